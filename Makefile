@@ -1,0 +1,34 @@
+# demo, test and check set up a virtual environment by themselves; a second call re-uses it.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test check format gpu clean
+
+demo: .venv/ready
+	$(BIN)/owb demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest
+
+check: .venv/ready
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: .venv/ready
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# faiss-cpu and faiss-gpu install into the same folder, so one has to go before the other comes.
+gpu: .venv/ready
+	$(BIN)/python -m pip uninstall --yes faiss-cpu
+	$(BIN)/python -m pip install --constraint constraints.txt --force-reinstall --no-deps faiss-gpu
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+
+.venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "openworld-bench needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[data,dev]'
+	touch $@

@@ -1,0 +1,58 @@
+"""The verbs in the order of use. Verb modules import nothing heavy before they run, so that `owb --help` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+from harness import console
+from harness.cli import board, check, compare, data, demo, doctor, listing, new, run, show
+from harness.errors import UserError, unknown
+
+USER_ERROR = 2
+
+
+class _NearestVerb(TyperGroup):
+    """Names the nearest verb where one was mistyped."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            raise unknown("command", args[0], self.list_commands(ctx), "owb --help")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(
+    cls=_NearestVerb,
+    name="owb",
+    help="Benchmark learners in an open world: classes keep arriving, labels lie, inputs are strange, generalisation comes late.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("demo", epilog=demo.EPILOGUE)(demo.demo)
+app.command("list", epilog=listing.EPILOGUE)(listing.list_plugins)
+app.command("run", epilog=run.EPILOGUE)(run.run)
+app.command("show", epilog=show.EPILOGUE)(show.show)
+app.command("compare", epilog=compare.EPILOGUE)(compare.compare)
+app.add_typer(board.app, name="board")
+app.command("check", epilog=check.EPILOGUE)(check.check)
+app.add_typer(new.app, name="new")
+app.add_typer(data.app, name="data")
+app.command("doctor", epilog=doctor.EPILOGUE)(doctor.doctor)
+
+
+def main() -> None:
+    """Run the command line; exit with 0 fine, 1 some cells failed, 2 user error, 3 gate refused."""
+    try:
+        app()
+    except UserError as error:
+        console.complain(str(error))
+        sys.exit(USER_ERROR)
+    except OSError as error:
+        console.complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+        sys.exit(USER_ERROR)

@@ -1,0 +1,68 @@
+"""`owb check`: hold a strategy or scenario against the conformance suite."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness import console
+from harness.cli import options
+from harness.errors import UserError, unknown
+from harness.plugins import Kind, find, registered
+
+if TYPE_CHECKING:
+    from harness.conformance import Finding
+
+SOME_FAILED = 1
+
+EPILOGUE = options.examples(
+    "owb check replay                              a strategy by name",
+    "owb check my.py:Mine                          your own, before it is packaged",
+    "owb check 'class-incremental[dataset=glyphs]' a scenario",
+    "owb check my.py:Mine -s 'class-incremental[dataset=mnist5k]'",
+)
+
+
+def check(
+    plugin: Annotated[str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")],
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="What a strategy is checked on.")] = "class-incremental",
+    as_json: options.Json = False,
+) -> None:
+    """Check determinism, resumption, global state, and that hidden labels, the future and the order of items change nothing."""
+    findings = _findings(plugin, scenario)
+    if as_json:
+        console.dump([asdict(finding) for finding in findings])
+    else:
+        rows = [["holds" if finding.holds else "BROKEN", finding.claim, finding.detail] for finding in findings]
+        console.grid(["", "claim", "detail"], rows)
+        broken = sum(not finding.holds for finding in findings)
+        console.say(f"{len(findings) - broken} of {len(findings)} claims hold for {plugin}")
+    if not all(finding.holds for finding in findings):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _findings(text: str, scenario_text: str) -> list[Finding]:
+    from harness.conformance import check_scenario, check_strategy
+    from harness.contracts import Scenario, Strategy
+    from harness.selection import resolved, single
+
+    selection = single(text)
+    plugin = find(_kind(selection.name), selection.name)
+    params = resolved(plugin, selection)
+    if issubclass(plugin.cls, Scenario):
+        return check_scenario(plugin.cls(**params))
+    if not issubclass(plugin.cls, Strategy):
+        raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario")
+    chosen = single(scenario_text)
+    where = find("scenario", chosen.name)
+    return check_strategy(lambda: plugin.cls(**params), where.cls(**resolved(where, chosen)))
+
+
+def _kind(name: str) -> Kind:
+    if ".py:" in name or name in registered("strategy"):
+        return "strategy"
+    if name in registered("scenario"):
+        return "scenario"
+    raise unknown("strategy or scenario", name, [*registered("strategy"), *registered("scenario")], "owb list")

@@ -1,0 +1,9 @@
+import typer
+
+app = typer.Typer()
+
+
+def compare(): ...
+
+
+EPILOGUE = ""

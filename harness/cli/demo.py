@@ -1,0 +1,32 @@
+"""`owb demo`: the main job in a minute: real strategies on real data, in parallel, recorded and ranked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import options, run
+
+EPILOGUE = options.examples(
+    "owb demo                  run it; a second time everything is cached",
+    "owb demo --workers 1      on one core",
+    "owb demo --json           the ranking for machines",
+)
+
+
+def demo(
+    workers: run.Workers = None,
+    store: options.Store = "owb-store",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    as_json: options.Json = False,
+) -> None:
+    """Benchmark the baselines on three embedded data sets with three seeds."""
+    import leaderboards
+    from harness.protocol import read_suite
+
+    suite = read_suite(Path(leaderboards.__path__[0]) / "suites" / "demo.yaml")
+    records = run.run_suite(suite, run.Machine(workers=workers), store, only_plan=plan, as_json=as_json)
+    if any(record.status not in ("done", "cached") for record in records):
+        raise typer.Exit(run.SOME_FAILED)

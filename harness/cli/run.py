@@ -1,0 +1,149 @@
+"""`owb run`: strategies on scenarios under seeds, in parallel, recorded and ranked."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness import console
+from harness.cli import options
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.execute import Plan
+    from harness.protocol import Suite
+    from harness.record import Record
+
+SOME_FAILED = 1
+DEFAULT_SCENARIO = "class-incremental"
+
+EPILOGUE = options.examples(
+    "owb run replay ewc                                      two strategies on digits, 5 seeds, bounds added",
+    "owb run 'replay[memory=[50,200]]' -s 'class-incremental[dataset=mnist5k]' --seeds 3",
+    "owb run my.py:Mine --plan                               what would run, and what is already there",
+    "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
+)
+
+Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default cores / threads.")]
+Threads = Annotated[int, typer.Option(min=1, help="Torch threads per worker.")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where and how a suite runs; nothing here is part of the protocol except device and precision, which the record names."""
+
+    workers: int | None = None
+    threads: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+    device: str = "cpu"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+
+
+def run(
+    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY...", help="Names, file.py:Class, or one suite file.")],
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="Number of seeds, from 0; 5 by default.")] = None,
+    name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
+    bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
+    workers: Workers = None,
+    threads: Threads = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")] = "cpu",
+    precision: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the forward pass.")] = "float32",
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
+    memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
+    store: options.Store = "owb-store",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    as_json: options.Json = False,
+) -> None:  # fmt: skip
+    """Run strategies on scenarios; finished cells are reused, a killed run continues with the same command."""
+    suite = _suite(strategies, scenario or [], bounds)
+    changes = {"seeds": seeds, "name": name, "timeout_s": timeout, "memory_mib": memory}
+    suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision)
+    records = run_suite(suite, machine, store, only_plan=plan, as_json=as_json)
+    if any(record.status not in ("done", "cached") for record in records):
+        raise typer.Exit(SOME_FAILED)
+
+
+def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False) -> list[Record]:
+    """Plan, run, record and rank a suite; return one record per cell.
+
+    Raises:
+        UserError: a name, parameter or file that does not fit, or a store that cannot be used.
+    """
+    from harness.execute import Limits, execute, plan
+    from harness.pool import Resources
+    from harness.protocol import cells, contenders, protocols
+    from harness.record import Store
+
+    _check_device(machine.device)
+    todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
+    store = Store(store_uri)
+    planned = plan(todo, store)
+    if only_plan:
+        _show_plan(planned, as_json)
+        return []
+    resources = Resources(workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads), threads=machine.threads,
+                          gpus=machine.gpus, address=machine.address)  # fmt: skip
+    limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
+    with console.RunView(len(todo), quiet=as_json) as view:
+        records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
+                          precision=machine.precision, listen=view)  # fmt: skip
+    show_ranking(records, as_json=as_json)
+    if not as_json:
+        console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
+    return records
+
+
+def show_ranking(records: list[Record], *, as_json: bool) -> None:
+    """Print one ranked table per scenario."""
+    from harness.cli.tables import show
+
+    show(records, as_json=as_json)
+
+
+def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
+    from harness.plugins import find
+    from harness.protocol import Suite, read_suite
+    from harness.selection import expand
+
+    if any(text.endswith((".yaml", ".yml")) for text in strategies):
+        if len(strategies) > 1 or scenarios:
+            raise UserError("a suite file names its own strategies and scenarios: give it alone")
+        return read_suite(Path(strategies[0]))
+    scenarios = scenarios or [DEFAULT_SCENARIO]
+    added: list[str] = []
+    if bounds:
+        classes = [find("scenario", selection.name).cls for text in scenarios for selection in expand(text)]
+        added = [name for cls in classes for name in (cls.lower_bound, cls.upper_bound)]
+    said = [str(selection) for text in strategies for selection in expand(text)]
+    return Suite(scenarios=tuple(scenarios), strategies=tuple(dict.fromkeys([*said, *added])))
+
+
+def _check_device(device: str) -> None:
+    if device == "cpu":
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def _show_plan(planned: Plan, as_json: bool) -> None:
+    rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
+    if as_json:
+        console.dump([{"scenario": cell.protocol.label, "protocol": cell.protocol.hash, "strategy": cell.contender.label, "seed": cell.seed,
+                       "key": cell.key, "status": status} for cell, status in rows])  # fmt: skip
+        return
+    console.grid(["status", "scenario", "strategy", "seed", "key"],
+                 [[status, cell.protocol.label, cell.contender.label, str(cell.seed), cell.key[:12]] for cell, status in rows])  # fmt: skip
+    console.say(f"{len(planned.open)} of {len(planned.cells)} cells would run, {len(planned.cached)} are there already")

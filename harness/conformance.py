@@ -1,0 +1,301 @@
+"""What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so do our own tests.
+
+Strategies run here in this very process, next to the sealed truth, so that one that searches frames or the garbage collector for labels
+is caught by the permutation probe as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import answers, fingerprint, seeds
+from harness.contracts import HIDDEN, Answer, Deal, IntArray, Prediction, Scenario, Strategy
+from harness.errors import Unsuitable, UserError
+from harness.run import Conditions, learner_seed, run_cell
+from harness.sealing import Episode, Sealed, seal, with_permuted_truth
+
+_SEED = 0
+_ITEMS = 96  # per stage and per query: enough to learn something, few enough to take seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One claim and whether it held."""
+
+    claim: str
+    holds: bool
+    detail: str = ""
+
+
+Make = Callable[[], Strategy]
+
+
+def check_strategy(make: Make, scenario: Scenario) -> list[Finding]:
+    """Hold a strategy against every claim on a small part of `scenario`.
+
+    Args:
+        make: gives a fresh instance at every call.
+        scenario: what to deal from; at least two stages.
+
+    Raises:
+        UserError: the scenario has a single stage, so that nothing could be said about later ones.
+    """
+    deal = _shrunk(scenario.deal(_SEED))
+    if len(deal.stages) < 2:
+        raise UserError("a check needs a scenario with at least two stages")
+    conditions = _conditions(scenario)
+    return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in _STRATEGY_CLAIMS.items()]  # type: ignore[misc]
+
+
+def check_scenario(scenario: Scenario) -> list[Finding]:
+    """Hold a scenario against every claim under two seeds."""
+    return [_found(claim, lambda test=test: test(scenario)) for claim, test in _SCENARIO_CLAIMS.items()]  # type: ignore[misc]
+
+
+def _found(claim: str, test: Callable[[], str]) -> Finding:
+    """Run one test, which returns what broke the claim (nothing if it held)."""
+    try:
+        problem = test()
+    except Unsuitable as refusal:
+        return Finding(claim=claim, holds=True, detail=f"not suitable: {refusal}")
+    except Exception as error:
+        return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
+    note = problem.removeprefix("note: ")
+    return Finding(claim=claim, holds=not problem or note != problem, detail=note)
+
+
+# --- strategies -----------------------------------------------------------------------------------------------------------------
+
+
+def _answers_every_stage(make: Make, deal: Deal, conditions: Conditions) -> str:
+    given = _answers(make, seal(deal, _SEED).episodes, conditions)
+    return "" if len(given) == len(deal.stages) else f"{len(given)} answers for {len(deal.stages)} stages"
+
+
+def _is_deterministic(make: Make, deal: Deal, conditions: Conditions) -> str:
+    return _differs(*[_answers(make, seal(deal, _SEED).episodes, conditions) for _ in range(2)])
+
+
+def _survives_one_class(make: Make, deal: Deal, conditions: Conditions) -> str:
+    second = deal.stages[1]
+    visible = second.given[second.given != HIDDEN]
+    only = second.given == visible[0] if len(visible) else np.arange(len(second.given)) < 2
+    thin = replace(second, rows=second.rows[only], given=second.given[only])
+    _answers(make, seal(replace(deal, stages=[deal.stages[0], thin, *deal.stages[2:]]), _SEED).episodes, conditions)
+    return ""
+
+
+def _continues(make: Make, deal: Deal, conditions: Conditions) -> str:
+    episodes = seal(deal, _SEED).episodes
+    with tempfile.TemporaryDirectory() as folder:
+        keep = Path(folder)
+        first = make()
+        next(run_cell(first, episodes, conditions, scratch=keep, keep=keep))  # as if killed after the first stage
+        continued = [a for result in run_cell(make(), episodes, conditions, scratch=keep, keep=keep) for a in result.answers]
+    problem = _differs(_answers(make, episodes, conditions), continued)
+    return problem or ("" if first.resumable else "note: declared as starting again at the first stage")
+
+
+def _leaves_globals(make: Make, deal: Deal, conditions: Conditions) -> str:
+    before = _global_state()
+    _answers(make, seal(deal, _SEED).episodes, conditions)
+    after = _global_state()
+    changed = [name for name, value in before.items() if after[name] != value]
+    return f"changed: {', '.join(changed)}" if changed else ""
+
+
+def _ignores_hidden_labels(make: Make, deal: Deal, conditions: Conditions) -> str:
+    worlds = [seal(deal, _SEED), seal(with_permuted_truth(deal, _SEED), _SEED)]
+    given = []
+    for world in worlds:
+        given.append(_answers_beside(world, make, conditions))
+    return _differs(*given)
+
+
+def _ignores_the_future(make: Make, deal: Deal, conditions: Conditions) -> str:
+    whole = _answers(make, seal(deal, _SEED).episodes, conditions)
+    cut = _answers(make, seal(deal, _SEED).episodes[:1], conditions)
+    return _differs(whole[:1], cut)
+
+
+def _ignores_query_order(make: Make, deal: Deal, conditions: Conditions) -> str:
+    episodes = seal(deal, _SEED).episodes
+    turned = [Episode(stage, _turned(query)) for stage, query in episodes]
+    first, second = _answers(make, episodes, conditions), _answers(make, turned, conditions)
+    for a, b in zip(first, second, strict=True):
+        for name, array in a.arrays.items():
+            same = np.allclose(array, b.arrays[name], atol=1e-4) if array.dtype.kind == "f" else np.array_equal(array, b.arrays[name])
+            if not same:
+                return f"{name} after stage {a.stage} depends on the order of the query"
+    return ""
+
+
+_STRATEGY_CLAIMS: dict[str, Callable[[Make, Deal, Conditions], str]] = {
+    "answers every stage": _answers_every_stage,
+    "same seed, same bytes": _is_deterministic,
+    "survives a stage with one class": _survives_one_class,
+    "a killed cell continues to the same bytes": _continues,
+    "leaves global state alone": _leaves_globals,
+    "permuted hidden labels change no byte": _ignores_hidden_labels,
+    "removed future stages change nothing earlier": _ignores_the_future,
+    "shuffled query order changes nothing": _ignores_query_order,
+}
+
+
+def _answers_beside(world: Sealed, make: Make, conditions: Conditions) -> list[Answer]:
+    """Answer with the truth within reach of anything but the contract; `world` stays alive until the last answer."""
+    given = _answers(make, world.episodes, conditions)
+    assert len(world.truth.labels)
+    return given
+
+
+def _answers(make: Make, episodes: Sequence[Episode], conditions: Conditions) -> list[Answer]:
+    with tempfile.TemporaryDirectory() as folder:
+        results = run_cell(make(), episodes, conditions, scratch=Path(folder))
+        return [answer for result in results for answer in result.answers]
+
+
+def _differs(first: Sequence[Answer], second: Sequence[Answer]) -> str:
+    if answers.digest(first) == answers.digest(second):
+        return ""
+    for a, b in zip(first, second, strict=False):
+        if answers.digest([a]) != answers.digest([b]):
+            return f"the answers differ after stage {a.stage}"
+    return f"{len(first)} answers against {len(second)}"
+
+
+def _turned(query: Any) -> Any:
+    order: IntArray = seeds.stream("turned", seed=_SEED).permutation(len(query.ids)).astype(np.int64)
+    tasks = None if query.tasks is None else query.tasks[order]
+    return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
+
+
+def _global_state() -> dict[str, Any]:
+    import torch
+    import torch.utils.data
+
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "Dataset.__add__": torch.utils.data.Dataset.__add__,
+        "numpy's error handling": np.geterr(),
+        "working folder": Path.cwd(),
+        "environment variables": dict(os.environ),
+        "sys.path": list(sys.path),
+        "warning filters": len(warnings.filters),
+        "recursion limit": sys.getrecursionlimit(),
+    }
+
+
+def _conditions(scenario: Scenario) -> Conditions:
+    return Conditions(root_seed=learner_seed(_SEED), backbone=scenario.backbone, epochs=min(2, scenario.epochs),
+                      batch_size=min(16, scenario.batch_size), needed=scenario.answers)  # fmt: skip
+
+
+def _shrunk(deal: Deal) -> Deal:
+    """Keep at most `_ITEMS` items of the first three stages and of every query."""
+    stages = []
+    for index, stage in enumerate(deal.stages[:3]):
+        chosen = _some(len(stage.rows), index)
+        query = stage.query[_some(len(stage.query), -1)]
+        stages.append(replace(stage, rows=stage.rows[chosen], given=stage.given[chosen], query=query))
+    return replace(deal, stages=stages)
+
+
+def _some(size: int, address: int) -> IntArray:
+    return np.sort(seeds.stream("check", seed=_SEED, at=address).permutation(size)[:_ITEMS]).astype(np.int64)
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------------------------
+
+
+def _deals_the_same(scenario: Scenario) -> str:
+    same = fingerprint.of_deal(scenario.deal(0)) == fingerprint.of_deal(scenario.deal(0))
+    return "" if same else "two deals under one seed differ"
+
+
+def _seeds_matter(scenario: Scenario) -> str:
+    differ = fingerprint.of_deal(scenario.deal(0)) != fingerprint.of_deal(scenario.deal(1))
+    return "" if differ else "seeds 0 and 1 deal the same"
+
+
+def _keeps_test_apart(scenario: Scenario) -> str:
+    """An item whose label is handed over is never asked for."""
+    deal = scenario.deal(0)
+    shown = [stage.rows[stage.given != HIDDEN] for stage in deal.stages]
+    overlap = np.intersect1d(np.concatenate(shown), np.concatenate([stage.query for stage in deal.stages]))
+    return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
+
+
+def _names_classes_in_order(scenario: Scenario) -> str:
+    named = 0
+    for index, stage in enumerate(scenario.deal(0).stages):
+        if stage.named_classes < named:
+            return f"stage {index} names {stage.named_classes} classes after {named}"
+        named = stage.named_classes
+        if len(stage.given) and stage.given.max() >= named:
+            return f"stage {index} hands over label {stage.given.max()} with {named} classes named"
+    return ""
+
+
+def _public_owns_memory(scenario: Scenario) -> str:
+    """No array leads back to a larger one that holds other items."""
+    for name, array in _public_arrays(seal(scenario.deal(0), 0).episodes):
+        if array.base is not None:
+            return f"{name} is a view into a larger array"
+    return ""
+
+
+def _public_part_is_blind(scenario: Scenario) -> str:
+    deal = scenario.deal(0)
+    worlds = [seal(deal, 0), seal(with_permuted_truth(deal, 0), 0)]
+    first, second = (fingerprint.of_arrays(dict(_public_arrays(world.episodes))) for world in worlds)
+    return "" if first == second else "the public part changes when hidden labels are permuted"
+
+
+def _scores_the_truth(scenario: Scenario) -> str:
+    """True labels as answers give a finite figure for every declared metric (or one defined as not applicable)."""
+    sealed = seal(scenario.deal(0), 0)
+    given = []
+    for index, (_, query) in enumerate(sealed.episodes):
+        ids = np.sort(query.ids)
+        given.append(Answer(stage=index, step=None, ids=ids, arrays=Prediction(classes=sealed.truth.labels[ids]).arrays()))
+    final = scenario.score(sealed.truth, given).final
+    missing = [metric.name for metric in scenario.metrics if metric.name not in final]
+    if missing:
+        return f"no figure for {', '.join(missing)}"
+    return "" if np.isfinite(final[scenario.metrics[0].name]) else f"{scenario.metrics[0].name} is {final[scenario.metrics[0].name]}"
+
+
+_SCENARIO_CLAIMS: dict[str, Callable[[Scenario], str]] = {
+    "same seed, same deal": _deals_the_same,
+    "another seed, another deal": _seeds_matter,
+    "labelled items are never asked": _keeps_test_apart,
+    "classes are named in order": _names_classes_in_order,
+    "public arrays own their memory": _public_owns_memory,
+    "permuted hidden labels change nothing public": _public_part_is_blind,
+    "every declared metric is scored": _scores_the_truth,
+}
+
+
+def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    for index, (stage, query) in enumerate(episodes):
+        held = {"stage.ids": stage.ids, "stage.labels": stage.labels, "stage.inputs": stage.inputs,
+                "query.ids": query.ids, "query.inputs": query.inputs, "query.tasks": query.tasks}  # fmt: skip
+        for name, value in held.items():
+            if isinstance(value, np.ndarray):
+                yield f"{index}.{name}", value
+
+
+__all__ = ["Finding", "check_scenario", "check_strategy"]

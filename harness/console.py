@@ -1,0 +1,133 @@
+"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON; the words are the same."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from harness.execute import Update
+
+_STYLES = {"done": "green", "cached": "cyan", "running": "yellow", "queued": "dim", "skipped": "dim"}
+
+out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """Print a line for people."""
+    out.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a line beside the result, on standard error."""
+    err.print(text, markup=False, style="dim")
+
+
+def complain(text: str) -> None:
+    """Print a user's mistake."""
+    err.print(Text("error: ", style="bold red") + Text(text))
+
+
+def dump(value: Any) -> None:
+    """Print JSON for machines; what is not a number becomes null."""
+    sys.stdout.write(json.dumps(_json_ready(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table: boxed columns on a terminal, tab-free aligned text in a pipe."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    if out.is_terminal:
+        table = Table(*header, title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
+        out.print(table)
+        return
+    if title:
+        say(title)
+    widths = [max(len(line[column]) for line in [list(header), *rows]) for column in range(len(header))]
+    for line in [list(header), *rows]:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class RunView:
+    """What a run shows while it runs: a live table on a terminal, one line per finished cell in a pipe, nothing with `quiet`."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.ended = 0
+        self.counts: dict[str, int] = {}
+        self.running: dict[str, tuple[Update, float]] = {}
+        self.live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if err.is_terminal and not self.quiet:
+            from rich.live import Live
+
+            self.live = Live(self._table(), console=err, refresh_per_second=4, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+
+    def __call__(self, update: Update) -> None:
+        """Take in news of a cell."""
+        key = update.cell.key
+        if update.status == "running":
+            started = self.running[key][1] if key in self.running else time.monotonic()
+            self.running[key] = (update, started)
+        else:
+            self.running.pop(key, None)
+            self.ended += 1
+            self.counts[update.status] = self.counts.get(update.status, 0) + 1
+            if not self.quiet and update.status != "cached":
+                (self.live.console if self.live else err).print(Text(self._line(update), style=_STYLES.get(update.status, "red")))
+        if self.live:
+            self.live.update(self._table())
+
+    @property
+    def summary(self) -> str:
+        """How many cells ended in which way."""
+        return ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items())) or "no cells"
+
+    def _line(self, update: Update) -> str:
+        figure = "" if update.figure is None else f"  {update.figure:.3f}"
+        seconds = "" if math.isnan(update.seconds) else f"  {update.seconds:.1f} s"
+        reason = f"  {update.reason}" if update.reason else ""
+        return f"[{self.ended}/{self.total}] {update.status:<8}  {update.cell}{figure}{seconds}{reason}"
+
+    def _table(self) -> Table:
+        from rich.progress_bar import ProgressBar
+
+        table = Table.grid(padding=(0, 1))
+        for update, started in self.running.values():
+            share = update.step / update.total if update.total else 0.0
+            bar = ProgressBar(total=1, completed=share, width=20)
+            table.add_row(Text("running", style="yellow"), Text(str(update.cell)), f"stage {update.stage}", bar,
+                          f"{time.monotonic() - started:.0f} s")  # fmt: skip
+        table.add_row(Text(f"{self.ended}/{self.total}", style="bold"), Text(self.summary), "", ProgressBar(
+            total=max(1, self.total), completed=self.ended, width=20), "")  # fmt: skip
+        return table
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    return value

@@ -1,0 +1,366 @@
+"""The whole plugin contract: what a scenario deals, what a strategy holds, what it answers, and who knows the truth.
+
+A **scenario** deals items into stages. `harness.sealing` splits the deal into a public part (`Stage`, `Query`), which a strategy may
+hold, and a sealed part (`Truth`), which never enters a worker. A **strategy** learns stages one after another and predicts queries.
+A **data set** loads real inputs and labels from an installed package or from the user's disk.
+
+Legend for arrays: N items of one stage or query, U items of the whole deal, C classes named so far.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from harness.parameters import param, validated
+
+IntArray = NDArray[np.int64]
+FloatArray = NDArray[np.float32]
+AnyArray = NDArray[Any]
+
+HIDDEN = -1
+"""The label a strategy finds where it may not see one."""
+
+TaskAccess = Literal["train", "test"]
+"""When a strategy learns which stage an item belongs to: while training only, or also when it predicts (task-incremental)."""
+
+
+Precision = Literal["float32", "bfloat16", "float16"]
+"""The number format of the forward pass; weights stay float32."""
+
+
+class Status(StrEnum):
+    """How a cell stands: the one vocabulary of runner, record, board and command line."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    CACHED = "cached"
+    TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out of memory"
+    DIVERGED = "diverged"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Inputs(Protocol):
+    """Inputs of N items: an array (N, ...) in memory, or a loader that fetches items by index. Never a path that names a class."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, *item shape)."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: IntArray) -> AnyArray:
+        """Return the items at `index`, shape (len(index), *item shape)."""
+        ...
+
+
+# --- what a strategy holds ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """What a learner may see of one stage (an "experience" in Avalanche's words). Made by `sealing`, read by `Strategy.learn`.
+
+    ids: int64 (N,), opaque and in shuffled order; an item keeps its id across stages.
+    inputs: N images (C, H, W) as uint8 or float32 in [0, 1], or N feature vectors float32.
+    labels: int64 (N,), classes numbered in order of arrival; `HIDDEN` where the learner may not see the label.
+    named_classes: how many classes have been named up to and including this stage; labels lie in [0, named_classes).
+    new_classes: how many classes arrive in this stage, or None where the protocol keeps the number unknown.
+    """
+
+    index: int
+    ids: IntArray
+    inputs: Inputs
+    labels: IntArray
+    named_classes: int
+    new_classes: int | None
+    task_access: TaskAccess = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """Items to predict after a stage, in shuffled order. Kept apart from `Stage`, so that no learner trains on test inputs.
+
+    ids: int64 (N,).  inputs: as in `Stage`.  tasks: int64 (N,) stage of each item under task access "test", otherwise None.
+    """
+
+    ids: IntArray
+    inputs: Inputs
+    tasks: IntArray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """What a strategy answers, row by row as in the query. Never labels.
+
+    classes: int (N,) class or cluster index.  scores: float (N, C), larger is likelier.
+    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, H, W).
+    """
+
+    classes: AnyArray | None = None
+    scores: AnyArray | None = None
+    anomaly_scores: AnyArray | None = None
+    anomaly_maps: AnyArray | None = None
+
+    def arrays(self) -> dict[str, AnyArray]:
+        """Return the fields that were answered, by name."""
+        fields = {name: getattr(self, name) for name in Prediction.__slots__}
+        return {name: array for name, array in fields.items() if array is not None}
+
+
+class Context(Protocol):
+    """What the harness lends a strategy for one cell."""
+
+    device: str
+    precision: Precision
+    backbone: str
+    epochs: int
+    batch_size: int
+    scratch: Path
+
+    def stream(self, name: str) -> np.random.Generator:
+        """Return the named random stream of the current stage: `init`, `batches`, `method`, or a name of your own."""
+        ...
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        """Say how far the stage is; cheap enough to call at every step."""
+        ...
+
+    def probe(self, step: int) -> None:
+        """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and keeps the predictions."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preset:
+    """A named set of parameter values and where it comes from."""
+
+    values: Mapping[str, Any]
+    source: str
+
+
+class Strategy(ABC):
+    """A learner. Parameters are class attributes made by `param`; what `learn` remembers is set on `self`.
+
+    The harness calls `start(context)`, then for every stage `learn(stage)` and `predict(query)`. Between stages it keeps `state()`,
+    from which a killed cell continues.
+    """
+
+    resumable: ClassVar[bool] = True
+    """Whether a killed cell can continue at its last finished stage. False: it starts again at the first."""
+
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+
+    context: Context
+    """Set by `start`."""
+
+    def __init__(self, **values: Any) -> None:
+        """Check `values` against the declared parameters; raise `UserError` that names the parameter, its range and the value."""
+        for name, value in validated(type(self), values).items():
+            setattr(self, name, value)
+
+    def start(self, context: Context) -> None:
+        """Take the context and make ready for the first stage. Called once per cell, also before `load_state`."""
+        self.context = context
+        self.setup()
+
+    def setup(self) -> None:  # noqa: B027  (optional hook, not abstract)
+        """Make what must exist before the first stage: models, buffers. Override as needed."""
+
+    @abstractmethod
+    def learn(self, stage: Stage) -> None:
+        """Learn one stage. Earlier stages are not handed over again."""
+
+    @abstractmethod
+    def predict(self, query: Query) -> Prediction:
+        """Answer `query`; the answer for an item must not depend on the other items or their order."""
+
+    def state(self) -> dict[str, Any]:
+        """Return all that later stages need: arrays, tensors, numbers, strings and containers of them."""
+        from harness.checkpoint import state_of
+
+        return state_of(self)
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Become what `state()` was taken from. Called after `start` on a fresh instance."""
+        from harness.checkpoint import restore
+
+        restore(self, state)
+
+
+# --- what only the scorer holds ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DealtStage:
+    """One stage with everything known; rows index the arrays of the `Deal`. Made by a scenario, split up by `sealing`.
+
+    rows: int64 (N,) training items.  given: int64 (N,) the label handed over for each, `HIDDEN` where none is.
+    query: int64 (M,) the items to predict after the stage.
+    """
+
+    rows: IntArray
+    given: IntArray
+    query: IntArray
+    named_classes: int
+    new_classes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deal:
+    """A scenario under one seed, with everything known. It never leaves the process that scores.
+
+    inputs: U items.  labels: int64 (U,) true classes, numbered in order of arrival.
+    facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its mask, its group.
+    """
+
+    inputs: Inputs
+    labels: IntArray
+    facts: Mapping[str, AnyArray]
+    stages: Sequence[DealtStage]
+    task_access: TaskAccess = "train"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Truth:
+    """The sealed part, by item id: labels int64 (U,), facts with U rows each, number of classes named after every stage."""
+
+    labels: IntArray
+    facts: Mapping[str, AnyArray]
+    named_classes: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """Predictions of one stage or probe, sorted by id. Made by `run`, read by `Scenario.score`.
+
+    ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows.  step: None after the stage, else the probe's.
+    """
+
+    stage: int
+    step: int | None
+    ids: IntArray
+    arrays: Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """A figure that a scenario reports. `better` says which way is up."""
+
+    name: str
+    better: Literal["higher", "lower"] = "higher"
+    meaning: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scores:
+    """What a scenario makes of the answers of one cell.
+
+    final: one figure per metric.  per_stage: one figure per finished stage.  probes: (stage, step, figure) rows.
+    matrices: named arrays for pictures, such as the accuracy matrix R[i, j].
+    """
+
+    final: Mapping[str, float]
+    per_stage: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    probes: Mapping[str, Sequence[tuple[int, int, float]]] = field(default_factory=dict)
+    matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+class Scenario(BaseModel, ABC):
+    """What is learned from, as a value: typed, hashable, comparable. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    metrics: ClassVar[tuple[Metric, ...]]
+    """The first is the primary metric, by which boards rank."""
+
+    answers: ClassVar[tuple[str, ...]] = ("classes",)
+    """The fields of `Prediction` that scoring needs."""
+
+    lower_bound: ClassVar[str] = "fine-tune"
+    upper_bound: ClassVar[str] = "joint"
+
+    backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, or timm:NAME, with parameters in brackets")
+    epochs: int = param(10, "passes over a stage's training items", ge=1, unit="epochs")
+    batch_size: int = param(32, "items per gradient step", ge=1, unit="items")
+    probe_every: int = param(0, "gradient steps between probes in mid-stage; 0 for none", ge=0, unit="steps")
+
+    @abstractmethod
+    def deal(self, seed: int) -> Deal:
+        """Deal all stages under `seed`; raise `UserError` where the parameters do not fit the data."""
+
+    @abstractmethod
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        """Score the answers of the stages finished so far."""
+
+    @abstractmethod
+    def data_digests(self) -> Mapping[str, str]:
+        """Return the digest of every data set that is dealt from."""
+
+
+# --- data sets ------------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """What a reader should know about a data set before trusting a number from it."""
+
+    title: str
+    items: int
+    classes: int
+    shape: tuple[int, ...]
+    licence: str
+    source: str
+    package: str
+    digest: str
+    notes: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Data:
+    """A loaded data set.
+
+    inputs: N items.  labels: int64 (N,).  class_names: one per class.
+    groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
+    """
+
+    inputs: Inputs
+    labels: IntArray
+    class_names: tuple[str, ...]
+    groups: IntArray | None = None
+
+
+class Dataset(BaseModel, ABC):
+    """Real inputs and labels, located without importing the package that ships them, checked by digest, never unpickled."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    card: ClassVar[Card]
+
+    @abstractmethod
+    def load(self) -> Data:
+        """Return all items in a fixed order.
+
+        Raises:
+            UserError: the package is missing, or its files differ from the digest on the card.
+        """
+
+
+__all__ = [
+    "HIDDEN", "Answer", "AnyArray", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "FloatArray", "Inputs",
+    "IntArray", "Metric", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy", "TaskAccess",
+    "Truth", "param",
+]  # fmt: skip

@@ -1,0 +1,33 @@
+"""Mistakes of a user, told in one sentence.
+
+`UserError` is caught once, at the top of the command line, and printed without a traceback. Everything else keeps its traceback and
+is stored with the cell it broke.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """Something the user can mend: the text says what is wrong and, where there is one, the nearest valid choice."""
+
+
+class Unsuitable(Exception):
+    """Raised by a strategy that cannot take part in a scenario; its cell ends as `skipped` with this text as the reason."""
+
+
+class Diverged(Exception):
+    """Raised when training leaves the finite numbers; the cell ends as `diverged`."""
+
+
+def unknown(kind: str, name: str, valid: Iterable[str], see: str) -> UserError:
+    """Return the error for a name that does not exist, with the nearest one that does.
+
+    >>> print(unknown("strategy", "replya", ["replay", "ewc"], "owb list strategies"))
+    unknown strategy 'replya'; did you mean 'replay'? (all: owb list strategies)
+    """
+    near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    return UserError(f"unknown {kind} {name!r}{hint} (all: {see})")

@@ -1,0 +1,82 @@
+"""Hyperparameters that carry their meaning: bounds, unit, default, what an ablation switches to, the first stage they influence.
+
+>>> class Example:
+...     memory: int = param(200, "stored examples", ge=1, unit="examples")
+>>> validated(Example, {"memory": 50})
+{'memory': 50}
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic.fields import FieldInfo
+
+from harness.errors import UserError, unknown
+
+
+def param(
+    default: Any,
+    meaning: str = "",
+    *,
+    ge: float | None = None,
+    gt: float | None = None,
+    le: float | None = None,
+    lt: float | None = None,
+    unit: str | None = None,
+    ablate: Sequence[Any] = (),
+    since_stage: int = 0,
+) -> Any:
+    """Declare a parameter.
+
+    Args:
+        default: value when nothing is said.
+        meaning: one phrase for help texts and boards.
+        ge, gt, le, lt: bounds.
+        unit: what the number counts or measures.
+        ablate: values an ablation switches to.
+        since_stage: first stage whose result the parameter can change; sweeps share the stages before it.
+    """
+    extra: dict[str, Any] = {"unit": unit, "ablate": list(ablate), "since_stage": since_stage}
+    return Field(default, description=meaning, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
+
+
+@cache
+def model_of(owner: type) -> type[BaseModel]:
+    """Return the pydantic model of the parameters that `owner` and its bases declare."""
+    if issubclass(owner, BaseModel):
+        return owner
+    fields: dict[str, Any] = {}
+    for base in reversed(owner.__mro__):
+        declared = {name: value for name, value in vars(base).items() if isinstance(value, FieldInfo)}
+        types = inspect.get_annotations(base, eval_str=True) if declared else {}
+        fields |= {name: (types[name], value) for name, value in declared.items()}
+    config = ConfigDict(extra="forbid", frozen=True)
+    return create_model(owner.__name__, __config__=config, **fields)
+
+
+def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all parameters of `owner`, defaults filled in, as plain JSON-ready values.
+
+    Raises:
+        UserError: an unknown name or a value out of range, in one sentence.
+    """
+    model = model_of(owner)
+    for name in values:
+        if name not in model.model_fields:
+            raise unknown(f"parameter of {owner.__name__}", name, model.model_fields, f"owb list {owner.__name__}")
+    try:
+        return model(**values).model_dump(mode="json")
+    except ValidationError as error:
+        raise UserError("; ".join(_sentence(owner, problem) for problem in error.errors())) from None
+
+
+def _sentence(owner: type, problem: Any) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or owner.__name__
+    rule = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+    given = problem["input"] if problem["loc"] else ""
+    return f"{where} should be {rule}, got {given!r} ({owner.__name__})" if problem["type"] != "value_error" else f"{rule}"

@@ -1,0 +1,151 @@
+"""What is compared with what: protocols, cells, suites, and their content addresses.
+
+A **protocol** is a scenario's full configuration, the digests of its data, a digest of what it deals and the names of its metrics; results
+under different protocol hashes never meet in one table. A **cell** is protocol x strategy configuration x seed, and its key adds the code
+and the library versions that can change the result. A **suite** names scenarios, strategies and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from harness import fingerprint
+from harness.contracts import Scenario
+from harness.errors import UserError
+from harness.plugins import Plugin, find
+from harness.selection import Selection, expand, resolved
+
+
+class Suite(BaseModel):
+    """What to run, from a YAML file or from flags: every scenario x every strategy x every seed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="runs", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = ""
+    scenarios: tuple[str, ...] = Field(min_length=1)
+    strategies: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(default=5, ge=1, le=1000)
+    timeout_s: float = Field(default=3600.0, gt=0)
+    memory_mib: int = Field(default=4096, ge=64)
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite file.
+
+    Raises:
+        UserError: not readable, not YAML, or a key or value that a suite does not have.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read suite {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"suite {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds {type(content).__name__}")
+    content = content.get("suite", content)  # a board's protocol.yaml keeps its suite beside what came of it
+    try:
+        return Suite(**content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].lower()}" for p in error.errors())
+        raise UserError(f"suite {str(path)!r}: {problems} (keys: {', '.join(Suite.model_fields)})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A scenario with everything that defines a comparison on it."""
+
+    label: str
+    scenario_name: str
+    scenario: Scenario
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Everything the hash is taken over, JSON-ready."""
+        return {
+            "scenario": self.scenario_name,
+            "config": self.scenario.model_dump(mode="json"),
+            "data": dict(self.scenario.data_digests()),
+            "deal_of_seed_0": fingerprint.of_deal(self.scenario.deal(0)),
+            "metrics": [metric.name for metric in self.scenario.metrics],
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Digest of `content`."""
+        return fingerprint.of_value(self.content)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A strategy with all its parameters; `label` is what was asked for, `code` the digest of what it runs."""
+
+    label: str
+    plugin: Plugin
+    params: Mapping[str, Any]
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One unit of work: a contender on a protocol under a seed."""
+
+    protocol: Protocol
+    contender: Contender
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Content address: equal cells have equal keys on every machine with the same code and library versions."""
+        return fingerprint.of_value(
+            {
+                "protocol": self.protocol.hash,
+                "strategy": self.contender.plugin.name.rpartition("/")[2],
+                "params": dict(self.contender.params),
+                "seed": self.seed,
+                "code": self.contender.code,
+                "libraries": fingerprint.libraries(),
+            }
+        )
+
+    def __str__(self) -> str:
+        return f"{self.protocol.label} | {self.contender.label} | seed {self.seed}"
+
+
+def protocols(texts: Iterable[str]) -> list[Protocol]:
+    """Return the protocols that the selections stand for."""
+    found = []
+    for selection in _selections(texts):
+        plugin = find("scenario", selection.name)
+        scenario = plugin.cls(**resolved(plugin, selection))
+        found.append(Protocol(label=str(selection), scenario_name=plugin.name, scenario=scenario))
+    return found
+
+
+def contenders(texts: Iterable[str]) -> list[Contender]:
+    """Return the contenders that the selections stand for."""
+    found = []
+    for selection in _selections(texts):
+        plugin = find("strategy", selection.name)
+        code = fingerprint.of_code(plugin.cls.__module__, plugin.source)
+        found.append(Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code))
+    return found
+
+
+def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int) -> list[Cell]:
+    """Return all cells, those that share data next to each other; two labels for one thing make one cell."""
+    every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in range(seeds) for c in contenders]
+    return list({cell.key: cell for cell in every}.values())
+
+
+def _selections(texts: Iterable[str]) -> list[Selection]:
+    """Expand all texts; the same selection said twice counts once."""
+    return list({str(selection): selection for text in texts for selection in expand(text)}.values())

@@ -1,0 +1,312 @@
+"""The record: one MLflow run per cell. The only module that talks to MLflow.
+
+By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions and
+pictures are stored before its status says `done`, so a half-written record is never read as a result. One process writes: the driver.
+`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import platform
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+
+from harness import fingerprint
+from harness.answers import read_answers
+from harness.contracts import Answer, Scores, Status
+from harness.errors import UserError, unknown
+from harness.protocol import Cell
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+SCHEMA = "1"
+PREDICTIONS = "predictions.npz"
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the store knows of one cell. Read by boards and the command line."""
+
+    key: str
+    run_id: str
+    protocol_hash: str
+    scenario: str
+    strategy: str
+    seed: int
+    status: Status
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    seconds: float = math.nan
+    peak_mib: float = math.nan
+    started: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker."""
+
+    status: Status
+    reason: str = ""
+    digest: str = ""
+    seconds: float = math.nan
+    peak_mib: float = math.nan
+
+
+class Store:
+    """A place for records. Opening it does not write; the data base is made at the first `begin`."""
+
+    def __init__(self, where: str = "owb-store") -> None:
+        """Take a folder, or the URI of a tracking server or data base."""
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        self.is_local = "://" not in where
+        self.folder = Path(where if self.is_local else "owb-store").absolute()
+        self.uri = f"sqlite:///{self.folder / 'mlflow.db'}" if self.is_local else where
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to read."""
+        return not self.is_local or (self.folder / "mlflow.db").is_file()
+
+    @property
+    def client(self) -> MlflowClient:
+        """The MLflow client, opened at first use.
+
+        Raises:
+            UserError: the store cannot be opened.
+        """
+        if self._client is None:
+            import logging
+
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            try:
+                from mlflow.tracking import MlflowClient
+
+                if self.is_local:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                client = MlflowClient(tracking_uri=self.uri)
+                client.search_experiments(max_results=1)
+            except Exception as error:
+                raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+            self._client = client
+        return self._client
+
+    # --- writing --------------------------------------------------------------------------------------------------------------
+
+    def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any]) -> str:
+        """Open a run with status `running` and return its id."""
+        from mlflow.entities import Param
+
+        tags = {
+            "owb.schema": SCHEMA,
+            "owb.key": cell.key,
+            "owb.protocol": cell.protocol.hash,
+            "owb.scenario": cell.protocol.label,
+            "owb.strategy": cell.contender.label,
+            "owb.seed": str(cell.seed),
+            "owb.code": cell.contender.code,
+            "owb.status": Status.RUNNING,
+            "owb.driver": _this_driver(),
+        }
+        run = self.client.create_run(self._experiment(experiment), run_name=str(cell), tags=tags)
+        params = {"seed": cell.seed, **cell.contender.params}
+        params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
+        self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        self.client.log_dict(run.info.run_id, {"protocol": cell.protocol.content, "environment": dict(environment)}, "cell.json")
+        return str(run.info.run_id)
+
+    def stage(self, run_id: str, scores: Scores, stage: int) -> None:
+        """Add what is known after `stage`, so that curves grow while the cell runs."""
+        figures = {name: values[stage] for name, values in scores.per_stage.items() if len(values) > stage}
+        self._log(run_id, [(f"stage/{name}", value, stage) for name, value in figures.items()])
+        probes = [(f"probe/{name}/stage-{s}", value, step) for name, rows in scores.probes.items() for s, step, value in rows if s == stage]
+        self._log(run_id, probes)
+
+    def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
+        """Store files and figures first, then the status."""
+        if files is not None:
+            self.client.log_artifacts(run_id, str(files))
+        figures = dict(scores.final) if scores else {}
+        figures |= {"cost/seconds": ending.seconds, "cost/peak_mib": ending.peak_mib}
+        self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
+        self.client.set_tag(run_id, "owb.digest", ending.digest)
+        self.client.set_tag(run_id, "owb.reason", ending.reason[:5000])
+        self.client.set_tag(run_id, "owb.status", ending.status)
+        self.client.set_terminated(run_id, "FINISHED" if ending.status is Status.DONE else "FAILED")
+
+    def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]]) -> None:
+        from mlflow.entities import Metric
+
+        now = int(time.time() * 1000)
+        for start in range(0, len(rows), _PAGE):
+            batch = [Metric(name, float(value), now, step) for name, value, step in rows[start : start + _PAGE]]
+            self.client.log_batch(run_id, metrics=batch)
+
+    def bury(self, protocol_hash: str) -> int:
+        """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
+        buried = 0
+        for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):
+            if not _is_alive(run.data.tags.get("owb.driver", "")):
+                self.end(run.info.run_id, Ending(status=Status.FAILED, reason="its driver was killed; the next run continues the cell"))
+                buried += 1
+        return buried
+
+    # --- reading --------------------------------------------------------------------------------------------------------------
+
+    def finished(self, protocol_hash: str) -> dict[str, Record]:
+        """Return the newest `done` record of every key under this protocol."""
+        if not self.exists:
+            return {}
+        runs = self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'done'")
+        return {record.key: record for record in map(_record, runs)}
+
+    def records(self, experiment: str) -> list[Record]:
+        """Return the newest record of every cell of an experiment, oldest first.
+
+        Raises:
+            UserError: no such experiment.
+        """
+        found = self.client.get_experiment_by_name(experiment) if self.exists else None
+        if found is None:
+            raise unknown("experiment", experiment, self.experiments(), "owb show")
+        runs = self._search("tags.`owb.schema` LIKE '%'", [found.experiment_id])
+        return list({record.key: record for record in map(_record, runs)}.values())
+
+    def experiments(self) -> list[str]:
+        """Return the names of all experiments of ours."""
+        if not self.exists:
+            return []
+        found = self.client.search_experiments(filter_string="tags.`owb` = 'experiment'", max_results=_PAGE)
+        return sorted(experiment.name for experiment in found)
+
+    def by_key(self, prefix: str) -> Record:
+        """Return the newest record whose cell key or run id begins with `prefix`.
+
+        Raises:
+            UserError: no such record, or cells with different keys.
+        """
+        safe = "".join(letter for letter in prefix if letter.isalnum())
+        runs = self._search(f"tags.`owb.key` LIKE '{safe}%'") if self.exists else []
+        records = {record.key: record for record in map(_record, runs)}
+        if len(records) != 1:
+            raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+        return next(iter(records.values()))
+
+    def answers(self, record: Record) -> list[Answer]:
+        """Return the stored predictions of a record."""
+        return read_answers(self.file(record, PREDICTIONS))
+
+    def file(self, record: Record, name: str) -> Path:
+        """Return a local path to one of the record's files.
+
+        Raises:
+            UserError: the file is not there.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return Path(self.client.download_artifacts(record.run_id, name))
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{record.scenario} | {record.strategy} | seed {record.seed} has no file {name!r}: {_first_line(error)}"
+            ) from None
+
+    def _experiment(self, name: str) -> str:
+        if name not in self._experiments:
+            found = self.client.get_experiment_by_name(name)
+            place = (self.folder / "artifacts" / name).as_uri() if self.is_local else None
+            made = found.experiment_id if found else self.client.create_experiment(name, place, tags={"owb": "experiment"})
+            self._experiments[name] = made
+        return self._experiments[name]
+
+    def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
+        """Return matching runs, oldest first."""
+        if experiments is None:
+            experiments = [found.experiment_id for found in self.client.search_experiments(max_results=_PAGE)]
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                experiments, condition, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Return what a reader needs to know of the machine, without its name, user or paths."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads_per_worker": threads,
+        "libraries": fingerprint.libraries(),
+    }
+
+
+def _record(run: Run) -> Record:
+    tags, metrics = run.data.tags, run.data.metrics
+    hidden = ("stage/", "probe/", "cost/")
+    return Record(
+        key=tags["owb.key"],
+        run_id=run.info.run_id,
+        protocol_hash=tags["owb.protocol"],
+        scenario=tags["owb.scenario"],
+        strategy=tags["owb.strategy"],
+        seed=int(tags["owb.seed"]),
+        status=Status(tags["owb.status"]),
+        reason=tags.get("owb.reason", ""),
+        metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
+        params=run.data.params,
+        digest=tags.get("owb.digest", ""),
+        seconds=metrics.get("cost/seconds", math.nan),
+        peak_mib=metrics.get("cost/peak_mib", math.nan),
+        started=run.info.start_time / 1000,
+    )
+
+
+def _this_driver() -> str:
+    me = psutil.Process()
+    return f"{_host()}:{me.pid}:{me.create_time():.0f}"
+
+
+def _host() -> str:
+    """Return a name for this machine that does not give it away."""
+    return fingerprint.of_value(socket.gethostname())[:12]
+
+
+def _is_alive(driver: str) -> bool:
+    """Say whether a driver still runs; one on another host is taken to be alive."""
+    host, _, rest = driver.partition(":")
+    pid, _, born = rest.partition(":")
+    if host != _host():
+        return bool(host)
+    try:
+        return f"{psutil.Process(int(pid)).create_time():.0f}" == born
+    except (psutil.NoSuchProcess, ValueError):
+        return False
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+__all__ = ["PREDICTIONS", "Ending", "Record", "Store", "environment"]

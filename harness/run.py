@@ -1,0 +1,217 @@
+"""One cell: drive a strategy through the stages, keep what it answers and the state it is in.
+
+Every stage starts from seeds of its own, addressed by the cell's root seed and the stage. So a cell that continues from the state after
+stage k answers the same bytes as one that was never interrupted.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import checkpoint, seeds
+from harness.contracts import Answer, Precision, Prediction, Query, Stage, Strategy
+from harness.errors import Diverged
+from harness.sealing import Episode
+
+
+class BadAnswer(Exception):
+    """A strategy answered something that is not a prediction for its query."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it."""
+
+    root_seed: int
+    backbone: str
+    epochs: int
+    batch_size: int
+    probe_every: int = 0
+    needed: tuple[str, ...] = ("classes",)
+    device: str = "cpu"
+    precision: Precision = "float32"
+
+
+def learner_seed(seed: int) -> int:
+    """Return the root seed that a strategy's streams hang from under the run's `seed`."""
+    return seeds.derive("learner", seed=seed)
+
+
+Progress = Callable[[int, int, int, dict[str, float]], None]
+"""Told (stage, step, total steps, figures)."""
+
+
+@dataclass(kw_only=True)
+class CellContext:
+    """The `Context` of one cell."""
+
+    conditions: Conditions
+    scratch: Path
+    on_progress: Progress
+    stage: int = 0
+    _probe: Callable[[int], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.device = self.conditions.device
+        self.precision = self.conditions.precision
+        self.backbone = self.conditions.backbone
+        self.epochs = self.conditions.epochs
+        self.batch_size = self.conditions.batch_size
+
+    def stream(self, name: str) -> np.random.Generator:
+        """Return the named stream of the current stage."""
+        return seeds.stream(name, seed=self.conditions.root_seed, stage=self.stage)
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        """Pass on how far the stage is."""
+        self.on_progress(self.stage, step, total, values)
+
+    def probe(self, step: int) -> None:
+        """Let the harness ask in mid-stage, where a probe is due."""
+        if self.conditions.probe_every and step % self.conditions.probe_every == 0:
+            self._probe(step)
+
+    def enter(self, stage: int, probe: Callable[[int], None]) -> None:
+        """Begin a stage; `probe` asks the strategy now and keeps the answer."""
+        self.stage, self._probe = stage, probe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took."""
+
+    stage: int
+    answers: tuple[Answer, ...]
+    learn_s: float
+    predict_s: float
+
+
+def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
+             on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
+    """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
+
+    Args:
+        strategy: a fresh instance.
+        episodes: the public stages in order.
+        conditions: root seed, network, budget, device.
+        scratch: an existing folder the strategy may write to.
+        keep: an existing folder for state and answers between stages, or None to keep nothing.
+        on_progress: told about every step.
+
+    Raises:
+        BadAnswer: a prediction of the wrong shape or kind.
+        Diverged: training or a prediction left the finite numbers.
+        Exception: whatever the strategy raises.
+    """
+    context = CellContext(conditions=conditions, scratch=scratch, on_progress=on_progress)
+    with _seeded(seeds.derive("setup", seed=conditions.root_seed)):
+        strategy.start(context)
+    finished = _continue(strategy, keep) if keep else []
+    yield from finished
+    for index, (stage, query) in enumerate(episodes):
+        if index < len(finished):
+            continue
+        result = _run_stage(strategy, stage, query, context)
+        if keep:
+            _keep(strategy, result, keep)
+        yield result
+
+
+def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> StageResult:
+    probed: list[Answer] = []
+    needed = context.conditions.needed
+
+    def probe(step: int) -> None:
+        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
+            probed.append(answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=step))
+
+    context.enter(stage.index, probe)
+    with _seeded(seeds.derive("stage", seed=context.conditions.root_seed, stage=stage.index)):
+        started = time.perf_counter()
+        strategy.learn(stage)
+        learned = time.perf_counter()
+        answer = answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=None)
+        ended = time.perf_counter()
+    return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started, predict_s=ended - learned)
+
+
+def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None) -> Answer:
+    """Check a prediction against its query and return it sorted by id, in small dtypes that lose nothing a metric needs.
+
+    Raises:
+        BadAnswer: not a `Prediction`, a field missing that scoring needs, or the wrong number of rows.
+        Diverged: a score that is not a number.
+    """
+    if not isinstance(prediction, Prediction):
+        raise BadAnswer(f"predict returned {type(prediction).__name__}, not a Prediction")
+    order = np.argsort(query.ids)
+    arrays = {}
+    for name, given in prediction.arrays().items():
+        array = np.asarray(given)
+        if len(array.shape) == 0 or len(array) != len(query.ids):
+            raise BadAnswer(f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})")
+        if array.dtype == object or array.dtype.kind not in "iufb":
+            raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise Diverged(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite (stage {stage})")
+        arrays[name] = _compact(name, array)[order]
+    for name in needed:
+        if name not in arrays:
+            raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name}")
+    return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
+
+
+def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if name == "classes":
+        if array.ndim != 1 or not np.array_equal(array, array.astype(np.int64)):
+            raise BadAnswer(f"classes must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
+        return array.astype(np.int64)
+    return array.astype(np.float16 if name == "anomaly_maps" else np.float32)
+
+
+def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:
+    """Keep the answers first and the state last: a state on disk means that every earlier answer is there too."""
+    rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
+    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s}
+    checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
+    if strategy.resumable:
+        checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": strategy.state()})
+
+
+def _continue(strategy: Strategy, keep: Path) -> list[StageResult]:
+    """Load the kept state into `strategy` and return the results of the stages it has behind it."""
+    if not strategy.resumable or not (keep / "state.pt").is_file():
+        return []
+    kept = checkpoint.load(keep / "state.pt")
+    strategy.load_state(kept["state"])
+    results = []
+    for stage in range(kept["stages"]):
+        content = checkpoint.load(keep / f"answers-{stage:03d}.pt")
+        answers = tuple(Answer(**row) for row in content.pop("answers"))
+        results.append(StageResult(answers=answers, **content))
+    return results
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators for code that uses them, and put them back afterwards."""
+    import torch
+
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

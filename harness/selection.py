@@ -1,0 +1,121 @@
+"""The selection syntax: `name[param=value, other=[1, 2]]`. A list stands for alternatives, each a selection of its own.
+
+>>> [str(selection) for selection in expand("replay[memory=[50, 200], lr=0.1]")]
+['replay[memory=50,lr=0.1]', 'replay[memory=200,lr=0.1]']
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from harness.errors import UserError
+from harness.parameters import validated
+from harness.plugins import Kind, Plugin, find
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """A plugin's name and the parameters that were said; defaults are not filled in."""
+
+    name: str
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        said = ",".join(f"{key}={_text(value)}" for key, value in self.params.items())
+        return f"{self.name}[{said}]" if said else self.name
+
+
+def expand(text: str) -> list[Selection]:
+    """Return every alternative that `text` stands for.
+
+    Raises:
+        UserError: unbalanced brackets, or a part without `=`.
+    """
+    text = text.strip()
+    name, bracket, rest = text.partition("[")
+    if not bracket:
+        return [Selection(name)]
+    if not rest.endswith("]") or not name:
+        raise UserError(f"cannot read {text!r}: expected name[param=value,other=value]")
+    params: dict[str, list[Any]] = {}
+    for part in _split(rest[:-1]):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise UserError(f"cannot read {part.strip()!r} in {text!r}: expected param=value")
+        params[key.strip()] = _alternatives(value)
+    return [Selection(name, dict(zip(params, values, strict=True))) for values in itertools.product(*params.values())]
+
+
+def single(text: str) -> Selection:
+    """Return the one selection that `text` stands for; raise `UserError` where it stands for several."""
+    selections = expand(text)
+    if len(selections) != 1:
+        raise UserError(f"{text!r} stands for {len(selections)} alternatives where one is needed")
+    return selections[0]
+
+
+def configured(kind: Kind, text: str) -> Any:
+    """Return an instance of the plugin that `text` selects."""
+    selection = single(text)
+    plugin = find(kind, selection.name)
+    return plugin.cls(**resolved(plugin, selection))
+
+
+def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
+    """Return every parameter of the plugin: preset (`preset=NAME`) below what was said, defaults below both."""
+    said = dict(selection.params)
+    presets = getattr(plugin.cls, "presets", {})
+    if "preset" in said and presets:
+        name = str(said.pop("preset"))
+        if name not in presets:
+            raise UserError(f"{plugin.name} has no preset {name!r}; it has {', '.join(presets)}")
+        said = {**presets[name].values, **said}
+    return validated(plugin.cls, said)
+
+
+def _split(text: str) -> list[str]:
+    """Split at commas outside brackets."""
+    parts, depth = [""], 0
+    for letter in text:
+        depth += {"[": 1, "]": -1}.get(letter, 0)
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    if depth:
+        raise UserError(f"cannot read {text!r}: brackets do not match")
+    return [part for part in parts if part.strip()]
+
+
+def _alternatives(text: str) -> list[Any]:
+    text = text.strip()
+    if text.startswith("["):
+        return [_value(part) for part in _split(text[1:-1])]
+    return [_value(text)]
+
+
+def _value(text: str) -> Any:
+    """Read a scalar as YAML does; what holds a bracket is a nested selection and stays text."""
+    text = text.strip()
+    if "[" in text and not text.startswith("["):
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    if isinstance(value, str):
+        try:
+            return float(text)  # YAML 1.1 reads 1e-3 as text
+        except ValueError:
+            return value
+    return value
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

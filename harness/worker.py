@@ -1,0 +1,288 @@
+"""The processes of a run: `Worker` runs cells one after another with torch kept warm; `Monitor` carries their events and enforces limits.
+
+The monitor is a process of its own on every node, so that a limit holds even while a strategy keeps the interpreter lock: it reads the
+memory of the worker (and of its children) ten times a second and kills what is over its limit in memory or time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from harness.contracts import Status
+from harness.run import Conditions, StageResult, run_cell
+from harness.sealing import Episode
+
+_POLL_S = 0.1
+_CHILDREN_S = 1.0  # finding children reads all of /proc, so it is done less often
+_PROGRESS_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt."""
+
+    key: str
+    strategy: str
+    source: str | None
+    params: Mapping[str, Any]
+    conditions: Conditions
+    keep: Path
+    timeout_s: float
+    memory_mib: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A worker took up a cell."""
+
+    key: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """How far a cell is."""
+
+    key: str
+    stage: int
+    step: int
+    total: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageEnded:
+    """A cell finished a stage; `result` holds its predictions."""
+
+    key: str
+    result: StageResult
+
+
+Event = Started | Progressed | StageEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a cell ended in its worker, as far as the worker lived to tell."""
+
+    status: Status
+    reason: str
+    seconds: float
+    log_tail: str
+
+
+@dataclass(slots=True, kw_only=True)
+class _Watch:
+    key: str
+    process: psutil.Process
+    deadline: float
+    memory_mib: float
+    peak_mib: float = 0.0
+    children: list[psutil.Process] = field(default_factory=list)
+    children_due: float = 0.0
+
+
+@dataclass(slots=True)
+class _Verdicts:
+    reasons: dict[str, tuple[Status, str]] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+
+
+class Monitor:
+    """Actor: the mailbox from workers to the driver, and the enforcer of limits on its node."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.watches: dict[int, _Watch] = {}
+        self.verdicts = _Verdicts()
+        threading.Thread(target=self._patrol, daemon=True).start()
+
+    def begin(self, job: Job, pid: int) -> None:
+        """Watch the process `pid` while it runs `job`; the time limit counts from now."""
+        self.events.append(Started(key=job.key, pid=pid))
+        deadline = time.monotonic() + job.timeout_s
+        self.watches[pid] = _Watch(key=job.key, process=psutil.Process(pid), deadline=deadline, memory_mib=job.memory_mib)
+        self.verdicts.reasons.pop(job.key, None)
+
+    def end(self, pid: int) -> None:
+        """Stop watching `pid`."""
+        watch = self.watches.pop(pid, None)
+        if watch:
+            self.verdicts.peaks[watch.key] = watch.peak_mib
+
+    def post(self, event: Event) -> None:
+        """Take in an event for the driver."""
+        self.events.append(event)
+
+    def drain(self) -> list[Event]:
+        """Return the events since the last call; of progress, only the newest of every cell."""
+        events, self.events = self.events, []
+        newest = {event.key: event for event in events if isinstance(event, Progressed)}
+        return [event for event in events if not isinstance(event, Progressed) or newest[event.key] is event]
+
+    def verdict(self, key: str) -> tuple[Status, str] | None:
+        """Return why a cell's worker was killed here, if it was, and forget it."""
+        return self.verdicts.reasons.pop(key, None)
+
+    def peak_mib(self, key: str) -> float:
+        """Return the largest memory seen of a cell's process and children, and forget it."""
+        return self.verdicts.peaks.pop(key, float("nan"))
+
+    def _patrol(self) -> None:
+        while True:
+            time.sleep(_POLL_S)
+            for pid, watch in list(self.watches.items()):
+                try:
+                    self._look_at(watch)
+                except psutil.NoSuchProcess:  # died by itself; the driver sees that and classifies it
+                    self.end(pid)
+
+    def _look_at(self, watch: _Watch) -> None:
+        if time.monotonic() > watch.children_due:
+            watch.children = watch.process.children(recursive=True)
+            watch.children_due = time.monotonic() + _CHILDREN_S
+        used = _private_mib([watch.process, *watch.children])
+        watch.peak_mib = max(watch.peak_mib, used)
+        if used > watch.memory_mib:
+            self._kill(watch, Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {watch.memory_mib:.0f} MiB")
+        elif time.monotonic() > watch.deadline:
+            self._kill(watch, Status.TIMEOUT, "over its time limit")
+
+    def _kill(self, watch: _Watch, status: Status, reason: str) -> None:
+        self.verdicts.reasons[watch.key] = (status, reason)
+        for process in (*watch.process.children(recursive=True), watch.process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGKILL)
+        self.end(watch.process.pid)
+
+
+class Worker:
+    """Actor: runs cells, one at a time."""
+
+    def __init__(self, threads: int) -> None:
+        import torch
+
+        self.threads = threads
+        torch.set_num_threads(threads)
+
+    def node(self) -> str:
+        """Return the id of the node this worker lives on; answers once torch is loaded."""
+        import ray
+
+        return str(ray.get_runtime_context().get_node_id())
+
+    def run(self, job: Job, episodes: Sequence[tuple[Any, Any]], monitor: Any) -> Outcome:
+        """Run one cell; every finished stage is posted to `monitor` before the next begins.
+
+        Args:
+            job: the cell.
+            episodes: object references to stage and query, fetched one stage at a time.
+            monitor: handle of this node's monitor.
+        """
+        import ray
+
+        _reset_torch(self.threads)
+        scratch = job.keep / "scratch"
+        scratch.mkdir(parents=True, exist_ok=True)
+        started = time.perf_counter()
+        ray.get(monitor.begin.remote(job, os.getpid()))
+        log = (job.keep / "log.txt").open("a", encoding="utf-8", buffering=1)
+        with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
+            status, reason = self._attempt(job, _fetched(episodes), monitor, scratch)
+        seconds = time.perf_counter() - started
+        ray.get(monitor.end.remote(os.getpid()))
+        shutil.rmtree(scratch, ignore_errors=True)
+        return Outcome(status=status, reason=reason, seconds=seconds, log_tail=tail(job.keep / "log.txt"))
+
+    def _attempt(self, job: Job, episodes: Iterator[Episode], monitor: Any, scratch: Path) -> tuple[Status, str]:
+        import ray
+        import torch
+
+        from harness.errors import Diverged, Unsuitable
+        from harness.plugins import find
+
+        try:
+            strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
+            report = _throttled(job.key, monitor)
+            for result in run_cell(strategy, episodes, job.conditions, scratch=scratch, keep=job.keep, on_progress=report):
+                ray.get(monitor.post.remote(StageEnded(key=job.key, result=result)))
+        except Unsuitable as error:
+            return Status.SKIPPED, str(error)
+        except Diverged as error:
+            return Status.DIVERGED, str(error)
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            traceback.print_exc()
+            return Status.OUT_OF_MEMORY, str(error).partition("\n")[0] or "allocation failed"
+        except (Exception, SystemExit) as error:
+            traceback.print_exc()
+            return Status.FAILED, _sentence(error)
+        return Status.DONE, ""
+
+
+def tail(path: Path, lines: int = 200) -> str:
+    """Return the last lines of a log, empty where there is none."""
+    if not path.is_file():
+        return ""
+    return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
+
+
+def _fetched(episodes: Sequence[tuple[Any, Any]]) -> Iterator[Episode]:
+    import ray
+
+    for stage, query in episodes:
+        yield Episode(*ray.get([stage, query]))
+
+
+def _throttled(key: str, monitor: Any) -> Any:
+    """Return a progress reporter that posts at most twice a second and costs a clock reading otherwise."""
+    last = 0.0
+
+    def report(stage: int, step: int, total: int, figures: dict[str, float]) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last > _PROGRESS_S:
+            last = now
+            monitor.post.remote(Progressed(key=key, stage=stage, step=step, total=total, figures=figures))
+
+    return report
+
+
+def _reset_torch(threads: int) -> None:
+    """Undo what an earlier cell may have left behind in this process."""
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_default_dtype(torch.float32)
+    torch.set_grad_enabled(True)
+    torch.use_deterministic_algorithms(False)
+
+
+def _private_mib(processes: Sequence[psutil.Process]) -> float:
+    """Return the memory of processes that is not shared with others (mapped files, the object store)."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory = process.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)
+    return total / 2**20
+
+
+def _sentence(error: BaseException) -> str:
+    """Say what went wrong and where, in one line."""
+    frames = traceback.extract_tb(sys.exc_info()[2])
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    text = " ".join(str(error).split())[:500]
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

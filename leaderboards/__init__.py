@@ -1,0 +1,1 @@
+"""What is published: ranks, boards, and the folders that hold them."""

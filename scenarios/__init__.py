@@ -1,0 +1,1 @@
+"""What is learned from: scenarios, and the data sets they deal from."""

@@ -1,0 +1,122 @@
+"""Class-incremental learning: the classes of one data set arrive in stages, each fully labelled, each seen once.
+
+After every stage the whole test set is asked, also the classes still to come, so that the query tells nothing about what arrives next and
+the accuracy matrix R[i, j] is complete. Task access "train" is class-incremental learning proper; "test" tells the stage of every item at
+prediction (task-incremental learning). Terms as in van de Ven, Tuytelaars and Tolias 2022, "Three types of incremental learning".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness import seeds
+from harness.contracts import Answer, Data, Dataset, Deal, DealtStage, IntArray, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.errors import UserError
+from harness.metrics import class_incremental as figures
+from harness.selection import configured
+
+
+class ClassIncremental(Scenario):
+    """Classes arrive in stages, fully labelled; accuracy on old and new ones is what counts."""
+
+    dataset: str = param("digits", "data set, with parameters in brackets")
+    stages: int = param(5, "number of stages", ge=1, unit="stages")
+    first_classes: int = param(0, "classes in the first stage; 0 shares all classes equally", ge=0, unit="classes")
+    class_order: Literal["shuffled", "natural"] = param("shuffled", "order of arrival: drawn under the seed, or as in the data set")
+    test_fraction: float = param(0.2, "share of every class (or of the groups, where the data set has some) kept for the test", gt=0, lt=1)
+    task_access: TaskAccess = param("train", "whether the stage of an item is told while training only, or at prediction too")
+
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
+        Metric(name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"),
+        Metric(name="forgetting", better="lower", meaning="drop from the best earlier accuracy of a stage"),
+        Metric(name="backward_transfer", meaning="change of a stage's accuracy since it was learned"),
+        Metric(name="forward_transfer", meaning="head start on a stage before it is learned"),
+    )
+
+    def data_digests(self) -> Mapping[str, str]:
+        """Return the digest on the card of the data set."""
+        return {self.dataset: self._dataset().card.digest}
+
+    def deal(self, seed: int) -> Deal:
+        """Deal the stages under `seed`.
+
+        Raises:
+            UserError: the data set has too few classes for the stages.
+        """
+        data = self._dataset().load()
+        sizes = self._stage_sizes(len(data.class_names))
+        order = np.arange(len(data.class_names))
+        if self.class_order == "shuffled":
+            order = seeds.stream("class-order", seed=seed).permutation(order)
+        named = np.cumsum(sizes)
+        labels = np.argsort(order)[data.labels].astype(np.int64)
+        arrival = np.searchsorted(named, labels, side="right").astype(np.int64)
+        is_test = _test_mask(data, self.test_fraction, seed)
+        query = np.flatnonzero(is_test)
+        stages = []
+        for index, size in enumerate(sizes):
+            rows = np.flatnonzero(~is_test & (arrival == index))
+            stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=int(named[index]), new_classes=size))
+        facts = {"stage": arrival}
+        return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access)
+
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        """Score what was answered so far; figures that need the last stage are left out until it is there."""
+        ended = [answer for answer in answers if answer.step is None]
+        n_stages = len(truth.named_classes)
+        predicted = [answer.arrays["classes"] for answer in ended]
+        labels = [truth.labels[answer.ids] for answer in ended]
+        arrival = [truth.facts["stage"][answer.ids] for answer in ended]
+        matrix = figures.accuracy_matrix([answer.stage for answer in ended], predicted, labels, arrival, n_stages)
+        seen = [_seen_accuracy(truth, answer) for answer in ended]
+        probes = [(answer.stage, answer.step, _seen_accuracy(truth, answer)) for answer in answers if answer.step is not None]
+        final = self._final(matrix, seen, truth) if len(ended) == n_stages else {}
+        return Scores(final=final, per_stage={"seen_accuracy": seen}, probes={"seen_accuracy": probes}, matrices={"accuracy": matrix})
+
+    def _final(self, matrix: NDArray[np.float64], seen: Sequence[float], truth: Truth) -> dict[str, float]:
+        sizes = np.diff([0, *truth.named_classes])
+        untrained = 1.0 / sizes if self.task_access == "test" else np.zeros(len(sizes))
+        return {
+            "average_accuracy": figures.average_accuracy(matrix),
+            "average_incremental_accuracy": figures.average_incremental_accuracy(seen),
+            "forgetting": figures.forgetting(matrix),
+            "backward_transfer": figures.backward_transfer(matrix),
+            "forward_transfer": figures.forward_transfer(matrix, list(untrained)),
+        }
+
+    def _dataset(self) -> Dataset:
+        dataset: Dataset = configured("dataset", self.dataset)
+        return dataset
+
+    def _stage_sizes(self, classes: int) -> list[int]:
+        first = self.first_classes
+        rest = self.stages - 1 if first else self.stages
+        if first + rest > classes or (first and not rest and first != classes):
+            raise UserError(f"{self.dataset} has {classes} classes, which {self.stages} stages with first_classes={first} cannot share")
+        # numpy's array_split puts the larger shares first
+        shares = [len(part) for part in np.array_split(np.arange(classes - first), rest)] if rest else []
+        return ([first] if first else []) + shares
+
+
+def _seen_accuracy(truth: Truth, answer: Answer) -> float:
+    labels = truth.labels[answer.ids]
+    seen = labels < truth.named_classes[answer.stage]
+    return float(np.mean(answer.arrays["classes"][seen] == labels[seen]))
+
+
+def _test_mask(data: Data, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """Draw the test items: whole groups where the data set has groups, otherwise the same share of every class."""
+    rng = seeds.stream("split", seed=seed)
+    if data.groups is not None:
+        groups = rng.permutation(np.unique(data.groups))
+        return np.isin(data.groups, groups[: max(1, round(fraction * len(groups)))])
+    mask = np.zeros(len(data.labels), dtype=bool)
+    for label in range(len(data.class_names)):
+        rows: IntArray = rng.permutation(np.flatnonzero(data.labels == label))
+        mask[rows[: max(1, round(fraction * len(rows)))]] = True
+    return mask

@@ -1,0 +1,1 @@
+"""The methods that every new one is measured against."""

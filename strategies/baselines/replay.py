@@ -1,0 +1,51 @@
+"""Experience replay: rehearse stored examples of earlier stages beside every batch (Robins 1995; Chaudhry et al. 2019, "tiny episodic
+memories").
+
+Every step joins a batch of the stage with as many stored examples as the batch has; cross-entropy is the mean over both. The memory is
+refilled when the stage ends, the same share for every class seen.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness.contracts import Prediction, Query, Stage, Strategy, param
+from strategies.toolkit.buffer import Buffer
+from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.tensors import Items, items_of
+from strategies.toolkit.training import Batch, sgd, train
+
+
+class Replay(Strategy):
+    """Mix stored examples of earlier stages into every batch."""
+
+    memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500],
+                        since_stage=1)  # fmt: skip
+    lr: float = param(0.05, "learning rate", gt=0)
+    momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
+
+    def setup(self) -> None:
+        """Make the classifier and an empty memory."""
+        self.model = Classifier(self.context)
+        self.buffer = Buffer(self.memory)
+
+    def learn(self, stage: Stage) -> None:
+        """Train on batches joined with stored examples, then store some of this stage."""
+        self.model.grow(stage)
+        items = items_of(stage, self.context)
+        rng = self.context.stream("replay")
+
+        def loss(batch: Batch) -> Tensor:
+            mixed = Items(batch.inputs, batch.labels)
+            if len(self.buffer):
+                old = self.buffer.draw(len(batch.labels), rng)
+                mixed = mixed.joined_with(Items(old.inputs, old.labels))
+            return cross_entropy(self.model(mixed.inputs), mixed.labels)
+
+        train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
+        self.buffer.balance(items, self.context.stream("memory"))
+
+    def predict(self, query: Query) -> Prediction:
+        """Return the most likely class seen so far."""
+        return self.model.answer(query)

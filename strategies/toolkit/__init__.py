@@ -1,0 +1,1 @@
+"""What several methods share: networks, the training loop, buffers, tensors."""

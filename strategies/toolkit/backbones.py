@@ -1,0 +1,114 @@
+"""Networks by name: `mlp`, `cnn`, and any timm model as `timm:NAME`. A backbone maps inputs (N, ...) to features (N, D).
+
+The protocol chooses the backbone, so that strategies are compared on the same network; weights are drawn from the stream `init`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from harness.contracts import Context
+from harness.errors import UserError, unknown
+from harness.selection import single
+
+
+class MLP(nn.Module):
+    """Flatten, then `depth` fully connected ReLU layers of `width` units."""
+
+    def __init__(self, item_shape: tuple[int, ...], *, width: int = 128, depth: int = 2) -> None:
+        super().__init__()
+        sizes = [math.prod(item_shape), *[width] * depth]
+        layers = [layer for fan_in, fan_out in itertools.pairwise(sizes) for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())]
+        self.layers = nn.Sequential(nn.Flatten(), *layers)
+        self.features = sizes[-1]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features (N, width)."""
+        features: Tensor = self.layers(inputs)
+        return features
+
+
+class CNN(nn.Module):
+    """Three 3x3 convolutions with group norm and stride 2, then the mean over positions; for small images on a CPU."""
+
+    def __init__(self, item_shape: tuple[int, ...], *, width: int = 32) -> None:
+        super().__init__()
+        if len(item_shape) != 3:
+            raise UserError(f"backbone cnn needs images (C, H, W), the inputs have shape {item_shape}")
+        sizes = [item_shape[0], width, 2 * width, 4 * width]
+        blocks = [
+            nn.Sequential(nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, bias=False), nn.GroupNorm(8, fan_out), nn.ReLU())
+            for fan_in, fan_out in itertools.pairwise(sizes)
+        ]
+        self.layers = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+        self.features = sizes[-1]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features (N, 4 * width)."""
+        features: Tensor = self.layers(inputs)
+        return features
+
+
+class Timm(nn.Module):
+    """Any timm model without its head, freshly initialised, for the inputs' number of channels and size."""
+
+    def __init__(self, item_shape: tuple[int, ...], *, name: str, **options: Any) -> None:
+        import timm
+
+        super().__init__()
+        if not timm.is_model(name):
+            raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
+        model: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=item_shape[0], **options)
+        self.model = model
+        self.features = int(model.num_features)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return pooled features (N, D)."""
+        features: Tensor = self.model(inputs)
+        return features
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+
+
+def backbone(context: Context, item_shape: tuple[int, ...]) -> nn.Module:
+    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`.
+
+    Raises:
+        UserError: no backbone of that name, or a parameter it does not have.
+    """
+    selection = single(context.backbone)
+    kind, colon, name = selection.name.partition(":")
+    options = dict(selection.params)
+    make: Callable[..., nn.Module] = Timm
+    if colon and kind == "timm":
+        options = {"name": name, **options}
+    elif selection.name in BACKBONES:
+        make = BACKBONES[selection.name]
+        for option in options.keys() - inspect.signature(make).parameters.keys():
+            raise unknown(f"parameter of backbone {selection.name}", option, inspect.signature(make).parameters, "README, Backbones")
+    else:
+        raise unknown("backbone", selection.name, [*BACKBONES, "timm:NAME"], "mlp, cnn, timm:NAME")
+    with drawn_from(context, "init"):
+        return make(item_shape, **options).to(context.device)
+
+
+class drawn_from:  # noqa: N801  (reads as a statement at its use)
+    """Context manager: torch's global generator follows the stream `name` inside and is put back afterwards."""
+
+    def __init__(self, context: Context, name: str) -> None:
+        self.seed = int(context.stream(name).integers(2**63))
+
+    def __enter__(self) -> None:
+        self.before = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.before)

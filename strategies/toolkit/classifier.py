@@ -1,0 +1,91 @@
+"""A backbone with a linear head that grows by a row for every class named.
+
+Old rows keep their weights when the head grows; new rows are drawn from the stream `init` of the stage. The network is built when the
+first stage shows the inputs' shape, so a strategy can make an empty `Classifier` in `setup` and load a state into it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from harness.contracts import Context, Prediction, Query, Stage
+from strategies.toolkit.backbones import backbone, drawn_from
+from strategies.toolkit.tensors import as_tensor
+
+
+class Classifier(nn.Module):
+    """Logits over the classes named so far. `task_of[c]` is the stage in which class c arrived."""
+
+    def __init__(self, context: Context) -> None:
+        super().__init__()
+        self.context = context
+        self.item_shape: tuple[int, ...] = ()
+        self.task_of: list[int] = []
+        self.head: nn.Linear | None = None
+
+    def grow(self, stage: Stage) -> Self:
+        """Make room for the classes of `stage`; builds the network at the first call."""
+        if not self.item_shape:
+            self._build(tuple(stage.inputs.shape[1:]))
+        self.task_of += [stage.index] * (stage.named_classes - len(self.task_of))
+        old = self.head
+        with drawn_from(self.context, "init"):
+            self.head = self._new_head(stage.named_classes)
+        if old is not None:
+            with torch.no_grad():
+                self.head.weight[: old.out_features] = old.weight
+                self.head.bias[: old.out_features] = old.bias
+        return self
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return logits (N, C)."""
+        assert self.head is not None, "grow before the first forward pass"
+        logits: Tensor = self.head(self.backbone(inputs))
+        return logits
+
+    def snapshot(self) -> Self:
+        """Return a frozen copy, a teacher for later stages."""
+        copy = type(self)(self.context)
+        copy.load_state_dict(self.state_dict())
+        return copy.requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def answer(self, query: Query, *, chunk: int = 512) -> Prediction:
+        """Predict in chunks; where the stage of an item is told, only that stage's classes can win."""
+        was_training = self.training
+        self.eval()
+        logits = torch.cat([self(part) for part in torch.split(as_tensor(query.inputs, self.context.device), chunk)]).cpu()
+        self.train(was_training)
+        if query.tasks is not None:
+            outside = torch.tensor(self.task_of) != torch.from_numpy(np.array(query.tasks))[:, None]
+            logits[outside & (~outside).any(dim=1, keepdim=True)] = -torch.inf
+        return Prediction(classes=logits.argmax(dim=1).numpy())
+
+    def get_extra_state(self) -> dict[str, Any]:
+        """Return what `load_state_dict` needs to build the network first."""
+        return {"item_shape": list(self.item_shape), "task_of": list(self.task_of)}
+
+    def set_extra_state(self, state: Mapping[str, Any]) -> None:
+        """Keep the order of arrival; the network itself was built by `load_state_dict`."""
+        self.task_of = list(state["task_of"])
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Build the network that `state` was taken from, then load its weights."""
+        extra = state["_extra_state"]
+        if extra["item_shape"]:
+            self._build(tuple(extra["item_shape"]))
+            self.head = self._new_head(len(extra["task_of"]))
+        return super().load_state_dict(state, strict=strict, assign=assign)
+
+    def _build(self, item_shape: tuple[int, ...]) -> None:
+        self.item_shape = item_shape
+        self.backbone = backbone(self.context, item_shape)
+
+    def _new_head(self, classes: int) -> nn.Linear:
+        features: Any = self.backbone.features
+        return nn.Linear(features, classes, device=self.context.device)

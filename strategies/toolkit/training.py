@@ -1,0 +1,107 @@
+"""The training loop: in-memory tensors, one gradient step a batch, and nothing in between that costs time.
+
+The order of the batches comes from the stream `batches`, so all strategies see the same order under the same seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from harness.contracts import Context
+from harness.errors import Diverged
+from strategies.toolkit.tensors import Items
+
+Schedule = Callable[[float], float]
+"""From the share of training done, in [0, 1), to the factor on the learning rate."""
+
+
+class Batch(NamedTuple):
+    """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory."""
+
+    inputs: Tensor
+    labels: Tensor
+    rows: Tensor
+
+
+Loss = Callable[[Batch], Tensor]
+
+
+def constant(_: float) -> float:
+    """Keep the learning rate."""
+    return 1.0
+
+
+def cosine(done: float) -> float:
+    """Let the learning rate fall to zero along half a cosine (Loshchilov and Hutter 2017)."""
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+    """Return stochastic gradient descent in torch's fused form, one kernel a step."""
+    return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
+
+
+def train(
+    model: nn.Module, items: Items, loss: Loss, optimiser: torch.optim.Optimizer, context: Context, *,
+    epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None,
+) -> None:  # fmt: skip
+    """Take the protocol's number of passes over `items`, one step a batch.
+
+    Args:
+        model: what `clip_norm` looks at; put into training mode.
+        items: the stage as tensors.
+        loss: scalar loss of a batch.
+        optimiser: steps the parameters.
+        context: device, precision, streams, epochs and batch size.
+        epochs: passes, where the method wants another number than the protocol.
+        schedule: factor on the learning rate over time.
+        clip_norm: largest norm of the whole gradient, or None.
+
+    Raises:
+        Diverged: the mean loss of an epoch is not a number or infinite.
+    """
+    epochs = context.epochs if epochs is None else epochs
+    rng = context.stream("batches")
+    scaler = torch.amp.GradScaler(context.device, enabled=context.precision == "float16")
+    dtype = getattr(torch, context.precision)
+    base_rates = [group["lr"] for group in optimiser.param_groups]
+    model.train()
+    step, total = 0, epochs * len(_bounds(len(items), context.batch_size))
+    for epoch in range(epochs):
+        order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
+        losses = torch.zeros((), device=items.labels.device)
+        for start, stop in _bounds(len(items), context.batch_size):
+            rows = order[start:stop]
+            if schedule is not constant:
+                for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+                    group["lr"] = rate * schedule(step / total)
+            optimiser.zero_grad()
+            with torch.autocast(context.device, dtype, enabled=dtype != torch.float32):
+                value = loss(Batch(items.inputs[rows], items.labels[rows], rows))
+            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+            if clip_norm is not None:
+                scaler.unscale_(optimiser)
+                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+            scaler.step(optimiser)
+            scaler.update()
+            losses += value.detach()
+            step += 1
+            context.progress(step, total)
+            context.probe(step)
+        mean_loss = float(losses) / max(1, total // epochs)
+        if not math.isfinite(mean_loss):
+            raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {epochs}")
+        context.progress(step, total, loss=mean_loss)
+
+
+def _bounds(items: int, batch_size: int) -> list[tuple[int, int]]:
+    """Return start and stop of every batch; a last batch of one joins its neighbour, since batch norm cannot use it."""
+    starts = list(range(0, items, batch_size))
+    if len(starts) > 1 and items - starts[-1] == 1:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], items], strict=True))
