@@ -37,6 +37,7 @@ class Finding:
 
 
 Make = Callable[[], Strategy]
+Redeal = Callable[[], Deal]
 
 
 def check_strategy(make: Make, scenario: Scenario) -> list[Finding]:
@@ -49,9 +50,12 @@ def check_strategy(make: Make, scenario: Scenario) -> list[Finding]:
     Raises:
         UserError: the scenario has a single stage, so that nothing could be said about later ones.
     """
-    deal = _shrunk(scenario.deal(_SEED))
-    if len(deal.stages) < 2:
+    if len(scenario.deal(_SEED).stages) < 2:
         raise UserError("a check needs a scenario with at least two stages")
+
+    def deal() -> Deal:
+        return _shrunk(scenario.deal(_SEED))
+
     conditions = _conditions(scenario)
     return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in _STRATEGY_CLAIMS.items()]  # type: ignore[misc]
 
@@ -76,26 +80,28 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
 # --- strategies -----------------------------------------------------------------------------------------------------------------
 
 
-def _answers_every_stage(make: Make, deal: Deal, conditions: Conditions) -> str:
-    given = _answers(make, seal(deal, _SEED).episodes, conditions)
-    return "" if len(given) == len(deal.stages) else f"{len(given)} answers for {len(deal.stages)} stages"
+def _answers_every_stage(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    given = _answers(make, seal(deal(), _SEED).episodes, conditions)
+    asked = len(deal().stages)
+    return "" if len(given) == asked else f"{len(given)} answers for {asked} stages"
 
 
-def _is_deterministic(make: Make, deal: Deal, conditions: Conditions) -> str:
-    return _differs(*[_answers(make, seal(deal, _SEED).episodes, conditions) for _ in range(2)])
+def _is_deterministic(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    return _differs(*[_answers(make, seal(deal(), _SEED).episodes, conditions) for _ in range(2)])
 
 
-def _survives_one_class(make: Make, deal: Deal, conditions: Conditions) -> str:
-    second = deal.stages[1]
+def _survives_one_class(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    whole = deal()
+    second = whole.stages[1]
     visible = second.given[second.given != HIDDEN]
     only = second.given == visible[0] if len(visible) else np.arange(len(second.given)) < 2
     thin = replace(second, rows=second.rows[only], given=second.given[only])
-    _answers(make, seal(replace(deal, stages=[deal.stages[0], thin, *deal.stages[2:]]), _SEED).episodes, conditions)
+    _answers(make, seal(replace(whole, stages=[whole.stages[0], thin, *whole.stages[2:]]), _SEED).episodes, conditions)
     return ""
 
 
-def _continues(make: Make, deal: Deal, conditions: Conditions) -> str:
-    episodes = seal(deal, _SEED).episodes
+def _continues(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    episodes = seal(deal(), _SEED).episodes
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder)
         first = make()
@@ -105,30 +111,29 @@ def _continues(make: Make, deal: Deal, conditions: Conditions) -> str:
     return problem or ("" if first.resumable else "note: declared as starting again at the first stage")
 
 
-def _leaves_globals(make: Make, deal: Deal, conditions: Conditions) -> str:
+def _leaves_globals(make: Make, deal: Redeal, conditions: Conditions) -> str:
     before = _global_state()
-    _answers(make, seal(deal, _SEED).episodes, conditions)
+    _answers(make, seal(deal(), _SEED).episodes, conditions)
     after = _global_state()
     changed = [name for name, value in before.items() if after[name] != value]
     return f"changed: {', '.join(changed)}" if changed else ""
 
 
-def _ignores_hidden_labels(make: Make, deal: Deal, conditions: Conditions) -> str:
-    worlds = [seal(deal, _SEED), seal(with_permuted_truth(deal, _SEED), _SEED)]
-    given = []
-    for world in worlds:
-        given.append(_answers_beside(world, make, conditions))
-    return _differs(*given)
+def _ignores_hidden_labels(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    """One world at a time exists, so that whatever truth a cheat finds is that of the world it is in."""
+    as_dealt = _answers_beside(seal(deal(), _SEED), make, conditions)
+    permuted = _answers_beside(seal(with_permuted_truth(deal(), _SEED), _SEED), make, conditions)
+    return _differs(as_dealt, permuted)
 
 
-def _ignores_the_future(make: Make, deal: Deal, conditions: Conditions) -> str:
-    whole = _answers(make, seal(deal, _SEED).episodes, conditions)
-    cut = _answers(make, seal(deal, _SEED).episodes[:1], conditions)
+def _ignores_the_future(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    whole = _answers(make, seal(deal(), _SEED).episodes, conditions)
+    cut = _answers(make, seal(deal(), _SEED).episodes[:1], conditions)
     return _differs(whole[:1], cut)
 
 
-def _ignores_query_order(make: Make, deal: Deal, conditions: Conditions) -> str:
-    episodes = seal(deal, _SEED).episodes
+def _ignores_query_order(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    episodes = seal(deal(), _SEED).episodes
     turned = [Episode(stage, _turned(query)) for stage, query in episodes]
     first, second = _answers(make, episodes, conditions), _answers(make, turned, conditions)
     for a, b in zip(first, second, strict=True):
@@ -139,12 +144,12 @@ def _ignores_query_order(make: Make, deal: Deal, conditions: Conditions) -> str:
     return ""
 
 
-_STRATEGY_CLAIMS: dict[str, Callable[[Make, Deal, Conditions], str]] = {
+_STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
+    "leaves global state alone": _leaves_globals,  # first, while nothing has been changed yet
     "answers every stage": _answers_every_stage,
     "same seed, same bytes": _is_deterministic,
     "survives a stage with one class": _survives_one_class,
     "a killed cell continues to the same bytes": _continues,
-    "leaves global state alone": _leaves_globals,
     "permuted hidden labels change no byte": _ignores_hidden_labels,
     "removed future stages change nothing earlier": _ignores_the_future,
     "shuffled query order changes nothing": _ignores_query_order,
@@ -181,6 +186,7 @@ def _turned(query: Any) -> Any:
 
 def _global_state() -> dict[str, Any]:
     import torch
+    import torch._dynamo  # loaded by the first optimiser otherwise, and changes the environment when it is
     import torch.utils.data
 
     return {
@@ -191,7 +197,7 @@ def _global_state() -> dict[str, Any]:
         "Dataset.__add__": torch.utils.data.Dataset.__add__,
         "numpy's error handling": np.geterr(),
         "working folder": Path.cwd(),
-        "environment variables": dict(os.environ),
+        "environment variables": sorted(os.environ.items()),
         "sys.path": list(sys.path),
         "warning filters": len(warnings.filters),
         "recursion limit": sys.getrecursionlimit(),

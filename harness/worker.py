@@ -89,6 +89,7 @@ class _Watch:
     key: str
     process: psutil.Process
     deadline: float
+    timeout_s: float
     memory_mib: float
     peak_mib: float = 0.0
     children: list[psutil.Process] = field(default_factory=list)
@@ -114,7 +115,8 @@ class Monitor:
         """Watch the process `pid` while it runs `job`; the time limit counts from now."""
         self.events.append(Started(key=job.key, pid=pid))
         deadline = time.monotonic() + job.timeout_s
-        self.watches[pid] = _Watch(key=job.key, process=psutil.Process(pid), deadline=deadline, memory_mib=job.memory_mib)
+        self.watches[pid] = _Watch(key=job.key, process=psutil.Process(pid), deadline=deadline,
+                                   timeout_s=job.timeout_s, memory_mib=job.memory_mib)  # fmt: skip
         self.verdicts.reasons.pop(job.key, None)
 
     def end(self, pid: int) -> None:
@@ -159,7 +161,7 @@ class Monitor:
         if used > watch.memory_mib:
             self._kill(watch, Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {watch.memory_mib:.0f} MiB")
         elif time.monotonic() > watch.deadline:
-            self._kill(watch, Status.TIMEOUT, "over its time limit")
+            self._kill(watch, Status.TIMEOUT, f"over its time limit of {watch.timeout_s:g} s")
 
     def _kill(self, watch: _Watch, status: Status, reason: str) -> None:
         self.verdicts.reasons[watch.key] = (status, reason)
@@ -174,6 +176,7 @@ class Worker:
 
     def __init__(self, threads: int) -> None:
         import torch
+        import torch._dynamo  # the first optimiser would load it, a second into the first cell
 
         self.threads = threads
         torch.set_num_threads(threads)

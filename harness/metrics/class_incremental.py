@@ -32,7 +32,8 @@ def accuracy_matrix(stages: Sequence[int], predicted: Sequence[IntArray], labels
     matrix = np.full((n_stages, n_stages), np.nan)
     for row, answer, truth, column in zip(stages, predicted, labels, arrival, strict=True):
         hits = np.bincount(column, weights=answer == truth, minlength=n_stages)
-        matrix[row] = hits / np.bincount(column, minlength=n_stages)
+        asked = np.bincount(column, minlength=n_stages)
+        np.divide(hits, asked, out=matrix[row], where=asked > 0)
     return matrix
 
 

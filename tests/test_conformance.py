@@ -1,0 +1,156 @@
+"""The conformance suite lets every built-in pass and catches those that cheat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from worlds import Blobs, Cheats, Means, Trains
+
+from harness import conformance, sealing
+from harness.contracts import Deal, Prediction, Query, Stage, Strategy
+from harness.conformance import Finding, check_scenario, check_strategy
+from harness.errors import UserError
+from harness.plugins import find
+from harness.sealing import Sealed
+
+PROBE = "permuted hidden labels change no byte"
+
+
+def _broken(findings: Sequence[Finding]) -> dict[str, str]:
+    return {finding.claim: finding.detail for finding in findings if not finding.holds}
+
+
+@pytest.mark.parametrize("name", ["fine-tune", "joint", "replay", "ewc", "lwf", "der"])
+def test_every_baseline_conforms(name: str) -> None:
+    assert _broken(check_strategy(find("strategy", name).cls, Blobs())) == {}
+
+
+@pytest.mark.parametrize("strategy", [Means, Trains])
+def test_honest_strategies_conform(strategy: type[Strategy]) -> None:
+    assert _broken(check_strategy(strategy, Blobs())) == {}
+
+
+def test_class_incremental_conforms() -> None:
+    assert _broken(check_scenario(find("scenario", "class-incremental").cls())) == {}
+
+
+@pytest.mark.parametrize("way", ["frames", "garbage"])
+def test_the_permutation_probe_catches_a_strategy_that_finds_the_truth(way: str) -> None:
+    broken = _broken(check_strategy(lambda: Cheats(way=way), Blobs()))
+    assert broken[PROBE] == "the answers differ after stage 0"
+
+
+def test_the_permutation_probe_catches_ids_that_tell_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A firewall with a hole: ids numbered by label. The strategy only uses what the contract hands it."""
+
+    def leaky(deal: Deal, seed: int) -> Sealed:
+        sealed = sealing.seal(deal, seed)
+        by_label = np.argsort(np.argsort(sealed.truth.labels, kind="stable")) * 6 + sealed.truth.labels
+        episodes = [
+            sealing.Episode(replace(stage, ids=by_label[stage.ids]), replace(query, ids=by_label[query.ids]))
+            for stage, query in sealed.episodes
+        ]
+        return Sealed(tuple(episodes), sealed.truth)
+
+    monkeypatch.setattr(conformance, "seal", leaky)
+    assert PROBE in _broken(check_strategy(lambda: Cheats(way="ids"), Blobs()))
+    assert "permuted hidden labels change nothing public" in _broken(check_scenario(Blobs()))
+
+
+def test_the_permutation_probe_catches_inputs_that_carry_the_label(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another hole: the query's inputs are a view, and behind the view lie the labels."""
+
+    def leaky(deal: Deal, seed: int) -> Sealed:
+        sealed = sealing.seal(deal, seed)
+        episodes = []
+        for stage, query in sealed.episodes:
+            hidden = sealed.truth.labels[query.ids].astype(np.float32)
+            behind = np.concatenate([hidden, query.inputs.ravel()])  # type: ignore[attr-defined]
+            episodes.append(sealing.Episode(stage, replace(query, inputs=behind[len(hidden) :].reshape(query.inputs.shape))))
+        return Sealed(tuple(episodes), sealed.truth)
+
+    assert PROBE not in _broken(check_strategy(lambda: Cheats(way="base"), Blobs()))
+    monkeypatch.setattr(conformance, "seal", leaky)
+    assert PROBE in _broken(check_strategy(lambda: Cheats(way="base"), Blobs()))
+    assert "public arrays own their memory" in _broken(check_scenario(Blobs()))
+
+
+class _Forgetful(Means):
+    """Keeps nothing between stages."""
+
+    def state(self) -> dict[str, object]:
+        return {}
+
+
+class _Careless(Means):
+    """Changes torch's default dtype for everybody."""
+
+    def learn(self, stage: Stage) -> None:
+        super().learn(stage)
+        torch.set_default_dtype(torch.float64)
+
+
+class _Positional(Means):
+    """Answers by position in the query."""
+
+    def predict(self, query: Query) -> Prediction:
+        return Prediction(classes=np.arange(len(query.ids)) % 2)
+
+
+class _Restless(Means):
+    """Draws from a generator nobody seeded."""
+
+    def predict(self, query: Query) -> Prediction:
+        return Prediction(classes=np.random.default_rng().integers(6, size=len(query.ids)))
+
+
+class _Eager(Means):
+    """Needs two classes in every stage."""
+
+    def learn(self, stage: Stage) -> None:
+        if len(np.unique(stage.labels)) < 2:
+            raise ValueError("two classes at least")
+        super().learn(stage)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "claim"),
+    [
+        (_Forgetful, "a killed cell continues to the same bytes"),
+        (_Careless, "leaves global state alone"),
+        (_Positional, "shuffled query order changes nothing"),
+        (_Restless, "same seed, same bytes"),
+        (_Eager, "survives a stage with one class"),
+    ],
+)
+def test_a_broken_claim_is_named(strategy: type[Strategy], claim: str) -> None:
+    try:
+        broken = _broken(check_strategy(strategy, Blobs()))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert claim in broken
+
+
+def test_a_strategy_that_waits_for_later_stages_to_decide_is_caught() -> None:
+    """Reading ahead: the list of episodes is found in a caller's frame."""
+
+    class Clairvoyant(Means):
+        def predict(self, query: Query) -> Prediction:
+            import sys
+
+            frame, coming = sys._getframe(), 0
+            while frame is not None:
+                coming = max(coming, len(frame.f_locals.get("episodes", ())))
+                frame = frame.f_back
+            return Prediction(classes=np.full(len(query.ids), coming))
+
+    assert "removed future stages change nothing earlier" in _broken(check_strategy(Clairvoyant, Blobs()))
+
+
+def test_a_check_needs_two_stages() -> None:
+    with pytest.raises(UserError, match="at least two stages"):
+        check_strategy(Means, Blobs(stages=1))

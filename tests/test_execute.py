@@ -1,0 +1,173 @@
+"""Many cells at once: whatever happens to one, the others finish, nothing is lost, and the bytes do not depend on who ran what."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from conftest import BLOBS, Run, world
+
+from harness import execute as execution
+from harness.contracts import Status
+from harness.execute import Limits
+from harness.record import Record, Store
+
+
+def _digests(records: list[Record]) -> dict[str, str]:
+    return {record.key: record.digest for record in records}
+
+
+def test_one_worker_or_two_in_either_order_answer_the_same_bytes(tiny_run: Run) -> None:
+    strategies = [world("Means"), world("Trains"), "replay", "der"]
+    two = tiny_run(strategies, seeds=2, workers=2, store="two")
+    one = tiny_run(strategies, seeds=2, workers=1, store="one", reverse=True)
+    assert {record.status for record in two + one} == {Status.DONE}
+    assert len(_digests(two)) == 8
+    assert _digests(two) == _digests(one)
+
+
+def test_a_fully_cached_rerun_starts_no_worker(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = tiny_run([world("Means")])
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("Ray was started")
+
+    monkeypatch.setattr(execution, "Pool", refuse)
+    again = tiny_run([world("Means")])
+    assert [record.metrics for record in again] == [record.metrics for record in first]
+    assert _digests(again) == _digests(first)
+
+
+def test_every_way_to_fail_ends_as_a_row_and_the_neighbours_finish(tiny_run: Run) -> None:
+    names = ["Means", "Raises", "TooShort", "NotANumber", "WrongField", "Dies", "Refuses", "Eats", "Sleeps", "Chatty"]
+    started = time.monotonic()
+    records = tiny_run([world(name) for name in names], limits=Limits(timeout_s=8, memory_mib=1500))
+    elapsed = time.monotonic() - started
+    ends = {record.strategy.rpartition(":")[2]: (record.status, record.reason) for record in records}
+    assert ends["Means"] == (Status.DONE, "")
+    assert ends["Chatty"] == (Status.DONE, "")
+    assert ends["Raises"][0] == Status.FAILED
+    assert "ValueError: the second stage is too hard (worlds.py:" in ends["Raises"][1]
+    assert ends["TooShort"][0] == Status.FAILED
+    assert "classes has shape (3,), but 120 items were asked" in ends["TooShort"][1]
+    assert ends["NotANumber"][0] == Status.DIVERGED
+    assert "240 values that are not finite" in ends["NotANumber"][1]
+    assert "needs classes" in ends["WrongField"][1]
+    assert ends["Dies"] == (Status.FAILED, "its worker process died 2 times")
+    assert ends["Refuses"] == (Status.SKIPPED, "needs labels that lie")
+    assert ends["Eats"][0] == Status.OUT_OF_MEMORY
+    assert "the limit is 1500 MiB" in ends["Eats"][1]
+    assert ends["Sleeps"] == (Status.TIMEOUT, "over its time limit of 8 s")
+    assert elapsed < 240  # the run as a whole did not hang; no claim on speed
+
+
+def test_a_timeout_comes_within_five_seconds_of_the_limit(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The span is the product's promise, not a measure of speed: it is counted from the start of the cell to its end in the store."""
+    seen: dict[str, float] = {}
+    original = execution._record_end
+
+    def note_end(*args: object, **options: object) -> None:
+        seen["end"] = time.monotonic()
+        original(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(execution, "_record_end", note_end)
+    begin = Store.begin
+
+    def note_begin(*args: object, **options: object) -> str:
+        seen["begin"] = time.monotonic()
+        return begin(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Store, "begin", note_begin)
+    (record,) = tiny_run([world("Sleeps")], limits=Limits(timeout_s=2))
+    assert record.status is Status.TIMEOUT
+    assert 2 <= seen["end"] - seen["begin"] <= 2 + 5
+
+
+def test_a_worker_killed_in_mid_cell_continues_at_its_last_finished_stage(tiny_run: Run, tmp_path: Path) -> None:
+    mark, calm = tmp_path / "mark", tmp_path / "calm"
+
+    def kill_in_second_stage() -> None:
+        while not (mark.is_file() and len(mark.read_text().splitlines()) == 2):
+            time.sleep(0.02)
+        os.kill(int(mark.read_text().splitlines()[1].split()[0]), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_in_second_stage)
+    killer.start()
+    (killed,) = tiny_run([f"{world('Announces')}[mark={mark}]"], workers=1, store="killed")
+    killer.join()
+    (whole,) = tiny_run([f"{world('Announces')}[mark={calm}]"], workers=1, store="whole")
+    assert killed.status is Status.DONE
+    assert killed.digest == whole.digest
+    assert [line.split()[1] for line in mark.read_text().splitlines()] == ["0", "1", "1", "2"]  # stage 0 was not learned again
+    assert [line.split()[1] for line in calm.read_text().splitlines()] == ["0", "1", "2"]
+
+
+def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) -> None:
+    mark, calm = tmp_path / "mark", tmp_path / "calm"
+
+    def command(where: Path, store: str) -> list[str]:
+        strategies = [world("Means"), f"{world('Announces')}[mark={where}]"]
+        owb = [sys.executable, "-c", "from harness.cli import main; main()", "run", *strategies]
+        return [*owb, "-s", BLOBS, "-n", "2", "--no-bounds", "--workers", "1", "--store", str(tmp_path / store), "--json"]
+
+    driver = subprocess.Popen(command(mark, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (mark.is_file() and len(mark.read_text().splitlines()) >= 5) and time.monotonic() < deadline:  # second seed, second stage
+        time.sleep(0.05)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    done_before = {record.key for record in Store(str(tmp_path / "killed")).records("runs") if record.status is Status.DONE}
+    again = subprocess.run(command(mark, "killed"), capture_output=True, text=True, check=False)
+    assert again.returncode == 0, again.stderr
+    subprocess.run(command(calm, "whole"), capture_output=True, check=True)
+
+    def digests(store: str) -> dict[tuple[str, int], str]:
+        records = Store(str(tmp_path / store)).records("runs")
+        assert all(record.status is Status.DONE for record in records)
+        return {(record.strategy.partition("[")[0], record.seed): record.digest for record in records}
+
+    assert len(done_before) >= 2
+    assert digests("killed") == digests("whole")
+    stages = [line.split()[1] for line in mark.read_text().splitlines()]
+    assert stages[:5] == ["0", "1", "2", "0", "1"]  # killed while learning the second stage of seed 1
+    # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either, where the orphaned worker lived to end it.
+    assert stages[5:] in (["1", "2"], ["2"])
+    assert json.loads(again.stdout)
+
+
+def test_what_a_strategy_prints_ends_in_its_log(tiny_run: Run, tmp_path: Path) -> None:
+    (record,) = tiny_run([world("Chatty")])
+    log = Store(str(tmp_path / "store")).file(record, "log.txt").read_text()
+    assert log.splitlines() == ["hello from stage 0", "hello from stage 1", "hello from stage 2"]
+
+
+def test_no_truth_is_within_reach_in_a_worker(tiny_run: Run) -> None:
+    """The cheats that the permutation probe catches in `owb check` find nothing at all where cells really run."""
+    ways = ["frames", "garbage", "base"]
+    guess, *cheats = tiny_run([world("Guess"), *(f"{world('Cheats')}[way={way}]" for way in ways)])
+    assert [cheat.digest for cheat in cheats] == [guess.digest] * len(ways)
+
+
+def test_a_failed_cell_is_tried_again_by_the_next_run(tiny_run: Run, tmp_path: Path) -> None:
+    (first,) = tiny_run([world("Raises")])
+    (second,) = tiny_run([world("Raises")])
+    assert (first.status, second.status) == (Status.FAILED, Status.FAILED)
+    assert first.run_id != second.run_id
+    assert [record.run_id for record in Store(str(tmp_path / "store")).records("test")] == [second.run_id]
+
+
+def test_two_runs_do_not_write_to_one_store(tiny_run: Run, tmp_path: Path) -> None:
+    from filelock import FileLock
+
+    from harness.errors import UserError
+
+    (tmp_path / "store").mkdir()
+    with FileLock(tmp_path / "store" / "run.lock"), pytest.raises(UserError, match="another run is writing"):
+        tiny_run([world("Means")])
