@@ -1,6 +1,74 @@
+"""`owb board`: publish an experiment as a board, look at a board, hold it against its own predictions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
-app = typer.Typer()
+from harness import console
+from harness.cli import options
+from harness.errors import UserError
+
+GATE_REFUSED = 3
+BOARDS = Path("leaderboards/boards")
+
+app = typer.Typer(
+    help="Publish, show and check boards.",
+    no_args_is_help=True,
+    epilog=options.examples(
+        "owb board publish leaderboards/suites/class-incremental.yaml   from the store into leaderboards/boards/",
+        "owb board show class-incremental                               its ranking",
+        "owb board check class-incremental                              recompute every figure from the predictions",
+    ),
+)
+
+Root = Annotated[Path, typer.Option("--root", help="Folder that holds the boards.")]
 
 
-def compare(): ...
+@app.command("publish", epilog=options.examples("owb board publish leaderboards/suites/demo.yaml --name demo"))
+def publish_board(
+    suite_file: Annotated[Path, typer.Argument(metavar="SUITE", help="The suite file that was run.")],
+    name: Annotated[str | None, typer.Option("--name", help="Name of the board; the suite's by default.")] = None,
+    store: options.Store = "owb-store",
+    root: Root = BOARDS,
+) -> None:
+    """Write protocol, predictions, metrics and rendered tables of a finished suite."""
+    from harness.protocol import cells, contenders, protocols, read_suite
+    from harness.record import Store
+    from leaderboards.publish import publish
+
+    suite = read_suite(suite_file)
+    todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
+    folder = publish(name or suite.name, suite, todo, Store(store), root)
+    console.say(f"wrote {folder}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
+
+
+@app.command("show", epilog=options.examples("owb board show class-incremental"))
+def show_board(name: Annotated[str, typer.Argument(help="Name of a board.")], root: Root = BOARDS) -> None:
+    """Print a board's page."""
+    console.say((_folder(name, root) / "README.md").read_text(encoding="utf-8"))
+
+
+@app.command("check", epilog=options.examples("owb board check class-incremental"))
+def check_board(name: Annotated[str, typer.Argument(help="Name of a board.")], root: Root = BOARDS) -> None:
+    """Recompute every metric from the stored predictions; exit with 3 where something does not fit."""
+    from leaderboards.publish import check_board as problems_of
+
+    problems = problems_of(_folder(name, root))
+    for problem in problems:
+        console.complain(problem)
+    if problems:
+        raise typer.Exit(GATE_REFUSED)
+    console.say(f"{name}: every figure follows from the stored predictions")
+
+
+def _folder(name: str, root: Path) -> Path:
+    from harness.errors import unknown
+
+    if not root.is_dir():
+        raise UserError(f"there are no boards in {root}")
+    if not (root / name / "protocol.yaml").is_file():
+        raise unknown("board", name, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}")
+    return root / name
