@@ -198,14 +198,15 @@ class _Run:
         self._write(_record_end, self.store, running, ended, self.records, self.listen, ended.job.keep)
 
     def _interrupted(self) -> None:
-        """Ctrl-C: say of every cell that did not finish that it was skipped; their state is kept."""
+        """Ctrl-C: record every cell that did not finish as failed; its state between stages is kept."""
         for cell in [*(running.cell for running in self.running.values()), *(cell for cell, _ in self.queue)]:
             reason = "interrupted; the same command continues"
             running = self.running.get(cell.key)
+            ending = Ending(status=Status.FAILED, reason=reason)
             if running:
-                self._write(self.store.end, running.run_id.result(), Ending(status=Status.SKIPPED, reason=reason))
-            self.records[cell.key] = _row(cell, "", Ending(status=Status.SKIPPED, reason=reason), None)
-            self.listen(Update(cell=cell, status=Status.SKIPPED, reason=reason))
+                self._write(self.store.end, running.run_id.result(), ending)
+            self.records[cell.key] = _row(cell, "", ending, None)
+            self.listen(Update(cell=cell, status=ending.status, reason=reason))
 
     def _write(self, action: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
         future = self.writer.submit(action, *args, **options)
@@ -265,7 +266,8 @@ def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Reco
 
 def _cached(cell: Cell, record: Record) -> Update:
     figure = record.metrics.get(cell.protocol.scenario.metrics[0].name)
-    return Update(cell=cell, status=Status.CACHED, figure=figure, seconds=record.seconds)
+    status = Status.CACHED if record.status is Status.DONE else record.status
+    return Update(cell=cell, status=status, reason=record.reason, figure=figure, seconds=record.seconds)
 
 
 def _deal_of(cell: Cell) -> tuple[str, int]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
 SCHEMA = "1"
+FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
+"""Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
 PREDICTIONS = "predictions.npz"
 _PAGE = 1000
 
@@ -169,11 +171,14 @@ class Store:
     # --- reading --------------------------------------------------------------------------------------------------------------
 
     def finished(self, protocol_hash: str) -> dict[str, Record]:
-        """Return the newest `done` record of every key under this protocol."""
+        """Return the newest record of every key under this protocol whose end would be the same again: see `FINAL`."""
         if not self.exists:
             return {}
-        runs = self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'done'")
-        return {record.key: record for record in map(_record, runs)}
+        found: dict[str, Record] = {}
+        for status in reversed(FINAL):
+            runs = self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = '{status}'")
+            found |= {record.key: record for record in map(_record, runs)}
+        return found
 
     def records(self, experiment: str) -> list[Record]:
         """Return the newest record of every cell of an experiment, oldest first.

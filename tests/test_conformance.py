@@ -11,10 +11,10 @@ import torch
 from worlds import Blobs, Cheats, Means, Trains
 
 from harness import conformance, sealing
-from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.conformance import Finding, check_scenario, check_strategy
+from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.errors import UserError
-from harness.plugins import find
+from harness.plugins import find, registered
 from harness.sealing import Sealed
 
 PROBE = "permuted hidden labels change no byte"
@@ -24,8 +24,8 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
     return {finding.claim: finding.detail for finding in findings if not finding.holds}
 
 
-@pytest.mark.parametrize("name", ["fine-tune", "joint", "replay", "ewc", "lwf", "der"])
-def test_every_baseline_conforms(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(registered("strategy")))
+def test_every_registered_strategy_conforms(name: str) -> None:
     assert _broken(check_strategy(find("strategy", name).cls, Blobs())) == {}
 
 

@@ -160,7 +160,7 @@ def test_a_lost_picture_is_noticed(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     copy = _copy_of("miniworld", "textures/chars", tmp_path, monkeypatch)
     (copy / "ch_0x100_1.png").unlink()
     monkeypatch.setattr(chars, "folder_of", lambda *_, **__: copy)
-    with pytest.raises(UserError, match="3099 files in .*: digest"):
+    with pytest.raises(UserError, match=r"3099 files in .*: digest"):
         configured("dataset", "chars62").load()
 
 

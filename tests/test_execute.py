@@ -150,7 +150,7 @@ def test_what_a_strategy_prints_ends_in_its_log(tiny_run: Run, tmp_path: Path) -
 
 def test_no_truth_is_within_reach_in_a_worker(tiny_run: Run) -> None:
     """The cheats that the permutation probe catches in `owb check` find nothing at all where cells really run."""
-    ways = ["frames", "garbage", "base"]
+    ways = ["frames", "garbage"]
     guess, *cheats = tiny_run([world("Guess"), *(f"{world('Cheats')}[way={way}]" for way in ways)])
     assert [cheat.digest for cheat in cheats] == [guess.digest] * len(ways)
 

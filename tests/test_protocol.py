@@ -96,7 +96,7 @@ def test_a_malformed_suite_gets_one_sentence(text: str, sentence: str, tmp_path:
 
 
 def test_a_missing_or_binary_suite_gets_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="cannot read suite .*: No such file"):
+    with pytest.raises(UserError, match=r"cannot read suite .*: No such file"):
         read_suite(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match="cannot read suite"):

@@ -10,7 +10,6 @@ import typer
 
 from harness import console
 from harness.cli import options
-from harness.contracts import Status
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
@@ -32,6 +31,7 @@ def compare(
     as_json: options.Json = False,
 ) -> None:
     """Compare two strategies on every protocol that both ran on, paired by seed."""
+    from harness.contracts import Status
     from harness.record import Store
 
     records = [record for record in Store(store).records(name) if record.status is Status.DONE]

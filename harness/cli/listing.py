@@ -63,7 +63,7 @@ def _is_class(kind: Kind, name: str) -> bool:
     return any(point.attr == name for point in registered(kind).values())
 
 
-def parameters(cls: type[object]) -> list[dict[str, Any]]:
+def parameters(cls: Any) -> list[dict[str, Any]]:
     """Return every parameter of a plugin class with type, default, range, unit and meaning."""
     from harness.parameters import model_of
 

