@@ -1,0 +1,366 @@
+"""Rankings say who is better only where the figures do, and show everything else beside it."""
+
+from __future__ import annotations
+
+import csv
+import doctest
+import io
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.contracts import Metric, Status
+from harness.errors import UserError
+from harness.record import Record
+from harness.statistics import Comparison, Interval, holm
+from leaderboards import render
+from leaderboards.aggregate import aggregate
+from leaderboards.rank import Ranking, Row, by_protocol, rank, rankings
+from leaderboards.render import (
+    aggregate_table,
+    csv_text,
+    failures_table,
+    figure,
+    json_ready,
+    markdown,
+    ranking_notes,
+    ranking_table,
+    scale,
+)
+
+ACCURACY = Metric(name="accuracy")
+FORGETTING = Metric(name="forgetting", better="lower")
+NAN = math.nan
+
+SOUND: dict[str, list[float]] = {
+    "fine-tune": [0.20, 0.21, 0.19, 0.20, 0.22],
+    "joint": [0.95, 0.96, 0.95, 0.94, 0.96],
+    "replay": [0.80, 0.82, 0.81, 0.79, 0.83],
+    "der": [0.81, 0.81, 0.82, 0.78, 0.83],
+    "ewc": [0.30, 0.33, 0.29, 0.31, 0.28],
+}
+
+
+def _records(
+    figures: Mapping[str, Sequence[float]], *, protocol: str = "p", scenario: str = "digits", metric: str = "accuracy"
+) -> list[Record]:
+    """Return one record per figure; NaN stands for a cell that timed out."""
+    return [
+        Record(key=f"{protocol}{label}{seed}", run_id="", protocol_hash=protocol, scenario=scenario, strategy=label, seed=seed,
+               status=Status.TIMEOUT if math.isnan(value) else Status.DONE, reason="took more than 5 s" if math.isnan(value) else "",
+               metrics={} if math.isnan(value) else {metric: value, "forgetting": 1 - value}, seconds=10.0 + seed, peak_mib=100.0 + seed)
+        for label, values in figures.items() for seed, value in enumerate(values)
+    ]  # fmt: skip
+
+
+def _rank(figures: Mapping[str, Sequence[float]], *, metrics: Sequence[Metric] = (ACCURACY, FORGETTING), **where: str) -> Ranking:
+    return rank(_records(figures, **where), metrics=metrics, lower_bound="fine-tune", upper_bound="joint")
+
+
+def _row(ranking: Ranking, label: str) -> Row:
+    return next(row for row in ranking.rows if row.strategy == label)
+
+
+def _places(ranking: Ranking) -> dict[str, str]:
+    return {row.strategy: row.place for row in ranking.rows}
+
+
+# --- places -----------------------------------------------------------------------------------------------------------------------
+
+
+def test_ties_share_a_place_and_bounds_have_none() -> None:
+    assert _places(_rank(SOUND)) == {"der": "1-2", "replay": "1-2", "ewc": "3", "joint": "", "fine-tune": ""}
+
+
+def test_lower_is_better_where_the_metric_says_so() -> None:
+    ranking = _rank(SOUND, metrics=[FORGETTING])
+    assert list(_places(ranking)) == ["der", "replay", "ewc", "joint", "fine-tune"]
+    assert next(iter(_places(_rank(SOUND, metrics=[replace(FORGETTING, better="higher")])))) == "ewc"
+
+
+def test_a_contender_that_lacks_seeds_comes_after_the_complete_ones_and_is_marked() -> None:
+    """The two that failed on a seed would lead by the seeds they have."""
+    ranking = _rank({**SOUND, "lucky": [0.99, 0.99, NAN, 0.98, 0.99], "luckier": [0.99, NAN, NAN, 0.99, 0.99], "hopeless": [NAN] * 5})
+    places = _places(ranking)
+    assert list(places) == ["der", "replay", "ewc", "luckier", "lucky", "hopeless", "joint", "fine-tune"]
+    assert (places["luckier"], places["lucky"], places["hopeless"]) == ("4-5*", "4-5*", "-")
+    assert (_row(ranking, "lucky").seeds, _row(ranking, "lucky").lacking) == ((0, 1, 3, 4), (2,))
+    assert any(note.startswith("* lacks seeds") for note in ranking.notes)
+
+
+def test_a_seed_that_was_never_run_counts_as_lacking() -> None:
+    ranking = _rank({**SOUND, "short": [0.99, 0.98, 0.99]})
+    assert _row(ranking, "short").lacking == (3, 4)
+    assert _row(ranking, "short").failures == ()
+    assert _places(ranking)["short"] == "4*"
+
+
+def test_failures_keep_their_status_and_reason() -> None:
+    ranking = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})
+    assert [(each.seed, each.status, each.reason) for each in _row(ranking, "slow").failures] == [(1, Status.TIMEOUT, "took more than 5 s")]
+    assert failures_table([ranking]).rows == [["digits", "slow", "1", "timeout", "took more than 5 s"]]
+
+
+def test_a_done_cell_without_the_primary_figure_is_a_failure() -> None:
+    records = [replace(record, metrics={}) if record.strategy == "der" and record.seed == 0 else record for record in _records(SOUND)]
+    row = _row(rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint"), "der")
+    assert (row.place, row.failures[0].reason) == ("3*", "no figure for accuracy")
+
+
+def test_one_seed_cannot_decide() -> None:
+    ranking = _rank({label: values[:1] for label, values in SOUND.items()})
+    assert set(_places(ranking).values()) == {"?", ""}
+    assert any(note.startswith("cannot decide with one seed") for note in ranking.notes)
+    assert [figure(row.intervals["accuracy"], 100) for row in ranking.rows[:2]] == ["81.0", "80.0"]
+    compared = _row(ranking, "ewc").versus_best
+    assert compared is not None
+    assert math.isnan(compared.p)
+    assert math.isnan(ranking.minimum_detectable)
+
+
+def test_few_seeds_say_what_they_rest_on() -> None:
+    assert any("5 seeds cannot reach two-sided 5 % by sign flips (smallest p 0.0625)" in note for note in _rank(SOUND).notes)
+    assert not _rank({label: [*values, values[0] + 0.001] for label, values in SOUND.items()}).notes
+
+
+def test_a_contender_alone_is_first() -> None:
+    assert _places(_rank({"replay": [0.8], "joint": [0.9]}))["replay"] == "1"
+    assert _rank({"joint": [0.9], "fine-tune": [0.1]}).best is None
+
+
+@given(st.permutations(_records({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})))
+def test_the_order_of_records_changes_nothing(records: list[Record]) -> None:
+    expected = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})
+    assert json_ready(rank(records, metrics=[ACCURACY, FORGETTING], lower_bound="fine-tune", upper_bound="joint")) == json_ready(expected)
+
+
+@given(st.permutations(range(5)))
+def test_renumbering_the_seeds_changes_no_statistic(order: list[int]) -> None:
+    once, again = _rank(SOUND), _rank({label: [values[seed] for seed in order] for label, values in SOUND.items()})
+    assert _places(once) == _places(again)
+    for row in once.rows:
+        assert _row(again, row.strategy).intervals["accuracy"] == pytest.approx(row.intervals["accuracy"])
+
+
+# --- comparisons ------------------------------------------------------------------------------------------------------------------
+
+
+def test_comparisons_with_the_best_are_paired_and_corrected() -> None:
+    ranking = _rank(SOUND)
+    pairs = [("der", "replay"), ("der", "ewc"), ("replay", "ewc")]
+    corrected = holm([stats.ttest_rel(SOUND[a], SOUND[b]).pvalue for a, b in pairs])
+    for label, p in zip(["replay", "ewc"], corrected, strict=False):
+        compared = _row(ranking, label).versus_best
+        assert compared is not None
+        assert compared.difference == pytest.approx(np.mean(SOUND[label]) - np.mean(SOUND["der"]))
+        assert compared.p == pytest.approx(p)
+    assert _row(ranking, "der").versus_best is None
+
+
+def test_who_lacks_seeds_is_compared_over_common_seeds_without_a_test() -> None:
+    compared = _row(_rank({**SOUND, "half": [0.7, NAN, 0.7, NAN, 0.72]}), "half").versus_best
+    assert compared is not None
+    assert (compared.difference, compared.pairs) == (pytest.approx(np.mean([0.7 - 0.81, 0.7 - 0.82, 0.72 - 0.83])), 3)
+    assert math.isnan(compared.p)
+
+
+def test_cost_is_the_mean_time_of_done_cells_and_the_largest_memory_of_all() -> None:
+    row = _row(_rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, NAN]}), "slow")
+    assert (row.seconds, row.peak_mib) == (pytest.approx((10 + 12 + 13) / 3), 104.0)
+
+
+# --- records ----------------------------------------------------------------------------------------------------------------------
+
+
+def test_two_protocols_never_meet_in_one_table() -> None:
+    mixed = [*_records(SOUND, protocol="p" * 64), *_records(SOUND, protocol="q" * 64)]
+    with pytest.raises(UserError, match="exactly one protocol, got 2: pppppppppppp, qqqqqqqqqqqq"):
+        rank(mixed, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    assert [len(group) for group in by_protocol(mixed).values()] == [25, 25]
+    with pytest.raises(UserError, match="got 0: none"):
+        rank([], metrics=[ACCURACY], lower_bound="", upper_bound="")
+
+
+def test_of_several_records_for_one_cell_the_last_counts() -> None:
+    ranking = rank([*_records({"der": [0.1, 0.1]}), *_records(SOUND)], metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    assert _row(ranking, "der").intervals["accuracy"].mean == pytest.approx(0.81)
+    assert "2 older records of the same strategies and seeds are left out" in ranking.notes
+
+
+def test_metrics_and_bounds_come_from_the_scenario_that_records_name() -> None:
+    records = _records(SOUND, scenario="class-incremental[dataset=digits]", metric="average_accuracy")
+    (ranking,) = rankings(records)
+    assert ranking.primary.name == "average_accuracy"
+    assert (ranking.lower, ranking.upper) == ("fine-tune", "joint")
+
+
+# --- bounds -----------------------------------------------------------------------------------------------------------------------
+
+
+def _without(label: str) -> dict[str, list[float]]:
+    return {key: values for key, values in SOUND.items() if key != label}
+
+
+def test_a_missing_bound_is_said() -> None:
+    ranking = _rank(_without("joint"))
+    assert ranking.upper is None
+    assert "the bound 'joint' is missing: it was not run" in ranking.notes
+
+
+def test_a_variant_of_a_bound_is_a_bound_and_never_placed() -> None:
+    only = _rank({**_without("joint"), "joint[lr=0.1]": SOUND["joint"]})
+    assert (only.upper, _row(only, "joint[lr=0.1]").role, _row(only, "joint[lr=0.1]").place) == ("joint[lr=0.1]", "upper bound", "")
+    two = _rank({**_without("joint"), "joint[lr=0.1]": SOUND["joint"], "joint[lr=0.2]": SOUND["joint"]})
+    assert two.upper is None
+    assert any("2 variants and none with default parameters" in note for note in two.notes)
+    assert _rank({**SOUND, "joint[lr=0.2]": SOUND["joint"]}).upper == "joint"
+
+
+def test_a_bound_that_failed_is_said() -> None:
+    assert "the bound 'joint' has no figure: none of its cells is done" in _rank({**SOUND, "joint": [NAN] * 5}).notes
+
+
+# --- several scenarios ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_aggregate_scales_each_scenario_between_its_bounds_seed_by_seed() -> None:
+    first = _rank({"fine-tune": [0.2, 0.0], "joint": [1.0, 0.8], "der": [0.6, 0.6], "ewc": [0.2, 0.4]}, scenario="a", protocol="a")
+    second = _rank({"fine-tune": [0.0, 0.0], "joint": [0.5, 1.0], "der": [0.5, 0.5], "ewc": [0.0, 0.0]}, scenario="b", protocol="b")
+    found = aggregate([first, second])
+    rows = {row.strategy: row for row in found.rows}
+    assert list(rows) == ["der", "ewc"]
+    assert rows["der"].scaled["a"].mean == pytest.approx((0.5 + 0.75) / 2)
+    assert rows["der"].mean.mean == pytest.approx(((0.5 + 1.0) / 2 + (0.75 + 0.5) / 2) / 2)
+    assert rows["ewc"].mean.mean == pytest.approx(((0.0 + 0.0) / 2 + (0.5 + 0.0) / 2) / 2)
+    assert aggregate_table(found).rows[0][:2] == ["1-2", "der"]
+
+
+def test_scaling_follows_the_direction_of_the_metric() -> None:
+    ranking = _rank({"fine-tune": [0.2, 0.2], "joint": [1.0, 1.0], "der": [0.8, 0.8]}, metrics=[FORGETTING])
+    assert aggregate([ranking]).rows[0].mean.mean == pytest.approx(0.75)
+
+
+def test_a_scenario_without_usable_bounds_is_left_out_and_said() -> None:
+    sound = _rank(SOUND, scenario="sound", protocol="1")
+    unbounded = _rank(_without("joint"), scenario="unbounded", protocol="2")
+    flat = _rank({**SOUND, "joint": SOUND["fine-tune"]}, scenario="flat", protocol="3")
+    found = aggregate([sound, unbounded, flat])
+    assert found.scenarios == ("sound",)
+    assert "unbounded is left out: no upper bound to scale by" in found.notes
+    assert "flat is left out: its upper bound is under no seed better than its lower" in found.notes
+    nothing = aggregate([unbounded])
+    assert [row.place for row in nothing.rows] == ["-"] * 3
+    assert "no aggregate: no seed under which every scenario can be scaled" in nothing.notes
+
+
+def test_a_seed_with_equal_bounds_is_left_out_for_everybody() -> None:
+    ranking = _rank({"fine-tune": [0.2, 0.9, 0.2], "joint": [1.0, 0.9, 1.0], "der": [0.6, 0.9, 0.4]})
+    found = aggregate([ranking])
+    assert found.seeds == (0, 2)
+    assert found.rows[0].mean.mean == pytest.approx((0.5 + 0.25) / 2)
+    assert "seed 1 of digits is left out: the upper bound is not better than the lower" in found.notes
+
+
+def test_a_contender_that_lacks_a_scenario_has_no_mean() -> None:
+    found = aggregate([_rank(SOUND, scenario="a", protocol="a"), _rank(_without("ewc"), scenario="b", protocol="b")])
+    row = next(row for row in found.rows if row.strategy == "ewc")
+    assert (row.place, row.seeds) == ("-", ())
+    assert aggregate_table(found).rows[-1][2] == ""
+
+
+@given(st.floats(0.1, 10), st.floats(-5, 5))
+def test_scaling_takes_away_the_unit_of_a_metric(factor: float, shift: float) -> None:
+    changed = {label: [factor * value + shift for value in values] for label, values in SOUND.items()}
+    once, again = aggregate([_rank(SOUND)]), aggregate([_rank(changed)])
+    for first, second in zip(once.rows, again.rows, strict=True):
+        assert first.mean == pytest.approx(second.mean, rel=1e-6, abs=1e-9)
+
+
+# --- as text ----------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [(0.7143, 0.0092, "71.4 ± 0.9"), (0.7143, 0.0192, "71.4 ± 1.9"), (0.7143, 0.052, "71 ± 5"), (0.7143, 0.23, "71 ± 23"),
+     (0.7143, 0.00123, "71.43 ± 0.12"), (0.7, 0.0, "70.0 ± 0.0"), (0.7143, NAN, "71.4"), (NAN, NAN, ""), (-0.0001, 0.01, "0.0 ± 1.0")],
+)  # fmt: skip
+def test_a_figure_has_the_digits_its_interval_justifies(mean: float, half: float, text: str) -> None:
+    assert figure(Interval(mean, mean - half, mean + half, 5), 100) == text
+
+
+def test_shares_are_printed_in_per_cent_and_counts_are_not() -> None:
+    ranking = _rank(SOUND)
+    assert scale(ranking, "accuracy") == 100
+    steps = rank(
+        _records({"der": [1200.0, 1300.0]}, metric="steps"), metrics=[Metric(name="steps", better="lower")], lower_bound="", upper_bound=""
+    )
+    assert scale(steps, "steps") == 1
+    assert ranking_table(steps).header[2] == "steps ↓"
+    assert ranking_table(ranking).header[2:4] == ["accuracy % ↑", "forgetting % ↓"]
+
+
+def test_the_table_says_it_all_in_cells() -> None:
+    table = ranking_table(_rank(SOUND), metrics=["accuracy"])
+    assert table.header == ["place", "strategy", "accuracy % ↑", "versus best", "p", "seeds", "seconds", "peak MiB"]
+    assert table.rows[0] == ["1-2", "der", "81.0 ± 2.3", "best", "", "5/5", "12.0", "104"]
+    assert table.rows[2][:5] == ["3", "ewc", "30.2 ± 2.4", "-51 ± 4", "<0.001"]
+    assert [row[0] for row in table.rows[3:]] == ["upper bound", "lower bound"]
+    assert table.rows[3][3].startswith("+14")
+    assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_the_detectable_difference_is_among_the_notes() -> None:
+    assert any(
+        note.startswith("smallest true difference in accuracy found with probability 80%: about") for note in ranking_notes(_rank(SOUND))
+    )
+
+
+def test_markdown_escapes_what_would_break_a_table() -> None:
+    table = render.Table(["strategy", "reason"], [["replay[memory=50]", "a|b <img>\nsecond line `x`"]])
+    assert markdown(table).splitlines()[2] == r"| replay\[memory=50\] | a\|b \<img\> second line \`x\` |"
+
+
+def test_csv_has_a_line_per_metric_with_unscaled_numbers() -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_text([_rank({**SOUND, "slow": [NAN] * 5})]))))
+    assert len(rows) == 6 * 2
+    assert (rows[0]["strategy"], rows[0]["metric"], rows[0]["mean"], rows[0]["p_holm"]) == ("der", "accuracy", "0.81", "")
+    slow = next(row for row in rows if row["strategy"] == "slow")
+    assert (slow["mean"], slow["seeds"], slow["lacking"]) == ("", "0", "5")
+
+
+def test_json_holds_no_nan() -> None:
+    ranking = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})
+    content = json.loads(json.dumps(json_ready([ranking, aggregate([ranking])]), allow_nan=False))
+    assert content[0]["rows"][0]["intervals"]["accuracy"].keys() == {"mean", "low", "high", "n"}
+    assert content[0]["rows"][1]["versus_best"].keys() == set(Comparison._fields)
+
+
+# --- cost -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_ranking_imports_neither_mlflow_nor_torch() -> None:
+    modules = "leaderboards.aggregate, leaderboards.render, leaderboards.publish"
+    code = f"import sys, {modules}; print({{'torch', 'mlflow', 'ray'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+
+
+def test_ten_thousand_cells_are_ranked_in_seconds() -> None:
+    rng = np.random.default_rng(0)
+    figures = {f"s{index}": list(rng.uniform(size=100)) for index in range(100)}
+    started = time.perf_counter()
+    assert len(_rank(figures).rows) == 100
+    assert time.perf_counter() - started < 10
+
+
+def test_the_examples_in_the_docstrings_run() -> None:
+    assert doctest.testmod(render).failed == 0
