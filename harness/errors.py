@@ -29,5 +29,5 @@ def unknown(kind: str, name: str, valid: Iterable[str], see: str) -> UserError:
     unknown strategy 'replya'; did you mean 'replay'? (all: owb list strategies)
     """
     near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
-    hint = f"; did you mean {near[0]!r}?" if near else ";"
+    hint = f"; did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (all: {see})")

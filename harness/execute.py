@@ -89,6 +89,7 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
             listen(_cached(cell, plan.cached[cell.key]))
     if not plan.open:
         return [plan.cached[cell.key] for cell in plan.cells]
+    store.check_room()
     with _locked(store.folder):
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)

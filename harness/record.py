@@ -7,15 +7,17 @@ pictures are stored before its status says `done`, so a half-written record is n
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import platform
+import shutil
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psutil
 
@@ -67,15 +69,36 @@ class Ending:
     peak_mib: float = math.nan
 
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told(action: Callable[P, T]) -> Callable[P, T]:
+    """Say in one sentence why the store could not be written."""
+
+    @functools.wraps(action)
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return action(*args, **options)
+        except (MlflowException, OSError) as error:
+            raise UserError(f"cannot write to the store: {_first_line(error)}") from error
+
+    return wrapped
+
+
 class Store:
     """A place for records. Opening it does not write; the data base is made at the first `begin`."""
 
     def __init__(self, where: str = "owb-store") -> None:
         """Take a folder, or the URI of a tracking server or data base."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
         self.is_local = "://" not in where
         self.folder = Path(where if self.is_local else "owb-store").absolute()
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{where} is a file; a store is a folder or the URI of a tracking server")
         self.uri = f"sqlite:///{self.folder / 'mlflow.db'}" if self.is_local else where
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
@@ -108,8 +131,22 @@ class Store:
             self._client = client
         return self._client
 
+    def check_room(self, needed_mib: float = 200) -> None:
+        """Refuse to begin a run that the disk has no room for.
+
+        Raises:
+            UserError: less than `needed_mib` MiB are free where the store is.
+        """
+        there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        free_mib = shutil.disk_usage(there).free / 2**20
+        if free_mib < needed_mib:
+            raise UserError(
+                f"only {free_mib:.0f} MiB are free in {there}, a run needs {needed_mib:.0f}: make room, or choose another --store"
+            )
+
     # --- writing --------------------------------------------------------------------------------------------------------------
 
+    @_told
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any]) -> str:
         """Open a run with status `running` and return its id."""
         from mlflow.entities import Param
@@ -132,6 +169,7 @@ class Store:
         self.client.log_dict(run.info.run_id, {"protocol": cell.protocol.content, "environment": dict(environment)}, "cell.json")
         return str(run.info.run_id)
 
+    @_told
     def stage(self, run_id: str, scores: Scores, stage: int) -> None:
         """Add what is known after `stage`, so that curves grow while the cell runs."""
         figures = {name: values[stage] for name, values in scores.per_stage.items() if len(values) > stage}
@@ -139,6 +177,7 @@ class Store:
         probes = [(f"probe/{name}/stage-{s}", value, step) for name, rows in scores.probes.items() for s, step, value in rows if s == stage]
         self._log(run_id, probes)
 
+    @_told
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
         """Store files and figures first, then the status."""
         if files is not None:
@@ -311,7 +350,9 @@ def _is_alive(driver: str) -> bool:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
+    """Return what went wrong: the data base's own words where it is behind it, else the first line."""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
 
 
 __all__ = ["PREDICTIONS", "Ending", "Record", "Store", "environment"]

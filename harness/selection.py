@@ -35,7 +35,7 @@ def expand(text: str) -> list[Selection]:
     """Return every alternative that `text` stands for.
 
     Raises:
-        UserError: unbalanced brackets, or a part without `=`.
+        UserError: unbalanced brackets, a part without `=`, or a parameter said twice.
     """
     text = text.strip()
     name, bracket, rest = text.partition("[")
@@ -48,6 +48,8 @@ def expand(text: str) -> list[Selection]:
         key, equals, value = part.partition("=")
         if not equals:
             raise UserError(f"cannot read {part.strip()!r} in {text!r}: expected param=value")
+        if key.strip() in params:
+            raise UserError(f"{key.strip()!r} is said twice in {text!r}")
         params[key.strip()] = _alternatives(value)
     return [Selection(name, dict(zip(params, values, strict=True))) for values in itertools.product(*params.values())]
 

@@ -1,7 +1,7 @@
 """Publishing a board: the records of a suite become a folder that anybody can check.
 
 Every figure is recomputed from the stored predictions; the folder is written whole and replaces an earlier one; the same records give the
-same bytes. `leaderboard` says what is in the folder, `leadercheck` how it is checked.
+same bytes. `leaderboards.board` says what is in the folder, `leaderboards.check` how it is checked.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -15,7 +16,7 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.execute import Plan
-    from harness.protocol import Suite
+    from harness.protocol import Protocol, Suite
     from harness.record import Record
 
 SOME_FAILED = 1
@@ -45,7 +46,7 @@ class Machine:
 
 
 def run(
-    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY...", help="Names, file.py:Class, or one suite file.")],
+    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")],
     scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="Number of seeds, from 0; 5 by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
@@ -84,7 +85,9 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     from harness.record import Store
 
     _check_device(machine.device)
-    todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
+    scenarios = protocols(suite.scenarios)
+    _check_backbones(scenarios)
+    todo = cells(scenarios, contenders(suite.strategies), suite.seeds)
     store = Store(store_uri)
     planned = plan(todo, store)
     if only_plan:
@@ -136,6 +139,14 @@ def _check_device(device: str) -> None:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+def _check_backbones(scenarios: Sequence[Protocol]) -> None:
+    """Refuse a wrong network before a worker is started for it."""
+    from strategies.toolkit.backbones import chosen
+
+    for text in dict.fromkeys(protocol.scenario.backbone for protocol in scenarios):
+        chosen(text)
 
 
 def _show_plan(planned: Plan, as_json: bool) -> None:

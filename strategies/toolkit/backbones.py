@@ -9,6 +9,7 @@ import inspect
 import itertools
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,8 +64,6 @@ class Timm(nn.Module):
         import timm
 
         super().__init__()
-        if not timm.is_model(name):
-            raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
         model: Any = timm.create_model(name, pretrained=False, num_classes=0, in_chans=item_shape[0], **options)
         self.model = model
         self.features = int(model.num_features)
@@ -78,26 +77,35 @@ class Timm(nn.Module):
 BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
 
 
-def backbone(context: Context, item_shape: tuple[int, ...]) -> nn.Module:
-    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`.
+def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
+    """Return what makes the backbone that `text` selects from an item's shape.
 
     Raises:
         UserError: no backbone of that name, or a parameter it does not have.
     """
-    selection = single(context.backbone)
-    kind, colon, name = selection.name.partition(":")
-    options = dict(selection.params)
-    make: Callable[..., nn.Module] = Timm
-    if colon and kind == "timm":
-        options = {"name": name, **options}
-    elif selection.name in BACKBONES:
-        make = BACKBONES[selection.name]
-        for option in options.keys() - inspect.signature(make).parameters.keys():
-            raise unknown(f"parameter of backbone {selection.name}", option, inspect.signature(make).parameters, "README, Backbones")
-    else:
-        raise unknown("backbone", selection.name, [*BACKBONES, "timm:NAME"], "mlp, cnn, timm:NAME")
+    selection = single(text)
+    kind, _, name = selection.name.partition(":")
+    if kind == "timm" and name:
+        import timm
+
+        if not timm.is_model(name):
+            raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
+        return partial(Timm, name=name, **selection.params)
+    if selection.name not in BACKBONES:
+        raise unknown("backbone", selection.name, BACKBONES, "mlp, cnn, timm:NAME")
+    make = BACKBONES[selection.name]
+    known = [option for option in inspect.signature(make).parameters if option != "item_shape"]
+    for option in selection.params:
+        if option not in known:
+            raise unknown(f"parameter of backbone {selection.name}", option, known, ", ".join(known))
+    return partial(make, **selection.params)
+
+
+def backbone(context: Context, item_shape: tuple[int, ...]) -> nn.Module:
+    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`."""
+    make = chosen(context.backbone)
     with drawn_from(context, "init"):
-        return make(item_shape, **options).to(context.device)
+        return make(item_shape).to(context.device)
 
 
 class drawn_from:  # noqa: N801  (reads as a statement at its use)
