@@ -35,7 +35,7 @@ class ClassIncremental(Scenario):
         Metric(name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"),
         Metric(name="forgetting", better="lower", meaning="drop from the best earlier accuracy of a stage"),
         Metric(name="backward_transfer", meaning="change of a stage's accuracy since it was learned"),
-        Metric(name="forward_transfer", meaning="head start on a stage before it is learned"),
+        Metric(name="forward_transfer", meaning="head start on a stage before it is learned; 0 where its classes cannot be named earlier"),
     )
 
     def data_digests(self) -> Mapping[str, str]:
