@@ -40,7 +40,7 @@ def accuracy(strategy_text: str, scenario_text: str, seed: int) -> float:
         root_seed=learner_seed(seed), backbone=scenario.backbone, epochs=scenario.epochs, batch_size=scenario.batch_size
     )
     strategy = configured("strategy", strategy_text)
-    with tempfile.TemporaryDirectory() as scratch, open(os.devnull, "w") as devnull, contextlib.redirect_stderr(devnull):
+    with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as devnull, contextlib.redirect_stderr(devnull):
         results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(scratch)))
     answers = [answer for result in results for answer in result.answers]
     return 100 * scenario.score(sealed.truth, answers).final["average_accuracy"]

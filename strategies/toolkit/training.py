@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import torch
@@ -69,19 +70,20 @@ def train(
     rng = context.stream("batches")
     scaler = torch.amp.GradScaler(context.device, enabled=context.precision == "float16")
     dtype = getattr(torch, context.precision)
+    cast = nullcontext() if dtype == torch.float32 else torch.autocast(context.device, dtype)
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model.train()
     step, total = 0, epochs * len(_bounds(len(items), context.batch_size))
     for epoch in range(epochs):
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
-        losses = torch.zeros((), device=items.labels.device)
+        losses: list[Tensor] = []
         for start, stop in _bounds(len(items), context.batch_size):
             rows = order[start:stop]
             if schedule is not constant:
                 for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                     group["lr"] = rate * schedule(step / total)
             optimiser.zero_grad()
-            with torch.autocast(context.device, dtype, enabled=dtype != torch.float32):
+            with cast:
                 value = loss(Batch(items.inputs[rows], items.labels[rows], rows))
             scaler.scale(value).backward()  # type: ignore[no-untyped-call]
             if clip_norm is not None:
@@ -89,11 +91,11 @@ def train(
                 nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
             scaler.step(optimiser)
             scaler.update()
-            losses += value.detach()
+            losses.append(value.detach())
             step += 1
             context.progress(step, total)
             context.probe(step)
-        mean_loss = float(losses) / max(1, total // epochs)
+        mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {epochs}")
         context.progress(step, total, loss=mean_loss)
