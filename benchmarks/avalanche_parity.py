@@ -1,4 +1,4 @@
-"""Our replay, EWC and LwF beside Avalanche's on the same stream, network, budget and hyperparameters, ten seeds each.
+"""Our replay, EWC and LwF beside Avalanche's on the same stream, network, budget and hyperparameters, twenty seeds each.
 
 Class-incremental (one head, the stage of an item is not told) and task-incremental (it is told), since EWC and LwF do little in the
 first and much in the second. Avalanche's EWC squares gradients of whole batches and has no factor 1/2, so ours runs with fisher=batch and
@@ -22,7 +22,7 @@ from harness.sealing import build
 from harness.selection import configured
 from harness.statistics import paired_t
 
-SEEDS = 10
+SEEDS = 20
 SCENARIOS = ("class-incremental[dataset=digits]", "class-incremental[dataset=digits,task_access=test]")
 PAIRS = (
     ("fine-tune[lr=0.01]", "avalanche-naive[lr=0.01]"),

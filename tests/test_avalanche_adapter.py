@@ -16,12 +16,15 @@ from harness.answers import digest
 from harness.contracts import HIDDEN, Answer, Deal, Strategy
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find, registered
-from harness.run import Conditions, run_cell
+from harness.run import CellContext, Conditions, run_cell
 from harness.sealing import build, seal
 from scenarios.class_incremental import ClassIncremental
 from strategies.avalanche_adapter.benchmarks import from_avalanche, to_avalanche
 from strategies.avalanche_adapter.experiences import SeenSoFar, dataset_of, experience_of
 from strategies.avalanche_adapter.loading import avalanche
+from strategies.baselines.ewc import batch_fisher
+from strategies.baselines.lwf import distillation
+from strategies.toolkit.tensors import items_of
 
 NAMES = sorted(name for name in registered("strategy") if name.startswith("avalanche-"))
 CONDITIONS = Conditions(root_seed=3, backbone="mlp[width=32,depth=1]", epochs=10, batch_size=8)
@@ -173,3 +176,29 @@ def test_a_benchmark_that_cannot_be_taken_in_is_refused_in_one_sentence() -> Non
     stage = replace(deal.stages[0], given=np.full_like(deal.stages[0].given, HIDDEN))
     with pytest.raises(Unsuitable, match="stage 0 hides training labels"):
         to_avalanche(replace(deal, stages=[stage]))
+
+
+# --- the same formulas ------------------------------------------------------------------------------------------------------------
+
+
+def test_our_batch_fisher_is_avalanches_importance(tmp_path: Path) -> None:
+    """Both look at the network that Avalanche trained; theirs sums over a loader of single items, ours over slices of tensors."""
+    theirs = find("strategy", "avalanche-ewc").cls(lr=0.01)
+    context = CellContext(conditions=CONDITIONS, scratch=tmp_path, on_progress=lambda *_: None)
+    theirs.start(context)
+    for index, episode in enumerate(build(Blobs(), 0).episodes):
+        theirs.learn(episode.stage)
+        (plugin,) = (each for each in theirs.bridge.strategy.plugins if type(each).__name__ == "EWCPlugin")
+        ours = batch_fisher(theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.batch_size)
+        assert ours.keys() == plugin.importances[index].keys()
+        for name, fisher in ours.items():
+            torch.testing.assert_close(fisher, plugin.importances[index][name].data, rtol=1e-4, atol=1e-9)
+            assert fisher.abs().max() > 0
+
+
+def test_our_distillation_is_avalanches() -> None:
+    """With one head and every old class active, their term for task 0 is ours."""
+    plugin = avalanche("training.plugins").LwFPlugin(alpha=1, temperature=2)
+    logits, old = torch.randn(6, 5), torch.randn(6, 3)
+    theirs = plugin.lwf._distillation_loss(logits, old, {0, 1, 2})
+    torch.testing.assert_close(distillation(logits[:, :3], old, 2.0), theirs)
