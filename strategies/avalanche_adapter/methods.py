@@ -6,6 +6,7 @@ of our own baselines where both have the parameter.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 from torch import nn
@@ -15,12 +16,29 @@ from strategies.avalanche_adapter.bridge import Bridge
 from strategies.avalanche_adapter.loading import avalanche
 
 
-def _learning_rate() -> Any:
-    return param(0.05, "learning rate", gt=0)
+class _Avalanche(Strategy):
+    """What all of them share: SGD, and the bridge that drives them."""
 
+    resumable: ClassVar[bool] = False
+    head: int | None = None  # grows
+    lr: float = param(0.05, "learning rate", gt=0)
+    momentum: float = param(0.9, "momentum of the gradient steps, kept over stages", ge=0, lt=1)
 
-def _momentum() -> Any:
-    return param(0.9, "momentum of the gradient steps, kept over stages", ge=0, lt=1)
+    def setup(self) -> None:
+        """Make the bridge."""
+        self.bridge = Bridge(self.context, self._make, lr=self.lr, momentum=self.momentum, head=self.head)
+
+    def learn(self, stage: Stage) -> None:
+        """Let Avalanche train on the stage."""
+        self.bridge.learn(stage)
+
+    def predict(self, query: Query) -> Prediction:
+        """Answer with Avalanche's model."""
+        return self.bridge.predict(query)
+
+    @abstractmethod
+    def _make(self, **common: Any) -> Any:
+        """Return Avalanche's strategy over `common`: model, optimiser, budget, device and plugins."""
 
 
 def _memory() -> Any:
@@ -31,54 +49,28 @@ def _head() -> Any:
     return param(128, "outputs of the head, chosen without knowing how many classes will come", ge=2, unit="classes")
 
 
-class AvalancheNaive(Strategy):
+class AvalancheNaive(_Avalanche):
     """Avalanche's Naive: train on each stage alone."""
-
-    resumable: ClassVar[bool] = False
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    def setup(self) -> None:
-        """Make the bridge."""
-        self.bridge = Bridge(self.context, self._make, lr=self.lr, momentum=self.momentum)
 
     def _make(self, **common: Any) -> Any:
         return avalanche("training.supervised").Naive(criterion=nn.CrossEntropyLoss(), **common)
 
-    def learn(self, stage: Stage) -> None:
-        """Let Avalanche train on the stage."""
-        self.bridge.learn(stage)
 
-    def predict(self, query: Query) -> Prediction:
-        """Answer with Avalanche's model."""
-        return self.bridge.predict(query)
-
-
-class AvalancheReplay(Strategy):
+class AvalancheReplay(_Avalanche):
     """Avalanche's Replay: mix stored examples, balanced over stages, into every batch."""
 
-    resumable: ClassVar[bool] = False
     memory: int = _memory()
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    setup, learn, predict = AvalancheNaive.setup, AvalancheNaive.learn, AvalancheNaive.predict
 
     def _make(self, **common: Any) -> Any:
         return avalanche("training.supervised").Replay(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common)
 
 
-class AvalancheEWC(Strategy):
+class AvalancheEWC(_Avalanche):
     """Avalanche's EWC: pull weights back; its penalty has no factor 1/2 and squares gradients of whole batches."""
 
-    resumable: ClassVar[bool] = False
     strength: float = param(5.0, "weight of the penalty, `ewc_lambda`", ge=0, ablate=[0.0], since_stage=1)
     mode: Literal["separate", "online"] = param("separate", "one penalty per stage, or one decaying penalty", since_stage=1)
     decay: float = param(0.9, "decay of the importance in mode online", ge=0, le=1, since_stage=1)
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    setup, learn, predict = AvalancheNaive.setup, AvalancheNaive.learn, AvalancheNaive.predict
 
     def _make(self, **common: Any) -> Any:
         decay = self.decay if self.mode == "online" else None
@@ -86,93 +78,64 @@ class AvalancheEWC(Strategy):
         return ewc(criterion=nn.CrossEntropyLoss(), ewc_lambda=self.strength, mode=self.mode, decay_factor=decay, **common)
 
 
-class AvalancheLwF(Strategy):
+class AvalancheLwF(_Avalanche):
     """Avalanche's LwF: distil the previous network on the new inputs."""
 
-    resumable: ClassVar[bool] = False
     alpha: float = param(1.0, "weight of the distillation", ge=0, ablate=[0.0], since_stage=1)
     temperature: float = param(2.0, "softens both distributions", gt=0, ablate=[1.0], since_stage=1)
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    setup, learn, predict = AvalancheNaive.setup, AvalancheNaive.learn, AvalancheNaive.predict
 
     def _make(self, **common: Any) -> Any:
         lwf = avalanche("training.supervised").LwF
         return lwf(criterion=nn.CrossEntropyLoss(), alpha=self.alpha, temperature=self.temperature, **common)
 
 
-class AvalancheSI(Strategy):
+class AvalancheSI(_Avalanche):
     """Avalanche's Synaptic Intelligence: importance gathered along the path of training (Zenke et al. 2017)."""
 
-    resumable: ClassVar[bool] = False
     strength: float = param(1.0, "weight of the penalty, `si_lambda`", ge=0, ablate=[0.0], since_stage=1)
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    setup, learn, predict = AvalancheNaive.setup, AvalancheNaive.learn, AvalancheNaive.predict
 
     def _make(self, **common: Any) -> Any:
         intelligence = avalanche("training.supervised").SynapticIntelligence
         return intelligence(criterion=nn.CrossEntropyLoss(), si_lambda=self.strength, **common)
 
 
-class AvalancheGDumb(Strategy):
+class AvalancheGDumb(_Avalanche):
     """Avalanche's GDumb: train from scratch on a balanced memory alone (Prabhu et al. 2020)."""
 
-    resumable: ClassVar[bool] = False
     memory: int = _memory()
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    setup, learn, predict = AvalancheNaive.setup, AvalancheNaive.learn, AvalancheNaive.predict
 
     def _make(self, **common: Any) -> Any:
         return avalanche("training.supervised").GDumb(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common)
 
 
-class AvalancheDER(Strategy):
+class AvalancheDER(_Avalanche):
     """Avalanche's DER++: replay with stored logits, taken when a stage ends, from a balanced memory.
 
     Stored logits are compared with those of later stages at the same width, so the head has `head` outputs from the start.
     """
 
-    resumable: ClassVar[bool] = False
     memory: int = _memory()
     alpha: float = param(0.5, "weight of the logits' squared error", ge=0, ablate=[0.0], since_stage=1)
     beta: float = param(0.5, "weight of the stored labels' cross-entropy", ge=0, ablate=[0.0], since_stage=1)
     head: int = _head()
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
-
-    learn, predict = AvalancheNaive.learn, AvalancheNaive.predict
-
-    def setup(self) -> None:
-        """Make the bridge with a head of fixed size."""
-        self.bridge = Bridge(self.context, self._make, lr=self.lr, momentum=self.momentum, head=self.head)
 
     def _make(self, **common: Any) -> Any:
         der = avalanche("training.supervised").DER
         return der(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, alpha=self.alpha, beta=self.beta, **common)
 
 
-class AvalancheICaRL(Strategy):
+class AvalancheICaRL(_Avalanche):
     """Avalanche's iCaRL: replay, distillation and nearest exemplar means (Rebuffi et al. 2017).
 
     Its distillation copies the old network into one of the same shape, so the head has `head` outputs from the start.
     """
 
-    resumable: ClassVar[bool] = False
     memory: int = _memory()
     head: int = _head()
-    lr: float = _learning_rate()
-    momentum: float = _momentum()
 
-    setup, learn, predict = AvalancheDER.setup, AvalancheNaive.learn, AvalancheNaive.predict
-
-    def _make(self, *, model: nn.Sequential, **common: Any) -> Any:
+    def _make(self, **common: Any) -> Any:
         icarl = avalanche("training.supervised").ICaRL
-        features, classifier = model
+        features, classifier = common.pop("model")
         return icarl(
             feature_extractor=features, classifier=classifier, memory_size=self.memory, buffer_transform=None, fixed_memory=True, **common
         )
