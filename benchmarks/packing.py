@@ -14,7 +14,7 @@ from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 
 WORKERS, CELLS = 2, 16
-SCENARIO = "class-incremental[dataset=mnist5k,epochs=40]"
+SCENARIO = "class-incremental[dataset=mnist5k,epochs=50]"
 
 
 def main() -> None:

@@ -20,7 +20,7 @@ from strategies.toolkit.backbones import backbone
 from strategies.toolkit.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.tensors import Items, as_tensor
-from strategies.toolkit.training import Batch, _bounds, constant, cosine, sgd, train
+from strategies.toolkit.training import Batch, _sizes, constant, cosine, sgd, train
 
 
 @dataclass
@@ -81,10 +81,10 @@ def test_the_loop_takes_the_same_steps_as_a_bare_one() -> None:
 
 @pytest.mark.parametrize(
     ("items", "size", "expected"),
-    [(10, 4, [(0, 4), (4, 8), (8, 10)]), (9, 4, [(0, 4), (4, 9)]), (8, 4, [(0, 4), (4, 8)]), (1, 4, [(0, 1)]), (3, 1, [(0, 1), (1, 3)])],
+    [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (1, 4, [1]), (3, 1, [1, 1, 1])],
 )
-def test_batches_cover_every_item_and_none_but_a_lone_item_is_alone(items: int, size: int, expected: list[tuple[int, int]]) -> None:
-    assert _bounds(items, size) == expected
+def test_batches_cover_every_item_and_none_but_a_lone_item_is_alone(items: int, size: int, expected: list[int]) -> None:
+    assert _sizes(items, size) == expected
 
 
 def test_rows_say_which_items_are_in_a_batch() -> None:

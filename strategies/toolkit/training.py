@@ -73,12 +73,12 @@ def train(
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(context.device, dtype)
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model.train()
-    step, total = 0, epochs * len(_bounds(len(items), context.batch_size))
+    sizes = _sizes(len(items), context.batch_size)
+    step, total = 0, epochs * len(sizes)
     for epoch in range(epochs):
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
         losses: list[Tensor] = []
-        for start, stop in _bounds(len(items), context.batch_size):
-            rows = order[start:stop]
+        for rows in torch.split(order, sizes):
             if schedule is not constant:
                 for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                     group["lr"] = rate * schedule(step / total)
@@ -101,9 +101,12 @@ def train(
         context.progress(step, total, loss=mean_loss)
 
 
-def _bounds(items: int, batch_size: int) -> list[tuple[int, int]]:
-    """Return start and stop of every batch; a last batch of one joins its neighbour, since batch norm cannot use it."""
-    starts = list(range(0, items, batch_size))
-    if len(starts) > 1 and items - starts[-1] == 1:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], items], strict=True))
+def _sizes(items: int, batch_size: int) -> list[int]:
+    """Return the size of every batch; a last batch of one joins its neighbour, since batch norm cannot use it."""
+    whole, rest = divmod(items, batch_size)
+    sizes = [batch_size] * whole
+    if rest == 1 and sizes:
+        sizes[-1] += 1
+    elif rest:
+        sizes.append(rest)
+    return sizes
