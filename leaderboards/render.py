@@ -60,7 +60,7 @@ def ranking_notes(ranking: Ranking) -> list[str]:
     notes = list(ranking.notes)
     if math.isfinite(ranking.minimum_detectable):
         factor = scale(ranking, ranking.primary.name)
-        size = f"{ranking.minimum_detectable * factor:.2g}{' points' if factor == 100 else ''}"
+        size = f"{float(f'{ranking.minimum_detectable * factor:.2g}'):g}{' points' if factor == 100 else ''}"
         notes.append(f"smallest true difference in {words(ranking.primary.name)} found with probability {POWER:.0%}: about {size}")
     return notes
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from harness import console
 from harness.cli import options, run
 
 EPILOGUE = options.examples(
@@ -28,5 +29,7 @@ def demo(
 
     suite = read_suite(Path(leaderboards.__path__[0]) / "suites" / "demo.yaml")
     records = run.run_suite(suite, run.Machine(workers=workers), store, only_plan=plan, as_json=as_json)
+    if records and not as_json:
+        console.note("look further: owb show demo --cells; owb show KEY; owb compare der replay --name demo; owb run --help")
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(run.SOME_FAILED)
