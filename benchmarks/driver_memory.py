@@ -1,4 +1,4 @@
-"""Whether the driver's memory grows with the number of cells: its largest resident size after 20 and after 500 trivial cells.
+"""Whether the driver's memory grows with the number of cells: trivial cells, 20 and 500, each in a process of its own.
 
 Run: python benchmarks/driver_memory.py
 """
@@ -12,24 +12,36 @@ import tempfile
 import time
 from pathlib import Path
 
-from harness.execute import Limits, execute, plan
+import psutil
+
+from harness.contracts import Status
+from harness.execute import Limits, Update, execute, plan
 from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 
 TRIVIAL = Path(__file__).with_name("trivial.py")
+EARLY = 20
 
 
 def run(count: int) -> None:
-    """Run `count` cells in this process and print the time and the largest memory."""
+    """Run `count` cells in this process; print the time, the largest memory, and the memory when the 20th and the last cell ended."""
+    resident: list[float] = []
+
+    def listen(update: Update) -> None:
+        if update.status is Status.DONE:
+            resident.append(psutil.Process().memory_info().rss / 2**20)
+
     with tempfile.TemporaryDirectory() as folder:
         store = Store(folder)
         todo = cells(protocols([f"{TRIVIAL}:Coin"]), contenders([f"{TRIVIAL}:Heads"]), count)
         started = time.perf_counter()
-        records = execute(plan(todo, store), store, experiment="memory", resources=Resources(workers=2), limits=Limits())
+        execute(plan(todo, store), store, experiment="memory", resources=Resources(workers=2), limits=Limits(), listen=listen)
         seconds = time.perf_counter() - started
-    assert {record.status for record in records} == {"done"}
-    print(f"{count:>4} cells: driver's largest memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MiB, {seconds:.0f} s")
+    assert len(resident) == count
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{count:>4} cells: driver's largest memory {largest:.0f} MiB, {seconds:.0f} s; "
+          f"resident after {EARLY} cells {resident[EARLY - 1]:.1f} MiB, after {count} {resident[-1]:.1f} MiB")  # fmt: skip
 
 
 if __name__ == "__main__":

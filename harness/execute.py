@@ -29,6 +29,7 @@ from harness.worker import Job, Progressed, StageEnded, Started
 
 _TICK_S = 0.25
 _MAX_ATTEMPTS = 2
+_MAX_WRITES = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,10 +149,10 @@ class _Run:
                     self._hear(pool)
                     for each in ended:
                         self._end(each)
-                    self._check_writes(wait=False)
+                    self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
-            self._check_writes(wait=True)
+            self._check_writes(allowed=0)
         return self.records
 
     def _submit(self, pool: Pool, cell: Cell, attempt: int) -> None:
@@ -214,9 +215,9 @@ class _Run:
         self.writes.append(future)
         return future
 
-    def _check_writes(self, *, wait: bool) -> None:
-        """Raise what went wrong on the recording thread."""
-        while self.writes and (wait or self.writes[0].done()):
+    def _check_writes(self, *, allowed: int) -> None:
+        """Raise what went wrong on the recording thread; wait while it lags behind by more than `allowed`, so that nothing piles up."""
+        while self.writes and (len(self.writes) > allowed or self.writes[0].done()):
             try:
                 self.writes.popleft().result()
             except OSError as error:

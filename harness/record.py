@@ -8,11 +8,13 @@ pictures are stored before its status says `done`, so a half-written record is n
 from __future__ import annotations
 
 import functools
+import json
 import math
 import os
 import platform
 import shutil
 import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -167,7 +169,10 @@ class Store:
         params = {"seed": cell.seed, **cell.contender.params}
         params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
         self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
-        self.client.log_dict(run.info.run_id, {"protocol": cell.protocol.content, "environment": dict(environment)}, "cell.json")
+        with tempfile.TemporaryDirectory() as folder:
+            content = {"protocol": cell.protocol.content, "environment": dict(environment)}
+            Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+            self._keep(run, Path(folder))
         return str(run.info.run_id)
 
     @_told
@@ -182,7 +187,7 @@ class Store:
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
         """Store files and figures first, then the status."""
         if files is not None:
-            self.client.log_artifacts(run_id, str(files))
+            self._keep(self.client.get_run(run_id), files)
         figures = dict(scores.final) if scores else {}
         figures |= {"cost/seconds": ending.seconds, "cost/peak_mib": ending.peak_mib}
         self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
@@ -190,6 +195,12 @@ class Store:
         self.client.set_tag(run_id, "owb.reason", ending.reason[:5000])
         self.client.set_tag(run_id, "owb.status", ending.status)
         self.client.set_terminated(run_id, "FINISHED" if ending.status is Status.DONE else "FAILED")
+
+    def _keep(self, run: Run, folder: Path) -> None:
+        """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
     def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]]) -> None:
         from mlflow.entities import Metric
