@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ast
 import json
+import os
+import signal
+import socket
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +19,7 @@ import pytest
 import typer
 from conftest import BLOBS, Run, world
 
+from harness.answers import digest, read_answers
 from harness.cli import main
 from harness.cli.app import app
 from harness.errors import UserError
@@ -248,6 +253,7 @@ from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import BLOBS, world
 from harness import console, execute
+from harness.answers import digest, read_answers
 from harness.cli import main
 
 def fill(view, update, call=console.RunView.__call__):
@@ -262,6 +268,38 @@ main()
     assert done.returncode == 2, done.stderr
     assert done.stderr.splitlines()[-1] == "error: cannot write to the store: (sqlite3.OperationalError) disk I/O error"
     assert "Traceback" not in done.stderr
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """Return the address of an MLflow tracking server of this machine's own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mlflow = [Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    keep = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/server-files"]
+    process = subprocess.Popen([*mlflow, *keep], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                break
+        time.sleep(0.2)
+    yield f"http://127.0.0.1:{port}"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_tracking_server_keeps_the_records_as_well(owb: Owb, server: str, tmp_path: Path) -> None:
+    ran = owb("run", world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--workers", "1", "--store", server, "--json")
+    assert ran.code == 0
+    assert json.loads(ran.out)["rankings"][0]["seeds"] == [0]
+    (cell,) = json.loads(owb("show", "runs", "--cells", "--json", "--store", server).out)
+    assert cell["status"] == "done"
+    (predictions,) = (tmp_path / "server-files").rglob("predictions.npz")
+    assert digest(read_answers(predictions)) == cell["digest"]
+    again = owb("run", world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--store", server)
+    assert "1 cached" in again.err
 
 
 def test_mlflow_itself_shows_what_was_recorded(tiny_run: Run, tmp_path: Path) -> None:
