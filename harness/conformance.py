@@ -205,8 +205,10 @@ def _global_state() -> dict[str, Any]:
 
 
 def _conditions(scenario: Scenario) -> Conditions:
-    return Conditions(root_seed=learner_seed(_SEED), backbone=scenario.backbone, epochs=min(2, scenario.epochs),
-                      batch_size=min(16, scenario.batch_size), needed=scenario.answers)  # fmt: skip
+    lent = scenario.lent()
+    budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs") if name in lent}
+    return Conditions(**{**lent, **budget, "batch_size": min(16, scenario.batch_size)}, root_seed=learner_seed(_SEED),
+                      needed=scenario.answers)  # fmt: skip
 
 
 def _shrunk(deal: Deal) -> Deal:

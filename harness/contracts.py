@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,15 @@ class Inputs(Protocol):
         ...
 
 
+@runtime_checkable
+class Divisible(Inputs, Protocol):
+    """Inputs that can be cut down to some of their items, with nothing of the others left behind."""
+
+    def subset(self, rows: IntArray) -> Inputs:
+        """Return the items at `rows`, in that order, in memory of their own."""
+        ...
+
+
 # --- what a strategy holds ------------------------------------------------------------------------------------------------------
 
 
@@ -74,7 +83,7 @@ class Inputs(Protocol):
 class Stage:
     """What a learner may see of one stage (an "experience" in Avalanche's words). Made by `sealing`, read by `Strategy.learn`.
 
-    ids: int64 (N,), opaque and in shuffled order; an item keeps its id across stages.
+    ids: int64 (N,), opaque and in shuffled order; an item keeps its id across stages, unless the scenario says otherwise.
     inputs: N images (C, H, W) as uint8 or float32 in [0, 1], or N feature vectors float32.
     labels: int64 (N,), classes numbered in order of arrival; `HIDDEN` where the learner may not see the label.
     named_classes: how many classes have been named up to and including this stage; labels lie in [0, named_classes).
@@ -107,11 +116,15 @@ class Prediction:
     """What a strategy answers, row by row as in the query. Never labels.
 
     classes: int (N,) class or cluster index.  scores: float (N, C), larger is likelier.
+    clusters: int (N,), how many classes and clusters the learner now tells apart, the same for every item.
+    old_probability: float16 (N,), the total probability of those it told apart before the stage.
     anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, H, W).
     """
 
     classes: AnyArray | None = None
     scores: AnyArray | None = None
+    clusters: AnyArray | None = None
+    old_probability: AnyArray | None = None
     anomaly_scores: AnyArray | None = None
     anomaly_maps: AnyArray | None = None
 
@@ -122,11 +135,12 @@ class Prediction:
 
 
 class Context(Protocol):
-    """What the harness lends a strategy for one cell."""
+    """What the harness lends a strategy for one cell. Network, views and budget are the protocol's; `epochs` are those of the stage."""
 
     device: str
     precision: Precision
     backbone: str
+    views: str
     epochs: int
     batch_size: int
     scratch: Path
@@ -225,6 +239,7 @@ class Deal:
 
     inputs: U items.  labels: int64 (U,) true classes, numbered in order of arrival.
     facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its mask, its group.
+    recurring: whether an item that comes again keeps its id; where this would tell old classes from new ones, it gets a new one.
     """
 
     inputs: Inputs
@@ -232,11 +247,12 @@ class Deal:
     facts: Mapping[str, AnyArray]
     stages: Sequence[DealtStage]
     task_access: TaskAccess = "train"
+    recurring: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """The sealed part, by item id: labels int64 (U,), facts with U rows each, number of classes named after every stage."""
+    """The sealed part, by item id (I ids): labels int64 (I,), facts with I rows each, number of classes named after every stage."""
 
     labels: IntArray
     facts: Mapping[str, AnyArray]
@@ -292,11 +308,18 @@ class Scenario(BaseModel, ABC):
 
     lower_bound: ClassVar[str] = "fine-tune"
     upper_bound: ClassVar[str] = "joint"
+    """The strategy that is handed every training label, also those hidden from all others."""
 
     backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, or timm:NAME, with parameters in brackets")
     epochs: int = param(10, "passes over a stage's training items", ge=1, unit="epochs")
     batch_size: int = param(32, "items per gradient step", ge=1, unit="items")
     probe_every: int = param(0, "gradient steps between probes in mid-stage; 0 for none", ge=0, unit="steps")
+
+    presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+
+    def lent(self) -> dict[str, Any]:
+        """Return what the protocol fixes for every learner: network, views and budget, under the names of `run.Conditions`."""
+        return {"backbone": self.backbone, "epochs": self.epochs, "batch_size": self.batch_size}
 
     @abstractmethod
     def deal(self, seed: int) -> Deal:
@@ -335,12 +358,14 @@ class Data:
 
     inputs: N items.  labels: int64 (N,).  class_names: one per class.
     groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
+    published_test: bool (N,) which items the publisher set apart for the test, or None.
     """
 
     inputs: Inputs
     labels: IntArray
     class_names: tuple[str, ...]
     groups: IntArray | None = None
+    published_test: NDArray[np.bool_] | None = None
 
 
 class Dataset(BaseModel, ABC):
@@ -360,7 +385,7 @@ class Dataset(BaseModel, ABC):
 
 
 __all__ = [
-    "HIDDEN", "Answer", "AnyArray", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "FloatArray", "Inputs",
+    "HIDDEN", "Answer", "AnyArray", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
     "IntArray", "Metric", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy", "TaskAccess",
     "Truth", "param",
 ]  # fmt: skip

@@ -130,8 +130,8 @@ class _Run:
         self.device, self.precision, self.listen = device, precision, listen
         self.resources = resources
         self.environment = environment(resources.threads)
-        self.deals: dict[tuple[str, int], _Dealt] = {}
-        self.users: dict[tuple[str, int], int] = {}
+        self.deals: dict[tuple[str, int, bool], _Dealt] = {}
+        self.users: dict[tuple[str, int, bool], int] = {}
         for cell in cells:
             self.users[_deal_of(cell)] = self.users.get(_deal_of(cell), 0) + 1
         self.running: dict[str, _Running] = {}
@@ -158,12 +158,11 @@ class _Run:
     def _submit(self, pool: Pool, cell: Cell, attempt: int) -> None:
         where = _deal_of(cell)
         if where not in self.deals:
-            sealed = build(cell.protocol.scenario, cell.seed)
+            sealed = build(cell.protocol.scenario, cell.seed, reveal=_is_upper_bound(cell))
             self.deals[where] = _Dealt(pool.publish(sealed.episodes), sealed.truth, self.users[where])
         scenario = cell.protocol.scenario
-        conditions = Conditions(root_seed=learner_seed(cell.seed), backbone=scenario.backbone, epochs=scenario.epochs,
-                                batch_size=scenario.batch_size, probe_every=scenario.probe_every, needed=scenario.answers,
-                                device=self.device, precision=self.precision)  # fmt: skip
+        conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
+                                needed=scenario.answers, device=self.device, precision=self.precision)  # fmt: skip
         job = Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
                   conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key), timeout_s=self.limits.timeout_s,
                   memory_mib=self.limits.memory_mib)  # fmt: skip
@@ -272,8 +271,12 @@ def _cached(cell: Cell, record: Record) -> Update:
     return Update(cell=cell, status=status, reason=record.reason, figure=figure, seconds=record.seconds)
 
 
-def _deal_of(cell: Cell) -> tuple[str, int]:
-    return cell.protocol.hash, cell.seed
+def _deal_of(cell: Cell) -> tuple[str, int, bool]:
+    return cell.protocol.hash, cell.seed, _is_upper_bound(cell)
+
+
+def _is_upper_bound(cell: Cell) -> bool:
+    return cell.contender.plugin.name == cell.protocol.scenario.upper_bound
 
 
 class _locked:  # noqa: N801  (reads as a statement at its use)

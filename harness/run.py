@@ -28,12 +28,17 @@ class BadAnswer(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it."""
+    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
+
+    epochs: passes over every stage; `first_epochs`, where it is said, over the first.
+    """
 
     root_seed: int
     backbone: str
     epochs: int
     batch_size: int
+    first_epochs: int | None = None
+    views: str = "same"
     probe_every: int = 0
     needed: tuple[str, ...] = ("classes",)
     device: str = "cpu"
@@ -63,6 +68,7 @@ class CellContext:
         self.device = self.conditions.device
         self.precision = self.conditions.precision
         self.backbone = self.conditions.backbone
+        self.views = self.conditions.views
         self.epochs = self.conditions.epochs
         self.batch_size = self.conditions.batch_size
 
@@ -82,6 +88,8 @@ class CellContext:
     def enter(self, stage: int, probe: Callable[[int], None]) -> None:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
         self.stage, self._probe = stage, probe
+        first = self.conditions.first_epochs
+        self.epochs = first if first is not None and stage == 0 else self.conditions.epochs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,11 +178,11 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
 
 
 def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if name == "classes":
+    if name in ("classes", "clusters"):
         if array.ndim != 1 or not np.array_equal(array, array.astype(np.int64)):
-            raise BadAnswer(f"classes must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
+            raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
         return array.astype(np.int64)
-    return array.astype(np.float16 if name == "anomaly_maps" else np.float32)
+    return array.astype(np.float16 if name in ("anomaly_maps", "old_probability") else np.float32)
 
 
 def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:

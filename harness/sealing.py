@@ -2,7 +2,7 @@
 
 Public arrays are copies that own their memory, ids are a random numbering that says nothing about class or position, and items come in
 the order of their ids. `with_permuted_truth` shuffles every label that is never handed over: whatever a strategy answers must not change
-by a byte.
+by a byte. `revealed` is the deal of the upper bound alone.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness import seeds
-from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, Inputs, IntArray, Query, Scenario, Stage, Truth
+from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, Divisible, Inputs, IntArray, Query, Scenario, Stage, Truth
 
 
 class Episode(NamedTuple):
@@ -32,7 +32,7 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Some items of a loader, renumbered, so that positions in the whole set are not handed over."""
+    """Some items of a loader, renumbered. Loaders that can cut themselves down (`subset`) leave nothing of the rest behind."""
 
     whole: Inputs
     rows: IntArray
@@ -49,25 +49,44 @@ class Subset:
         return self.whole[self.rows[index]]
 
 
-def build(scenario: Scenario, seed: int) -> Sealed:
-    """Deal `scenario` under `seed` and seal it."""
-    return seal(scenario.deal(seed), seed)
+def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
+    """Deal `scenario` under `seed` and seal it; with `reveal`, every training label is handed over."""
+    deal = scenario.deal(seed)
+    return seal(revealed(deal) if reveal else deal, seed)
 
 
 def seal(deal: Deal, seed: int) -> Sealed:
-    """Split `deal` into public episodes and truth; item ids come from the stream `ids` under `seed`."""
-    ids = seeds.stream("ids", seed=seed).permutation(len(deal.labels)).astype(np.int64)
+    """Split `deal` into public episodes and truth; item ids come from the stream `ids` under `seed`.
+
+    Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id of its own besides.
+    """
+    appearing = [] if deal.recurring else [dealt.rows for dealt in deal.stages]
+    items = len(deal.labels)
+    row_of = np.concatenate([np.arange(items), *appearing])
+    ids = seeds.stream("ids", seed=seed).permutation(len(row_of)).astype(np.int64)
+    ends = np.cumsum([items, *map(len, appearing)])
     queries: dict[bytes, Query] = {}
     episodes = []
     for index, dealt in enumerate(deal.stages):
         key = dealt.query.tobytes()
         if key not in queries:  # stages with the same query share one object, so it is stored and sent once
             queries[key] = _query(deal, dealt, ids)
-        episodes.append(Episode(_stage(deal, dealt, ids, index), queries[key]))
-    by_id = np.argsort(ids)
+        own = ids[dealt.rows] if deal.recurring else ids[ends[index] : ends[index + 1]]
+        episodes.append(Episode(_stage(deal, dealt, own, index), queries[key]))
+    by_id = row_of[np.argsort(ids)]
     facts = {name: values[by_id] for name, values in deal.facts.items()}
     truth = Truth(labels=deal.labels[by_id], facts=facts, named_classes=[dealt.named_classes for dealt in deal.stages])
     return Sealed(tuple(episodes), truth)
+
+
+def revealed(deal: Deal) -> Deal:
+    """Return `deal` with the true label of every training item handed over: what the upper bound learns from."""
+    stages, named = [], 0
+    for dealt in deal.stages:
+        labels = deal.labels[dealt.rows]
+        before, named = named, max(named, dealt.named_classes, int(labels.max(initial=-1)) + 1)
+        stages.append(replace(dealt, given=labels, named_classes=named, new_classes=named - before))
+    return replace(deal, stages=stages)
 
 
 def with_permuted_truth(deal: Deal, seed: int) -> Deal:
@@ -84,11 +103,12 @@ def with_permuted_truth(deal: Deal, seed: int) -> Deal:
 
 
 def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int) -> Stage:
-    order = np.argsort(ids[dealt.rows])
+    """Return the public part of a stage; `ids` has one row for each of `dealt.rows`."""
+    order = np.argsort(ids)
     rows = dealt.rows[order]
     return Stage(
         index=index,
-        ids=ids[rows],
+        ids=ids[order],
         inputs=_taken(deal.inputs, rows),
         labels=dealt.given[order].astype(np.int64),
         named_classes=dealt.named_classes,
@@ -104,4 +124,6 @@ def _query(deal: Deal, dealt: DealtStage, ids: IntArray) -> Query:
 
 
 def _taken(inputs: Inputs, rows: IntArray) -> Inputs:
-    return inputs[rows].copy() if isinstance(inputs, np.ndarray) else Subset(inputs, rows)
+    if isinstance(inputs, np.ndarray):
+        return inputs[rows].copy()
+    return inputs.subset(rows) if isinstance(inputs, Divisible) else Subset(inputs, rows)

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import seeds
-from harness.contracts import Answer, Data, Dataset, Deal, DealtStage, IntArray, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Answer, Dataset, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from harness.selection import configured
+from scenarios.splits import test_mask
 
 
 class ClassIncremental(Scenario):
@@ -56,7 +57,7 @@ class ClassIncremental(Scenario):
         named = np.cumsum(sizes)
         labels = np.argsort(order)[data.labels].astype(np.int64)
         arrival = np.searchsorted(named, labels, side="right").astype(np.int64)
-        is_test = _test_mask(data, self.test_fraction, seed)
+        is_test = test_mask(data, self.test_fraction, seed)
         query = np.flatnonzero(is_test)
         stages = []
         for index, size in enumerate(sizes):
@@ -107,16 +108,3 @@ def _seen_accuracy(truth: Truth, answer: Answer) -> float:
     labels = truth.labels[answer.ids]
     seen = labels < truth.named_classes[answer.stage]
     return float(np.mean(answer.arrays["classes"][seen] == labels[seen]))
-
-
-def _test_mask(data: Data, fraction: float, seed: int) -> NDArray[np.bool_]:
-    """Draw the test items: whole groups where the data set has groups, otherwise the same share of every class."""
-    rng = seeds.stream("split", seed=seed)
-    if data.groups is not None:
-        groups = rng.permutation(np.unique(data.groups))
-        return np.isin(data.groups, groups[: max(1, round(fraction * len(groups)))])
-    mask = np.zeros(len(data.labels), dtype=bool)
-    for label in range(len(data.class_names)):
-        rows: IntArray = rng.permutation(np.flatnonzero(data.labels == label))
-        mask[rows[: max(1, round(fraction * len(rows)))]] = True
-    return mask

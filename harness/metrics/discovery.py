@@ -51,7 +51,7 @@ class Match(NamedTuple):
 
     def balanced_accuracy(self, group: Classes | None = None) -> float:
         """Return the mean accuracy over the classes of `group` that have items, every class counting the same."""
-        return _mean(self.per_class()[slice(None) if group is None else group])
+        return mean_of_finite(self.per_class()[slice(None) if group is None else group])
 
     def hardest(self, group: Classes | None = None) -> float:
         """Return the smallest accuracy of a class of `group` (Happy, Table 8)."""
@@ -121,7 +121,7 @@ def forgetting_of_seen(stages: Sequence[Groups]) -> float:
 def discovery(stages: Sequence[Groups]) -> tuple[float, float]:
     """Return mean New_t over t >= 1 (Happy) and the last New_t (Grow and Merge); stages without new classes do not count."""
     found = [later.new for later in stages[1:] if np.isfinite(later.new)]
-    return (_mean(np.array(found)), found[-1]) if found else (float("nan"), float("nan"))
+    return (mean_of_finite(np.array(found)), found[-1]) if found else (float("nan"), float("nan"))
 
 
 def new_taken_for_old(predicted: NDArray[Any], is_new: NDArray[np.bool_], old_rows: int) -> float:
@@ -132,7 +132,7 @@ def new_taken_for_old(predicted: NDArray[Any], is_new: NDArray[np.bool_], old_ro
         is_new: bool (N,) whether an item's class is revealed in this stage.
         old_rows: rows that the learner owned before the stage.
     """
-    return _mean((predicted[is_new] < old_rows).astype(np.float64))
+    return mean_of_finite((predicted[is_new] < old_rows).astype(np.float64))
 
 
 def probability_gap(probabilities: NDArray[Any], old_rows: int) -> float:
@@ -142,15 +142,16 @@ def probability_gap(probabilities: NDArray[Any], old_rows: int) -> float:
         probabilities: float (N, rows), rows summing to one.
         old_rows: rows that the learner owned before the stage.
     """
-    return _mean(probabilities[:, :old_rows].sum(axis=1) - probabilities[:, old_rows:].sum(axis=1))
+    return mean_of_finite(probabilities[:, :old_rows].sum(axis=1) - probabilities[:, old_rows:].sum(axis=1))
 
 
-def _mean(values: NDArray[Any]) -> float:
+def mean_of_finite(values: NDArray[Any]) -> float:
+    """Return the mean of the values that are defined; NaN where none is."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else float("nan")
 
 
 __all__ = [
-    "Groups", "Match", "by_group", "contingency", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match", "new_taken_for_old",
-    "probability_gap",
+    "Groups", "Match", "by_group", "contingency", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match", "mean_of_finite",
+    "new_taken_for_old",    "probability_gap",
 ]  # fmt: skip
