@@ -254,4 +254,4 @@ def _has_gpu() -> bool:
     return bool(hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0)
 
 
-__all__ = ["Clustering", "assign", "k_by_labelled_accuracy", "k_by_silhouette", "kmeans", "pinned_kmeans", "unit"]
+__all__ = ["Clustering", "Points", "assign", "k_by_labelled_accuracy", "k_by_silhouette", "kmeans", "pinned_kmeans", "unit"]

@@ -21,7 +21,7 @@ from harness import answers, fingerprint, seeds
 from harness.contracts import HIDDEN, Answer, Deal, IntArray, Prediction, Scenario, Strategy
 from harness.errors import Unsuitable, UserError
 from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import Episode, Sealed, seal, with_permuted_truth
+from harness.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
 
 _SEED = 0
 _ITEMS = 96  # per stage and per query: enough to learn something, few enough to take seconds
@@ -29,23 +29,25 @@ _ITEMS = 96  # per stage and per query: enough to learn something, few enough to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One claim and whether it held."""
+    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing was put to the test."""
 
     claim: str
     holds: bool
     detail: str = ""
+    unsuitable: bool = False
 
 
 Make = Callable[[], Strategy]
 Redeal = Callable[[], Deal]
 
 
-def check_strategy(make: Make, scenario: Scenario) -> list[Finding]:
+def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
     """Hold a strategy against every claim on a small part of `scenario`.
 
     Args:
         make: gives a fresh instance at every call.
         scenario: what to deal from; at least two stages.
+        reveal: hand over every training label, as the scenario's upper bound gets them.
 
     Raises:
         UserError: the scenario has a single stage, so that nothing could be said about later ones.
@@ -54,7 +56,8 @@ def check_strategy(make: Make, scenario: Scenario) -> list[Finding]:
         raise UserError("a check needs a scenario with at least two stages")
 
     def deal() -> Deal:
-        return _shrunk(scenario.deal(_SEED))
+        small = _shrunk(scenario.deal(_SEED))
+        return revealed(small) if reveal else small
 
     conditions = _conditions(scenario)
     return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in _STRATEGY_CLAIMS.items()]  # type: ignore[misc]
@@ -70,7 +73,7 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
     try:
         problem = test()
     except Unsuitable as refusal:
-        return Finding(claim=claim, holds=True, detail=f"not suitable: {refusal}")
+        return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
     except Exception as error:
         return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
     note = problem.removeprefix("note: ")
@@ -185,6 +188,7 @@ def _turned(query: Any) -> Any:
 
 
 def _global_state() -> dict[str, Any]:
+    import sklearn  # noqa: F401  (changes the environment when it is first loaded)
     import torch
     import torch._dynamo  # loaded by the first optimiser otherwise, and changes the environment when it is
     import torch.utils.data

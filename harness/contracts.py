@@ -176,6 +176,10 @@ class Strategy(ABC):
     resumable: ClassVar[bool] = True
     """Whether a killed cell can continue at its last finished stage. False: it starts again at the first."""
 
+    shares_first_stage: ClassVar[bool] = False
+    """Set by a class whose parameters (those with since_stage=0) alone decide what `learn` does in stage 0, whatever a subclass adds: it is
+    then trained once for all that agree in them."""
+
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
     context: Context
@@ -310,7 +314,7 @@ class Scenario(BaseModel, ABC):
     upper_bound: ClassVar[str] = "joint"
     """The strategy that is handed every training label, also those hidden from all others."""
 
-    backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, or timm:NAME, with parameters in brackets")
+    backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, adapter, or timm:NAME, with parameters in brackets")
     epochs: int = param(10, "passes over a stage's training items", ge=1, unit="epochs")
     batch_size: int = param(32, "items per gradient step", ge=1, unit="items")
     probe_every: int = param(0, "gradient steps between probes in mid-stage; 0 for none", ge=0, unit="steps")
@@ -320,6 +324,10 @@ class Scenario(BaseModel, ABC):
     def lent(self) -> dict[str, Any]:
         """Return what the protocol fixes for every learner: network, views and budget, under the names of `run.Conditions`."""
         return {"backbone": self.backbone, "epochs": self.epochs, "batch_size": self.batch_size}
+
+    def inadmissible(self) -> str:
+        """Return why results under this configuration may not stand on a board; empty where they may."""
+        return ""
 
     @abstractmethod
     def deal(self, seed: int) -> Deal:

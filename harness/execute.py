@@ -118,6 +118,7 @@ class _Running:
     attempt: int
     run_id: Future[str]
     answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
+    borrowed_s: float = 0.0
 
 
 class _Run:
@@ -144,7 +145,7 @@ class _Run:
             try:
                 while self.queue or self.running:
                     while self.queue and pool.has_room:
-                        self._submit(pool, *self.queue.popleft())
+                        self._submit(pool, *self._next())
                     ended = pool.wait(_TICK_S)
                     self._hear(pool)
                     for each in ended:
@@ -163,12 +164,28 @@ class _Run:
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
                                 needed=scenario.answers, device=self.device, precision=self.precision)  # fmt: skip
+        shared = self._shared(cell) if cell.first_stage_key else None
         job = Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
-                  conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key), timeout_s=self.limits.timeout_s,
-                  memory_mib=self.limits.memory_mib)  # fmt: skip
+                  conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key), shared=shared,
+                  timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment)
         self.running[cell.key] = _Running(cell, self.deals[where], attempt, run_id)
         pool.submit(job, self.deals[where].episodes)
+
+    def _next(self) -> tuple[Cell, int]:
+        """Take the next cell, if possible one that need not wait for a stage 0 which another cell is still training."""
+        at_work = {running.cell.first_stage_key for running in self.running.values() if not running.answers} - {""}
+        for place, (cell, _) in enumerate(self.queue):
+            if cell.first_stage_key not in at_work or self._shared(cell).is_file():
+                self.queue.rotate(-place)
+                taken = self.queue.popleft()
+                self.queue.rotate(place)
+                return taken
+        return self.queue.popleft()
+
+    def _shared(self, cell: Cell) -> Path:
+        """Return where the state after stage 0 is kept for cells that share it."""
+        return self.store.folder / "first-stages" / f"{cell.first_stage_key}.pt"
 
     def _hear(self, pool: Pool) -> None:
         for event in pool.events():
@@ -182,6 +199,7 @@ class _Run:
                     self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
                 case StageEnded():
                     running.answers[event.result.stage] = event.result.answers
+                    running.borrowed_s += event.result.borrowed_s
                     self._write(_record_stage, self.store, running, event.result.stage)
 
     def _end(self, ended: Ended) -> None:
@@ -231,7 +249,8 @@ def _record_end(store: Store, running: _Running, ended: Ended, records: dict[str
     """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
     answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
     outcome = ended.outcome
-    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=outcome.seconds, peak_mib=ended.peak_mib)
+    seconds = outcome.seconds + running.borrowed_s  # a shared stage 0 counts for everyone who used it
+    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=ended.peak_mib)
     scores = _scores(running) if answers else None
     files = ended.job.keep / "files"
     files.mkdir(exist_ok=True)

@@ -15,10 +15,12 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from harness import fingerprint
-from harness.contracts import Scenario
+from harness.contracts import Scenario, Strategy
 from harness.errors import UserError
+from harness.parameters import model_of
 from harness.plugins import Plugin, find
 from harness.selection import Selection, expand, resolved
 
@@ -116,8 +118,46 @@ class Cell:
             }
         )
 
+    @cached_property
+    def first_stage_key(self) -> str:
+        """Address of the state after stage 0, equal for cells that share it; empty where it is not shared.
+
+        Nothing is shared with strategies by path, whose code nobody has vouched for, nor where probes are asked in stage 0.
+        """
+        owner = _owner_of_first_stage(self.contender.plugin.cls)
+        if owner is None or self.contender.plugin.source is not None or self.protocol.scenario.probe_every:
+            return ""
+        named = [name for name, field in model_of(owner).model_fields.items() if _since_stage(field) == 0]
+        return fingerprint.of_value(
+            {
+                "protocol": self.protocol.hash,
+                "owner": f"{owner.__module__}:{owner.__qualname__}",
+                "params": {name: value for name, value in self.contender.params.items() if name in named},
+                "seed": self.seed,
+                "code": fingerprint.of_code(owner.__module__),
+                "libraries": fingerprint.libraries(),
+            }
+        )
+
     def __str__(self) -> str:
         return f"{self.protocol.label} | {self.contender.label} | seed {self.seed}"
+
+
+def _since_stage(field: FieldInfo) -> int:
+    extra = field.json_schema_extra
+    return int(str(extra.get("since_stage", 0))) if isinstance(extra, dict) else 0
+
+
+def _owner_of_first_stage(cls: type[Strategy]) -> type[Strategy] | None:
+    """Return the class whose stage 0 `cls` shares; none of its methods may be replaced but the abstract ones and `predict`."""
+    classes = cls.__mro__
+    for place, owner in enumerate(classes):
+        if vars(owner).get("shares_first_stage"):
+            abstract: frozenset[str] = getattr(owner, "__abstractmethods__", frozenset())
+            own = {name for name, value in vars(owner).items() if callable(value) and not name.startswith("__")} - abstract - {"predict"}
+            replaced = own & {name for below in classes[:place] for name in vars(below)}
+            return None if replaced else owner
+    return None
 
 
 def protocols(texts: Iterable[str]) -> list[Protocol]:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 from harness import checkpoint, seeds
 from harness.contracts import Answer, Precision, Prediction, Query, Stage, Strategy
 from harness.errors import Diverged
+from harness.first_stage import learn_once
 from harness.sealing import Episode
 
 
@@ -94,16 +96,20 @@ class CellContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResult:
-    """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took."""
+    """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took.
+
+    borrowed_s: the part of `learn_s` that another cell spent, which stage 0 was shared with.
+    """
 
     stage: int
     answers: tuple[Answer, ...]
     learn_s: float
     predict_s: float
+    borrowed_s: float = 0.0
 
 
 def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
-             on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
+             shared: Path | None = None, on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
     """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
 
     Args:
@@ -112,6 +118,7 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
         conditions: root seed, network, budget, device.
         scratch: an existing folder the strategy may write to.
         keep: an existing folder for state and answers between stages, or None to keep nothing.
+        shared: where the state after stage 0 is kept for cells that share it, or None to learn it here.
         on_progress: told about every step.
 
     Raises:
@@ -127,13 +134,13 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
     for index, (stage, query) in enumerate(episodes):
         if index < len(finished):
             continue
-        result = _run_stage(strategy, stage, query, context)
+        result = _run_stage(strategy, stage, query, context, shared if index == 0 else None)
         if keep:
             _keep(strategy, result, keep)
         yield result
 
 
-def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> StageResult:
+def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext, shared: Path | None) -> StageResult:
     probed: list[Answer] = []
     needed = context.conditions.needed
 
@@ -144,11 +151,16 @@ def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellCont
     context.enter(stage.index, probe)
     with _seeded(seeds.derive("stage", seed=context.conditions.root_seed, stage=stage.index)):
         started = time.perf_counter()
-        strategy.learn(stage)
+        borrowed_s = 0.0
+        if shared is None:
+            strategy.learn(stage)
+        else:
+            borrowed_s = learn_once(strategy, partial(strategy.learn, stage), shared)
         learned = time.perf_counter()
         answer = answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=None)
         ended = time.perf_counter()
-    return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started, predict_s=ended - learned)
+    return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
+                       borrowed_s=borrowed_s)  # fmt: skip
 
 
 def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None) -> Answer:
@@ -188,7 +200,8 @@ def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:
     """Keep the answers first and the state last: a state on disk means that every earlier answer is there too."""
     rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
-    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s}
+    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s,
+             "borrowed_s": result.borrowed_s}  # fmt: skip
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if strategy.resumable:
         checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": strategy.state()})

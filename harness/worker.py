@@ -40,6 +40,7 @@ class Job:
     params: Mapping[str, Any]
     conditions: Conditions
     keep: Path
+    shared: Path | None
     timeout_s: float
     memory_mib: float
 
@@ -220,7 +221,9 @@ class Worker:
         try:
             strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
             report = _throttled(job.key, monitor)
-            for result in run_cell(strategy, episodes, job.conditions, scratch=scratch, keep=job.keep, on_progress=report):
+            for result in run_cell(
+                strategy, episodes, job.conditions, scratch=scratch, keep=job.keep, shared=job.shared, on_progress=report
+            ):
                 ray.get(monitor.post.remote(StageEnded(key=job.key, result=result)))
         except Unsuitable as error:
             return Status.SKIPPED, str(error)

@@ -112,6 +112,8 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
     if changed:
         yield f"{protocol.label}: its {', '.join(changed)} differ from what this installation has, so nothing can be recomputed"
         return
+    if reason := scenario.inadmissible():
+        yield f"{protocol.label}: cannot stand on a board: {reason}"
     for seed in range(board.header.suite.seeds):
         sheet = exam(scenario, seed)
         for entry in board.entries:

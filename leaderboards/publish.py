@@ -49,7 +49,8 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
     """Write the board `name` below `root` from the records of `cells`, replacing an earlier one; return its folder.
 
     Raises:
-        UserError: cells that have not run, a recorded figure that its predictions do not give, a board above 10 MB.
+        UserError: a scenario that no board takes, cells that have not run, a recorded figure that its predictions do not give, a board
+            above 10 MB.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -57,6 +58,9 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
         )
     if not cells:
         raise UserError(f"board {name!r} would have no cells")
+    for protocol in {cell.protocol.hash: cell.protocol for cell in cells}.values():
+        if reason := protocol.scenario.inadmissible():
+            raise UserError(f"{protocol.label} cannot stand on a board: {reason}")
     records = _records(cells, store)
     board = _board(name, suite, cells, records, store)
     folder, temporary = root / name, root / f".{name}.{getpid()}.tmp"

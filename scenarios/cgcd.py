@@ -79,6 +79,9 @@ class CGCD(Scenario):
     test_scope: Literal["cumulative", "all", "stage"] = param("cumulative", "whose test items are asked: classes so far, all, the stage's")
     test_fraction: float = param(0.2, "share of every class (or of the groups) kept for the test; 0 for the published test", ge=0, lt=1)
     transductive: bool = param(False, "also ask for the stage's own unlabelled items, scored apart")
+    choose: Literal["last", "best-on-test"] = param(
+        "last", "which answer of a stage counts: the last, or (as in the released code, no board takes it) the probe best on the test"
+    )
     first_epochs: int = param(50, "passes over stage 0", ge=1, unit="epochs")
     views: str = param("same", "how an item is shown twice: same, affine, token-dropout, noise, with parameters in brackets")
 
@@ -104,6 +107,7 @@ class CGCD(Scenario):
         Metric(name="k_error", better="lower", meaning="mean distance of the number of clusters from the number of classes"),
     )
     lower_bound: ClassVar[str] = "simgcd"
+    upper_bound: ClassVar[str] = "joint-discovery"
 
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {
@@ -157,6 +161,10 @@ class CGCD(Scenario):
         """Return network, views and budget."""
         return {**super().lent(), "first_epochs": self.first_epochs, "views": self.views}
 
+    def inadmissible(self) -> str:
+        """Refuse the choice of an answer by its test accuracy."""
+        return "choose=best-on-test picks answers by their test accuracy" if self.choose == "best-on-test" else ""
+
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
         return {self.dataset: self._dataset().card.digest}
@@ -167,6 +175,8 @@ class CGCD(Scenario):
         Raises:
             UserError: the data set has too few classes, or a class too few items.
         """
+        if self.choose == "best-on-test" and not self.probe_every:
+            raise UserError("choose=best-on-test needs probes to choose from; set probe_every")
         data = self._dataset().load()
         is_test = data.published_test if self.test_fraction == 0 else test_mask(data, self.test_fraction, seed)
         if is_test is None:
@@ -212,8 +222,8 @@ class CGCD(Scenario):
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score what was answered so far; summaries are there once the last stage is."""
-        ended = [answer for answer in answers if answer.step is None]
         arrival = _arrival_of_classes(truth)
+        ended = [self._chosen(truth, answers, answer, arrival) for answer in answers if answer.step is None]
         rounds = [self._round(truth, answer, arrival, before) for answer, before in zip(ended, [None, *ended], strict=False)]
         per_stage = {name: [each.figures[name] for each in rounds] for name in (rounds[0].figures if rounds else ())}
         probes = [(a.stage, a.step, self._agreement(truth, a, arrival).accuracy()) for a in answers if a.step is not None]
@@ -313,6 +323,13 @@ class CGCD(Scenario):
         return np.union1d(query, rows) if self.transductive and stage else query
 
     # --- scoring ---------------------------------------------------------------------------------------------------------------
+
+    def _chosen(self, truth: Truth, answers: Sequence[Answer], last: Answer, arrival: IntArray) -> Answer:
+        """Return the answer of a stage that counts. The learner goes on from its last epoch either way: no test label reaches it."""
+        if self.choose == "last":
+            return last
+        probes = [answer for answer in answers if answer.stage == last.stage]
+        return max(probes, key=lambda answer: self._agreement(truth, answer, arrival).accuracy())
 
     def _agreement(self, truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bool = True) -> figures.Match:
         asked = truth.facts["is_test"][answer.ids] == on_test

@@ -345,6 +345,18 @@ def test_rows_of_any_number_are_scored_without_a_table_of_their_size(sealed: Sea
     assert scores.final["mean_all"] == 1.0
 
 
+def test_the_answer_with_the_best_test_accuracy_counts_only_where_that_is_said_and_no_board_takes_it(sealed: Sealed) -> None:
+    ended = _answers(sealed, lambda _, labels, __: {"classes": labels * 0})
+    probes = [replace(a, step=7, arrays={"classes": sealed.truth.labels[a.ids]}) for a in ended]
+    last, best = _scenario("cgcd[preset=digits]"), _scenario("cgcd[preset=digits,choose=best-on-test,probe_every=7]")
+    assert last.score(sealed.truth, [*probes, *ended]).final["mean_all"] < 0.5
+    assert best.score(sealed.truth, [*probes, *ended]).final["mean_all"] == 1.0
+    assert last.inadmissible() == ""
+    assert "test accuracy" in best.inadmissible()
+    with pytest.raises(UserError, match="set probe_every"):
+        _scenario("cgcd[choose=best-on-test]").deal(0)
+
+
 def test_an_unfinished_run_has_stages_but_no_summary(sealed: Sealed) -> None:
     scores = CGCD().score(sealed.truth, _answers(sealed, lambda _, labels, __: {"classes": labels})[:2])
     assert scores.final == {}

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from worlds import Blobs, Cheats, Means, Trains
+from worlds import Blobs, Cheats, HiddenBlobs, Means, Trains
 
 from harness import conformance, sealing
 from harness.conformance import Finding, check_scenario, check_strategy
@@ -16,6 +16,7 @@ from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.errors import UserError
 from harness.plugins import find, registered
 from harness.sealing import Sealed
+from harness.selection import configured
 
 PROBE = "permuted hidden labels change no byte"
 
@@ -25,8 +26,21 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("name", sorted(registered("strategy")))
-def test_every_registered_strategy_conforms(name: str) -> None:
-    assert _broken(check_strategy(find("strategy", name).cls, Blobs())) == {}
+def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) -> None:
+    taken_part = 0
+    for world in (Blobs(), HiddenBlobs()):
+        findings = check_strategy(find("strategy", name).cls, world, reveal=name == world.upper_bound)
+        assert _broken(findings) == {}
+        taken_part += not any(finding.unsuitable for finding in findings)
+    assert taken_part, "it refuses both worlds, so nothing has been put to the test"
+
+
+@pytest.mark.parametrize("name", ["happy", "simgcd", "simgcd-lwf", "frost", "k-means", "ss-k-means", "nearest-prototype"])
+@pytest.mark.parametrize("scenario", ["cgcd[preset=clinc150]", "cgcd[preset=digits,known_k=false]"])
+def test_category_discovery_passes_the_permutation_probe_on_real_data(name: str, scenario: str) -> None:
+    findings = check_strategy(find("strategy", name).cls, configured("scenario", scenario))
+    assert _broken(findings) == {}
+    assert not any(finding.unsuitable for finding in findings)
 
 
 @pytest.mark.parametrize("strategy", [Means, Trains])

@@ -181,6 +181,15 @@ def test_a_record_that_its_predictions_do_not_give_is_refused(made: World, tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def test_a_scenario_that_no_board_takes_is_refused_and_found(
+    made: World, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(made.cells[0].protocol.scenario), "inadmissible", lambda _: "it peeks")
+    with pytest.raises(UserError, match="cannot stand on a board: it peeks"):
+        publish("tiny", made.suite, made.cells, made.store, tmp_path)
+    assert any("cannot stand on a board: it peeks" in problem for problem in check_board(copy))
+
+
 def test_cells_that_have_not_run_are_named(made: World, tmp_path: Path) -> None:
     more = cells([cell.protocol for cell in made.cells[:1]], contenders([world("Guess")]), 1)
     with pytest.raises(UserError, match=r"1 of 17 cells have not run: .*Guess \| seed 0; run the suite first"):

@@ -8,14 +8,15 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
+from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
 from harness.errors import Unsuitable
 from harness.metrics.class_incremental import accuracy_matrix, average_accuracy
 
@@ -56,6 +57,20 @@ class Blobs(Scenario):
         seen = [float(np.mean(matrix[answer.stage, : answer.stage + 1])) for answer in ended]
         final = {"average_accuracy": average_accuracy(matrix)} if len(ended) == self.stages else {}
         return Scores(final=final, per_stage={"seen_accuracy": seen}, matrices={"accuracy": matrix})
+
+
+class HiddenBlobs(Blobs):
+    """The same blobs, with labels in the first stage alone."""
+
+    upper_bound: ClassVar[str] = "joint-discovery"
+
+    def lent(self) -> dict[str, Any]:
+        return {**super().lent(), "first_epochs": 3, "views": "noise"}
+
+    def deal(self, seed: int) -> Deal:
+        whole = super().deal(seed)
+        hidden = [replace(stage, given=np.full(len(stage.rows), HIDDEN), named_classes=2) for stage in whole.stages[1:]]
+        return replace(whole, stages=[whole.stages[0], *hidden], recurring=False)
 
 
 class Means(Strategy):

@@ -22,12 +22,16 @@ EPILOGUE = options.examples(
     "owb check my.py:Mine                          your own, before it is packaged",
     "owb check 'class-incremental[dataset=glyphs]' a scenario",
     "owb check my.py:Mine -s 'class-incremental[dataset=mnist5k]'",
+    "owb check happy -s 'cgcd[preset=clinc150]'",
 )
+
+DEFAULT_SCENARIOS = ("class-incremental", "cgcd")
+"""Tried in this order until the strategy can take part."""
 
 
 def check(
     plugin: Annotated[str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")],
-    scenario: Annotated[str, typer.Option("--scenario", "-s", help="What a strategy is checked on.")] = "class-incremental",
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="What a strategy is checked on; by default the first that fits.")] = "",
     as_json: options.Json = False,
 ) -> None:
     """Check determinism, resumption, global state, and that hidden labels, the future and the order of items change nothing."""
@@ -55,9 +59,15 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
         return check_scenario(plugin.cls(**params))
     if not issubclass(plugin.cls, Strategy):
         raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario")
-    chosen = single(scenario_text)
-    where = find("scenario", chosen.name)
-    return check_strategy(lambda: plugin.cls(**params), where.cls(**resolved(where, chosen)))
+    findings: list[Finding] = []
+    for tried in [scenario_text] if scenario_text else DEFAULT_SCENARIOS:
+        chosen = single(tried)
+        where = find("scenario", chosen.name)
+        built = where.cls(**resolved(where, chosen))
+        findings = check_strategy(lambda: plugin.cls(**params), built, reveal=plugin.name == built.upper_bound)
+        if not all(finding.unsuitable for finding in findings):
+            return findings
+    raise UserError(f"{plugin.name} cannot take part in {tried}: it {findings[-1].detail}; choose another --scenario")
 
 
 def _kind(name: str) -> Kind:

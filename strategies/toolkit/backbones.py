@@ -1,6 +1,7 @@
-"""Networks by name: `mlp`, `cnn`, and any timm model as `timm:NAME`. A backbone maps inputs (N, ...) to features (N, D).
+"""Networks by name: `mlp`, `cnn`, `adapter`, and any timm model as `timm:NAME`. A backbone maps inputs (N, ...) to features (N, D).
 
-The protocol chooses the backbone, so that strategies are compared on the same network; weights are drawn from the stream `init`.
+The protocol chooses the backbone, so that strategies are compared on the same network; weights are drawn from the stream `init`. `parts`
+are the pieces a method may freeze, in the order of the forward pass, which is their composition.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import gelu, normalize
 
 from harness.contracts import Context
 from harness.errors import UserError, unknown
@@ -29,6 +31,11 @@ class MLP(nn.Module):
         layers = [layer for fan_in, fan_out in itertools.pairwise(sizes) for layer in (nn.Linear(fan_in, fan_out), nn.ReLU())]
         self.layers = nn.Sequential(nn.Flatten(), *layers)
         self.features = sizes[-1]
+
+    def parts(self) -> list[nn.Module]:
+        """Return one piece per layer."""
+        layers = list(self.layers)
+        return [nn.Sequential(*layers[:3]), *(nn.Sequential(*layers[at : at + 2]) for at in range(3, len(layers), 2))]
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features (N, width)."""
@@ -51,10 +58,59 @@ class CNN(nn.Module):
         self.layers = nn.Sequential(*blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten())
         self.features = sizes[-1]
 
+    def parts(self) -> list[nn.Module]:
+        """Return one piece per convolution; the last one pools."""
+        layers = list(self.layers)
+        return [*layers[:2], nn.Sequential(*layers[2:])]
+
     def forward(self, inputs: Tensor) -> Tensor:
         """Return features (N, 4 * width)."""
         features: Tensor = self.layers(inputs)
         return features
+
+
+class Adapter(nn.Module):
+    """Frozen features with a trainable residual layer on top: x + W2 gelu(W1 x), x of unit length.
+
+    Items are feature vectors (D,), or sets of them (tokens, D) of which the mean over the rows that are not zero counts.
+    """
+
+    def __init__(self, item_shape: tuple[int, ...], *, width: int = 512) -> None:
+        super().__init__()
+        if len(item_shape) not in (1, 2):
+            raise UserError(f"backbone adapter needs features (D,) or (tokens, D), the inputs have shape {item_shape}")
+        self.pool = UnitMean()
+        self.layer = Residual(item_shape[-1], width)
+        self.features = item_shape[-1]
+
+    def parts(self) -> list[nn.Module]:
+        """Return the pooling, which has no weights, and the layer."""
+        return [self.pool, self.layer]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return features (N, D)."""
+        features: Tensor = self.layer(self.pool(inputs))
+        return features
+
+
+class UnitMean(nn.Module):
+    """The mean of an item's rows that are not zero, at unit length."""
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (N, D)."""
+        return normalize(inputs.sum(dim=1) if inputs.ndim == 3 else inputs, dim=1)  # a mean and a sum point the same way
+
+
+class Residual(nn.Module):
+    """x + W2 gelu(W1 x)."""
+
+    def __init__(self, features: int, width: int) -> None:
+        super().__init__()
+        self.into, self.out = nn.Linear(features, width), nn.Linear(width, features)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (N, D)."""
+        return inputs + self.out(gelu(self.into(inputs)))  # type: ignore[no-any-return]
 
 
 class Timm(nn.Module):
@@ -73,8 +129,14 @@ class Timm(nn.Module):
         features: Tensor = self.model(inputs)
         return features
 
+    def parts(self) -> list[nn.Module]:
+        """Take the model apart: a vision transformer's blocks but the last, then the last; any other model stays whole."""
+        from strategies.toolkit.transformers import taken_apart
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN}
+        return taken_apart(self.model) or [self]
+
+
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "adapter": Adapter}
 
 
 def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
@@ -92,7 +154,7 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
             raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
         return partial(Timm, name=name, **selection.params)
     if selection.name not in BACKBONES:
-        raise unknown("backbone", selection.name, BACKBONES, "mlp, cnn, timm:NAME")
+        raise unknown("backbone", selection.name, BACKBONES, "mlp, cnn, adapter, timm:NAME")
     make = BACKBONES[selection.name]
     known = [option for option in inspect.signature(make).parameters if option != "item_shape"]
     for option in selection.params:

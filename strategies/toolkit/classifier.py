@@ -13,7 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import Context, Prediction, Query, Stage
+from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
+from harness.errors import Unsuitable
 from strategies.toolkit.backbones import backbone, drawn_from
 from strategies.toolkit.tensors import as_tensor
 
@@ -43,7 +44,13 @@ class Classifier(nn.Module):
         self.head: nn.Linear | None = None
 
     def grow(self, stage: Stage) -> Self:
-        """Make room for the classes of `stage`; builds the network at the first call."""
+        """Make room for the classes of `stage`; builds the network at the first call.
+
+        Raises:
+            Unsuitable: a label is hidden; what learns with this network learns from labels.
+        """
+        if (stage.labels == HIDDEN).any():
+            raise Unsuitable(f"learns from labels, and stage {stage.index} hides some")
         if not self.item_shape:
             self._build(tuple(stage.inputs.shape[1:]))
         self.task_of += [stage.index] * (stage.named_classes - len(self.task_of))

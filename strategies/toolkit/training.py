@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -22,11 +22,15 @@ Schedule = Callable[[float], float]
 
 
 class Batch(NamedTuple):
-    """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory."""
+    """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory.
+
+    done: share of the stage's steps that are behind, in [0, 1).
+    """
 
     inputs: Tensor
     labels: Tensor
     rows: Tensor
+    done: float
 
 
 Loss = Callable[[Batch], Tensor]
@@ -42,7 +46,14 @@ def cosine(done: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * done))
 
 
-def sgd(parameters: Iterable[nn.Parameter], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0) -> torch.optim.Optimizer:
+def cosine_to(floor: float) -> Schedule:
+    """Return half a cosine from one down to `floor` (a thousandth in GCD, SimGCD and Happy, which step once an epoch)."""
+    return lambda done: floor + (1 - floor) * cosine(done)
+
+
+def sgd(
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+) -> torch.optim.Optimizer:
     """Return stochastic gradient descent in torch's fused form, one kernel a step."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
@@ -84,7 +95,7 @@ def train(
                     group["lr"] = rate * schedule(step / total)
             optimiser.zero_grad()
             with cast:
-                value = loss(Batch(items.inputs[rows], items.labels[rows], rows))
+                value = loss(Batch(items.inputs[rows], items.labels[rows], rows, step / total))
             scaler.scale(value).backward()  # type: ignore[no-untyped-call]
             if clip_norm is not None:
                 scaler.unscale_(optimiser)

@@ -1,0 +1,60 @@
+"""Batches of two views: seen afresh at every step, or taken from a bank that went through the frozen part of the network once.
+
+A bank pays where the frozen part is dear, such as a transformer's trunk: some views of every item are drawn at the start of a stage, and a
+step takes two different ones. What the previous network makes of the views of a bank never changes, so it is kept too.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from strategies.toolkit.discovery_network import DiscoveryNetwork, Previous
+from strategies.toolkit.views import View
+
+_CHUNK = 256
+
+
+class Pair(NamedTuple):
+    """First views of all items, then second ones. hidden (2B, ...); before (2B, d), features by the previous network, or None."""
+
+    hidden: Tensor
+    before: Tensor | None
+
+
+class Fresh:
+    """Two new views at every step."""
+
+    def __init__(self, network: DiscoveryNetwork, view: View, generator: Generator, previous: Previous | None = None) -> None:
+        self.network, self.view, self.generator, self.previous = network, view, generator, previous
+
+    def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
+        """Return two views of `inputs` (B, ...)."""
+        hidden = self.network.hidden(self.view(torch.cat([inputs, inputs]), self.generator))
+        return Pair(hidden, self.previous(hidden) if self.previous else None)
+
+
+class Bank:
+    """`size` views of every item of a stage, kept as hidden values in half precision."""
+
+    def __init__(self, network: DiscoveryNetwork, inputs: Tensor, view: View, generator: Generator, size: int,
+                 previous: Previous | None = None) -> None:  # fmt: skip
+        self.generator = generator
+        hidden, before = [], []
+        for _ in range(size):
+            parts = [network.hidden(view(part, generator)).half() for part in torch.split(inputs, _CHUNK)]
+            hidden.append(torch.cat(parts))
+            if previous:
+                before.append(torch.cat([previous(part.float()) for part in parts]))
+        self.hidden = torch.stack(hidden)
+        self.before = torch.stack(before) if before else None
+
+    def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
+        """Return two different views of the items at `rows` (B,)."""
+        size = len(self.hidden)
+        first = torch.randint(size, rows.shape, generator=self.generator, device=rows.device)
+        second = (first + torch.randint(1, size, rows.shape, generator=self.generator, device=rows.device)) % size
+        which, both = torch.cat([first, second]), torch.cat([rows, rows])
+        return Pair(self.hidden[which, both].float(), None if self.before is None else self.before[which, both])

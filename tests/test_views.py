@@ -1,0 +1,104 @@
+"""Views: what may change, what may not, and that they come from the stream that is handed in."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from harness.errors import UserError
+from strategies.toolkit.views import VIEWS, Affine, Crop, TokenDropout, view_of
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+IMAGES = torch.rand(4, 1, 14, 14, generator=_generator(9))
+
+
+@pytest.mark.parametrize("name", sorted(VIEWS))
+def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_alone(name: str) -> None:
+    inputs = torch.rand(4, 6, 14) if name == "token-dropout" else IMAGES.clone()
+    before = inputs.clone()
+    view = view_of(name)
+    first, again, other = (view(inputs, _generator(seed)) for seed in (1, 1, 2))
+    assert first.shape == inputs.shape
+    assert torch.equal(first, again)
+    assert torch.equal(inputs, before)
+    assert torch.equal(first, other) == (name == "same")
+
+
+def test_affine_with_no_amounts_changes_nothing() -> None:
+    view = Affine(rotate=0, shift=0, scale=0, shear=0)
+    torch.testing.assert_close(view(IMAGES, _generator()), IMAGES, atol=1e-5, rtol=0)
+
+
+def test_affine_moves_the_middle_by_at_most_the_shift_and_every_image_differently() -> None:
+    images = torch.zeros(200, 1, 21, 21)
+    images[:, :, 10, 10] = 1
+    moved = Affine(rotate=0, shift=0.1, scale=0, shear=0)(images, _generator())
+    mass = moved.sum(dim=(1, 2, 3))
+    rows = (moved.sum(dim=(1, 3)) * torch.arange(21)).sum(dim=1) / mass - 10
+    assert float(rows.abs().max()) <= 0.1 * 21 + 1e-4
+    assert float(rows.std()) == pytest.approx(2.1 / 3**0.5, rel=0.15)
+
+
+def test_affine_turns_by_the_angle_drawn() -> None:
+    """A line from the middle to the right comes to lie at most `rotate` degrees above or below."""
+    images = torch.zeros(100, 1, 41, 41)
+    images[:, :, 20, 20:40] = 1
+    moved = Affine(rotate=30, shift=0, scale=0, shear=0)(images, _generator())
+    span = torch.arange(41) - 20.0
+    mass = moved.sum(dim=(1, 2, 3))
+    x, y = (moved.sum(dim=(1, 2)) * span).sum(1) / mass, (moved.sum(dim=(1, 3)) * span).sum(1) / mass
+    angles = torch.rad2deg(torch.atan2(y, x))
+    assert 20 < float(angles.abs().max()) <= 31
+
+
+def test_erasing_blots_out_one_square_of_the_side_said() -> None:
+    blotted = Affine(rotate=0, shift=0, scale=0, shear=0, erase=0.5)(torch.ones(50, 1, 10, 10), _generator())
+    holes = (blotted < 0.5)[:, 0]
+    assert set(holes.sum(dim=(1, 2)).tolist()) == {25}
+    assert len({tuple(hole.flatten().tolist()) for hole in holes}) > 5
+
+
+def test_crops_are_cut_from_the_enlarged_image_at_every_place_and_mirrored_half_the_time() -> None:
+    ramp = torch.arange(28.0).repeat(400, 1, 28, 1)
+    cut = Crop()(ramp, _generator())
+    rising = cut[:, 0, 14, 20] > cut[:, 0, 14, 8]
+    assert 0.4 < float(rising.float().mean()) < 0.6
+    left = cut[rising][:, 0, 14, 0]
+    assert float(left.min()) < 0.6
+    assert float(left.max()) > 2.5, "the enlarged image has four more columns, so up to 3.5 old ones are cut off"
+
+
+def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_stays() -> None:
+    inputs = torch.ones(500, 10, 3)
+    inputs[:, 8:] = 0
+    inputs[0, 1:] = 0
+    kept = TokenDropout(rate=0.4)(inputs, _generator()).any(dim=2)
+    assert not kept[:, 8:].any()
+    assert kept[0, 0]
+    assert float(kept[1:, :8].float().mean()) == pytest.approx(0.6, abs=0.02)
+    assert TokenDropout(rate=0.99)(inputs, _generator()).any(dim=2).sum(dim=1).min() == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("afine", "did you mean 'affine'"),
+        ("affine[turn=3]", "unknown parameter of views affine 'turn'"),
+        ("token-dropout[rate=1]", "rate in [0, 1)"),
+    ],
+)
+def test_bad_views_are_told(text: str, said: str) -> None:
+    with pytest.raises(UserError) as problem:
+        view_of(text)
+    assert said in str(problem.value)
+
+
+def test_views_of_the_wrong_kind_of_item_are_told() -> None:
+    with pytest.raises(UserError, match="need images"):
+        view_of("affine")(torch.ones(2, 5), _generator())
+    with pytest.raises(UserError, match="need items"):
+        view_of("token-dropout")(IMAGES, _generator())
