@@ -22,8 +22,8 @@ Labels = NDArray[np.int64]
 _EARLY_STOP = 1e-4
 """faiss ends a start when an iteration improves the objective by less than this share."""
 
-_SKETCH = 128
-"""Dimensions of the random projection in which starts are seeded."""
+_SKETCH = 64
+"""Dimensions in which starts are seeded."""
 
 
 class Clustering(NamedTuple):
@@ -61,8 +61,11 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
     machine = faiss.Kmeans(data.shape[1], k, niter=iterations, spherical=spherical, seed=int(rng.integers(2**31)), gpu=_has_gpu(),
                            early_stop_threshold=_EARLY_STOP, max_points_per_centroid=2**31 - 1, min_points_per_centroid=1)  # fmt: skip
 
+    sketch = _sketch(data, rng)
+
     def start() -> Clustering:
-        machine.train(data, init_centroids=_seeded(data, data[:0], k, rng))
+        seeds = _seeds(sketch, sketch[:0], k, rng)
+        machine.train(data, init_centroids=data[seeds])
         centres = np.array(machine.centroids, dtype=np.float32)
         labels, distances = assign(data, centres)
         return Clustering(centres, labels, float(distances.sum(dtype=np.float64)))
@@ -103,8 +106,11 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
     fixed_counts = np.bincount(known, minlength=k)
     means = (fixed_sums[: len(counts)] / counts[:, None]).astype(np.float32)
 
+    sketch = _sketch(np.concatenate([means, data]), rng)
+
     def start() -> Clustering:
-        centres = _seeded(data, means, k, rng)
+        seeds = _seeds(sketch[len(means) :], sketch[: len(means)], k - len(means), rng)
+        centres = np.concatenate([means, data[seeds]])
         for _ in range(iterations):
             labels, _ = assign(data, centres)
             total = fixed_counts + np.bincount(labels, minlength=k)
@@ -196,29 +202,40 @@ def _best(candidates: Sequence[int], low: int, high: int, score: Callable[[int],
     return max(scores, key=lambda k: (scores[k], -k)), scores
 
 
-def _seeded(points: Points, centres: Points, k: int, rng: np.random.Generator) -> Points:
-    """Add points as centres until there are `k`, by greedy k-means++.
+def _sketch(points: Points, rng: np.random.Generator) -> Points:
+    """Return the points in at most `_SKETCH` of their main directions, (N, min(D, 64)).
 
-    A candidate is drawn with probability proportional to its squared distance to the nearest centre; of 2 + ln k candidates the one that
-    leaves the smallest sum of distances is taken. Without any centre the first candidates are drawn evenly. Distances in many dimensions
-    are estimated by a random projection (Johnson and Lindenstrauss 1984): seeds need no more, and seeding was most of the time.
+    Found by two steps of subspace iteration from random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4). Seeds need no more:
+    what lies between clusters is in the main directions, the rest is mostly noise, and seeding in all dimensions was most of the time.
     """
-    trials = 2 + int(np.log(k))
-    wide = points.shape[1] > 2 * _SKETCH
-    projection = rng.normal(size=(points.shape[1], _SKETCH)).astype(np.float32) if wide else None
-    sketch, known = (points, centres) if projection is None else (points @ projection, centres @ projection)
-    squares = np.square(sketch).sum(axis=1)
-    nearest = assign(sketch, known)[1] if len(known) else None
-    chosen = [centres]
-    for _ in range(k - len(centres)):
+    if points.shape[1] <= _SKETCH:
+        return points
+    directions = rng.normal(size=(points.shape[1], _SKETCH)).astype(np.float32)
+    for _ in range(2):
+        directions = np.linalg.qr(points.T @ (points @ directions))[0]
+    sketch: Points = points @ directions
+    return sketch
+
+
+def _seeds(points: Points, centres: Points, count: int, rng: np.random.Generator) -> Labels:
+    """Return the positions of `count` points to start from beside the `centres` that are there, by greedy k-means++.
+
+    A candidate is drawn with probability proportional to its squared distance to the nearest centre; of 2 + ln K candidates the one that
+    leaves the smallest sum of distances is taken. Without any centre the first candidates are drawn evenly.
+    """
+    trials = 2 + int(np.log(max(1, len(centres) + count)))
+    squares = np.square(points).sum(axis=1)
+    nearest = assign(points, centres)[1] if len(centres) else None
+    chosen = []
+    for _ in range(count):
         rows = _drawn(nearest, trials, rng) if nearest is not None else rng.integers(len(points), size=trials)
-        distances = np.maximum(squares[rows, None] + squares - 2 * (sketch[rows] @ sketch.T), 0)
+        distances = np.maximum(squares[rows, None] + squares - 2 * (points[rows] @ points.T), 0)
         if nearest is not None:
             np.minimum(distances, nearest, out=distances)
         best = int(distances.sum(axis=1, dtype=np.float64).argmin())
         nearest = distances[best]
-        chosen.append(points[rows[best], None])
-    return np.concatenate(chosen)
+        chosen.append(int(rows[best]))
+    return np.array(chosen, dtype=np.int64)
 
 
 def _drawn(weights: Points, size: int, rng: np.random.Generator) -> Labels:
