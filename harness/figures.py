@@ -1,7 +1,8 @@
-"""Pictures of one cell, drawn from its scores: every matrix as a heat map, every probe curve as a line."""
+"""Pictures of one cell, drawn from its scores: every matrix as a heat map, every curve over probes or stages as a line."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from harness.contracts import Scores
 
+_MOST_LINES = 5
+
 
 def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
-    """Write one PNG per matrix and per probe curve into `folder`; return their paths."""
+    """Write one PNG per matrix, one per probe curve and one of the figures over the stages into `folder`; return their paths."""
     made = []
     for name, matrix in scores.matrices.items():
         figure = heat_map(matrix, title=title, quantity=name)
@@ -20,6 +23,8 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
     for name, rows in scores.probes.items():
         if rows:
             made.append(_save(_curve(rows, title=title, quantity=name), folder / f"{name}_curve.png"))
+    if scores.per_stage:
+        made.append(_save(stage_lines([scores.per_stage], [""], title=title), folder / "stages.png"))
     return made
 
 
@@ -38,6 +43,22 @@ def heat_map(matrix: NDArray[np.float64], *, title: str, quantity: str) -> Any:
             shade = "black" if matrix[row, column] > 0.6 else "white"
             axes.text(column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)
     figure.colorbar(image, ax=axes, label=quantity)
+    return figure
+
+
+def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[str], *, title: str, names: Sequence[str] = ()) -> Any:
+    """Return a figure with a panel per run: the shares in it (`names`, or the first five) after every stage."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(1.5 + 3.3 * len(runs), 2.9), layout="constrained")
+    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
+    for axes, run, label in zip(panels, runs, labels, strict=True):
+        for name in names or list(run)[:_MOST_LINES]:
+            axes.plot(range(len(run[name])), run[name], marker="o", markersize=3, label=name.replace("_", " "))
+        axes.set(xlabel="after stage", ylim=(-0.02, 1.02), xticks=range(max(map(len, run.values()))))
+        axes.set_title(label or title, fontsize=8)
+    panels[0].set_ylabel("accuracy")
+    panels[-1].legend(fontsize=7)
     return figure
 
 

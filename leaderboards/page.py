@@ -13,6 +13,7 @@ from leaderboards.render import (
     csv_text,
     escaped,
     failures_table,
+    figures_table,
     markdown,
     ranking_notes,
     ranking_table,
@@ -31,6 +32,10 @@ _HOW = f"""\
 - **Seconds** are the mean wall time of a whole cell (learning, predicting, all stages) in its worker; **peak MiB** is the largest memory of
   its process. They compare cells of one machine, see below.
 """
+
+
+_MOST_METRICS = 7
+"""Metrics beside each other in one table; further ones get tables of their own below."""
 
 
 def rendered(board: Board) -> dict[str, str]:
@@ -62,12 +67,17 @@ def page(board: Board) -> str:
 
 def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
     data = ", ".join(f"{name} (`{digest[:12]}`)" for name, digest in protocol.content.get("data", {}).items())
+    names = [metric.name for metric in protocol.metrics]
     meanings = [f"{words(metric.name)}: {metric.meaning}" for metric in protocol.metrics if metric.meaning]
     return "\n".join(
         [
             f"## `{protocol.label}`\n",
             f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by {words(protocol.metrics[0].name)}.\n",
-            markdown(ranking_table(ranking)),
+            markdown(ranking_table(ranking, metrics=names[:_MOST_METRICS])),
+            *[
+                markdown(figures_table(ranking, metrics=names[at : at + _MOST_METRICS]))
+                for at in range(_MOST_METRICS, len(names), _MOST_METRICS)
+            ],
             *([f"{'; '.join(meanings)}.\n"] if meanings else []),
             _bullets(ranking_notes(ranking)),
         ]

@@ -55,6 +55,14 @@ def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> 
     return Table(header, rows)
 
 
+def figures_table(ranking: Ranking, *, metrics: Sequence[str]) -> Table:
+    """Return one row per strategy with the figures of `metrics` alone."""
+    shown = [metric for metric in ranking.metrics if metric.name in metrics]
+    scales = {metric.name: scale(ranking, metric.name) for metric in shown}
+    rows = [[row.strategy, *[figure(row.intervals[name], factor) for name, factor in scales.items()]] for row in ranking.rows]
+    return Table(["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows)
+
+
 def ranking_notes(ranking: Ranking) -> list[str]:
     """Return what a reader must know beside the table, in sentences."""
     notes = list(ranking.notes)

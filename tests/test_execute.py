@@ -9,7 +9,9 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import BLOBS, Run, world
@@ -17,6 +19,7 @@ from conftest import BLOBS, Run, world
 from harness import execute as execution
 from harness.contracts import Status
 from harness.execute import Limits
+from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 
 
@@ -31,6 +34,28 @@ def test_one_worker_or_two_in_either_order_answer_the_same_bytes(tiny_run: Run) 
     assert {record.status for record in two + one} == {Status.DONE}
     assert len(_digests(two)) == 8
     assert _digests(two) == _digests(one)
+
+
+def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(tiny_run: Run, tmp_path: Path) -> None:
+    strategies = ["happy", "happy[lr=0.02]", "simgcd", "happy[first_lr=0.05]"]
+    shared = tiny_run(strategies, scenario=world("HiddenBlobs"), workers=2, store="shared")
+    assert {record.status for record in shared} == {Status.DONE}
+    assert len(list((tmp_path / "shared" / "first-stages").glob("*.pt"))) == 2
+    alone = [tiny_run([name], scenario=world("HiddenBlobs"), workers=1, store=f"alone-{place}")[0] for place, name in enumerate(strategies)]
+    assert _digests(shared) == _digests(alone)
+
+
+def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
+    """Of six cells over two stages 0 the second worker gets one of the other stage, not one that would wait for the first."""
+    todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd", "k-means"]), 2)
+    run = object.__new__(execution._Run)
+    run.queue, run.running, run.store = deque((cell, 1) for cell in todo), {}, SimpleNamespace(folder=Path("nowhere"))  # type: ignore[assignment]
+    first, _ = run._next()
+    run.running = {first.key: SimpleNamespace(cell=first, answers={})}  # type: ignore[dict-item]
+    second, _ = run._next()
+    assert (first.seed, second.seed) == (0, 1)
+    run.running = {}
+    assert [cell for cell, _ in run.queue] == [cell for cell in todo if cell not in (first, second)]
 
 
 def test_a_fully_cached_rerun_starts_no_worker(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

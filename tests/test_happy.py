@@ -259,6 +259,16 @@ def test_fewer_items_than_clusters_leave_some_rows_fresh() -> None:
     assert strategy.network.rows == 7
 
 
+def test_a_stage_without_new_classes_adds_no_row_and_is_learnt() -> None:
+    strategy = _started()
+    before = strategy.network.classifier.v.detach().clone()
+    strategy.learn(_stage(1, 24, new=0))
+    assert strategy.network.rows == len(strategy.means) == 3
+    assert not torch.equal(strategy.network.classifier.v.detach(), before)
+    strategy.learn(_stage(2, 24, new=2))
+    assert strategy.network.rows == len(strategy.means) == 5
+
+
 # --- later stages -----------------------------------------------------------------------------------------------------------------
 
 

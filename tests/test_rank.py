@@ -138,6 +138,14 @@ def test_a_contender_alone_is_first() -> None:
     assert _rank({"joint": [0.9], "fine-tune": [0.1]}).best is None
 
 
+def test_figures_in_a_table_of_their_own_have_the_rows_of_the_ranking_and_the_metrics_named() -> None:
+    ranking = _rank({"a": [0.5, 0.7], "b": [0.1, 0.3]})
+    table = render.figures_table(ranking, metrics=[FORGETTING.name])
+    assert [row[0] for row in table.rows] == [row.strategy for row in ranking.rows]
+    assert len(table.header) == 2
+    assert table.header[1].startswith("forgetting")
+
+
 @given(st.permutations(_records({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})))
 def test_the_order_of_records_changes_nothing(records: list[Record]) -> None:
     expected = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 EPILOGUE = options.examples(
     "owb compare replay ewc                          in the experiment 'runs'",
     "owb compare replay der --name demo              in another experiment",
+    "owb compare happy simgcd --name cgcd -m mean_new   by another figure",
     "owb compare replay 'replay[memory=50]' --json",
 )
 
@@ -27,6 +28,7 @@ def compare(
     first: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     second: Annotated[str, typer.Argument(help="The strategy to compare it with.")],
     name: Annotated[str, typer.Option("--name", help="Experiment that holds both.")] = "runs",
+    metric: Annotated[str, typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric.")] = "",
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
@@ -39,7 +41,7 @@ def compare(
     for label in (first, second):
         if label not in labels:
             raise unknown("strategy with finished cells", label, labels, f"owb show {name}")
-    verdicts = _verdicts(records, first, second)
+    verdicts = _verdicts(records, first, second, metric)
     if not verdicts:
         raise UserError(f"{first} and {second} have no protocol in common in {name!r}")
     if as_json:
@@ -50,21 +52,32 @@ def compare(
         console.say(f"  {verdict['words']}")
 
 
-def _verdicts(records: Sequence[Record], first: str, second: str) -> list[dict[str, Any]]:
+def _verdicts(records: Sequence[Record], first: str, second: str, named: str) -> list[dict[str, Any]]:
     from harness.plugins import find
     from harness.selection import single
     from leaderboards.rank import by_protocol
 
     verdicts = []
     for protocol_hash, group in by_protocol(records).items():
-        figures = [{record.seed: record for record in group if record.strategy == label} for label in (first, second)]
-        seeds = sorted(figures[0].keys() & figures[1].keys())
+        label = group[0].scenario
+        metric = _metric(find("scenario", single(label).name).cls.metrics, named, label)
+        figures = [
+            {record.seed: record.metrics[metric.name] for record in group if record.strategy == one and metric.name in record.metrics}
+            for one in (first, second)
+        ]
+        seeds = sorted(seed for seed in figures[0].keys() & figures[1].keys() if all(math.isfinite(of[seed]) for of in figures))
         if seeds:
-            label = group[0].scenario
-            metric = find("scenario", single(label).name).cls.metrics[0]
-            values = [[of[seed].metrics[metric.name] for seed in seeds] for of in figures]
+            values = [[of[seed] for seed in seeds] for of in figures]
             verdicts.append({"scenario": label, "protocol": protocol_hash, **_verdict(first, second, *values, metric=metric)})
     return verdicts
+
+
+def _metric(metrics: Sequence[Metric], named: str, scenario: str) -> Metric:
+    """Return the metric called `named`, the first one if nothing is said."""
+    by_name = {metric.name: metric for metric in metrics}
+    if named and named not in by_name:
+        raise unknown("metric", named, by_name, f"owb list {scenario.partition('[')[0]}")
+    return by_name[named] if named else metrics[0]
 
 
 def _verdict(first: str, second: str, a: Sequence[float], b: Sequence[float], *, metric: Metric) -> dict[str, Any]:

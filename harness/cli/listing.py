@@ -56,7 +56,8 @@ def _show_parameters(name: str, as_json: bool) -> None:
     header = ["parameter", "type", "default", "range", "meaning"]
     console.grid(header, [[row["name"], row["type"], str(row["default"]), row["range"], row["meaning"]] for row in rows])
     for preset, content in getattr(plugin.cls, "presets", {}).items():
-        console.say(f"preset {preset}: {dict(content.values)} ({content.source})")
+        said = ", ".join(f"{name}={value}" for name, value in content.values.items()) or "the defaults"
+        console.say(f"preset={preset}: {said}  ({content.source})")
 
 
 def _is_class(kind: Kind, name: str) -> bool:

@@ -86,7 +86,7 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
 
     _check_device(machine.device)
     scenarios = protocols(suite.scenarios)
-    _check_backbones(scenarios)
+    _check_networks_and_views(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), suite.seeds)
     store = Store(store_uri)
     planned = plan(todo, store)
@@ -141,12 +141,15 @@ def _check_device(device: str) -> None:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-def _check_backbones(scenarios: Sequence[Protocol]) -> None:
-    """Refuse a wrong network before a worker is started for it."""
+def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
+    """Refuse a wrong network or view before a worker is started for it."""
     from strategies.toolkit.backbones import chosen
+    from strategies.toolkit.views import view_of
 
     for text in dict.fromkeys(protocol.scenario.backbone for protocol in scenarios):
         chosen(text)
+    for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
+        view_of(text)
 
 
 def _show_plan(planned: Plan, as_json: bool) -> None:
