@@ -268,6 +268,15 @@ class Store:
         """Return the stored predictions of a record."""
         return read_answers(self.file(record, PREDICTIONS))
 
+    def stages(self, record: Record) -> dict[str, dict[int, float]]:
+        """Return the figures after every stage: by name, then by stage."""
+        found = {}
+        for name in self.client.get_run(record.run_id).data.metrics:
+            if name.startswith("stage/"):
+                history = self.client.get_metric_history(record.run_id, name)
+                found[name.removeprefix("stage/")] = {metric.step: float(metric.value) for metric in history}
+        return found
+
     def file(self, record: Record, name: str) -> Path:
         """Return a local path to one of the record's files.
 

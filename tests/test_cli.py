@@ -195,6 +195,9 @@ def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Pat
     cells = json.loads(owb("show", "blobs", "--cells", "--json").out)
     assert len(cells) == 6
     one = owb("show", cells[0]["key"][:12])
+    staged = json.loads(owb("show", cells[0]["key"], "--json").out)["stages"]["seen_accuracy"]
+    assert len(staged) == 3
+    assert f"seen_accuracy  {staged[0]:.4f}" in one.out
     assert f"predictions   {cells[0]['digest']}" in one.out
     compared = owb("compare", world("Means"), "joint", "--name", "blobs", "--json")
     (verdict,) = json.loads(compared.out)

@@ -10,7 +10,7 @@ from PIL import Image
 from harness import figures
 from harness.contracts import Scores
 
-SCORES = Scores(final={}, per_stage={"all": [1.0, 0.8], "old": [np.nan, 0.9], "new": [1.0, 0.4]}, probes={"all": [(0, 5, 0.3), (0, 9, 0.6)]},
+SCORES = Scores(final={}, per_stage={"all": [1.0, 0.8], "old": [np.nan, 0.9], "new": [1, 0.4]}, probes={"all": [(0, 5, 0.3), (0, 9, 0.6)]},
                 matrices={"accuracy": np.array([[1.0, np.nan], [0.9, 0.4]])})  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,8 +62,10 @@ def _show_experiment(store: Store, name: str, cells: bool, as_json: bool) -> Non
 
 def _show_cell(store: Store, key: str, as_json: bool) -> None:
     record = store.by_key(key)
+    stages = store.stages(record)
     if as_json:
-        console.dump(asdict(record))
+        clean = {name: [values[at] if math.isfinite(values[at]) else None for at in sorted(values)] for name, values in stages.items()}
+        console.dump({**asdict(record), "stages": clean})
         return
     console.say(f"{record.scenario} | {record.strategy} | seed {record.seed}")
     facts = {"status": record.status, "reason": record.reason, "key": record.key, "protocol": record.protocol_hash,
@@ -71,5 +74,13 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         if value:
             console.say(f"{name:<12}  {value}")
     console.grid(["metric", "value"], [[name, f"{value:.4f}"] for name, value in record.metrics.items()])
+    if stages:
+        steps = sorted({step for values in stages.values() for step in values})
+        rows = [[name, *[_number(values.get(step, math.nan)) for step in steps]] for name, values in stages.items()]
+        console.grid(["after stage", *map(str, steps)], rows)
     console.grid(["parameter", "value"], list(record.params.items()))
     console.say(f"files: {store.file(record, '.')}")
+
+
+def _number(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
