@@ -232,12 +232,15 @@ class Store:
             found |= {record.key: record for record in map(_record, runs)}
         return found
 
-    def records(self, experiment: str) -> list[Record]:
-        """Return the newest record of every cell of an experiment, oldest first.
+    def records(self, experiment: str = "") -> list[Record]:
+        """Return the newest record of every cell of an experiment, of all experiments if none is named, oldest first.
 
         Raises:
             UserError: no such experiment.
         """
+        if not experiment:
+            runs = self._search("tags.`owb.schema` LIKE '%'") if self.exists else []
+            return list({record.key: record for record in map(_record, runs)}.values())
         found = self.client.get_experiment_by_name(experiment) if self.exists else None
         if found is None:
             raise unknown("experiment", experiment, self.experiments(), "owb show")

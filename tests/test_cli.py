@@ -79,7 +79,8 @@ WRONG = {
     "run replay --store bad.yaml": "bad.yaml is a file; a store is a folder or the URI of a tracking server",
     "show --store broken": "cannot open store sqlite:///",
     "show nothing": "no cells begin with 'nothing'; see: owb show EXPERIMENT",
-    "compare replay ewc": "unknown experiment 'runs' (all: owb show)",
+    "compare replay ewc": "unknown strategy with finished cells 'replay' (all: owb show)",
+    "compare replay ewc --name runs": "unknown experiment 'runs' (all: owb show)",
     "run happy -s cgcd[preset=clinc]": "cgcd has no preset 'clinc'; it has digits, chars47, glyphs, clinc150,",
     "run happy[initialise=kmeans] -s cgcd": "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)",
     "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, crop, token-dropout, noise)",
@@ -206,6 +207,8 @@ def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Pat
     assert verdict["difference"] == pytest.approx(sum(means) / 2)
     same = owb("compare", world("Means"), "joint", "--name", "blobs", "--json", "-m", "average_accuracy")
     assert same.out == compared.out
+    everywhere = owb("compare", world("Means"), "joint", "--json")
+    assert everywhere.out == compared.out
     unheard = owb("compare", world("Means"), "joint", "--name", "blobs", "-m", "average_acuracy")
     assert unheard.err.startswith("error: unknown metric 'average_acuracy'; did you mean 'average_accuracy'?")
     wrong = owb("compare", "jont", "joint", "--name", "blobs")

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from harness.record import Record
 
 EPILOGUE = options.examples(
-    "owb compare replay ewc                          in the experiment 'runs'",
-    "owb compare replay der --name demo              in another experiment",
-    "owb compare happy simgcd --name cgcd -m mean_new   by another figure",
+    "owb compare replay ewc                          wherever both were run",
+    "owb compare replay der --name demo              in one experiment",
+    "owb compare happy simgcd -m mean_new            by another figure",
     "owb compare replay 'replay[memory=50]' --json",
 )
 
@@ -27,7 +27,7 @@ EPILOGUE = options.examples(
 def compare(
     first: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     second: Annotated[str, typer.Argument(help="The strategy to compare it with.")],
-    name: Annotated[str, typer.Option("--name", help="Experiment that holds both.")] = "runs",
+    name: Annotated[str, typer.Option("--name", help="Experiment that holds both; by default all are searched.")] = "",
     metric: Annotated[str, typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric.")] = "",
     store: options.Store = "owb-store",
     as_json: options.Json = False,
@@ -40,10 +40,10 @@ def compare(
     labels = sorted({record.strategy for record in records})
     for label in (first, second):
         if label not in labels:
-            raise unknown("strategy with finished cells", label, labels, f"owb show {name}")
+            raise unknown("strategy with finished cells", label, labels, f"owb show {name}".strip())
     verdicts = _verdicts(records, first, second, metric)
     if not verdicts:
-        raise UserError(f"{first} and {second} have no protocol in common in {name!r}")
+        raise UserError(f"{first} and {second} have no protocol in common{f' in {name!r}' if name else ''}")
     if as_json:
         console.dump(verdicts)
         return
@@ -59,6 +59,8 @@ def _verdicts(records: Sequence[Record], first: str, second: str, named: str) ->
 
     verdicts = []
     for protocol_hash, group in by_protocol(records).items():
+        if not all(any(record.strategy == one for record in group) for one in (first, second)):
+            continue
         label = group[0].scenario
         metric = _metric(find("scenario", single(label).name).cls.metrics, named, label)
         figures = [
