@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
 from harness.parameters import validated
 from harness.plugins import Kind, Plugin, find
 
@@ -76,7 +76,7 @@ def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     if "preset" in said and presets:
         name = str(said.pop("preset"))
         if name not in presets:
-            raise UserError(f"{plugin.name} has no preset {name!r}; it has {', '.join(presets)}")
+            raise unknown(f"preset of {plugin.name}", name, presets, f"owb list {plugin.name}")
         said = {**presets[name].values, **said}
     return validated(plugin.cls, said)
 

@@ -115,7 +115,8 @@ class Happy(CategoryDiscovery):
         self._grow(features, found)
         self._train(stage, inputs, previous)
         after = self.features_of(inputs)
-        rows = torch.cat([network.classifier(part).argmax(dim=1) for part in torch.split(after, 4096)])
+        with torch.no_grad():
+            rows = network.classifier(after).argmax(dim=1)
         self._refresh(features, after, rows)
         self.remember_new(after, rows)
 
@@ -155,8 +156,9 @@ class Happy(CategoryDiscovery):
             network.parts[-1].get_submodule("norm").requires_grad_(True)
         view, generator = view_of(context.views), generator_of(context, "views")
         remembered = previous if self.distillation != "off" else None
-        source = Bank(network, inputs, view, generator, self.view_bank, remembered) if self.view_bank else Fresh(network, view, generator,
-                                                                                                                remembered)  # fmt: skip
+        source: Bank | Fresh = Fresh(network, view, generator, remembered)
+        if self.view_bank:
+            source = Bank(network, inputs, view, generator, self.view_bank, remembered)
         self.running_share, self.teacher = 0.5, network.previous() if self.teacher_momentum else None
         draws = generator_of(context, "rehearsal")
         labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)

@@ -81,7 +81,7 @@ WRONG = {
     "show nothing": "no cells begin with 'nothing'; see: owb show EXPERIMENT",
     "compare replay ewc": "unknown strategy with finished cells 'replay' (all: owb show)",
     "compare replay ewc --name runs": "unknown experiment 'runs' (all: owb show)",
-    "run happy -s cgcd[preset=clinc]": "cgcd has no preset 'clinc'; it has digits, chars47, glyphs, clinc150,",
+    "run happy -s cgcd[preset=clinc]": "unknown preset of cgcd 'clinc'; did you mean 'clinc150'? (all: owb list cgcd)",
     "run happy[initialise=kmeans] -s cgcd": "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)",
     "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, crop, token-dropout, noise)",
     "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",

@@ -173,6 +173,11 @@ def test_a_bank_gives_two_different_kept_views_and_what_the_previous_network_mad
         assert all((kept[:, place] == first[place]).all(dim=1).any() for place in range(3))
 
 
+def test_a_bank_of_one_view_is_refused() -> None:
+    with pytest.raises(UserError, match="at least two views"):
+        _started(view_bank=1).learn(_stage(1, 24))
+
+
 def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
     network = DiscoveryNetwork(FakeContext(), width=8, out=4).build((5,), 3)
     inputs, rows = torch.randn(6, 5), torch.tensor([1, 4])

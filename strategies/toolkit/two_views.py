@@ -11,6 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Generator, Tensor
 
+from harness.errors import UserError
 from strategies.toolkit.discovery_network import DiscoveryNetwork, Previous
 from strategies.toolkit.views import View
 
@@ -41,6 +42,13 @@ class Bank:
 
     def __init__(self, network: DiscoveryNetwork, inputs: Tensor, view: View, generator: Generator, size: int,
                  previous: Previous | None = None) -> None:  # fmt: skip
+        """Draw the views and run them through the frozen part.
+
+        Raises:
+            UserError: fewer than two views, of which no two would differ.
+        """
+        if size < 2:
+            raise UserError(f"a bank needs at least two views of an item, got view_bank={size}")
         self.generator = generator
         hidden, before = [], []
         for _ in range(size):
