@@ -81,7 +81,7 @@ def test_what_is_said_beats_the_preset_and_the_preset_beats_the_default() -> Non
     assert resolved(plugin, Selection("x")) == {"rate": 0.1, "steps": 10}
     assert resolved(plugin, Selection("x", {"preset": "paper"})) == {"rate": 0.5, "steps": 100}
     assert resolved(plugin, Selection("x", {"preset": "paper", "steps": 3})) == {"rate": 0.5, "steps": 3}
-    with pytest.raises(UserError, match="no preset 'papr'; it has paper"):
+    with pytest.raises(UserError, match="unknown preset of x 'papr'; did you mean 'paper'"):
         resolved(plugin, Selection("x", {"preset": "papr"}))
 
 
