@@ -224,6 +224,14 @@ def test_a_warm_up_longer_than_the_stage_is_refused() -> None:
         Happy(warmup=1.5)
 
 
+@pytest.mark.parametrize("name", sorted(Happy.presets))
+def test_presets_are_valid_and_say_where_they_come_from(name: str) -> None:
+    preset = Happy.presets[name]
+    strategy = Happy(**preset.values)
+    assert {key: getattr(strategy, key) for key in preset.values} == dict(preset.values)
+    assert preset.source
+
+
 # --- initialisation ---------------------------------------------------------------------------------------------------------------
 
 
