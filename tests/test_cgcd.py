@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.plugins import find
 from harness.sealing import Sealed, build
 from harness.selection import resolved, single
-from scenarios.cgcd import CGCD, Allocation
+from scenarios.cgcd.scenario import CGCD, Allocation
 
 EMBEDDED = ("digits", "chars47", "glyphs", "clinc150")
 
