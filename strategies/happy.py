@@ -25,9 +25,9 @@ from harness.contracts import Preset, Stage, param
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.category_discovery import FLOOR, CategoryDiscovery
 from strategies.toolkit.discovery_network import Previous, Trainable, usual_length
-from strategies.toolkit.prototypes import Hardness, class_means, drift_corrected, hardness, rehearsed
+from strategies.toolkit.prototypes import Hardness, class_means, drift_corrected, hardness, least_like, rehearsed
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, cosine_to, train
+from strategies.toolkit.training import Batch, cosine_to, train, warmed
 from strategies.toolkit.two_views import Bank, Fresh, Pair
 from strategies.toolkit.views import generator_of, view_of
 
@@ -150,8 +150,7 @@ class Happy(CategoryDiscovery):
         clusters = min(self.known_before + found, len(points))
         clustering = kmeans(points, clusters, rng, restarts=self.restarts)
         centres = normalize(torch.from_numpy(clustering.centres).to(features), dim=1)
-        likeness = (centres @ before.T).amax(dim=1)
-        return centres[likeness.argsort(stable=True)[:found]]
+        return centres[least_like(centres, before, found)]
 
     def _train(self, stage: Stage, inputs: Tensor, previous: Previous) -> None:
         network, context = self.network, self.context
@@ -185,8 +184,7 @@ class Happy(CategoryDiscovery):
         network = self.network
         features = network.features(pair.hidden)
         logits = network.classifier(features)
-        warm = min(done / self.later_warmup, 1.0) if self.later_warmup else 1.0
-        sharpness = self.later_teacher_start + warm * (self.later_teacher - self.later_teacher_start)
+        sharpness = warmed(self.later_teacher_start, self.later_teacher, done, self.later_warmup)
         total = losses.self_distillation(logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness)
         total = total + self._evenness(logits)
         if self.contrast:

@@ -32,9 +32,7 @@ class Joint(Strategy):
         self.model.task_of = list(task_of)
         self.model.grow(stage)
         self.kept.append(list(items_of(stage, self.context)))
-        items = Items(*self.kept[0])
-        for other in self.kept[1:]:
-            items = items.joined_with(Items(*other))
+        items = Items.all_of(self.kept)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context)
 

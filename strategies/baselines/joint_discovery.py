@@ -43,7 +43,5 @@ class JointDiscovery(CategoryDiscovery):
         """Add rows for the classes of the stage and train on all items kept."""
         self.known = stage.named_classes
         self.network.set_rows(self.known)
-        items = Items(*self.kept[0])
-        for other in self.kept[1:]:
-            items = items.joined_with(Items(*other))
+        items = Items.all_of(self.kept)
         self.train_labelled(items, epochs=max(1, round(self.passes * self.context.epochs)))

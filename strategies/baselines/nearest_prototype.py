@@ -13,6 +13,7 @@ from harness.clustering import kmeans
 from harness.contracts import Prediction, Query, Stage, param
 from strategies.baselines.kmeans_features import nearest
 from strategies.toolkit.category_discovery import CategoryDiscovery
+from strategies.toolkit.prototypes import least_like
 
 
 class NearestPrototype(CategoryDiscovery):
@@ -28,8 +29,7 @@ class NearestPrototype(CategoryDiscovery):
         clusters = min(self.known + found, len(points))
         clustering = kmeans(points, clusters, self.context.stream("centres"), restarts=self.restarts)
         centres = torch.from_numpy(clustering.centres).to(features)
-        likeness = (normalize(centres, dim=1) @ normalize(self.means, dim=1).T).amax(dim=1)
-        new = centres[likeness.argsort(stable=True)[:found]]
+        new = centres[least_like(normalize(centres, dim=1), normalize(self.means, dim=1), found)]
         self.means = torch.cat([self.means, new])
         self.known += len(new)
 

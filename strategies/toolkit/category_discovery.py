@@ -22,7 +22,7 @@ from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.discovery_network import DiscoveryNetwork, Trainable
 from strategies.toolkit.prototypes import class_means, spreads
 from strategies.toolkit.tensors import Items, as_tensor, items_of
-from strategies.toolkit.training import Batch, cosine_to, sgd, train
+from strategies.toolkit.training import Batch, cosine_to, sgd, train, warmed
 from strategies.toolkit.two_views import Fresh
 from strategies.toolkit.views import generator_of, view_of
 
@@ -183,8 +183,7 @@ class CategoryDiscovery(Strategy):
         labelled = losses.supervised_contrastive(projections, labels, temperature=self.tau_labels)
         if self.first_loss == "paper":
             return classify + w * labelled + (1 - w) * views
-        warm = min(done / self.warmup, 1.0) if self.warmup else 1.0
-        sharpness = self.first_teacher + warm * (self.last_teacher - self.first_teacher)
+        sharpness = warmed(self.first_teacher, self.last_teacher, done, self.warmup)
         distilled = losses.self_distillation(logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness)
         even = losses.mean_entropy(logits, temperature=self.tau)
         return (1 - w) * (distilled + self.first_entropy * even) + w * classify + (1 - w) * views + w * labelled

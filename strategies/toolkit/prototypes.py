@@ -41,6 +41,17 @@ def spreads(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
     return sums / torch.bincount(labels, minlength=len(means)).clamp_min(1)[:, None]
 
 
+def least_like(centres: Tensor, known: Tensor, count: int) -> Tensor:
+    """Return the positions of the `count` centres whose largest cosine with a known class is smallest, in that order (Happy, section 4.2).
+
+    Args:
+        centres: (K, d) of unit length.
+        known: (K', d) of unit length.
+        count: at most this many.
+    """
+    return (centres @ known.T).amax(dim=1).argsort(stable=True)[:count]
+
+
 def hardness(prototypes: Tensor, kind: Hardness = "mean") -> Tensor:
     """Return how close every class is to the others, (K,): the mean cosine with them (Happy, eq. 6), the largest, or the mean standardised.
 

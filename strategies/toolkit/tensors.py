@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,12 @@ class Items(NamedTuple):
 
     def __len__(self) -> int:  # a NamedTuple would answer 2
         return len(self.labels)
+
+    @classmethod
+    def all_of(cls, parts: Iterable[Iterable[Tensor]]) -> Items:
+        """Return the items of all parts, each inputs and labels, one after another."""
+        inputs, labels = zip(*parts, strict=True)
+        return cls(torch.cat(inputs), torch.cat(labels))
 
     def joined_with(self, other: Items) -> Items:
         """Return the items of both, these first."""

@@ -51,6 +51,12 @@ def cosine_to(floor: float) -> Schedule:
     return lambda done: floor + (1 - floor) * cosine(done)
 
 
+def warmed(first: float, last: float, done: float, warmup: float) -> float:
+    """Return a value that goes in a straight line from `first` to `last` over the share `warmup` of a stage and stays there."""
+    share = min(done / warmup, 1.0) if warmup else 1.0
+    return first + share * (last - first)
+
+
 def sgd(
     parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
 ) -> torch.optim.Optimizer:
