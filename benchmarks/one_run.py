@@ -1,0 +1,44 @@
+"""Whole runs under one seed on one thread in this process: seconds of every stage and accuracy on all, old and new classes.
+
+For timings, and for development seeds, which no board uses. Strategies that share stage 0 train it once; its seconds stand in every line.
+
+Run: OMP_NUM_THREADS=1 python benchmarks/one_run.py SEED SCENARIO STRATEGY...
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+
+from harness.protocol import cells, contenders, protocols
+from harness.run import Conditions, learner_seed, run_cell
+from harness.sealing import build
+
+
+def main() -> None:
+    """Print one line per strategy."""
+    seed, scenario_text, *strategies = sys.argv[1:]
+    torch.set_num_threads(1)
+    todo = [cell for cell in cells(protocols([scenario_text]), contenders(strategies), int(seed) + 1) if cell.seed == int(seed)]
+    scenario = todo[0].protocol.scenario
+    conditions = Conditions(root_seed=learner_seed(int(seed)), **scenario.lent(), needed=scenario.answers)
+    with tempfile.TemporaryDirectory() as folder:
+        for cell in todo:
+            sealed = build(scenario, cell.seed, reveal=cell.contender.plugin.name == scenario.upper_bound)
+            shared = Path(folder) / f"{cell.first_stage_key}.pt" if cell.first_stage_key else None
+            strategy = cell.contender.plugin.cls(**cell.contender.params)
+            results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(folder), shared=shared))
+            final = scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final
+            accuracy = ", ".join(f"{name} {100 * final[f'mean_{name}']:.1f}" for name in ("all", "old", "new"))
+            seconds = [result.learn_s for result in results]
+            stages = ", ".join(f"{taken:.1f}" for taken in seconds)
+            print(
+                f"{cell}: mean {accuracy}, initial at last {100 * final['last_initial']:.1f} %; {sum(seconds):.1f} s ({stages})", flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()
