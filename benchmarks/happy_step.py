@@ -46,6 +46,9 @@ class Context:
     def probe(self, step: int) -> None:
         """Ask nothing."""
 
+    def epoch_ended(self, epoch: int) -> None:
+        """Ask nothing."""
+
 
 def happy() -> Happy:
     """Return a learner in the middle of a stage: 50 known classes, 10 new ones."""

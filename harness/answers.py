@@ -1,7 +1,8 @@
 """Stored predictions: one npz per cell, small integers where they suffice, read without unpickling.
 
-Names inside: `000.ids`, `000.classes` for the answer after stage 0; `000@120.classes` for the probe at step 120 of that stage.
-The digest is taken over the arrays, not over the file, whose bytes depend on the compressor.
+Moments (a stage's end, or a probe in it) that asked for the same items are stored together: `0.gaps` between ids once, and of every field
+an array `0.classes` (items, moments, ...) beside `0.classes.at` (moments, 2) of stage and step, -1 for the end. An item's history lies in
+one stretch, so probes that hardly change cost next to nothing. The digest is taken over the answers, not over the file.
 """
 
 from __future__ import annotations
@@ -18,56 +19,82 @@ from harness.contracts import Answer
 from harness.errors import UserError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
+_END = -1
 
 
 def digest(answers: Iterable[Answer]) -> str:
     """Return the digest of all answers of a cell."""
-    return fingerprint.of_arrays(_flat(answers))
-
-
-def write_answers(path: Path, answers: Sequence[Answer]) -> None:
-    """Write all answers of a cell, whole."""
-    small = {name: _small(array) for name, array in _flat(answers).items()}
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    with temporary.open("wb") as file:
-        np.savez_compressed(file, **small)  # type: ignore[arg-type]
-    temporary.replace(path)
-
-
-def read_answers(path: Path) -> list[Answer]:
-    """Return the answers in order of stage and step.
-
-    Raises:
-        UserError: not a file that `write_answers` wrote.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            arrays = {name: content[name] for name in content.files}
-        moments = sorted({name.partition(".")[0] for name in arrays}, key=_moment_order)
-        return [_answer(moment, arrays) for moment in moments]
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"cannot read predictions in {path.name}: {error}") from None
-
-
-def _answer(moment: str, arrays: Arrays) -> Answer:
-    stage, _, step = moment.partition("@")
-    fields = {name.partition(".")[2]: _wide(array) for name, array in arrays.items() if name.partition(".")[0] == moment}
-    ids = fields.pop("ids")
-    return Answer(stage=int(stage), step=int(step) if step else None, ids=ids, arrays=fields)
-
-
-def _flat(answers: Iterable[Answer]) -> Arrays:
     flat: Arrays = {}
     for answer in answers:
         moment = f"{answer.stage:03d}" + ("" if answer.step is None else f"@{answer.step}")
         flat[f"{moment}.ids"] = answer.ids
         flat |= {f"{moment}.{name}": array for name, array in answer.arrays.items()}
-    return flat
+    return fingerprint.of_arrays(flat)
 
 
-def _moment_order(moment: str) -> tuple[int, float]:
-    stage, _, step = moment.partition("@")
-    return int(stage), float(step) if step else float("inf")
+def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+    """Write all answers of a cell, whole."""
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **_stacked(answers))  # type: ignore[arg-type]
+    temporary.replace(path)
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """Return the answers in order of stage and step; files of version 0.2, which kept every moment apart, are read as well.
+
+    Raises:
+        UserError: not a file of predictions.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            arrays = {name: content[name] for name in content.files}
+        answers = _unstacked(arrays) if "0.gaps" in arrays else _moment_by_moment(arrays)
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise UserError(f"cannot read predictions in {path.name}: {error}") from None
+    return sorted(answers, key=lambda answer: (answer.stage, float("inf") if answer.step is None else answer.step))
+
+
+def _stacked(answers: Sequence[Answer]) -> Arrays:
+    groups: dict[bytes, list[Answer]] = {}
+    for answer in answers:
+        groups.setdefault(answer.ids.tobytes(), []).append(answer)
+    arrays: Arrays = {}
+    for group, together in enumerate(groups.values()):
+        arrays[f"{group}.gaps"] = _small(np.diff(together[0].ids, prepend=0))  # ids ascend, so these are small
+        for name in sorted({name for answer in together for name in answer.arrays}):
+            for shape in sorted({answer.arrays[name].shape[1:] for answer in together if name in answer.arrays}):
+                # a head that grows answers more scores at every stage
+                own = [answer for answer in together if name in answer.arrays and answer.arrays[name].shape[1:] == shape]
+                field = f"{group}.{name}" + "".join(f"~{size}" for size in shape)
+                arrays[field] = _small(np.stack([answer.arrays[name] for answer in own], axis=1))
+                moments = [(answer.stage, _END if answer.step is None else answer.step) for answer in own]
+                arrays[f"{field}.at"] = np.array(moments, dtype=np.int64)
+    return arrays
+
+
+def _unstacked(arrays: Arrays) -> list[Answer]:
+    answers: dict[tuple[int, int], Answer] = {}
+    for field, moments in arrays.items():
+        if not field.endswith(".at"):
+            continue
+        group, name, _ = field.split(".")
+        ids = np.cumsum(_wide(arrays[f"{group}.gaps"]))
+        values = arrays[f"{group}.{name}"]
+        for place, (stage, step) in enumerate(moments.tolist()):
+            answer = answers.setdefault((stage, step), Answer(stage=stage, step=None if step == _END else step, ids=ids, arrays={}))
+            fields: Any = answer.arrays
+            fields[name.partition("~")[0]] = _wide(np.ascontiguousarray(values[:, place]))
+    return list(answers.values())
+
+
+def _moment_by_moment(arrays: Arrays) -> list[Answer]:
+    answers = []
+    for moment in {name.partition(".")[0] for name in arrays}:
+        stage, _, step = moment.partition("@")
+        fields = {name.partition(".")[2]: _wide(array) for name, array in arrays.items() if name.partition(".")[0] == moment}
+        answers.append(Answer(stage=int(stage), step=int(step) if step else None, ids=fields.pop("ids"), arrays=fields))
+    return answers
 
 
 def _small(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

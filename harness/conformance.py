@@ -84,7 +84,7 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
 
 
 def _answers_every_stage(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    given = _answers(make, seal(deal(), _SEED).episodes, conditions)
+    given = [answer for answer in _answers(make, seal(deal(), _SEED).episodes, conditions) if answer.step is None]
     asked = len(deal().stages)
     return "" if len(given) == asked else f"{len(given)} answers for {asked} stages"
 
@@ -132,7 +132,7 @@ def _ignores_hidden_labels(make: Make, deal: Redeal, conditions: Conditions) -> 
 def _ignores_the_future(make: Make, deal: Redeal, conditions: Conditions) -> str:
     whole = _answers(make, seal(deal(), _SEED).episodes, conditions)
     cut = _answers(make, seal(deal(), _SEED).episodes[:1], conditions)
-    return _differs(whole[:1], cut)
+    return _differs([answer for answer in whole if answer.stage == 0], cut)
 
 
 def _ignores_query_order(make: Make, deal: Redeal, conditions: Conditions) -> str:
@@ -211,8 +211,8 @@ def _global_state() -> dict[str, Any]:
 def _conditions(scenario: Scenario) -> Conditions:
     lent = scenario.lent()
     budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs") if name in lent}
-    return Conditions(**{**lent, **budget, "batch_size": min(16, scenario.batch_size)}, root_seed=learner_seed(_SEED),
-                      needed=scenario.answers)  # fmt: skip
+    return Conditions(**{**lent, **budget, "batch_size": min(16, lent["batch_size"])}, root_seed=learner_seed(_SEED),
+                      needed=scenario.answers, probed=scenario.probed)  # fmt: skip
 
 
 def _shrunk(deal: Deal) -> Deal:
@@ -220,8 +220,10 @@ def _shrunk(deal: Deal) -> Deal:
     stages = []
     for index, stage in enumerate(deal.stages[:3]):
         chosen = _some(len(stage.rows), index)
-        query = stage.query[_some(len(stage.query), -1)]
-        stages.append(replace(stage, rows=stage.rows[chosen], given=stage.given[chosen], query=query))
+        query, watched = (rows[_some(len(rows), -1)] for rows in (stage.query, stage.watched))
+        held = _some(len(stage.held), -2)
+        stages.append(replace(stage, rows=stage.rows[chosen], given=stage.given[chosen], query=query, watched=watched,
+                              held=stage.held[held], held_given=stage.held_given[held]))  # fmt: skip
     return replace(deal, stages=stages)
 
 
@@ -245,7 +247,7 @@ def _seeds_matter(scenario: Scenario) -> str:
 def _keeps_test_apart(scenario: Scenario) -> str:
     """An item whose label is handed over is never asked for."""
     deal = scenario.deal(0)
-    shown = [stage.rows[stage.given != HIDDEN] for stage in deal.stages]
+    shown = [np.append(stage.rows[stage.given != HIDDEN], stage.held) for stage in deal.stages]
     overlap = np.intersect1d(np.concatenate(shown), np.concatenate([stage.query for stage in deal.stages]))
     return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
 
@@ -305,6 +307,8 @@ def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarra
     for index, (stage, query) in enumerate(episodes):
         held = {"stage.ids": stage.ids, "stage.labels": stage.labels, "stage.inputs": stage.inputs,
                 "query.ids": query.ids, "query.inputs": query.inputs, "query.tasks": query.tasks}  # fmt: skip
+        if (apart := stage.validation) is not None:
+            held |= {"validation.ids": apart.ids, "validation.inputs": apart.inputs, "validation.labels": apart.labels}
         for name, value in held.items():
             if isinstance(value, np.ndarray):
                 yield f"{index}.{name}", value

@@ -88,6 +88,8 @@ class Stage:
     labels: int64 (N,), classes numbered in order of arrival; `HIDDEN` where the learner may not see the label.
     named_classes: how many classes have been named up to and including this stage; labels lie in [0, named_classes).
     new_classes: how many classes arrive in this stage, or None where the protocol keeps the number unknown.
+    validation: labelled items set apart to choose by, where the protocol has some.
+    told: what the protocol gives away of the errors in `labels`.
     """
 
     index: int
@@ -97,6 +99,28 @@ class Stage:
     named_classes: int
     new_classes: int | None
     task_access: TaskAccess = "train"
+    validation: Validation | None = None
+    told: NoiseFacts | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """Labelled items to choose an epoch or a setting by, never trained on. ids, labels: int64 (V,); inputs: V items.
+
+    Whether these labels are true is the protocol's choice.
+    """
+
+    ids: IntArray
+    inputs: Inputs
+    labels: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoiseFacts:
+    """What a learner is told of wrong labels: the share of them, and P(label handed over = j | true class = i), float32 (C, C)."""
+
+    rate: float
+    matrix: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +143,9 @@ class Prediction:
     clusters: int (N,), how many classes and clusters the learner now tells apart, the same for every item.
     old_probability: float16 (N,), the total probability of those it told apart before the stage.
     anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, H, W).
+    The following speak of the label that was handed over with an item, and are zero for items that came with none.
+    suspicion: float16 (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
+    label_losses: float16 (N,) its cross-entropy.
     """
 
     classes: AnyArray | None = None
@@ -127,6 +154,9 @@ class Prediction:
     old_probability: AnyArray | None = None
     anomaly_scores: AnyArray | None = None
     anomaly_maps: AnyArray | None = None
+    suspicion: AnyArray | None = None
+    kept: AnyArray | None = None
+    label_losses: AnyArray | None = None
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the fields that were answered, by name."""
@@ -155,6 +185,10 @@ class Context(Protocol):
 
     def probe(self, step: int) -> None:
         """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and keeps the predictions."""
+        ...
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Say that `epoch` passes over the stage are done, out of `epochs`; the same offer as `probe`, counted in epochs."""
         ...
 
 
@@ -222,12 +256,18 @@ class Strategy(ABC):
 # --- what only the scorer holds ---------------------------------------------------------------------------------------------------
 
 
+def _no_rows() -> IntArray:
+    return np.zeros(0, dtype=np.int64)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealtStage:
     """One stage with everything known; rows index the arrays of the `Deal`. Made by a scenario, split up by `sealing`.
 
     rows: int64 (N,) training items.  given: int64 (N,) the label handed over for each, `HIDDEN` where none is.
     query: int64 (M,) the items to predict after the stage.
+    watched: int64 (W,) items a learner was given that are asked along with the query, to see what it makes of their labels.
+    held: int64 (V,) items handed over to choose by, with the labels `held_given`.
     """
 
     rows: IntArray
@@ -235,6 +275,10 @@ class DealtStage:
     query: IntArray
     named_classes: int
     new_classes: int | None
+    watched: IntArray = field(default_factory=_no_rows)
+    held: IntArray = field(default_factory=_no_rows)
+    held_given: IntArray = field(default_factory=_no_rows)
+    told: NoiseFacts | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +288,7 @@ class Deal:
     inputs: U items.  labels: int64 (U,) true classes, numbered in order of arrival.
     facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its mask, its group.
     recurring: whether an item that comes again keeps its id; where this would tell old classes from new ones, it gets a new one.
+    class_numbers: int64 (C,) the number that the data set gives to each class, in order of arrival; None where both agree.
     """
 
     inputs: Inputs
@@ -252,6 +297,7 @@ class Deal:
     stages: Sequence[DealtStage]
     task_access: TaskAccess = "train"
     recurring: bool = True
+    class_numbers: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -291,12 +337,16 @@ class Scores:
 
     final: one figure per metric.  per_stage: one figure per finished stage.  probes: (stage, step, figure) rows.
     matrices: named arrays for pictures, such as the accuracy matrix R[i, j].
+    panels: pictures that show several of the probes' curves together: the names of the curves.
+    histograms: pictures that set distributions side by side: group -> values.
     """
 
     final: Mapping[str, float]
     per_stage: Mapping[str, Sequence[float]] = field(default_factory=dict)
     probes: Mapping[str, Sequence[tuple[int, int, float]]] = field(default_factory=dict)
     matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    histograms: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
 
 
 class Scenario(BaseModel, ABC):
@@ -309,6 +359,9 @@ class Scenario(BaseModel, ABC):
 
     answers: ClassVar[tuple[str, ...]] = ("classes",)
     """The fields of `Prediction` that scoring needs."""
+
+    probed: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
+    """The fields of `Prediction` that are kept of a probe."""
 
     lower_bound: ClassVar[str] = "fine-tune"
     upper_bound: ClassVar[str] = "joint"
@@ -394,6 +447,6 @@ class Dataset(BaseModel, ABC):
 
 __all__ = [
     "HIDDEN", "Answer", "AnyArray", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
-    "IntArray", "Metric", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy", "TaskAccess",
-    "Truth", "param",
+    "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy",
+    "TaskAccess", "Truth", "Validation", "param",
 ]  # fmt: skip

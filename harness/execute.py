@@ -163,7 +163,7 @@ class _Run:
             self.deals[where] = _Dealt(pool.publish(sealed.episodes), sealed.truth, self.users[where])
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
-                                needed=scenario.answers, device=self.device, precision=self.precision)  # fmt: skip
+                                needed=scenario.answers, probed=scenario.probed, device=self.device, precision=self.precision)  # fmt: skip
         shared = self._shared(cell) if cell.first_stage_key else None
         job = Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
                   conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key), shared=shared,

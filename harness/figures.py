@@ -1,4 +1,4 @@
-"""Pictures of one cell, drawn from its scores: every matrix as a heat map, every curve over probes or stages as a line."""
+"""Pictures of one cell, drawn from its scores: matrices as heat maps, curves over probes or stages as lines, values as histograms."""
 
 from __future__ import annotations
 
@@ -12,31 +12,43 @@ from numpy.typing import NDArray
 from harness.contracts import Scores
 
 _MOST_LINES = 5
+_MOST_TICKS = 30
+
+Curve = Sequence[tuple[int, int, float]]
 
 
 def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
-    """Write one PNG per matrix, one per probe curve and one of the figures over the stages into `folder`; return their paths."""
+    """Write one PNG per matrix, panel, other probe curve and histogram, and one of the figures over the stages; return their paths."""
     made = []
     for name, matrix in scores.matrices.items():
-        figure = heat_map(matrix, title=title, quantity=name)
-        made.append(_save(figure, folder / f"{name}_matrix.png"))
-    for name, rows in scores.probes.items():
-        if rows:
-            made.append(_save(_curve(rows, title=title, quantity=name), folder / f"{name}_curve.png"))
-    if scores.per_stage:
+        axes = {} if name == "accuracy" else {"rows": "true class", "columns": "label"}
+        made.append(_save(heat_map(matrix, title=title, quantity=name.replace("_", " "), **axes), folder / f"{name}_matrix.png"))
+    for name, together in scores.panels.items():
+        if any(scores.probes[curve] for curve in together):
+            made.append(_save(panel({curve: scores.probes[curve] for curve in together}, title=title), folder / f"{name}_panel.png"))
+    for name in scores.probes.keys() - {curve for together in scores.panels.values() for curve in together}:
+        if scores.probes[name]:
+            made.append(_save(_curve(scores.probes[name], title=title, quantity=name), folder / f"{name}_curve.png"))
+    for name, groups in scores.histograms.items():
+        made.append(_save(histogram(groups, title=title, quantity=name.replace("_", " ")), folder / f"{name}_histogram.png"))
+    if any(len(values) > 1 for values in scores.per_stage.values()):
         made.append(_save(stage_lines([scores.per_stage], [""], title=title), folder / "stages.png"))
     return made
 
 
-def heat_map(matrix: NDArray[np.float64], *, title: str, quantity: str) -> Any:
-    """Return a figure of R[i, j]: rows are time, columns the stages of arrival; values in per cent where there is room."""
+def heat_map(
+    matrix: NDArray[np.float64], *, title: str, quantity: str, rows: str = "after stage", columns: str = "stage of arrival"
+) -> Any:
+    """Return a figure of a matrix of shares, such as R[i, j]; values in per cent where there is room."""
     from matplotlib.figure import Figure
 
     size = len(matrix)
     figure = Figure(figsize=(2.4 + 0.55 * size, 1.6 + 0.5 * size), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
-    axes.set(xlabel="stage of arrival", ylabel="after stage", xticks=range(size), yticks=range(size))
+    axes.set(xlabel=columns, ylabel=rows)
+    if size <= _MOST_TICKS:
+        axes.set(xticks=range(size), yticks=range(size))
     axes.set_title(title, fontsize=8)
     if size <= 12:
         for row, column in np.argwhere(np.isfinite(matrix)):
@@ -59,6 +71,39 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
         axes.set_title(label or title, fontsize=8)
     panels[0].set_ylabel("accuracy")
     panels[-1].legend(fontsize=7)
+    return figure
+
+
+def panel(curves: Mapping[str, Curve], *, title: str) -> Any:
+    """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over the epochs."""
+    from matplotlib.figure import Figure
+
+    stages = sorted({stage for rows in curves.values() for stage, _, _ in rows})
+    figure = Figure(figsize=(1.5 + 3.3 * len(stages), 2.9), layout="constrained")
+    plots = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
+    for axes, stage in zip(plots, stages, strict=True):
+        for name, rows in curves.items():
+            own = [(epoch, share) for at, epoch, share in rows if at == stage]
+            axes.plot([epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " "))
+        axes.set(xlabel="epoch" if len(stages) == 1 else f"epoch of stage {stage}", ylim=(-0.02, 1.02))
+    figure.suptitle(title, fontsize=8)
+    plots[0].set_ylabel("share")
+    plots[-1].legend(fontsize=7)
+    return figure
+
+
+def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity: str) -> Any:
+    """Return a figure of the distributions of `groups`, each with its own density."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5, 3), layout="constrained")
+    axes = figure.subplots()
+    edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40).tolist()
+    for name, values in groups.items():
+        axes.hist(values, bins=edges, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
+    axes.set(xlabel=quantity, ylabel="density")
+    axes.set_title(title, fontsize=8)
+    axes.legend(fontsize=7)
     return figure
 
 

@@ -45,6 +45,10 @@ def of_deal(deal: Deal) -> str:
     arrays = {"labels": deal.labels, **{f"facts.{name}": values for name, values in deal.facts.items()}}
     for index, stage in enumerate(deal.stages):
         arrays |= {f"{index}.rows": stage.rows, f"{index}.given": stage.given, f"{index}.query": stage.query}
+        further = {"watched": stage.watched, "held": stage.held, "held_given": stage.held_given}
+        arrays |= {f"{index}.{name}": values for name, values in further.items() if len(values)}
+        if stage.told is not None:
+            arrays[f"{index}.told"] = np.append(stage.told.rate, stage.told.matrix if stage.told.matrix is not None else [])
     if isinstance(deal.inputs, np.ndarray):
         arrays["inputs"] = deal.inputs
     return of_arrays(arrays)

@@ -125,7 +125,9 @@ class Cell:
         Nothing is shared with strategies by path, whose code nobody has vouched for, nor where probes are asked in stage 0.
         """
         owner = _owner_of_first_stage(self.contender.plugin.cls)
-        if owner is None or self.contender.plugin.source is not None or self.protocol.scenario.probe_every:
+        scenario = self.protocol.scenario
+        probed = scenario.probe_every or scenario.lent().get("probe_epochs")
+        if owner is None or self.contender.plugin.source is not None or probed:
             return ""
         named = [name for name, field in model_of(owner).model_fields.items() if _since_stage(field) == 0]
         return fingerprint.of_value(

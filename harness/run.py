@@ -10,7 +10,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoint, seeds
-from harness.contracts import Answer, Precision, Prediction, Query, Stage, Strategy
+from harness.contracts import Answer, Precision, Prediction, Query, Scenario, Stage, Strategy
 from harness.errors import Diverged
 from harness.first_stage import learn_once
 from harness.sealing import Episode
+
+_HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses")
 
 
 class BadAnswer(Exception):
@@ -33,6 +35,8 @@ class Conditions:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
 
     epochs: passes over every stage; `first_epochs`, where it is said, over the first.
+    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
+    needed, probed: the fields of a prediction that scoring needs, and those that are kept of a probe.
     """
 
     root_seed: int
@@ -42,7 +46,10 @@ class Conditions:
     first_epochs: int | None = None
     views: str = "same"
     probe_every: int = 0
+    probe_epochs: int = 0
+    probe_tail: int = 0
     needed: tuple[str, ...] = ("classes",)
+    probed: tuple[str, ...] = Scenario.probed
     device: str = "cpu"
     precision: Precision = "float32"
 
@@ -86,6 +93,12 @@ class CellContext:
         """Let the harness ask in mid-stage, where a probe is due."""
         if self.conditions.probe_every and step % self.conditions.probe_every == 0:
             self._probe(step)
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is answered anyway."""
+        every, tail = self.conditions.probe_epochs, self.conditions.probe_tail
+        if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
+            self._probe(epoch)
 
     def enter(self, stage: int, probe: Callable[[int], None]) -> None:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
@@ -146,7 +159,9 @@ def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellCont
 
     def probe(step: int) -> None:
         with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
-            probed.append(answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=step))
+            answer = answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=step)
+            kept = {name: array for name, array in answer.arrays.items() if name in context.conditions.probed}
+            probed.append(replace(answer, arrays=kept))
 
     context.enter(stage.index, probe)
     with _seeded(seeds.derive("stage", seed=context.conditions.root_seed, stage=stage.index)):
@@ -194,7 +209,9 @@ def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if array.ndim != 1 or not np.array_equal(array, array.astype(np.int64)):
             raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
         return array.astype(np.int64)
-    return array.astype(np.float16 if name in ("anomaly_maps", "old_probability") else np.float32)
+    if name == "kept":
+        return array.astype(np.bool_)
+    return array.astype(np.float16 if name in _HALF else np.float32)
 
 
 def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from harness import seeds
-from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, Divisible, Inputs, IntArray, Query, Scenario, Stage, Truth
+from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, Divisible, Inputs, IntArray, Query, Scenario, Stage, Truth, Validation
 
 
 class Episode(NamedTuple):
@@ -50,9 +50,10 @@ class Subset:
 
 
 def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
-    """Deal `scenario` under `seed` and seal it; with `reveal`, every training label is handed over."""
+    """Deal `scenario` under `seed` and seal it; with `reveal`, every training label is handed over. The truth is the same either way."""
     deal = scenario.deal(seed)
-    return seal(revealed(deal) if reveal else deal, seed)
+    sealed = seal(deal, seed)
+    return sealed._replace(episodes=seal(revealed(deal), seed).episodes) if reveal else sealed
 
 
 def seal(deal: Deal, seed: int) -> Sealed:
@@ -68,11 +69,12 @@ def seal(deal: Deal, seed: int) -> Sealed:
     queries: dict[bytes, Query] = {}
     episodes = []
     for index, dealt in enumerate(deal.stages):
-        key = dealt.query.tobytes()
+        asked = np.concatenate([dealt.query, dealt.watched])
+        key = asked.tobytes()
         if key not in queries:  # stages with the same query share one object, so it is stored and sent once
-            queries[key] = _query(deal, dealt, ids)
+            queries[key] = _query(deal, asked, ids)
         own = ids[dealt.rows] if deal.recurring else ids[ends[index] : ends[index + 1]]
-        episodes.append(Episode(_stage(deal, dealt, own, index), queries[key]))
+        episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))
     by_id = row_of[np.argsort(ids)]
     facts = {name: values[by_id] for name, values in deal.facts.items()}
     truth = Truth(labels=deal.labels[by_id], facts=facts, named_classes=[dealt.named_classes for dealt in deal.stages])
@@ -85,7 +87,8 @@ def revealed(deal: Deal) -> Deal:
     for dealt in deal.stages:
         labels = deal.labels[dealt.rows]
         before, named = named, max(named, dealt.named_classes, int(labels.max(initial=-1)) + 1)
-        stages.append(replace(dealt, given=labels, named_classes=named, new_classes=named - before))
+        held_given = deal.labels[dealt.held]
+        stages.append(replace(dealt, given=labels, held_given=held_given, named_classes=named, new_classes=named - before))
     return replace(deal, stages=stages)
 
 
@@ -93,8 +96,8 @@ def with_permuted_truth(deal: Deal, seed: int) -> Deal:
     """Return `deal` with the labels and facts of all never-revealed items shuffled among these items."""
     hidden = np.ones(len(deal.labels), dtype=bool)
     for dealt in deal.stages:
-        shown = (dealt.given != HIDDEN) & (dealt.given == deal.labels[dealt.rows])
-        hidden[dealt.rows[shown]] = False
+        for rows, given in ((dealt.rows, dealt.given), (dealt.held, dealt.held_given)):
+            hidden[rows[(given != HIDDEN) & (given == deal.labels[rows])]] = False
     rows = np.flatnonzero(hidden)
     shuffled = np.arange(len(deal.labels))
     shuffled[rows] = seeds.stream("permuted-truth", seed=seed).permutation(rows)
@@ -102,8 +105,8 @@ def with_permuted_truth(deal: Deal, seed: int) -> Deal:
     return replace(deal, labels=deal.labels[shuffled], facts=facts)
 
 
-def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int) -> Stage:
-    """Return the public part of a stage; `ids` has one row for each of `dealt.rows`."""
+def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int, item_ids: IntArray) -> Stage:
+    """Return the public part of a stage; `ids` has one row for each of `dealt.rows`, `item_ids` for every item of the deal."""
     order = np.argsort(ids)
     rows = dealt.rows[order]
     return Stage(
@@ -114,11 +117,19 @@ def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int) -> Stage:
         named_classes=dealt.named_classes,
         new_classes=dealt.new_classes,
         task_access=deal.task_access,
+        validation=_validation(deal, dealt, item_ids) if len(dealt.held) else None,
+        told=dealt.told,
     )
 
 
-def _query(deal: Deal, dealt: DealtStage, ids: IntArray) -> Query:
-    rows = dealt.query[np.argsort(ids[dealt.query])]
+def _validation(deal: Deal, dealt: DealtStage, ids: IntArray) -> Validation:
+    order = np.argsort(ids[dealt.held])
+    rows = dealt.held[order]
+    return Validation(ids=ids[rows], inputs=_taken(deal.inputs, rows), labels=dealt.held_given[order].astype(np.int64))
+
+
+def _query(deal: Deal, asked: IntArray, ids: IntArray) -> Query:
+    rows = asked[np.argsort(ids[asked])]
     tasks = deal.facts["stage"][rows].astype(np.int64) if deal.task_access == "test" else None
     return Query(ids=ids[rows], inputs=_taken(deal.inputs, rows), tasks=tasks)
 

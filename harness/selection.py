@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import yaml
@@ -44,7 +46,7 @@ def expand(text: str) -> list[Selection]:
     if not rest.endswith("]") or not name:
         raise UserError(f"cannot read {text!r}: expected name[param=value,other=value]")
     params: dict[str, list[Any]] = {}
-    for part in _split(rest[:-1]):
+    for part in split_outside(rest[:-1], ","):
         key, equals, value = part.partition("=")
         if not equals:
             raise UserError(f"cannot read {part.strip()!r} in {text!r}: expected param=value")
@@ -81,12 +83,29 @@ def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     return validated(plugin.cls, said)
 
 
-def _split(text: str) -> list[str]:
-    """Split at commas outside brackets."""
+def chosen(kind: str, text: str, makers: Mapping[str, Callable[..., Any]], *, given: Sequence[str] = ()) -> Callable[..., Any]:
+    """Return the one of `makers` that `text` selects, with the parameters said; those in `given` are left for the call.
+
+    Raises:
+        UserError: no `kind` of that name, or a parameter it does not have.
+    """
+    selection = single(text)
+    if selection.name not in makers:
+        raise unknown(kind, selection.name, makers, ", ".join(makers))
+    make = makers[selection.name]
+    known = [option for option in inspect.signature(make).parameters if option not in given]
+    for option in selection.params:
+        if option not in known:
+            raise unknown(f"parameter of {kind} {selection.name}", option, known, ", ".join(known) or "none")
+    return partial(make, **selection.params)
+
+
+def split_outside(text: str, separator: str) -> list[str]:
+    """Split at a letter outside brackets; parts without content are left out."""
     parts, depth = [""], 0
     for letter in text:
         depth += {"[": 1, "]": -1}.get(letter, 0)
-        if letter == "," and depth == 0:
+        if letter == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter
@@ -98,7 +117,7 @@ def _split(text: str) -> list[str]:
 def _alternatives(text: str) -> list[Any]:
     text = text.strip()
     if text.startswith("["):
-        return [_value(part) for part in _split(text[1:-1])]
+        return [_value(part) for part in split_outside(text[1:-1], ",")]
     return [_value(text)]
 
 

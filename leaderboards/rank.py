@@ -103,12 +103,11 @@ def rankings(records: Iterable[Record]) -> list[Ranking]:
     Raises:
         UserError: a scenario that is not installed.
     """
-    from harness.plugins import find
-    from harness.selection import single
+    from harness.selection import configured
 
     found = []
     for group in by_protocol(records).values():
-        scenario = find("scenario", single(group[0].scenario).name).cls
+        scenario = configured("scenario", group[0].scenario)
         found.append(rank(group, metrics=scenario.metrics, lower_bound=scenario.lower_bound, upper_bound=scenario.upper_bound))
     return found
 

@@ -64,7 +64,7 @@ class ClassIncremental(Scenario):
             rows = np.flatnonzero(~is_test & (arrival == index))
             stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=int(named[index]), new_classes=size))
         facts = {"stage": arrival}
-        return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access)
+        return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access, class_numbers=order)
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score what was answered so far; figures that need the last stage are left out until it is there."""

@@ -69,7 +69,7 @@ WRONG = {
     "run replay -s class-incremental[dataset=digitz]": "unknown dataset 'digitz'; did you mean 'digits'? (all: owb list datasets)",
     "run replay -s clas-incremental": "unknown scenario 'clas-incremental'; did you mean 'class-incremental'? (all: owb list scenarios)",
     "run replay -s class-incremental[stages=99]": "digits has 10 classes, which 99 stages with first_classes=0 cannot share",
-    "run replay -s class-incremental[backbone=mpl]": "unknown backbone 'mpl'; did you mean 'mlp'? (all: mlp, cnn, adapter, timm:NAME)",
+    "run replay -s class-incremental[backbone=mpl]": "unknown backbone 'mpl'; did you mean 'mlp'? (all: linear, mlp, cnn, adapter, ",
     "run replay -s class-incremental[backbone=timm:resnet_19]": "unknown timm model 'resnet_19'; did you mean",
     "run none.yaml": "cannot read suite 'none.yaml': No such file or directory",
     "run none.py:Mine": "cannot read 'none.py': No such file or directory",

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from fakes import FakeContext
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harness import seeds
 from harness.contracts import Query, Stage
 from harness.errors import Diverged, UserError
 from strategies.toolkit.backbones import backbone
@@ -21,29 +19,6 @@ from strategies.toolkit.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.tensors import Items, as_tensor
 from strategies.toolkit.training import Batch, _sizes, constant, cosine, sgd, train
-
-
-@dataclass
-class FakeContext:
-    """A context that records what it is told."""
-
-    backbone: str = "mlp[width=16,depth=1]"
-    device: str = "cpu"
-    precision: str = "float32"
-    epochs: int = 2
-    batch_size: int = 8
-    scratch: Path = Path()
-    steps: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
-    probes: list[int] = field(default_factory=list)
-
-    def stream(self, name: str) -> np.random.Generator:
-        return seeds.stream(name, seed=1)
-
-    def progress(self, step: int, total: int, **values: float) -> None:
-        self.steps.append((step, total, values))
-
-    def probe(self, step: int) -> None:
-        self.probes.append(step)
 
 
 def stage_of(index: int, labels: np.ndarray, named: int) -> Stage:
@@ -75,6 +50,7 @@ def test_the_loop_takes_the_same_steps_as_a_bare_one() -> None:
             optimiser.step()
     torch.testing.assert_close(ours.weight, bare.weight)
     assert context.probes == list(range(1, 9))
+    assert context.ended == [1, 2]
     assert [step for step, _, _ in context.steps if step] == [1, 2, 3, 4, 4, 5, 6, 7, 8, 8]
     assert all(total == 8 for _, total, _ in context.steps)
 
@@ -194,7 +170,8 @@ def test_a_told_task_leaves_only_its_classes() -> None:
 def test_answers_do_not_depend_on_the_chunk() -> None:
     model = Classifier(FakeContext()).grow(stage_of(0, np.array([0, 1, 2]), 3))
     query = Query(ids=np.arange(40), inputs=np.random.default_rng(0).normal(size=(40, 5)).astype(np.float32))
-    np.testing.assert_array_equal(model.answer(query, chunk=7).classes, model.answer(query).classes)
+    inputs = as_tensor(query.inputs, "cpu")
+    torch.testing.assert_close(model.evaluated(inputs, chunk=7), model.evaluated(inputs))
 
 
 # --- backbones ------------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,22 @@ import numpy as np
 import torch
 
 from harness import seeds
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
+from harness.contracts import (
+    HIDDEN,
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    NoiseFacts,
+    Prediction,
+    Query,
+    Scenario,
+    Scores,
+    Stage,
+    Strategy,
+    Truth,
+    param,
+)
 from harness.errors import Unsuitable
 from harness.metrics.class_incremental import accuracy_matrix, average_accuracy
 
@@ -71,6 +86,21 @@ class HiddenBlobs(Blobs):
         whole = super().deal(seed)
         hidden = [replace(stage, given=np.full(len(stage.rows), HIDDEN), named_classes=2) for stage in whole.stages[1:]]
         return replace(whole, stages=[whole.stages[0], *hidden], recurring=False)
+
+
+class NoisyBlobs(Blobs):
+    """The same blobs, some with wrong labels: items are held out to choose by, and learners are told how labels are confused."""
+
+    def deal(self, seed: int) -> Deal:
+        whole = super().deal(seed)
+        rng = seeds.stream("noise", seed=seed)
+        stages = []
+        for stage in whole.stages:
+            given = np.where(rng.random(len(stage.rows)) < 0.3, stage.given ^ 1, stage.given)  # within the pair of the stage
+            matrix = np.kron(np.eye(stage.named_classes // 2), [[0.7, 0.3], [0.3, 0.7]]).astype(np.float32)
+            stages.append(replace(stage, rows=stage.rows[4:], given=given[4:], held=stage.rows[:4], held_given=given[:4],
+                                  watched=stage.rows[4:14], told=NoiseFacts(rate=0.3, matrix=matrix)))  # fmt: skip
+        return replace(whole, stages=stages)
 
 
 class Means(Strategy):

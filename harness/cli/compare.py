@@ -53,8 +53,7 @@ def compare(
 
 
 def _verdicts(records: Sequence[Record], first: str, second: str, named: str) -> list[dict[str, Any]]:
-    from harness.plugins import find
-    from harness.selection import single
+    from harness.selection import configured
     from leaderboards.rank import by_protocol
 
     verdicts = []
@@ -62,7 +61,7 @@ def _verdicts(records: Sequence[Record], first: str, second: str, named: str) ->
         if not all(any(record.strategy == one for record in group) for one in (first, second)):
             continue
         label = group[0].scenario
-        metric = _metric(find("scenario", single(label).name).cls.metrics, named, label)
+        metric = _metric(configured("scenario", label).metrics, named, label)
         figures = [
             {record.seed: record.metrics[metric.name] for record in group if record.strategy == one and metric.name in record.metrics}
             for one in (first, second)

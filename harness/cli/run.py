@@ -113,9 +113,8 @@ def show_ranking(records: list[Record], *, as_json: bool) -> None:
 
 
 def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
-    from harness.plugins import find
     from harness.protocol import Suite, read_suite
-    from harness.selection import expand
+    from harness.selection import configured, expand
 
     if any(text.endswith((".yaml", ".yml")) for text in strategies):
         if len(strategies) > 1 or scenarios:
@@ -124,8 +123,8 @@ def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
     scenarios = scenarios or [DEFAULT_SCENARIO]
     added: list[str] = []
     if bounds:
-        classes = [find("scenario", selection.name).cls for text in scenarios for selection in expand(text)]
-        added = [name for cls in classes for name in (cls.lower_bound, cls.upper_bound)]
+        chosen = [configured("scenario", str(selection)) for text in scenarios for selection in expand(text)]
+        added = [name for scenario in chosen for name in (scenario.lower_bound, scenario.upper_bound)]
     said = [str(selection) for text in strategies for selection in expand(text)]
     return Suite(scenarios=tuple(scenarios), strategies=tuple(dict.fromkeys([*said, *added])))
 

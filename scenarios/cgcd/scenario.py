@@ -123,7 +123,8 @@ class CGCD(Scenario):
             raise UserError(f"{self.dataset} has no published test split; set test_fraction")
         dealt = self.allocate(data.labels, is_test, len(data.class_names), seed)
         facts = {"stage": dealt.arrival, "is_test": is_test}
-        return Deal(inputs=data.inputs, labels=dealt.labels, facts=facts, stages=dealt.stages, recurring=False)
+        numbers = data.labels[np.unique(dealt.labels, return_index=True)[1]]
+        return Deal(inputs=data.inputs, labels=dealt.labels, facts=facts, stages=dealt.stages, recurring=False, class_numbers=numbers)
 
     def allocate(self, classes: IntArray, is_test: Mask, n_classes: int, seed: int) -> Allocation:
         """Return which items go into which stage; no inputs are needed.

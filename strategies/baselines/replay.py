@@ -1,18 +1,18 @@
 """Experience replay: rehearse stored examples of earlier stages beside every batch (Robins 1995; Chaudhry et al. 2019, "tiny episodic
 memories").
 
-Every step joins a batch of the stage with as many stored examples as the batch has; cross-entropy is the mean over both. The memory is
+Every step joins a batch of the stage with as many stored examples as the batch has; the loss is the mean over both. The memory is
 refilled when the stage ends, the same share for every class seen.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harness.contracts import Prediction, Query, Stage, Strategy, param
 from strategies.toolkit.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.robust_losses import loss_of
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
 
@@ -24,6 +24,7 @@ class Replay(Strategy):
                         since_stage=1)  # fmt: skip
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
+    loss: str = param("cross-entropy", "any loss of an item by name, such as gce[q=0.7] where labels may be wrong", ablate=["gce"])
 
     def setup(self) -> None:
         """Make the classifier and an empty memory."""
@@ -34,14 +35,14 @@ class Replay(Strategy):
         """Train on batches joined with stored examples, then store some of this stage."""
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        rng = self.context.stream("replay")
+        rng, item_loss = self.context.stream("replay"), loss_of(self.loss)
 
         def loss(batch: Batch) -> Tensor:
             mixed = Items(batch.inputs, batch.labels)
             if len(self.buffer):
                 old = self.buffer.draw(len(batch.labels), rng)
                 mixed = mixed.joined_with(Items(old.inputs, old.labels))
-            return cross_entropy(self.model(mixed.inputs), mixed.labels)
+            return item_loss(self.model(mixed.inputs), mixed.labels).mean()
 
         train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
         self.buffer.balance(items, self.context.stream("memory"))

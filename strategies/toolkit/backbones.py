@@ -1,4 +1,4 @@
-"""Networks by name: `mlp`, `cnn`, `adapter`, and any timm model as `timm:NAME`. A backbone maps inputs (N, ...) to features (N, D).
+"""Networks by name: `linear`, `mlp`, `cnn`, `adapter`, any timm model as `timm:NAME`. A backbone maps inputs (N, ...) to features (N, D).
 
 The protocol chooses the backbone, so that strategies are compared on the same network; weights are drawn from the stream `init`. `parts`
 are the pieces a method may freeze, in the order of the forward pass, which is their composition.
@@ -6,7 +6,6 @@ are the pieces a method may freeze, in the order of the forward pass, which is t
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import math
 from collections.abc import Callable
@@ -19,7 +18,26 @@ from torch.nn.functional import gelu, normalize
 
 from harness.contracts import Context
 from harness.errors import UserError, unknown
+from harness.selection import chosen as selected
 from harness.selection import single
+
+
+class Linear(nn.Module):
+    """The flattened inputs themselves: with its head a linear classifier, which starts from zero as theory has it."""
+
+    zero_head = True
+
+    def __init__(self, item_shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.features = math.prod(item_shape)
+
+    def parts(self) -> list[nn.Module]:
+        """Return the one piece, which has no weights."""
+        return [self]
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return the inputs (N, D)."""
+        return inputs.flatten(1)
 
 
 class MLP(nn.Module):
@@ -136,7 +154,7 @@ class Timm(nn.Module):
         return taken_apart(self.model) or [self]
 
 
-BACKBONES: dict[str, Callable[..., nn.Module]] = {"mlp": MLP, "cnn": CNN, "adapter": Adapter}
+BACKBONES: dict[str, Callable[..., nn.Module]] = {"linear": Linear, "mlp": MLP, "cnn": CNN, "adapter": Adapter}
 
 
 def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
@@ -153,20 +171,13 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
         if not timm.is_model(name):
             raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
         return partial(Timm, name=name, **selection.params)
-    if selection.name not in BACKBONES:
-        raise unknown("backbone", selection.name, BACKBONES, "mlp, cnn, adapter, timm:NAME")
-    make = BACKBONES[selection.name]
-    known = [option for option in inspect.signature(make).parameters if option != "item_shape"]
-    for option in selection.params:
-        if option not in known:
-            raise unknown(f"parameter of backbone {selection.name}", option, known, ", ".join(known))
-    return partial(make, **selection.params)
+    return selected("backbone", text, {**BACKBONES, "timm:NAME": Timm}, given=("item_shape",))
 
 
-def backbone(context: Context, item_shape: tuple[int, ...]) -> nn.Module:
+def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") -> nn.Module:
     """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`."""
     make = chosen(context.backbone)
-    with drawn_from(context, "init"):
+    with drawn_from(context, init):
         return make(item_shape).to(context.device)
 
 

@@ -36,9 +36,10 @@ def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Predictio
 class Classifier(nn.Module):
     """Logits over the classes named so far. `task_of[c]` is the stage in which class c arrived."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, bias: bool = True, init: str = "init") -> None:
         super().__init__()
         self.context = context
+        self.bias, self.init = bias, init
         self.item_shape: tuple[int, ...] = ()
         self.task_of: list[int] = []
         self.head: nn.Linear | None = None
@@ -55,12 +56,13 @@ class Classifier(nn.Module):
             self._build(tuple(stage.inputs.shape[1:]))
         self.task_of += [stage.index] * (stage.named_classes - len(self.task_of))
         old = self.head
-        with drawn_from(self.context, "init"):
+        with drawn_from(self.context, self.init):
             self.head = self._new_head(stage.named_classes)
         if old is not None:
             with torch.no_grad():
                 self.head.weight[: old.out_features] = old.weight
-                self.head.bias[: old.out_features] = old.bias
+                if self.bias:
+                    self.head.bias[: old.out_features] = old.bias
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -71,18 +73,22 @@ class Classifier(nn.Module):
 
     def snapshot(self) -> Self:
         """Return a frozen copy, a teacher for later stages."""
-        copy = type(self)(self.context)
+        copy = type(self)(self.context, bias=self.bias, init=self.init)
         copy.load_state_dict(self.state_dict())
         return copy.requires_grad_(False).eval()
 
+    def answer(self, query: Query) -> Prediction:
+        """Predict by the likeliest class."""
+        return likeliest(self.evaluated(as_tensor(query.inputs, self.context.device)).cpu(), self.task_of, query)
+
     @torch.no_grad()
-    def answer(self, query: Query, *, chunk: int = 512) -> Prediction:
-        """Predict in chunks, by the likeliest class."""
+    def evaluated(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
+        """Return logits (N, C) in evaluation mode, in chunks."""
         was_training = self.training
         self.eval()
-        logits = torch.cat([self(part) for part in torch.split(as_tensor(query.inputs, self.context.device), chunk)]).cpu()
+        logits = torch.cat([self(part) for part in torch.split(inputs, chunk)])
         self.train(was_training)
-        return likeliest(logits, self.task_of, query)
+        return logits
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
@@ -102,8 +108,12 @@ class Classifier(nn.Module):
 
     def _build(self, item_shape: tuple[int, ...]) -> None:
         self.item_shape = item_shape
-        self.backbone = backbone(self.context, item_shape)
+        self.backbone = backbone(self.context, item_shape, self.init)
 
     def _new_head(self, classes: int) -> nn.Linear:
         features: Any = self.backbone.features
-        return nn.Linear(features, classes, device=self.context.device)
+        head = nn.Linear(features, classes, bias=self.bias, device=self.context.device)
+        if getattr(self.backbone, "zero_head", False):
+            for weights in head.parameters():
+                nn.init.zeros_(weights)
+        return head

@@ -51,6 +51,11 @@ def cosine_to(floor: float) -> Schedule:
     return lambda done: floor + (1 - floor) * cosine(done)
 
 
+def stepped(*drops: tuple[float, float]) -> Schedule:
+    """Return a rate that is multiplied at each share of training by a factor: `(0.75, 0.1)` leaves a tenth for the last quarter."""
+    return lambda done: math.prod(factor for start, factor in drops if done >= start)
+
+
 def warmed(first: float, last: float, done: float, warmup: float) -> float:
     """Return a value that goes in a straight line from `first` to `last` over the share `warmup` of a stage and stays there."""
     share = min(done / warmup, 1.0) if warmup else 1.0
@@ -66,7 +71,8 @@ def sgd(
 
 def train(
     model: nn.Module, items: Items, loss: Loss, optimiser: torch.optim.Optimizer, context: Context, *,
-    epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None,
+    epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None, first_epoch: int = 0,
+    at_epoch: Callable[[int], None] | None = None,
 ) -> None:  # fmt: skip
     """Take the protocol's number of passes over `items`, one step a batch.
 
@@ -79,6 +85,8 @@ def train(
         epochs: passes, where the method wants another number than the protocol.
         schedule: factor on the learning rate over time.
         clip_norm: largest norm of the whole gradient, or None.
+        first_epoch: passes over the stage that are behind already.
+        at_epoch: called with the number of finished passes before each one, or None.
 
     Raises:
         Diverged: the mean loss of an epoch is not a number or infinite.
@@ -93,6 +101,8 @@ def train(
     sizes = _sizes(len(items), context.batch_size)
     step, total = 0, epochs * len(sizes)
     for epoch in range(epochs):
+        if at_epoch:
+            at_epoch(first_epoch + epoch)
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
         losses: list[Tensor] = []
         for rows in torch.split(order, sizes):
@@ -116,6 +126,7 @@ def train(
         if not math.isfinite(mean_loss):
             raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {epochs}")
         context.progress(step, total, loss=mean_loss)
+        context.epoch_ended(first_epoch + epoch + 1)
 
 
 def _sizes(items: int, batch_size: int) -> list[int]:

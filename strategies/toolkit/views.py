@@ -6,18 +6,16 @@ change their meaning when flipped, so nothing here flips unless told to.
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Generator, Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from harness.contracts import Context
-from harness.errors import UserError, unknown
-from harness.selection import single
+from harness.errors import UserError
+from harness.selection import chosen
 
 View = Callable[[Tensor, Generator], Tensor]
 """From inputs (B, ...) and a generator to as many changed inputs of the same shape."""
@@ -123,15 +121,7 @@ def view_of(text: str) -> View:
     Raises:
         UserError: no view of that name, or a parameter it does not have.
     """
-    selection = single(text)
-    if selection.name not in VIEWS:
-        raise unknown("views", selection.name, VIEWS, ", ".join(VIEWS))
-    make: Any = VIEWS[selection.name]
-    known = list(inspect.signature(make).parameters)
-    for option in selection.params:
-        if option not in known:
-            raise unknown(f"parameter of views {selection.name}", option, known, ", ".join(known) or "none")
-    view: View = make(**selection.params)
+    view: View = chosen("views", text, VIEWS)()
     return view
 
 
