@@ -1,0 +1,1 @@
+"""Learning with noisy labels: a transform over any scenario with labels."""

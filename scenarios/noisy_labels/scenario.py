@@ -1,0 +1,178 @@
+"""Learning with noisy labels: a transform over any scenario that hands over labels.
+
+The scenario beneath (`over`) deals items and stages; here a share of the labels handed over becomes wrong, some items may be held out to
+choose by, and training items are asked along with the test to see what became of their labels. Test labels stay true. Over one
+class-incremental stage this is the classic protocol; over several it is a noisy stream; over `cgcd` the labels of stage 0 lie.
+
+Noise is drawn once per seed from its own stream, so all strategies, and all networks of a strategy, are given the same labels. Figures are
+taken from answers alone, in the process that scores. Conventions follow the published ones where these agree; `docs/noisy-labels.md` says
+where they do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import field_validator
+
+from harness import seeds
+from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scores, Truth, param
+from harness.errors import UserError
+from harness.metrics.noisy_labels import transition
+from harness.selection import configured, split_outside
+from scenarios.noisy_labels.noise import Noise, noise_of
+from scenarios.noisy_labels.presets import PRESETS
+from scenarios.noisy_labels.scoring import METRICS, TEST, TRAIN, VALIDATION, moment_of, pictures, summary
+from scenarios.noisy_labels.streams import Lots, Mode, Told, facts_told, observed_labels, restaged
+
+
+class NoisyLabels(Scenario):
+    """Some of the labels are wrong: any scenario with labels, corrupted."""
+
+    over: str = param("class-incremental[dataset=digits,stages=1]", "the scenario whose labels are corrupted")
+    noise: str = param("symmetric[rate=0.4]", "none, symmetric, asymmetric, pair, superclass, matrix, instance or human, with parameters; "
+                       "several joined by +, one for each stage with labels")  # fmt: skip
+    stream: Mode = param("by-observed", "what a label of another stage's class does to an item")
+    validation: Literal["none", "noisy", "clean"] = param(
+        "none", "items held out to choose by, and whether their labels are as noisy as all"
+    )
+    validation_fraction: float = param(0.1, "share of every class that is held out", gt=0, lt=1)
+    told: Told = param("nothing", "what learners are told: nothing, the share of wrong labels, or the transition matrix too (an oracle)")
+    unidentifiable: bool = param(False, "allow noise under which a class is labelled as another one more often than as itself")
+    report: Literal["labels", "stream"] = param("labels", "whose figures lead: those of noisy labels, or those of the scenario beneath")
+    watched: int = param(
+        500, "labelled training items per stage that are asked too, to see what became of them; 0 for all", ge=0, unit="items"
+    )
+    probe_epochs: int = param(5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs")
+    tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
+    backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
+    views: str = param("", "how an item is shown twice; empty for that of the scenario beneath")
+    epochs: int = param(0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs")
+    batch_size: int = param(0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items")
+
+    lower_bound: ClassVar[str] = "cross-entropy"
+    probed: ClassVar[tuple[str, ...]] = ("classes",)
+    presets: ClassVar[Mapping[str, Preset]] = PRESETS
+
+    @field_validator("noise")
+    @classmethod
+    def _readable(cls, text: str) -> str:
+        _noises(text)
+        return text
+
+    @field_validator("over")
+    @classmethod
+    def _not_itself(cls, text: str) -> str:
+        if isinstance(configured("scenario", text), NoisyLabels):
+            raise UserError("noisy-labels needs a scenario of another kind beneath, not itself")
+        return text
+
+    @cached_property
+    def base(self) -> Scenario:
+        """The scenario beneath."""
+        scenario: Scenario = configured("scenario", self.over)
+        return scenario
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
+        """The figures of noisy labels, behind or without those of the scenario beneath."""
+        return METRICS if self.report == "labels" else (*self.base.metrics, *METRICS)
+
+    @property
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath needs."""
+        return self.base.answers
+
+    @property
+    def upper_bound(self) -> str:  # type: ignore[override]
+        """The upper bound of the scenario beneath; it is handed over the true labels."""
+        return self.base.upper_bound
+
+    def lent(self) -> dict[str, Any]:
+        """Return what the scenario beneath lends, where nothing else is said here."""
+        said = {name: getattr(self, name) for name in ("backbone", "views", "epochs", "batch_size") if getattr(self, name)}
+        return {**self.base.lent(), **said, "probe_epochs": self.probe_epochs, "probe_tail": self.tail}
+
+    def inadmissible(self) -> str:
+        """Refuse what the scenario beneath refuses."""
+        return self.base.inadmissible()
+
+    def data_digests(self) -> Mapping[str, str]:
+        """Return those of the scenario beneath."""
+        return self.base.data_digests()
+
+    def deal(self, seed: int) -> Deal:
+        """Deal the scenario beneath and corrupt its labels.
+
+        Raises:
+            UserError: the noise does not fit the classes, or what it leaves cannot be learned.
+        """
+        deal = self.base.deal(seed)
+        lots = Lots.of(deal, self.validation_fraction if self.validation != "none" else 0.0, seed)
+        observed = observed_labels(deal, lots, _noises(self.noise), self.stream, seed)
+        self._check(deal, lots, observed)
+        part = np.zeros(len(deal.labels), dtype=np.int64)
+        part[np.concatenate([stage.query for stage in deal.stages])] = TEST
+        part[lots.rows] = np.where(lots.held, VALIDATION, TRAIN)
+        stages = restaged(deal, lots, observed, self.stream)
+        if self.validation == "clean":
+            observed = np.where(lots.held, deal.labels[lots.rows], observed)
+            stages = [replace(stage, held_given=deal.labels[stage.held]) for stage in stages]
+        shown = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
+        shown[lots.rows] = observed
+        facts = {**deal.facts, "part": part, "observed": shown}
+        return replace(deal, facts=facts, stages=self._watched(deal, stages, part, seed))
+
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        """Score what was answered so far; summaries are there once the last stage is."""
+        moments = [moment_of(truth, answer) for answer in answers]
+        if not moments:
+            return Scores(final={})
+        beneath = self.base.score(truth, [_asked_beneath(truth, answer) for answer in answers])
+        n_stages = len(truth.named_classes)
+        lent = self.lent()
+        epochs = {stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"] for stage in range(n_stages)}
+        ended = [moment for moment in moments if moment.answer.step is None]
+        final: dict[str, float] = {}
+        if len(ended) == n_stages:
+            final = summary(truth, [m for m in moments if m.answer.stage == n_stages - 1], self.tail, epochs[n_stages - 1])
+            final = {**beneath.final, **final} if n_stages > 1 else final
+        per_stage = {name: [moment.figures[name] for moment in ended] for name in ("accuracy", "memorised", "corrected")}
+        seen = pictures(truth, moments, epochs)
+        further = beneath.matrices if n_stages > 1 else {}
+        return replace(seen, final=final, per_stage={**beneath.per_stage, **per_stage}, matrices={**further, **seen.matrices})
+
+    def _check(self, deal: Deal, lots: Lots, observed: np.ndarray[Any, Any]) -> None:
+        labels = deal.labels[lots.rows]
+        matrix = transition(labels, observed, int(max(labels.max(), observed.max())) + 1)
+        shares = np.diag(matrix)
+        worse = np.flatnonzero(shares < matrix.max(axis=1) - 0.02)  # a tie that luck broke is none
+        if len(worse) and not self.unidentifiable:
+            raise UserError(f"noise={self.noise} labels {len(worse)} of {len(np.unique(labels))} classes as another one more often than as "
+                            "themselves, so nothing can tell which is which; lower the rate, or set unidentifiable=true")  # fmt: skip
+
+    def _watched(self, deal: Deal, stages: Sequence[DealtStage], part: np.ndarray[Any, Any], seed: int) -> list[DealtStage]:
+        """Add to every stage the labelled items of this and earlier stages to look at, and all held-out ones so far."""
+        watched: list[np.ndarray[Any, Any]] = []
+        found = []
+        for index, stage in enumerate(stages):
+            own = seeds.stream("watched", seed=seed, stage=index).permutation(stage.rows[part[stage.rows] == TRAIN])
+            watched += [own[: self.watched or len(own)], stage.held]
+            rows = np.setdiff1d(np.concatenate(watched), stage.query)
+            found.append(replace(stage, watched=rows, told=facts_told(deal, stage, self.told)))
+        return found
+
+
+def _asked_beneath(truth: Truth, answer: Answer) -> Answer:
+    """Return the part of `answer` that the scenario beneath asked for."""
+    asked = truth.facts["part"][answer.ids] == TEST
+    return replace(answer, ids=answer.ids[asked], arrays={name: values[asked] for name, values in answer.arrays.items()})
+
+
+def _noises(text: str) -> list[Noise]:
+    """Return the noises joined by +."""
+    return [noise_of(part) for part in split_outside(text, "+")]

@@ -1,0 +1,123 @@
+"""What a cell's answers say of a learner under wrong labels: how well it predicts, what it memorises, which labels it distrusts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.contracts import Answer, Metric, Scores, Truth
+from harness.metrics import noisy_labels as figures
+
+TEST, TRAIN, VALIDATION = 1, 2, 3
+"""The fact `part` of an item: asked by the scenario beneath, given with a label, or held out."""
+
+NAN = float("nan")
+
+METRICS = (
+    Metric(
+        name="tail_accuracy", meaning="on the test items of all classes named, mean over the last epochs (10 unless said) that were probed"
+    ),
+    Metric(name="last_accuracy", meaning="the same after the last epoch"),
+    Metric(name="chosen_accuracy", meaning="at the epoch that is best on the validation items"),
+    Metric(name="best_accuracy", meaning="ORACLE: at the epoch that is best on the test"),
+    Metric(name="memorised", better="lower", meaning="share of the wrong labels that are predicted, at the end"),
+    Metric(name="corrected", meaning="share of the items with wrong labels that are predicted right, at the end"),
+    Metric(name="wrong_auroc", meaning="how well the learner's suspicion tells wrong labels from right ones"),
+    Metric(name="kept_precision", meaning="share of right ones among the labels that the learner keeps"),
+    Metric(name="kept_recall", meaning="share of the right labels that the learner keeps"),
+    Metric(
+        name="matrix_error", better="lower", meaning="sum |T^ - T| / sum |T|, T^ as the learner's predictions on its own items imply it"
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One answer taken apart. `figures` holds shares; the arrays speak of the items given with labels so far that are watched."""
+
+    answer: Answer
+    figures: Mapping[str, float]
+    labels: NDArray[np.int64]
+    observed: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    rows: NDArray[np.int64]
+
+
+def moment_of(truth: Truth, answer: Answer) -> Moment:
+    """Return what `answer` says; test accuracy is over the classes named so far."""
+    part, observed = truth.facts["part"][answer.ids], truth.facts["observed"][answer.ids]
+    labels, predicted = truth.labels[answer.ids], answer.arrays["classes"]
+    tested = (part == TEST) & (labels < truth.named_classes[answer.stage])
+    held, rows = part == VALIDATION, np.flatnonzero(part == TRAIN)
+    fate = figures.memorisation(predicted[rows], labels[rows], observed[rows])
+    right = rows[labels[rows] == observed[rows]]
+    shares = {
+        "accuracy": _share(predicted[tested] == labels[tested]),
+        "validation": _share(predicted[held] == observed[held]),
+        "right_fitted": _share(predicted[right] == labels[right]),
+        **fate._asdict(),
+    }
+    return Moment(answer, shares, labels[rows], observed[rows], predicted[rows], rows)
+
+
+def summary(truth: Truth, moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, float]:
+    """Return the figures over the answers of the last stage; `moments` in order of time, the end last."""
+    last = moments[-1]
+    accuracy = [moment.figures["accuracy"] for moment in moments]
+    in_tail = [moment.figures["accuracy"] for moment in moments if moment.answer.step is None or moment.answer.step > epochs - tail]
+    validated = np.array([moment.figures["validation"] for moment in moments])
+    chosen = accuracy[int(np.argmax(validated))] if np.isfinite(validated).all() else NAN
+    wrong = last.labels != last.observed
+    arrays = {name: values[last.rows] for name, values in last.answer.arrays.items()}
+    kept = figures.clean_selection(arrays["kept"], wrong) if "kept" in arrays else (NAN, NAN)
+    true, implied = transitions(truth, last)
+    return {
+        "tail_accuracy": float(np.mean(in_tail)),
+        "last_accuracy": accuracy[-1],
+        "chosen_accuracy": chosen,
+        "best_accuracy": max(accuracy),
+        "memorised": last.figures["memorised"],
+        "corrected": last.figures["corrected"],
+        "wrong_auroc": figures.auroc(arrays["suspicion"], wrong) if "suspicion" in arrays else NAN,
+        "kept_precision": kept[0],
+        "kept_recall": kept[1],
+        "matrix_error": figures.transition_error(implied, true),
+        "wrong_labels": _share(wrong),
+    }
+
+
+def pictures(truth: Truth, moments: Sequence[Moment], epochs: Mapping[int, int]) -> Scores:
+    """Return curves over the epochs of every stage, both transition matrices, and the losses of right and wrong labels at the end."""
+    last = moments[-1]
+    true, implied = transitions(truth, last)
+    at = [(moment.answer.stage, epochs[moment.answer.stage] if moment.answer.step is None else moment.answer.step) for moment in moments]
+    curves = {
+        name: [(*when, moment.figures[name]) for when, moment in zip(at, moments, strict=True) if np.isfinite(moment.figures[name])]
+        for name in last.figures
+    }
+    histograms = {}
+    if "label_losses" in last.answer.arrays:
+        losses, wrong = last.answer.arrays["label_losses"][last.rows].astype(np.float64), last.labels != last.observed
+        if wrong.any() and not wrong.all():
+            histograms["label_losses"] = {"right labels": losses[~wrong], "wrong labels": losses[wrong]}
+    panels = {"learning": ["accuracy", "right_fitted", "corrected", "validation"], "memorisation": ["memorised", "corrected", "other"]}
+    matrices = {"transition": true, "implied_transition": implied}
+    return Scores(final={}, probes=curves, panels=panels, matrices=matrices, histograms=histograms)
+
+
+def transitions(truth: Truth, moment: Moment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return T as counted over the watched items, and as it would be were the predictions true; both float64 (C, C)."""
+    size = truth.named_classes[moment.answer.stage]
+    true, implied = (
+        figures.transition(classes[inside], moment.observed[inside], size)
+        for classes in (moment.labels, moment.predicted)
+        for inside in [(classes < size) & (moment.observed < size)]
+    )
+    return true, implied
+
+
+def _share(hits: NDArray[np.bool_]) -> float:
+    return float(hits.mean()) if len(hits) else NAN
