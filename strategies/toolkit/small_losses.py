@@ -1,0 +1,43 @@
+"""Selecting the items whose loss is small: how co-teaching and its kin decide which labels to believe."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from harness.errors import UserError
+from strategies.toolkit.robust_losses import cross_entropy
+
+
+def forget_rate(rate: float, epoch: int, ramp: int, exponent: float) -> float:
+    """Return R(e): from 0 in equal steps to rate^exponent over the first `ramp` epochs, then `rate` (Han et al. 2018, released code)."""
+    if epoch >= ramp:
+        return rate
+    return float(rate**exponent * epoch / max(1, ramp - 1))
+
+
+def smallest(losses: Tensor, rate: float) -> Tensor:
+    """Return the places of the int((1 - rate) B) smallest of B losses, at least one.
+
+    Raises:
+        UserError: a batch of that size would be forgotten whole.
+    """
+    keep = int((1 - rate) * len(losses) + 1e-9)
+    if keep == 0 and len(losses) >= 1 / (1 - rate):
+        raise UserError(f"forgetting a share of {rate:.3g} leaves nothing of {len(losses)} items; lower forget_rate or enlarge the batch")
+    return torch.topk(losses, max(1, keep), largest=False, sorted=False).indices
+
+
+def mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the cross-entropy of labels (N,), mean over networks; logits (networks, N, C)."""
+    return torch.stack([cross_entropy(own, labels) for own in logits]).mean(dim=0)
+
+
+def doubt_by_loss(losses: Tensor, bar: float) -> tuple[Tensor, Tensor]:
+    """Return suspicion in [0, 1) and which labels are kept, for losses (N,): those up to `bar`, where suspicion is 1/2."""
+    return losses / (losses + min(bar, 1e6)).clamp_min(1e-12), losses <= bar
+
+
+def keeps(losses: Tensor, rate: float) -> float:
+    """Return the largest loss (N,) that is kept when a share `rate` of all items is forgotten."""
+    return float(losses.sort().values[max(1, int((1 - rate) * len(losses) + 1e-9)) - 1])
