@@ -1,8 +1,8 @@
-"""Whole runs under one seed on one thread in this process: seconds of every stage and accuracy on all, old and new classes.
+"""Whole runs under one seed on one thread in this process: the figures that are asked for, and seconds of every stage.
 
 For timings, and for development seeds, which no board uses. Strategies that share stage 0 train it once; its seconds stand in every line.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/one_run.py SEED SCENARIO STRATEGY...
+Run: OMP_NUM_THREADS=1 python benchmarks/one_run.py SEED SCENARIO METRIC,METRIC STRATEGY...
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from harness.sealing import build
 
 def main() -> None:
     """Print one line per strategy."""
-    seed, scenario_text, *strategies = sys.argv[1:]
+    seed, scenario_text, wanted, *strategies = sys.argv[1:]
     torch.set_num_threads(1)
     todo = [cell for cell in cells(protocols([scenario_text]), contenders(strategies), int(seed) + 1) if cell.seed == int(seed)]
     scenario = todo[0].protocol.scenario
-    conditions = Conditions(root_seed=learner_seed(int(seed)), **scenario.lent(), needed=scenario.answers)
+    conditions = Conditions(root_seed=learner_seed(int(seed)), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
     with tempfile.TemporaryDirectory() as folder:
         for cell in todo:
             sealed = build(scenario, cell.seed, reveal=cell.contender.plugin.name == scenario.upper_bound)
@@ -32,12 +32,9 @@ def main() -> None:
             strategy = cell.contender.plugin.cls(**cell.contender.params)
             results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(folder), shared=shared))
             final = scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final
-            accuracy = ", ".join(f"{name} {100 * final[f'mean_{name}']:.1f}" for name in ("all", "old", "new"))
+            figures = ", ".join(f"{name.replace('_', ' ')} {100 * final[name]:.1f}" for name in wanted.split(","))
             seconds = [result.learn_s for result in results]
-            stages = ", ".join(f"{taken:.1f}" for taken in seconds)
-            print(
-                f"{cell}: mean {accuracy}, initial at last {100 * final['last_initial']:.1f} %; {sum(seconds):.1f} s ({stages})", flush=True
-            )
+            print(f"{cell}: {figures} %; {sum(seconds):.1f} s ({', '.join(f'{taken:.1f}' for taken in seconds)})", flush=True)
 
 
 if __name__ == "__main__":
