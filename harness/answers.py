@@ -8,6 +8,8 @@ one stretch, so probes that hardly change cost next to nothing. The digest is ta
 from __future__ import annotations
 
 import os
+import zipfile
+import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,7 @@ def read_answers(path: Path) -> list[Answer]:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         answers = _unstacked(arrays) if "0.gaps" in arrays else _moment_by_moment(arrays)
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"cannot read predictions in {path.name}: {error}") from None
     return sorted(answers, key=lambda answer: (answer.stage, float("inf") if answer.step is None else answer.step))
 

@@ -59,21 +59,25 @@ def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
 def seal(deal: Deal, seed: int) -> Sealed:
     """Split `deal` into public episodes and truth; item ids come from the stream `ids` under `seed`.
 
-    Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id of its own besides.
+    Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id of its own besides; an item
+    that was given with a label is asked for by the id it was given under, so that a learner can say what it makes of that label.
     """
     appearing = [] if deal.recurring else [dealt.rows for dealt in deal.stages]
     items = len(deal.labels)
     row_of = np.concatenate([np.arange(items), *appearing])
     ids = seeds.stream("ids", seed=seed).permutation(len(row_of)).astype(np.int64)
     ends = np.cumsum([items, *map(len, appearing)])
+    asked_by = ids[:items].copy()
     queries: dict[bytes, Query] = {}
     episodes = []
     for index, dealt in enumerate(deal.stages):
-        asked = np.concatenate([dealt.query, dealt.watched])
-        key = asked.tobytes()
-        if key not in queries:  # stages with the same query share one object, so it is stored and sent once
-            queries[key] = _query(deal, asked, ids)
         own = ids[dealt.rows] if deal.recurring else ids[ends[index] : ends[index + 1]]
+        labelled = dealt.given != HIDDEN
+        asked_by[dealt.rows[labelled]] = own[labelled]
+        asked = np.concatenate([dealt.query, dealt.watched])
+        key = asked.tobytes() + asked_by[asked].tobytes()
+        if key not in queries:  # stages with the same query share one object, so it is stored and sent once
+            queries[key] = _query(deal, asked, asked_by)
         episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))
     by_id = row_of[np.argsort(ids)]
     facts = {name: values[by_id] for name, values in deal.facts.items()}

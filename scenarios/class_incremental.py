@@ -81,7 +81,7 @@ class ClassIncremental(Scenario):
 
     def _final(self, matrix: NDArray[np.float64], seen: Sequence[float], truth: Truth) -> dict[str, float]:
         sizes = np.diff([0, *truth.named_classes])
-        untrained = 1.0 / sizes if self.task_access == "test" else np.zeros(len(sizes))
+        untrained = 1.0 / np.maximum(sizes, 1) if self.task_access == "test" else np.zeros(len(sizes))
         return {
             "average_accuracy": figures.average_accuracy(matrix),
             "average_incremental_accuracy": figures.average_incremental_accuracy(seen),

@@ -52,7 +52,7 @@ def _pairs(text: str) -> dict[int, int]:
     pairs: dict[int, int] = {}
     for part in text.split("/"):
         source, arrow, target = part.partition(">")
-        if not arrow or not source.strip().isdigit() or not target.strip().isdigit():
+        if not arrow or not source.strip().isdecimal() or not target.strip().isdecimal():
             raise UserError(f"cannot read {part!r} in map={text}: expected SOURCE>TARGET, such as 9>1/2>0")
         if int(source) == int(target):
             raise UserError(f"map={text} takes class {int(source)} for itself")
@@ -74,8 +74,9 @@ def next_in_group(groups: str, size: int, class_numbers: IntArray) -> dict[int, 
         UserError: the classes do not fall into whole groups.
     """
     if groups == "superclass":
-        if len(class_numbers) != len(CIFAR100_SUPERCLASS):
-            raise UserError(f"groups=superclass are those of CIFAR-100's 100 classes, here are {len(class_numbers)} classes")
+        if list(class_numbers) != list(range(len(CIFAR100_SUPERCLASS))):
+            raise UserError(f"groups=superclass are those of CIFAR-100's classes 0 to 99, here are {len(class_numbers)} classes up to "
+                            f"{class_numbers[-1]}")  # fmt: skip
         group = [CIFAR100_SUPERCLASS[number] for number in class_numbers]
     else:
         if len(class_numbers) % size:

@@ -107,7 +107,7 @@ class Symmetric(ByMatrix):
         """Draw from T, or hit rate * K / (K - 1) of the rows with any class."""
         if not self.include_self:
             return super().corrupted(known, rng)
-        size = len(known.class_numbers)
+        size = len(self.matrix(known.class_numbers))  # refuses a single class
         share = self.rate * size / (size - 1)
         if share > 1:
             raise UserError(f"symmetric[rate={self.rate},include_self=true] would hit more than every row: with {size} classes the rate is "
@@ -178,7 +178,7 @@ class FromMatrix(Noise):
             if self.file.endswith(".npy"):
                 return np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float64)
             return np.loadtxt(Path(self.file), delimiter=",", ndmin=2)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read the transition matrix {self.rows or self.file!r}: {error}") from None
 
 
@@ -186,7 +186,7 @@ class InstanceDependent(Noise):
     """Part-dependent noise (Xia et al. 2020): what an item looks like decides what it is taken for; see `instance`."""
 
     name: ClassVar[str] = "instance"
-    rate: float = param(0.4, "mean share of wrong labels", ge=0, lt=1)
+    rate: float = param(0.4, "mean of the items' own rates, before they are cut off at 0 and 1", ge=0, lt=1)
     std: float = param(0.1, "standard deviation of an item's own rate", ge=0)
     features: Features = param("standardise", "what the projection sees: raw (as published), scaled to [0, 1], or standardised")
     temperature: float = param(

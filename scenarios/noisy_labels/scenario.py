@@ -54,7 +54,6 @@ class NoisyLabels(Scenario):
     epochs: int = param(0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs")
     batch_size: int = param(0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items")
 
-    lower_bound: ClassVar[str] = "cross-entropy"
     probed: ClassVar[tuple[str, ...]] = ("classes",)
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
 
@@ -88,6 +87,11 @@ class NoisyLabels(Scenario):
         return self.base.answers
 
     @property
+    def lower_bound(self) -> str:  # type: ignore[override]
+        """Cross-entropy, which believes every label; where the scenario beneath reports, its own."""
+        return "cross-entropy" if self.report == "labels" else self.base.lower_bound
+
+    @property
     def upper_bound(self) -> str:  # type: ignore[override]
         """The upper bound of the scenario beneath; it is handed over the true labels."""
         return self.base.upper_bound
@@ -111,6 +115,8 @@ class NoisyLabels(Scenario):
         Raises:
             UserError: the noise does not fit the classes, or what it leaves cannot be learned.
         """
+        if self.probe_every:
+            raise UserError("noisy-labels looks at learners by epochs: set probe_epochs, not probe_every")
         deal = self.base.deal(seed)
         lots = Lots.of(deal, self.validation_fraction if self.validation != "none" else 0.0, seed)
         observed = observed_labels(deal, lots, _noises(self.noise), self.stream, seed)
@@ -118,10 +124,9 @@ class NoisyLabels(Scenario):
         part = np.zeros(len(deal.labels), dtype=np.int64)
         part[np.concatenate([stage.query for stage in deal.stages])] = TEST
         part[lots.rows] = np.where(lots.held, VALIDATION, TRAIN)
-        stages = restaged(deal, lots, observed, self.stream)
         if self.validation == "clean":
             observed = np.where(lots.held, deal.labels[lots.rows], observed)
-            stages = [replace(stage, held_given=deal.labels[stage.held]) for stage in stages]
+        stages = restaged(deal, lots, observed, self.stream)
         shown = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
         shown[lots.rows] = observed
         facts = {**deal.facts, "part": part, "observed": shown}
@@ -140,7 +145,7 @@ class NoisyLabels(Scenario):
         final: dict[str, float] = {}
         if len(ended) == n_stages:
             final = summary(truth, [m for m in moments if m.answer.stage == n_stages - 1], self.tail, epochs[n_stages - 1])
-            final = {**beneath.final, **final} if n_stages > 1 else final
+            final = {**beneath.final, **final} if n_stages > 1 or self.report == "stream" else final
         per_stage = {name: [moment.figures[name] for moment in ended] for name in ("accuracy", "memorised", "corrected")}
         seen = pictures(truth, moments, epochs)
         further = beneath.matrices if n_stages > 1 else {}

@@ -114,7 +114,7 @@ def transitions(truth: Truth, moment: Moment) -> tuple[NDArray[np.float64], NDAr
     true, implied = (
         figures.transition(classes[inside], moment.observed[inside], size)
         for classes in (moment.labels, moment.predicted)
-        for inside in [(classes < size) & (moment.observed < size)]
+        for inside in [(classes >= 0) & (classes < size) & (moment.observed < size)]
     )
     return true, implied
 

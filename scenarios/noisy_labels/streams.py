@@ -96,7 +96,7 @@ def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[Dea
     right = np.bincount(labels[train & (labels == observed)], minlength=labels.max() + 1)
     if len(lost := np.flatnonzero(right[np.unique(labels)] == 0)):
         raise UserError(f"the noise leaves {len(lost)} of {len(np.unique(labels))} classes without a single right label")
-    stages, so_far = [], 0
+    stages, so_far, told = [], 0, 0
     for index, dealt in enumerate(deal.stages):
         own, apart = (np.flatnonzero(chosen & (stage == index)) for chosen in (train, visible & lots.held))
         hidden = dealt.rows[dealt.given == HIDDEN]
@@ -108,7 +108,8 @@ def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[Dea
         before, so_far = so_far, max(so_far, dealt.named_classes)
         if mode == "by-true-open":
             so_far = max(so_far, int(observed[own].max(initial=-1)) + 1, int(observed[apart].max(initial=-1)) + 1)
-        new = dealt.new_classes if so_far == dealt.named_classes and mode != "by-true-open" else so_far - before
+        as_told = (before, so_far) == (told, dealt.named_classes)
+        new, told = dealt.new_classes if as_told else so_far - before, dealt.named_classes
         stages.append(replace(dealt, rows=rows[order], given=given[order], held=lots.rows[apart], held_given=observed[apart],
                               named_classes=so_far, new_classes=new))  # fmt: skip
     return stages
@@ -124,6 +125,5 @@ def facts_told(deal: Deal, stage: DealtStage, told: Told) -> NoiseFacts | None:
     if told == "rate":
         return NoiseFacts(rate=rate)
     size = max(stage.named_classes, int(labels.max(initial=-1)) + 1)
-    named = transition(labels, observed, size)[: stage.named_classes, : stage.named_classes]
-    named[np.diag_indices(len(named))] += named.sum(axis=1) == 0
-    return NoiseFacts(rate=rate, matrix=(named / named.sum(axis=1, keepdims=True)).astype(np.float32))
+    matrix = transition(labels, observed, size)[: stage.named_classes, : stage.named_classes]  # true classes may be yet to come
+    return NoiseFacts(rate=rate, matrix=matrix.astype(np.float32))

@@ -1,0 +1,200 @@
+"""Stored predictions come back as they were, whatever was asked at which moment; older files are read, anything else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from harness.answers import digest, read_answers, write_answers
+from harness.contracts import Answer
+from harness.errors import UserError
+
+
+def _assert_same(found: list[Answer], expected: list[Answer]) -> None:
+    assert [(answer.stage, answer.step) for answer in found] == [(answer.stage, answer.step) for answer in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.ids.dtype == np.int64
+        np.testing.assert_array_equal(one.ids, other.ids)
+        assert one.arrays.keys() == other.arrays.keys()
+        for name, values in other.arrays.items():
+            assert one.arrays[name].dtype == values.dtype, name
+            np.testing.assert_array_equal(one.arrays[name], values)
+
+
+def _stored(path: Path) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as content:
+        return {name: content[name] for name in content.files}
+
+
+IDS = np.array([3, 4, 90, 1_000_000])
+OTHERS = np.array([0, 3, 7])
+
+
+def _probe(step: int) -> Answer:
+    return Answer(stage=0, step=step, ids=IDS, arrays={"classes": np.array([0, 1, 1, step])})
+
+
+def _end(stage: int, ids: np.ndarray[Any, Any], heads: int) -> Answer:
+    rng = np.random.default_rng(stage)
+    arrays: dict[str, Any] = {
+        "classes": rng.integers(0, heads, len(ids)),
+        "scores": rng.normal(size=(len(ids), heads)).astype(np.float32),
+        "kept": rng.random(len(ids)) < 0.5,
+        "suspicion": rng.random(len(ids)).astype(np.float16),
+    }
+    return Answer(stage=stage, step=None, ids=ids, arrays=arrays)
+
+
+CELL = [_probe(2), _probe(10), _end(0, IDS, 2), _end(1, OTHERS, 4), _end(2, IDS, 6)]
+"""Probes with fewer fields, a head that grows, another query in between."""
+
+
+def test_what_is_written_is_read_and_has_the_same_digest(tmp_path: Path) -> None:
+    path = tmp_path / "predictions.npz"
+    write_answers(path, CELL)
+    found = read_answers(path)
+    _assert_same(found, CELL)
+    assert digest(found) == digest(CELL)
+    assert list(tmp_path.iterdir()) == [path], "nothing temporary is left"
+
+
+def test_answers_come_in_order_of_stage_and_step_the_end_last(tmp_path: Path) -> None:
+    write_answers(tmp_path / "p.npz", CELL[::-1])
+    _assert_same(read_answers(tmp_path / "p.npz"), CELL)
+
+
+def test_moments_that_asked_for_the_same_items_are_stored_together_in_small_numbers(tmp_path: Path) -> None:
+    write_answers(tmp_path / "p.npz", CELL)
+    stored = _stored(tmp_path / "p.npz")
+    assert [name for name in stored if name.endswith(".gaps")] == ["0.gaps", "1.gaps"]
+    assert stored["0.classes"].shape == (4, 4), "four items at four moments"
+    assert stored["0.classes"].dtype == np.uint8
+    assert stored["0.kept"].dtype == bool
+    assert stored["0.classes.at"].tolist() == [[0, 2], [0, 10], [0, -1], [2, -1]]
+    np.testing.assert_array_equal(np.cumsum(stored["0.gaps"].astype(np.int64)), IDS)
+
+
+def test_a_hundred_probes_that_hardly_change_take_little_more_room_than_one(tmp_path: Path) -> None:
+    """Apart, each would take about what one takes, since ids and classes of a single moment do not compress."""
+    rng = np.random.default_rng(0)
+    ids, classes = np.sort(rng.permutation(10_000)[:2000]), rng.integers(0, 10, 2000)
+    sizes = {}
+    for moments in (1, 101):
+        answers = [Answer(stage=0, step=step, ids=ids, arrays={"classes": classes}) for step in range(moments)]
+        write_answers(tmp_path / "p.npz", answers)
+        sizes[moments] = (tmp_path / "p.npz").stat().st_size
+    assert sizes[101] < 3 * sizes[1]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"step": 11}, {"stage": 1}, {"ids": np.array([3, 4, 90, 91])}, {"arrays": {"classes": np.array([0, 1, 1, 2])}}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_digest_tells_what_was_answered_when_and_for_which_item(change: Mapping[str, Any]) -> None:
+    answer = Answer(stage=0, step=10, ids=IDS, arrays={"classes": np.array([0, 1, 1, 3])})
+    assert digest([answer]) != digest([replace(answer, **change)])
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(0, 300)), st.integers(0, 2), st.booleans()),
+        max_size=8,
+        unique_by=lambda moment: moment[:2],
+    ),
+    st.randoms(use_true_random=False),
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_moments_survive_storage(tmp_path: Path, moments: list[tuple[int, int | None, int, bool]], luck: Any) -> None:
+    rng = np.random.default_rng(luck.getrandbits(32))
+    queries = [np.array([], dtype=np.int64), np.arange(5), np.sort(rng.choice(2**40, 7, replace=False))]
+    answers = []
+    for stage, step, query, more in sorted(moments, key=lambda moment: (moment[0], moment[1] is None, moment[1] or 0)):
+        size = len(queries[query])
+        arrays: dict[str, Any] = {"classes": rng.integers(-(2 ** rng.integers(1, 62)), 2 ** rng.integers(1, 62), size)}
+        if more:
+            arrays |= {"kept": rng.random(size) < 0.5, "old_probability": rng.random(size).astype(np.float16)}
+            arrays |= {"scores": rng.random((size, 2 + stage)).astype(np.float32)}
+        answers.append(Answer(stage=stage, step=step, ids=queries[query], arrays=arrays))
+    write_answers(tmp_path / "p.npz", answers)
+    found = read_answers(tmp_path / "p.npz")
+    _assert_same(found, answers)
+    assert digest(found) == digest(answers)
+
+
+def test_files_of_version_0_2_are_read(tmp_path: Path) -> None:
+    """Then every moment had its own arrays: `000.ids`, `000@10.classes`."""
+    flat: dict[str, Any] = {}
+    for answer in CELL:
+        moment = f"{answer.stage:03d}" + ("" if answer.step is None else f"@{answer.step}")
+        flat[f"{moment}.ids"] = answer.ids.astype(np.uint32)
+        flat |= {f"{moment}.{name}": values.astype(np.int8) if name == "classes" else values for name, values in answer.arrays.items()}
+    np.savez_compressed(tmp_path / "old.npz", **flat)
+    found = read_answers(tmp_path / "old.npz")
+    _assert_same(found, CELL)
+    assert digest(found) == digest(CELL)
+
+
+class _Trap:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize("names", [("0.gaps", "0.classes", "0.classes.at"), ("000.ids", "000.classes", "000.kept")])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_pickles_are_refused_in_every_place(tmp_path: Path, names: tuple[str, ...], place: int) -> None:
+    arrays: dict[str, Any] = dict.fromkeys(names, np.zeros((1, 2), dtype=np.int64))
+    arrays[names[place]] = np.array([_Trap(tmp_path / "mark")], dtype=object)
+    np.savez(tmp_path / "p.npz", **arrays)
+    with pytest.raises(UserError, match=r"cannot read predictions in p\.npz"):
+        read_answers(tmp_path / "p.npz")
+    assert not (tmp_path / "mark").exists()
+
+
+def _broken(path: Path, how: str) -> None:
+    write_answers(path, CELL)
+    content = path.read_bytes()
+    stored = _stored(path)
+    if how == "missing":
+        path.unlink()
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "cut off":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "flipped bits":
+        place = content.index(b"0.scores~2.npy") + 80
+        path.write_bytes(content[:place] + bytes(byte ^ 0xFF for byte in content[place : place + 8]) + content[place + 8 :])
+    elif how == "text":
+        path.write_text("stage,class\n0,1\n")
+    elif how == "a single array":
+        with path.open("wb") as file:
+            np.save(file, IDS)
+    elif how == "other arrays":
+        np.savez(path, weights=np.zeros(3))
+    elif how == "moments missing":
+        np.savez(path, **{name: values for name, values in stored.items() if name != "1.gaps"})
+    elif how == "too few moments":
+        np.savez(path, **{**stored, "0.classes": stored["0.classes"][:, :2]})
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["missing", "empty", "cut off", "flipped bits", "text", "a single array", "other arrays", "moments missing", "too few moments"],
+)
+def test_what_is_no_file_of_predictions_is_refused_in_one_sentence(tmp_path: Path, how: str) -> None:
+    _broken(tmp_path / "p.npz", how)
+    with pytest.raises(UserError, match=r"cannot read predictions in p\.npz") as problem:
+        read_answers(tmp_path / "p.npz")
+    assert "\n" not in str(problem.value)
