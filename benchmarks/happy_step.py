@@ -34,7 +34,7 @@ class Context:
     """What a strategy is lent, for images of 224 x 224 and random weights."""
 
     backbone, views, device, precision = "timm:vit_base_patch16_224", "same", "cpu", "float32"
-    epochs, batch_size, scratch = 1, BATCH, Path()
+    epochs, gradient_steps, batch_size, scratch = 1, 0, BATCH, Path()
 
     def stream(self, name: str) -> np.random.Generator:
         """Return a stream by name."""

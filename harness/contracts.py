@@ -146,6 +146,9 @@ class Prediction:
     The following speak of the label that was handed over with an item, and are zero for items that came with none.
     suspicion: float16 (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
     label_losses: float16 (N,) its cross-entropy.
+    The following answer as if it were told whether an item's class is known or novel, among the rows of that group (task-aware).
+    among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a column per head, the chosen first.
+    relation_shift: float16 (N,) divergence of its distribution over known classes from that when these had just been learned.
     """
 
     classes: AnyArray | None = None
@@ -157,6 +160,9 @@ class Prediction:
     suspicion: AnyArray | None = None
     kept: AnyArray | None = None
     label_losses: AnyArray | None = None
+    among_known: AnyArray | None = None
+    among_novel: AnyArray | None = None
+    relation_shift: AnyArray | None = None
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the fields that were answered, by name."""
@@ -165,13 +171,17 @@ class Prediction:
 
 
 class Context(Protocol):
-    """What the harness lends a strategy for one cell. Network, views and budget are the protocol's; `epochs` are those of the stage."""
+    """What the harness lends a strategy for one cell. Network, views and budget are the protocol's.
+
+    epochs, gradient_steps: how long the stage may train; steps count where there are any, epochs where they are 0.
+    """
 
     device: str
     precision: Precision
     backbone: str
     views: str
     epochs: int
+    gradient_steps: int
     batch_size: int
     scratch: Path
 

@@ -23,7 +23,8 @@ from harness.errors import Diverged
 from harness.first_stage import learn_once
 from harness.sealing import Episode
 
-_HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses")
+_WHOLE = ("classes", "clusters", "among_known", "among_novel")
+_HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses", "relation_shift")
 
 
 class BadAnswer(Exception):
@@ -35,6 +36,7 @@ class Conditions:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
 
     epochs: passes over every stage; `first_epochs`, where it is said, over the first.
+    gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
     probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
     needed, probed: the fields of a prediction that scoring needs, and those that are kept of a probe.
     """
@@ -44,6 +46,7 @@ class Conditions:
     epochs: int
     batch_size: int
     first_epochs: int | None = None
+    gradient_steps: int = 0
     views: str = "same"
     probe_every: int = 0
     probe_epochs: int = 0
@@ -79,6 +82,7 @@ class CellContext:
         self.backbone = self.conditions.backbone
         self.views = self.conditions.views
         self.epochs = self.conditions.epochs
+        self.gradient_steps = self.conditions.gradient_steps
         self.batch_size = self.conditions.batch_size
 
     def stream(self, name: str) -> np.random.Generator:
@@ -104,7 +108,9 @@ class CellContext:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
         self.stage, self._probe = stage, probe
         first = self.conditions.first_epochs
-        self.epochs = first if first is not None and stage == 0 else self.conditions.epochs
+        self.epochs, self.gradient_steps = self.conditions.epochs, self.conditions.gradient_steps
+        if first is not None and stage == 0:
+            self.epochs, self.gradient_steps = first, 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,8 +211,8 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
 
 
 def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if name in ("classes", "clusters"):
-        if array.ndim != 1 or not np.array_equal(array, array.astype(np.int64)):
+    if name in _WHOLE:
+        if array.ndim > 1 + (name == "among_novel") or not np.array_equal(array, array.astype(np.int64)):
             raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
         return array.astype(np.int64)
     if name == "kept":

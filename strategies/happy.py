@@ -24,7 +24,8 @@ from harness.clustering import kmeans, pinned_kmeans
 from harness.contracts import Preset, Stage, param
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.category_discovery import FLOOR, CategoryDiscovery
-from strategies.toolkit.discovery_network import Previous, Trainable, usual_length
+from strategies.toolkit.discovery_network import usual_length
+from strategies.toolkit.parted import Previous, Trainable
 from strategies.toolkit.prototypes import Hardness, class_means, drift_corrected, hardness, least_like, rehearsed
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, cosine_to, train, warmed
@@ -202,7 +203,7 @@ class Happy(CategoryDiscovery):
         current = [*network.parts[network.frozen :].parameters(), *network.classifier.parameters()]
         for kept, now in zip(self.teacher.parameters(), current, strict=True):
             kept.lerp_(now, 1 - self.teacher_momentum)
-        taught: Tensor = self.teacher.classifier(self.teacher(pair.hidden))
+        taught: Tensor = self.teacher.head(self.teacher(pair.hidden))
         return taught
 
     def _evenness(self, logits: Tensor) -> Tensor:
@@ -220,7 +221,7 @@ class Happy(CategoryDiscovery):
 
     def _held(self, features: Tensor, logits: Tensor, before: Tensor, previous: Previous) -> Tensor:
         if self.distillation == "answers":
-            return losses.answer_distance(logits, previous.classifier(before), temperature=self.tau)
+            return losses.answer_distance(logits, previous.head(before), temperature=self.tau)
         distance = losses.feature_distance(features, before)
         return distance if self.distillation == "squared" else distance / 2
 

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, dropout
 
-from harness.contracts import IntArray, Prediction, Query, Stage, param
+from harness.contracts import IntArray, Stage, param
 from harness.errors import Unsuitable
 from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.evaluating import evaluating
 from strategies.toolkit.label_learner import LabelLearner, Networks, noise_rate
 from strategies.toolkit.nested import Law, best_width, checked_width, prefix_mask, right_by_width, widths_law
 from strategies.toolkit.robust_losses import cross_entropy as item_losses
-from strategies.toolkit.small_losses import doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.tensors import Items, as_tensor
 from strategies.toolkit.training import Batch, Schedule, train, warmed
 
@@ -63,15 +64,10 @@ class NestedDropout(LabelLearner):
         self._compressed_training(items, self.context.epochs)
         self.width, self.held = self._best_width(), []
 
-    def predict(self, query: Query) -> Prediction:
-        """Answer with the channels that count; while training, they are chosen anew."""
-        if self.held:
-            self.width = self._best_width()
-        return super().predict(query)
-
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return logits (networks, N, C) of the first `width` channels."""
-        return torch.stack([_head(model, _features(model, inputs), self.width) for model in self.models])
+        """Return logits (networks, N, C) of the channels that count; while training, they are chosen anew for every answer."""
+        width = self.width or self._best_width()
+        return torch.stack([_head(model, _features(model, inputs), width) for model in self.models])
 
     def rates(self) -> Schedule:
         """Return the schedule, with the learning rate rising first."""
@@ -81,12 +77,13 @@ class NestedDropout(LabelLearner):
     # --- first stage -----------------------------------------------------------------------------------------------------------
 
     def _take_validation(self, stage: Stage) -> None:
-        """Take what to choose by.
+        """Take what to choose by; how many channels count is open again.
 
         Raises:
             Unsuitable: the protocol holds nothing out, and something is to be chosen.
             UserError: a fixed k that the features do not have.
         """
+        self.width = 0
         if self.choose == "fixed" and self.compression == "nested":
             checked_width(self.k, self._width())
         chooses = self.keep_best or (self.compression == "nested" and self.choose == "sweep")
@@ -184,7 +181,7 @@ class NestedCoTeaching(NestedDropout):
     def setup(self) -> None:
         """Make the networks; nothing is kept or doubted yet."""
         super().setup()
-        self.bar = float("inf")
+        self.bar, self.judging = float("inf"), 0
 
     def new_networks(self) -> Networks:
         """Return two networks with weights of their own."""
@@ -192,7 +189,8 @@ class NestedCoTeaching(NestedDropout):
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train apart, then together."""
-        rate = noise_rate(stage, self.forget_rate) if self.stage_two else 0.0
+        size = self.context.batch_size // 2 if self.judge == "halves" else self.context.batch_size
+        rate = checked_rate(noise_rate(stage, self.forget_rate), size) if self.stage_two else 0.0
         self._take_validation(stage)
         epochs = self.context.epochs
         apart = min(max(1, round(self.first_share * epochs)), max(1, epochs - 1)) if self.stage_two else epochs
@@ -214,16 +212,26 @@ class NestedCoTeaching(NestedDropout):
         norms = [part for model in self.models for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
 
         def settle(_: int) -> None:
-            self.width = self._best_width()
+            self.judging = self._best_width()
             for norm in norms if self.freeze_norm else []:
                 norm.eval().requires_grad_(False)
 
         def loss(batch: Batch) -> Tensor:
-            forgotten = forget_rate(rate, int(batch.done * epochs), self.ramp, self.exponent)
+            forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
             return self._halves(batch, forgotten, shrink) if self.judge == "halves" else self._whole(batch, forgotten, shrink)
 
-        train(self.models.module(), items, loss, optimiser, self.context, epochs=epochs, first_epoch=before, schedule=super().rates(),
-              at_epoch=settle)  # fmt: skip
+        schedule = LabelLearner.rates(self)
+        train(
+            self.models.module(),
+            items,
+            loss,
+            optimiser,
+            self.context,
+            epochs=epochs,
+            first_epoch=before,
+            schedule=schedule,
+            at_epoch=settle,
+        )
         for norm in norms:
             norm.requires_grad_(True)
 
@@ -232,7 +240,7 @@ class NestedCoTeaching(NestedDropout):
         halves = torch.tensor_split(torch.arange(len(batch.labels), device=batch.labels.device), 2)
         picked = []
         for model, rows in zip(self.models, halves, strict=True):
-            judged = item_losses(_head(model, _features(model, batch.inputs[rows]), self.width), batch.labels[rows])
+            judged = item_losses(_head(model, _features(model, batch.inputs[rows]), self.judging), batch.labels[rows])
             picked.append(rows[smallest(judged, forgotten)] if len(rows) else rows)
         if self.exchange == "cross":
             picked.reverse()
@@ -256,14 +264,10 @@ def _head_of(model: Classifier, features: Tensor) -> Tensor:
     return logits
 
 
-@torch.no_grad()
 def _features(model: Classifier, inputs: Tensor, *, chunk: int = 512) -> Tensor:
     """Return features (N, D) in evaluation mode."""
-    was_training = model.training
-    model.eval()
-    features = torch.cat([model.backbone(part) for part in torch.split(inputs, chunk)])
-    model.train(was_training)
-    return features
+    with evaluating(model):
+        return torch.cat([model.backbone(part) for part in torch.split(inputs, chunk)])
 
 
 @torch.no_grad()

@@ -18,6 +18,7 @@ class FakeContext:
     device: str = "cpu"
     precision: str = "float32"
     epochs: int = 2
+    gradient_steps: int = 0
     batch_size: int = 8
     scratch: Path = Path()
     steps: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)

@@ -14,7 +14,7 @@ from torch import Tensor
 from harness.contracts import IntArray, Stage, param
 from strategies.toolkit.label_learner import LabelLearner, Networks, noise_rate
 from strategies.toolkit.robust_losses import loss_of
-from strategies.toolkit.small_losses import doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, train
 
@@ -41,11 +41,10 @@ class CoTeaching(LabelLearner):
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train both networks in step on the same batches."""
-        rate, item_loss = noise_rate(stage, self.forget_rate), loss_of(self.loss)
-        epochs = self.context.epochs
+        rate, item_loss = checked_rate(noise_rate(stage, self.forget_rate), self.context.batch_size), loss_of(self.loss)
 
         def loss(batch: Batch) -> Tensor:
-            forgotten = forget_rate(rate, int(batch.done * epochs), self.ramp, self.exponent)
+            forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
             each = [item_loss(model(batch.inputs), batch.labels) for model in self.models]
             chosen = [smallest(losses.detach(), forgotten) for losses in each]
             if self.exchange == "cross":

@@ -20,7 +20,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.backbones import drawn_from
 from strategies.toolkit.category_discovery import FLOOR, CategoryDiscovery
-from strategies.toolkit.discovery_network import Trainable
+from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import rehearsed
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, cosine_to, sgd, train

@@ -60,8 +60,8 @@ class LossCorrection(LabelLearner):
                 raise Unsuitable("needs the transition matrix, which this protocol does not tell (told=matrix)")
             matrix = torch.from_numpy(stage.told.matrix).to(items.inputs.device)
         else:
-            before = max(1, round(self.estimate_share * epochs))
+            before = min(max(1, round(self.estimate_share * epochs)), epochs)
             train(model, items, lambda batch: cross_entropy(model(batch.inputs), batch.labels), optimiser, self.context, epochs=before)
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
         train(model, items, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(), optimiser, self.context,
-              epochs=max(1, epochs - before), first_epoch=before, schedule=self.rates())  # fmt: skip
+              epochs=epochs - before, first_epoch=before, schedule=self.rates())  # fmt: skip

@@ -19,7 +19,9 @@ from harness.clustering import k_by_silhouette
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.toolkit import discovery_losses as losses
-from strategies.toolkit.discovery_network import DiscoveryNetwork, Trainable
+from strategies.toolkit.discovery_network import DiscoveryNetwork
+from strategies.toolkit.evaluating import evaluating
+from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import class_means, spreads
 from strategies.toolkit.tensors import Items, as_tensor, items_of
 from strategies.toolkit.training import Batch, cosine_to, sgd, train, warmed
@@ -103,11 +105,10 @@ class CategoryDiscovery(Strategy):
         clusters = np.full(len(logits), logits.shape[1], dtype=np.int64)
         return Prediction(classes=logits.argmax(dim=1).numpy(), clusters=clusters, old_probability=old)
 
-    @torch.no_grad()
     def features_of(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return the network's features (N, d) of inputs as they are, without views."""
-        self.network.eval()
-        return torch.cat([self.network(part) for part in torch.split(inputs, chunk)])
+        with evaluating(self.network):
+            return torch.cat([self.network(part) for part in torch.split(inputs, chunk)])
 
     def count_new(self, stage: Stage, features: Tensor) -> int:
         """Return how many classes are new: what is told, or where the silhouette of clustering is largest (Happy, section 5.4).

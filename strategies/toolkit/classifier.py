@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.toolkit.backbones import backbone, drawn_from
+from strategies.toolkit.evaluating import evaluating
 from strategies.toolkit.tensors import as_tensor
 
 
@@ -81,14 +82,10 @@ class Classifier(nn.Module):
         """Predict by the likeliest class."""
         return likeliest(self.evaluated(as_tensor(query.inputs, self.context.device)).cpu(), self.task_of, query)
 
-    @torch.no_grad()
     def evaluated(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return logits (N, C) in evaluation mode, in chunks."""
-        was_training = self.training
-        self.eval()
-        logits = torch.cat([self(part) for part in torch.split(inputs, chunk)])
-        self.train(was_training)
-        return logits
+        with evaluating(self):
+            return torch.cat([self(part) for part in torch.split(inputs, chunk)])
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""

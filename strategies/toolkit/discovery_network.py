@@ -6,19 +6,16 @@ faster, for the gradient goes with 1 / |v|, and a row set by hand should get the
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from harness.contracts import Context
-from strategies.toolkit.backbones import backbone, drawn_from
-
-Trainable = Literal["all", "last", "head"]
-"""Which parts of the backbone train: all, the last, or none."""
+from strategies.toolkit.backbones import drawn_from
+from strategies.toolkit.parted import Parted, Previous
 
 
 class CosineClassifier(nn.Module):
@@ -45,25 +42,17 @@ class Projector(nn.Sequential):
                 nn.init.zeros_(layer.bias)
 
 
-class DiscoveryNetwork(nn.Module):
-    """Features in two steps: `hidden` runs the frozen parts without gradient, `features` the rest.
-
-    So student, teacher and previous network share one pass through what is frozen.
-    """
+class DiscoveryNetwork(Parted):
+    """A backbone in pieces, a cosine classifier and a projector."""
 
     def __init__(self, context: Context, *, width: int, out: int) -> None:
         """Take the projector's width and output size; the network itself is made by `build`, once the inputs' shape is known."""
-        super().__init__()
-        self.context, self.width, self.out = context, width, out
-        self.item_shape: tuple[int, ...] = ()
-        self.frozen = 0
+        super().__init__(context)
+        self.width, self.out = width, out
 
     def build(self, item_shape: tuple[int, ...], rows: int) -> Self:
         """Make all parts with weights from the stream `init`."""
-        self.item_shape = item_shape
-        whole: Any = backbone(self.context, item_shape)
-        self.dimensions = int(whole.features)
-        self.parts = nn.ModuleList(whole.parts())
+        self.build_backbone(item_shape)
         self.set_rows(rows)
         self.renew_projector()
         return self
@@ -87,41 +76,9 @@ class DiscoveryNetwork(nn.Module):
         with drawn_from(self.context, "projector"):
             self.projector = Projector(self.dimensions, self.width, self.out).to(self.context.device)
 
-    def freeze(self, trainable: Trainable) -> Self:
-        """Let the named parts train and freeze those before; what a part itself froze when it was made stays so."""
-        self.frozen = {"all": 0, "last": len(self.parts) - 1, "head": len(self.parts)}[trainable]
-        for part in self.parts[: self.frozen]:
-            part.requires_grad_(False)
-        return self
-
-    def hidden(self, inputs: Tensor) -> Tensor:
-        """Return what the frozen parts make of inputs (N, ...), without gradient."""
-        with torch.no_grad():
-            for part in self.parts[: self.frozen]:
-                inputs = part(inputs)
-        return inputs
-
-    def features(self, hidden: Tensor) -> Tensor:
-        """Return features (N, d) of what `hidden` returned."""
-        for part in self.parts[self.frozen :]:
-            hidden = part(hidden)
-        return hidden
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return features (N, d)."""
-        return self.features(self.hidden(inputs))
-
     def previous(self) -> Previous:
         """Return a frozen copy of what trains, to be fed with the same hidden values."""
-        return Previous(self.parts[self.frozen :], self.classifier)
-
-    def weights(self, *, decay: float) -> list[dict[str, Any]]:
-        """Return the trainable weights in two groups: matrices decay, vectors do not."""
-        trainable = [weight for weight in self.parameters() if weight.requires_grad]
-        return [
-            {"params": [weight for weight in trainable if weight.ndim > 1], "weight_decay": decay},
-            {"params": [weight for weight in trainable if weight.ndim <= 1], "weight_decay": 0.0},
-        ]
+        return Previous(self, self.classifier)
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
@@ -136,25 +93,8 @@ class DiscoveryNetwork(nn.Module):
         if extra["item_shape"]:
             self.build(tuple(extra["item_shape"]), extra["rows"])
             self.frozen = extra["frozen"]
-            for part in self.parts[: self.frozen]:
-                part.requires_grad_(False)
+            self._hold_frozen()
         return super().load_state_dict(state, strict=strict, assign=assign)
-
-
-class Previous(nn.Module):
-    """The trainable parts and the classifier as they were."""
-
-    def __init__(self, parts: nn.ModuleList, classifier: CosineClassifier) -> None:
-        super().__init__()
-        self.parts, self.classifier = copy.deepcopy(parts), copy.deepcopy(classifier)
-        self.requires_grad_(False).eval()
-
-    @torch.no_grad()
-    def forward(self, hidden: Tensor) -> Tensor:
-        """Return features (N, d)."""
-        for part in self.parts:
-            hidden = part(hidden)
-        return hidden
 
 
 def usual_length(features: int, rows: int, generator: torch.Generator) -> float:

@@ -24,13 +24,14 @@ Schedule = Callable[[float], float]
 class Batch(NamedTuple):
     """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory.
 
-    done: share of the stage's steps that are behind, in [0, 1).
+    done: share of the steps that are behind, in [0, 1).  epoch: passes that are behind.
     """
 
     inputs: Tensor
     labels: Tensor
     rows: Tensor
     done: float
+    epoch: int = 0
 
 
 Loss = Callable[[Batch], Tensor]
@@ -74,7 +75,7 @@ def train(
     epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None, first_epoch: int = 0,
     at_epoch: Callable[[int], None] | None = None,
 ) -> None:  # fmt: skip
-    """Take the protocol's number of passes over `items`, one step a batch.
+    """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its number of gradient steps.
 
     Args:
         model: what `clip_norm` looks at; put into training mode.
@@ -91,27 +92,29 @@ def train(
     Raises:
         Diverged: the mean loss of an epoch is not a number or infinite.
     """
-    epochs = context.epochs if epochs is None else epochs
+    sizes = _sizes(len(items), context.batch_size)
+    passes = context.epochs if epochs is None else epochs
+    total = context.gradient_steps if epochs is None and context.gradient_steps else passes * len(sizes)
+    passes = math.ceil(total / len(sizes))
     rng = context.stream("batches")
     scaler = torch.amp.GradScaler(context.device, enabled=context.precision == "float16")
     dtype = getattr(torch, context.precision)
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(context.device, dtype)
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model.train()
-    sizes = _sizes(len(items), context.batch_size)
-    step, total = 0, epochs * len(sizes)
-    for epoch in range(epochs):
+    step = 0
+    for epoch in range(passes):
         if at_epoch:
             at_epoch(first_epoch + epoch)
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
         losses: list[Tensor] = []
-        for rows in torch.split(order, sizes):
+        for rows in torch.split(order, sizes)[: total - step]:
             if schedule is not constant:
                 for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                     group["lr"] = rate * schedule(step / total)
             optimiser.zero_grad()
             with cast:
-                value = loss(Batch(items.inputs[rows], items.labels[rows], rows, step / total))
+                value = loss(Batch(items.inputs[rows], items.labels[rows], rows, step / total, epoch))
             scaler.scale(value).backward()  # type: ignore[no-untyped-call]
             if clip_norm is not None:
                 scaler.unscale_(optimiser)
@@ -124,7 +127,7 @@ def train(
             context.probe(step)
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
-            raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {epochs}")
+            raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {passes}")
         context.progress(step, total, loss=mean_loss)
         context.epoch_ended(first_epoch + epoch + 1)
 

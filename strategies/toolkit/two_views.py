@@ -12,7 +12,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.errors import UserError
-from strategies.toolkit.discovery_network import DiscoveryNetwork, Previous
+from strategies.toolkit.parted import Parted, Previous
 from strategies.toolkit.views import View
 
 _CHUNK = 256
@@ -28,7 +28,7 @@ class Pair(NamedTuple):
 class Fresh:
     """Two new views at every step."""
 
-    def __init__(self, network: DiscoveryNetwork, view: View, generator: Generator, previous: Previous | None = None) -> None:
+    def __init__(self, network: Parted, view: View, generator: Generator, previous: Previous | None = None) -> None:
         self.network, self.view, self.generator, self.previous = network, view, generator, previous
 
     def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
@@ -40,7 +40,7 @@ class Fresh:
 class Bank:
     """`size` views of every item of a stage, kept as hidden values in half precision."""
 
-    def __init__(self, network: DiscoveryNetwork, inputs: Tensor, view: View, generator: Generator, size: int,
+    def __init__(self, network: Parted, inputs: Tensor, view: View, generator: Generator, size: int,
                  previous: Previous | None = None) -> None:  # fmt: skip
         """Draw the views and run them through the frozen part.
 
