@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from harness import fingerprint
-from harness.contracts import Answer
+from harness.contracts import OF_LEARNER, Answer
 from harness.errors import UserError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
@@ -65,10 +65,10 @@ def _stacked(answers: Sequence[Answer]) -> Arrays:
     for group, together in enumerate(groups.values()):
         arrays[f"{group}.gaps"] = _small(np.diff(together[0].ids, prepend=0))  # ids ascend, so these are small
         for name in sorted({name for answer in together for name in answer.arrays}):
-            for shape in sorted({answer.arrays[name].shape[1:] for answer in together if name in answer.arrays}):
+            for shape in sorted({answer.arrays[name].shape for answer in together if name in answer.arrays}):
                 # a head that grows answers more scores at every stage
-                own = [answer for answer in together if name in answer.arrays and answer.arrays[name].shape[1:] == shape]
-                field = f"{group}.{name}" + "".join(f"~{size}" for size in shape)
+                own = [answer for answer in together if name in answer.arrays and answer.arrays[name].shape == shape]
+                field = f"{group}.{name}" + "".join(f"~{size}" for size in shape[name not in OF_LEARNER :])
                 arrays[field] = _small(np.stack([answer.arrays[name] for answer in own], axis=1))
                 moments = [(answer.stage, _END if answer.step is None else answer.step) for answer in own]
                 arrays[f"{field}.at"] = np.array(moments, dtype=np.int64)

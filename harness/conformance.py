@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness import answers, fingerprint, seeds
-from harness.contracts import HIDDEN, Answer, Deal, IntArray, Prediction, Scenario, Strategy
+from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Prediction, Scenario, Strategy
 from harness.errors import Unsuitable, UserError
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
@@ -141,10 +141,15 @@ def _ignores_query_order(make: Make, deal: Redeal, conditions: Conditions) -> st
     first, second = _answers(make, episodes, conditions), _answers(make, turned, conditions)
     for a, b in zip(first, second, strict=True):
         for name, array in a.arrays.items():
-            same = np.allclose(array, b.arrays[name], atol=1e-4) if array.dtype.kind == "f" else np.array_equal(array, b.arrays[name])
-            if not same:
+            if not _same(array, b.arrays[name]):
                 return f"{name} after stage {a.stage} depends on the order of the query"
     return ""
+
+
+def _same(first: AnyArray, second: AnyArray) -> bool:
+    if first.dtype.kind != "f":
+        return np.array_equal(first, second)
+    return np.allclose(first, second, atol=1e-4, equal_nan=True)
 
 
 _STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
@@ -210,7 +215,7 @@ def _global_state() -> dict[str, Any]:
 
 def _conditions(scenario: Scenario) -> Conditions:
     lent = scenario.lent()
-    budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs") if name in lent}
+    budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent}
     return Conditions(**{**lent, **budget, "batch_size": min(16, lent["batch_size"])}, root_seed=learner_seed(_SEED),
                       needed=scenario.answers, probed=scenario.probed)  # fmt: skip
 

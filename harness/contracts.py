@@ -135,6 +135,10 @@ class Query:
     tasks: IntArray | None = None
 
 
+OF_LEARNER = ("weights", "health")
+"""Fields of a prediction that speak of the learner and not of items."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What a strategy answers, row by row as in the query. Never labels.
@@ -149,6 +153,8 @@ class Prediction:
     The following answer as if it were told whether an item's class is known or novel, among the rows of that group (task-aware).
     among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a column per head, the chosen first.
     relation_shift: float16 (N,) divergence of its distribution over known classes from that when these had just been learned.
+    The following speak of the learner and not of items; a scenario that reads them says what stands where.
+    weights: float32, any shape.  health: float32 (M,), not a number where a measure does not apply.
     """
 
     classes: AnyArray | None = None
@@ -163,6 +169,8 @@ class Prediction:
     among_known: AnyArray | None = None
     among_novel: AnyArray | None = None
     relation_shift: AnyArray | None = None
+    weights: AnyArray | None = None
+    health: AnyArray | None = None
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the fields that were answered, by name."""

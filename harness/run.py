@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoint, seeds
-from harness.contracts import Answer, Precision, Prediction, Query, Scenario, Stage, Strategy
+from harness.contracts import OF_LEARNER, Answer, Precision, Prediction, Query, Scenario, Stage, Strategy
 from harness.errors import Diverged
 from harness.first_stage import learn_once
 from harness.sealing import Episode
@@ -197,13 +197,13 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
     arrays = {}
     for name, given in prediction.arrays().items():
         array = np.asarray(given)
-        if len(array.shape) == 0 or len(array) != len(query.ids):
+        if len(array.shape) == 0 or (len(array) != len(query.ids) and name not in OF_LEARNER):
             raise BadAnswer(f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})")
         if array.dtype == object or array.dtype.kind not in "iufb":
             raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if array.dtype.kind == "f" and name != "health" and not np.isfinite(array).all():
             raise Diverged(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite (stage {stage})")
-        arrays[name] = _compact(name, array)[order]
+        arrays[name] = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)[order]
     for name in needed:
         if name not in arrays:
             raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name}")

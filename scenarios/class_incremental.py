@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import seeds
-from harness.contracts import Answer, Dataset, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
-from harness.selection import configured
+from scenarios.on_disk import dataset_named
 from scenarios.splits import test_mask
 
 
@@ -41,7 +41,7 @@ class ClassIncremental(Scenario):
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
-        return {self.dataset: self._dataset().card.digest}
+        return {self.dataset: dataset_named(self.dataset).card.digest}
 
     def deal(self, seed: int) -> Deal:
         """Deal the stages under `seed`.
@@ -49,7 +49,7 @@ class ClassIncremental(Scenario):
         Raises:
             UserError: the data set has too few classes for the stages.
         """
-        data = self._dataset().load()
+        data = dataset_named(self.dataset).load()
         sizes = self._stage_sizes(len(data.class_names))
         order = np.arange(len(data.class_names))
         if self.class_order == "shuffled":
@@ -89,10 +89,6 @@ class ClassIncremental(Scenario):
             "backward_transfer": figures.backward_transfer(matrix),
             "forward_transfer": figures.forward_transfer(matrix, list(untrained)),
         }
-
-    def _dataset(self) -> Dataset:
-        dataset: Dataset = configured("dataset", self.dataset)
-        return dataset
 
     def _stage_sizes(self, classes: int) -> list[int]:
         first = self.first_classes

@@ -88,6 +88,25 @@ class HiddenBlobs(Blobs):
         return replace(whole, stages=[whole.stages[0], *hidden], recurring=False)
 
 
+class NovelBlobs(Blobs):
+    """The same blobs: labels of the first two classes, and these again beside items of the others without labels."""
+
+    stages: int = param(2, ge=2)
+
+    upper_bound: ClassVar[str] = "joint-novel"
+
+    def lent(self) -> dict[str, Any]:
+        return {**super().lent(), "first_epochs": 3, "gradient_steps": 12, "views": "noise"}
+
+    def deal(self, seed: int) -> Deal:
+        whole = super().deal(seed)
+        known, *novel = whole.stages
+        rows = np.sort(np.concatenate([stage.rows for stage in whole.stages]))
+        given = np.where(whole.labels[rows] < 2, whole.labels[rows], HIDDEN)
+        later = replace(novel[-1], rows=rows, given=given, named_classes=2, new_classes=2 * len(novel))
+        return replace(whole, stages=[known, later], recurring=True)
+
+
 class NoisyBlobs(Blobs):
     """The same blobs, some with wrong labels: items are held out to choose by, and learners are told how labels are confused."""
 

@@ -23,19 +23,16 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Answer, Dataset, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
 from harness.errors import UserError
-from harness.selection import configured
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
+from scenarios.on_disk import dataset_named
 from scenarios.splits import test_mask
 
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
-
-ON_DISK = ("cifar100", "tinyimagenet", "imagenet", "cub", "cars", "aircraft")
-"""Data sets of the published presets; their allocation needs labels only, see `CGCD.allocate`."""
 
 
 class Allocation(NamedTuple):
@@ -107,7 +104,7 @@ class CGCD(Scenario):
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
-        return {self.dataset: self._dataset().card.digest}
+        return {self.dataset: dataset_named(self.dataset).card.digest}
 
     def deal(self, seed: int) -> Deal:
         """Deal the stages under `seed`.
@@ -117,7 +114,7 @@ class CGCD(Scenario):
         """
         if self.choose == "best-on-test" and not self.probe_every:
             raise UserError("choose=best-on-test needs probes to choose from; set probe_every")
-        data = self._dataset().load()
+        data = dataset_named(self.dataset).load()
         is_test = data.published_test if self.test_fraction == 0 else test_mask(data, self.test_fraction, seed)
         if is_test is None:
             raise UserError(f"{self.dataset} has no published test split; set test_fraction")
@@ -179,16 +176,6 @@ class CGCD(Scenario):
         return Scores(final=final, per_stage=per_stage, probes={"all": probes}, matrices={"accuracy": matrix})
 
     # --- dealing ---------------------------------------------------------------------------------------------------------------
-
-    def _dataset(self) -> Dataset:
-        try:
-            dataset: Dataset = configured("dataset", self.dataset)
-        except UserError as error:
-            if self.dataset in ON_DISK and str(error).startswith("unknown dataset"):
-                raise UserError(f"{self.dataset!r} has to be read from your disk, which no installed data set does; a package can register "
-                                "one of that name under openworld.datasets") from None  # fmt: skip
-            raise
-        return dataset
 
     def _order(self, n_classes: int, needed: int, seed: int) -> IntArray:
         """Return the classes of the data set that take part, in order of arrival."""

@@ -1,0 +1,1 @@
+"""Novel class discovery: the scenario and its generalised form, its class lists and presets, how it is scored."""

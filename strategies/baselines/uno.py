@@ -1,0 +1,134 @@
+"""UNO: one softmax over known and novel classes, pseudo-labels for unlabelled items from their other view (Fini et al., ICCV 2021).
+
+Novel rows share a head; Sinkhorn evens out the assignments of a batch. "v2", the released code, is followed: several heads, and a second
+set of heads with finer rows (over-clustering). The head that answers is the one whose loss was smallest; the code resets that sum every
+epoch, Cr-KD's never does (`head_choice`). No item is asked which head is best.
+
+A batch should hold at least 2.5 unlabelled items for every novel class, or an even assignment means little; `queue` adds earlier items.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from harness.clustering import kmeans
+from harness.contracts import HIDDEN, Stage, param
+from strategies.toolkit import novel_losses as losses
+from strategies.toolkit.novel_classes import NovelClasses, Rows
+from strategies.toolkit.novel_network import NovelHead, NovelNetwork, Prototypes, Scores
+from strategies.toolkit.tensors import Items
+from strategies.toolkit.training import Batch, train
+from strategies.toolkit.views import generator_of, view_of
+
+
+class Seen(NamedTuple):
+    """One training batch: what the frozen parts made of every view, the scores of every view, and which items have no label, bool (B,)."""
+
+    hidden: list[Tensor]
+    scores: list[Scores]
+    unlabelled: Tensor
+
+
+class UNO(NovelClasses):
+    """A unified objective for known and novel classes: labels and swapped Sinkhorn assignments through the same cross-entropy."""
+
+    heads: int = param(2, "heads for novel classes (published 4)", ge=1, ablate=[1, 4], since_stage=1)
+    width: int = param(256, "hidden units of a head's projector (published 2048)", ge=1, unit="units", since_stage=1)
+    out: int = param(64, "outputs of a head's projector (published 256)", ge=1, unit="units", since_stage=1)
+    overcluster: int = param(3, "finer rows for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)", ge=0,
+                             ablate=[0], since_stage=1)  # fmt: skip
+    epsilon: float = param(0.05, "sharpness of Sinkhorn", gt=0, ablate=[0.1], since_stage=1)
+    iterations: int = param(3, "iterations of Sinkhorn", ge=1, ablate=[1, 10], since_stage=1)
+    queue: int = param(0, "unlabelled items of earlier batches that stand beside a batch in Sinkhorn", ge=0, unit="items", since_stage=1)
+    targets: Literal["novel", "all"] = param("novel", "rows that unlabelled items may get: novel ones, or all where there are "
+                                             "known classes among them (GCD)", since_stage=1)  # fmt: skip
+    initialise: Literal["random", "k-means"] = param("random", "novel rows at the start: random, or clusters of stage 0's features",
+                                                     ablate=["k-means"], since_stage=1)  # fmt: skip
+    head_choice: Literal["last-epoch", "whole-stage", "first"] = param("last-epoch", "the head that answers: the one with the smallest "
+                                                                       "loss over that time, or the first", since_stage=1)  # fmt: skip
+    small_views: int = param(0, "further views that are predicted and give no targets (published 2)", ge=0, ablate=[2], since_stage=1)
+    small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
+
+    def setup(self) -> None:
+        """Make an empty network; no head is better than another."""
+        super().setup()
+        self.best = 0
+
+    def new_network(self) -> NovelNetwork:
+        """Return the network with its heads' sizes, not built yet."""
+        return NovelNetwork(self.context, heads=self.heads, width=self.width, out=self.out, overcluster=self.overcluster)
+
+    def discover(self, stage: Stage, items: Items, novel: int) -> None:
+        """Train on labels and swapped assignments."""
+        network = self.network.freeze(self.trainable).grow(novel)
+        if self.initialise == "k-means":
+            self._start_at_clusters(items, novel)
+        generator = generator_of(self.context, "views")
+        large, small = view_of(self.context.views), view_of(self.small_view) if self.small_views else None
+        queued: list[Tensor | None] = [None, None]
+        sums = torch.zeros(self.heads)
+
+        def loss(batch: Batch) -> Tensor:
+            network.at_unit_length()
+            shown = [large(batch.inputs, generator) for _ in range(2)]
+            shown += [small(batch.inputs, generator) for _ in range(self.small_views) if small]
+            hidden = [network.hidden(view) for view in shown]
+            seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], batch.labels == HIDDEN)
+            known = torch.stack([scores.known for scores in seen.scores])
+            each = self._swapped(known, torch.stack([scores.novel for scores in seen.scores]), batch.labels, queued, 0)
+            sums.add_(each.detach().cpu())
+            value = each.mean()
+            if self.overcluster:
+                over = torch.stack([scores.over for scores in seen.scores if scores.over is not None])
+                value = (value + self._swapped(known, over, batch.labels, queued, 1).mean()) / 2
+            return value + self.further(seen, batch.done)
+
+        def chosen(_: int) -> None:
+            if self.head_choice == "last-epoch":
+                sums.zero_()
+
+        train(network, self.mixed(items), loss, self.optimiser(self.lr), self.context, schedule=self.schedule(), at_epoch=chosen)
+        self.best = 0 if self.head_choice == "first" else int(sums.argmin())
+
+    def further(self, seen: Seen, done: float) -> Tensor:
+        """Return what a method adds to the loss, a scalar; nothing here. `done` is the share of the stage behind."""
+        return seen.scores[0].known.new_zeros(())
+
+    def rows(self, inputs: Tensor, features: Tensor) -> Rows:
+        """Return the scores of all heads, the best first."""
+        scores = self.network.scores(features)
+        order = [self.best, *(head for head in range(self.heads) if head != self.best)]
+        return Rows(scores.known, scores.novel[order])
+
+    def _swapped(self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int) -> Tensor:
+        """Return the loss of every head (H,); known (V, B, Cl), novel (V, H, B, K)."""
+        joint = torch.cat([known[:, None].expand(-1, novel.shape[1], -1, -1), novel], dim=-1)
+        ours = joint if self.targets == "all" else novel
+        targets = losses.joint_targets(novel[:2].detach(), labels, known.shape[-1], epsilon=self.epsilon, iterations=self.iterations,
+                                       among_all=joint[:2].detach() if self.targets == "all" else None, queue=queued[place])  # fmt: skip
+        if self.queue:
+            fresh = ours[:2, :, labels == HIDDEN].detach()
+            earlier = queued[place]
+            queued[place] = (fresh if earlier is None else torch.cat([fresh, earlier], dim=2))[:, :, : self.queue]
+        return losses.swapped_prediction(joint / self.tau, targets)
+
+    @torch.no_grad()
+    def _start_at_clusters(self, items: Items, novel: int) -> None:
+        """Set every head's prototypes to where its projector puts the clusters of the unlabelled items."""
+        inputs = items.inputs[items.labels == HIDDEN]
+        features = self.features_of(self.network, inputs)
+        points = normalize(features, dim=1).cpu().numpy()
+        labels = torch.from_numpy(kmeans(points, min(novel, len(points)), self.context.stream("clusters")).labels).to(features.device)
+        for head in self.network.novel:
+            assert isinstance(head, NovelHead)
+            prototypes = head[-1]
+            assert isinstance(prototypes, Prototypes)
+            projected = normalize(head[:-1](features), dim=1)
+            sums = torch.zeros_like(prototypes.weight).index_add_(0, labels, projected)
+            used = torch.bincount(labels, minlength=novel) > 0
+            prototypes.weight[used] = sums[used]
+            prototypes.at_unit_length()
