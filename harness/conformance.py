@@ -19,12 +19,16 @@ import numpy as np
 
 from harness import answers, fingerprint, seeds
 from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Prediction, Scenario, Strategy
-from harness.errors import Unsuitable, UserError
-from harness.run import Conditions, learner_seed, run_cell
+from harness.errors import Unsuitable
+from harness.parameters import model_of
+from harness.run import Conditions, Member, learner_seed, run_cell, run_together
 from harness.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
 
 _SEED = 0
+_TWO_SEEDS = (0, 1)
 _ITEMS = 96  # per stage and per query: enough to learn something, few enough to take seconds
+_MAY_DIFFER = 0.02  # share of rows, of cells learned together and alone: float sums in another order tip a close decision
+_TOLERANCE = 1e-2  # absolute and relative, of figures in all other rows; some are kept in half precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +50,20 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
 
     Args:
         make: gives a fresh instance at every call.
-        scenario: what to deal from; at least two stages.
+        scenario: what to deal from; with a single stage the claims about later ones are left out.
         reveal: hand over every training label, as the scenario's upper bound gets them.
-
-    Raises:
-        UserError: the scenario has a single stage, so that nothing could be said about later ones.
     """
-    if len(scenario.deal(_SEED).stages) < 2:
-        raise UserError("a check needs a scenario with at least two stages")
+    stages, together = len(scenario.deal(_SEED).stages), bool(make().together)
 
     def deal() -> Deal:
         small = _shrunk(scenario.deal(_SEED))
         return revealed(small) if reveal else small
 
     conditions = _conditions(scenario)
-    return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in _STRATEGY_CLAIMS.items()]  # type: ignore[misc]
+    claims = _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
+    if stages < 2:
+        claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
+    return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in claims.items()]  # type: ignore[misc]
 
 
 def check_scenario(scenario: Scenario) -> list[Finding]:
@@ -146,12 +149,47 @@ def _ignores_query_order(make: Make, deal: Redeal, conditions: Conditions) -> st
     return ""
 
 
+def _learns_together(make: Make, deal: Redeal, conditions: Conditions) -> str:
+    """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and each alone."""
+    strange = [name for name in make().together if name not in model_of(type(make())).model_fields]
+    if strange:
+        return f"`together` names {', '.join(strange)}, which is no parameter"
+    first = [seal(replace(deal(), stages=deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
+    lent = [replace(conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
+    with tempfile.TemporaryDirectory() as folder:
+        members = [Member(strategy=make(), episode=episodes[0], conditions=own, scratch=Path(folder))
+                   for episodes, own in zip(first, lent, strict=True)]  # fmt: skip
+        at_once = run_together(members)
+    for seed, episodes, own, result in zip(_TWO_SEEDS, first, lent, at_once, strict=True):
+        if problem := _apart(_answers(make, episodes, own), result.answers):
+            return f"the cell of seed {seed}: {problem}"
+    return ""
+
+
+def _apart(alone: Sequence[Answer], together: Sequence[Answer]) -> str:
+    """Return where two cells answer differently by more than the order of float sums explains."""
+    if [answer.step for answer in alone] != [answer.step for answer in together]:
+        return f"{len(together)} answers together, {len(alone)} alone"
+    for a, b in zip(alone, together, strict=True):
+        when = "after the stage" if a.step is None else f"at step {a.step}"
+        for name, array in a.arrays.items():
+            other = b.arrays.get(name)
+            if other is None or other.shape != array.shape:
+                return f"{name} {when} has another shape together than alone"
+            exact = array.dtype.kind != "f"
+            same = array == other if exact else np.isclose(array, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+            if (share := 1 - float(np.mean(same))) > _MAY_DIFFER:
+                return f"{share:.0%} of {name} {when} differ"
+    return ""
+
+
 def _same(first: AnyArray, second: AnyArray) -> bool:
     if first.dtype.kind != "f":
         return np.array_equal(first, second)
     return np.allclose(first, second, atol=1e-4, equal_nan=True)
 
 
+_TOGETHER = "two cells at once answer as each alone"
 _STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
     "leaves global state alone": _leaves_globals,  # first, while nothing has been changed yet
     "answers every stage": _answers_every_stage,
@@ -162,6 +200,9 @@ _STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
     "removed future stages change nothing earlier": _ignores_the_future,
     "shuffled query order changes nothing": _ignores_query_order,
 }
+
+
+_OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
 
 
 def _answers_beside(world: Sealed, make: Make, conditions: Conditions) -> list[Answer]:

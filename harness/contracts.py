@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -149,7 +149,7 @@ class Prediction:
     anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, H, W).
     The following speak of the label that was handed over with an item, and are zero for items that came with none.
     suspicion: float16 (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
-    label_losses: float16 (N,) its cross-entropy.
+    label_losses: float16 (N,) its cross-entropy; in grokking, its loss by the learner's own loss.
     The following answer as if it were told whether an item's class is known or novel, among the rows of that group (task-aware).
     among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a column per head, the chosen first.
     relation_shift: float16 (N,) divergence of its distribution over known classes from that when these had just been learned.
@@ -232,6 +232,12 @@ class Strategy(ABC):
     """Set by a class whose parameters (those with since_stage=0) alone decide what `learn` does in stage 0, whatever a subclass adds: it is
     then trained once for all that agree in them."""
 
+    together: ClassVar[tuple[str, ...]] = ()
+    """Parameters in which strategies learned at once by `learn_together` may differ; empty where it is not implemented."""
+
+    together_at_most: ClassVar[int] = 16
+    """How many strategies `learn_together` takes at most."""
+
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
     context: Context
@@ -253,6 +259,16 @@ class Strategy(ABC):
     @abstractmethod
     def learn(self, stage: Stage) -> None:
         """Learn one stage. Earlier stages are not handed over again."""
+
+    @classmethod
+    def learn_together(cls, strategies: Sequence[Self], stages: Sequence[Stage]) -> None:
+        """Learn one stage for each of `strategies` in one computation. The harness calls it where `together` names parameters.
+
+        All are started, each with a context of its own, and are alike in every parameter outside `together`. The stages, one for each, are
+        the only ones of their cells and have equal shapes; labels, items and seeds may differ. Every strategy draws from its own streams
+        and offers its own probes, and is left as its own `learn` would leave it, within float tolerance.
+        """
+        raise NotImplementedError(f"{cls.__name__} does not learn several cells together")
 
     @abstractmethod
     def predict(self, query: Query) -> Prediction:
@@ -342,11 +358,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
-    """A figure that a scenario reports. `better` says which way is up."""
+    """A figure that a scenario reports. `better` says which way is up.
+
+    censored: a time that may not be reached within the budget; NaN where it was not. Over seeds it has a median, not a mean.
+    """
 
     name: str
     better: Literal["higher", "lower"] = "higher"
     meaning: str = ""
+    censored: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

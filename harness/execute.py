@@ -1,7 +1,8 @@
 """Many cells: what is already there is cached, the rest runs on the pool, every end is scored and recorded.
 
 The driver deals and scores; workers only see public stages. Recording happens on one thread of the driver, so the data base has one writer
-and the workers never wait for it.
+and the workers never wait for it. Cells that can learn together (`harness.together`) go to a worker as one pack; whatever goes wrong there,
+its cells run again one by one, so that a pack costs no cell its result and the right one gets the blame.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
-from harness import figures
+from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.contracts import Answer, Precision, Scores, Status, Truth
 from harness.errors import UserError
+from harness.lock import locked
+from harness.messages import Episodes, Job, Pack, Progressed, StageEnded, Started
+from harness.plan import Plan, plan
 from harness.pool import Ended, Pool, Resources, job_folder
-from harness.protocol import Cell
+from harness.protocol import Cell, Shape
 from harness.record import PREDICTIONS, Ending, Record, Store, environment
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
-from harness.worker import Job, Progressed, StageEnded, Started
+from harness.together import shape_of_only_stage
 
 _TICK_S = 0.25
 _MAX_ATTEMPTS = 2
@@ -57,30 +59,9 @@ class Update:
 Listener = Callable[[Update], None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What a run would do: cells that are there already, and cells to run."""
-
-    cached: dict[str, Record]
-    cells: Sequence[Cell]
-
-    @property
-    def open(self) -> list[Cell]:
-        """The cells without a finished record."""
-        return [cell for cell in self.cells if cell.key not in self.cached]
-
-
-def plan(cells: Sequence[Cell], store: Store) -> Plan:
-    """Look up which cells have a finished record."""
-    known: dict[str, Record] = {}
-    for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in cells):
-        known |= store.finished(protocol_hash)
-    return Plan(cells=cells, cached={cell.key: known[cell.key] for cell in cells if cell.key in known})
-
-
 def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
-            precision: Precision = "float32", listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
-    """Run what the plan leaves open; return one record per cell in the plan's order.
+            precision: Precision = "float32", together: bool = True, listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
+    """Run what the plan leaves open; return one record per cell in the plan's order. Without `together`, every cell learns alone.
 
     Raises:
         UserError: the store is in use by another run, or cannot be written.
@@ -91,11 +72,11 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
     if not plan.open:
         return [plan.cached[cell.key] for cell in plan.cells]
     store.check_room()
-    with _locked(store.folder):
+    with locked(store.folder):
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)
-        run = _Run(plan.open, store, experiment=experiment, resources=resources, limits=limits, device=device, precision=precision,
-                   listen=listen)  # fmt: skip
+        run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
+                   limits=limits, device=device, precision=precision, listen=listen)  # fmt: skip
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
@@ -104,9 +85,10 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
 class _Dealt:
     """A deal in use: references for the workers, the truth for the scorer, and how many cells still need it."""
 
-    episodes: list[tuple[Any, Any]]
+    episodes: Episodes
     truth: Truth
     users: int
+    shape: Shape | None
 
 
 @dataclass(slots=True)
@@ -119,28 +101,32 @@ class _Running:
     run_id: Future[str]
     answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
     borrowed_s: float = 0.0
+    together: int = 1
 
 
 class _Run:
     """The state of one call of `execute`."""
 
-    def __init__(self, cells: Sequence[Cell], store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str,
-                 precision: Precision, listen: Listener) -> None:  # fmt: skip
-        self.queue = deque((cell, 1) for cell in cells)
+    def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
+                 device: str, precision: Precision, listen: Listener) -> None:  # fmt: skip
+        self.queue: deque[tuple[Cell, int]] = deque()
+        self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits = store, experiment, limits
         self.device, self.precision, self.listen = device, precision, listen
         self.resources = resources
         self.environment = environment(resources.threads)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
-        for cell in cells:
-            self.users[_deal_of(cell)] = self.users.get(_deal_of(cell), 0) + 1
+        for pack in packs:
+            self._enqueue(pack)
+            for cell in pack:
+                self.users[_deal_of(cell)] = self.users.get(_deal_of(cell), 0) + 1
         self.running: dict[str, _Running] = {}
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
 
     def to_the_end(self) -> dict[str, Record]:
-        """Run all cells; return their records by key."""
+        """Run everything; return the records by key."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer, Pool(self.resources) as pool:
             try:
                 while self.queue or self.running:
@@ -156,21 +142,46 @@ class _Run:
             self._check_writes(allowed=0)
         return self.records
 
+    def _enqueue(self, pack: tuple[Cell, ...], *, first: bool = False) -> None:
+        if len(pack) > 1:
+            self.packs[pack[0].key] = pack
+        (self.queue.appendleft if first else self.queue.append)((pack[0], 1))
+
     def _submit(self, pool: Pool, cell: Cell, attempt: int) -> None:
+        """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than the first wait."""
+        pack = self.packs.pop(cell.key, (cell,))
+        by_shape: dict[Shape | None, list[Cell]] = {}
+        for each in pack:
+            by_shape.setdefault(self._deal(pool, each).shape, []).append(each)
+        alike, *others = by_shape.values()
+        for group in reversed(others):
+            self._enqueue(tuple(group), first=True)
+        jobs = tuple(self._begin(each, attempt) for each in alike)
+        episodes = [self.running[job.key].dealt.episodes for job in jobs]
+        if len(jobs) == 1:
+            pool.submit(jobs[0], episodes)
+        else:
+            key = f"pack-{fingerprint.of_value([job.key for job in jobs])}"
+            pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / "cells", key)), episodes)
+
+    def _deal(self, pool: Pool, cell: Cell) -> _Dealt:
         where = _deal_of(cell)
         if where not in self.deals:
             sealed = build(cell.protocol.scenario, cell.seed, reveal=_is_upper_bound(cell))
-            self.deals[where] = _Dealt(pool.publish(sealed.episodes), sealed.truth, self.users[where])
+            self.deals[where] = _Dealt(pool.publish(sealed.episodes), sealed.truth, self.users[where], shape_of_only_stage(sealed.episodes))
+        return self.deals[where]
+
+    def _begin(self, cell: Cell, attempt: int) -> Job:
+        """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
                                 needed=scenario.answers, probed=scenario.probed, device=self.device, precision=self.precision)  # fmt: skip
-        shared = self._shared(cell) if cell.first_stage_key else None
-        job = Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
-                  conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key), shared=shared,
-                  timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment)
-        self.running[cell.key] = _Running(cell, self.deals[where], attempt, run_id)
-        pool.submit(job, self.deals[where].episodes)
+        self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
+        return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
+                   conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
+                   shared=self._shared(cell) if cell.first_stage_key else None,
+                   timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib)  # fmt: skip
 
     def _next(self) -> tuple[Cell, int]:
         """Take the next cell, if possible one that need not wait for a stage 0 which another cell is still training."""
@@ -200,25 +211,50 @@ class _Run:
                 case StageEnded():
                     running.answers[event.result.stage] = event.result.answers
                     running.borrowed_s += event.result.borrowed_s
+                    running.together = event.result.together
                     self._write(_record_stage, self.store, running, event.result.stage)
 
     def _end(self, ended: Ended) -> None:
-        running = self.running.pop(ended.job.key)
+        task = ended.task
+        if isinstance(task, Pack):
+            self._end_pack(task, ended)
+            return
+        running = self.running.pop(task.key)
         if ended.lost and running.attempt < _MAX_ATTEMPTS:
-            self._write(_record_end, self.store, running, ended, self.records, self.listen, None)
+            self._write(_record_end, self.store, running, ended, task, self.records, self.listen, None)
             self.queue.appendleft((running.cell, running.attempt + 1))
             return
-        running.dealt.users -= 1
-        if running.dealt.users == 0:
-            del self.deals[_deal_of(running.cell)]
         if ended.lost:
             reason = f"{ended.outcome.reason} {running.attempt} times"
             ended = replace(ended, outcome=replace(ended.outcome, reason=reason))
-        self._write(_record_end, self.store, running, ended, self.records, self.listen, ended.job.keep)
+        self._finish(running, ended, task)
+
+    def _end_pack(self, pack: Pack, ended: Ended) -> None:
+        """Record every cell with its share of the time; or put all of them back into the queue, each by itself."""
+        outcome = ended.outcome
+        members = [(job, self.running.pop(job.key)) for job in pack.jobs]
+        if outcome.status is Status.DONE:
+            shared = replace(ended, outcome=replace(outcome, seconds=outcome.seconds / len(members)))
+            for job, running in members:
+                self._finish(running, shared, job)
+        else:
+            reason = f"{len(members)} cells together: {outcome.reason}; it runs again by itself"
+            failed = replace(ended, outcome=replace(outcome, status=Status.FAILED, reason=reason))
+            for job, running in members:
+                self._write(_record_end, self.store, running, failed, job, self.records, self.listen, None)
+            self.queue.extendleft((running.cell, 1) for _, running in reversed(members))
+        self._write(shutil.rmtree, pack.keep)
+
+    def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
+        running.dealt.users -= 1
+        if running.dealt.users == 0:
+            del self.deals[_deal_of(running.cell)]
+        self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
 
     def _interrupted(self) -> None:
         """Ctrl-C: record every cell that did not finish as failed; its state between stages is kept."""
-        for cell in [*(running.cell for running in self.running.values()), *(cell for cell, _ in self.queue)]:
+        waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
+        for cell in [*(running.cell for running in self.running.values()), *waiting]:
             reason = "interrupted; the same command continues"
             running = self.running.get(cell.key)
             ending = Ending(status=Status.FAILED, reason=reason)
@@ -245,14 +281,16 @@ def _record_stage(store: Store, running: _Running, stage: int) -> None:
     store.stage(running.run_id.result(), _scores(running), stage)
 
 
-def _record_end(store: Store, running: _Running, ended: Ended, records: dict[str, Record], listen: Listener, keep: Path | None) -> None:
+def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
+                keep: Path | None) -> None:  # fmt: skip
     """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
     answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
     outcome = ended.outcome
     seconds = outcome.seconds + running.borrowed_s  # a shared stage 0 counts for everyone who used it
-    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=ended.peak_mib)
+    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=ended.peak_mib,
+                    together=running.together)  # fmt: skip
     scores = _scores(running) if answers else None
-    files = ended.job.keep / "files"
+    files = job.keep / "files"
     files.mkdir(exist_ok=True)
     (files / "log.txt").write_text(outcome.log_tail, encoding="utf-8")
     if scores:
@@ -281,7 +319,7 @@ def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Reco
     return Record(key=cell.key, run_id=run_id, protocol_hash=cell.protocol.hash, scenario=cell.protocol.label,
                   strategy=cell.contender.label, seed=cell.seed, status=ending.status, reason=ending.reason,
                   metrics=dict(scores.final) if scores else {}, digest=ending.digest, seconds=ending.seconds,
-                  peak_mib=ending.peak_mib)  # fmt: skip
+                  peak_mib=ending.peak_mib, together=ending.together)  # fmt: skip
 
 
 def _cached(cell: Cell, record: Record) -> Update:
@@ -298,24 +336,4 @@ def _is_upper_bound(cell: Cell) -> bool:
     return cell.contender.plugin.name == cell.protocol.scenario.upper_bound
 
 
-class _locked:  # noqa: N801  (reads as a statement at its use)
-    """Context manager: one run at a time writes to a store."""
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot write to the store {folder}: {error.strerror or error}") from None
-        self.lock = FileLock(folder / "run.lock")
-        self.folder = folder
-
-    def __enter__(self) -> None:
-        try:
-            self.lock.acquire(timeout=0)
-        except Timeout:
-            raise UserError(f"another run is writing to {self.folder}; wait for it, or choose another --store") from None
-        except OSError as error:
-            raise UserError(f"cannot write to the store {self.folder}: {error.strerror or error}") from None
-
-    def __exit__(self, *_: object) -> None:
-        self.lock.release()
+__all__ = ["Limits", "Listener", "Plan", "Update", "execute", "plan"]

@@ -13,6 +13,14 @@ from harness.contracts import Scores
 
 _MOST_LINES = 5
 _MOST_TICKS = 30
+_BY_STEP = ("fates", "detection", "collapse")
+"""Panels over gradient steps and not epochs; what happens late and slowly is drawn over their logarithm."""
+_BY_SIZE = ("largest_logit", "weight_norm")
+"""Curves of sizes that grow or decay by orders of magnitude; both axes are logarithmic."""
+_EDGES = {"ipr": np.linspace(0, 1, 21)}
+"""Bins of histograms of quantities that have a range of their own."""
+
+_PHASE_SHADES = ("#4daf4a", "#377eb8", "#80b1d3", "#b3de69", "#e41a1c", "#984ea3", "#cccccc")
 
 Curve = Sequence[tuple[int, int, float]]
 
@@ -21,16 +29,21 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
     """Write one PNG per matrix, panel, other probe curve and histogram, and one of the figures over the stages; return their paths."""
     made = []
     for name, matrix in scores.matrices.items():
+        if name == "pruning":
+            made.append(_save(prune_curves(matrix, title=title), folder / "pruning.png"))
+            continue
         axes = {} if name == "accuracy" else {"rows": "true class", "columns": "label"}
         made.append(_save(heat_map(matrix, title=title, quantity=name.replace("_", " "), **axes), folder / f"{name}_matrix.png"))
     for name, together in scores.panels.items():
         if any(scores.probes[curve] for curve in together):
-            made.append(_save(panel({curve: scores.probes[curve] for curve in together}, title=title), folder / f"{name}_panel.png"))
+            picture = panel({curve: scores.probes[curve] for curve in together}, title=title, by_step=name in _BY_STEP)
+            made.append(_save(picture, folder / f"{name}_panel.png"))
     for name in scores.probes.keys() - {curve for together in scores.panels.values() for curve in together}:
         if scores.probes[name]:
             made.append(_save(_curve(scores.probes[name], title=title, quantity=name), folder / f"{name}_curve.png"))
     for name, groups in scores.histograms.items():
-        made.append(_save(histogram(groups, title=title, quantity=name.replace("_", " ")), folder / f"{name}_histogram.png"))
+        picture = histogram(groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name))
+        made.append(_save(picture, folder / f"{name}_histogram.png"))
     if any(len(values) > 1 for values in scores.per_stage.values()):
         made.append(_save(stage_lines([scores.per_stage], [""], title=title), folder / "stages.png"))
     return made
@@ -74,8 +87,8 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
     return figure
 
 
-def panel(curves: Mapping[str, Curve], *, title: str) -> Any:
-    """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over the epochs."""
+def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> Any:
+    """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over epochs or the log of steps."""
     from matplotlib.figure import Figure
 
     stages = sorted({stage for rows in curves.values() for stage, _, _ in rows})
@@ -83,24 +96,81 @@ def panel(curves: Mapping[str, Curve], *, title: str) -> Any:
     plots = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
     for axes, stage in zip(plots, stages, strict=True):
         for name, rows in curves.items():
-            own = [(epoch, share) for at, epoch, share in rows if at == stage]
-            axes.plot([epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " "))
-        axes.set(xlabel="epoch" if len(stages) == 1 else f"epoch of stage {stage}", ylim=(-0.02, 1.02))
+            if own := [(epoch, share) for at, epoch, share in rows if at == stage]:
+                axes.plot([epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " "))
+        unit = "gradient step" if by_step else "epoch"
+        axes.set(xlabel=unit if len(stages) == 1 else f"{unit} of stage {stage}", ylim=(-0.02, 1.02))
+        axes.set_xscale("log" if by_step else "linear")
     figure.suptitle(title, fontsize=8)
     plots[0].set_ylabel("share")
     plots[-1].legend(fontsize=7)
     return figure
 
 
-def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity: str) -> Any:
-    """Return a figure of the distributions of `groups`, each with its own density."""
+def prune_curves(pruning: NDArray[np.float64], *, title: str) -> Any:
+    """Return a figure with a plot per order in which neurons go, by inverse participation ratio (IPR): shares over the share removed.
+
+    Args:
+        pruning: (3, 4, L), the orders low first, high first and random; memorised, test, clean and train; L levels from 0 to 1.
+        title: of the figure.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
+    plots = figure.subplots(1, len(pruning), sharey=True)
+    removed = np.linspace(0, 1, pruning.shape[2])
+    for axes, curves, order in zip(plots, pruning, ("low IPR first", "high IPR first", "at random (mean of 5)"), strict=True):
+        for name, shares in zip(("memorised", "test", "clean", "train"), curves, strict=True):
+            axes.plot(removed, shares, label=name)
+        axes.set(xlabel=f"neurons removed, {order}", ylim=(-0.02, 1.02))
+    figure.suptitle(title, fontsize=8)
+    plots[0].set_ylabel("share")
+    plots[-1].legend(fontsize=7)
+    return figure
+
+
+def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[float], columns: Sequence[float], title: str,
+                  row_name: str, column_name: str) -> Any:  # fmt: skip
+    """Return a figure of a grid whose cells have the colour of their commonest phase, and say where not all seeds agree.
+
+    Args:
+        shares: phase -> (len(rows), len(columns)), the share of the seeds that end in it; NaN where there is no run.
+        rows, columns: values on the axes, ascending; the first row is at the bottom.
+        title, row_name, column_name: in words.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    names = [name for name, share in shares.items() if np.nansum(share) > 0]
+    stacked = np.stack([shares[name] for name in names])
+    there = np.isfinite(stacked).all(axis=0)
+    commonest = np.where(there, stacked.argmax(axis=0), np.nan)
+    shades = [_PHASE_SHADES[list(shares).index(name) % len(_PHASE_SHADES)] for name in names]
+    figure = Figure(figsize=(3.8 + 0.42 * len(columns), 1.6 + 0.42 * len(rows)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(commonest, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
+    axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel=column_name, ylabel=row_name)
+    axes.set_xticklabels([f"{value:g}" for value in columns], fontsize=8)
+    axes.set_yticklabels([f"{value:g}" for value in rows], fontsize=8)
+    for row, column in np.argwhere(there):
+        if (most := stacked[:, row, column].max()) < 1:
+            axes.text(column, row, f"{100 * most:.0f}", ha="center", va="center", fontsize=7)
+    axes.set_title(title, fontsize=8)
+    figure.legend(handles=[Patch(color=shade, label=name.replace("_", " ")) for name, shade in zip(names, shades, strict=True)],
+                  loc="outside right upper", fontsize=7)  # fmt: skip
+    return figure
+
+
+def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity: str, edges: NDArray[np.float64] | None = None) -> Any:
+    """Return a figure of the distributions of `groups`, each with its own density; 40 bins over their range, or between `edges`."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 3), layout="constrained")
     axes = figure.subplots()
-    edges = np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40).tolist()
+    bins = (np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40) if edges is None else edges).tolist()
     for name, values in groups.items():
-        axes.hist(values, bins=edges, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
+        axes.hist(values, bins=bins, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
     axes.set(xlabel=quantity, ylabel="density")
     axes.set_title(title, fontsize=8)
     axes.legend(fontsize=7)
@@ -116,6 +186,8 @@ def _curve(rows: Any, *, title: str, quantity: str) -> Any:
         steps, values = zip(*[(step, value) for at, step, value in rows if at == stage], strict=True)
         axes.plot(steps, values, label=f"stage {stage}")
     axes.set(xlabel="gradient step", ylabel=quantity)
+    if quantity in _BY_SIZE:
+        axes.set(xscale="log", yscale="log")
     axes.set_title(title, fontsize=8)
     axes.legend(fontsize=7)
     return figure

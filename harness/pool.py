@@ -1,4 +1,4 @@
-"""A pool of Ray workers that take cells one after another and are replaced when they die.
+"""A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when they die.
 
 Ray is started here and nowhere else; `address` joins a cluster instead of starting a local one. Every worker has its stated cores and
 threads; every node with workers has one monitor.
@@ -14,8 +14,9 @@ from typing import Any
 
 from harness.contracts import Status
 from harness.errors import UserError
+from harness.messages import Episodes, Event, Outcome, Task
 from harness.sealing import Episode
-from harness.worker import Event, Job, Monitor, Outcome, Worker, tail
+from harness.worker import Monitor, Worker, tail
 
 _OBJECT_STORE_MIB = 1024
 
@@ -37,16 +38,16 @@ class _Seat:
 
     worker: Any
     monitor: Any = None
-    job: Job | None = None
+    task: Task | None = None
     busy: Any = None
     arriving: Any = field(default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A job left the pool. `lost` says that its worker died of something other than a limit, so that a retry can help."""
+    """A task left the pool. `lost` says that its worker died of something other than a limit, so that a retry can help."""
 
-    job: Job
+    task: Task
     outcome: Outcome
     peak_mib: float
     lost: bool = False
@@ -86,7 +87,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         self.ray.shutdown()
 
-    def publish(self, episodes: Sequence[Episode]) -> list[tuple[Any, Any]]:
+    def publish(self, episodes: Sequence[Episode]) -> Episodes:
         """Put episodes into the object store, a query that several stages share only once; freed when the references are dropped."""
         queries = {id(episode.query): episode.query for episode in episodes}
         stored = {identity: self.ray.put(query) for identity, query in queries.items()}
@@ -94,18 +95,18 @@ class Pool:
 
     @property
     def has_room(self) -> bool:
-        """Whether a worker is ready for a job."""
+        """Whether a worker is ready for a task."""
         self._seat_arrivals(0)
-        return any(seat.monitor is not None and seat.job is None for seat in self._seats)
+        return any(seat.monitor is not None and seat.task is None for seat in self._seats)
 
-    def submit(self, job: Job, episodes: Sequence[tuple[Any, Any]]) -> None:
-        """Give `job` to a worker that is ready."""
-        seat = next(seat for seat in self._seats if seat.monitor is not None and seat.job is None)
-        seat.job = job
-        seat.busy = seat.worker.run.remote(job, episodes, seat.monitor)
+    def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
+        """Give `task` to a worker that is ready; `episodes` of every cell in it."""
+        seat = next(seat for seat in self._seats if seat.monitor is not None and seat.task is None)
+        seat.task = task
+        seat.busy = seat.worker.run.remote(task, episodes, seat.monitor)
 
     def wait(self, seconds: float) -> list[Ended]:
-        """Wait up to `seconds` for jobs to end or workers to arrive; dead workers are replaced."""
+        """Wait up to `seconds` for tasks to end or workers to arrive; dead workers are replaced."""
         waiting = [seat.busy for seat in self._seats if seat.busy is not None]
         waiting += [seat.arriving for seat in self._seats if seat.arriving is not None]
         self.ray.wait(waiting, timeout=seconds)
@@ -118,18 +119,18 @@ class Pool:
         return [event for monitor in self._monitors.values() for event in self.ray.get(monitor.drain.remote())]
 
     def _collect(self, seat: _Seat) -> Ended:
-        job, monitor, busy = seat.job, seat.monitor, seat.busy
-        assert job is not None
+        task, monitor, busy = seat.task, seat.monitor, seat.busy
+        assert task is not None
         try:
             outcome, lost = self.ray.get(busy), False
-            seat.job = seat.busy = None
+            seat.task = seat.busy = None
         except self.ray.exceptions.RayError as error:
-            verdict = self.ray.get(monitor.verdict.remote(job.key))
+            verdict = self.ray.get(monitor.verdict.remote(task.key))
             lost = verdict is None and not isinstance(error, self.ray.exceptions.OutOfMemoryError)
             status, reason = verdict or (Status.FAILED if lost else Status.OUT_OF_MEMORY, "its worker process died")
-            outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(job.keep / "log.txt"))
+            outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"))
             self._seats[self._seats.index(seat)] = self._new_seat()
-        return Ended(job=job, outcome=outcome, peak_mib=self.ray.get(monitor.peak_mib.remote(job.key)), lost=lost)
+        return Ended(task=task, outcome=outcome, peak_mib=self.ray.get(monitor.peak_mib.remote(task.key)), lost=lost)
 
     def _new_seat(self) -> _Seat:
         need = self.resources

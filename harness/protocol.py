@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from harness import fingerprint
-from harness.contracts import Scenario, Strategy
+from harness.contracts import DealtStage, Inputs, Scenario, Stage, Strategy
 from harness.errors import UserError
 from harness.parameters import model_of
 from harness.plugins import Plugin, find
@@ -76,7 +76,7 @@ class Protocol:
             "scenario": self.scenario_name,
             "config": self.scenario.model_dump(mode="json"),
             "data": dict(self.scenario.data_digests()),
-            "deal_of_seed_0": fingerprint.of_deal(self.scenario.deal(0)),
+            "deal_of_seed_0": self._first_deal[0],
             "metrics": [metric.name for metric in self.scenario.metrics],
         }
 
@@ -84,6 +84,26 @@ class Protocol:
     def hash(self) -> str:
         """Digest of `content`."""
         return fingerprint.of_value(self.content)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of every stage under seed 0."""
+        return self._first_deal[1]
+
+    @cached_property
+    def _first_deal(self) -> tuple[str, tuple[Shape, ...]]:
+        deal = self.scenario.deal(0)
+        return fingerprint.of_deal(deal), tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
+
+
+Shape = tuple[Any, ...]
+"""What stages have in common that are learned at once."""
+
+
+def shape_of(stage: DealtStage | Stage, inputs: Inputs, rows: int, held: int) -> Shape:
+    """Return the shape of a stage: of its items, their number, the classes, what is held out, whether it is told of noise."""
+    kind = str(getattr(inputs, "dtype", ""))
+    return (*inputs.shape[1:], kind, rows, stage.named_classes, stage.new_classes, held, stage.told is None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,11 +183,17 @@ def _owner_of_first_stage(cls: type[Strategy]) -> type[Strategy] | None:
 
 
 def protocols(texts: Iterable[str]) -> list[Protocol]:
-    """Return the protocols that the selections stand for."""
+    """Return the protocols that the selections stand for.
+
+    Raises:
+        UserError: no such scenario or parameter; a scenario whose primary metric is censored.
+    """
     found = []
     for selection in _selections(texts):
         plugin = find("scenario", selection.name)
         scenario = plugin.cls(**resolved(plugin, selection))
+        if scenario.metrics[0].censored:
+            raise UserError(f"{selection} lists {scenario.metrics[0].name} first, which may not be reached: no ranking goes by that")
         found.append(Protocol(label=str(selection), scenario_name=plugin.name, scenario=scenario))
     return found
 

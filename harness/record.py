@@ -42,7 +42,10 @@ _PAGE = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """What the store knows of one cell. Read by boards and the command line."""
+    """What the store knows of one cell. Read by boards and the command line.
+
+    together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
+    """
 
     key: str
     run_id: str
@@ -58,17 +61,19 @@ class Record:
     seconds: float = math.nan
     peak_mib: float = math.nan
     started: float = math.nan
+    together: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker."""
+    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; `together` as in `Record`."""
 
     status: Status
     reason: str = ""
     digest: str = ""
     seconds: float = math.nan
     peak_mib: float = math.nan
+    together: int = 1
 
 
 P = ParamSpec("P")
@@ -194,6 +199,8 @@ class Store:
         self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
         self.client.set_tag(run_id, "owb.digest", ending.digest)
         self.client.set_tag(run_id, "owb.reason", ending.reason[:5000])
+        if ending.together > 1:
+            self.client.set_tag(run_id, "owb.together", str(ending.together))
         self.client.set_tag(run_id, "owb.status", ending.status)
         self.client.set_terminated(run_id, "FINISHED" if ending.status is Status.DONE else "FAILED")
 
@@ -349,6 +356,7 @@ def _record(run: Run) -> Record:
         seconds=metrics.get("cost/seconds", math.nan),
         peak_mib=metrics.get("cost/peak_mib", math.nan),
         started=run.info.start_time / 1000,
+        together=int(tags.get("owb.together", 1)),
     )
 
 

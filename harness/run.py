@@ -1,7 +1,8 @@
 """One cell: drive a strategy through the stages, keep what it answers and the state it is in.
 
 Every stage starts from seeds of its own, addressed by the cell's root seed and the stage. So a cell that continues from the state after
-stage k answers the same bytes as one that was never interrupted.
+stage k answers the same bytes as one that was never interrupted. Cells of one stage can be learned together (`run_together`): each then
+answers what it would have answered alone, within float tolerance.
 """
 
 from __future__ import annotations
@@ -13,22 +14,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from harness import checkpoint, seeds
-from harness.contracts import OF_LEARNER, Answer, Precision, Prediction, Query, Scenario, Stage, Strategy
-from harness.errors import Diverged
+from harness.acceptance import answered
+from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
 from harness.first_stage import learn_once
 from harness.sealing import Episode
-
-_WHOLE = ("classes", "clusters", "among_known", "among_novel")
-_HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses", "relation_shift")
-
-
-class BadAnswer(Exception):
-    """A strategy answered something that is not a prediction for its query."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +111,7 @@ class StageResult:
     """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took.
 
     borrowed_s: the part of `learn_s` that another cell spent, which stage 0 was shared with.
+    together: how many cells were learned at once; `learn_s` is then an equal share.
     """
 
     stage: int
@@ -125,6 +119,7 @@ class StageResult:
     learn_s: float
     predict_s: float
     borrowed_s: float = 0.0
+    together: int = 1
 
 
 def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
@@ -160,17 +155,8 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
 
 
 def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext, shared: Path | None) -> StageResult:
-    probed: list[Answer] = []
-    needed = context.conditions.needed
-
-    def probe(step: int) -> None:
-        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
-            answer = answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=step)
-            kept = {name: array for name, array in answer.arrays.items() if name in context.conditions.probed}
-            probed.append(replace(answer, arrays=kept))
-
-    context.enter(stage.index, probe)
-    with _seeded(seeds.derive("stage", seed=context.conditions.root_seed, stage=stage.index)):
+    probed = _enter(strategy, stage, query, context)
+    with _seeded(_seed_of(stage, context.conditions)):
         started = time.perf_counter()
         borrowed_s = 0.0
         if shared is None:
@@ -178,53 +164,94 @@ def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellCont
         else:
             borrowed_s = learn_once(strategy, partial(strategy.learn, stage), shared)
         learned = time.perf_counter()
-        answer = answered(strategy.predict(query), query, needed=needed, stage=stage.index, step=None)
+        answer = answered(strategy.predict(query), query, needed=context.conditions.needed, stage=stage.index, step=None)
         ended = time.perf_counter()
     return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
                        borrowed_s=borrowed_s)  # fmt: skip
 
 
-def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None) -> Answer:
-    """Check a prediction against its query and return it sorted by id, in small dtypes that lose nothing a metric needs.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One cell of a pack: what `run_cell` is given, with its only stage."""
 
-    Raises:
-        BadAnswer: not a `Prediction`, a field missing that scoring needs, or the wrong number of rows.
-        Diverged: a score that is not a number.
+    strategy: Strategy
+    episode: Episode
+    conditions: Conditions
+    scratch: Path
+    keep: Path | None = None
+    on_progress: Progress = lambda *_: None
+
+
+def run_together(members: Sequence[Member]) -> list[StageResult]:
+    """Learn the only stage of several cells at once; return their results in order, none of them kept before all are there.
+
+    A member that has its stage behind it already is not learned again. Global generators are seeded as for the first one that learns.
+
+    Raises: as `run_cell`, whichever member it was.
     """
-    if not isinstance(prediction, Prediction):
-        raise BadAnswer(f"predict returned {type(prediction).__name__}, not a Prediction")
-    order = np.argsort(query.ids)
-    arrays = {}
-    for name, given in prediction.arrays().items():
-        array = np.asarray(given)
-        if len(array.shape) == 0 or (len(array) != len(query.ids) and name not in OF_LEARNER):
-            raise BadAnswer(f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})")
-        if array.dtype == object or array.dtype.kind not in "iufb":
-            raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
-        if array.dtype.kind == "f" and name != "health" and not np.isfinite(array).all():
-            raise Diverged(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite (stage {stage})")
-        arrays[name] = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)[order]
-    for name in needed:
-        if name not in arrays:
-            raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name}")
-    return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
+    done: dict[int, StageResult] = {}
+    learning: list[tuple[int, Member, CellContext]] = []
+    for place, one in enumerate(members):
+        context = CellContext(conditions=one.conditions, scratch=one.scratch, on_progress=one.on_progress)
+        with _seeded(seeds.derive("setup", seed=one.conditions.root_seed)):
+            one.strategy.start(context)
+        finished = _continue(one.strategy, one.keep) if one.keep else []
+        if finished:
+            done[place] = finished[0]
+        else:
+            learning.append((place, one, context))
+    results = _learned([(one, context) for _, one, context in learning]) if learning else []
+    for (place, one, _), result in zip(learning, results, strict=True):
+        if one.keep:
+            _keep(one.strategy, result, one.keep)
+        done[place] = result
+    return [done[place] for place in range(len(members))]
 
 
-def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if name in _WHOLE:
-        if array.ndim > 1 + (name == "among_novel") or not np.array_equal(array, array.astype(np.int64)):
-            raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
-        return array.astype(np.int64)
-    if name == "kept":
-        return array.astype(np.bool_)
-    return array.astype(np.float16 if name in _HALF else np.float32)
+def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult]:
+    strategies, stages = [one.strategy for one, _ in learning], [one.episode.stage for one, _ in learning]
+    probed = [_enter(one.strategy, *one.episode, context) for one, context in learning]
+    started = time.perf_counter()
+    with _seeded(_seed_of(stages[0], learning[0][0].conditions)):
+        if len(learning) == 1:
+            strategies[0].learn(stages[0])
+        else:
+            type(strategies[0]).learn_together(strategies, stages)
+    learn_s = (time.perf_counter() - started) / len(learning)
+    results = []
+    for (one, _), probes in zip(learning, probed, strict=True):
+        stage, query = one.episode
+        started = time.perf_counter()
+        with _seeded(_seed_of(stage, one.conditions)):
+            answer = answered(one.strategy.predict(query), query, needed=one.conditions.needed, stage=stage.index, step=None)
+        results.append(StageResult(stage=stage.index, answers=(*probes, answer), learn_s=learn_s,
+                                   predict_s=time.perf_counter() - started, together=len(learning)))  # fmt: skip
+    return results
+
+
+def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> list[Answer]:
+    """Begin a stage; return the list that the answers of its probes will be appended to."""
+    probed: list[Answer] = []
+
+    def probe(step: int) -> None:
+        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
+            answer = answered(strategy.predict(query), query, needed=context.conditions.needed, stage=stage.index, step=step)
+            kept = {name: array for name, array in answer.arrays.items() if name in context.conditions.probed}
+            probed.append(replace(answer, arrays=kept))
+
+    context.enter(stage.index, probe)
+    return probed
+
+
+def _seed_of(stage: Stage, conditions: Conditions) -> int:
+    return seeds.derive("stage", seed=conditions.root_seed, stage=stage.index)
 
 
 def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:
     """Keep the answers first and the state last: a state on disk means that every earlier answer is there too."""
     rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
-    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s,
-             "borrowed_s": result.borrowed_s}  # fmt: skip
+    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "borrowed_s": result.borrowed_s,
+             "together": result.together}  # fmt: skip
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if strategy.resumable:
         checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": strategy.state()})

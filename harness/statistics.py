@@ -5,7 +5,8 @@ percentile bootstrap intervals cover far too rarely there. Non-finite figures ar
 says how many it rests on. Where the figures cannot decide, the answer is NaN, never a guess.
 
 References: Student 1908; Holm 1979, "A simple sequentially rejective multiple test procedure"; Fisher 1935, "The Design of Experiments"
-(sign flips); Cohen 1988, "Statistical Power Analysis" (noncentral t).
+(sign flips); Cohen 1988, "Statistical Power Analysis" (noncentral t); Kaplan and Meier 1958, "Nonparametric Estimation from Incomplete
+Observations" (times that were not reached).
 """
 
 from __future__ import annotations
@@ -70,6 +71,38 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
         return Interval(mean, math.nan, math.nan, 1)
     half = t_quantile(1 - (1 - level) / 2, len(kept) - 1) * _standard_error(kept)
     return Interval(mean, mean - half, mean + half, len(kept))
+
+
+class Times(NamedTuple):
+    """Times that may not have been reached: their median, NaN where it was not, how many were, and of how many."""
+
+    median: float
+    reached: int
+    n: int
+
+
+def kaplan_meier_median(times: ArrayLike) -> float:
+    """Return the median of times that may not be reached within a budget that is the same for all; NaN stands for one that was not.
+
+    The product-limit estimate of the share still waiting after t is  S(t) = product over reached t_i <= t of (1 - 1 / n_i),  n_i waiting
+    just before. With one common end nobody leaves earlier, so S(t) = 1 - #(t_i <= t) / n, and the median, the smallest t with
+    S(t) <= 1/2, is the ceil(n / 2)-th smallest time. NaN where fewer than half were reached, or there are none.
+
+    >>> kaplan_meier_median([300.0, 100.0, float("nan"), 200.0, float("nan")])
+    300.0
+    >>> kaplan_meier_median([300.0, 100.0, float("nan"), float("nan"), float("nan")])
+    nan
+    """
+    given = np.asarray(times, dtype=float).ravel()
+    reached = np.sort(given[~np.isnan(given)])
+    half = (len(given) + 1) // 2
+    return float(reached[half - 1]) if 0 < half <= len(reached) else math.nan
+
+
+def times_reached(times: ArrayLike) -> Times:
+    """Return the median of `times` (NaN: not reached), with how many were reached and of how many."""
+    given = np.asarray(times, dtype=float).ravel()
+    return Times(kaplan_meier_median(given), int(np.count_nonzero(~np.isnan(given))), len(given))
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Comparison:
@@ -251,6 +284,6 @@ def _finite(values: ArrayLike) -> Floats:
 
 
 __all__ = [
-    "Better", "Comparison", "Interval", "compare_all", "holm", "minimum_detectable_difference", "paired_t", "pooled_sd", "sign_flip",
-    "smallest_sign_flip_p", "t_interval", "t_quantile", "tie_groups",
+    "Better", "Comparison", "Interval", "Times", "compare_all", "holm", "kaplan_meier_median", "minimum_detectable_difference", "paired_t",
+    "pooled_sd", "sign_flip", "smallest_sign_flip_p", "t_interval", "t_quantile", "tie_groups", "times_reached",
 ]  # fmt: skip

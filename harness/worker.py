@@ -14,75 +14,21 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from harness.contracts import Status
-from harness.run import Conditions, StageResult, run_cell
+from harness.contracts import Status, Strategy
+from harness.messages import Episodes, Event, Job, Outcome, Pack, Progressed, StageEnded, Started, Task
+from harness.run import Member, StageResult, run_cell, run_together
 from harness.sealing import Episode
 
 _POLL_S = 0.1
 _CHILDREN_S = 1.0  # finding children reads all of /proc, so it is done less often
 _PROGRESS_S = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt."""
-
-    key: str
-    strategy: str
-    source: str | None
-    params: Mapping[str, Any]
-    conditions: Conditions
-    keep: Path
-    shared: Path | None
-    timeout_s: float
-    memory_mib: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Started:
-    """A worker took up a cell."""
-
-    key: str
-    pid: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progressed:
-    """How far a cell is."""
-
-    key: str
-    stage: int
-    step: int
-    total: int
-    figures: Mapping[str, float]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageEnded:
-    """A cell finished a stage; `result` holds its predictions."""
-
-    key: str
-    result: StageResult
-
-
-Event = Started | Progressed | StageEnded
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a cell ended in its worker, as far as the worker lived to tell."""
-
-    status: Status
-    reason: str
-    seconds: float
-    log_tail: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,13 +58,13 @@ class Monitor:
         self.verdicts = _Verdicts()
         threading.Thread(target=self._patrol, daemon=True).start()
 
-    def begin(self, job: Job, pid: int) -> None:
-        """Watch the process `pid` while it runs `job`; the time limit counts from now."""
-        self.events.append(Started(key=job.key, pid=pid))
-        deadline = time.monotonic() + job.timeout_s
-        self.watches[pid] = _Watch(key=job.key, process=psutil.Process(pid), deadline=deadline,
-                                   timeout_s=job.timeout_s, memory_mib=job.memory_mib)  # fmt: skip
-        self.verdicts.reasons.pop(job.key, None)
+    def begin(self, task: Task, pid: int) -> None:
+        """Watch the process `pid` while it runs `task`; the time limit counts from now."""
+        self.events += [Started(key=job.key, pid=pid) for job in task.jobs]
+        deadline = time.monotonic() + task.timeout_s
+        self.watches[pid] = _Watch(key=task.key, process=psutil.Process(pid), deadline=deadline,
+                                   timeout_s=task.timeout_s, memory_mib=task.memory_mib)  # fmt: skip
+        self.verdicts.reasons.pop(task.key, None)
 
     def end(self, pid: int) -> None:
         """Stop watching `pid`."""
@@ -137,11 +83,11 @@ class Monitor:
         return [event for event in events if not isinstance(event, Progressed) or newest[event.key] is event]
 
     def verdict(self, key: str) -> tuple[Status, str] | None:
-        """Return why a cell's worker was killed here, if it was, and forget it."""
+        """Return why a task's worker was killed here, if it was, and forget it."""
         return self.verdicts.reasons.pop(key, None)
 
     def peak_mib(self, key: str) -> float:
-        """Return the largest memory seen of a cell's process and children, and forget it."""
+        """Return the largest memory seen of a task's process and children, and forget it."""
         return self.verdicts.peaks.pop(key, float("nan"))
 
     def _patrol(self) -> None:
@@ -173,7 +119,7 @@ class Monitor:
 
 
 class Worker:
-    """Actor: runs cells, one at a time."""
+    """Actor: runs cells one at a time, or a pack of them at once."""
 
     def __init__(self, threads: int) -> None:
         import torch
@@ -188,43 +134,40 @@ class Worker:
 
         return str(ray.get_runtime_context().get_node_id())
 
-    def run(self, job: Job, episodes: Sequence[tuple[Any, Any]], monitor: Any) -> Outcome:
-        """Run one cell; every finished stage is posted to `monitor` before the next begins.
+    def run(self, task: Task, episodes: Sequence[Episodes], monitor: Any) -> Outcome:
+        """Run one cell, every finished stage posted to `monitor` before the next begins; or a pack, posted when all is learned.
 
         Args:
-            job: the cell.
-            episodes: object references to stage and query, fetched one stage at a time.
+            task: the cell or pack.
+            episodes: of every cell; fetched one stage at a time.
             monitor: handle of this node's monitor.
         """
         import ray
 
         _reset_torch(self.threads)
-        scratch = job.keep / "scratch"
-        scratch.mkdir(parents=True, exist_ok=True)
+        for job in task.jobs:
+            _scratch(job).mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
-        ray.get(monitor.begin.remote(job, os.getpid()))
-        log = (job.keep / "log.txt").open("a", encoding="utf-8", buffering=1)
+        ray.get(monitor.begin.remote(task, os.getpid()))
+        log = (task.keep / "log.txt").open("a", encoding="utf-8", buffering=1)
         with log, contextlib.redirect_stdout(log), contextlib.redirect_stderr(log):
-            status, reason = self._attempt(job, _fetched(episodes), monitor, scratch)
+            status, reason = self._attempt(task, episodes, monitor)
         seconds = time.perf_counter() - started
         ray.get(monitor.end.remote(os.getpid()))
-        shutil.rmtree(scratch, ignore_errors=True)
-        return Outcome(status=status, reason=reason, seconds=seconds, log_tail=tail(job.keep / "log.txt"))
+        for job in task.jobs:
+            shutil.rmtree(_scratch(job), ignore_errors=True)
+        return Outcome(status=status, reason=reason, seconds=seconds, log_tail=tail(task.keep / "log.txt"))
 
-    def _attempt(self, job: Job, episodes: Iterator[Episode], monitor: Any, scratch: Path) -> tuple[Status, str]:
+    def _attempt(self, task: Task, episodes: Sequence[Episodes], monitor: Any) -> tuple[Status, str]:
         import ray
         import torch
 
         from harness.errors import Diverged, Unsuitable
-        from harness.plugins import find
 
         try:
-            strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
-            report = _throttled(job.key, monitor)
-            for result in run_cell(
-                strategy, episodes, job.conditions, scratch=scratch, keep=job.keep, shared=job.shared, on_progress=report
-            ):
-                ray.get(monitor.post.remote(StageEnded(key=job.key, result=result)))
+            results = _pack_results(task, episodes, monitor) if isinstance(task, Pack) else _cell_results(task, episodes[0], monitor)
+            for key, result in results:
+                ray.get(monitor.post.remote(StageEnded(key=key, result=result)))
         except Unsuitable as error:
             return Status.SKIPPED, str(error)
         except Diverged as error:
@@ -245,7 +188,33 @@ def tail(path: Path, lines: int = 200) -> str:
     return "\n".join(path.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
 
-def _fetched(episodes: Sequence[tuple[Any, Any]]) -> Iterator[Episode]:
+def _cell_results(job: Job, episodes: Episodes, monitor: Any) -> Iterator[tuple[str, StageResult]]:
+    results = run_cell(_strategy(job), _fetched(episodes), job.conditions, scratch=_scratch(job), keep=job.keep, shared=job.shared,
+                       on_progress=_throttled(job.key, monitor))  # fmt: skip
+    return ((job.key, result) for result in results)
+
+
+def _pack_results(pack: Pack, episodes: Sequence[Episodes], monitor: Any) -> Iterator[tuple[str, StageResult]]:
+    members = [
+        Member(strategy=_strategy(job), episode=next(_fetched(own)), conditions=job.conditions, scratch=_scratch(job), keep=job.keep,
+               on_progress=_throttled(job.key, monitor))
+        for job, own in zip(pack.jobs, episodes, strict=True)
+    ]  # fmt: skip
+    return zip((job.key for job in pack.jobs), run_together(members), strict=True)
+
+
+def _strategy(job: Job) -> Strategy:
+    from harness.plugins import find
+
+    strategy: Strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
+    return strategy
+
+
+def _scratch(job: Job) -> Path:
+    return job.keep / "scratch"
+
+
+def _fetched(episodes: Episodes) -> Iterator[Episode]:
     import ray
 
     for stage, query in episodes:

@@ -15,12 +15,12 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, field_serializer, model_serializer
 
 from harness import fingerprint
 from harness.contracts import Metric, Scenario, Status
@@ -49,6 +49,11 @@ class BoardProtocol(_Content):
     lower_bound: str
     upper_bound: str
     content: dict[str, Any]
+
+    @field_serializer("metrics")
+    def _said(self, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
+        """Leave out what a metric is not, so that boards without censored metrics keep their hash."""
+        return [{name: value for name, value in asdict(metric).items() if name != "censored" or value} for metric in metrics]
 
     @classmethod
     def of(cls, protocol: Protocol) -> Self:
@@ -80,7 +85,10 @@ class Header(_Content):
 
 
 class BoardCell(_Content):
-    """One cell: how it ended, and what was recomputed from its predictions. `environment` counts the entry's environments."""
+    """One cell: how it ended, and what was recomputed from its predictions.
+
+    environment: counts the entry's environments.  together: how many cells learned at once; `seconds` is then an equal share.
+    """
 
     scenario: str
     seed: int
@@ -92,6 +100,12 @@ class BoardCell(_Content):
     seconds: float | None = None
     peak_mib: float | None = None
     environment: int
+    together: int = 1
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out that a cell learned alone, as nearly all do."""
+        return {name: value for name, value in handler(self).items() if name != "together" or value > 1}
 
 
 class Entry(_Content):
@@ -234,6 +248,7 @@ def _record(protocol: BoardProtocol, entry: Entry, cell: BoardCell) -> Record:
         digest=cell.digest,
         seconds=math.nan if cell.seconds is None else cell.seconds,
         peak_mib=math.nan if cell.peak_mib is None else cell.peak_mib,
+        together=cell.together,
     )
 
 

@@ -32,6 +32,14 @@ _HOW = f"""\
 - **Seconds** are the mean wall time of a whole cell (learning, predicting, all stages) in its worker; **peak MiB** is the largest memory of
   its process. They compare cells of one machine, see below.
 """
+_TIMES = """\
+- **Times** that may not be reached within the budget have no mean: "300 (4 of 5)" is the Kaplan-Meier median over all cells that are done,
+  of which 4 of 5 reached it; "not reached" is said where fewer than half did.
+"""
+_TOGETHER = """\
+- **Cells that learned together** (`together` in `entry.yaml` says how many) share the seconds of their pack equally; the peak is that of
+  the whole pack.
+"""
 
 
 _MOST_METRICS = 7
@@ -56,13 +64,19 @@ def page(board: Board) -> str:
         "## Cells without a figure\n",
         _failures(rankings),
         "## How the numbers are made\n",
-        _HOW,
+        _how(board),
         "### Measured on\n",
         _environments(board),
         "## Run it again\n",
         _again(board, rankings),
     ]
     return "\n".join(parts)
+
+
+def _how(board: Board) -> str:
+    has_times = any(metric.censored for protocol in board.header.protocols for metric in protocol.metrics)
+    has_packs = any(cell.together > 1 for entry in board.entries for cell in entry.cells)
+    return _HOW + (_TIMES if has_times else "") + (_TOGETHER if has_packs else "")
 
 
 def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:

@@ -168,6 +168,7 @@ def _entry(contender: Contender, cells: Sequence[Cell], records: Mapping[str, Re
                 seconds=_rounded(record.seconds, 3),
                 peak_mib=_rounded(record.peak_mib, 1),
                 environment=environments.index(environment),
+                together=record.together,
             )
         )
     return Entry(label=contender.label, strategy=contender.plugin.name, params=dict(contender.params), code=contender.code,

@@ -9,6 +9,8 @@ One row per strategy label. Rules, in this order:
    missing may be the hard part. Without any figure the place is "-".
 4. With a single seed nothing can be decided: places are "?".
 5. The bounds, and every variant of the bound strategies, are shown but never placed.
+6. A censored metric (a time that may not be reached) has no mean: its median over all done cells is shown, with how many reached it. No
+   ranking goes by one.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from harness import statistics
 from harness.contracts import Metric, Status
 from harness.errors import UserError
-from harness.statistics import Comparison, Interval
+from harness.statistics import Comparison, Interval, Times
 from leaderboards.standing import Figures, Standing, interval, minimum_detectable, notes_on, standing
 
 if TYPE_CHECKING:
@@ -45,7 +47,8 @@ class Row:
     """One strategy in a ranking.
 
     seeds: those with a figure for the primary metric.  lacking: the other seeds of the ranking, failed or never run.
-    figures: per metric, the figure of every seed that has one.  intervals: per metric, over these seeds.
+    figures: per metric, the figure of every seed that has one.  intervals: per metric that is not censored, over these seeds.
+    times: per censored metric, over all done cells.
     versus_best: this minus the best contender in the primary metric over common seeds; None for the best itself. Its interval stands for
     itself; its p is Holm-corrected over all pairs of complete contenders and NaN for everyone else.
     seconds: mean over done cells.  peak_mib: largest of all cells.
@@ -59,6 +62,7 @@ class Row:
     failures: tuple[Failure, ...]
     figures: Mapping[str, Figures]
     intervals: Mapping[str, Interval]
+    times: Mapping[str, Times]
     versus_best: Comparison | None
     seconds: float
     peak_mib: float
@@ -123,8 +127,10 @@ def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: s
         level: of intervals and tests.
 
     Raises:
-        UserError: no records, or records of several protocols.
+        UserError: no records, or records of several protocols; a primary metric that is censored.
     """
+    if metrics[0].censored:
+        raise UserError(f"{metrics[0].name} may not be reached at all, so no ranking goes by it; the first metric must be one with a mean")
     hashes = list(by_protocol(records))
     if len(hashes) != 1:
         known = ", ".join(text[:12] for text in hashes) or "none"
@@ -137,7 +143,7 @@ def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: s
     order = standing(field, seeds, better=primary.better, level=level)
     bounds = [entry.label for role in ("upper bound", "lower bound") for entry in entries.values() if entry.role == role]
     best = entries[order.best] if order.best else None
-    rows = tuple(_row(entries[label], best, order, primary.name, seeds, level) for label in [*order.order, *bounds])
+    rows = tuple(_row(entries[label], best, order, metrics, seeds, level) for label in [*order.order, *bounds])
     upper, lower = _bound(upper_bound, entries, primary), _bound(lower_bound, entries, primary)
     notes = [*notes_on(order, seeds, level=level), *(bound.problem for bound in (upper, lower) if bound.problem)]
     if len(newest) < len(records):
@@ -185,9 +191,11 @@ def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
     return "lower bound" if name == lower_bound else "contender"
 
 
-def _row(entry: _Entry, best: _Entry | None, order: Standing, primary: str, seeds: tuple[int, ...], level: float) -> Row:
+def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[Metric], seeds: tuple[int, ...], level: float) -> Row:
+    primary = metrics[0].name
     own = entry.figures[primary]
-    seconds = [record.seconds for record in entry.records if record.status in _DONE and math.isfinite(record.seconds)]
+    done = [record for record in entry.records if record.status in _DONE]
+    seconds = [record.seconds for record in done if math.isfinite(record.seconds)]
     peaks = [record.peak_mib for record in entry.records if math.isfinite(record.peak_mib)]
     return Row(
         strategy=entry.label,
@@ -197,11 +205,17 @@ def _row(entry: _Entry, best: _Entry | None, order: Standing, primary: str, seed
         lacking=tuple(seed for seed in seeds if seed not in own),
         failures=tuple(_failure(record, primary) for record in entry.records if record.seed not in own),
         figures=entry.figures,
-        intervals={name: interval(figures, level) for name, figures in entry.figures.items()},
+        intervals={metric.name: interval(entry.figures[metric.name], level) for metric in metrics if not metric.censored},
+        times={metric.name: _times(done, metric.name) for metric in metrics if metric.censored},
         versus_best=_versus(entry, best, order, primary, level),
         seconds=sum(seconds) / len(seconds) if seconds else math.nan,
         peak_mib=max(peaks, default=math.nan),
     )
+
+
+def _times(done: Iterable[Record], metric: str) -> Times:
+    """A done cell without the figure did not reach it."""
+    return statistics.times_reached([record.metrics.get(metric, math.nan) for record in done])
 
 
 def _failure(record: Record, primary: str) -> Failure:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.answers import digest, read_answers
-from harness.contracts import Answer, IntArray, Scenario, Truth
+from harness.contracts import OF_LEARNER, Answer, IntArray, Scenario, Truth
 from harness.sealing import build
 
 
@@ -77,7 +77,7 @@ def _problems(exam: Exam, answers: Sequence[Answer]) -> list[str]:
         when = f"stage {answer.stage}" if answer.step is None else f"stage {answer.stage}, step {answer.step}"
         if answer.stage < len(exam.asked) and not np.array_equal(answer.ids, exam.asked[answer.stage]):
             problems.append(f"the ids answered in {when} are not the ids asked")
-        short = [name for name, array in answer.arrays.items() if array.shape[:1] != answer.ids.shape]
+        short = [name for name, array in answer.arrays.items() if name not in OF_LEARNER and array.shape[:1] != answer.ids.shape]
         if short:
             problems.append(f"{', '.join(short)} in {when} has not one row per id")
     return problems

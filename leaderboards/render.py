@@ -1,7 +1,8 @@
 """Rankings as text: cells for a terminal table, Markdown, CSV, JSON. Pure functions; nothing here prints or computes a statistic.
 
 A figure is printed with the digits its interval justifies: one significant digit of the half-width, two where that digit is 1 or 2.
-Metrics whose figures all lie in [-1, 1] are shares and printed in per cent.
+Metrics whose figures all lie in [-1, 1] are shares and printed in per cent. A time that may not be reached is printed as its median with
+how many reached it, "300 (4 of 5)", or as "not reached (2 of 5)".
 
 >>> figure(Interval(0.7143, 0.7051, 0.7235, 5), 100)
 '71.4 ± 0.9'
@@ -16,7 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import is_dataclass
 from typing import Any, NamedTuple
 
-from harness.statistics import Comparison, Interval
+from harness.contracts import Metric
+from harness.statistics import Comparison, Interval, Times
 from leaderboards.aggregate import Aggregate
 from leaderboards.rank import Ranking, Row
 from leaderboards.standing import POWER
@@ -25,6 +27,7 @@ _CSV_HEADER = (
     "scenario", "protocol", "strategy", "role", "place", "seeds", "lacking", "metric", "better", "mean", "low", "high",
     "difference", "difference_low", "difference_high", "p_holm", "mean_seconds", "max_peak_mib",
 )  # fmt: skip
+_CSV_TIMES = ("median", "reached", "of")
 
 
 class Table(NamedTuple):
@@ -44,7 +47,7 @@ def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> 
         [
             row.place if row.role == "contender" else row.role,
             row.strategy,
-            *[figure(row.intervals[metric.name], scales[metric.name]) for metric in shown],
+            *[_shown(row, metric, scales[metric.name]) for metric in shown],
             *_comparison(row.versus_best, scales[ranking.primary.name]),
             f"{len(row.seeds)}/{len(ranking.seeds)}",
             _plain(row.seconds, 1),
@@ -59,7 +62,7 @@ def figures_table(ranking: Ranking, *, metrics: Sequence[str]) -> Table:
     """Return one row per strategy with the figures of `metrics` alone."""
     shown = [metric for metric in ranking.metrics if metric.name in metrics]
     scales = {metric.name: scale(ranking, metric.name) for metric in shown}
-    rows = [[row.strategy, *[figure(row.intervals[name], factor) for name, factor in scales.items()]] for row in ranking.rows]
+    rows = [[row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in shown]] for row in ranking.rows]
     return Table(["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows)
 
 
@@ -107,11 +110,19 @@ def markdown(table: Table) -> str:
 
 
 def csv_text(rankings: Iterable[Ranking]) -> str:
-    """Return tidy CSV: one line per scenario, strategy and metric, numbers unscaled, empty where there is none."""
+    """Return tidy CSV: one line per scenario, strategy and metric, numbers unscaled, empty where there is none.
+
+    Where any metric is censored, three more columns hold its median, how many cells reached it, and of how many.
+    """
+    shown = list(rankings)
+    censored = any(metric.censored for ranking in shown for metric in ranking.metrics)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_HEADER)
-    writer.writerows(_csv_row(ranking, row, index) for ranking in rankings for row in ranking.rows for index in range(len(ranking.metrics)))
+    writer.writerow([*_CSV_HEADER, *(_CSV_TIMES if censored else ())])
+    for ranking in shown:
+        for row in ranking.rows:
+            for index, metric in enumerate(ranking.metrics):
+                writer.writerow([*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())])
     return text.getvalue()
 
 
@@ -145,8 +156,22 @@ def figure(interval: Interval | Comparison, factor: float) -> str:
     return f"{_signless(f'{mean:.{digits}f}')} ± {half:.{digits}f}"
 
 
+def time_text(times: Times) -> str:
+    """Return the median and how many cells reached it, the count alone where fewer than half did, nothing where no cell is done.
+
+    >>> time_text(Times(300.0, 4, 5)), time_text(Times(math.nan, 2, 5))
+    ('300 (4 of 5)', 'not reached (2 of 5)')
+    """
+    if not times.n:
+        return ""
+    median = "not reached" if math.isnan(times.median) else f"{times.median:.6g}"
+    return f"{median} ({times.reached} of {times.n})"
+
+
 def scale(ranking: Ranking, metric: str) -> float:
-    """Return 100 for a metric whose figures all lie in [-1, 1], otherwise 1."""
+    """Return 100 for a metric whose figures all lie in [-1, 1], otherwise 1; a time is never a share."""
+    if any(one.censored for one in ranking.metrics if one.name == metric):
+        return 1.0
     figures = [value for row in ranking.rows for value in row.figures[metric].values()]
     return 100.0 if all(abs(value) <= 1 for value in figures) else 1.0
 
@@ -154,6 +179,10 @@ def scale(ranking: Ranking, metric: str) -> float:
 def words(name: str) -> str:
     """Return a metric's name as words, which tables can wrap."""
     return name.replace("_", " ")
+
+
+def _shown(row: Row, metric: Metric, factor: float) -> str:
+    return time_text(row.times[metric.name]) if metric.censored else figure(row.intervals[metric.name], factor)
 
 
 def _title(name: str, factor: float, better: str) -> str:
@@ -209,12 +238,17 @@ def escaped(cell: str) -> str:
 
 def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
     metric = ranking.metrics[index]
-    interval = row.intervals[metric.name]
+    interval = ("", "", "") if metric.censored else tuple(_number(value) for value in row.intervals[metric.name][:3])
     compared = row.versus_best if index == 0 else None
     difference = [_number(value) for value in compared[:4]] if compared else [""] * 4
     what = [ranking.scenario, ranking.protocol_hash, row.strategy, row.role, row.place, str(len(row.seeds)), str(len(row.lacking))]
-    figures = [metric.name, metric.better, *[_number(value) for value in interval[:3]], *difference]
+    figures = [metric.name, metric.better, *interval, *difference]
     return [*what, *figures, _number(row.seconds), _number(row.peak_mib)]
+
+
+def _csv_times(row: Row, metric: Metric) -> list[str]:
+    times = row.times.get(metric.name)
+    return [_number(times.median), str(times.reached), str(times.n)] if times else ["", "", ""]
 
 
 def _number(value: float) -> str:
@@ -224,5 +258,5 @@ def _number(value: float) -> str:
 
 __all__ = [
     "Table", "aggregate_table", "csv_text", "escaped", "failures_table", "figure", "json_ready", "markdown", "ranking_notes",
-    "ranking_table", "scale", "words",
+    "ranking_table", "scale", "time_text", "words",
 ]  # fmt: skip

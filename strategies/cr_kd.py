@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.contracts import Preset, Stage, param
 from strategies.baselines.uno import UNO, Seen
@@ -65,11 +65,16 @@ class CrKD(UNO):
         self._follow()
         views = slice(None) if self.relation_views == "all" else slice(2)
         open_ = seen.unlabelled
-        teacher = torch.stack([self._teacher.head(self._teacher(hidden[open_])) for hidden in seen.hidden[views]])
+        taught = [each[open_] for each in seen.before] or [self._teacher(hidden[open_]) for hidden in seen.hidden[views]]
+        teacher = torch.stack([self._teacher.head(features) for features in taught])
         known = torch.stack([scores.known[open_] for scores in seen.scores[views]])
         novel = torch.stack([scores.novel[:, open_] for scores in seen.scores[views]])
         return self.alpha * losses.relation_loss(known, novel, teacher, tau=self.tau, temperature=self.temperature,
                                                  weighting=self.weighting, divergence=self.divergence, per_head=self.per_head)  # fmt: skip
+
+    def remembered(self) -> Previous | None:
+        """Return the teacher, unless it moves or nobody asks it."""
+        return self._teacher if self.alpha and self.teacher_momentum == 1 else None
 
     def _kept(self) -> Previous:
         teacher = self.network.teacher()
@@ -82,6 +87,8 @@ class CrKD(UNO):
         if self.teacher_momentum < 1:
             network = self.network
             assert network.known is not None
-            current = [*network.parts[network.frozen :].parameters(), *network.known.parameters()]
-            for kept, now in zip(self._teacher.parameters(), current, strict=True):
+            current = nn.ModuleList([*network.parts[network.frozen :], network.known])
+            for kept, now in zip(self._teacher.parameters(), current.parameters(), strict=True):
                 kept.lerp_(now, 1 - self.teacher_momentum)
+            for held, fresh in zip(self._teacher.buffers(), current.buffers(), strict=True):
+                held.copy_(fresh)

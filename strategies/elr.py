@@ -75,7 +75,7 @@ class ELR(LabelLearner):
                 self.targets.update(rows, near)
             return value
 
-        train(model, items, loss, self.optimiser(), self.context, schedule=self.rates())
+        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Judge labels by the targets: one is flagged where another class has the largest target (README of the code)."""
@@ -155,7 +155,7 @@ class ELRPlus(LabelLearner):
             step += 1
             return torch.stack([loss_of_one(place, batch) for place in range(len(self.models))]).sum()
 
-        train(self.models.module(), items, loss, self.optimiser(), self.context, schedule=self.rates(), at_epoch=shuffle)
+        train(self.models.module(), items, loss, self.new_optimiser(), self.context, schedule=self.rates(), at_epoch=shuffle)
         self._average(step, 1.0)
 
     def logits(self, inputs: Tensor) -> Tensor:

@@ -111,7 +111,9 @@ class NestedDropout(LabelLearner):
                     best[place] = (score, copy.deepcopy(dict(nn.Module.state_dict(model))))
 
         at_epoch = (lambda epoch: remember(epoch) if epoch else None) if self.keep_best else None
-        train(self.models.module(), items, loss, self.optimiser(), self.context, epochs=epochs, schedule=self.rates(), at_epoch=at_epoch)
+        train(
+            self.models.module(), items, loss, self.new_optimiser(), self.context, epochs=epochs, schedule=self.rates(), at_epoch=at_epoch
+        )
         if self.keep_best:
             remember(epochs)
             for model, (_, state) in zip(self.models, best, strict=True):
@@ -206,7 +208,7 @@ class NestedCoTeaching(NestedDropout):
 
     def _taught(self, items: Items, rate: float, before: int, epochs: int) -> None:
         shrink = self._shrinking("widths-together")
-        optimiser = self.optimiser()
+        optimiser = self.new_optimiser()
         for group in optimiser.param_groups:
             group["lr"] *= self.second_lr
         norms = [part for model in self.models for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]

@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from worlds import Blobs, Cheats, HiddenBlobs, Means, NoisyBlobs, NovelBlobs, Trains
+from worlds import Blobs, Cheats, HiddenBlobs, Means, NoisyBlobs, NovelBlobs, Residues, Trains
 
 from harness import conformance, sealing
 from harness.conformance import Finding, check_scenario, check_strategy
 from harness.contracts import Deal, Prediction, Query, Stage, Strategy
-from harness.errors import UserError
 from harness.plugins import find, registered
 from harness.sealing import Sealed
 from harness.selection import configured
@@ -28,7 +27,7 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(registered("strategy")))
 def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) -> None:
     taken_part = 0
-    for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs()):
+    for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues()):
         findings = check_strategy(find("strategy", name).cls, world, reveal=name == world.upper_bound)
         assert _broken(findings) == {}
         taken_part += not any(finding.unsuitable for finding in findings if finding.claim == PROBE)
@@ -165,6 +164,6 @@ def test_a_strategy_that_waits_for_later_stages_to_decide_is_caught() -> None:
     assert "removed future stages change nothing earlier" in _broken(check_strategy(Clairvoyant, Blobs()))
 
 
-def test_a_check_needs_two_stages() -> None:
-    with pytest.raises(UserError, match="at least two stages"):
-        check_strategy(Means, Blobs(stages=1))
+def test_a_single_stage_leaves_out_the_claims_about_later_ones() -> None:
+    one, three = ({finding.claim for finding in check_strategy(Means, Blobs(stages=stages))} for stages in (1, 3))
+    assert three - one == {"survives a stage with one class", "removed future stages change nothing earlier"}

@@ -18,9 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from together_worlds import HERE
 
+from harness.cli import compare
 from harness.contracts import Metric, Status
 from harness.errors import UserError
+from harness.protocol import protocols
 from harness.record import Record
 from harness.statistics import Comparison, Interval, holm
 from leaderboards import render
@@ -31,6 +34,7 @@ from leaderboards.render import (
     csv_text,
     failures_table,
     figure,
+    figures_table,
     json_ready,
     markdown,
     ranking_notes,
@@ -351,6 +355,65 @@ def test_json_holds_no_nan() -> None:
     content = json.loads(json.dumps(json_ready([ranking, aggregate([ranking])]), allow_nan=False))
     assert content[0]["rows"][0]["intervals"]["accuracy"].keys() == {"mean", "low", "high", "n"}
     assert content[0]["rows"][1]["versus_best"].keys() == set(Comparison._fields)
+
+
+# --- times that may not be reached ------------------------------------------------------------------------------------------------
+
+TIME = Metric(name="time", better="lower", censored=True)
+
+
+def _timed(times: Mapping[str, Sequence[float]]) -> Ranking:
+    """Return a ranking where every cell is done but those whose time is below zero; NaN stands for a time that was not reached."""
+    records = [
+        replace(record, metrics={"accuracy": 0.5 + record.seed / 10} | ({} if math.isnan(time) else {"time": time}))
+        if time >= 0 or math.isnan(time) else replace(record, status=Status.TIMEOUT, metrics={}, reason="took more than 5 s")
+        for label, values in times.items() for record, time in zip(_records({label: [0.5] * len(values)}), values, strict=True)
+    ]  # fmt: skip
+    return rank(records, metrics=[ACCURACY, TIME], lower_bound="fine-tune", upper_bound="joint")
+
+
+TIMES = {"quick": [300.0, 100.0, NAN, 200.0, NAN], "slow": [NAN, 900.0, NAN, NAN, 700.0], "broken": [0.5, -1, 0.75, NAN, -1],
+         "hopeless": [-1.0] * 5}  # fmt: skip
+
+
+def test_a_time_is_a_median_over_done_cells_and_never_the_mean_of_those_that_reached_it() -> None:
+    ranking = _timed(TIMES)
+    expected = {"quick": (300.0, 3, 5), "slow": (NAN, 2, 5), "broken": (0.75, 2, 3), "hopeless": (NAN, 0, 0)}
+    for row in ranking.rows:
+        assert tuple(row.times["time"]) == pytest.approx(expected[row.strategy], nan_ok=True)
+    assert all("time" not in row.intervals for row in ranking.rows)
+    for table in (ranking_table(ranking), figures_table(ranking, metrics=["time"])):
+        column = table.header.index("time ↓")
+        shown = {row[table.header.index("strategy")]: row[column] for row in table.rows}
+        assert shown == {"quick": "300 (3 of 5)", "slow": "not reached (2 of 5)", "broken": "0.75 (2 of 3)", "hopeless": ""}
+
+
+def test_csv_has_the_median_and_the_counts_of_a_time_and_no_mean() -> None:
+    rows = {(row["strategy"], row["metric"]): row for row in csv.DictReader(io.StringIO(csv_text([_timed(TIMES)])))}
+    quick, slow = rows["quick", "time"], rows["slow", "time"]
+    assert [quick[name] for name in ("mean", "low", "high", "median", "reached", "of")] == ["", "", "", "300", "3", "5"]
+    assert [slow[name] for name in ("median", "reached", "of")] == ["", "2", "5"]
+    assert [rows["quick", "accuracy"][name] for name in ("mean", "median", "reached", "of")] == ["0.7", "", "", ""]
+    assert "median" not in csv_text([_rank(SOUND)]).splitlines()[0]  # boards without such metrics keep their bytes
+
+
+def test_json_of_a_time_has_the_median_and_the_counts() -> None:
+    content = json.loads(json.dumps(json_ready(_timed(TIMES)), allow_nan=False))
+    times = {row["strategy"]: row["times"]["time"] for row in content["rows"]}
+    assert times["quick"] == {"median": 300.0, "reached": 3, "n": 5}
+    assert times["slow"] == {"median": None, "reached": 2, "n": 5}
+
+
+def test_no_ranking_goes_by_a_time() -> None:
+    with pytest.raises(UserError, match="time may not be reached at all, so no ranking goes by it"):
+        rank(_records(SOUND), metrics=[TIME, ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    with pytest.raises(UserError, match="lists time_to_half first, which may not be reached"):
+        protocols([f"{HERE}:Races"])
+
+
+def test_pairs_of_times_are_not_compared() -> None:
+    with pytest.raises(UserError, match="time is a time that may not be reached, and pairs that reached it say little"):
+        compare._metric([ACCURACY, TIME], "time", "digits")
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------------------

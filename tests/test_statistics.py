@@ -17,6 +17,7 @@ from harness import statistics
 from harness.statistics import (
     compare_all,
     holm,
+    kaplan_meier_median,
     minimum_detectable_difference,
     paired_t,
     pooled_sd,
@@ -24,6 +25,7 @@ from harness.statistics import (
     smallest_sign_flip_p,
     t_interval,
     tie_groups,
+    times_reached,
 )
 
 FIGURES = st.floats(-100, 100).map(lambda value: round(value, 3))
@@ -231,6 +233,55 @@ def test_the_pooled_spread_weighs_by_degrees_of_freedom() -> None:
     assert pooled_sd([[1.0, 3.0], [0.0, 1.0, 2.0]]) == pytest.approx(math.sqrt((2.0 + 2.0) / 3))
     assert pooled_sd([[1.0, 3.0], [5.0]]) == pytest.approx(math.sqrt(2.0))
     assert math.isnan(pooled_sd([[1.0], []]))
+
+
+# --- times that may not be reached ------------------------------------------------------------------------------------------------
+
+
+def _by_product_limit(times: list[float], end: float) -> float:
+    """Go through every moment at which anything happens and multiply the shares that go on waiting."""
+    waiting = 1.0
+    for moment in sorted({time for time in times if not math.isnan(time)}):
+        at_risk = sum(math.isnan(time) or time >= moment for time in times)  # those not reached wait until the end
+        reached = sum(time == moment for time in times)
+        waiting *= 1 - reached / at_risk
+        assert moment <= end
+        if waiting <= 0.5 + 1e-12:
+            return moment
+    return math.nan
+
+
+@pytest.mark.parametrize(
+    ("times", "median"),
+    [
+        ([100.0, 200.0, 300.0], 200.0),  # S = 2/3, 1/3
+        ([100.0, 200.0, 300.0, 400.0], 200.0),  # S = 3/4, 1/2: reached exactly
+        ([100.0, 200.0, math.nan, math.nan], 200.0),  # S = 3/4, 1/2
+        ([100.0, 200.0, math.nan, math.nan, math.nan], math.nan),  # S = 4/5, 3/5
+        ([300.0, math.nan, 100.0, math.nan, 200.0], 300.0),  # S = 4/5, 3/5, 2/5; the mean of those that reached it would be 200
+        ([100.0, 100.0, math.nan], 100.0),  # S = 1/3
+        ([math.nan], math.nan),
+        ([5.0], 5.0),
+        ([], math.nan),
+    ],
+)
+def test_the_median_time_by_hand(times: list[float], median: float) -> None:
+    assert kaplan_meier_median(times) == pytest.approx(median, nan_ok=True)
+
+
+@given(st.lists(st.one_of(st.just(math.nan), st.integers(1, 12).map(float)), max_size=15))
+def test_the_median_time_is_that_of_the_product_limit(times: list[float]) -> None:
+    median = kaplan_meier_median(times)
+    assert median == pytest.approx(_by_product_limit(times, 12.0), nan_ok=True)
+    assert times_reached(times) == (pytest.approx(median, nan_ok=True), sum(not math.isnan(time) for time in times), len(times))
+
+
+@given(st.lists(st.integers(1, 50).map(float), min_size=1, max_size=15), st.integers(1, 50))
+def test_a_longer_budget_never_makes_the_median_later(times: list[float], budget: int) -> None:
+    """What is not reached by `budget` is later than all that is: the median is the true lower one, or unknown."""
+    cut = [time if time <= budget else math.nan for time in times]
+    true = sorted(times)[(len(times) + 1) // 2 - 1]
+    assert kaplan_meier_median(cut) == pytest.approx(true if true <= budget else math.nan, nan_ok=True)
 
 
 # --- ties -------------------------------------------------------------------------------------------------------------------------

@@ -122,6 +122,30 @@ class NoisyBlobs(Blobs):
         return replace(whole, stages=stages)
 
 
+class Residues(Scenario):
+    """Sums modulo 7 as pairs of residues, in two stages that name all classes; every fourth pair is asked."""
+
+    lower_bound: ClassVar[str] = "constant"
+    upper_bound: ClassVar[str] = "closed-form"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="accuracy"),)
+    backbone: str = param("quadratic[width=16,modulus=7]")
+
+    def data_digests(self) -> Mapping[str, str]:
+        return {}
+
+    def deal(self, seed: int) -> Deal:
+        pairs = np.stack(np.divmod(np.arange(49), 7), axis=1)
+        labels, order = pairs.sum(axis=1) % 7, seeds.stream("order", seed=seed).permutation(49)
+        query, parts = np.sort(order[:12]), (np.sort(order[12:32]), np.sort(order[32:]))
+        stages = [DealtStage(rows=rows, given=labels[rows], query=query, named_classes=7, new_classes=7 * (index == 0))
+                  for index, rows in enumerate(parts)]  # fmt: skip
+        return Deal(inputs=pairs, labels=labels, facts={}, stages=stages)
+
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        hits = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in answers if answer.step is None]
+        return Scores(final={"accuracy": hits[-1]} if len(hits) == 2 else {}, per_stage={"accuracy": hits})
+
+
 class Means(Strategy):
     """Nearest class mean; the well-behaved one."""
 

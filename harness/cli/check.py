@@ -25,7 +25,7 @@ EPILOGUE = options.examples(
     "owb check happy -s 'cgcd[preset=clinc150]'",
 )
 
-DEFAULT_SCENARIOS = ("class-incremental", "cgcd")
+DEFAULT_SCENARIOS = ("class-incremental", "cgcd", "ncd", "grokking[preset=tiny]")
 """Tried in this order until the strategy can take part."""
 
 

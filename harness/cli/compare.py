@@ -78,7 +78,10 @@ def _metric(metrics: Sequence[Metric], named: str, scenario: str) -> Metric:
     by_name = {metric.name: metric for metric in metrics}
     if named and named not in by_name:
         raise unknown("metric", named, by_name, f"owb list {scenario.partition('[')[0]}")
-    return by_name[named] if named else metrics[0]
+    metric = by_name[named] if named else metrics[0]
+    if metric.censored:
+        raise UserError(f"{metric.name} is a time that may not be reached, and pairs that reached it say little: choose another --metric")
+    return metric
 
 
 def _verdict(first: str, second: str, a: Sequence[float], b: Sequence[float], *, metric: Metric) -> dict[str, Any]:

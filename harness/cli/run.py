@@ -15,7 +15,7 @@ from harness.cli import options
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.execute import Plan
+    from harness.plan import Plan
     from harness.protocol import Protocol, Suite
     from harness.record import Record
 
@@ -43,6 +43,7 @@ class Machine:
     address: str | None = None
     device: str = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    together: bool = True
 
 
 def run(
@@ -59,6 +60,7 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
+    together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
     store: options.Store = "owb-store",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
     as_json: options.Json = False,
@@ -67,7 +69,8 @@ def run(
     suite = _suite(strategies, scenario or [], bounds)
     changes = {"seeds": seeds, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision)
+    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
+                      together=together)  # fmt: skip
     records = run_suite(suite, machine, store, only_plan=plan, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
@@ -91,14 +94,14 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     store = Store(store_uri)
     planned = plan(todo, store)
     if only_plan:
-        _show_plan(planned, as_json)
+        _show_plan(planned, as_json, together=machine.together)
         return []
     resources = Resources(workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads), threads=machine.threads,
                           gpus=machine.gpus, address=machine.address)  # fmt: skip
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
     with console.RunView(len(todo), quiet=as_json) as view:
         records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
-                          precision=machine.precision, listen=view)  # fmt: skip
+                          precision=machine.precision, together=machine.together, listen=view)  # fmt: skip
     show_ranking(records, as_json=as_json)
     if not as_json:
         console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
@@ -151,7 +154,7 @@ def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
         view_of(text)
 
 
-def _show_plan(planned: Plan, as_json: bool) -> None:
+def _show_plan(planned: Plan, as_json: bool, *, together: bool) -> None:
     rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
     if as_json:
         console.dump([{"scenario": cell.protocol.label, "protocol": cell.protocol.hash, "strategy": cell.contender.label, "seed": cell.seed,
@@ -159,4 +162,6 @@ def _show_plan(planned: Plan, as_json: bool) -> None:
         return
     console.grid(["status", "scenario", "strategy", "seed", "key"],
                  [[status, cell.protocol.label, cell.contender.label, str(cell.seed), cell.key[:12]] for cell, status in rows])  # fmt: skip
-    console.say(f"{len(planned.open)} of {len(planned.cells)} cells would run, {len(planned.cached)} are there already")
+    shared = [pack for pack in planned.packs if len(pack) > 1] if together else []
+    at_once = f" ({sum(map(len, shared))} of them together, in {len(shared)} packs)" if shared else ""
+    console.say(f"{len(planned.open)} of {len(planned.cells)} cells would run{at_once}, {len(planned.cached)} are there already")

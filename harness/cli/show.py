@@ -69,7 +69,8 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         return
     console.say(f"{record.scenario} | {record.strategy} | seed {record.seed}")
     facts = {"status": record.status, "reason": record.reason, "key": record.key, "protocol": record.protocol_hash,
-             "predictions": record.digest, "time": f"{record.seconds:.2f} s", "memory": f"{record.peak_mib:.0f} MiB"}  # fmt: skip
+             "predictions": record.digest, "time": f"{record.seconds:.2f} s", "memory": f"{record.peak_mib:.0f} MiB",
+             "together": f"learned at once with {record.together - 1} others" if record.together > 1 else ""}  # fmt: skip
     for name, value in facts.items():
         if value:
             console.say(f"{name:<12}  {value}")

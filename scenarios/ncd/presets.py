@@ -43,10 +43,11 @@ def _mixed(values: dict[str, Any], source: str = "GCD, released code, draws half
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "digits": Preset(values=_DIGITS, source=_SMALL),
-        "chars47": Preset(values={"dataset": "chars47", "known": 24, "novel": 23, "backbone": "cnn", "views": "affine", "batch_size": 128,
-                                  "first_epochs": 40, "gradient_steps": 1500}, source=_SMALL),
-        "clinc150": Preset(values={"dataset": "clinc150", "known": 100, "novel": 50, "backbone": "adapter", "views": "token-dropout",
-                                   "batch_size": 256, "first_epochs": 50, "gradient_steps": 1500}, source=_SMALL),
+        "chars47": Preset(values={"dataset": "chars47", "known": 20, "novel": 12, "backbone": "cnn", "batch_size": 128,
+                                  "views": "affine[rotate=15,shift=0.1,scale=0.2,shear=0.2,erase=0.2]", "first_epochs": 40,
+                                  "gradient_steps": 500}, source=_SMALL),
+        "clinc150": Preset(values={"dataset": "clinc150", "known": 50, "novel": 25, "backbone": "adapter", "views": "token-dropout",
+                                   "batch_size": 256, "first_epochs": 30, "gradient_steps": 500}, source=_SMALL),
         "gcd-digits": Preset(values={**_DIGITS, "unlabelled_known": "mix", "labelled_fraction": 0.5}, source=_SMALL),
         "cifar10-5": Preset(values=_small_images("cifar10", 5, 5), source="AutoNovel and UNO, released code"),
         "cifar100-20": Preset(values=_small_images("cifar100", 80, 20), source="AutoNovel, UNO and Cr-KD, released code"),

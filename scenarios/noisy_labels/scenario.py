@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, OF_LEARNER, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scores, Truth, param
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured, split_outside
@@ -175,7 +175,8 @@ class NoisyLabels(Scenario):
 def _asked_beneath(truth: Truth, answer: Answer) -> Answer:
     """Return the part of `answer` that the scenario beneath asked for."""
     asked = truth.facts["part"][answer.ids] == TEST
-    return replace(answer, ids=answer.ids[asked], arrays={name: values[asked] for name, values in answer.arrays.items()})
+    arrays = {name: values if name in OF_LEARNER else values[asked] for name, values in answer.arrays.items()}
+    return replace(answer, ids=answer.ids[asked], arrays=arrays)
 
 
 def _noises(text: str) -> list[Noise]:

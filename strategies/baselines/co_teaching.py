@@ -51,7 +51,7 @@ class CoTeaching(LabelLearner):
                 chosen.reverse()
             return torch.stack([losses[rows].mean() for losses, rows in zip(each, chosen, strict=True)]).sum()
 
-        train(self.models.module(), items, loss, self.optimiser(), self.context, schedule=self.rates())
+        train(self.models.module(), items, loss, self.new_optimiser(), self.context, schedule=self.rates())
         self.bar = keeps(mean_losses(self.logits(items.inputs), items.labels), rate)
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:

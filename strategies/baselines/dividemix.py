@@ -69,7 +69,7 @@ class DivideMix(LabelLearner):
         """Warm up, then divide and mix."""
         epochs = self.context.epochs
         before = max(1, round(self.warmup * epochs))
-        optimiser, module = self.optimiser(), self.models.module()
+        optimiser, module = self.new_optimiser(), self.models.module()
 
         def warm(batch: Batch) -> Tensor:
             logits = [model(batch.inputs) for model in self.models]

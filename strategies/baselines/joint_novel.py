@@ -13,24 +13,21 @@ from strategies.toolkit.tensors import Items
 class JointNovel(NovelClasses):
     """Cross-entropy on known and novel classes, all labelled; the upper bound."""
 
-    def setup(self) -> None:
-        """Make an empty network that has one head without over-clustering."""
-        super().setup()
-        self.known = 0
-
     def suit(self, stage: Stage) -> None:
-        """Check that every label is there.
+        """Check that every label is there, and that the second stage brings new classes.
 
         Raises:
-            Unsuitable: a hidden label.
+            Unsuitable: a hidden label, or no new class.
         """
         if (stage.labels == HIDDEN).any():
             raise Unsuitable("is an upper bound and needs every label; only a scenario that names it so hands them over")
+        if stage.index and stage.named_classes <= self.network.classes:
+            raise Unsuitable("learns novel classes beside known ones, and the second stage brings none")
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Give the classes of stage 1 prototypes of their own on the features, and train on all labels."""
         network = self.network.freeze(self.trainable)
-        self.known = network.classes[0]
+        self.known = network.classes
         network.widen(stage.named_classes)
         self.train_labelled(items, self.lr)
 

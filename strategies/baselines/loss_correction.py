@@ -52,7 +52,7 @@ class LossCorrection(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train with the corrected loss; without a matrix, with cross-entropy first."""
         model, epochs = self.models[0], self.context.epochs
-        optimiser = self.optimiser()
+        optimiser = self.new_optimiser()
         corrected = forward_corrected if self.direction == "forward" else backward_corrected
         before = 0
         if self.matrix == "told":

@@ -28,4 +28,4 @@ class Mixup(LabelLearner):
             logits = model(weight * batch.inputs + (1 - weight) * batch.inputs[other])
             return weight * cross_entropy(logits, batch.labels) + (1 - weight) * cross_entropy(logits, batch.labels[other])
 
-        train(model, items, loss, self.optimiser(), self.context, schedule=self.rates())
+        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())

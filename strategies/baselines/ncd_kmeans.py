@@ -26,11 +26,6 @@ class NCDKMeans(NovelClasses):
     unit_length: bool = param(True, "whether points are scaled to unit length first", ablate=[False], since_stage=1)
     restarts: int = param(10, "starts of k-means", ge=1, since_stage=1)
 
-    def setup(self) -> None:
-        """Make an empty network and no centres."""
-        super().setup()
-        self.centres = torch.zeros(0)
-
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Find the centres."""
         points = self.points(items.inputs, self.features_of(self.network, items.inputs))
@@ -50,7 +45,6 @@ class NCDKMeans(NovelClasses):
         return normalize(points, dim=1) if self.unit_length else points
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
-        """Return minus the distance to every centre."""
-        known = len(self.network.known.weight)  # type: ignore[union-attr]
+        """Return the scores of stage 0, and minus the distance to every centre."""
         near = -torch.cdist(self.points(inputs, features), self.centres)
-        return Rows(near[:, :known], near[None, :, known:])
+        return Rows(self.network.scores(features).known, near[None, :, self.network.classes :], near)

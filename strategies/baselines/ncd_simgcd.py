@@ -37,18 +37,13 @@ class NCDSimGCD(NovelClasses):
     projector_width: int = param(256, "hidden units of the projector (published 2048)", ge=1, unit="units", since_stage=1)
     projector_out: int = param(64, "outputs of the projector (published 256)", ge=1, unit="units", since_stage=1)
 
-    def setup(self) -> None:
-        """Make an empty network and no classifier."""
-        super().setup()
-        self.initial = 0
-        self.classifier = torch.zeros(0, 0)
-
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train classifier and projector on two views."""
         network = self.network.freeze(self.trainable)
-        self.initial = network.classes[0]
+        self.initial = network.classes
         view, generator = view_of(self.context.views), generator_of(self.context, "views")
         classifier, projector = self._heads(novel)
+        self.directions = classifier.v.detach()  # the same memory: they train along
 
         def loss(batch: Batch) -> Tensor:
             features = network(view(torch.cat([batch.inputs, batch.inputs]), generator))
@@ -71,11 +66,10 @@ class NCDSimGCD(NovelClasses):
         optimiser = self.optimiser(self.lr)
         optimiser.add_param_group({"params": [*classifier.parameters(), *projector.parameters()]})
         train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule())
-        self.classifier = normalize(classifier.v.detach(), dim=1)
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the cosines with known and novel rows."""
-        logits = linear(normalize(features, dim=1), self.classifier)
+        logits = linear(normalize(features, dim=1), normalize(self.directions, dim=1))
         return Rows(logits[:, : self.initial], logits[None, :, self.initial :])
 
     def _heads(self, novel: int) -> tuple[CosineClassifier, Projector]:

@@ -34,4 +34,4 @@ class PSKD(LabelLearner):
             last[batch.rows] = logits.detach().softmax(dim=1)
             return soft_cross_entropy(logits, targets).mean()
 
-        train(model, items, loss, self.optimiser(), self.context, schedule=self.rates())
+        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())

@@ -32,19 +32,14 @@ class RankStats(NovelClasses):
     ramp: float = param(0.25, "share of the stage over which weights rise (published 50 or 150 of 200 epochs)", ge=0, le=1, since_stage=1)
     incremental: float = param(0.05, "weight of the joint rows' pseudo-labels; 0 is RankStats without +", ge=0, ablate=[0.0], since_stage=1)
 
-    def setup(self) -> None:
-        """Make an empty network and no pair head."""
-        super().setup()
-        self.initial = 0
-        self.weight, self.bias = torch.zeros(0, 0), torch.zeros(0)
-
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train both heads."""
         network = self.network.freeze(self.trainable)
-        self.initial = network.classes[0]
+        self.initial = network.classes
         network.widen(self.initial + novel)
         with drawn_from(self.context, "pair-head"):
             pairs = nn.Linear(network.dimensions, novel).to(self.context.device)
+        self.weight, self.bias = pairs.weight.detach(), pairs.bias.detach()  # the same memory: they train along
         view, generator = view_of(self.context.views), generator_of(self.context, "views")
 
         def loss(batch: Batch) -> Tensor:
@@ -59,7 +54,7 @@ class RankStats(NovelClasses):
             if given.any():
                 value = value + cross_entropy(joint[0][given], batch.labels[given])
             if not given.all():
-                same = rank_pairs(features[0][~given].detach(), top=self.top)
+                same = rank_pairs(features[0][~given].detach(), top=min(self.top, network.dimensions))
                 value = value + pair_cross_entropy(novel_answers[0][~given], novel_answers[1][~given], same)
                 guessed = novel_answers[0][~given].argmax(dim=1) + self.initial
                 value = value + self.incremental * rising * cross_entropy(joint[0][~given], guessed)
@@ -68,7 +63,6 @@ class RankStats(NovelClasses):
         optimiser = self.optimiser(self.lr)
         optimiser.add_param_group({"params": list(pairs.parameters())})
         train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule())
-        self.weight, self.bias = pairs.weight.detach(), pairs.bias.detach()
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return known rows and the pair head; over all classes the joint rows count."""

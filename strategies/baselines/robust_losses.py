@@ -28,7 +28,7 @@ class LossLearner(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train on the stage."""
         model = self.models[0]
-        train(model, items, lambda batch: self.item_losses(model(batch.inputs), batch.labels).mean(), self.optimiser(), self.context,
+        train(model, items, lambda batch: self.item_losses(model(batch.inputs), batch.labels).mean(), self.new_optimiser(), self.context,
               schedule=self.rates())  # fmt: skip
 
 
@@ -100,7 +100,7 @@ class GCE(LossLearner):
         def loss(batch: Batch) -> Tensor:
             return (counts[batch.rows] * self.item_losses(model(batch.inputs), batch.labels)).mean()
 
-        train(model, items, loss, self.optimiser(), self.context, schedule=self.rates(), at_epoch=choose)
+        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates(), at_epoch=choose)
 
 
 class SCE(LossLearner):

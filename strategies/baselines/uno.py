@@ -9,34 +9,42 @@ A batch should hold at least 2.5 unlabelled items for every novel class, or an e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from harness.clustering import kmeans
-from harness.contracts import HIDDEN, Stage, param
+from harness.contracts import HIDDEN, Context, Stage, param
+from harness.errors import UserError
 from strategies.toolkit import novel_losses as losses
 from strategies.toolkit.novel_classes import NovelClasses, Rows
-from strategies.toolkit.novel_network import NovelHead, NovelNetwork, Prototypes, Scores
+from strategies.toolkit.novel_network import HeadSizes, NovelHead, Prototypes, Scores
+from strategies.toolkit.parted import Previous
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, train
+from strategies.toolkit.two_views import Bank
 from strategies.toolkit.views import generator_of, view_of
 
 
 class Seen(NamedTuple):
-    """One training batch: what the frozen parts made of every view, the scores of every view, and which items have no label, bool (B,)."""
+    """One training batch: what the frozen parts made of every view, the scores of every view, and which items have no label, bool (B,).
+
+    before: features (B, d) of every view by the network that is remembered, from a bank of views; empty without one.
+    """
 
     hidden: list[Tensor]
     scores: list[Scores]
     unlabelled: Tensor
+    before: list[Tensor]
 
 
 class UNO(NovelClasses):
     """A unified objective for known and novel classes: labels and swapped Sinkhorn assignments through the same cross-entropy."""
 
-    heads: int = param(2, "heads for novel classes (published 4)", ge=1, ablate=[1, 4], since_stage=1)
+    heads: int = param(4, "heads for novel classes", ge=1, ablate=[1, 2], since_stage=1)
     width: int = param(256, "hidden units of a head's projector (published 2048)", ge=1, unit="units", since_stage=1)
     out: int = param(64, "outputs of a head's projector (published 256)", ge=1, unit="units", since_stage=1)
     overcluster: int = param(3, "finer rows for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)", ge=0,
@@ -52,32 +60,35 @@ class UNO(NovelClasses):
                                                                        "loss over that time, or the first", since_stage=1)  # fmt: skip
     small_views: int = param(0, "further views that are predicted and give no targets (published 2)", ge=0, ablate=[2], since_stage=1)
     small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
+    view_bank: int = param(0, "views of an item that go through the frozen parts once a stage; 0 for fresh ones at every step", ge=0,
+                           since_stage=1)  # fmt: skip
 
-    def setup(self) -> None:
-        """Make an empty network; no head is better than another."""
-        super().setup()
-        self.best = 0
+    def start(self, context: Context) -> None:
+        """Make ready for stage 0.
 
-    def new_network(self) -> NovelNetwork:
-        """Return the network with its heads' sizes, not built yet."""
-        return NovelNetwork(self.context, heads=self.heads, width=self.width, out=self.out, overcluster=self.overcluster)
+        Raises:
+            UserError: small views, which a bank does not hold, are asked for beside one.
+        """
+        if self.view_bank and self.small_views:
+            raise UserError("a bank holds large views only: set small_views=0, or view_bank=0")
+        super().start(context)
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train on labels and swapped assignments."""
-        network = self.network.freeze(self.trainable).grow(novel)
+        shown = self.mixed(items)
+        sizes = HeadSizes(self.heads, self.width, self.out, novel, self.overcluster)
+        network = self.network.freeze(self.trainable).grow(sizes)
+        self.best = 0
         if self.initialise == "k-means":
             self._start_at_clusters(items, novel)
-        generator = generator_of(self.context, "views")
-        large, small = view_of(self.context.views), view_of(self.small_view) if self.small_views else None
+        look = self._looker(shown)
         queued: list[Tensor | None] = [None, None]
         sums = torch.zeros(self.heads)
 
         def loss(batch: Batch) -> Tensor:
             network.at_unit_length()
-            shown = [large(batch.inputs, generator) for _ in range(2)]
-            shown += [small(batch.inputs, generator) for _ in range(self.small_views) if small]
-            hidden = [network.hidden(view) for view in shown]
-            seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], batch.labels == HIDDEN)
+            hidden, before = look(batch)
+            seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], batch.labels == HIDDEN, before)
             known = torch.stack([scores.known for scores in seen.scores])
             each = self._swapped(known, torch.stack([scores.novel for scores in seen.scores]), batch.labels, queued, 0)
             sums.add_(each.detach().cpu())
@@ -91,18 +102,36 @@ class UNO(NovelClasses):
             if self.head_choice == "last-epoch":
                 sums.zero_()
 
-        train(network, self.mixed(items), loss, self.optimiser(self.lr), self.context, schedule=self.schedule(), at_epoch=chosen)
+        train(network, shown, loss, self.optimiser(self.lr), self.context, schedule=self.schedule(), at_epoch=chosen)
         self.best = 0 if self.head_choice == "first" else int(sums.argmin())
 
     def further(self, seen: Seen, done: float) -> Tensor:
         """Return what a method adds to the loss, a scalar; nothing here. `done` is the share of the stage behind."""
         return seen.scores[0].known.new_zeros(())
 
+    def remembered(self) -> Previous | None:
+        """Return a network whose features of a bank's views are kept with them, for it does not change; none here."""
+        return None
+
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the scores of all heads, the best first."""
         scores = self.network.scores(features)
         order = [self.best, *(head for head in range(self.heads) if head != self.best)]
         return Rows(scores.known, scores.novel[order])
+
+    def _looker(self, items: Items) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
+        """Return what shows a batch: hidden values of all views, the large ones first, and what is remembered of them."""
+        network, generator, large = self.network, generator_of(self.context, "views"), view_of(self.context.views)
+        if self.view_bank:
+            bank = Bank(network, items.inputs, large, generator, self.view_bank, self.remembered())
+
+            def kept(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+                pair = bank.pair(batch.inputs, batch.rows)
+                return list(pair.hidden.chunk(2)), [] if pair.before is None else list(pair.before.chunk(2))
+
+            return kept
+        views = [large, large, *[view_of(self.small_view)] * self.small_views]
+        return lambda batch: ([network.hidden(view(batch.inputs, generator)) for view in views], [])
 
     def _swapped(self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int) -> Tensor:
         """Return the loss of every head (H,); known (V, B, Cl), novel (V, H, B, K)."""
@@ -120,14 +149,16 @@ class UNO(NovelClasses):
     def _start_at_clusters(self, items: Items, novel: int) -> None:
         """Set every head's prototypes to where its projector puts the clusters of the unlabelled items."""
         inputs = items.inputs[items.labels == HIDDEN]
+        if len(inputs) < 2:  # no cluster, and nothing for batch norm to go by
+            return
         features = self.features_of(self.network, inputs)
         points = normalize(features, dim=1).cpu().numpy()
         labels = torch.from_numpy(kmeans(points, min(novel, len(points)), self.context.stream("clusters")).labels).to(features.device)
         for head in self.network.novel:
             assert isinstance(head, NovelHead)
-            prototypes = head[-1]
+            *projector, prototypes = head
             assert isinstance(prototypes, Prototypes)
-            projected = normalize(head[:-1](features), dim=1)
+            projected = normalize(nn.Sequential(*projector)(features), dim=1)
             sums = torch.zeros_like(prototypes.weight).index_add_(0, labels, projected)
             used = torch.bincount(labels, minlength=novel) > 0
             prototypes.weight[used] = sums[used]

@@ -62,7 +62,7 @@ class Classifier(nn.Module):
         if old is not None:
             with torch.no_grad():
                 self.head.weight[: old.out_features] = old.weight
-                if self.bias:
+                if old.bias is not None:
                     self.head.bias[: old.out_features] = old.bias
         return self
 
@@ -108,6 +108,10 @@ class Classifier(nn.Module):
         self.backbone = backbone(self.context, item_shape, self.init)
 
     def _new_head(self, classes: int) -> nn.Linear:
+        """Return a head for so many classes: the network's own, where it has one, else a linear layer."""
+        if hasattr(self.backbone, "new_head"):
+            own: nn.Linear = self.backbone.new_head(classes)  # type: ignore[operator]
+            return own.to(self.context.device)
         features: Any = self.backbone.features
         head = nn.Linear(features, classes, bias=self.bias, device=self.context.device)
         if getattr(self.backbone, "zero_head", False):

@@ -115,10 +115,12 @@ def answer_distance(logits: Tensor, before: Tensor, *, temperature: float) -> Te
 def rank_pairs(features: Tensor, *, top: int) -> Tensor:
     """Return which rows share the set of their `top` largest features, bool (N, N) (AutoNovel).
 
-    A membership matrix times its transpose counts the common features; N^2 argsorts are not needed.
+    Equal sets get the same number, and numbers are compared; N^2 argsorts are not needed.
     """
-    members = torch.zeros_like(features).scatter_(1, features.topk(top, dim=1).indices, 1.0)
-    return (members @ members.T) > top - 0.5
+    sets = features.topk(top, dim=1, sorted=False).indices.sort(dim=1).values
+    _, number = torch.unique(sets, dim=0, return_inverse=True)
+    same: Tensor = number[:, None] == number
+    return same
 
 
 def pair_cross_entropy(first: Tensor, second: Tensor, same: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ class LabelLearner(Strategy):
     weight_decay: float = param(5e-4, "weight decay", ge=0)
     schedule: Literal["constant", "cosine", "steps"] = param("constant", "learning rate over a stage: constant, half a cosine to 0, or a "
                                                              "tenth in the last quarter")  # fmt: skip
+    optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
+                                             "which momentum says nothing")  # fmt: skip
 
     def setup(self) -> None:
         """Make the networks, each with its own initialisation, and an empty memory."""
@@ -93,8 +95,10 @@ class LabelLearner(Strategy):
         doubts = doubt(logits.softmax(dim=2).mean(dim=0), labels)
         return doubts, doubts <= 0.5
 
-    def optimiser(self) -> torch.optim.Optimizer:
+    def new_optimiser(self) -> torch.optim.Optimizer:
         """Return one optimiser over all networks; steps of one network do not depend on the others."""
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(self.models.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True)
         return sgd(self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def rates(self) -> Schedule:

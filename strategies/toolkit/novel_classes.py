@@ -1,7 +1,8 @@
 """What the learners of novel class discovery share: known classes from labels first, then labelled and unlabelled items together.
 
 Stage 0 trains backbone and known prototypes by cross-entropy on two views (UNO's and Cr-KD's first stage). Its parameters are declared here
-and nowhere else, so all learners that build on this one share stage 0: the harness trains it once.
+and nowhere else, and no learner that builds on this one replaces a method of it but the abstract ones, so all share stage 0: the harness
+trains it once. What a learner of stage 1 remembers is set in `discover`, before it trains, for it may be asked in the middle.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from strategies.toolkit.views import generator_of, view_of
 class Rows(NamedTuple):
     """What a learner makes of items; larger is likelier.
 
-    known (N, Cl); novel (H, N, Cu), the chosen head first; joint (N, C) where rows of both are compared by other figures than these.
+    known (N, Cl) cosines; novel (H, N, Cu), the chosen head first; joint (N, C) where rows of both are compared by other figures than
+    these.
     """
 
     known: Tensor
@@ -57,12 +59,7 @@ class NovelClasses(Strategy):
 
     def setup(self) -> None:
         """Make an empty network; nothing is known."""
-        self.network = self.new_network()
-        self.before = NovelNetwork(self.context)
-
-    def new_network(self) -> NovelNetwork:
-        """Return the network, not built yet."""
-        return NovelNetwork(self.context)
+        self.network, self.before = NovelNetwork(self.context), NovelNetwork(self.context)
 
     def learn(self, stage: Stage) -> None:
         """Learn the known classes, or look for novel ones; raise `Unsuitable` as `suit` does."""
@@ -110,7 +107,7 @@ class NovelClasses(Strategy):
             raise Diverged("the answers are not finite")
         classes = (torch.cat([rows.known, rows.novel[0]], dim=1) if rows.joint is None else rows.joint).argmax(dim=1)
         taught = self.before.scores(self.features_of(self.before, inputs)).known
-        shift = losses.relation_shift(self.network.scores(features).known[:, : taught.shape[1]], taught, tau=self.tau)
+        shift = losses.relation_shift(rows.known, taught, tau=self.tau)
         return Prediction(
             classes=classes.cpu().numpy(),
             among_known=rows.known.argmax(dim=1).cpu().numpy(),

@@ -52,13 +52,23 @@ class Scores(NamedTuple):
     over: Tensor | None
 
 
+class HeadSizes(NamedTuple):
+    """Number of heads, hidden units and outputs of their projectors, novel classes, and how many finer rows stand for one of these."""
+
+    heads: int
+    width: int
+    out: int
+    novel: int
+    overcluster: int = 0
+
+
 class NovelNetwork(Parted):
     """Backbone, known prototypes, and from stage 1 on the heads for novel classes."""
 
-    def __init__(self, context: Context, *, heads: int = 1, width: int = 1, out: int = 1, overcluster: int = 0) -> None:
-        """Take the number of heads, the projectors' hidden units and outputs, and how many finer rows stand for a novel class."""
+    def __init__(self, context: Context) -> None:
+        """Make an empty network; `build` and `grow` fill it."""
         super().__init__(context)
-        self.shape = (heads, width, out, overcluster)
+        self.sizes: HeadSizes | None = None
         self.known: Prototypes | None = None
         self.novel, self.over = nn.ModuleList(), nn.ModuleList()
 
@@ -69,12 +79,12 @@ class NovelNetwork(Parted):
             self.known = Prototypes(self.dimensions, known).to(self.context.device)
         return self
 
-    def grow(self, novel: int) -> Self:
-        """Make the heads for `novel` classes with weights from the stream `heads`."""
-        heads, width, out, overcluster = self.shape
+    def grow(self, sizes: HeadSizes) -> Self:
+        """Make the heads for novel classes with weights from the stream `heads`."""
+        self.sizes = sizes
         with drawn_from(self.context, "heads"):
-            self.novel = self._heads([novel] * heads, width, out)
-            self.over = self._heads([overcluster * novel] * heads if overcluster else [], width, out)
+            self.novel = self._heads([sizes.novel] * sizes.heads, sizes)
+            self.over = self._heads([sizes.overcluster * sizes.novel] * sizes.heads if sizes.overcluster else [], sizes)
         return self
 
     def widen(self, classes: int) -> Self:
@@ -88,10 +98,9 @@ class NovelNetwork(Parted):
         return self
 
     @property
-    def classes(self) -> tuple[int, int]:
-        """Return how many known and novel classes there are; none novel before stage 1."""
-        heads: list[Any] = list(self.novel)
-        return (self.known.out_features if self.known else 0), (heads[0][-1].out_features if heads else 0)
+    def classes(self) -> int:
+        """Return how many classes have a prototype on the features."""
+        return self.known.out_features if self.known else 0
 
     def scores(self, features: Tensor) -> Scores:
         """Return all scores of features (N, d) as one batch: batch norm sees these items alone."""
@@ -113,8 +122,7 @@ class NovelNetwork(Parted):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
-        known, novel = self.classes
-        return {"item_shape": list(self.item_shape), "known": known, "novel": novel, "frozen": self.frozen}
+        return {"item_shape": list(self.item_shape), "known": self.classes, "heads": list(self.sizes or ()), "frozen": self.frozen}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Nothing is left to do; `load_state_dict` has built the network."""
@@ -124,11 +132,11 @@ class NovelNetwork(Parted):
         extra = state["_extra_state"]
         if extra["item_shape"]:
             self.build(tuple(extra["item_shape"]), extra["known"])
-            if extra["novel"]:
-                self.grow(extra["novel"])
+            if extra["heads"]:
+                self.grow(HeadSizes(*extra["heads"]))
             self.frozen = extra["frozen"]
             self._hold_frozen()
         return super().load_state_dict(state, strict=strict, assign=assign)
 
-    def _heads(self, rows: list[int], width: int, out: int) -> nn.ModuleList:
-        return nn.ModuleList(NovelHead(self.dimensions, width, out, each) for each in rows).to(self.context.device)
+    def _heads(self, rows: list[int], sizes: HeadSizes) -> nn.ModuleList:
+        return nn.ModuleList(NovelHead(self.dimensions, sizes.width, sizes.out, each) for each in rows).to(self.context.device)

@@ -1,0 +1,96 @@
+"""What the driver tells a worker, and what workers tell the driver: plain values that travel between processes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.contracts import Status
+from harness.run import Conditions, StageResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt."""
+
+    key: str
+    strategy: str
+    source: str | None
+    params: Mapping[str, Any]
+    conditions: Conditions
+    keep: Path
+    shared: Path | None
+    timeout_s: float
+    memory_mib: float
+
+    @property
+    def jobs(self) -> tuple[Job, ...]:
+        """The cells it stands for: itself."""
+        return (self,)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """Cells that a worker learns at once. It may take as long as its cells one after another, and as much memory as one of them."""
+
+    key: str
+    jobs: tuple[Job, ...]
+    keep: Path
+
+    @property
+    def timeout_s(self) -> float:
+        """The sum of its cells' limits."""
+        return sum(job.timeout_s for job in self.jobs)
+
+    @property
+    def memory_mib(self) -> float:
+        """The limit of any one of its cells."""
+        return max(job.memory_mib for job in self.jobs)
+
+
+Task = Job | Pack
+
+Episodes = Sequence[tuple[Any, Any]]
+"""Object references to stage and query, one pair per stage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A worker took up a cell."""
+
+    key: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progressed:
+    """How far a cell is."""
+
+    key: str
+    stage: int
+    step: int
+    total: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageEnded:
+    """A cell finished a stage; `result` holds its predictions."""
+
+    key: str
+    result: StageResult
+
+
+Event = Started | Progressed | StageEnded
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a task ended in its worker, as far as the worker lived to tell."""
+
+    status: Status
+    reason: str
+    seconds: float
+    log_tail: str
