@@ -9,7 +9,6 @@ import math
 import random
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -29,8 +28,8 @@ from harness.contracts import HIDDEN, Answer, Deal, Scores, Status
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
-from harness.record import Record
 from harness.sealing import Sealed, build
+from leaderboards.board import BoardCell, Entry
 from scenarios.grokking import operations, splitting
 from scenarios.grokking.corruption import Kind
 from scenarios.grokking.operations import NAMES, OPERATIONS, OperationName, table_of
@@ -706,22 +705,25 @@ def test_a_phase_diagram_shows_the_commonest_phase_of_every_place_and_where_seed
         (0.0, 5.0): ["generalised"] * 3,
         (0.2, 5.0): ["coexistence", "full_inversion", "full_inversion"],
     }
-    records = [_record(xi, decay, seed, end) for (xi, decay), phases in ends.items() for seed, end in enumerate(phases)]
-    other = replace(records[0], strategy="constant")
-    picture = drawing.diagram([*records, other, replace(records[0], status=Status.FAILED)], "adamw", "weight_decay")
-    (axes,) = picture.axes
+    entries = [_entry("grok-adamw", decay, {xi: phases for (xi, own), phases in ends.items() if own == decay}) for decay in (0.0, 5.0)]
+    entries.append(_entry("muon", 1.0, {0.5: ["confusion"]}))
+    (axes,) = drawing.diagram(drawing.endings(entries, "grok-adamw", "weight_decay"), "weight_decay").axes
     shown = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
     np.testing.assert_array_equal(shown, [[0, 0], [np.nan, 2]])
     assert [text.get_text() for text in axes.texts] == ["67"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "0.2"]
-    with pytest.raises(UserError, match="no finished grokking record of adamw has a parameter dropout"):
-        drawing.diagram(records, "adamw", "dropout")
+    with pytest.raises(UserError, match="no finished run of grok-adamw with a parameter dropout"):
+        drawing.endings(entries, "grok-adamw", "dropout")
 
 
-def _record(corruption: float, decay: float, seed: int, end: str) -> Record:
-    return Record(key="", run_id="", protocol_hash="", scenario="grokking", strategy=f"adamw[weight_decay={decay}]", seed=seed,
-                  status=Status.DONE, params={"weight_decay": str(decay), "scenario.corruption": str(corruption)},
-                  metrics={f"phase_{name}": float(name == end) for name in PHASES})  # fmt: skip
+def _entry(strategy: str, decay: float, ends: Mapping[float, Sequence[str]]) -> Entry:
+    cells = [
+        BoardCell(scenario=f"grokking[preset=tiny,corruption={xi}]", seed=seed, status=Status.DONE, key="", environment=0,
+                  metrics={f"phase_{name}": float(name == end) for name in PHASES})
+        for xi, phases in ends.items() for seed, end in enumerate(phases)
+    ]  # fmt: skip
+    failed = BoardCell(scenario="grokking[preset=tiny]", seed=9, status=Status.FAILED, key="", environment=0)
+    return Entry(label=strategy, strategy=strategy, params={"weight_decay": decay}, code="", environments=({},), cells=(*cells, failed))
 
 
 def test_hidden_is_what_a_test_pair_has_for_a_label() -> None:
