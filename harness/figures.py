@@ -22,6 +22,9 @@ _EDGES = {"ipr": np.linspace(0, 1, 21)}
 
 _PHASE_SHADES = ("#4daf4a", "#377eb8", "#80b1d3", "#b3de69", "#e41a1c", "#984ea3", "#cccccc")
 
+_MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.5, "top": 0.3}
+"""Inches around plots of lines, fixed: to measure every label first would take half of the time of a picture."""
+
 Curve = Sequence[tuple[int, int, float]]
 
 
@@ -89,11 +92,8 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
 
 def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> Any:
     """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over epochs or the log of steps."""
-    from matplotlib.figure import Figure
-
     stages = sorted({stage for rows in curves.values() for stage, _, _ in rows})
-    figure = Figure(figsize=(1.5 + 3.3 * len(stages), 2.9), layout="constrained")
-    plots = figure.subplots(1, len(stages), sharey=True, squeeze=False)[0]
+    plots = _plots(len(stages), width=3.3)
     for axes, stage in zip(plots, stages, strict=True):
         for name, rows in curves.items():
             if own := [(epoch, share) for at, epoch, share in rows if at == stage]:
@@ -101,10 +101,7 @@ def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> 
         unit = "gradient step" if by_step else "epoch"
         axes.set(xlabel=unit if len(stages) == 1 else f"{unit} of stage {stage}", ylim=(-0.02, 1.02))
         axes.set_xscale("log" if by_step else "linear")
-    figure.suptitle(title, fontsize=8)
-    plots[0].set_ylabel("share")
-    plots[-1].legend(fontsize=7)
-    return figure
+    return _titled(plots, title, "share")
 
 
 def prune_curves(pruning: NDArray[np.float64], *, title: str) -> Any:
@@ -114,19 +111,13 @@ def prune_curves(pruning: NDArray[np.float64], *, title: str) -> Any:
         pruning: (3, 4, L), the orders low first, high first and random; memorised, test, clean and train; L levels from 0 to 1.
         title: of the figure.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10.5, 2.9), layout="constrained")
-    plots = figure.subplots(1, len(pruning), sharey=True)
+    plots = _plots(len(pruning), width=3.1)
     removed = np.linspace(0, 1, pruning.shape[2])
     for axes, curves, order in zip(plots, pruning, ("low IPR first", "high IPR first", "at random (mean of 5)"), strict=True):
         for name, shares in zip(("memorised", "test", "clean", "train"), curves, strict=True):
             axes.plot(removed, shares, label=name)
         axes.set(xlabel=f"neurons removed, {order}", ylim=(-0.02, 1.02))
-    figure.suptitle(title, fontsize=8)
-    plots[0].set_ylabel("share")
-    plots[-1].legend(fontsize=7)
-    return figure
+    return _titled(plots, title, "share")
 
 
 def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[float], columns: Sequence[float], title: str,
@@ -164,32 +155,43 @@ def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[f
 
 def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity: str, edges: NDArray[np.float64] | None = None) -> Any:
     """Return a figure of the distributions of `groups`, each with its own density; 40 bins over their range, or between `edges`."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.subplots()
+    (axes,) = _plots(1, width=4.2)
     bins = (np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40) if edges is None else edges).tolist()
     for name, values in groups.items():
         axes.hist(values, bins=bins, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
-    axes.set(xlabel=quantity, ylabel="density")
-    axes.set_title(title, fontsize=8)
-    axes.legend(fontsize=7)
-    return figure
+    axes.set(xlabel=quantity)
+    return _titled([axes], title, "density")
 
 
 def _curve(rows: Any, *, title: str, quantity: str) -> Any:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3), layout="constrained")
-    axes = figure.subplots()
+    (axes,) = _plots(1, width=4.2)
     for stage in sorted({row[0] for row in rows}):
         steps, values = zip(*[(step, value) for at, step, value in rows if at == stage], strict=True)
         axes.plot(steps, values, label=f"stage {stage}")
-    axes.set(xlabel="gradient step", ylabel=quantity)
+    axes.set(xlabel="gradient step")
     if quantity in _BY_SIZE:
         axes.set(xscale="log", yscale="log")
-    axes.set_title(title, fontsize=8)
-    axes.legend(fontsize=7)
+    return _titled([axes], title, quantity.replace("_", " "))
+
+
+def _plots(count: int, *, width: float) -> list[Any]:
+    """Return plots side by side that share their vertical axis, `width` inches each, on a figure of their own."""
+    from matplotlib.figure import Figure
+
+    around, height = _MARGINS, 2.9
+    whole = around["left"] + count * width + around["right"]
+    figure = Figure(figsize=(whole, height))
+    figure.subplots_adjust(left=around["left"] / whole, right=1 - around["right"] / whole, bottom=around["bottom"] / height,
+                           top=1 - around["top"] / height, wspace=0.06)  # fmt: skip
+    return list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
+
+
+def _titled(plots: Sequence[Any], title: str, quantity: str) -> Any:
+    """Finish plots of lines: title above, quantity on the left, names in the last one; return their figure."""
+    figure = plots[0].figure
+    figure.suptitle(title, fontsize=8)
+    plots[0].set_ylabel(quantity)
+    plots[-1].legend(fontsize=7)
     return figure
 
 
