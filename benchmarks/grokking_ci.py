@@ -72,7 +72,7 @@ def scores_of(row: Row, seeds: Sequence[int]) -> list[Scores]:
     for seed in seeds:
         sealed = build(scenario, seed)
         conditions = Conditions(root_seed=learner_seed(seed), **scenario.lent(), probe_every=scenario.probe_every,
-                                needed=scenario.answers, probed=scenario.probed)  # fmt: skip
+                                needed=scenario.answers, probed=scenario.probed, kept=scenario.kept)  # fmt: skip
         members.append(Member(strategy=cell.contender.plugin.cls(**cell.contender.params), episode=sealed.episodes[0],
                               conditions=conditions, scratch=Path()))  # fmt: skip
         truths.append(sealed.truth)

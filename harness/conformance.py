@@ -258,7 +258,7 @@ def _conditions(scenario: Scenario) -> Conditions:
     lent = scenario.lent()
     budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent}
     return Conditions(**{**lent, **budget, "batch_size": min(16, lent["batch_size"])}, root_seed=learner_seed(_SEED),
-                      needed=scenario.answers, probed=scenario.probed)  # fmt: skip
+                      needed=scenario.answers, probed=scenario.probed, kept=scenario.kept)  # fmt: skip
 
 
 def _shrunk(deal: Deal) -> Deal:

@@ -401,6 +401,9 @@ class Scenario(BaseModel, ABC):
     probed: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
     """The fields of `Prediction` that are kept of a probe."""
 
+    kept: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
+    """The fields of `Prediction` that are kept of an answer after a stage."""
+
     lower_bound: ClassVar[str] = "fine-tune"
     upper_bound: ClassVar[str] = "joint"
     """The strategy that is handed every training label, also those hidden from all others."""

@@ -175,7 +175,8 @@ class _Run:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
-                                needed=scenario.answers, probed=scenario.probed, device=self.device, precision=self.precision)  # fmt: skip
+                                needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
+                                precision=self.precision)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment)
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
         return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,

@@ -31,7 +31,7 @@ class Conditions:
     epochs: passes over every stage; `first_epochs`, where it is said, over the first.
     gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
     probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
-    needed, probed: the fields of a prediction that scoring needs, and those that are kept of a probe.
+    needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept of an answer after a stage.
     """
 
     root_seed: int
@@ -46,6 +46,7 @@ class Conditions:
     probe_tail: int = 0
     needed: tuple[str, ...] = ("classes",)
     probed: tuple[str, ...] = Scenario.probed
+    kept: tuple[str, ...] = Scenario.kept
     device: str = "cpu"
     precision: Precision = "float32"
 
@@ -164,7 +165,7 @@ def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellCont
         else:
             borrowed_s = learn_once(strategy, partial(strategy.learn, stage), shared)
         learned = time.perf_counter()
-        answer = answered(strategy.predict(query), query, needed=context.conditions.needed, stage=stage.index, step=None)
+        answer = _asked(strategy, query, context.conditions, stage.index, None)
         ended = time.perf_counter()
     return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
                        borrowed_s=borrowed_s)  # fmt: skip
@@ -223,7 +224,7 @@ def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult
         stage, query = one.episode
         started = time.perf_counter()
         with _seeded(_seed_of(stage, one.conditions)):
-            answer = answered(one.strategy.predict(query), query, needed=one.conditions.needed, stage=stage.index, step=None)
+            answer = _asked(one.strategy, query, one.conditions, stage.index, None)
         results.append(StageResult(stage=stage.index, answers=(*probes, answer), learn_s=learn_s,
                                    predict_s=time.perf_counter() - started, together=len(learning)))  # fmt: skip
     return results
@@ -235,12 +236,17 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
 
     def probe(step: int) -> None:
         with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
-            answer = answered(strategy.predict(query), query, needed=context.conditions.needed, stage=stage.index, step=step)
-            kept = {name: array for name, array in answer.arrays.items() if name in context.conditions.probed}
-            probed.append(replace(answer, arrays=kept))
+            probed.append(_asked(strategy, query, context.conditions, stage.index, step))
 
     context.enter(stage.index, probe)
     return probed
+
+
+def _asked(strategy: Strategy, query: Query, conditions: Conditions, stage: int, step: int | None) -> Answer:
+    """Return what the strategy answers now, of it what the protocol keeps."""
+    answer = answered(strategy.predict(query), query, needed=conditions.needed, stage=stage, step=step)
+    fields = conditions.kept if step is None else conditions.probed
+    return replace(answer, arrays={name: array for name, array in answer.arrays.items() if name in fields})
 
 
 def _seed_of(stage: Stage, conditions: Conditions) -> int:

@@ -51,7 +51,7 @@ def _what_must_agree(cell: Cell) -> str:
             "code": contender.code,
             "params": {name: value for name, value in contender.params.items() if name not in cls.together},
             "lent": scenario.lent(),
-            "asked": [scenario.probe_every, scenario.answers, scenario.probed],
+            "asked": [scenario.probe_every, scenario.answers, scenario.probed, scenario.kept],
             "shape": cell.protocol.shapes[0],
         }
     )

@@ -29,7 +29,7 @@ def _runs(scenario: str, strategy: str, seeds: tuple[int, ...] = FRESH) -> tuple
     for seed in seeds:
         sealed = build(dealt, seed)
         conditions = Conditions(root_seed=learner_seed(seed), **dealt.lent(), probe_every=dealt.probe_every, needed=dealt.answers,
-                                probed=dealt.probed)  # fmt: skip
+                                probed=dealt.probed, kept=dealt.kept)  # fmt: skip
         learner = cell.contender.plugin.cls(**cell.contender.params)
         members.append(Member(strategy=learner, episode=sealed.episodes[0], conditions=conditions, scratch=Path()))
         truths.append(sealed.truth)

@@ -71,10 +71,14 @@ class Grokking(Scenario):
     steps: int = param(500, "gradient steps", ge=1, unit="steps")
     batch_size: int = param(0, "pairs per gradient step; 0 for all of them at once", ge=0, unit="items")
     probe_every: int = param(5, "gradient steps between looks; 0 for none but the last", ge=0, unit="steps")
+    follow: Literal["everything", "detection", "fates"] = param(
+        "everything",
+        "what is kept of answers: everything; all but weights, so no spectra and no pruning; or no losses in mid-stage either, so "
+        "no detection over time. A board of many cells has room for the last",
+    )
     epochs: int = param(0, "not for setting: follows from the steps", ge=0, le=0)
 
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
-    probed: ClassVar[tuple[str, ...]] = ("classes", "label_losses", "suspicion", "health")
     lower_bound: ClassVar[str] = "constant"
     upper_bound: ClassVar[str] = "closed-form"
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
@@ -110,6 +114,17 @@ class Grokking(Scenario):
         if backbone.params.get("modulus", self.modulus) != self.modulus:
             raise UserError(f"backbone={self.backbone} says another modulus than {self.modulus}; it is lent the right one by itself")
         return self
+
+    @property
+    def probed(self) -> tuple[str, ...]:  # type: ignore[override]
+        """Classes and health, and losses where detection is followed."""
+        return ("classes", "health") if self.follow == "fates" else ("classes", "label_losses", "suspicion", "health")
+
+    @property
+    def kept(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All that grokking learners answer, but weights only where everything is followed."""
+        fields = ("classes", "label_losses", "suspicion", "kept", "health")
+        return (*fields, "weights") if self.follow == "everything" else fields
 
     def lent(self) -> dict[str, Any]:
         """Return network, batch and budget. The steps count; the passes are as many as they take."""
