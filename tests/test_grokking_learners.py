@@ -190,13 +190,16 @@ def test_presets_are_valid_and_say_where_they_come_from(learner: type[Grokker]) 
 # --- together ---------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("backbone", ["quadratic[width=32,modulus=11]", "relu[hidden=16,modulus=11]"])
+@pytest.mark.parametrize(
+    ("learner", "backbone"),
+    [
+        *((learner, "quadratic[width=32,modulus=11]") for learner in LEARNERS),
+        *((learner, "relu[hidden=16,modulus=11]") for learner in LEARNERS if learner is not IPRPruning),
+    ],
+)
 @pytest.mark.parametrize("batch_size", [1000, 20])
 def test_learners_learn_together_what_each_learns_alone(learner: type[Grokker], backbone: str, batch_size: int) -> None:
     """Bytes agree where all products do, which holds on this code path; the contract asks for float tolerance, and so does this test."""
-    if learner is IPRPruning and "relu" in backbone:
-        pytest.skip("prunes the quadratic network")
     shared = {"lr_by_batch": True} if learner is AdamWLearner else {}
     values: list[dict[str, Any]] = [
         {**shared, "lr": lr, "weight_decay": decay, "dropout": dropout}

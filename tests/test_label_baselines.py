@@ -5,7 +5,6 @@ The helpers at the top make a small noisy problem; the tests of the other noisy-
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +18,7 @@ from fakes import FakeContext
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
+from harness import checkpoint
 from harness.contracts import NoiseFacts, Prediction, Query, Stage, Validation
 from harness.errors import Unsuitable, UserError
 from harness.parameters import model_of
@@ -254,18 +254,16 @@ def test_a_look_in_mid_stage_changes_nothing_that_is_learned(name: str, values: 
 
 
 @pytest.mark.parametrize("name", ["elr", "elr-plus", "co-teaching", "nested-co-teaching", "dividemix"])
-def test_a_learner_continues_from_its_state_to_the_same_answers(name: str) -> None:
-    """Through the bytes of a file, into a stream with new classes; items of both stages are asked about their labels."""
+def test_a_learner_continues_from_its_state_to_the_same_answers(name: str, tmp_path: Path) -> None:
+    """Through the file of a checkpoint, into a stream with new classes; items of both stages are asked about their labels."""
     first, second = noisy_stage(0), noisy_stage(1)
     query = Query(ids=np.concatenate([first.ids, QUERY.ids, second.ids]),
                   inputs=np.concatenate([np.asarray(first.inputs), np.asarray(QUERY.inputs), np.asarray(second.inputs)]))  # fmt: skip
     whole = started(name)
     whole.learn(first)
-    file = io.BytesIO()
-    torch.save(whole.state(), file)
-    file.seek(0)
+    checkpoint.save(tmp_path / "state.pt", whole.state())
     resumed = started(name)
-    resumed.load_state(torch.load(file, weights_only=False))
+    resumed.load_state(checkpoint.load(tmp_path / "state.pt"))
     answers = []
     for strategy in (whole, resumed):
         answered = [strategy.predict(query).arrays()]
