@@ -16,12 +16,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import timm
 import torch
 from torch import Tensor
 
-from harness import seeds
+from harness.run import CellContext, Conditions
 from strategies.happy import Happy
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.two_views import Bank, Fresh
@@ -30,30 +29,11 @@ from strategies.toolkit.views import Same, generator_of
 BATCH, ROUNDS, KNOWN, NEW = 4, 7, 50, 10
 
 
-class Context:
-    """What a strategy is lent, for images of 224 x 224 and random weights."""
-
-    backbone, views, device, precision = "timm:vit_base_patch16_224", "same", "cpu", "float32"
-    epochs, gradient_steps, batch_size, scratch = 1, 0, BATCH, Path()
-
-    def stream(self, name: str) -> np.random.Generator:
-        """Return a stream by name."""
-        return seeds.stream(name, seed=0)
-
-    def progress(self, step: int, total: int, **values: float) -> None:
-        """Say nothing."""
-
-    def probe(self, step: int) -> None:
-        """Ask nothing."""
-
-    def epoch_ended(self, epoch: int) -> None:
-        """Ask nothing."""
-
-
 def happy() -> Happy:
     """Return a learner in the middle of a stage: 50 known classes, 10 new ones."""
     learner = Happy(projector_width=2048, projector_out=256, first_trainable="last")
-    learner.start(Context())
+    conditions = Conditions(root_seed=0, backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
+    learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
     learner.network.build((3, 224, 224), KNOWN).freeze("last")
     learner.initial = learner.known_before = KNOWN
     learner.known = KNOWN + NEW

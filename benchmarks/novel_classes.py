@@ -27,9 +27,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from harness import seeds
-from harness.contracts import Precision
 from harness.metrics.discovery import contingency
+from harness.run import CellContext, Conditions
 from strategies.baselines.uno import Seen
 from strategies.cr_kd import CrKD
 from strategies.toolkit import novel_losses as losses
@@ -42,27 +41,6 @@ ITEMS, FEATURES, TOP = 256, 512, 5
 ANSWERS, CLASSES = 10_000, 100
 BATCH, ROUNDS, KNOWN, NOVEL = 4, 5, 50, 50
 SIZES = HeadSizes(heads=2, width=2048, out=256, novel=NOVEL)
-
-
-class Context:
-    """What a strategy is lent, for images of 224 x 224 and random weights."""
-
-    backbone, views, device = "timm:vit_base_patch16_224", "same", "cpu"
-    precision: Precision = "float32"
-    epochs, gradient_steps, batch_size, scratch = 1, 0, BATCH, Path()
-
-    def stream(self, name: str) -> np.random.Generator:
-        """Return a stream by name."""
-        return seeds.stream(name, seed=0)
-
-    def progress(self, step: int, total: int, **values: float) -> None:
-        """Say nothing."""
-
-    def probe(self, step: int) -> None:
-        """Ask nothing."""
-
-    def epoch_ended(self, epoch: int) -> None:
-        """Ask nothing."""
 
 
 def main() -> None:
@@ -141,7 +119,8 @@ def _compare_loops() -> None:
 def learner_of(whole: Any, *, view_bank: int) -> CrKD:
     """Return Cr-KD at the first step of stage 1, with the weights of the whole model."""
     learner = CrKD(heads=SIZES.heads, width=SIZES.width, out=SIZES.out, trainable="last", view_bank=view_bank)
-    learner.start(Context())
+    conditions = Conditions(root_seed=0, backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
+    learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
     network = learner.network.build((3, 224, 224), KNOWN)
     parts: list[Any] = list(network.parts)
     trunk, last = parts
