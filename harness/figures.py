@@ -100,8 +100,19 @@ def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> 
                 axes.plot([epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " "))
         unit = "gradient step" if by_step else "epoch"
         axes.set(xlabel=unit if len(stages) == 1 else f"{unit} of stage {stage}", ylim=(-0.02, 1.02))
-        axes.set_xscale("log" if by_step else "linear")
+        if by_step:
+            _by_log_of_steps(axes)
     return _titled(plots, title, "share")
+
+
+def _by_log_of_steps(axes: Any) -> None:
+    """Draw over the logarithm of steps, marked at 1, 2 and 5 times the powers of ten in plain numbers."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def prune_curves(pruning: NDArray[np.float64], *, title: str) -> Any:
