@@ -320,14 +320,15 @@ class Deal:
     """A scenario under one seed, with everything known. It never leaves the process that scores.
 
     inputs: U items.  labels: int64 (U,) true classes, numbered in order of arrival.
-    facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its mask, its group.
+    facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its group; arrays, or loaders
+        (`Inputs`) of what fills no memory until it is scored, such as masks.
     recurring: whether an item that comes again keeps its id; where this would tell old classes from new ones, it gets a new one.
     class_numbers: int64 (C,) the number that the data set gives to each class, in order of arrival; None where both agree.
     """
 
     inputs: Inputs
     labels: IntArray
-    facts: Mapping[str, AnyArray]
+    facts: Mapping[str, Any]
     stages: Sequence[DealtStage]
     task_access: TaskAccess = "train"
     recurring: bool = True
@@ -339,7 +340,7 @@ class Truth:
     """The sealed part, by item id (I ids): labels int64 (I,), facts with I rows each, number of classes named after every stage."""
 
     labels: IntArray
-    facts: Mapping[str, AnyArray]
+    facts: Mapping[str, Any]
     named_classes: Sequence[int]
 
 
@@ -377,6 +378,7 @@ class Scores:
     matrices: named arrays for pictures, such as the accuracy matrix R[i, j].
     panels: pictures that show several of the probes' curves together: the names of the curves.
     histograms: pictures that set distributions side by side: group -> values.
+    strips: pictures that set images side by side: a row per case, (rows, panels, h, w) in [0, 1], and what each row shows.
     """
 
     final: Mapping[str, float]
@@ -385,6 +387,7 @@ class Scores:
     matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    strips: Mapping[str, tuple[AnyArray, Sequence[str]]] = field(default_factory=dict)
 
 
 class Scenario(BaseModel, ABC):

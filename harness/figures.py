@@ -29,7 +29,7 @@ Curve = Sequence[tuple[int, int, float]]
 
 
 def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
-    """Write one PNG per matrix, panel, other probe curve and histogram, and one of the figures over the stages; return their paths."""
+    """Write a PNG per matrix, panel, other probe curve, histogram and strip, and one of the figures over the stages; return their paths."""
     made = []
     for name, matrix in scores.matrices.items():
         if name == "pruning":
@@ -47,6 +47,8 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
     for name, groups in scores.histograms.items():
         picture = histogram(groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name))
         made.append(_save(picture, folder / f"{name}_histogram.png"))
+    for name, (cases, captions) in scores.strips.items():
+        made.append(_save(strip(cases, captions, title=title), folder / f"{name}_strip.png"))
     if any(len(values) > 1 for values in scores.per_stage.values()):
         made.append(_save(stage_lines([scores.per_stage], [""], title=title), folder / "stages.png"))
     return made
@@ -172,6 +174,32 @@ def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity
         axes.hist(values, bins=bins, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
     axes.set(xlabel=quantity)
     return _titled([axes], title, "density")
+
+
+def strip(cases: NDArray[Any], captions: Sequence[str], *, title: str, panels: Sequence[str] = ("image", "mask", "map")) -> Any:
+    """Return a figure with a row of grey or colour images per case, its caption on the left.
+
+    Args:
+        cases: (rows, panels, h, w) or (rows, panels, h, w, 3), in [0, 1].
+        captions: one for each row.
+        title: of the figure.
+        panels: what stands in each column.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = cases.shape[:2]
+    figure = Figure(figsize=(1.6 + 1.1 * columns, 0.5 + 1.1 * rows), layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False)
+    for row, caption in enumerate(captions):
+        for column, name in enumerate(panels):
+            axes = grid[row, column]
+            axes.imshow(cases[row, column], cmap="gray", vmin=0, vmax=1)
+            axes.set(xticks=[], yticks=[])
+            if row == 0:
+                axes.set_title(name, fontsize=8)
+        grid[row, 0].set_ylabel(caption, fontsize=7, rotation=0, ha="right", va="center")
+    figure.suptitle(title, fontsize=8)
+    return figure
 
 
 def _curve(rows: Any, *, title: str, quantity: str) -> Any:

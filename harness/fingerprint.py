@@ -41,8 +41,9 @@ def of_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
 
 
 def of_deal(deal: Deal) -> str:
-    """Return the digest of what a scenario dealt: labels, facts, rows of every stage, and inputs that lie in memory."""
-    arrays = {"labels": deal.labels, **{f"facts.{name}": values for name, values in deal.facts.items()}}
+    """Return the digest of what a scenario dealt: labels, rows of every stage, and the facts and inputs that lie in memory."""
+    in_memory = {name: values for name, values in deal.facts.items() if isinstance(values, np.ndarray)}
+    arrays = {"labels": deal.labels, **{f"facts.{name}": values for name, values in in_memory.items()}}
     for index, stage in enumerate(deal.stages):
         arrays |= {f"{index}.rows": stage.rows, f"{index}.given": stage.given, f"{index}.query": stage.query}
         further = {"watched": stage.watched, "held": stage.held, "held_given": stage.held_given}

@@ -1,7 +1,7 @@
 """A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when they die.
 
-Ray is started here and nowhere else; `address` joins a cluster instead of starting a local one. Every worker has its stated cores and
-threads; every node with workers has one monitor.
+Ray is started here and nowhere else; `address` joins a cluster instead of starting a local one, and a Ray that this process has running
+already is used and left running. Every worker has its stated cores and threads; every node with workers has one monitor.
 """
 
 from __future__ import annotations
@@ -53,31 +53,41 @@ class Ended:
     lost: bool = False
 
 
+def start(resources: Resources) -> bool:
+    """Start Ray or join the cluster at the address; return False, and do nothing, where this process has Ray running already.
+
+    Raises:
+        UserError: Ray does not start or the address does not answer.
+    """
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads))
+    import ray
+
+    if resources.address is None and ray.is_initialized():
+        return False
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+    if resources.address:
+        options["address"] = resources.address
+    else:
+        options |= {"address": "local", "num_cpus": resources.workers * resources.threads, "include_dashboard": False,
+                    "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UserError(f"cannot start Ray ({resources.address or 'local'}): {str(error).strip().splitlines()[0]}") from error
+    return True
+
+
 class Pool:
     """Workers and monitors of one run; a context manager that stops them all."""
 
     def __init__(self, resources: Resources) -> None:
-        """Start or join Ray.
-
-        Raises:
-            UserError: Ray does not start or the address does not answer.
-        """
-        os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
-        os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads))
+        """Start Ray as `start` does and seat the workers."""
+        self.own = start(resources)
         import ray
 
         self.ray = ray
         self.resources = resources
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-        if resources.address:
-            options["address"] = resources.address
-        else:
-            options |= {"num_cpus": resources.workers * resources.threads, "include_dashboard": False,
-                        "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
-        try:
-            ray.init(**options)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise UserError(f"cannot start Ray ({resources.address or 'local'}): {str(error).strip().splitlines()[0]}") from error
         self._monitors: dict[str, Any] = {}
         self._seats = [self._new_seat() for _ in range(resources.workers)]
 
@@ -85,7 +95,11 @@ class Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.ray.shutdown()
+        if self.own:
+            self.ray.shutdown()
+        else:
+            for actor in (*(seat.worker for seat in self._seats), *self._monitors.values()):
+                self.ray.kill(actor)
 
     def publish(self, episodes: Sequence[Episode]) -> Episodes:
         """Put episodes into the object store, a query that several stages share only once; freed when the references are dropped."""

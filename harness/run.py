@@ -7,6 +7,7 @@ answers what it would have answered alone, within float tolerance.
 
 from __future__ import annotations
 
+import copy
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,6 +31,7 @@ class Conditions:
 
     epochs: passes over every stage; `first_epochs`, where it is said, over the first.
     gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
+    apart: every stage has a learner of its own, for which it is the first.
     probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
     needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept of an answer after a stage.
     """
@@ -40,6 +42,7 @@ class Conditions:
     batch_size: int
     first_epochs: int | None = None
     gradient_steps: int = 0
+    apart: bool = False
     views: str = "same"
     probe_every: int = 0
     probe_epochs: int = 0
@@ -142,6 +145,7 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
         Exception: whatever the strategy raises.
     """
     context = CellContext(conditions=conditions, scratch=scratch, on_progress=on_progress)
+    blank = copy.copy(strategy)
     with _seeded(seeds.derive("setup", seed=conditions.root_seed)):
         strategy.start(context)
     finished = _continue(strategy, keep) if keep else []
@@ -149,6 +153,10 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
     for index, (stage, query) in enumerate(episodes):
         if index < len(finished):
             continue
+        if conditions.apart and index:
+            strategy, context.stage = copy.copy(blank), index
+            with _seeded(seeds.derive("setup", seed=conditions.root_seed, stage=index)):
+                strategy.start(context)
         result = _run_stage(strategy, stage, query, context, shared if index == 0 else None)
         if keep:
             _keep(strategy, result, keep)
@@ -157,13 +165,14 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
 
 def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext, shared: Path | None) -> StageResult:
     probed = _enter(strategy, stage, query, context)
+    seen = replace(stage, index=0) if context.conditions.apart else stage
     with _seeded(_seed_of(stage, context.conditions)):
         started = time.perf_counter()
         borrowed_s = 0.0
         if shared is None:
-            strategy.learn(stage)
+            strategy.learn(seen)
         else:
-            borrowed_s = learn_once(strategy, partial(strategy.learn, stage), shared)
+            borrowed_s = learn_once(strategy, partial(strategy.learn, seen), shared)
         learned = time.perf_counter()
         answer = _asked(strategy, query, context.conditions, stage.index, None)
         ended = time.perf_counter()

@@ -80,7 +80,7 @@ def seal(deal: Deal, seed: int) -> Sealed:
             queries[key] = _query(deal, asked, asked_by)
         episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))
     by_id = row_of[np.argsort(ids)]
-    facts = {name: values[by_id] for name, values in deal.facts.items()}
+    facts = {name: _taken(values, by_id) for name, values in deal.facts.items()}
     truth = Truth(labels=deal.labels[by_id], facts=facts, named_classes=[dealt.named_classes for dealt in deal.stages])
     return Sealed(tuple(episodes), truth)
 
@@ -105,7 +105,7 @@ def with_permuted_truth(deal: Deal, seed: int) -> Deal:
     rows = np.flatnonzero(hidden)
     shuffled = np.arange(len(deal.labels))
     shuffled[rows] = seeds.stream("permuted-truth", seed=seed).permutation(rows)
-    facts = {name: values[shuffled] for name, values in deal.facts.items()}
+    facts = {name: _taken(values, shuffled) for name, values in deal.facts.items()}
     return replace(deal, labels=deal.labels[shuffled], facts=facts)
 
 

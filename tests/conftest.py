@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources
+from harness.pool import Resources, start
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 
@@ -23,8 +23,18 @@ def world(name: str) -> str:
     return f"{WORLDS}:{name}"
 
 
+@pytest.fixture(scope="session")
+def warm_ray() -> Iterator[None]:
+    """Start Ray once for all tests of a process: every pool joins it, with workers and a monitor of its own."""
+    start(Resources(workers=4, object_store_mib=256))
+    yield
+    import ray
+
+    ray.shutdown()
+
+
 @pytest.fixture
-def tiny_run(tmp_path: Path) -> Run:
+def tiny_run(tmp_path: Path, warm_ray: None) -> Run:
     """Return a function that runs strategies on blobs through the real pool and store."""
 
     def run(strategies: Sequence[str], *, scenario: str = BLOBS, seeds: int = 1, workers: int = 2, store: str = "store",

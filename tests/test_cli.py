@@ -40,7 +40,7 @@ Owb = Callable[..., Said]
 
 
 @pytest.fixture
-def owb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Owb:
+def owb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], warm_ray: None) -> Owb:
     """Return a function that calls the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
 

@@ -29,3 +29,12 @@ def test_stage_lines_draw_the_first_five_figures_of_every_run_or_those_named() -
     assert [panel.get_title() for panel in panels] == ["one", "two"]
     (panel,) = figures.stage_lines([SCORES.per_stage], [""], title="a cell", names=["new"]).axes
     np.testing.assert_array_equal(panel.lines[0].get_ydata(), [1.0, 0.4])
+
+
+def test_a_strip_shows_every_case_as_it_is_with_its_caption() -> None:
+    cases = np.random.default_rng(0).random((2, 3, 4, 5))
+    drawn = figures.strip(cases, ["brick: best", "brick: worst"], title="a cell").axes
+    assert len(drawn) == 6
+    np.testing.assert_array_equal(drawn[4].images[0].get_array(), cases[1, 1])
+    assert [axes.get_title() for axes in drawn[:3]] == ["image", "mask", "map"]
+    assert [drawn[row].get_ylabel() for row in (0, 3)] == ["brick: best", "brick: worst"]

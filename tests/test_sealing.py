@@ -103,3 +103,11 @@ def test_stage_and_query_have_no_place_for_the_truth(name: str) -> None:
     assert not hasattr(query, name)
     if name != "labels":
         assert not hasattr(stage, name)
+
+
+def test_facts_that_are_loaded_when_they_are_scored_follow_their_items() -> None:
+    deal = dataclasses.replace(_deal(), facts={**_deal().facts, "mask": _Loader()})
+    truth = seal(deal, 0).truth
+    rows = np.arange(len(truth.labels))
+    here, there = truth.facts["mask"][rows][:, 0].astype(int), seal(dataclasses.replace(deal, labels=np.arange(len(deal.labels))), 0).truth
+    np.testing.assert_array_equal(here, there.labels)

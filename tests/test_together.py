@@ -141,7 +141,7 @@ def test_what_is_kept_is_not_learned_again_and_nothing_is_kept_of_a_pack_that_fa
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Together:
+def run(tmp_path: Path, warm_ray: None) -> Together:
     def run(todo: Sequence[Cell], *, store: str, workers: int = 2, together: bool = True, timeout_s: float = 600.0) -> list[Record]:
         opened = Store(str(tmp_path / store))
         return execute(plan(todo, opened), opened, experiment="test", resources=Resources(workers=workers, object_store_mib=128),
