@@ -11,6 +11,7 @@ from harness.contracts import OF_LEARNER, Answer, Prediction, Query
 from harness.errors import Diverged
 
 _WHOLE = ("classes", "clusters", "among_known", "among_novel")
+_AXES = {"anomaly_scores": 1, "anomaly_maps": 3}
 _HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses", "relation_shift")
 
 
@@ -39,8 +40,8 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
             raise Diverged(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite (stage {stage})")
         arrays[name] = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)[order]
     for name in needed:
-        if name not in arrays:
-            raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name}")
+        if not any(field in arrays for field in name.split("|")):
+            raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name.replace('|', ' or ')}")
     return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
 
 
@@ -49,6 +50,8 @@ def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         if array.ndim > 1 + (name == "among_novel") or not np.array_equal(array, array.astype(np.int64)):
             raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
         return array.astype(np.int64)
+    if name in _AXES and array.ndim != _AXES[name]:
+        raise BadAnswer(f"{name} must have {_AXES[name]} axes, the first for the items; got shape {array.shape}")
     if name == "kept":
         return array.astype(np.bool_)
     return array.astype(np.float16 if name in _HALF else np.float32)

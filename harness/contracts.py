@@ -146,7 +146,7 @@ class Prediction:
     classes: int (N,) class or cluster index.  scores: float (N, C), larger is likelier.
     clusters: int (N,), how many classes and clusters the learner now tells apart, the same for every item.
     old_probability: float16 (N,), the total probability of those it told apart before the stage.
-    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, H, W).
+    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, h, w), the same per place, of any size.
     The following speak of the label that was handed over with an item, and are zero for items that came with none.
     suspicion: float16 (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
     label_losses: float16 (N,) its cross-entropy; in grokking, its loss by the learner's own loss.
@@ -399,7 +399,7 @@ class Scenario(BaseModel, ABC):
     """The first is the primary metric, by which boards rank."""
 
     answers: ClassVar[tuple[str, ...]] = ("classes",)
-    """The fields of `Prediction` that scoring needs."""
+    """The fields of `Prediction` that scoring needs; of `one|other` any one will do."""
 
     probed: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
     """The fields of `Prediction` that are kept of a probe."""
@@ -433,6 +433,10 @@ class Scenario(BaseModel, ABC):
     @abstractmethod
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score the answers of the stages finished so far."""
+
+    def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
+        """Return what somebody would answer for the items `ids` who knows the truth; every declared metric has a figure for it."""
+        return Prediction(classes=truth.labels[ids])
 
     @abstractmethod
     def data_digests(self) -> Mapping[str, str]:

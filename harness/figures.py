@@ -20,6 +20,14 @@ _BY_SIZE = ("largest_logit", "weight_norm")
 _EDGES = {"ipr": np.linspace(0, 1, 21)}
 """Bins of histograms of quantities that have a range of their own."""
 
+_MATRIX_AXES: Mapping[str, Mapping[str, str]] = {
+    "accuracy": {},
+    "image_auroc": {"columns": "category in order of arrival"},
+    "pixel_ap": {"columns": "category in order of arrival"},
+    "image_auroc_by_defect": {"rows": "category in order of arrival", "columns": "kind of defect"},
+}
+"""What stands on the axes of matrices other than those of labels."""
+
 _PHASE_SHADES = ("#4daf4a", "#377eb8", "#80b1d3", "#b3de69", "#e41a1c", "#984ea3", "#cccccc")
 
 _MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.5, "top": 0.3}
@@ -35,7 +43,7 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
         if name == "pruning":
             made.append(_save(prune_curves(matrix, title=title), folder / "pruning.png"))
             continue
-        axes = {} if name == "accuracy" else {"rows": "true class", "columns": "label"}
+        axes = _MATRIX_AXES.get(name, {"rows": "true class", "columns": "label"})
         made.append(_save(heat_map(matrix, title=title, quantity=name.replace("_", " "), **axes), folder / f"{name}_matrix.png"))
     for name, together in scores.panels.items():
         if any(scores.probes[curve] for curve in together):
@@ -60,15 +68,15 @@ def heat_map(
     """Return a figure of a matrix of shares, such as R[i, j]; values in per cent where there is room."""
     from matplotlib.figure import Figure
 
-    size = len(matrix)
-    figure = Figure(figsize=(2.4 + 0.55 * size, 1.6 + 0.5 * size), layout="constrained")
+    height, width = matrix.shape
+    figure = Figure(figsize=(2.4 + 0.55 * width, 1.6 + 0.5 * height), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
     axes.set(xlabel=columns, ylabel=rows)
-    if size <= _MOST_TICKS:
-        axes.set(xticks=range(size), yticks=range(size))
+    if max(height, width) <= _MOST_TICKS:
+        axes.set(xticks=range(width), yticks=range(height))
     axes.set_title(title, fontsize=8)
-    if size <= 12:
+    if max(height, width) <= 12:
         for row, column in np.argwhere(np.isfinite(matrix)):
             shade = "black" if matrix[row, column] > 0.6 else "white"
             axes.text(column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)

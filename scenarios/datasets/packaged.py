@@ -79,7 +79,7 @@ def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], A
         make: checks the source and prepares the arrays.
     """
     code = hashlib.sha256(inspect.getsource(recipe).encode()).hexdigest()
-    path = _cache() / f"{name}-{digest[:16]}-{code[:16]}.npz"
+    path = cache_folder() / f"{name}-{digest[:16]}-{code[:16]}.npz"
     try:
         with np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
@@ -89,7 +89,8 @@ def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], A
         return arrays
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench."""
     return Path(os.environ.get("OWB_CACHE") or Path.home() / ".cache" / "openworld-bench")
 
 

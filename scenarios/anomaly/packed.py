@@ -1,0 +1,264 @@
+"""Images of a data set on disk, decoded once: resized, cut and packed into one file that is mapped into memory.
+
+A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version; it is written whole. Its
+rows are in the order of the contents' hashes, so that neither a row number nor the name of the pack tells a category, a defect or which
+images are to test.
+`Packed` hands out rows and holds nothing but the pack's path and their numbers.
+
+Masks go the way of the released code (INP-Former, Dinomaly): any value but 0 is defective, the 0-1 picture is resized like the image
+(bilinear with antialiasing), cut, brought to the evaluation resolution by nearest pixels, and only then is the mask rule applied. So the
+rule decides about pixels that a defect covers in part; a mask resized by nearest pixels alone would leave it nothing to decide.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import inspect
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.contracts import AnyArray, IntArray
+from harness.errors import UserError
+from scenarios.datasets.packaged import cache_folder
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
+_LOSSY = (".jpg", ".jpeg")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How images become squares of one size, in px.
+
+    resize: both sides, or with `keep_aspect` the shorter one.  crop: the side of the centre that is kept, 0 for `resize`.
+    """
+
+    resize: int
+    crop: int
+    keep_aspect: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `UserError` where more is kept than there is."""
+        if self.crop > self.resize:
+            raise UserError(f"crop={self.crop} is larger than resize={self.resize}")
+
+    @property
+    def side(self) -> int:
+        """The side of what is left."""
+        return self.crop or self.resize
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Some rows of a pack, by number: int64 (N,); a row of -1 is all zeros. Opened where it is read, so it travels as a path."""
+
+    path: str
+    rows: IntArray
+    item_shape: tuple[int, ...]
+    dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, *item shape)."""
+        return (len(self.rows), *self.item_shape)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: IntArray) -> AnyArray:
+        rows = self.rows[index]
+        items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
+        if (there := rows >= 0).any():
+            items[there] = _opened(self.path)[rows[there]]
+        return items
+
+    def subset(self, rows: IntArray) -> Packed:
+        """Return the items at `rows`, in that order; the numbers of the others are left behind."""
+        return replace(self, rows=self.rows[rows].copy())
+
+
+def hashes_of(paths: Sequence[Path]) -> list[str]:
+    """Return the SHA-256 of every file; read again only where sizes or times of change differ from those of the last reading.
+
+    Raises:
+        UserError: a file that cannot be read.
+    """
+    try:
+        seen = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
+    kept = cache_folder() / f"hashes-{hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]}.json"
+    with contextlib.suppress(OSError, ValueError):
+        found: list[str] = json.loads(kept.read_text(encoding="utf-8"))
+        if len(found) == len(paths):
+            return found
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(_hash, paths))
+    _written(kept, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
+    return found
+
+
+def packed_images(paths: Sequence[Path], hashes: Sequence[str], sizes: Sizes) -> Packed:
+    """Return the images as uint8 (N, 3, side, side), packed where they are not yet.
+
+    Raises:
+        UserError: a damaged image, or one that is not of 8 bits a channel, named; or no place for the pack.
+    """
+    return _packed(paths, hashes, f"images {sizes}", (3, sizes.side, sizes.side), "uint8", lambda path: _image(path, sizes))
+
+
+def packed_masks(masks: Sequence[Path | None], images: Sequence[Path], hashes: Sequence[str], sizes: Sizes, *, resolution: int,
+                 rule: str) -> Packed:  # fmt: skip
+    """Return the masks as bool (N, resolution, resolution), all False where there is none.
+
+    Args:
+        masks: of N images, None where there is none.
+        images: the images they belong to.
+        hashes: of the masks that there are, in their order.
+        sizes: those of the images.
+        resolution: side of evaluated masks.
+        rule: ">0.5" or ">0".
+
+    Raises:
+        UserError: a damaged mask, one of another size than its image, or an empty one, named.
+    """
+    least = {">0.5": 0.5, ">0": 0.0}[rule]
+    own = {mask: image for mask, image in zip(masks, images, strict=True) if mask is not None}
+    pack = _packed([*own], hashes, f"masks {sizes} {resolution} {rule}", (resolution, resolution), "bool",
+                   lambda path: _mask(path, own[path], sizes, resolution) > least)  # fmt: skip
+    row_of = dict(zip(own, pack.rows, strict=True))
+    rows = np.array([-1 if mask is None else row_of[mask] for mask in masks], dtype=np.int64)
+    return replace(pack, rows=rows)
+
+
+def _packed(paths: Sequence[Path], hashes: Sequence[str], recipe: str, shape: tuple[int, ...], dtype: str,
+            read: Callable[[Path], AnyArray]) -> Packed:  # fmt: skip
+    order = np.argsort(np.array(hashes, dtype=np.str_), kind="stable")
+    key = hashlib.sha256(
+        "\n".join([inspect.getsource(sys.modules[__name__]), version("pillow"), recipe, *(hashes[item] for item in order)]).encode()
+    )
+    path = cache_folder() / f"pack-{key.hexdigest()[:32]}.npy"
+    if paths and not _is_whole(path, (len(paths), *shape)):
+        _pack(path, [paths[item] for item in order], shape, dtype, read)
+    return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)
+
+
+def _pack(path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str, read: Callable[[Path], AnyArray]) -> None:
+    def fill(temporary: Path) -> None:
+        needed = len(paths) * math.prod(shape)
+        if shutil.disk_usage(temporary.parent).free < needed:  # a mapped file that finds no room while it is filled kills the process
+            raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
+        content = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(paths), *shape))
+
+        def place(row: int) -> None:
+            content[row] = read(paths[row])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            for _ in pool.map(place, range(len(paths))):
+                pass
+        content.flush()
+
+    _opened.cache_clear()
+    if (reason := _written(path, fill)) is not None:
+        raise UserError(f"cannot keep the packed images in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them")
+
+
+def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
+    """Let `fill` write a temporary file and give it its name when it is whole; return why it could not be kept, if so."""
+    temporary = path.with_suffix(f".tmp{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fill(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return None
+
+
+def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(_opened(str(path)).shape == shape)
+    except (OSError, ValueError, EOFError):
+        return False
+
+
+@lru_cache(maxsize=16)
+def _opened(path: str) -> AnyArray:
+    content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
+    return content
+
+
+def _hash(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
+
+
+def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
+    opened = _decoded(path)
+    if opened.mode not in _EIGHT_BIT:
+        raise UserError(f"image {path} is of mode {opened.mode}, not of 8 bits a channel; convert it first")
+    return np.asarray(_squared(opened.convert("RGB"), sizes)).transpose(2, 0, 1)
+
+
+def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
+    """Return how far a defect covers every evaluated pixel, float32 (resolution, resolution)."""
+    from PIL import Image
+
+    opened = _decoded(path)
+    width, height = _decoded(image, header=True).size
+    if opened.size != (width, height):
+        raise UserError(f"mask {path} has {opened.width} x {opened.height} pixels, its image {image} {width} x {height}")
+    values = np.asarray(opened.convert("RGB") if opened.mode in ("RGBA", "LA", "PA", "CMYK") else opened)
+    values = values if values.ndim == 2 else values.max(axis=2)
+    defective = values > (127 if path.suffix.lower() in _LOSSY else 0)
+    if not defective.any():
+        raise UserError(f"mask {path} is empty, but {image} counts as defective")
+    covered = np.asarray(_squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
+    nearest = np.arange(resolution) * sizes.side // resolution
+    return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
+
+
+def _squared(image: Image, sizes: Sizes) -> Image:
+    from PIL.Image import Resampling
+
+    width = height = sizes.resize
+    if sizes.keep_aspect:
+        width, height = (side * sizes.resize // min(image.size) for side in image.size)
+    left, top = round((width - sizes.side) / 2), round((height - sizes.side) / 2)
+    return image.resize((width, height), Resampling.BILINEAR).crop((left, top, left + sizes.side, top + sizes.side))
+
+
+def _decoded(path: Path, *, header: bool = False) -> Image:
+    """Return the image, with `header` its size and mode alone."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            if not header:
+                opened.load()
+            return opened
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"cannot read the image {path}: damaged, or not an image ({error})") from None

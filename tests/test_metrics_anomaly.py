@@ -1,0 +1,339 @@
+"""Figures of anomaly detection against scikit-learn, hand calculation, a loop over every threshold, and what must not change them."""
+
+from __future__ import annotations
+
+import doctest
+import math
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+
+from harness.metrics import anomaly as module
+from harness.metrics.anomaly import (
+    Levels,
+    PixelCounts,
+    aupro,
+    auroc,
+    average_precision,
+    continual,
+    f1_max,
+    half_keys,
+    levels,
+    pixel_figures,
+    pixel_levels,
+    region_shares,
+)  # fmt: skip
+from harness.metrics.class_incremental import average_accuracy, backward_transfer, forgetting
+
+NAN = float("nan")
+PAIRS = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=60)
+"""Scores with many ties, and labels."""
+
+
+@st.composite
+def worlds(draw: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Draw the maps of up to four small images, with ties and negative values, and their masks, some of them empty."""
+    shape = (draw(st.integers(1, 4)), draw(st.integers(1, 6)), draw(st.integers(1, 6)))
+    maps = draw(arrays(np.float64, shape, elements=st.integers(-9, 9).map(lambda number: number / 4)))
+    return maps, draw(arrays(np.bool_, shape)) & draw(arrays(np.bool_, (shape[0], 1, 1)))
+
+
+def by_threshold(maps: NDArray[Any], masks: NDArray[np.bool_], limit: float = 0.3) -> float:
+    """Return AUPRO from its definition: every distinct value is a threshold, every region is looked at by itself."""
+    regions = []
+    for values, mask in zip(maps, masks, strict=True):
+        components, number = ndimage.label(mask, structure=np.ones((3, 3)))
+        regions += [values[components == index + 1] for index in range(number)]
+    if not regions or masks.all():
+        return NAN
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        points.append((np.mean(maps[~masks] >= threshold), np.mean([np.mean(region >= threshold) for region in regions])))
+    area = 0.0
+    for (x0, y0), (x1, y1) in pairwise(points):
+        if x0 < limit and x1 > x0:
+            end = min(x1, limit)
+            area += (end - x0) * (y0 + (y0 + (y1 - y0) * (end - x0) / (x1 - x0))) / 2
+    return area / limit
+
+
+def counted(maps: NDArray[Any], masks: NDArray[np.bool_]) -> PixelCounts:
+    counts = PixelCounts()
+    for values, mask in zip(maps, masks, strict=True):
+        counts.add(values, mask)
+    return counts
+
+
+def test_the_examples_run() -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+# --- AUROC, average precision, F1-max -----------------------------------------------------------------------------------------------
+
+
+@given(PAIRS)
+@settings(max_examples=300, deadline=None)
+def test_three_figures_are_those_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
+    scores, anomalous = np.array([pair[0] for pair in pairs], dtype=float), np.array([pair[1] for pair in pairs])
+    table = levels(scores, anomalous)
+    if anomalous.all() or not anomalous.any():
+        assert all(math.isnan(figure(table)) for figure in (auroc, average_precision, f1_max))
+        return
+    precision, recall, _ = precision_recall_curve(anomalous, scores)
+    with np.errstate(invalid="ignore"):
+        f1 = 2 * precision * recall / (precision + recall)
+    assert auroc(table) == pytest.approx(roc_auc_score(anomalous, scores), abs=1e-12)
+    assert average_precision(table) == pytest.approx(average_precision_score(anomalous, scores), abs=1e-12)
+    assert f1_max(table) == pytest.approx(np.nanmax(f1), abs=1e-12)
+
+
+def test_three_figures_by_hand() -> None:
+    """From the top: found 1 of 1, 1 of 2, then a tie of one anomaly and one normal: 2 of 4, then 2 of 5.
+
+    Pairs in order: the first anomaly is above all 3 normals, the second above 1 and level with 1: 4.5 of 6. Precision at the two steps of
+    recall is 1 and 1/2. F1 at the four levels: 2/3, 2/4, 4/6, 4/7.
+    """
+    table = levels(np.array([5.0, 4, 3, 3, 1]), np.array([True, False, True, False, False]))
+    assert auroc(table) == 4.5 / 6
+    assert average_precision(table) == 0.75
+    assert f1_max(table) == pytest.approx(2 / 3)
+
+
+def test_f1_max_is_above_that_of_the_released_code_by_less_than_what_it_adds() -> None:
+    """The released code adds 1e-7 to P + R and leaves out the last point, of recall 0."""
+    rng = np.random.default_rng(0)
+    anomalous = rng.random(500) < 0.3
+    scores = rng.normal(size=500) + anomalous
+    precision, recall, _ = precision_recall_curve(anomalous, scores)
+    released = (2 * precision * recall / (precision + recall + 1e-7))[:-1].max()
+    assert 0 < f1_max(levels(scores, anomalous)) - released < 1e-7
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
+def test_a_perfect_and_an_inverted_order(kind: type) -> None:
+    scores, anomalous = np.arange(10).astype(kind), np.arange(10) >= 6
+    assert [figure(levels(scores, anomalous)) for figure in (auroc, average_precision, f1_max)] == [1, 1, 1]
+    assert auroc(levels(-scores, anomalous)) == 0
+
+
+def test_a_constant_score_is_worth_its_base_rate() -> None:
+    table = levels(np.zeros(10), np.arange(10) < 3)
+    assert len(table.normal) == 1
+    assert auroc(table) == 0.5
+    assert average_precision(table) == 0.3
+    assert f1_max(table) == pytest.approx(2 * 0.3 / 1.3)
+
+
+def test_counts_of_many_pixels_do_not_overflow() -> None:
+    """10^8 anomalous and 10^10 normal pixels make 2 x 10^18 pairs counted twice; the largest int64 is 9.2 x 10^18."""
+    table = Levels(np.array([10**8, 0]), np.array([5 * 10**9, 5 * 10**9]))
+    assert auroc(table) == 0.75
+
+
+# --- AUPRO --------------------------------------------------------------------------------------------------------------------------
+
+
+def test_aupro_by_hand_with_a_tie_and_the_limit_within_a_segment() -> None:
+    """Region A is a pixel of 0.9, region B two of 0.85 and 0.5; normals: 0.8, 0.7, four of 0.5, four of 0.1.
+
+    Points (0, 0.5), (0, 0.75), (0.1, 0.75), (0.2, 0.75), (0.6, 1), (1, 1). At 0.3 the curve is at 0.75 + 0.25 x 0.1 / 0.4 = 0.8125, and
+    the area below it is 0.2 x 0.75 + 0.1 x (0.75 + 0.8125) / 2 = 0.228125.
+    """
+    values = np.array([[[0.9, 0.8, 0.85, 0.5, 0.7, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 0.1]]])
+    masks = np.zeros(values.shape, dtype=bool)
+    masks[0, 0, [0, 2, 3]] = True
+    assert aupro(pixel_levels(values, masks)) == pytest.approx(0.228125 / 0.3, abs=1e-12)
+    assert aupro(pixel_levels(values, masks), 0.2) == pytest.approx(0.75, abs=1e-12)
+    assert aupro(pixel_levels(values, masks), 1.0) == pytest.approx(0.2 * 0.75 + 0.4 * 0.875 + 0.4, abs=1e-12)
+
+
+def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
+    """By 8 neighbours the two pixels are one region, half of it found at 0.9; by 4 they would be two. Other images are other regions."""
+    diagonal = np.eye(2, dtype=bool)
+    shares, number = region_shares(diagonal)
+    assert (shares.tolist(), number) == ([0.5, 0.5], 1)
+    apart = np.array([[1, 0, 1, 1], [0, 0, 0, 1]], dtype=bool)
+    shares, number = region_shares(apart)
+    assert number == 2
+    np.testing.assert_allclose(shares, [1, 1 / 3, 1 / 3, 1 / 3])
+    assert pixel_levels(np.zeros((3, 2, 2)), np.stack([diagonal] * 3)).n_regions == 3
+
+
+def test_every_region_counts_the_same_whatever_its_size() -> None:
+    """A missed region of one pixel costs as much as one of 16: half of PRO at every rate; in pixels it is 1 of 17."""
+    values, masks = np.zeros((2, 8, 8)), np.zeros((2, 8, 8), dtype=bool)
+    masks[0, :4, :4] = masks[1, 7, 7] = True
+    values[masks] = 1.0
+    values[1, 7, 7] = -1.0
+    table = pixel_levels(values, masks)
+    assert aupro(table) == pytest.approx(0.5)
+    assert auroc(table) == pytest.approx(16 / 17)
+
+
+def test_the_curve_starts_at_the_origin_even_where_the_largest_value_is_shared() -> None:
+    """All pixels tied: one straight line from (0, 0) to (1, 1), whose area up to 0.3 over 0.3 is 0.15."""
+    masks = np.zeros((1, 4, 4), dtype=bool)
+    masks[0, 0] = True
+    assert aupro(pixel_levels(np.zeros((1, 4, 4)), masks)) == pytest.approx(0.15)
+
+
+@given(worlds(), st.sampled_from([0.05, 0.3, 1.0]))
+@settings(max_examples=300, deadline=None)
+def test_aupro_is_that_of_a_loop_over_every_threshold(world: tuple[Any, Any], limit: float) -> None:
+    maps, masks = world
+    expected = by_threshold(maps, masks, limit)
+    for table in (pixel_levels(maps, masks), counted(maps, masks).levels()):
+        assert aupro(table, limit) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+
+
+def test_aupro_of_real_valued_maps_is_that_of_a_loop_over_every_threshold() -> None:
+    rng = np.random.default_rng(1)
+    masks = ndimage.gaussian_filter(rng.normal(size=(6, 24, 24)), (0, 2, 2)) > 0.2
+    masks[3:5] = False
+    maps = rng.normal(size=masks.shape) + masks
+    assert region_shares(masks[0])[1] > 1
+    assert aupro(pixel_levels(maps, masks)) == pytest.approx(by_threshold(maps, masks), abs=1e-12)
+
+
+def test_with_one_region_and_no_limit_aupro_is_the_area_under_the_roc_curve() -> None:
+    rng = np.random.default_rng(2)
+    masks = np.zeros((1, 16, 16), dtype=bool)
+    masks[0, 3:9, 4:11] = True
+    maps = np.round(rng.normal(size=masks.shape) + masks, 1)
+    assert aupro(pixel_levels(maps, masks), 1.0) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+
+
+# --- the streaming form -------------------------------------------------------------------------------------------------------------
+
+
+@given(worlds())
+@settings(max_examples=200, deadline=None)
+def test_counting_image_by_image_is_sorting_all_values_in_half_precision(world: tuple[Any, Any]) -> None:
+    maps, masks = world
+    maps = maps * 1.2345  # now rounding to half precision changes values
+    sorted_, streamed = pixel_levels(maps.astype(np.float16), masks), counted(maps, masks).levels()
+    np.testing.assert_array_equal(streamed.anomalous, sorted_.anomalous)
+    np.testing.assert_array_equal(streamed.normal, sorted_.normal)
+    assert streamed.n_regions == sorted_.n_regions
+    np.testing.assert_allclose(streamed.regions, sorted_.regions, atol=1e-12)
+    np.testing.assert_allclose(pixel_figures(streamed), pixel_figures(sorted_), atol=1e-12)
+
+
+@given(worlds(), st.randoms(use_true_random=False))
+@settings(max_examples=100, deadline=None)
+def test_the_order_of_images_does_not_matter(world: tuple[Any, Any], random: Any) -> None:
+    maps, masks = world
+    order = random.sample(range(len(maps)), len(maps))
+    np.testing.assert_allclose(counted(maps, masks).figures(), counted(maps[order], masks[order]).figures(), atol=1e-12)
+
+
+@given(worlds())
+@settings(max_examples=100, deadline=None)
+def test_a_rising_function_of_all_values_changes_nothing(world: tuple[Any, Any]) -> None:
+    maps, masks = world
+    expected = pixel_figures(pixel_levels(maps, masks))
+    for changed in (np.exp(maps), 100 * maps - 3, np.arctan(maps)):
+        np.testing.assert_allclose(pixel_figures(pixel_levels(changed, masks)), expected, atol=1e-12)
+        np.testing.assert_allclose(counted(changed, masks).figures(), expected, atol=1e-12)
+
+
+def test_the_key_keeps_the_order_of_every_half_precision_number() -> None:
+    """All 63,488 finite ones; 0 and -0 are equal and have one key."""
+    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    finite = np.sort(every[np.isfinite(every)])
+    keys = half_keys(finite).astype(np.int64)
+    assert len(finite) == 63_488
+    np.testing.assert_array_equal(np.sign(np.diff(keys)), np.sign(np.diff(finite.astype(np.float64))))
+    assert half_keys(np.array([0.0, -0.0])).tolist() == [1 << 15] * 2
+    assert half_keys(finite[::2].reshape(2, -1)[:, ::-1]).shape == (2, 15_872)
+
+
+def test_memory_does_not_grow_with_the_number_of_images() -> None:
+    rng = np.random.default_rng(3)
+    counts = PixelCounts()
+
+    def held() -> int:
+        return sum(value.nbytes if isinstance(value, np.ndarray) else 0 for value in vars(counts).values())
+
+    before = held()
+    for index in range(40):
+        counts.add(rng.normal(size=(32, 32)), rng.random((32, 32)) < 0.1 * (index % 2))
+    assert held() == before == 3 * 8 * 65_536
+    assert int(counts.levels().anomalous.sum() + counts.levels().normal.sum()) == 40 * 32 * 32
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 70_000.0])
+def test_values_beyond_half_precision_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="not finite in half precision; the largest is 65504"):
+        PixelCounts().add(np.full((2, 2), value), np.zeros((2, 2), dtype=bool))
+
+
+def test_a_mask_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(4, 4\) pixels does not fit a mask of \(2, 2\)"):
+        PixelCounts().add(np.zeros((4, 4)), np.zeros((2, 2), dtype=bool))
+
+
+# --- what is missing ----------------------------------------------------------------------------------------------------------------
+
+
+def test_without_anomalous_or_without_normal_pixels_every_figure_is_missing() -> None:
+    """A category without a mask, one that is all mask, and none at all: never 0.5 and never 1."""
+    for shape, value in (((2, 3, 3), False), ((2, 3, 3), True), ((0, 3, 3), False)):
+        masks = np.full(shape, value)
+        for table in (pixel_levels(np.zeros(shape), masks), counted(np.zeros(shape), masks).levels()):
+            assert all(math.isnan(figure) for figure in pixel_figures(table))
+
+
+def test_an_empty_mask_beside_others_adds_normal_pixels_alone() -> None:
+    maps, masks = np.array([[[0.9, 0.2]], [[0.1, 0.3]]]), np.array([[[True, False]], [[False, False]]])
+    table = counted(maps, masks).levels()
+    assert (table.n_regions, int(table.normal.sum()), aupro(table)) == (1, 3, 1.0)
+
+
+def test_scores_of_images_have_no_regions() -> None:
+    assert math.isnan(aupro(levels(np.array([1.0, 0.0]), np.array([True, False]))))
+
+
+# --- categories that arrive one after another ---------------------------------------------------------------------------------------
+
+
+def test_continual_figures_by_hand() -> None:
+    """Categories 0 and 1 arrive first, 2 second, 3 last. Category 0 falls from its best (0.95, not its first) by 0.35, category 1 rises by
+    0.05 over its best, category 2 falls by 0.1: FM = (0.35 - 0.05 + 0.1) / 3, not clipped. Before arrival stands nonsense.
+    """
+    matrix = np.array([[0.9, 0.6, NAN, 9.0], [0.95, 0.5, 0.8, NAN], [0.6, 0.65, 0.7, 0.9]])
+    found = continual(matrix, np.array([0, 0, 1, 2]))
+    assert found.final == pytest.approx((0.6 + 0.65 + 0.7 + 0.9) / 4)
+    assert found.learning == pytest.approx((0.9 + 0.6 + 0.8 + 0.9) / 4)
+    assert found.incremental == pytest.approx((0.75 + 0.75 + 0.7125) / 3)
+    assert found.forgetting == pytest.approx((0.35 - 0.05 + 0.1) / 3)
+    assert found.backward_transfer == pytest.approx((-0.3 + 0.05 - 0.1) / 3)
+
+
+@given(arrays(np.float64, st.integers(2, 6).map(lambda size: (size, size)), elements=st.floats(0, 1, width=32)))
+@settings(max_examples=100, deadline=None)
+def test_with_a_category_per_stage_they_are_those_of_class_incremental_learning(matrix: NDArray[np.float64]) -> None:
+    matrix[np.triu_indices(len(matrix), 1)] = NAN
+    found = continual(matrix, np.arange(len(matrix)))
+    assert found.final == pytest.approx(average_accuracy(matrix))
+    assert found.forgetting == pytest.approx(forgetting(matrix), abs=1e-11)
+    assert found.backward_transfer == pytest.approx(backward_transfer(matrix))
+
+
+def test_a_category_without_a_figure_is_left_out_and_a_single_stage_forgets_nothing_that_can_be_told() -> None:
+    without = continual(np.array([[0.8, NAN, NAN], [0.6, NAN, 0.9]]), np.array([0, 0, 1]))
+    assert without == pytest.approx((0.75, 0.85, 0.775, 0.2, -0.2))
+    single = continual(np.array([[0.8, 0.6]]), np.array([0, 0]))
+    assert single[:3] == pytest.approx((0.7, 0.7, 0.7))
+    assert math.isnan(single.forgetting)
+    assert math.isnan(single.backward_transfer)
