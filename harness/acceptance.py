@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from harness.contracts import OF_LEARNER, Answer, Prediction, Query
-from harness.errors import Diverged
+from harness.errors import Diverged, Unsuitable
 
 _WHOLE = ("classes", "clusters", "among_known", "among_novel")
 _AXES = {"anomaly_scores": 1, "anomaly_maps": 3}
@@ -23,7 +23,8 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
     """Check a prediction against its query and return it sorted by id, in small dtypes that lose nothing a metric needs.
 
     Raises:
-        BadAnswer: not a `Prediction`, a field missing that scoring needs, or the wrong number of rows.
+        BadAnswer: not a `Prediction`, or the wrong number of rows or axes.
+        Unsuitable: a field is missing that scoring needs.
         Diverged: a score that is not a number.
     """
     if not isinstance(prediction, Prediction):
@@ -41,7 +42,7 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
         arrays[name] = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)[order]
     for name in needed:
         if not any(field in arrays for field in name.split("|")):
-            raise BadAnswer(f"predict answered {', '.join(arrays) or 'nothing'}, but the scenario needs {name.replace('|', ' or ')}")
+            raise Unsuitable(f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {name.replace('|', ' or ')}")
     return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
 
 

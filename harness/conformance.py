@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from harness import answers, fingerprint, seeds
-from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Prediction, Scenario, Strategy
+from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Scenario, Strategy
 from harness.errors import Unsuitable
 from harness.parameters import model_of
 from harness.run import Conditions, Member, learner_seed, run_cell, run_together

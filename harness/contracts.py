@@ -411,6 +411,9 @@ class Scenario(BaseModel, ABC):
     upper_bound: ClassVar[str] = "joint"
     """The strategy that is handed every training label, also those hidden from all others."""
 
+    frozen_encoder: ClassVar[bool] = False
+    """Whether `backbone` names an encoder that nobody trains, instead of a network to train."""
+
     backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, adapter, or timm:NAME, with parameters in brackets")
     epochs: int = param(10, "passes over a stage's training items", ge=1, unit="epochs")
     batch_size: int = param(32, "items per gradient step", ge=1, unit="items")

@@ -3,22 +3,35 @@
 After every stage the whole test set is asked, also the classes still to come, so that the query tells nothing about what arrives next and
 the accuracy matrix R[i, j] is complete. Task access "train" is class-incremental learning proper; "test" tells the stage of every item at
 prediction (task-incremental learning). Terms as in van de Ven, Tuytelaars and Tolias 2022, "Three types of incremental learning".
+
+With `open_set=true` it is scored as well whether a learner that says how strange an item is finds classes still to come stranger than those
+that have come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from harness import seeds
 from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
+from harness.metrics import open_set
 from scenarios.on_disk import dataset_named
 from scenarios.splits import test_mask
+
+METRICS: tuple[Metric, ...] = (
+    Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
+    Metric(name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"),
+    Metric(name="forgetting", better="lower", meaning="drop from the best earlier accuracy of a stage"),
+    Metric(name="backward_transfer", meaning="change of a stage's accuracy since it was learned"),
+    Metric(name="forward_transfer", meaning="head start on a stage before it is learned; 0 where its classes cannot be named earlier"),
+)
 
 
 class ClassIncremental(Scenario):
@@ -30,14 +43,18 @@ class ClassIncremental(Scenario):
     class_order: Literal["shuffled", "natural"] = param("shuffled", "order of arrival: drawn under the seed, or as in the data set")
     test_fraction: float = param(0.2, "share of every class (or of the groups, where the data set has some) kept for the test", gt=0, lt=1)
     task_access: TaskAccess = param("train", "whether the stage of an item is told while training only, or at prediction too")
+    open_set: bool = param(False, "also score, of learners that say so, how strange items of classes still to come look")
 
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
-        Metric(name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"),
-        Metric(name="forgetting", better="lower", meaning="drop from the best earlier accuracy of a stage"),
-        Metric(name="backward_transfer", meaning="change of a stage's accuracy since it was learned"),
-        Metric(name="forward_transfer", meaning="head start on a stage before it is learned; 0 where its classes cannot be named earlier"),
-    )
+    @property
+    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
+        """Accuracies, and with `open_set` what is made of classes still to come."""
+        return (*METRICS, *open_set.METRICS) if self.open_set else METRICS
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `open_set` out where it is off, so that a protocol from before there was such a switch is still the same one."""
+        content: dict[str, Any] = written(self)
+        return content if self.open_set else {name: value for name, value in content.items() if name != "open_set"}
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
@@ -76,8 +93,19 @@ class ClassIncremental(Scenario):
         matrix = figures.accuracy_matrix([answer.stage for answer in ended], predicted, labels, arrival, n_stages)
         seen = [_seen_accuracy(truth, answer) for answer in ended]
         probes = [(answer.stage, answer.step, _seen_accuracy(truth, answer)) for answer in answers if answer.step is not None]
+        strange = self._open_set(truth, ended)
         final = self._final(matrix, seen, truth) if len(ended) == n_stages else {}
-        return Scores(final=final, per_stage={"seen_accuracy": seen}, probes={"seen_accuracy": probes}, matrices={"accuracy": matrix})
+        if final and self.open_set:
+            final |= open_set.summary(strange)
+        per_stage = {"seen_accuracy": seen, **strange}
+        return Scores(final=final, per_stage=per_stage, probes={"seen_accuracy": probes}, matrices={"accuracy": matrix})
+
+    def _open_set(self, truth: Truth, ended: Sequence[Answer]) -> dict[str, list[float]]:
+        """Return the open-set figures after every stage; nothing where they are not wanted or not answered."""
+        if not self.open_set:
+            return {}
+        novel = [truth.labels[answer.ids] >= truth.named_classes[answer.stage] for answer in ended]
+        return open_set.after_stages(ended, [np.ones_like(new) for new in novel], novel)
 
     def _final(self, matrix: NDArray[np.float64], seen: Sequence[float], truth: Truth) -> dict[str, float]:
         sizes = np.diff([0, *truth.named_classes])

@@ -27,7 +27,8 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(registered("strategy")))
 def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) -> None:
     taken_part = 0
-    for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues()):
+    surfaces = configured("scenario", "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]")
+    for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues(), surfaces):
         findings = check_strategy(find("strategy", name).cls, world, reveal=name == world.upper_bound)
         assert _broken(findings) == {}
         taken_part += not any(finding.unsuitable for finding in findings if finding.claim == PROBE)

@@ -25,7 +25,7 @@ EPILOGUE = options.examples(
     "owb check happy -s 'cgcd[preset=clinc150]'",
 )
 
-DEFAULT_SCENARIOS = ("class-incremental", "cgcd", "ncd", "grokking[preset=tiny]")
+DEFAULT_SCENARIOS = ("class-incremental", "cgcd", "ncd", "grokking[preset=tiny]", "anomaly[setting=continual,n_train=12]")
 """Tried in this order until the strategy can take part."""
 
 

@@ -144,12 +144,12 @@ def _check_device(device: str) -> None:
 
 
 def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
-    """Refuse a wrong network or view before a worker is started for it."""
-    from strategies.toolkit.backbones import chosen
+    """Refuse a wrong network, encoder or view before a worker is started for it."""
+    from strategies.toolkit import backbones, encoders
     from strategies.toolkit.views import view_of
 
-    for text in dict.fromkeys(protocol.scenario.backbone for protocol in scenarios):
-        chosen(text)
+    for text, frozen in dict.fromkeys((protocol.scenario.backbone, protocol.scenario.frozen_encoder) for protocol in scenarios):
+        (encoders if frozen else backbones).chosen(text)
     for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
         view_of(text)
 

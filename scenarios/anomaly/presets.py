@@ -26,10 +26,10 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "surfaces": Preset(values={"setting": "multi"}, source=_SMALL),
         "surfaces-single": Preset(values={"setting": "single"}, source=_SMALL),
-        "surfaces-continual": Preset(values={"setting": "continual", "epochs": 40}, source=_SMALL),
-        "surfaces-few-shot": Preset(values={"setting": "few-shot", "shots": 4, "epochs": 200}, source=_SMALL),
+        "surfaces-continual": Preset(values={"setting": "continual", "epochs": 20}, source=_SMALL),
+        "surfaces-few-shot": Preset(values={"setting": "few-shot", "shots": 4, "gradient_steps": 600}, source=_SMALL),
         "surfaces-zero-shot": Preset(values={"setting": "zero-shot", "zero_shot_source": "brick+grass+gravel"}, source=_SMALL),
-        "photos-continual": Preset(values={"content": "photos", "setting": "continual", "epochs": 40}, source=_SMALL),
+        "photos-continual": Preset(values={"content": "photos", "setting": "continual", "epochs": 20}, source=_SMALL),
         "mvtec-14-1": _stream("mvtec", 14, 1),
         "mvtec-10-5": _stream("mvtec", 10, 5),
         "mvtec-3-3": _stream("mvtec", 3, 3),

@@ -87,6 +87,7 @@ class Anomaly(Scenario):
     batch_size: int = param(16, "items per gradient step", ge=1, unit="items")
 
     answers: ClassVar[tuple[str, ...]] = ("anomaly_maps|anomaly_scores",)
+    frozen_encoder: ClassVar[bool] = True
     lower_bound: ClassVar[str] = "colour-statistics"
     upper_bound: ClassVar[str] = "joint-bank"
     presets: ClassVar[Mapping[str, Preset]] = PRESETS

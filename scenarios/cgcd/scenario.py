@@ -9,6 +9,9 @@ released code). It differs from the released code in this: an item shown in two 
 tell that its class is old; the labelled part is drawn under the seed as well (the code fixes it for every seed), so that seeds vary
 everything; and no test item decides which epoch counts.
 
+With `open_set=true` test items of classes still to come are asked as well. No accuracy counts them; of learners that say how strange an
+item is, it is scored whether they find these stranger than items of classes revealed.
+
 Sizes are said as text: `n_new=400` items a class, `80%` of the class's training items, `all` of what there is, or one of these for every
 stage, joined by `+`. `new=5x10` is five stages of ten classes, `new=19+19+22` three unequal ones; 0 is a stage without new classes.
 """
@@ -20,11 +23,12 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, field_validator
+from pydantic import BeforeValidator, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from harness import seeds
 from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
 from harness.errors import UserError
+from harness.metrics import open_set
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
@@ -76,11 +80,23 @@ class CGCD(Scenario):
     first_epochs: int = param(50, "passes over stage 0", ge=1, unit="epochs")
     views: str = param("same", "how an item is shown twice: same, affine, token-dropout, noise, with parameters in brackets")
 
-    metrics: ClassVar[tuple[Metric, ...]] = scoring.METRICS
+    open_set: bool = param(False, "also ask for test items of classes still to come, and score how strange they look to learners that say")
+
     lower_bound: ClassVar[str] = "simgcd"
     upper_bound: ClassVar[str] = "joint-discovery"
 
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
+        """Accuracies by group, and with `open_set` what is made of classes still to come."""
+        return (*scoring.METRICS, *open_set.METRICS) if self.open_set else scoring.METRICS
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave `open_set` out where it is off, so that a protocol from before there was such a switch is still the same one."""
+        content: dict[str, Any] = written(self)
+        return content if self.open_set else {name: value for name, value in content.items() if name != "open_set"}
 
     @field_validator("new", "n_new", "n_init", "n_seen")
     @classmethod
@@ -167,13 +183,16 @@ class CGCD(Scenario):
             for answer, before in zip(ended, [None, *ended], strict=False)
         ]
         per_stage = {name: [each.figures[name] for each in rounds] for name in (rounds[0].figures if rounds else ())}
+        strange = scoring.open_set_figures(truth, ended) if self.open_set else {}
         probes = [(a.stage, a.step, scoring.agreement_of(truth, a, arrival).accuracy()) for a in answers if a.step is not None]
         n_stages = len(truth.named_classes)
         matrix = np.full((n_stages, n_stages), np.nan)
         for row, each in enumerate(rounds):
             matrix[row] = [each.agreement.accuracy(arrival == cohort) if cohort <= row else np.nan for cohort in range(n_stages)]
         final = scoring.summary(rounds, per_stage, arrival) if len(rounds) == n_stages > 1 else {}
-        return Scores(final=final, per_stage=per_stage, probes={"all": probes}, matrices={"accuracy": matrix})
+        if final and self.open_set:
+            final |= open_set.summary(strange)
+        return Scores(final=final, per_stage=per_stage | strange, probes={"all": probes}, matrices={"accuracy": matrix})
 
     # --- dealing ---------------------------------------------------------------------------------------------------------------
 
@@ -256,6 +275,8 @@ class CGCD(Scenario):
 
     def _query(self, arrival: IntArray, is_test: Mask, stage: int, stages: int, rows: IntArray) -> IntArray:
         asked = {"cumulative": arrival <= stage, "all": arrival < stages, "stage": arrival == stage}[self.test_scope]
+        if self.open_set:
+            asked |= (arrival > stage) & (arrival < stages)
         query = np.flatnonzero(is_test & asked)
         return np.union1d(query, rows) if self.transductive and stage else query
 

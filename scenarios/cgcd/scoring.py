@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.contracts import Answer, IntArray, Metric, Truth
 from harness.metrics import discovery as figures
+from harness.metrics import open_set
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="mean_all", meaning="accuracy on all classes so far, mean over the stages after the first"),
@@ -114,6 +115,17 @@ def summary(rounds: Sequence[Round], per_stage: Mapping[str, Sequence[float]], a
         "initial_variance": float(np.nanvar(last.agreement.per_class()[initial])),
         "k_error": figures.mean_of_finite(np.abs(per_stage["k_error"][1:])),
     }
+
+
+def open_set_figures(truth: Truth, ended: Sequence[Answer]) -> dict[str, list[float]]:
+    """Return the figures of `open_set.METRICS` after every stage, over test items; nothing where strangeness was not answered.
+
+    Args:
+        truth: with the facts `stage` and `is_test`.
+        ended: one answer per finished stage. Novel are classes that have not been revealed; those found so far count as known.
+    """
+    asked = [truth.facts["is_test"][answer.ids] for answer in ended]
+    return open_set.after_stages(ended, asked, [truth.facts["stage"][answer.ids] > answer.stage for answer in ended])
 
 
 def arrival_of_classes(truth: Truth) -> IntArray:

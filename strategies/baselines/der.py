@@ -12,9 +12,9 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
+from harness.contracts import Stage, param
 from strategies.toolkit.buffer import Buffer
-from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import Batch, sgd, train
 
@@ -25,7 +25,7 @@ def logit_error(logits: Tensor, stored: Tensor) -> Tensor:
     return (logits - stored)[known].square().mean()
 
 
-class DERpp(Strategy):
+class DERpp(ClassLearner):
     """Replay stored examples together with the logits they once had."""
 
     memory: int = param(200, "stored examples, a uniform sample of the stream", ge=1, unit="examples", ablate=[50, 500])
@@ -36,7 +36,7 @@ class DERpp(Strategy):
 
     def setup(self) -> None:
         """Make the classifier and an empty reservoir."""
-        self.model = Classifier(self.context)
+        super().setup()
         self.buffer = Buffer(self.memory)
 
     def learn(self, stage: Stage) -> None:
@@ -58,7 +58,4 @@ class DERpp(Strategy):
             return value
 
         train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)
+        self.know(items, self.buffer.items)

@@ -18,15 +18,15 @@ from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
-from strategies.toolkit.classifier import Classifier
+from harness.contracts import Stage, param
+from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
 
 Weights = dict[str, Tensor]
 
 
-class EWC(Strategy):
+class EWC(ClassLearner):
     """Pull weights back to where earlier stages left them, the important ones harder."""
 
     strength: float = param(10.0, "weight of the penalty", ge=0, ablate=[0.0], since_stage=1)
@@ -36,7 +36,7 @@ class EWC(Strategy):
 
     def setup(self) -> None:
         """Make the classifier; nothing is important yet."""
-        self.model = Classifier(self.context)
+        super().setup()
         self.importance: Weights = {}
         self.anchor: Weights = {}
 
@@ -62,15 +62,12 @@ class EWC(Strategy):
             pull = torch.where(total > 0, fisher[name] / total, 1.0)
             self.anchor[name] = torch.lerp(self.anchor.get(name, now), now, pull)
             self.importance[name] = total
+        self.know(items)
 
     def penalty(self) -> Tensor:
         """Return the sum over weights of importance * (w - anchor)^2."""
         terms = [(self.importance[name] * (weight - self.anchor[name]).square()).sum() for name, weight in self.model.named_parameters()]
         return torch.stack(terms).sum()
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)
 
 
 def sample_fisher(model: Classifier, items: Items, *, chunk: int = 64) -> Weights:

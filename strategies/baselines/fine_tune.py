@@ -7,29 +7,22 @@ from __future__ import annotations
 
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
-from strategies.toolkit.classifier import Classifier
+from harness.contracts import Stage, param
+from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import sgd, train
 
 
-class FineTune(Strategy):
+class FineTune(ClassLearner):
     """Train on each stage alone; the lower bound."""
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
 
-    def setup(self) -> None:
-        """Make the classifier."""
-        self.model = Classifier(self.context)
-
     def learn(self, stage: Stage) -> None:
         """Minimise cross-entropy on the stage."""
         self.model.grow(stage)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items_of(stage, self.context), lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
-              optimiser, self.context)  # fmt: skip
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)
+        items = items_of(stage, self.context)
+        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context)
+        self.know(items)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
-from strategies.toolkit.classifier import Classifier
+from harness.contracts import Stage, param
+from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import sgd, train
 
 
-class Joint(Strategy):
+class Joint(ClassLearner):
     """Train a fresh network on all stages so far; the upper bound."""
 
     lr: float = param(0.05, "learning rate", gt=0)
@@ -22,7 +22,7 @@ class Joint(Strategy):
 
     def setup(self) -> None:
         """Make the classifier and an empty memory without limit."""
-        self.model = Classifier(self.context)
+        super().setup()
         self.kept: list[list[Tensor]] = []
 
     def learn(self, stage: Stage) -> None:
@@ -35,7 +35,4 @@ class Joint(Strategy):
         items = Items.all_of(self.kept)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context)
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)
+        self.know(items)

@@ -6,6 +6,8 @@ the row of the known class or earlier cluster it is nearest to, one to one; thos
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
@@ -50,5 +52,4 @@ def nearest(learner: CategoryDiscovery, query: Query) -> Prediction:
     def logits(features: Tensor) -> Tensor:
         return -torch.cdist(normalize(features, dim=1), means)
 
-    answered = learner.answered(query, logits)
-    return Prediction(classes=answered.classes, clusters=answered.clusters)
+    return replace(learner.answered(query, logits), old_probability=None)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
-from strategies.toolkit.classifier import Classifier
+from harness.contracts import Stage, param
+from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import Batch, sgd, train
 
@@ -25,7 +25,7 @@ def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tens
     return kl_div(log_softmax(logits / temperature, dim=1), softmax(old_logits / temperature, dim=1), reduction="batchmean")
 
 
-class LwF(Strategy):
+class LwF(ClassLearner):
     """Distil the network of the previous stage on the inputs of the new one."""
 
     strength: float = param(1.0, "weight of the distillation", ge=0, ablate=[0.0], since_stage=1)
@@ -33,12 +33,8 @@ class LwF(Strategy):
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
 
-    def setup(self) -> None:
-        """Make the classifier; the teacher is a copy of it made at every later stage."""
-        self.model = Classifier(self.context)
-
     def learn(self, stage: Stage) -> None:
-        """Fit the new labels and the old network's answers together."""
+        """Fit the new labels and the answers of the network as it was, a copy made at the start of every later stage."""
         old_classes = len(self.model.task_of)
         teacher = self.model.snapshot() if old_classes else None
         self.model.grow(stage)
@@ -53,8 +49,6 @@ class LwF(Strategy):
             return value + self.strength * distillation(logits[:, :old_classes], old_logits, self.temperature)
 
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items_of(stage, self.context), loss, optimiser, self.context)
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)
+        items = items_of(stage, self.context)
+        train(self.model, items, loss, optimiser, self.context)
+        self.know(items)

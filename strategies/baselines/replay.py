@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
+from harness.contracts import Stage, param
 from strategies.toolkit.buffer import Buffer
-from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.robust_losses import loss_of
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
 
 
-class Replay(Strategy):
+class Replay(ClassLearner):
     """Mix stored examples of earlier stages into every batch."""
 
     memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500],
@@ -28,7 +28,7 @@ class Replay(Strategy):
 
     def setup(self) -> None:
         """Make the classifier and an empty memory."""
-        self.model = Classifier(self.context)
+        super().setup()
         self.buffer = Buffer(self.memory)
 
     def learn(self, stage: Stage) -> None:
@@ -45,8 +45,5 @@ class Replay(Strategy):
             return item_loss(self.model(mixed.inputs), mixed.labels).mean()
 
         train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
+        self.know(items, self.buffer.items)
         self.buffer.balance(items, self.context.stream("memory"))
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query)

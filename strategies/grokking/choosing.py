@@ -13,6 +13,7 @@ from strategies.grokking.quadratic import Products, Quadratic
 from strategies.grokking.relu import Relu
 from strategies.grokking.transformer import Transformer
 from strategies.toolkit.backbones import BACKBONES
+from strategies.toolkit.encoders import ENCODERS
 
 Norm = Literal["none", "batch"]
 
@@ -35,7 +36,7 @@ def network_of(text: str, *, tokens: int = 2, norm: Norm = "none", products: Pro
         Unsuitable: a network on other items, or a norm or reduced products, and not the quadratic network.
     """
     kind, said = "network of grokking strategies", single(text)
-    if said.name not in NETWORKS and (said.name in BACKBONES or said.name.startswith("timm:")):
+    if said.name not in NETWORKS and (said.name in BACKBONES or said.name in ENCODERS or said.name.startswith("timm:")):
         raise Unsuitable(f"trains networks on pairs of residues ({', '.join(NETWORKS)}), not {said.name}")
     makers = {**NETWORKS, "quadratic": Normalised} if norm == "batch" else NETWORKS
     make = chosen(kind, text, makers, given=_OF_THE_STRATEGY)

@@ -280,7 +280,15 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
 
 
 def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") -> nn.Module:
-    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`."""
+    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`.
+
+    Raises:
+        Unsuitable: the protocol has a frozen encoder where a network to train is needed.
+    """
+    from strategies.toolkit.encoders import ENCODERS
+
+    if single(context.backbone).name in ENCODERS:
+        raise Unsuitable(f"trains a network, and the protocol has a frozen encoder: {context.backbone}")
     make = chosen(context.backbone)
     with drawn_from(context, init):
         return make(item_shape).to(context.device)

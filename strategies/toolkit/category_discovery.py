@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -21,6 +22,7 @@ from harness.errors import Diverged, Unsuitable
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.discovery_network import DiscoveryNetwork
 from strategies.toolkit.evaluating import evaluating
+from strategies.toolkit.novelty import MEANING, NONE, Novelty, Seen, detector_of
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import class_means, spreads
 from strategies.toolkit.tensors import Items, as_tensor, items_of
@@ -53,6 +55,7 @@ class CategoryDiscovery(Strategy):
     projector_out: int = param(64, "outputs of the projector", ge=1, unit="units")
     first_trainable: Trainable = param("all", "parts of the backbone that train in stage 0: all or the last")
     search: int = param(30, "most new classes tried where their number is not told", ge=1, since_stage=1)
+    novelty: Novelty = param(NONE, MEANING)
 
     shares_first_stage: ClassVar[bool] = True
 
@@ -64,6 +67,7 @@ class CategoryDiscovery(Strategy):
         self.known_before = 0
         self.means = torch.zeros(0)
         self.variances = torch.zeros(0)
+        self.detector = detector_of(self.novelty)
 
     def learn(self, stage: Stage) -> None:
         """Learn the labelled classes, or find the new ones among unlabelled items; raise `Unsuitable` as `suit` does."""
@@ -73,6 +77,25 @@ class CategoryDiscovery(Strategy):
             self._learn_labelled(stage)
         else:
             self.discover(stage, as_tensor(stage.inputs, self.context.device))
+        self.know(stage)
+
+    def know(self, stage: Stage) -> None:
+        """Fit the detector, if there is one, to unit features after a stage, by labels or, where these are hidden, by rows answered.
+
+        So a class found is known from its stage on, and its mean is as good as the clustering. Where `predict` goes by distances instead of
+        the classifier, ViM still takes its scale from the classifier.
+        """
+        if self.detector is None:
+            return
+        labels = stage.labels
+        if (labels == HIDDEN).any():
+            answered = self.predict(Query(ids=stage.ids, inputs=stage.inputs)).classes
+            assert answered is not None
+            labels = np.where(labels == HIDDEN, answered, labels)
+        features = self.features_of(as_tensor(stage.inputs, self.context.device))
+        with torch.no_grad():
+            seen = Seen(normalize(features, dim=1), self.network.classifier(features) / self.tau)
+        self.detector.fit(seen, torch.from_numpy(labels))
 
     def suit(self, stage: Stage) -> None:
         """Check that the stage is of the kind that is learnt from.
@@ -96,14 +119,20 @@ class CategoryDiscovery(Strategy):
 
     @torch.no_grad()
     def answered(self, query: Query, logits_of: Callable[[Tensor], Tensor]) -> Prediction:
-        """Answer by the largest logit over all known rows; `logits_of` maps features (N, d) to logits (N, K)."""
+        """Answer by the largest logit over all known rows; `logits_of` maps features (N, d) to logits (N, K).
+
+        How strange an item is follows from unit features and these logits, once the detector has been fitted.
+        """
         features = self.features_of(as_tensor(query.inputs, self.context.device))
         logits = logits_of(features).cpu()
         if not logits.isfinite().all():
             raise Diverged("the answers are not finite")
         old = softmax(logits, dim=1)[:, : self.known_before].sum(dim=1).numpy() if self.known_before else None
         clusters = np.full(len(logits), logits.shape[1], dtype=np.int64)
-        return Prediction(classes=logits.argmax(dim=1).numpy(), clusters=clusters, old_probability=old)
+        answer = Prediction(classes=logits.argmax(dim=1).numpy(), clusters=clusters, old_probability=old)
+        if self.detector is None or not self.detector.is_ready:
+            return answer
+        return replace(answer, anomaly_scores=self.detector.score(Seen(normalize(features, dim=1), logits)))
 
     def features_of(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return the network's features (N, d) of inputs as they are, without views."""

@@ -7,17 +7,19 @@ first stage shows the inputs' shape, so a strategy can make an empty `Classifier
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
+from harness.contracts import HIDDEN, Context, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
 from strategies.toolkit.backbones import backbone, drawn_from
 from strategies.toolkit.evaluating import evaluating
-from strategies.toolkit.tensors import as_tensor
+from strategies.toolkit.novelty import MEANING, NONE, Detector, Novelty, Seen, detector_of
+from strategies.toolkit.tensors import Items, as_tensor
 
 
 def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:
@@ -78,9 +80,24 @@ class Classifier(nn.Module):
         copy.load_state_dict(self.state_dict())
         return copy.requires_grad_(False).eval()
 
-    def answer(self, query: Query) -> Prediction:
-        """Predict by the likeliest class."""
-        return likeliest(self.evaluated(as_tensor(query.inputs, self.context.device)).cpu(), self.task_of, query)
+    def answer(self, query: Query, detector: Detector | None = None) -> Prediction:
+        """Predict by the likeliest class; with a detector that has been fitted, say as well how strange every item is.
+
+        Strangeness is that among all classes, also where the stage of an item is told.
+        """
+        inputs = as_tensor(query.inputs, self.context.device)
+        if detector is None or not detector.is_ready:
+            return likeliest(self.evaluated(inputs).cpu(), self.task_of, query)
+        seen = self.seen(inputs)
+        scores = detector.score(seen)
+        return replace(likeliest(seen.logits.cpu(), self.task_of, query), anomaly_scores=scores)
+
+    def seen(self, inputs: Tensor, *, chunk: int = 512) -> Seen:
+        """Return features and logits in evaluation mode, in chunks."""
+        assert self.head is not None, "grow before the first forward pass"
+        with evaluating(self):
+            features = [self.backbone(part) for part in torch.split(inputs, chunk)]
+            return Seen(torch.cat(features), torch.cat([self.head(part) for part in features]))
 
     def evaluated(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return logits (N, C) in evaluation mode, in chunks."""
@@ -118,3 +135,32 @@ class Classifier(nn.Module):
             for weights in head.parameters():
                 nn.init.zeros_(weights)
         return head
+
+
+class ClassLearner(Strategy):
+    """A learner with one classifier, which answers the likeliest class and, where `novelty` names a score, how strange an item is."""
+
+    novelty: Novelty = param(NONE, MEANING)
+
+    def setup(self) -> None:
+        """Make the classifier and the detector, neither of which knows anything."""
+        self.model = Classifier(self.context)
+        self.detector = detector_of(self.novelty)
+
+    def predict(self, query: Query) -> Prediction:
+        """Return the most likely class seen so far."""
+        return self.model.answer(query, self.detector)
+
+    def know(self, items: Items, memory: Items | None = None) -> None:
+        """Fit the detector, if there is one, at the end of a stage.
+
+        Args:
+            items: what was learned.
+            memory: examples of earlier stages that are still held; of a class that is among `items` they are left out.
+        """
+        if self.detector is None:
+            return
+        if memory is not None:
+            earlier = ~torch.isin(memory.labels, items.labels)
+            items = Items(memory.inputs[earlier], memory.labels[earlier]).joined_with(items)
+        self.detector.fit(self.model.seen(items.inputs), items.labels, self.model.head)

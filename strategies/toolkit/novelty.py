@@ -1,0 +1,334 @@
+"""Open-set scores: how strange an item looks to a learner of known classes, by its logits or its features. Larger is stranger.
+
+Each score is named by `novelty=`, with parameters in brackets; `SCORES` lists them. Names hide choices that differ between libraries
+(OpenOOD, pytorch-ood): k, normalisation and root of `knn`, covariance and ridge of `mahalanobis`. Here they are parameters.
+
+A learner fits its score when a stage ends, on the labelled items it holds then, as its network sees them. Of a class it holds nothing of
+any more the last fit stays: features of earlier stages as the network saw them THEN, which goes stale as the network changes. What is
+shared by all classes is fitted to the items held (or, `covariance=first`, to those of the first stage).
+
+Legend: N items, C classes, d features. All is computed in float64 on the CPU, so that an answer does not depend on its neighbours.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+from pydantic import AfterValidator
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from harness.contracts import FloatArray, param
+from harness.errors import Diverged, UserError, unknown
+from harness.parameters import validated
+from harness.selection import single
+
+_CHUNK = 512
+NONE = "none"
+
+
+class Seen(NamedTuple):
+    """What a network makes of items: features (N, d), logits (N, C)."""
+
+    features: Tensor
+    logits: Tensor
+
+
+# --- the scores as formulas, float64 ----------------------------------------------------------------------------------------------
+
+
+def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return 1 - max softmax(f / T), (N,) (Hendrycks and Gimpel 2017, "A baseline"), as the sum of the others: it never rounds to 0.
+
+    Args:
+        logits: (N, C).
+        temperature: T.
+    """
+    ordered = logits.sort(dim=1, descending=True).values
+    others = ((ordered[:, 1:] - ordered[:, :1]) / temperature).exp().sum(dim=1)
+    share: Tensor = others / (1 + others)
+    return share
+
+
+def max_logit(logits: Tensor) -> Tensor:
+    """Return -max f, (N,) (Hendrycks et al. 2022, "Scaling out-of-distribution detection"); logits (N, C)."""
+    return -logits.amax(dim=1)
+
+
+def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
+    """Return -T log sum exp(f / T), (N,) (Liu et al. 2020, "Energy-based out-of-distribution detection", eq. 4); logits (N, C)."""
+    free: Tensor = -temperature * (logits / temperature).logsumexp(dim=1)
+    return free
+
+
+def whitening(covariance: Tensor, ridge: float) -> Tensor:
+    """Return W (d, d) with W W' = the pseudo-inverse of S + ridge * (mean variance) * I.
+
+    Args:
+        covariance: S, (d, d), symmetric.
+        ridge: share of the mean variance, not negative; at 0 directions without variance do not count.
+    """
+    size = len(covariance)
+    ridged = covariance + ridge * covariance.trace() / size * torch.eye(size, dtype=covariance.dtype)
+    values, vectors = torch.linalg.eigh(ridged)
+    smallest = values.amax() * size * torch.finfo(values.dtype).eps
+    white: Tensor = vectors * torch.where(values > smallest, values.clamp_min(1e-300).rsqrt(), 0.0)
+    return white
+
+
+def mahalanobis(features: Tensor, means: Tensor, white: Tensor) -> Tensor:
+    """Return min over classes of (z - mu)' S^-1 (z - mu), squared, (N,) (Lee et al. 2018, "A simple unified framework", eq. 2).
+
+    Args:
+        features: (N, d).
+        means: (C, d).
+        white: (d, d) of `whitening`.
+    """
+    return _distances(features @ white, means @ white).amin(dim=1).square()
+
+
+def kth_nearest(features: Tensor, bank: Tensor, k: int) -> Tensor:
+    """Return the Euclidean distance to the k-th nearest row of the bank, (N,), or to the farthest where it has fewer.
+
+    Args:
+        features: (N, d).
+        bank: (M, d).
+        k: from 1.
+    """
+    place = min(k, len(bank))
+    return torch.cat([_distances(part, bank).kthvalue(place, dim=1).values for part in torch.split(features, _CHUNK)])
+
+
+def origin_of(head: nn.Linear) -> Tensor:
+    """Return o = -W^+ b, (d,): where the logits W z + b are smallest (ViM, section 4.1); zero without bias."""
+    weight = head.weight.detach().cpu().double()
+    if head.bias is None:
+        return weight.new_zeros(weight.shape[1])
+    origin: Tensor = -torch.linalg.pinv(weight) @ head.bias.detach().cpu().double()
+    return origin
+
+
+def _distances(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+# --- detectors: a score with what it was fitted to --------------------------------------------------------------------------------
+
+
+class Detector(ABC):
+    """A score. Parameters are class attributes made by `param`, as a strategy's; `fitted` is what it keeps between stages."""
+
+    needs_fit: ClassVar[bool] = True
+
+    def __init__(self, **values: Any) -> None:
+        """Check `values` against the declared parameters; raise `UserError` as strategies do."""
+        for name, value in validated(type(self), values).items():
+            setattr(self, name, value)
+        self.fitted: dict[str, Tensor] = {}
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can score: a score of features cannot before the first stage has ended."""
+        return bool(self.fitted) or not self.needs_fit
+
+    def fit(self, seen: Seen, labels: Tensor, head: nn.Linear | None = None) -> None:
+        """Take in labelled items of known classes.
+
+        Args:
+            seen: of N items.
+            labels: int (N,); classes that have an item here are fitted anew, others stay.
+            head: what makes logits of features, where that is a linear layer.
+
+        Raises:
+            Diverged: a feature or logit that is not finite.
+        """
+        if not all(values.isfinite().all() for values in seen):
+            raise Diverged("the features that novelty is measured by are not finite")
+        if self.needs_fit:
+            features, logits = (values.detach().cpu().double() for values in seen)
+            self._fit(features, logits, labels.cpu(), head)
+
+    def score(self, seen: Seen) -> FloatArray:
+        """Return how strange every item is, float32 (N,)."""
+        features, logits = (values.detach().cpu().double() for values in seen)
+        scores: FloatArray = self._score(features, logits).numpy().astype(np.float32)
+        return scores
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return what was fitted."""
+        return dict(self.fitted)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Become what `state_dict` was taken from."""
+        self.fitted = dict(state)
+
+    def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:  # noqa: B027  (logits need none)
+        """Set `fitted`."""
+
+    @abstractmethod
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        """Return (N,)."""
+
+
+class MSP(Detector):
+    """1 minus the largest softmax probability."""
+
+    temperature: float = param(1.0, "T, divides the logits", gt=0)
+    needs_fit: ClassVar[bool] = False
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        return max_softmax(logits, self.temperature)
+
+
+class MaxLogit(Detector):
+    """Minus the largest logit."""
+
+    needs_fit: ClassVar[bool] = False
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        return max_logit(logits)
+
+
+class Energy(Detector):
+    """The free energy of the logits."""
+
+    temperature: float = param(1.0, "T, divides the logits", gt=0)
+    needs_fit: ClassVar[bool] = False
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        return energy(logits, self.temperature)
+
+
+class Mahalanobis(Detector):
+    """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes.
+
+    S = sum over items of (z - mu_c)(z - mu_c)' / n, c the item's class: divisor n as in OpenOOD; pytorch-ood takes n - 1 and half the
+    value. A ridge is added in proportion to the mean variance; OpenOOD has none, pytorch-ood adds 1e-6.
+    """
+
+    ridge: float = param(0.01, "added to the diagonal of a covariance, as a share of its mean variance", ge=0)
+    covariance: Literal["every-stage", "first"] = param("every-stage", "of the items held after every stage, or after the first alone")
+
+    def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
+        size = max(int(labels.max()) + 1, len(self.fitted.get("counts", ())))
+        counts = torch.bincount(labels, minlength=size)
+        means = features.new_zeros(size, features.shape[1]).index_add_(0, labels, features) / counts.clamp_min(1)[:, None]
+        centred = features - means[labels]
+        covariance = centred.T @ centred / len(features)
+        if self.fitted:
+            old = len(self.fitted["counts"])
+            gone = counts[:old] == 0
+            means[:old][gone], counts[:old][gone] = self.fitted["means"][gone], self.fitted["counts"][gone]
+            covariance = self.fitted["covariance"] if self.covariance == "first" else covariance
+        self.fitted = {"means": means, "counts": counts, "covariance": covariance}
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        means = self.fitted["means"][self.fitted["counts"] > 0]
+        return mahalanobis(features, means, whitening(self.fitted["covariance"], self.ridge))
+
+
+class RelativeMahalanobis(Mahalanobis):
+    """Mahalanobis distance to the nearest class less that to one Gaussian for all (Ren et al. 2021, "A simple fix", eq. 2 and 3).
+
+    The one Gaussian has the mean of all items and their covariance, S plus the covariance of the class means weighted by their counts (the
+    law of total variance): exactly that of all items where all are held, and defined where they are not. Divisor n, as in OpenOOD;
+    pytorch-ood forgets to divide.
+    """
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        share = (self.fitted["counts"] / self.fitted["counts"].sum()).double()[:, None]
+        mean = (share * self.fitted["means"]).sum(dim=0, keepdim=True)
+        apart = self.fitted["means"] - mean
+        background = self.fitted["covariance"] + (share * apart).T @ apart
+        return super()._score(features, logits) - mahalanobis(features, mean, whitening(background, self.ridge))
+
+
+class NearestNeighbour(Detector):
+    """Distance to the k-th neighbour in a bank of features (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors").
+
+    OpenOOD: k = 50, normalised, squared; pytorch-ood: k = 1, neither. The bank is a memory: with `bank` = 0 it keeps every item's features.
+    """
+
+    k: int = param(1, "which neighbour; the farthest where the bank has fewer", ge=1)
+    normalised: bool = param(True, "scale features to unit length; a zero vector stays zero")
+    squared: bool = param(False, "square the distance, which changes no order")
+    bank: int = param(50, "features kept of a class, the first ones of its items, whose order is random; 0 for all", ge=0, unit="items")
+
+    def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
+        if self.fitted:
+            gone = ~torch.isin(self.fitted["labels"], labels)
+            features, labels = torch.cat([self.fitted["bank"][gone], features]), torch.cat([self.fitted["labels"][gone], labels])
+        rows = torch.cat([torch.nonzero(labels == label)[: self.bank or None, 0] for label in range(int(labels.max()) + 1)])
+        self.fitted = {"bank": features[rows], "labels": labels[rows]}
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        distances = kth_nearest(self._scaled(features), self._scaled(self.fitted["bank"]), self.k)
+        return distances.square() if self.squared else distances
+
+    def _scaled(self, features: Tensor) -> Tensor:
+        return normalize(features, dim=1) if self.normalised else features
+
+
+class ViM(Detector):
+    """a |z outside the principal subspace| + energy: the logit of a virtual class (Wang et al. 2022, "ViM", eq. 5 to 8).
+
+    z is taken from the origin o of the head (zero where it is not linear); the subspace is spanned by the first eigenvectors of the mean of
+    (z - o)(z - o)' over the items held; a makes the mean length outside equal to the mean largest logit. Where that mean is negative, as
+    with distances for logits, its size counts: the paper has no such case.
+    """
+
+    dimensions: int = param(0, "of the principal subspace; 0 for half of the features (the paper: 1000 of 2048, 512 of 768)", ge=0)
+
+    def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
+        size = features.shape[1]
+        kept = self.dimensions or size // 2
+        if kept >= size:
+            raise UserError(f"vim[dimensions={kept}] leaves nothing outside: the network has {size} features")
+        origin = features.new_zeros(size) if head is None else origin_of(head)
+        from_origin = features - origin
+        vectors = torch.linalg.eigh(from_origin.T @ from_origin / len(features)).eigenvectors  # smallest eigenvalues first
+        outside = vectors[:, : size - kept]
+        length = (from_origin @ outside).norm(dim=1).mean()
+        scale = logits.amax(dim=1).mean().abs() / length if length > 1e-12 else torch.zeros_like(length)
+        self.fitted = {"origin": origin, "outside": outside, "scale": scale}
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        outside = (features - self.fitted["origin"]) @ self.fitted["outside"]
+        length: Tensor = outside.norm(dim=1)
+        return self.fitted["scale"] * length + energy(logits)
+
+
+SCORES: dict[str, type[Detector]] = {
+    "msp": MSP, "max-logit": MaxLogit, "energy": Energy, "mahalanobis": Mahalanobis, "relative-mahalanobis": RelativeMahalanobis,
+    "knn": NearestNeighbour, "vim": ViM,
+}  # fmt: skip
+
+
+def detector_of(text: str) -> Detector | None:
+    """Return the detector that `text` selects, such as `knn[k=5]`, not fitted; None for `none`.
+
+    Raises:
+        UserError: no score of that name, no such parameter, or a value out of range.
+    """
+    if text == NONE:
+        return None
+    selection = single(text)
+    if selection.name not in SCORES:
+        raise unknown("novelty score", selection.name, (NONE, *SCORES), ", ".join((NONE, *SCORES)))
+    return SCORES[selection.name](**selection.params)
+
+
+def _readable(text: str) -> str:
+    detector_of(text)
+    return text
+
+
+Novelty = Annotated[str, AfterValidator(_readable)]
+"""The type of a strategy's parameter that names a score."""
+
+MEANING = "how strange an item looks: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn or vim, with parameters"
+"""What that parameter says of itself."""
