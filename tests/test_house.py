@@ -78,7 +78,7 @@ def test_only_the_console_prints(path: Path) -> None:
     assert "print" not in calls
 
 
-@pytest.mark.parametrize("path", [ROOT / "harness" / "statistics.py", *_modules("leaderboards")], ids=str)
+@pytest.mark.parametrize("path", _modules("harness/statistics", "leaderboards"), ids=str)
 def test_statistics_and_boards_never_import_torch(path: Path) -> None:
     assert "torch" not in _tops(path)
 

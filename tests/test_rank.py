@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from scipy import stats
 from together_worlds import HERE
 
-from harness.cli import compare
 from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.protocol import protocols
@@ -41,6 +40,7 @@ from leaderboards.render import (
     ranking_table,
     scale,
 )
+from leaderboards.verdict import metric_of
 
 ACCURACY = Metric(name="accuracy")
 FORGETTING = Metric(name="forgetting", better="lower")
@@ -413,7 +413,7 @@ def test_no_ranking_goes_by_a_time() -> None:
 
 def test_pairs_of_times_are_not_compared() -> None:
     with pytest.raises(UserError, match="time is a time that may not be reached, and pairs that reached it say little"):
-        compare._metric([ACCURACY, TIME], "time", "digits")
+        metric_of([ACCURACY, TIME], "time", "digits")
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------------------

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import importlib
 import itertools
 import math
+import pkgutil
 
 import numpy as np
 import pytest
@@ -33,8 +35,9 @@ SERIES = st.integers(2, 12).flatmap(lambda n: st.tuples(arrays(float, n, element
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
-def test_the_examples_in_the_docstrings_run() -> None:
-    assert doctest.testmod(statistics).failed == 0
+@pytest.mark.parametrize("name", [module.name for module in pkgutil.iter_modules(statistics.__path__)])
+def test_the_examples_in_the_docstrings_run(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(f"harness.statistics.{name}")).failed == 0
 
 
 # --- intervals --------------------------------------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""`owb compare`: two strategies, paired by seed, with the verdict in words."""
+"""`owb compare`: two strategies, paired by seed, with the verdict in words and where their predictions differ."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,15 +13,21 @@ from harness.cli import options
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from harness.contracts import Metric
-    from harness.record import Record
+    from leaderboards.contrast import Contrast, Part
+    from leaderboards.meeting import Meeting
+    from leaderboards.verdict import Verdict
 
 EPILOGUE = options.examples(
     "owb compare replay ewc                          wherever both were run",
     "owb compare replay der --name demo              in one experiment",
     "owb compare happy simgcd -m mean_new            by another figure",
-    "owb compare replay 'replay[memory=50]' --json",
+    "owb compare replay ewc --margin 0.02            are they equivalent within two points?",
+    "owb compare happy simgcd --board cgcd           on a published board",
+    "owb compare replay 'replay[memory=50]' --json   every stage and class",
 )
+
+_BOARDS = Path("leaderboards/boards")
+_MOST_SAID = 3
 
 
 def compare(
@@ -29,79 +35,95 @@ def compare(
     second: Annotated[str, typer.Argument(help="The strategy to compare it with.")],
     name: Annotated[str, typer.Option("--name", help="Experiment that holds both; by default all are searched.")] = "",
     metric: Annotated[str, typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric.")] = "",
+    margin: Annotated[float, typer.Option("--margin", help="Also test equivalence within this, in units of the metric.")] = 0.0,
+    board: Annotated[str, typer.Option("--board", help="A published board to compare on, in place of the store.")] = "",
+    root: Annotated[Path, typer.Option("--root", help="Folder that holds the boards.")] = _BOARDS,
+    predictions: Annotated[bool, typer.Option(help="Whether to compare the stored predictions too.")] = True,
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
-    """Compare two strategies on every protocol that both ran on, paired by seed."""
-    from harness.contracts import Status
-    from harness.record import Store
+    """Compare two strategies on every protocol that both ran on, paired by seed: figures, then predictions by stage and class."""
+    from leaderboards.contrast import contrast
+    from leaderboards.verdict import metric_of, verdict
 
-    records = [record for record in Store(store).records(name) if record.status is Status.DONE]
-    labels = sorted({record.strategy for record in records})
-    for label in (first, second):
-        if label not in labels:
-            raise unknown("strategy with finished cells", label, labels, f"owb show {name}".strip())
-    verdicts = _verdicts(records, first, second, metric)
-    if not verdicts:
-        raise UserError(f"{first} and {second} have no protocol in common{f' in {name!r}' if name else ''}")
+    if margin < 0:
+        raise UserError(f"--margin must be above 0, got {margin:g}")
+    meetings = _meetings(first, second, name, board, root, store)
+    found: list[tuple[Verdict, Contrast | None]] = []
+    for meeting in meetings:
+        judged = verdict(meeting, metric_of(meeting.metrics, metric, meeting.label), margin=margin)
+        if judged:
+            found.append((judged, contrast(meeting) if predictions else None))
+    if not found:
+        where = f" on board {board!r}" if board else f" in {name!r}" if name else ""
+        raise UserError(f"{first} and {second} have no protocol in common{where}")
+    together, left_out = _together(meetings, metric, margin)
+    found += [(together, None)] if together else []
     if as_json:
-        console.dump(verdicts)
+        console.dump([_plain(*each) for each in found])
         return
-    for verdict in verdicts:
-        console.say(f"{verdict['scenario']}  (protocol {verdict['protocol'][:12]})")
-        console.say(f"  {verdict['words']}")
+    for each in found:
+        _say(*each)
+    if left_out:
+        console.say(left_out)
 
 
-def _verdicts(records: Sequence[Record], first: str, second: str, named: str) -> list[dict[str, Any]]:
-    from harness.selection import configured
-    from leaderboards.rank import by_protocol
+def _meetings(first: str, second: str, name: str, board: str, root: Path, store: str) -> list[Meeting]:
+    from leaderboards.meeting import in_store, on_board
 
-    verdicts = []
-    for protocol_hash, group in by_protocol(records).items():
-        if not all(any(record.strategy == one for record in group) for one in (first, second)):
-            continue
-        label = group[0].scenario
-        metric = _metric(configured("scenario", label).metrics, named, label)
-        figures = [
-            {record.seed: record.metrics[metric.name] for record in group if record.strategy == one and metric.name in record.metrics}
-            for one in (first, second)
-        ]
-        seeds = sorted(seed for seed in figures[0].keys() & figures[1].keys() if all(math.isfinite(of[seed]) for of in figures))
-        if seeds:
-            values = [[of[seed] for seed in seeds] for of in figures]
-            verdicts.append({"scenario": label, "protocol": protocol_hash, **_verdict(first, second, *values, metric=metric)})
-    return verdicts
+    if not board:
+        from harness.record import Store
+
+        return in_store(Store(store), (first, second), name)
+    if name:
+        raise UserError("--name looks in the store and --board on a board: give one of them")
+    if not root.is_dir():
+        raise UserError(f"there are no boards in {root}")
+    if not (root / board / "protocol.yaml").is_file():
+        raise unknown("board", board, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}")
+    return on_board(root / board, (first, second))
 
 
-def _metric(metrics: Sequence[Metric], named: str, scenario: str) -> Metric:
-    """Return the metric called `named`, the first one if nothing is said."""
-    by_name = {metric.name: metric for metric in metrics}
-    if named and named not in by_name:
-        raise unknown("metric", named, by_name, f"owb list {scenario.partition('[')[0]}")
-    metric = by_name[named] if named else metrics[0]
-    if metric.censored:
-        raise UserError(f"{metric.name} is a time that may not be reached, and pairs that reached it say little: choose another --metric")
-    return metric
+def _together(meetings: list[Meeting], named: str, margin: float) -> tuple[Verdict | None, str]:
+    """Return the verdict over all scenarios, or why there is none where one might expect it."""
+    from leaderboards.verdict import metric_of, over_scenarios
+
+    metrics = {
+        (metric.name, metric.better): metric for metric in (metric_of(meeting.metrics, named, meeting.label) for meeting in meetings)
+    }
+    if len(metrics) > 1:
+        names = ", ".join(dict.fromkeys(name for name, _ in metrics))
+        return None, f"no mean over scenarios, which are compared by {names}: choose one that all have by --metric"
+    return over_scenarios(meetings, next(iter(metrics.values())), margin=margin), ""
 
 
-def _verdict(first: str, second: str, a: Sequence[float], b: Sequence[float], *, metric: Metric) -> dict[str, Any]:
-    import numpy as np
-
-    from harness.statistics import minimum_detectable_difference, paired_t
-
-    found = paired_t(a, b)
-    spread = float(np.std(np.subtract(a, b), ddof=1)) if len(a) > 1 else math.nan
-    detectable = minimum_detectable_difference(spread, len(a))
-    return {"metric": metric.name, "first": first, "second": second, **found._asdict(), "minimum_detectable_difference": detectable,
-            "words": _words(first, second, found, detectable, metric)}  # fmt: skip
+def _plain(verdict: Verdict, contrast: Contrast | None) -> dict[str, Any]:
+    """Return everything for machines."""
+    equivalence = verdict.equivalence._asdict() if verdict.equivalence else None
+    return {**asdict(verdict), "equivalence": equivalence, "predictions": asdict(contrast) if contrast else None}
 
 
-def _words(first: str, second: str, found: Any, detectable: float, metric: Metric) -> str:
-    name = metric.name.replace("_", " ")
-    if found.pairs < 2 or math.isnan(found.p):
-        return f"cannot decide: {found.pairs} seed in common gives no spread ({name} differs by {found.difference:+.4f})"
-    span = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}] {name}, paired t p = {found.p:.2g}, {found.pairs} pairs"
-    if found.p > 0.05:
-        return f"cannot tell {first} and {second} apart: {span}; a true difference of {detectable:.4f} would be found 4 times in 5"
-    is_better = (found.difference > 0) == (metric.better == "higher")
-    return f"{first} is {'better' if is_better else 'worse'} than {second}: {span}"
+def _say(verdict: Verdict, contrast: Contrast | None) -> None:
+    console.say(f"{verdict.scenario}  (protocol {verdict.protocol[:12]})" if verdict.protocol else f"{verdict.scenario}, unscaled")
+    console.say(f"  {verdict.words}")
+    for note in verdict.notes:
+        console.say(f"  {note}")
+    if contrast is None:
+        return
+    if contrast.problem:
+        console.say(f"  predictions are not compared: {contrast.problem}")
+        return
+    by_stage, by_class = contrast.largest(_MOST_SAID)
+    classes = sum(part.kind == "class" for part in contrast.parts)
+    parts = f"{len(contrast.parts) - classes} by stage, {classes} by class"
+    console.say(f"  predictions ({contrast.measure}), the largest differences of {parts}:")
+    for part in (*by_stage, *by_class):
+        console.say(f"    {_line(part)}")
+    if not by_stage and not by_class:
+        console.say("    none differs")
+
+
+def _line(part: Part) -> str:
+    said = f"{part.words}: {part.first:.3f} against {part.second:.3f}, {part.difference:+.3f}"
+    corrected = f", corrected p = {part.p:.2g}"
+    return f"{said} [{part.low:+.3f}, {part.high:+.3f}]{corrected}" if part.seeds > 1 else said
