@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format gpu clean
+.PHONY: demo test check format docs gpu clean
 
 demo: .venv/ready
 	$(BIN)/owb demo
@@ -19,13 +19,16 @@ format: .venv/ready
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: .venv/ready
+	$(BIN)/python -m mkdocs build --strict
+
 # faiss-cpu and faiss-gpu install into the same folder, so one has to go before the other comes.
 gpu: .venv/ready
 	$(BIN)/python -m pip uninstall --yes faiss-cpu
 	$(BIN)/python -m pip install --constraint constraints.txt --force-reinstall --no-deps faiss-gpu
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache
 
 .venv/ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "openworld-bench needs Python 3.11 or newer: make PYTHON=python3.11 $(MAKECMDGOALS)"; exit 1; }

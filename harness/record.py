@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import psutil
 
-from harness import fingerprint
+from harness import fingerprint, local_records
 from harness.answers import read_answers
 from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
@@ -236,7 +236,7 @@ class Store:
         found: dict[str, Record] = {}
         for status in reversed(FINAL):
             runs = self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = '{status}'")
-            found |= {record.key: record for record in map(_record, runs)}
+            found |= {record.key: record for record in map(_record, map(_row, runs))}
         return found
 
     def records(self, experiment: str = "") -> list[Record]:
@@ -246,13 +246,11 @@ class Store:
             UserError: no such experiment.
         """
         if not experiment:
-            runs = self._search("tags.`owb.schema` LIKE '%'") if self.exists else []
-            return list({record.key: record for record in map(_record, runs)}.values())
+            return self._all() if self.exists else []
         found = self.client.get_experiment_by_name(experiment) if self.exists else None
         if found is None:
             raise unknown("experiment", experiment, self.experiments(), "owb show")
-        runs = self._search("tags.`owb.schema` LIKE '%'", [found.experiment_id])
-        return list({record.key: record for record in map(_record, runs)}.values())
+        return self._all([found.experiment_id])
 
     def experiments(self) -> list[str]:
         """Return the names of all experiments of ours."""
@@ -269,7 +267,7 @@ class Store:
         """
         safe = "".join(letter for letter in prefix if letter.isalnum())
         runs = self._search(f"tags.`owb.key` LIKE '{safe}%'") if self.exists else []
-        records = {record.key: record for record in map(_record, runs)}
+        records = {record.key: record for record in map(_record, map(_row, runs))}
         if len(records) != 1:
             raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
         return next(iter(records.values()))
@@ -310,6 +308,16 @@ class Store:
             self._experiments[name] = made
         return self._experiments[name]
 
+    def _all(self, experiments: list[str] | None = None) -> list[Record]:
+        """Return the newest record of every cell of these experiments, of all by default, oldest first."""
+        if experiments is None:
+            experiments = [found.experiment_id for found in self.client.search_experiments(max_results=_PAGE)]
+        if self.is_local:
+            runs = [row for row in local_records.rows(self.folder / "mlflow.db", experiments) if "owb.schema" in row.tags]
+        else:
+            runs = [_row(run) for run in self._search("tags.`owb.schema` LIKE '%'", experiments)]
+        return list({record.key: record for record in map(_record, runs)}.values())
+
     def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
         """Return matching runs, oldest first."""
         if experiments is None:
@@ -338,12 +346,16 @@ def environment(threads: int) -> dict[str, Any]:
     }
 
 
-def _record(run: Run) -> Record:
-    tags, metrics = run.data.tags, run.data.metrics
+def _row(run: Run) -> local_records.Row:
+    return local_records.Row(run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics)
+
+
+def _record(run: local_records.Row) -> Record:
+    tags, metrics = run.tags, run.metrics
     hidden = ("stage/", "probe/", "cost/")
     return Record(
         key=tags["owb.key"],
-        run_id=run.info.run_id,
+        run_id=run.run_id,
         protocol_hash=tags["owb.protocol"],
         scenario=tags["owb.scenario"],
         strategy=tags["owb.strategy"],
@@ -351,11 +363,11 @@ def _record(run: Run) -> Record:
         status=Status(tags["owb.status"]),
         reason=tags.get("owb.reason", ""),
         metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
-        params=run.data.params,
+        params=run.params,
         digest=tags.get("owb.digest", ""),
         seconds=metrics.get("cost/seconds", math.nan),
         peak_mib=metrics.get("cost/peak_mib", math.nan),
-        started=run.info.start_time / 1000,
+        started=run.start_time / 1000,
         together=int(tags.get("owb.together", 1)),
     )
 

@@ -21,6 +21,7 @@ app = typer.Typer(
         "owb board publish leaderboards/suites/class-incremental.yaml   from the store into leaderboards/boards/",
         "owb board show class-incremental                               its ranking",
         "owb board check class-incremental                              recompute every figure from the predictions",
+        "owb board build                                                a page per board, and an index over them, into site/",
     ),
 )
 
@@ -62,6 +63,50 @@ def check_board(name: Annotated[str, typer.Argument(help="Name of a board.")], r
     if problems:
         raise typer.Exit(GATE_REFUSED)
     console.say(f"{name}: every figure follows from the stored predictions")
+
+
+@app.command(
+    "build",
+    epilog=options.examples(
+        "owb board build                              every board into site/",
+        "owb board build ncd cgcd --out /tmp/pages    two of them",
+        "owb board build --name demo                  an experiment straight from the store",
+    ),
+)
+def build_pages(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help="Boards; all of them by default.", show_default=False)
+    ] = None,
+    root: Root = BOARDS,
+    out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path("site"),
+    store: options.Store = "owb-store",
+    experiment: Annotated[str, typer.Option("--name", help="An experiment of the store to render, instead of all boards.")] = "",
+    curves: Annotated[
+        bool | None, typer.Option("--curves/--no-curves", help="Score the stored predictions once more for curves and matrices.")
+    ] = None,
+) -> None:
+    """Write every board as a page that needs no network, with CSV, Markdown and LaTeX, and an index over all pages in the folder."""
+    from leaderboards.site import build_boards, build_experiment, write_index
+
+    if experiment:
+        from harness.errors import unknown
+        from harness.record import Store
+
+        opened = Store(store)
+        if experiment not in opened.experiments():
+            raise unknown("experiment", experiment, opened.experiments(), "owb show")
+        _say_written(build_experiment(opened, experiment, out, curves=curves))
+    if names or not experiment:
+        chosen = [_folder(name, root) for name in names] if names else sorted(path.parent for path in root.glob("*/protocol.yaml"))
+        if not chosen:
+            raise UserError(f"there are no boards in {root}")
+        for folder in build_boards(chosen, out, curves=curves is not False):
+            _say_written(folder)
+    console.say(f"open {write_index(out)}")
+
+
+def _say_written(folder: Path) -> None:
+    console.say(f"wrote {folder}: {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB")
 
 
 def _folder(name: str, root: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`owb demo`: the main job in a minute: real strategies on real data, in parallel, recorded and ranked."""
+"""`owb demo`: the main job in a minute: real strategies on real data, in parallel, recorded, ranked, and shown as a page."""
 
 from __future__ import annotations
 
@@ -30,6 +30,19 @@ def demo(
     suite = read_suite(Path(leaderboards.__path__[0]) / "suites" / "demo.yaml")
     records = run.run_suite(suite, run.Machine(workers=workers), store, only_plan=plan, as_json=as_json)
     if records and not as_json:
+        page = _page(store, suite.title)
+        console.note(f"the same as a page for the browser: {page}")
         console.note("look further: owb show demo --cells; owb show KEY; owb compare der replay --name demo; owb run --help")
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(run.SOME_FAILED)
+
+
+def _page(store: str, title: str) -> Path:
+    """Build the demo's page in ./site and return where it is."""
+    from harness.record import Store
+    from leaderboards.site import build_experiment, write_index
+
+    folder = Path("site")
+    build_experiment(Store(store), "demo", folder, title=title)
+    write_index(folder)
+    return folder / "demo" / "index.html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 
 from scipy import special
 
@@ -31,6 +32,7 @@ def detectable_within_strata(strata_of_differences: Strata, *, power: float = 0.
     return error * _noncentrality(freedom, power, level) if math.isfinite(error) else math.nan
 
 
+@cache
 def _noncentrality(freedom: float, power: float, level: float) -> float:
     """Return the noncentrality of t that a two-sided test finds with probability `power`."""
     critical = t_quantile(1 - (1 - level) / 2, freedom)

@@ -1,0 +1,70 @@
+"""Writing pages: OUT/NAME/ for every board or experiment, OUT/index.html over all that are there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from leaderboards.board import slug
+from leaderboards.site.pages import HTML, SUMMARY, files_of, index_page, page_of_records
+from leaderboards.site.report import report_of_board
+
+if TYPE_CHECKING:
+    from harness.record import Store
+
+
+def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> Iterable[Path]:
+    """Write the page of every board folder; yield where, one after another.
+
+    Raises:
+        UserError: a board that cannot be read.
+    """
+    for folder in folders:
+        yield write_page(files_of(report_of_board(folder, curves=curves)), out / folder.resolve().name)
+
+
+def build_experiment(store: Store, name: str, out: Path, *, title: str = "", curves: bool | None = None) -> Path:
+    """Write the page of an experiment straight from its records; return its folder.
+
+    Raises:
+        UserError: no such experiment, or one without records.
+    """
+    return write_page(page_of_records(store.records(name), name=name, title=title, store=store, curves=curves), out / slug(name))
+
+
+def write_page(files: Mapping[str, str], folder: Path) -> Path:
+    """Write the files of a page, each whole; return the folder.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            temporary = folder / f".{name}.tmp"
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+            temporary.replace(folder / name)
+    except OSError as error:
+        raise UserError(f"cannot write page {str(folder)!r}: {error.strerror or error}") from error
+    return folder
+
+
+def write_index(out: Path) -> Path:
+    """Write OUT/index.html over every page in OUT, by name; return it."""
+    summaries = [_summary(path) for path in sorted(out.glob(f"*/{SUMMARY}"))]
+    write_page({HTML: index_page(summaries)}, out)
+    return out / HTML
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}; build that page again or remove its folder") from None
+    return {**found, "folder": path.parent.name}
+
+
+__all__ = ["build_boards", "build_experiment", "write_index", "write_page"]

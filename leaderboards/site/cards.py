@@ -1,0 +1,104 @@
+"""The card of a protocol: every setting of the scenario with its meaning, the data with licence and digest, what each metric means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.contracts import Card, Metric, Scenario
+from harness.errors import UserError
+from harness.plugins import find
+from leaderboards.board import BoardProtocol
+from leaderboards.rank import Ranking
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """One parameter of the scenario as text, and what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataLine:
+    """One data set: the digest under the protocol, and its card where it is installed."""
+
+    name: str
+    digest: str
+    card: Card | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtocolCard:
+    """What defines the comparison. `deal` is the digest of what is dealt under seed 0, empty where it is not known."""
+
+    label: str
+    digest: str
+    settings: Sequence[Setting]
+    data: Sequence[DataLine]
+    metrics: Sequence[Metric]
+    lower_bound: str
+    upper_bound: str
+    deal: str
+
+
+def card_of_protocol(protocol: BoardProtocol) -> ProtocolCard:
+    """Return the card of a board's protocol, as the board states it; meanings come from the scenario where it is installed."""
+    content = protocol.content
+    try:
+        cls = find("scenario", str(content.get("scenario", ""))).cls
+    except UserError:
+        cls = None
+    return ProtocolCard(
+        label=protocol.label,
+        digest=protocol.hash,
+        settings=_settings(content.get("config", {}), cls),
+        data=_data(content.get("data", {})),
+        metrics=protocol.metrics,
+        lower_bound=protocol.lower_bound,
+        upper_bound=protocol.upper_bound,
+        deal=str(content.get("deal_of_seed_0", "")),
+    )
+
+
+def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
+    """Return the card of recorded cells: the scenario as it is configured here, under the hash they were recorded with."""
+    return ProtocolCard(
+        label=ranking.scenario,
+        digest=ranking.protocol_hash,
+        settings=_settings(scenario.model_dump(mode="json"), type(scenario)),
+        data=_data(scenario.data_digests()),
+        metrics=scenario.metrics,
+        lower_bound=scenario.lower_bound,
+        upper_bound=scenario.upper_bound,
+        deal="",
+    )
+
+
+def _settings(config: Mapping[str, Any], cls: type[Any] | None) -> list[Setting]:
+    fields = getattr(cls, "model_fields", {})
+    meanings = {name: field.description or "" for name, field in fields.items()}
+    return [Setting(name=name, value=as_text(value), meaning=meanings.get(name, "")) for name, value in config.items()]
+
+
+def as_text(value: Any) -> str:
+    """Return a parameter's value as a reader would write it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _data(digests: Mapping[str, str]) -> list[DataLine]:
+    found = []
+    for name, digest in digests.items():
+        try:
+            card = getattr(find("dataset", name).cls, "card", None)
+        except UserError:
+            card = None
+        found.append(DataLine(name=name, digest=str(digest), card=card))
+    return found
+
+
+__all__ = ["DataLine", "ProtocolCard", "Setting", "as_text", "card_of_protocol", "card_of_scenario"]

@@ -1,0 +1,192 @@
+"""Rankings as rows that a page can sort: the texts are those of `leaderboards.render`, the numbers beside them those of the ranking."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from harness.errors import UserError
+from harness.selection import split_outside
+from leaderboards.aggregate import Aggregate
+from leaderboards.rank import Ranking, Row
+from leaderboards.render import aggregate_table, ranking_table, words
+
+SHOWN = 3
+"""Figures that are in view before a reader asks for all."""
+_MOST_NAMED = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    """extra: hidden until asked for.  hint: what the figures mean."""
+
+    title: str
+    hint: str = ""
+    extra: bool = False
+
+
+class Cell(NamedTuple):
+    """A figure as text, the width of its interval apart; `number` is what sorting goes by, None where there is none."""
+
+    text: str
+    spread: str
+    number: float | None
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One strategy. tie: counts the groups that share a place from 0, -1 for what stands alone.  leads: in the first place or group."""
+
+    strategy: str
+    role: str
+    place: str
+    order: int
+    tie: int
+    leads: bool
+    cells: Sequence[Cell]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Columns after place and strategy, and lines."""
+
+    columns: Sequence[Column]
+    lines: Sequence[Line]
+
+
+def ranking_grid(ranking: Ranking) -> Grid:
+    """Return one line per strategy with every metric, the comparison with the best, seeds and cost."""
+    table = ranking_table(ranking)
+    titles = table.header[2:]
+    hints = [metric.meaning for metric in ranking.metrics]
+    hints += [f"difference in {words(ranking.primary.name)} from the best contender, paired by seed",
+              "paired t-test against the best, Holm-corrected over all pairs", "seeds with a figure, of all",
+              "mean wall time of a cell in seconds", "largest memory of a cell's process in MiB"]  # fmt: skip
+    columns = [
+        Column(title=title, hint=hint, extra=SHOWN <= at < len(ranking.metrics))
+        for at, (title, hint) in enumerate(zip(titles, hints, strict=True))
+    ]
+    ties = tie_numbers([row.place for row in ranking.rows])
+    lines = [
+        Line(
+            strategy=row.strategy,
+            role=row.role,
+            place=row.place,
+            order=order,
+            tie=ties[order],
+            leads=bool(row.place) and row.place == ranking_place(ranking),
+            cells=[_cell(text, number, hint) for text, (number, hint) in zip(texts[2:], _numbers(ranking, row), strict=True)],
+        )
+        for order, (row, texts) in enumerate(zip(ranking.rows, table.rows, strict=True))
+    ]
+    return Grid(columns=columns, lines=lines)
+
+
+def aggregate_grid(aggregate: Aggregate) -> Grid:
+    """Return one line per contender with its mean scaled figure and the scaled figure of every scenario."""
+    table = aggregate_table(aggregate)
+    ties = tie_numbers([row.place for row in aggregate.rows])
+    lines = []
+    for order, (row, texts) in enumerate(zip(aggregate.rows, table.rows, strict=True)):
+        numbers = [(row.mean.mean, _span(row.mean.low, row.mean.high, 1))]
+        numbers += [(row.scaled[name].mean, _span(row.scaled[name].low, row.scaled[name].high, 1)) for name in aggregate.scenarios]
+        numbers.append((float(len(row.seeds)), ""))
+        cells = [_cell(text, number, hint) for text, (number, hint) in zip(texts[2:], numbers, strict=True)]
+        leads = row.place == aggregate.rows[0].place
+        lines.append(Line(strategy=row.strategy, role="contender", place=row.place, order=order, tie=ties[order], leads=leads, cells=cells))
+    names = short_names(aggregate.scenarios)
+    columns = [Column(title=names.get(title, title), hint=title if title in names else "") for title in table.header[2:]]
+    return Grid(columns=columns, lines=lines)
+
+
+def in_short(ranking: Ranking) -> str:
+    """Return who leads, and whether that is decided, in one sentence.
+
+    Places come from the ranking: "1" stands alone, "1-3" is a group that the corrected test cannot tell apart.
+    """
+    leaders = [row.strategy for row in ranking.rows if row.role == "contender" and row.place.rstrip("*") == ranking_place(ranking)]
+    if ranking.best is None:
+        return "No contender has a figure."
+    if ranking_place(ranking) == "?":
+        return f"{ranking.best} has the best bare figure; one seed cannot decide."
+    others = sum(row.role == "contender" for row in ranking.rows) - len(leaders)
+    if len(leaders) == 1:
+        return f"{ranking.best} leads, told apart from all other contenders." if others else f"{ranking.best} is the only contender."
+    named = ", ".join(leaders[:_MOST_NAMED]) + (f" and {len(leaders) - _MOST_NAMED} more" if len(leaders) > _MOST_NAMED else "")
+    rest = f"; {others} {'is' if others == 1 else 'are'} behind" if others else ""
+    return f"{len(leaders)} contenders cannot be told apart at the top: {named}{rest}."
+
+
+def ranking_place(ranking: Ranking) -> str:
+    """Return the place of the best contender, without its star; empty where there is none."""
+    return next((row.place.rstrip("*") for row in ranking.rows if row.strategy == ranking.best), "")
+
+
+def _numbers(ranking: Ranking, row: Row) -> list[tuple[float, str]]:
+    """Return per column what is sorted by, and a hint with the exact bounds."""
+    found = []
+    for metric in ranking.metrics:
+        if metric.censored:
+            found.append((row.times[metric.name].median, ""))
+        else:
+            interval = row.intervals[metric.name]
+            found.append((interval.mean, _span(interval.low, interval.high, interval.n)))
+    versus = row.versus_best
+    found.append((versus.difference, _span(versus.low, versus.high, versus.pairs)) if versus else (0.0, ""))
+    found += [(versus.p if versus else math.nan, ""), (float(len(row.seeds)), ""), (row.seconds, ""), (row.peak_mib, "")]
+    return found
+
+
+def _span(low: float, high: float, count: int) -> str:
+    return f"95 % interval {low:.6g} to {high:.6g}, unscaled" if math.isfinite(low) and math.isfinite(high) and count else ""
+
+
+def _cell(text: str, number: float, hint: str) -> Cell:
+    figure, sign, spread = text.partition(" ± ")
+    return Cell(figure, spread if sign else "", number if math.isfinite(number) else None, hint)
+
+
+def tie_numbers(places: Sequence[str]) -> list[int]:
+    """Number the groups that share a range of places.
+
+    >>> tie_numbers(["1-2", "1-2", "3", "4-5*", "4-5*", "", "?", "-"])
+    [0, 0, -1, 1, 1, -1, -1, -1]
+    """
+    numbers: dict[str, int] = {}
+    return [numbers.setdefault(place, len(numbers)) if "-" in place.strip("-") else -1 for place in places]
+
+
+def short_names(labels: Sequence[str]) -> dict[str, str]:
+    """Return for every selection what tells it from the others; the whole label where that is nothing or cannot be read.
+
+    >>> short_names(["ncd[preset=digits,k=5]", "ncd[preset=chars47,k=5]"])
+    {'ncd[preset=digits,k=5]': 'preset=digits', 'ncd[preset=chars47,k=5]': 'preset=chars47'}
+    """
+    parts: dict[str, list[str]] = {}
+    for label in labels:
+        name, bracket, rest = label.partition("[")
+        try:
+            parts[label] = [name, *(split_outside(rest.removesuffix("]"), ",") if bracket else [])]
+        except UserError:
+            parts[label] = [label]
+    shared = set.intersection(*map(set, parts.values())) if parts else set()
+    own = {label: ", ".join(part for part in of if part not in shared) or label for label, of in parts.items()}
+    return own if len(set(own.values())) == len(own) else {label: label for label in labels}
+
+
+__all__ = [
+    "SHOWN",
+    "Cell",
+    "Column",
+    "Grid",
+    "Line",
+    "aggregate_grid",
+    "in_short",
+    "ranking_grid",
+    "ranking_place",
+    "short_names",
+    "tie_numbers",
+]
