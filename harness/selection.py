@@ -130,6 +130,8 @@ def _value(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+    if isinstance(value, bool) and text.lower() not in ("true", "false"):
+        return text  # YAML 1.1 takes on, off, yes and no for truth values; here they are names
     if isinstance(value, str):
         try:
             return float(text)  # YAML 1.1 reads 1e-3 as text

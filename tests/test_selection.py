@@ -97,3 +97,8 @@ def test_a_strategy_by_path_is_found_and_its_mistakes_are_told(tmp_path) -> None
     broken.write_text("import nothing_of_that_name\n")
     with pytest.raises(UserError, match="does not import: ModuleNotFoundError"):
         find("strategy", f"{broken}:Own")
+
+
+@pytest.mark.parametrize(("text", "value"), [("off", "off"), ("No", "No"), ("true", True), ("False", False)])
+def test_only_true_and_false_are_truth_values(text: str, value: object) -> None:
+    assert single(f"happy[rehearsal={text}]").params == {"rehearsal": value}

@@ -148,7 +148,7 @@ def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
     from strategies.toolkit import backbones, encoders
     from strategies.toolkit.views import view_of
 
-    for text, frozen in dict.fromkeys((protocol.scenario.backbone, protocol.scenario.frozen_encoder) for protocol in scenarios):
+    for text, frozen in dict.fromkeys((protocol.scenario.lent()["backbone"], protocol.scenario.frozen_encoder) for protocol in scenarios):
         (encoders if frozen else backbones).chosen(text)
     for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
         view_of(text)
