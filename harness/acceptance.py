@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,14 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
         if array.dtype.kind == "f" and name != "health" and not np.isfinite(array).all():
             raise Diverged(f"{name} holds {int((~np.isfinite(array)).sum())} values that are not finite (stage {stage})")
         arrays[name] = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)[order]
-    for name in needed:
-        if not any(field in arrays for field in name.split("|")):
-            raise Unsuitable(f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {name.replace('|', ' or ')}")
+    if missing := lacking(needed, arrays):
+        raise Unsuitable(f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {', '.join(missing)}")
     return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
+
+
+def lacking(needed: Iterable[str], answered: Container[str]) -> list[str]:
+    """Return what is needed for scoring and was not answered; of `one|other` any one will do."""
+    return [name.replace("|", " or ") for name in needed if not any(field in answered for field in name.split("|"))]
 
 
 def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -58,4 +62,4 @@ def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return array.astype(np.float16 if name in _HALF else np.float32)
 
 
-__all__ = ["BadAnswer", "answered"]
+__all__ = ["BadAnswer", "answered", "lacking"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -370,12 +370,21 @@ class Metric:
     censored: bool = False
 
 
+class Axes(NamedTuple):
+    """What the lines and columns of a matrix are, and their names where they have some."""
+
+    rows: str
+    columns: str
+    row_names: Sequence[str] = ()
+    column_names: Sequence[str] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
     """What a scenario makes of the answers of one cell.
 
     final: one figure per metric.  per_stage: one figure per finished stage.  probes: (stage, step, figure) rows.
-    matrices: named arrays for pictures, such as the accuracy matrix R[i, j].
+    matrices: named arrays for pictures, such as the accuracy matrix R[i, j].  axes: what stands on those that are not commonly known.
     panels: pictures that show several of the probes' curves together: the names of the curves.
     histograms: pictures that set distributions side by side: group -> values.
     strips: pictures that set images side by side: a row per case, (rows, panels, h, w) in [0, 1], and what each row shows.
@@ -385,6 +394,7 @@ class Scores:
     per_stage: Mapping[str, Sequence[float]] = field(default_factory=dict)
     probes: Mapping[str, Sequence[tuple[int, int, float]]] = field(default_factory=dict)
     matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    axes: Mapping[str, Axes] = field(default_factory=dict)
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
     strips: Mapping[str, tuple[AnyArray, Sequence[str]]] = field(default_factory=dict)
@@ -497,7 +507,7 @@ class Dataset(BaseModel, ABC):
 
 
 __all__ = [
-    "HIDDEN", "Answer", "AnyArray", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
+    "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
     "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy",
     "TaskAccess", "Truth", "Validation", "param",
 ]  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Scores
+from harness.contracts import Axes, Scores
 
 _MOST_LINES = 5
 _MOST_TICKS = 30
@@ -20,13 +20,13 @@ _BY_SIZE = ("largest_logit", "weight_norm")
 _EDGES = {"ipr": np.linspace(0, 1, 21)}
 """Bins of histograms of quantities that have a range of their own."""
 
-_MATRIX_AXES: Mapping[str, Mapping[str, str]] = {
-    "accuracy": {},
-    "image_auroc": {"columns": "category in order of arrival"},
-    "pixel_ap": {"columns": "category in order of arrival"},
-    "image_auroc_by_defect": {"rows": "category in order of arrival", "columns": "kind of defect"},
+KNOWN_AXES: Mapping[str, Axes] = {
+    "accuracy": Axes("after stage", "stage of arrival"),
+    "transition": Axes("true class", "label"),
+    "implied_transition": Axes("true class", "answer"),
+    "novel_rows": Axes("true class", "row of the learner"),
 }
-"""What stands on the axes of matrices other than those of labels."""
+"""What stands on the axes of matrices that several scenarios have; a scenario says it of its own."""
 
 _PHASE_SHADES = ("#4daf4a", "#377eb8", "#80b1d3", "#b3de69", "#e41a1c", "#984ea3", "#cccccc")
 
@@ -43,8 +43,8 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
         if name == "pruning":
             made.append(_save(prune_curves(matrix, title=title), folder / "pruning.png"))
             continue
-        axes = _MATRIX_AXES.get(name, {"rows": "true class", "columns": "label"})
-        made.append(_save(heat_map(matrix, title=title, quantity=name.replace("_", " "), **axes), folder / f"{name}_matrix.png"))
+        axes = {**KNOWN_AXES, **scores.axes}.get(name, Axes("row", "column"))
+        made.append(_save(heat_map(matrix, axes, title=title, quantity=name.replace("_", " ")), folder / f"{name}_matrix.png"))
     for name, together in scores.panels.items():
         if any(scores.probes[curve] for curve in together):
             picture = panel({curve: scores.probes[curve] for curve in together}, title=title, by_step=name in _BY_STEP)
@@ -62,9 +62,7 @@ def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
     return made
 
 
-def heat_map(
-    matrix: NDArray[np.float64], *, title: str, quantity: str, rows: str = "after stage", columns: str = "stage of arrival"
-) -> Any:
+def heat_map(matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], *, title: str, quantity: str) -> Any:
     """Return a figure of a matrix of shares, such as R[i, j]; values in per cent where there is room."""
     from matplotlib.figure import Figure
 
@@ -72,9 +70,13 @@ def heat_map(
     figure = Figure(figsize=(2.4 + 0.55 * width, 1.6 + 0.5 * height), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
-    axes.set(xlabel=columns, ylabel=rows)
+    axes.set(xlabel=axes_.columns, ylabel=axes_.rows)
     if max(height, width) <= _MOST_TICKS:
         axes.set(xticks=range(width), yticks=range(height))
+        if axes_.row_names:
+            axes.set_yticklabels(axes_.row_names)
+        if axes_.column_names:
+            axes.set_xticklabels(axes_.column_names, rotation=40, ha="right")
     axes.set_title(title, fontsize=8)
     if max(height, width) <= 12:
         for row, column in np.argwhere(np.isfinite(matrix)):

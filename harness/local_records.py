@@ -1,7 +1,7 @@
 """Many records of a local store at once: its four tables are read as they lie, for MLflow's own search makes an object of every figure.
 
-Read only. Ten thousand records take half a second this way, where the search takes thirteen. The schema is that of the pinned MLflow; a test
-holds both ways against each other.
+Read only. Ten thousand records take half a second this way, where the search takes thirteen. The schema is that of the pinned MLflow; a
+test holds both ways against each other.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from harness import statistics
+from harness.acceptance import lacking
 from harness.contracts import Answer
 from harness.errors import UserError
 from harness.sealing import seal
@@ -99,7 +100,7 @@ def _ended(answers: Sequence[Answer], meeting: Meeting, asked: Sequence[np.ndarr
     for answer in ended:
         if answer.stage >= len(asked) or not np.array_equal(answer.ids, asked[answer.stage]):
             raise UserError(f"the ids in the predictions of stage {answer.stage} on {meeting.label} are not the ids asked")
-        if missing := [name for name in meeting.scenario.answers if name not in answer.arrays]:
+        if missing := lacking(meeting.scenario.answers, answer.arrays):
             raise UserError(f"the predictions of stage {answer.stage} on {meeting.label} lack {', '.join(missing)}")
     return ended
 

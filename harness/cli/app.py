@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import console
-from harness.cli import board, check, compare, data, demo, doctor, listing, new, run, show
+from harness.cli import board, check, compare, data, demo, doctor, listing, new, run, show, submit, verify
 from harness.errors import UserError, unknown
 
 USER_ERROR = 2
@@ -42,6 +42,8 @@ app.command("compare", epilog=compare.EPILOGUE)(compare.compare)
 app.add_typer(board.app, name="board")
 app.command("check", epilog=check.EPILOGUE)(check.check)
 app.add_typer(new.app, name="new")
+app.command("submit", epilog=submit.EPILOGUE)(submit.submit)
+app.command("verify", epilog=verify.EPILOGUE)(verify.verify)
 app.add_typer(data.app, name="data")
 app.command("doctor", epilog=doctor.EPILOGUE)(doctor.doctor)
 

@@ -49,7 +49,7 @@ def publish_board(
 @app.command("show", epilog=options.examples("owb board show class-incremental"))
 def show_board(name: Annotated[str, typer.Argument(help="Name of a board.")], root: Root = BOARDS) -> None:
     """Print a board's page."""
-    console.say((_folder(name, root) / "README.md").read_text(encoding="utf-8"))
+    console.say((board_folder(name, root) / "README.md").read_text(encoding="utf-8"))
 
 
 @app.command("check", epilog=options.examples("owb board check class-incremental"))
@@ -57,7 +57,7 @@ def check_board(name: Annotated[str, typer.Argument(help="Name of a board.")], r
     """Recompute every metric from the stored predictions; exit with 3 where something does not fit."""
     from leaderboards.publish import check_board as problems_of
 
-    problems = problems_of(_folder(name, root))
+    problems = problems_of(board_folder(name, root))
     for problem in problems:
         console.complain(problem)
     if problems:
@@ -97,7 +97,7 @@ def build_pages(
             raise unknown("experiment", experiment, opened.experiments(), "owb show")
         _say_written(build_experiment(opened, experiment, out, curves=curves))
     if names or not experiment:
-        chosen = [_folder(name, root) for name in names] if names else sorted(path.parent for path in root.glob("*/protocol.yaml"))
+        chosen = [board_folder(name, root) for name in names] if names else sorted(path.parent for path in root.glob("*/protocol.yaml"))
         if not chosen:
             raise UserError(f"there are no boards in {root}")
         for folder in build_boards(chosen, out, curves=curves is not False):
@@ -109,7 +109,12 @@ def _say_written(folder: Path) -> None:
     console.say(f"wrote {folder}: {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB")
 
 
-def _folder(name: str, root: Path) -> Path:
+def board_folder(name: str, root: Path) -> Path:
+    """Return the folder of a board.
+
+    Raises:
+        UserError: no such board.
+    """
     from harness.errors import unknown
 
     if not root.is_dir():

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Scenario, Scores
+from harness.contracts import Answer, Axes, Scenario, Scores
 from harness.statistics import Interval, t_interval
 from leaderboards.recompute import exam
 
@@ -42,12 +42,13 @@ class Curve(NamedTuple):
 class Curves:
     """By name of the figure, then by strategy. stages: x counts stages from 1.  probes: x counts steps, stages one after another.
 
-    matrices: mean over seeds, NaN where no seed has an entry.
+    matrices: mean over seeds, NaN where no seed has an entry.  axes: what stands on them, where the scenario says it.
     """
 
     stages: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     probes: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
     matrices: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
+    axes: Mapping[str, Axes] = field(default_factory=dict)
 
 
 def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, str]:
@@ -69,12 +70,13 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
                 except Exception as error:
                     lost.append(f"{sitting.strategy} seed {seed} ({type(error).__name__}: {error})")
                 else:
-                    kept = Scores(final={}, per_stage=scores.per_stage, probes=scores.probes, matrices=scores.matrices)
+                    kept = Scores(final={}, per_stage=scores.per_stage, probes=scores.probes, matrices=scores.matrices, axes=scores.axes)
                     scored.setdefault(sitting.strategy, []).append(kept)
     curves = Curves(
         stages=_by_name(scored, lambda scores: {name: _stage_curve(scores, name) for name in _multi_stage(scores)}),
         probes=_by_name(scored, lambda scores: {name: _probe_curve(scores, name) for name in _names([own.probes for own in scores])}),
         matrices=_matrices(scored),
+        axes={name: axes for own in scored.values() for scores in own for name, axes in scores.axes.items()},
     )
     return curves, f"Without curves, because their predictions could not be scored: {'; '.join(lost)}." if lost else ""
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.contracts import Axes
+from harness.figures import KNOWN_AXES
 from leaderboards.rank import Ranking, Row
 from leaderboards.render import words
 from leaderboards.site.curves import Curve, Curves
@@ -19,13 +21,6 @@ IN_VIEW = 8
 _DASHES = ("solid", "dash", "dot", "dashdot")
 _MOST_ENTRIES = 12
 """Rows of a matrix up to which its entries are written in it."""
-_AXES = {
-    "accuracy": ("after stage", "stage of arrival"),
-    "transition": ("true class", "label"),
-    "implied_transition": ("true class", "answer"),
-    "novel_rows": ("true class", "row of the learner"),
-}
-"""What lines and columns of known matrices are."""
 
 
 def curve_plots(ranking: Ranking, curves: Curves) -> list[Variant]:
@@ -43,9 +38,10 @@ def matrix_plots(ranking: Ranking, curves: Curves) -> list[Variant]:
     for name, of in curves.matrices.items():
         finite = np.concatenate([matrix[np.isfinite(matrix)] for matrix in of.values()])
         factor = 100.0 if finite.size and np.abs(finite).max() <= 1 else 1.0
+        axes = {**KNOWN_AXES, **curves.axes}.get(name, Axes("row", "column"))
         for row in ranking.rows:
             if row.strategy in of:
-                found.append(Variant(row.strategy, _heat_map(of[row.strategy], name, factor), words(name)))
+                found.append(Variant(row.strategy, _heat_map(of[row.strategy], name, axes, factor), words(name)))
     return found
 
 
@@ -93,16 +89,16 @@ def _line(ranking: Ranking, row: Row, curve: Curve, factor: float, visible: Any)
     }
 
 
-def _heat_map(matrix: NDArray[np.float64], name: str, factor: float) -> Spec:
-    down, across = _AXES.get(name, ("row", "column"))
+def _heat_map(matrix: NDArray[np.float64], name: str, axes: Axes, factor: float) -> Spec:
+    down, across = axes.rows, axes.columns
     values = [[significant(value * factor) for value in row] for row in matrix.tolist()]
     first = 1 if name == "accuracy" else 0
     small = max(matrix.shape) <= _MOST_ENTRIES
     trace: Spec = {
         "type": "heatmap",
         "z": values,
-        "x": list(range(first, first + matrix.shape[1])),
-        "y": list(range(first, first + matrix.shape[0])),
+        "x": [*axes.column_names] or list(range(first, first + matrix.shape[1])),
+        "y": [*axes.row_names] or list(range(first, first + matrix.shape[0])),
         "colorscale": "Viridis",
         "xgap": 1,
         "ygap": 1,

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, AnyArray, IntArray, Metric, Scores, Truth
+from harness.contracts import Answer, AnyArray, Axes, IntArray, Metric, Scores, Truth
 from harness.errors import UserError
 from harness.metrics import anomaly as figures
 from harness.metrics.discovery import mean_of_finite
@@ -115,7 +115,7 @@ def scores(truth: Truth, answers: Sequence[Answer], rules: Rules) -> Scores:
     final = _final(truth, last, rules) | (_over_time(truth, last, matrices) if rules.continual else {})
     matrices["image_auroc_by_defect"] = _by_defect(truth, last, rules)
     strips = {f"cases_of_{rules.categories[category]}": cases(truth, own, rules) for category, own in last.items() if own.grids is not None}
-    return Scores(final=final, per_stage=per_stage, probes=probes, matrices=matrices, strips=strips)
+    return Scores(final=final, per_stage=per_stage, probes=probes, matrices=matrices, axes=_axes(rules), strips=strips)
 
 
 def judged(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
@@ -256,14 +256,20 @@ def _matrix(stages: Sequence[Stage], categories: Sequence[int], name: str) -> ND
     return np.array([[stage[category].figures[name] if category in stage else NAN for category in categories] for stage in stages])
 
 
+def _axes(rules: Rules) -> dict[str, Axes]:
+    over_time = Axes("after stage", "category in order of arrival")
+    by_defect = Axes("category", "kind of defect", rules.categories, rules.defects[1:])
+    return {"image_auroc": over_time, "pixel_ap": over_time, "image_auroc_by_defect": by_defect}
+
+
 def _by_defect(truth: Truth, last: Stage, rules: Rules) -> NDArray[np.float64]:
     """Return the image AUROC of every kind of defect against the normal images of its category, float64 (categories, kinds - 1)."""
-    table = np.full((len(last), len(rules.defects) - 1), NAN)
-    for row, own in enumerate(last.values()):
+    table = np.full((len(rules.categories), len(rules.defects) - 1), NAN)
+    for category, own in last.items():
         defect = truth.facts["defect"][own.ids]
         for kind in np.unique(defect[own.anomalous]):
             chosen = ~own.anomalous | (defect == kind)
-            table[row, kind - 1] = figures.auroc(figures.levels(own.scores[chosen], own.anomalous[chosen]))
+            table[category, kind - 1] = figures.auroc(figures.levels(own.scores[chosen], own.anomalous[chosen]))
     return table
 
 

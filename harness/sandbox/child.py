@@ -1,0 +1,225 @@
+"""The processes inside the sandbox. Started by `launch`, never imported there.
+
+The first one loads the libraries once and then waits. For every task it forks: the new process confines itself, takes the task, runs it,
+answers stage by stage over pipes of its own, and dies. So tasks share nothing but libraries that were loaded before any submitted code was
+read.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import importlib
+import os
+import select
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.sandbox.guard import arm, limit, mount_apart
+from harness.sandbox.wire import Task, answers_frame, episode_of, packed, unpacked
+
+_LARGEST_INPUT = 8 << 30
+_NOT_AHEAD = ("scenarios", "leaderboards", "mlxtend")
+"""Modules that are never imported on behalf of a strategy."""
+
+
+def main() -> None:
+    """Load what strategies need, then fork for every pair of pipes that comes, one after another, until nobody asks any more."""
+    sys.dont_write_bytecode = True
+    asking = socket.socket(fileno=int(sys.argv[1]))
+    _load_libraries()
+    asking.send(b".")
+    while True:
+        message, pipes, _, _ = socket.recv_fds(asking, 1, 2)
+        if not message:
+            shutil.rmtree(Path.cwd(), ignore_errors=True)  # a gate that was killed could not
+            return
+        inward, outward = pipes
+        process = os.fork()
+        if process == 0:
+            asking.close()
+            try:
+                _task(inward, outward)
+            finally:
+                os._exit(0)
+        os.close(inward)
+        os.close(outward)
+        _await(process, asking)
+        if os.getpid() == 1:
+            _sweep()
+        with contextlib.suppress(BrokenPipeError):
+            asking.send(b".")
+
+
+def _load_libraries() -> None:
+    """Import what is slow to load, and what looks around while it is loaded, which a guarded process may not."""
+    import sklearn  # noqa: F401
+    import torch
+    import torch._dynamo
+    import torch.utils.data
+
+    import harness.conformance
+    import harness.run  # noqa: F401
+
+    torch.set_num_threads(1)
+
+
+def _await(process: int, asking: socket.socket) -> None:
+    """Wait until a task ends; where the gate ends first, which it tells by closing the line, end the task."""
+    ending = os.pidfd_open(process)
+    ready, _, _ = select.select([ending, asking.fileno()], [], [])
+    if ending not in ready:
+        os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    os.close(ending)
+
+
+def _sweep() -> None:
+    """Leave nothing running of what a task started; this process is the first of its namespace, so all others are the task's."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+
+def _task(inward: int, outward: int) -> None:
+    """Serve one task. What the strategy prints goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(nowhere, standard)
+    incoming = os.fdopen(inward, "rb")
+
+    def tell(message: bytes) -> None:
+        while message:
+            message = message[os.write(outward, message) :]
+
+    def read(size: int) -> bytes:
+        return incoming.read(size)
+
+    setting = unpacked(read, largest=_LARGEST_INPUT).header
+    scratch = Path(setting["scratch"])
+    try:
+        if setting["apart"]:
+            mount_apart(scratch, size_mib=setting["scratch_mib"], hidden=setting["hidden"])
+        most = 256 if setting["apart"] else None
+        limit(memory_mib=setting["memory_mib"], cpu_s=setting["cpu_s"], file_mib=setting["scratch_mib"], processes=most)
+        os.chdir(scratch)
+    except OSError as error:
+        tell(_ended("failed", f"cannot be confined: {error.strerror}"))
+        return
+    if setting["probe"]:
+        tell(_ended("done"))
+        return
+    _serve(Task.of(unpacked(read, largest=_LARGEST_INPUT).header), scratch, read, tell)
+
+
+def _ended(status: str, reason: str = "") -> bytes:
+    return packed({"kind": "ended", "status": status, "reason": reason[:500]})
+
+
+def _serve(task: Task, scratch: Path, read: Callable[[int], bytes], tell: Callable[[bytes], None]) -> None:
+    from harness.errors import Diverged, Unsuitable
+
+    _import_ahead(task)
+    run = _conformance if task.kind == "conformance" else _cell
+    ready = _prepared(task)
+    arm(scratch, lambda sentence: tell(packed({"kind": "violation", "sentence": sentence})))
+    status, reason = "done", ""
+    try:
+        for message in run(task, ready, scratch, read):
+            tell(message)
+    except Unsuitable as error:
+        status, reason = "skipped", str(error)
+    except Diverged as error:
+        status, reason = "diverged", str(error)
+    except MemoryError as error:
+        status, reason = "out of memory", str(error) or "allocation failed"
+    except BaseException as error:
+        status, reason = "failed", f"{type(error).__name__}: {error}"
+    tell(_ended(status, reason))
+
+
+def _import_ahead(task: Task) -> None:
+    """Load what the strategy imports before the hook is armed, for the same reason; never the strategy itself."""
+    import torch
+
+    torch.set_num_threads(task.threads)
+    if task.source is None:
+        from harness.plugins import find
+
+        find("strategy", task.strategy)
+        return
+    names: list[str] = []
+    for node in ast.walk(ast.parse(task.source)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    for name in names:
+        if name.partition(".")[0] not in _NOT_AHEAD:
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+
+
+def _prepared(task: Task) -> Any:
+    """Return the scenario that conformance deals from, dealt once, so that its data are loaded before the hook is armed."""
+    if task.kind != "conformance":
+        return None
+    from harness.selection import configured
+
+    os.environ.update(task.environment)
+    scenario = configured("scenario", task.scenario)
+    scenario.deal(0)
+    return scenario
+
+
+def _made(task: Task) -> Any:
+    from harness.parameters import validated
+    from harness.plugins import find
+
+    plugin = find("strategy", task.strategy, source=task.source)
+    resolved = validated(plugin.cls, task.params)
+    if task.exact and resolved != dict(task.params):
+        raise ValueError(f"its parameters are {resolved}, not those submitted")
+    return plugin.cls
+
+
+def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    from harness.run import run_cell
+
+    assert task.conditions is not None
+
+    def episodes() -> Iterator[Any]:
+        query = None
+        while True:
+            frame = unpacked(read, largest=_LARGEST_INPUT)
+            if frame.header["kind"] == "end":
+                return
+            episode = episode_of(frame, query)
+            query = episode.query
+            yield episode
+
+    strategy = _made(task)(**task.params)
+    own = scratch / "strategy"
+    own.mkdir(exist_ok=True)
+    for result in run_cell(strategy, episodes(), task.conditions, scratch=own):
+        yield answers_frame(result.answers)
+
+
+def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    from harness.conformance import check_strategy
+
+    cls = _made(task)
+    for finding in check_strategy(lambda: cls(**task.params), scenario, reveal=task.reveal):
+        said = {"claim": finding.claim, "holds": finding.holds, "detail": finding.detail, "unsuitable": finding.unsuitable}
+        yield packed({"kind": "finding", **said})
+
+
+if __name__ == "__main__":
+    main()

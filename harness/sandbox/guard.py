@@ -1,0 +1,133 @@
+"""What holds a process from within: namespaces' mounts, resource limits, and an audit hook that says what was tried.
+
+The first two are the kernel's and cannot be argued with. The hook (PEP 578) sees what Python is asked to do, refuses it and tells; it
+cannot be taken out again, but native code passes it by, so it is a witness more than a wall.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+_CLONE_NEWNS = 0x20000
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MOUNT_SETATTR = 442  # the same number on every architecture
+_AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = -100, 0x8000, 1
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
+_CAPABILITY_VERSION_3 = 0x20080522
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_PATH_EVENTS = {
+    "os.remove": 1, "os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2, "os.truncate": 1, "os.chmod": 1,
+    "os.chown": 1, "os.utime": 1,
+}  # fmt: skip
+"""Events that change files, and how many of their arguments are paths."""
+_STARTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.spawn", "os.startfile")
+_NATIVE = ("fork", "vfork", "clone", "system", "popen", "socket", "connect", "ptrace", "syscall", "unshare", "mount", "execve", "execv",
+           "posix_spawn", "process_vm_readv")  # fmt: skip
+_TRUTH = ("scenarios", "leaderboards", "mlxtend")
+
+
+class Refused(PermissionError):
+    """Raised into code that tries what it may not."""
+
+
+class _Attributes(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_uint64) for name in ("attr_set", "attr_clr", "propagation", "userns_fd")]
+
+
+def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
+    """See a file system of one's own: all read-only, a scratch folder in memory, the folders in `hidden` empty. Then give up all rights.
+
+    To be called with the right to mount, as the root of a user namespace has it.
+
+    Raises:
+        OSError: the kernel does not do it.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    _checked(libc.unshare(_CLONE_NEWNS))
+    attributes = _Attributes(attr_set=_ATTR_RDONLY)
+    size = ctypes.c_size_t(ctypes.sizeof(attributes))
+    _checked(libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size))
+    flags = _MS_NOSUID | _MS_NODEV
+    for folder in hidden:
+        if Path(folder).is_dir():
+            _checked(libc.mount(b"none", os.fsencode(folder), b"tmpfs", flags | _MS_RDONLY, b"size=4k"))
+    _checked(libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, f"size={size_mib}m,mode=700".encode()))
+    for capability in range(64):
+        libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those this kernel does not know
+    head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    _checked(libc.capset(ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)())))
+    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def limit(*, memory_mib: int, cpu_s: int, file_mib: int, processes: int | None) -> None:
+    """Set resource limits: a backstop behind what the parent watches. processes: with threads; None where it would count others'."""
+    address = (memory_mib + 16384) << 20  # torch maps far more than it uses
+    limits = {
+        resource.RLIMIT_AS: address, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_FSIZE: file_mib << 20, resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: 512,
+    }  # fmt: skip
+    if processes is not None:
+        limits[resource.RLIMIT_NPROC] = processes
+    for which, most in limits.items():
+        _, hard = resource.getrlimit(which)
+        resource.setrlimit(which, (most, most) if hard == resource.RLIM_INFINITY or most <= hard else (hard, hard))
+
+
+def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[str] = _TRUTH) -> None:
+    """Refuse from now on, for the rest of the process, network, processes and writing outside `scratch`; `tell` of every attempt."""
+    inside = os.path.realpath(scratch)
+    realpath, fsdecode, getpid = os.path.realpath, os.fsdecode, os.getpid
+    busy: list[int] = []
+
+    def is_own(path: Any) -> bool:
+        if not isinstance(path, (str, bytes, os.PathLike)):
+            return True  # a file descriptor that is open already
+        real = realpath(fsdecode(path))
+        return real == inside or real.startswith(f"{inside}{os.sep}") or real == os.devnull
+
+    def wrong(event: str, args: tuple[Any, ...]) -> str:
+        if event.startswith("socket.") and event != "socket.gethostname":
+            return "opens the network"
+        if event in _STARTS:
+            return "starts a process"
+        if event == "open" and isinstance(args[2], int) and args[2] & _WRITES and not is_own(args[0]):
+            return f"writes outside its scratch folder ({Path(fsdecode(args[0])).name!r})"
+        if event in _PATH_EVENTS and not all(is_own(path) for path in args[: _PATH_EVENTS[event]]):
+            return f"changes files outside its scratch folder ({event})"
+        if event == "import" and str(args[0]).partition(".")[0] in closed_imports:
+            return f"imports {args[0]}, which leads to the truth"
+        if event in ("ctypes.dlsym", "ctypes.dlsym/handle") and args[1] in _NATIVE:
+            return f"calls {args[1]} of the C library"
+        if event == "os.kill" and args[0] != getpid():
+            return "sends signals to other processes"
+        return ""
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if busy:
+            return
+        busy.append(1)
+        try:
+            found = wrong(event, args)
+            if found:
+                tell(found)
+        finally:
+            busy.pop()
+        if found:
+            raise Refused(f"this strategy {found}")
+
+    sys.addaudithook(hook)
+
+
+def _checked(result: int) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+__all__ = ["Refused", "arm", "limit", "mount_apart"]

@@ -1,0 +1,236 @@
+"""Outside the sandbox: start it, feed it, watch it, and believe nothing it says without a check."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import psutil
+
+from harness.contracts import Answer, Status
+from harness.sandbox.nursery import Nursery
+from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
+from harness.sealing import Episode
+
+_POLL_S = 0.05
+_LARGEST_ANSWER = 256 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What the sandbox may use, and the folders whose content it must not see."""
+
+    timeout_s: float = 600.0
+    memory_mib: int = 4096
+    scratch_mib: int = 256
+    hidden: Sequence[Path] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """How it went. answers: of a cell, in order.  findings: of conformance.  violations: what was tried and is not allowed."""
+
+    status: Status
+    reason: str
+    answers: tuple[Answer, ...] = ()
+    findings: tuple[dict[str, Any], ...] = ()
+    violations: tuple[str, ...] = ()
+
+
+class _Stopped(Exception):
+    """The sandbox was stopped from outside."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+def lacking() -> list[str]:
+    """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are lent."""
+    if _lends_namespaces():
+        return []
+    return ["this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from the network and from other files: "
+            "run it where nothing is to be lost"]  # fmt: skip
+
+
+def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds()) -> Result:
+    """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the one before."""
+    gathered = _Gathered()
+    with _Process(_nursery(), bounds) as process:
+        try:
+            process.send(packed(task.header()))
+            if task.kind == "cell":
+                _hand_over(process, episodes, gathered)
+            while gathered.ended is None:
+                gathered.take(process.receive())
+        except _Stopped as stopped:
+            return gathered.result(stopped.status, stopped.reason, process.children_seen)
+        except BadFrame as error:
+            return gathered.result(Status.FAILED, f"its process sent {error}", process.children_seen)
+    status, reason = gathered.ended
+    return gathered.result(status, reason, process.children_seen)
+
+
+def _hand_over(process: _Process, episodes: Iterable[Episode], gathered: _Gathered) -> None:
+    known: Any = None
+    for episode in episodes:
+        process.send(episode_frame(episode, query_is_known=episode.query is known))
+        known = episode.query
+        stage = episode.stage.index
+        while not any(answer.stage == stage and answer.step is None for answer in gathered.answers):
+            gathered.take(process.receive(), only=stage)
+            if gathered.ended is not None:
+                return
+    process.send(packed({"kind": "end"}))
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """What has come back so far."""
+
+    answers: list[Answer] = field(default_factory=list)
+    findings: list[dict[str, Any]] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
+    ended: tuple[Status, str] | None = None
+
+    def take(self, frame: Frame, *, only: int | None = None) -> None:
+        """Take in a message; answers must be of the stage that was asked."""
+        match frame.header.get("kind"):
+            case "answers":
+                found = answers_of(frame)
+                if any(answer.stage != only for answer in found):
+                    raise BadFrame("answers to a stage that was not asked")
+                self.answers += found
+            case "finding":
+                said = {name: str(frame.header.get(name)) for name in ("claim", "detail")}
+                self.findings.append({**said, **{name: frame.header.get(name) is True for name in ("holds", "unsuitable")}})
+            case "violation":
+                self.violations.append(str(frame.header.get("sentence"))[:300])
+            case "ended" if frame.header.get("status") in set(Status):
+                self.ended = Status(frame.header["status"]), str(frame.header.get("reason"))[:500]
+            case _:
+                raise BadFrame(f"a message of no known kind: {str(frame.header)[:100]}")
+
+    def result(self, status: Status, reason: str, children: int) -> Result:
+        """Return everything as a result."""
+        started = ["starts a process"] if children else []
+        return Result(status=status, reason=reason, answers=tuple(self.answers), findings=tuple(self.findings),
+                      violations=tuple(dict.fromkeys([*self.violations, *started])))  # fmt: skip
+
+
+class _Process:
+    """The process of one task with its pipes; a context manager that leaves nothing of it running."""
+
+    def __init__(self, nursery: Nursery, bounds: Bounds, *, probe: bool = False) -> None:
+        self.nursery, self.bounds = nursery, bounds
+        self.scratch = nursery.home / "scratch"
+        self.scratch.mkdir(exist_ok=True)
+        self.children_seen = 0
+        self.looked = 0.0
+        theirs_in, self.inward = os.pipe()
+        self.outward, theirs_out = os.pipe()
+        nursery.ask(theirs_in, theirs_out)
+        self.deadline = time.monotonic() + bounds.timeout_s
+        os.close(theirs_in)
+        os.close(theirs_out)
+        os.set_blocking(self.inward, False)
+        limits = {"scratch_mib": bounds.scratch_mib, "memory_mib": bounds.memory_mib, "cpu_s": int(bounds.timeout_s * 8) + 60}
+        unseen = [str(folder) for folder in bounds.hidden]
+        self.send(packed({**limits, "scratch": str(self.scratch), "apart": nursery.apart, "hidden": unseen, "probe": probe}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        os.close(self.inward)
+        os.close(self.outward)
+        self.nursery.settle()
+        shutil.rmtree(self.scratch, ignore_errors=True)
+
+    def send(self, message: bytes) -> None:
+        """Send a message; raise `_Stopped` where the process does not take it in time."""
+        rest = memoryview(message)
+        while rest:
+            self._watch()
+            if select.select([], [self.inward], [], _POLL_S)[1]:
+                try:
+                    rest = rest[os.write(self.inward, rest) :]
+                except BrokenPipeError:
+                    return  # it ended; what it said last is still to be read
+
+    def receive(self) -> Frame:
+        """Return the next message; raise `_Stopped` where none comes in time."""
+        return unpacked(self._read, largest=_LARGEST_ANSWER)
+
+    def _read(self, size: int) -> bytes:
+        parts: list[bytes] = []
+        while size:
+            self._watch()
+            if not select.select([self.outward], [], [], _POLL_S)[0]:
+                continue
+            part = os.read(self.outward, min(size, 1 << 20))
+            if not part:
+                raise _Stopped(Status.FAILED, "its process died")
+            parts.append(part)
+            size -= len(part)
+        return b"".join(parts)
+
+    def _watch(self) -> None:
+        """Hold the process to its limits; count processes that it started."""
+        now = time.monotonic()
+        if now - self.looked < _POLL_S:
+            return
+        self.looked = now
+        if now > self.deadline:
+            raise _Stopped(Status.TIMEOUT, f"over its time limit of {self.bounds.timeout_s:g} s")
+        below = self.nursery.tasks()
+        self.children_seen = max(self.children_seen, len(below) - 1)
+        used = 0.0
+        for process in below:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                memory = process.memory_info()
+                used += (memory.rss - getattr(memory, "shared", 0)) / 2**20
+        if used > self.bounds.memory_mib:
+            raise _Stopped(Status.OUT_OF_MEMORY, f"used more than its limit of {self.bounds.memory_mib} MiB")
+
+
+_nurseries: dict[bool, Nursery] = {}
+
+
+def _nursery() -> Nursery:
+    """Return a nursery that is ready, started where there is none."""
+    apart = _lends_namespaces()
+    if apart not in _nurseries or not _nurseries[apart].is_well:
+        _nurseries[apart] = Nursery(apart=apart)
+    return _nurseries[apart]
+
+
+@cache
+def _lends_namespaces() -> bool:
+    """Try it: have a process confine itself and do nothing else."""
+    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
+        return False
+    nursery = Nursery(apart=True)
+    try:
+        with _Process(nursery, Bounds(), probe=True) as process:
+            lends = process.receive().header.get("status") == Status.DONE
+    except (_Stopped, BadFrame, OSError):
+        lends = False
+    if lends:
+        _nurseries[True] = nursery
+    else:
+        nursery.close()
+    return lends
+
+
+__all__ = ["Bounds", "Result", "lacking", "run"]

@@ -1,0 +1,1 @@
+"""The gate before a board: what a submission must hold to, a stage a file, and the same for the committed boards."""

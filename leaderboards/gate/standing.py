@@ -1,0 +1,35 @@
+"""Stage 9, statistics: where the submission would stand on the board, in words. Being worse is no reason to refuse."""
+
+from __future__ import annotations
+
+from leaderboards.board import Board
+from leaderboards.gate.case import Case
+from leaderboards.rank import Ranking
+from leaderboards.render import figure, scale, words
+
+
+def standing(case: Case) -> list[str]:
+    """Return one sentence per scenario."""
+    others = tuple(entry for entry in case.board.entries if entry.label != case.entry.label)
+    board = Board(header=case.board.header, entries=(*others, case.entry))
+    return [_sentence(ranking, case.entry.label) for ranking in board.rankings()]
+
+
+def _sentence(ranking: Ranking, label: str) -> str:
+    row = next(row for row in ranking.rows if row.strategy == label)
+    name, factor = ranking.primary.name, scale(ranking, ranking.primary.name)
+    own = figure(row.intervals[name], factor) or "no figure"
+    said = f"{ranking.scenario}: {words(name)} {own}{' %' if factor == 100 else ''} over {len(row.seeds)} of {len(ranking.seeds)} seeds"
+    if row.role != "contender":
+        return f"{said}; it is the {row.role}, which is not placed"
+    said += f"; place {row.place} of {sum(each.role == 'contender' for each in ranking.rows)} contenders"
+    if row.versus_best is None:
+        return f"{said}, the best by mean"
+    versus = row.versus_best
+    if not versus.p <= 0.05:
+        return f"{said}; cannot be told apart from {ranking.best} ({figure(versus, factor)}, p corrected for all pairs)"
+    is_better = (versus.difference > 0) == (ranking.primary.better == "higher")
+    return f"{said}; {'better' if is_better else 'worse'} than {ranking.best} by {figure(versus, factor).lstrip('-')}"
+
+
+__all__ = ["standing"]
