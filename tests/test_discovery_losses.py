@@ -124,6 +124,15 @@ def test_rank_pairs_share_the_set_of_their_largest_features() -> None:
     assert expected[0] == [True, True, False, False]
 
 
+@pytest.mark.parametrize(("width", "top"), [(512, 5), (512, 7), (512, 8), (512, 20), (9, 9), (1, 1)])
+def test_rank_pairs_are_those_of_sets_whether_or_not_a_set_fits_into_one_integer(width: int, top: int) -> None:
+    base = torch.randn(6, width, generator=torch.Generator().manual_seed(0))
+    features = torch.cat([base, base * 2, base.flip(0)])  # scaling keeps the set of the largest
+    sets = [frozenset(row.topk(top).indices.tolist()) for row in features]
+    assert losses.rank_pairs(features, top=top).tolist() == [[one == other for other in sets] for one in sets]
+
+
+
 def test_pair_cross_entropy_over_all_ordered_pairs() -> None:
     first, second = torch.softmax(_rows(3, 4), dim=1), torch.softmax(_rows(3, 4, seed=1), dim=1)
     same = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])

@@ -115,10 +115,15 @@ def answer_distance(logits: Tensor, before: Tensor, *, temperature: float) -> Te
 def rank_pairs(features: Tensor, *, top: int) -> Tensor:
     """Return which rows share the set of their `top` largest features, bool (N, N) (AutoNovel).
 
-    Equal sets get the same number, and numbers are compared; N^2 argsorts are not needed.
+    Equal sets get the same number, and numbers are compared; N^2 argsorts are not needed. Where the indices of a set fit into one integer
+    side by side, this is its number.
     """
     sets = features.topk(top, dim=1, sorted=False).indices.sort(dim=1).values
-    _, number = torch.unique(sets, dim=0, return_inverse=True)
+    bits = max(1, (features.shape[1] - 1).bit_length())
+    if top * bits < 64:
+        number = (sets << bits * torch.arange(top, device=sets.device)).sum(dim=1)
+    else:
+        _, number = torch.unique(sets, dim=0, return_inverse=True)
     same: Tensor = number[:, None] == number
     return same
 
