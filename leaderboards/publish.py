@@ -39,7 +39,7 @@ from leaderboards.check import check_board
 from leaderboards.page import rendered
 from leaderboards.recompute import Exam, differences, exam, mark
 
-LIMIT_MB = 10.0
+LIMIT_MB = 16.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _LONGEST_REASON = 300
 _MOST_NAMED = 5
@@ -50,7 +50,7 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
 
     Raises:
         UserError: a scenario that no board takes, cells that have not run, a recorded figure that its predictions do not give, a board
-            above 10 MB.
+            above `LIMIT_MB`.
     """
     if not _NAME.fullmatch(name):
         raise UserError(

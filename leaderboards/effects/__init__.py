@@ -1,0 +1,12 @@
+"""What the components of a strategy contribute, by the records of an ablation: figures, text, a forest plot, a page."""
+
+from __future__ import annotations
+
+from leaderboards.effects.contributions import Cost, Effect, Part, Report, report
+from leaderboards.effects.measured import Measured, arranged
+from leaderboards.effects.text import csv_text, effects_table, latex, markdown, metrics_table, notes, words
+
+__all__ = [
+    "Cost", "Effect", "Measured", "Part", "Report", "arranged", "csv_text", "effects_table", "latex", "markdown", "metrics_table", "notes",
+    "report", "words",
+]  # fmt: skip
