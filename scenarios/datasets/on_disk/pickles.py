@@ -47,7 +47,26 @@ class _Refused(Exception):
     """Names what a pickle asks for and does not get."""
 
 
-class _Dtype:
+class _Record:
+    """What stands for a thing of numpy's until all is read. Nothing is set on it but by its own rule."""
+
+    def __setstate__(self, state: Any) -> None:
+        raise _Refused(f"a changed {type(self).__name__.strip('_').lower()}")
+
+
+class _Call(_Record):
+    """A name that a pickle may call, and nothing else."""
+
+    __slots__ = ("_make",)
+
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self._make(*arguments)
+
+
+class _Dtype(_Record):
     def __init__(self, code: bytes | str, *_: Any) -> None:
         self.code, self.order = _text(code), ""
 
@@ -61,7 +80,7 @@ class _Dtype:
         return dtype.newbyteorder(self.order) if self.order in ("<", ">") else dtype  # type: ignore[arg-type]
 
 
-class _Array:
+class _Array(_Record):
     def __init__(self) -> None:
         self.state: tuple[Any, ...] = ()
 
@@ -73,7 +92,7 @@ class _Array:
         return _filled(content, dtype.dtype(), shape, "F" if by_column else "C")
 
 
-class _Buffer:
+class _Buffer(_Record):
     """An array as protocol 5 writes it."""
 
     def __init__(self, content: bytes, dtype: _Dtype, shape: tuple[int, ...], order: str) -> None:
@@ -83,7 +102,7 @@ class _Buffer:
         return _filled(self.content, self.dtype.dtype(), self.shape, _text(self.order))
 
 
-class _Number:
+class _Number(_Record):
     def __init__(self, dtype: _Dtype, content: bytes) -> None:
         self.dtype, self.content = dtype, content
 
@@ -98,8 +117,8 @@ def _filled(content: bytes | bytearray, dtype: np.dtype[Any], shape: tuple[int, 
     return array
 
 
-def _reconstruct(cls: type[_Array], *_: Any) -> _Array:
-    if cls is not _Array:
+def _reconstruct(cls: object, *_: Any) -> _Array:
+    if cls is not _ADMITTED["numpy", "ndarray"]:
         raise _Refused("an array of a class of its own")
     return _Array()
 
@@ -110,13 +129,13 @@ def _encoded(text: str | bytes, encoding: str | bytes) -> bytes:
     return text.encode("latin1") if isinstance(text, str) else text
 
 
-_ADMITTED: Mapping[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _Array,
-    ("numpy", "dtype"): _Dtype,
-    ("_codecs", "encode"): _encoded,
-    **{(f"numpy.{core}.multiarray", "_reconstruct"): _reconstruct for core in ("core", "_core")},
-    **{(f"numpy.{core}.multiarray", "scalar"): _Number for core in ("core", "_core")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): _Buffer for core in ("core", "_core")},
+_ADMITTED: Mapping[tuple[str, str], _Call] = {
+    ("numpy", "ndarray"): _Call(_Array),
+    ("numpy", "dtype"): _Call(_Dtype),
+    ("_codecs", "encode"): _Call(_encoded),
+    **{(f"numpy.{core}.multiarray", "_reconstruct"): _Call(_reconstruct) for core in ("core", "_core")},
+    **{(f"numpy.{core}.multiarray", "scalar"): _Call(_Number) for core in ("core", "_core")},
+    **{(f"numpy.{core}.numeric", "_frombuffer"): _Call(_Buffer) for core in ("core", "_core")},
 }
 
 

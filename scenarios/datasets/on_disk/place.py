@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import os
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, cast
@@ -60,20 +61,20 @@ class OnDisk(Dataset):
     verify: bool = param(False, "refuse files whose MD5 differs from the publisher's, where that is known, instead of warning")
 
     @abstractmethod
-    def files(self) -> list[Path]:
-        """Return the files that are read, in a fixed order.
+    def expected(self) -> list[Path]:
+        """Return the files that say what is where, in a fixed order, whether they are there or not.
 
         Raises:
-            UserError: some are missing, all of them named.
+            UserError: there is no folder, or one of another layout.
         """
 
     @abstractmethod
-    def digest(self) -> str:
-        """Return one SHA-256 over what is on disk.
+    def examine(self, path: Path) -> None:
+        """Read one of the expected files; raise `UserError` where it is damaged or something else."""
 
-        Raises:
-            UserError: a missing or unreadable file.
-        """
+    @abstractmethod
+    def digest(self) -> str:
+        """Return one SHA-256 over what is on disk; raise `UserError` for a missing or unreadable file."""
 
     @abstractmethod
     def read(self) -> Data:
@@ -85,12 +86,15 @@ class OnDisk(Dataset):
         Raises:
             UserError: missing, truncated or damaged files; with `verify` also those that differ from the publisher's.
         """
-        self.files()
-        for problem in self.differences():
+        for problem in self.differences(self.files()):
             if self.verify:
                 raise UserError(problem)
             _log.warning("%s", problem)
         return self.read()
+
+    def files(self) -> list[Path]:
+        """Return the expected files; raise `UserError` where some are missing, all of them named."""
+        return present(self.expected(), self.name)
 
     def whereabouts(self) -> Whereabouts:
         """Return where the data set lies, without reading anything."""
@@ -120,13 +124,13 @@ class OnDisk(Dataset):
                 raise UserError(problem)
             raise UserError(f"{lead}: unpack {archive} beside it first")
         where = ", ".join(str(folder) for folder in looked_for)
-        there = [folder for folder in looked_for if folder.is_dir() and (not self.root or folder != looked_for[0] or any(folder.iterdir()))]
+        there = [folder for folder in looked_for if folder.is_dir()]
         what = f"{there[0]} holds none of {', '.join(self.marks)}" if there else "there is no such folder"
         raise UserError(f"{lead}: {what} (looked for {where}); {self.obtain}")
 
-    def differences(self) -> list[str]:
-        """Return a sentence for every file whose MD5 is not the publisher's, where that is known."""
-        known = [path for path in self.files() if path.name in self.md5s]
+    def differences(self, paths: Sequence[Path]) -> list[str]:
+        """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known."""
+        known = [path for path in paths if path.name in self.md5s]
         return [
             f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another version of {self.name}"
             for path, found in zip(known, md5s_of(known), strict=True) if found != self.md5s[path.name]
@@ -135,25 +139,32 @@ class OnDisk(Dataset):
     def problems(self) -> list[str]:
         """Return all that is wrong with what is on disk, a sentence each: missing, damaged or other files than the publisher's."""
         try:
-            self.files()
-            wrong = self.differences()
+            paths = self.expected()
+        except UserError as error:
+            return [str(error)]
+        there = [path for path in paths if path.is_file()]
+        checks = [partial(present, paths, self.name), *(partial(self.examine, path) for path in there)]
+        wrong = [*complaints(checks), *self.differences(there)]
+        return wrong or self.inspected()
+
+    def inspected(self) -> list[str]:
+        """Return what is wrong with the items, where the files that say what is where are sound."""
+        try:
             data = self.read()
         except UserError as error:
-            return [*self._differences_of_those_there(), str(error)]
-        counted, stated = (len(data.labels), len(data.class_names)), self.stated()
-        if stated is not None and counted != stated:
-            wrong.append(f"{self.name} has {counted[0]} items of {counted[1]} classes, {stated[0]} of {stated[1]} were published")
-        return wrong
+            return [str(error)]
+        return self.miscounted(len(data.labels), len(data.class_names))
+
+    def miscounted(self, items: int, classes: int) -> list[str]:
+        """Return the sentence that says so where other numbers of items and classes were published under these parameters."""
+        stated = self.stated()
+        if stated in (None, (items, classes)):
+            return []
+        return [f"{self.name} has {items} items of {classes} classes, {stated[0]} of {stated[1]} were published"]
 
     def stated(self) -> tuple[int, int] | None:
         """Return how many items and classes were published under these parameters, None where that is not known."""
         return self.published.items, self.published.classes
-
-    def _differences_of_those_there(self) -> list[str]:
-        try:
-            return self.differences()
-        except UserError:
-            return []
 
     def _archives_beside(self, folders: Sequence[Path]) -> list[Path]:
         places = dict.fromkeys([*(folder.parent for folder in folders), *folders])
@@ -175,3 +186,14 @@ def present(paths: Sequence[Path], name: str) -> list[Path]:
         named = ", ".join(path.name for path in missing)
         raise UserError(f"{missing[0].parent} lacks {named}, which {'belong' if len(missing) > 1 else 'belongs'} to {name}")
     return list(paths)
+
+
+def complaints(checks: Iterable[Callable[[], object]]) -> list[str]:
+    """Return what the checks that raise `UserError` say."""
+    said = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            said.append(str(error))
+    return said
