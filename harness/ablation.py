@@ -1,6 +1,6 @@
 """Ablations: which configurations of a strategy to run, and which differences between them say what a component contributes.
 
-A **component** is a parameter whose declaration names alternatives (`param(..., ablate=[...])`), or one that the user names alternatives for.
+A **component** is a parameter whose declaration names alternatives (`param(..., ablate=[...])`), or for which the user names some.
 An **arm** is a configuration, written as a selection, so that its cells are those of `owb run`. A **contrast** is a difference between
 weighted sums of arms, taken seed by seed. Of the designs, leave-one-out switches one component of the full strategy at a time, add-one-in
 switches one on where all others are off, a factorial takes every combination of two levels each (Box, Hunter and Hunter 1978, "Statistics
@@ -146,7 +146,9 @@ def check_feasible(ablation: Ablation, protocols: Sequence[Protocol]) -> None:
             except (UserError, Unsuitable) as error:
                 problems.setdefault(f"{arm}: {error}", []).append(protocol.label)
     if problems:
-        told = "; ".join(problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})" for problem, where in problems.items())
+        told = "; ".join(
+            problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})" for problem, where in problems.items()
+        )
         raise UserError(f"nothing is run, since some arms cannot be: {told}; choose others by --components")
 
 
@@ -183,12 +185,13 @@ class _Arms:
 
 def _chosen(arms: _Arms, text: str) -> list[Component]:
     """Return the components that `text` names, all that are declared where it is empty."""
-    fields = model_of(arms.plugin.cls).model_fields
-    declared = {name: found for name, field in fields.items() if (found := _alternatives(field, arms.params[name]))}
+    owner: type = arms.plugin.cls
+    fields = model_of(owner).model_fields
+    declared = {name: levels for name, field in fields.items() if (levels := _alternatives(field, arms.params[name]))}
     if not text.strip():
         if not declared:
             raise UserError(f"{arms.plugin.name} declares nothing to switch: say what, as in --components lr=0.1 or --arm NAME[...]")
-        return [Component(name=name, value=arms.params[name], alternatives=found) for name, found in declared.items()]
+        return [Component(name=name, value=arms.params[name], alternatives=levels) for name, levels in declared.items()]
     found: dict[str, Component] = {}
     for part in split_outside(text, ","):
         name, equals, _ = (piece.strip() for piece in part.partition("="))
@@ -222,8 +225,8 @@ def _check_size(chosen: Sequence[Component], most_arms: int, cells_per_arm: int)
     few = ",".join(component.name for component in chosen[:fitting])
     others = 1 + sum(len(component.alternatives) for component in chosen)
     raise UserError(
-        f"a factorial of {len(chosen)} components has {arms:,} arms ({arms * cells_per_arm:,} cells), more than {most_arms}: choose at most "
-        f"{fitting} of them, such as --components {few}, or take --design leave-one-out ({others} arms), or raise --most-arms"
+        f"a factorial of {len(chosen)} components has {arms:,} arms ({arms * cells_per_arm:,} cells), more than {most_arms}: choose at "
+        f"most {fitting} of them, such as --components {few}, or take --design leave-one-out ({others} arms), or raise --most-arms"
     )
 
 
@@ -233,7 +236,9 @@ def _check_one_alternative(chosen: Sequence[Component], text: str, design: Desig
         name = part.partition("=")[0].strip()
         several = next(component.alternatives for component in chosen if component.name == name)
         if "=" in part and len(several) > 1:
-            raise UserError(f"{design} switches {name} to one alternative, got {len(several)}: name one, --components {name}={_said(several[0])}")
+            raise UserError(
+                f"{design} switches {name} to one alternative, got {len(several)}: name one, --components {name}={_said(several[0])}"
+            )
 
 
 Made = tuple[str, list[Contrast]]

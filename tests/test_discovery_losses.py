@@ -132,7 +132,6 @@ def test_rank_pairs_are_those_of_sets_whether_or_not_a_set_fits_into_one_integer
     assert losses.rank_pairs(features, top=top).tolist() == [[one == other for other in sets] for one in sets]
 
 
-
 def test_pair_cross_entropy_over_all_ordered_pairs() -> None:
     first, second = torch.softmax(_rows(3, 4), dim=1), torch.softmax(_rows(3, 4, seed=1), dim=1)
     same = torch.tensor([[True, False, True], [False, True, False], [True, False, True]])

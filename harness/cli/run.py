@@ -77,7 +77,15 @@ def run(
 
 
 def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False) -> list[Record]:
-    """Plan, run, record and rank a suite; return one record per cell.
+    """Plan, run, record and rank a suite; return one record per cell, none where only the plan is asked for. Raises as `run_cells`."""
+    records = run_cells(suite, machine, store_uri, only_plan=only_plan, as_json=as_json)
+    if not only_plan:
+        show_ranking(records, as_json=as_json)
+    return records
+
+
+def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False) -> list[Record]:
+    """Plan, run and record a suite; return one record per cell, none where only the plan is asked for.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -102,7 +110,6 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     with console.RunView(len(todo), quiet=as_json) as view:
         records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
                           precision=machine.precision, together=machine.together, listen=view)  # fmt: skip
-    show_ranking(records, as_json=as_json)
     if not as_json:
         console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
     return records

@@ -3,7 +3,8 @@
 A contrast is a difference d under every seed (`harness.ablation.Contrast`), so all tests are paired. Under one scenario d has Student's
 interval and p; over several, which are strata, the means within them are averaged with variances pooled (`statistics.pooled_paired_t`)
 and signs flip within a stratum. All contrasts in one metric under one scenario are one family: p is Holm-corrected over it, while every
-interval stands for itself. The smallest effect that would be found is that of the hardest step of Holm (level divided by the family's size).
+interval stands for itself. The smallest effect that would be found is that of the hardest step of Holm, whose level is divided by the
+family's size.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness import seeds as streams
 from harness import statistics
 from harness.ablation import Ablation, Contrast
 from harness.contracts import Metric
-from harness.statistics import Better, Comparison
+from harness.statistics import Better, Comparison, Interval
 from harness.statistics.series import Floats
 from leaderboards.effects.measured import Measured
 from leaderboards.standing import POWER
@@ -42,7 +43,8 @@ class Effect:
     """One contrast in one metric, unscaled; `factor` is 100 where it is a share to be shown in per cent.
 
     first, second: means of both sides over the seeds that have both; NaN for an interaction, which has no sides.
-    p: of the paired t-test.  p_holm: corrected over the family of `family` contrasts.  sign_flip_p: uncorrected.
+    p: of the paired t-test.  p_holm: corrected over the family of `family` contrasts.
+    sign_flip_p, sign_flip_holm: of sign flips, which take nothing for normal, as it is and corrected alike.
     detectable: the true difference found with probability `POWER`.  cost: None for an interaction.
     """
 
@@ -58,6 +60,7 @@ class Effect:
     p: float
     p_holm: float
     sign_flip_p: float
+    sign_flip_holm: float
     pairs: int
     cells: int
     detectable: float
@@ -79,11 +82,15 @@ class Effect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The effects under one scenario, or of the mean over several; by metric, the leading one first. `protocol` is empty over several."""
+    """The effects under one scenario, or of the mean over several; by metric, the leading one first.
+
+    protocol: its hash, empty over several scenarios.  reference: the figure of the reference arm, by metric.
+    """
 
     label: str
     protocol: str
     scenarios: tuple[str, ...]
+    reference: Mapping[str, Interval]
     effects: Mapping[str, tuple[Effect, ...]]
 
 
@@ -122,22 +129,29 @@ def report(ablation: Ablation, measured: Sequence[Measured], *, metrics: Sequenc
     """
     chosen = [_metrics(one, metrics) for one in measured]
     parts = [
-        Part(label=one.label, protocol=one.protocol, scenarios=(one.label,),
-             effects={metric.name: _family(ablation, [one], metric) for metric in own})
-        for one, own in zip(measured, chosen, strict=True)
+        _part(one.label, ablation, [one], own, protocol=one.protocol) for one, own in zip(measured, chosen, strict=True)
     ]  # fmt: skip
     common = [metric for metric in chosen[0] if all(_has(metric, own) for own in chosen[1:])]
     leads_alike = bool(common) and all(own[0].name == common[0].name for own in chosen)
     if len(measured) > 1 and leads_alike:
-        labels = tuple(one.label for one in measured)
-        effects = {metric.name: _family(ablation, measured, metric) for metric in common}
-        parts.append(Part(label=f"mean over {len(labels)} scenarios", protocol="", scenarios=labels, effects=effects))
+        parts.append(_part(f"mean over {len(measured)} scenarios", ablation, measured, common))
     return Report(
         ablation=ablation,
         seeds=measured[0].seeds,
         parts=tuple(parts),
         failures=tuple(_failures(measured, chosen)),
         notes=tuple(_notes(measured, parts, has_mean=leads_alike)),
+    )
+
+
+def _part(label: str, ablation: Ablation, strata: Sequence[Measured], metrics: Sequence[Metric], *, protocol: str = "") -> Part:
+    series = {metric.name: [one.figures(ablation.reference, metric.name) for one in strata] for metric in metrics}
+    return Part(
+        label=label,
+        protocol=protocol,
+        scenarios=tuple(one.label for one in strata),
+        reference={name: statistics.pooled_t(figures, level=LEVEL) for name, figures in series.items()},
+        effects={metric.name: _family(ablation, strata, metric) for metric in metrics},
     )
 
 
@@ -159,10 +173,12 @@ def _family(ablation: Ablation, strata: Sequence[Measured], metric: Metric) -> t
         compared.append((contrast, sides, statistics.pooled_paired_t(sides.plus, sides.minus, level=LEVEL)))
     corrected = statistics.holm([found.p for _, _, found in compared])
     family = int(np.count_nonzero(~np.isnan(corrected)))
+    strata_of = [statistics.differences_within(sides.plus, sides.minus) for _, sides, _ in compared]
+    flipped = [statistics.sign_flip_within_strata(own, rng=streams.stream("sign-flip", seed=0)) for own in strata_of]
+    flipped_corrected = statistics.holm(flipped)
     factor = min(one.factor(metric.name) for one in strata)
     effects = []
-    for (contrast, sides, found), p_holm in zip(compared, corrected, strict=True):
-        differences = statistics.differences_within(sides.plus, sides.minus)
+    for place, (contrast, sides, found) in enumerate(compared):
         has_sides = contrast.kind != "interaction"
         effects.append(
             Effect(
@@ -173,10 +189,11 @@ def _family(ablation: Ablation, strata: Sequence[Measured], metric: Metric) -> t
                 first=_mean(sides.plus, sides.minus) if has_sides else math.nan,
                 second=_mean(sides.minus, sides.plus) if has_sides else math.nan,
                 **found._asdict(),
-                p_holm=float(p_holm),
-                sign_flip_p=statistics.sign_flip_within_strata(differences, rng=streams.stream("sign-flip", seed=0)),
+                p_holm=float(corrected[place]),
+                sign_flip_p=flipped[place],
+                sign_flip_holm=float(flipped_corrected[place]),
                 cells=sum(one.seeds for one in strata),
-                detectable=statistics.detectable_within_strata(differences, power=POWER, level=1 - (1 - LEVEL) / max(1, family)),
+                detectable=statistics.detectable_within_strata(strata_of[place], power=POWER, level=1 - (1 - LEVEL) / max(1, family)),
                 family=family,
                 cost=_cost(strata, contrast) if has_sides else None,
             )
@@ -203,10 +220,15 @@ def _cost(strata: Sequence[Measured], contrast: Contrast) -> Cost:
     peaks = _sides(strata, contrast, lambda one, arm: one.peaks(arm))
     return Cost(
         seconds=statistics.pooled_paired_t(*seconds, level=LEVEL),
-        seconds_ratio=_mean(seconds.plus, seconds.minus) / _mean(seconds.minus, seconds.plus),
+        seconds_ratio=_ratio(seconds),
         peak_mib=statistics.pooled_paired_t(*peaks, level=LEVEL),
-        peak_ratio=_mean(peaks.plus, peaks.minus) / _mean(peaks.minus, peaks.plus),
+        peak_ratio=_ratio(peaks),
     )
+
+
+def _ratio(sides: _Sides) -> float:
+    below = _mean(sides.minus, sides.plus)
+    return _mean(sides.plus, sides.minus) / below if below > 0 else math.nan
 
 
 def _mean(own: Sequence[Floats], other: Sequence[Floats]) -> float:

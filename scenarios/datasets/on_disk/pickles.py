@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 import math
-import pickle  # noqa: S403  (restricted below)
+import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, NamedTuple, cast
 
-from harness.contracts import Card, Data, Dataset, param
+from harness.contracts import Card, Data, Dataset, IntArray, param
 from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import archive_problem, combined, md5s_of
 
@@ -32,6 +32,13 @@ class Whereabouts(NamedTuple):
 
     folder: Path | None
     looked_for: tuple[Path, ...]
+
+
+class Labelled(NamedTuple):
+    """The labels of all items, int64 (N,), and the names of the classes."""
+
+    labels: IntArray
+    class_names: tuple[str, ...]
 
 
 class _OwnCard:
@@ -143,7 +150,7 @@ class OnDisk(Dataset):
         except UserError as error:
             return [str(error)]
         there = [path for path in paths if path.is_file()]
-        checks = [partial(present, paths, self.name), *(partial(self.examine, path) for path in there)]
+        checks: list[Callable[[], object]] = [partial(present, paths, self.name), *(partial(self.examine, path) for path in there)]
         wrong = [*complaints(checks), *self.differences(there)]
         return wrong or self.inspected()
 
@@ -154,6 +161,11 @@ class OnDisk(Dataset):
         except UserError as error:
             return [str(error)]
         return self.miscounted(len(data.labels), len(data.class_names))
+
+    def labelled(self) -> Labelled:
+        """Return the labels of all items; raise `UserError` as `load`."""
+        data = self.load()
+        return Labelled(data.labels, data.class_names)
 
     def miscounted(self, items: int, classes: int) -> list[str]:
         """Return the sentence that says so where other numbers of items and classes were published under these parameters."""

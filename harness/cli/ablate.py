@@ -1,0 +1,173 @@
+"""`owb ablate`: what does each part of a strategy do? Arms from its own declarations, run as any suite, judged by paired differences."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from harness import console
+from harness.cli import options
+from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, Threads, Workers, run_cells
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from harness.ablation import Ablation
+    from harness.protocol import Protocol, Suite
+    from harness.record import Record
+    from leaderboards.effects import Report
+
+EPILOGUE = options.examples(
+    "owb ablate elr -s 'noisy-labels[preset=digits]' --seeds 3           every alternative that elr declares, one at a time",
+    "owb ablate elr --components weight,beta=[0.5,0.9] --plan            some of them, to values of your own; run nothing",
+    "owb ablate happy -s 'cgcd[preset=clinc150]' --table happy-5         the rows of a published table",
+    "owb ablate happy --design factorial --components entropy,rehearsal,distillation   with interactions",
+)
+
+Design = Literal["leave-one-out", "add-one-in", "factorial"]
+
+
+def ablate(
+    strategy: Annotated[str, typer.Argument(metavar="STRATEGY", help="One strategy, with parameters in brackets, or file.py:Class.")],
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
+    seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, max=1000, help="Number of seeds, from 0.")] = 5,
+    design: Annotated[Design | None, typer.Option(help="How components are switched; leave-one-out by default.")] = None,
+    components: Annotated[str, typer.Option(help="a,b or a=value,b=[value,value]; by default all that declare alternatives.")] = "",
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="A further arm, 'name[param=value]'; repeat for several.")] = None,
+    table: Annotated[str, typer.Option(help="A published table in place of a design, such as happy-5.")] = "",
+    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")] = None,
+    most_arms: Annotated[int | None, typer.Option(min=2, help="Arms a factorial may have; 64 by default.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for effects.md, .csv, .tex, .html and forest.png.")] = None,
+    name: Annotated[str, typer.Option(help="Experiment to record under; ablate-STRATEGY by default.")] = "",
+    workers: Workers = None,
+    threads: Threads = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
+    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")] = "cpu",
+    precision: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the forward pass.")] = "float32",
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell may take.")] = 3600.0,
+    memory: Annotated[int, typer.Option(min=64, help="MiB a cell may take.")] = 4096,
+    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
+    together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
+    store: options.Store = "owb-store",
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    as_json: options.Json = False,
+) -> None:  # fmt: skip
+    """Say what each part of a strategy contributes; finished cells are reused, a killed or enlarged ablation runs only what is missing."""
+    from harness.ablation import check_feasible
+    from harness.protocol import Suite
+    from leaderboards.verdict import metric_of
+
+    scenarios = _scenarios(scenario or [DEFAULT_SCENARIO])
+    wanted = _wanted(strategy, design, components, arm or [], table, most_arms, len(scenarios) * seeds)
+    for one in scenarios:
+        for named in metric or []:
+            metric_of(one.scenario.metrics, named, one.label)
+    check_feasible(wanted, scenarios)
+    suite = Suite(
+        scenarios=tuple(one.label for one in scenarios), strategies=wanted.arms, seeds=seeds, timeout_s=timeout, memory_mib=memory
+    )
+    suite = suite.model_copy(update={"name": name or _experiment(strategy)})
+    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
+                      together=together)  # fmt: skip
+    if plan:
+        run_cells(suite, machine, store, only_plan=True, as_json=as_json)
+        console.note(f"{wanted.design}: {len(wanted.arms)} arms, {len(wanted.contrasts)} differences; {_sharing(suite, store)}")
+        return
+    records = run_cells(suite, machine, store, as_json=as_json)
+    _report(wanted, scenarios, records, seeds, metric or [], out, as_json=as_json)
+    if any(record.status not in ("done", "cached") for record in records):
+        raise typer.Exit(SOME_FAILED)
+
+
+def _wanted(
+    strategy: str, design: Design | None, components: str, extra: list[str], table: str, most_arms: int | None, cells: int
+) -> Ablation:
+    from harness.ablation import MOST_ARMS, ablation, published
+
+    if not table:
+        return ablation(strategy, design=design or "leave-one-out", components=components, extra=extra, most_arms=most_arms or MOST_ARMS,
+                        cells_per_arm=cells)  # fmt: skip
+    if design or components:
+        raise UserError("--table names its own arms: leave out --design and --components")
+    return published(strategy, table, extra=extra)
+
+
+def _scenarios(texts: list[str]) -> list[Protocol]:
+    """Return the scenarios that the selections stand for, those that are the same under two names once."""
+    from harness.protocol import protocols
+
+    found: list[Protocol] = []
+    for one in protocols(texts):
+        if not any((one.scenario_name, one.scenario) == (known.scenario_name, known.scenario) for known in found):
+            found.append(one)
+    return found
+
+
+def _experiment(strategy: str) -> str:
+    """Return a name that an experiment may have."""
+    short = strategy.partition("[")[0].rpartition("/")[2].rpartition(":")[2]
+    return f"ablate-{re.sub(r'[^a-z0-9._-]', '-', short.lower())}"
+
+
+def _sharing(suite: Suite, store_uri: str) -> str:
+    """Say how many of the cells that would run begin with a stage 0 that is trained once for several."""
+    from harness.plan import plan
+    from harness.protocol import cells, contenders, protocols
+    from harness.record import Store
+
+    open_cells = plan(cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds), Store(store_uri)).open
+    groups = Counter(cell.first_stage_key for cell in open_cells if cell.first_stage_key)
+    shared = [count for count in groups.values() if count > 1]
+    if not shared:
+        return "no cells share their stage 0"
+    return f"{sum(shared)} cells share stage 0, which is trained {len(shared)} times at most in place of {sum(shared)}"
+
+
+def _report(wanted: Ablation, scenarios: list[Protocol], records: list[Record], seeds: int, metrics: list[str], out: Path | None, *,
+            as_json: bool) -> None:  # fmt: skip
+    from leaderboards.effects import arranged, report
+    from leaderboards.effects.page import write_report
+
+    measured = arranged(records, scenarios={one.label: one.scenario.metrics for one in scenarios}, arms=wanted.arms, seeds=seeds)
+    found = report(wanted, measured, metrics=metrics)
+    written = write_report(found, out) if out else []
+    if as_json:
+        _dump(found)
+    else:
+        _say(found)
+    for path in written:
+        console.note(f"wrote {path}")
+
+
+def _dump(found: Report) -> None:
+    from leaderboards.effects import words
+    from leaderboards.render import json_ready
+
+    plain = json_ready(found)
+    for part, plain_part in zip(found.parts, plain["parts"], strict=True):
+        for name, effects in part.effects.items():
+            for effect, plain_effect in zip(effects, plain_part["effects"][name], strict=True):
+                plain_effect |= {"verdict": effect.verdict, "words": words(effect)}
+    console.dump(plain)
+
+
+def _say(found: Report) -> None:
+    from leaderboards.effects import effects_table, metrics_table, notes
+    from leaderboards.effects.text import MOST_METRICS, failures_table, reference_line
+
+    console.say(f"{found.ablation.design} of {found.ablation.strategy}: {len(found.ablation.arms)} arms, {found.seeds} seeds")
+    for part in found.parts:
+        protocol = f"  (protocol {part.protocol[:12]})" if part.protocol else ""
+        console.grid(*effects_table(part), title=f"\n{part.label}{protocol}")
+        console.say(f"  {reference_line(found, part)}")
+        others = list(part.effects)[:MOST_METRICS]
+        if len(others) > 1:
+            console.grid(*metrics_table(part, others), title="\nin other metrics (* where the corrected test finds a difference)")
+    console.say()
+    for note in notes(found):
+        console.say(f"  {note}")
+    if found.failures:
+        console.grid(*failures_table(found), title="\ncells without a figure")

@@ -1,0 +1,139 @@
+"""Two sets whose training labels are wrong to an unknown share: ANIMAL-10N and Clothing1M.
+
+    ANIMAL-10N, raw images:  {training, testing}/<label>_<number>.jpg
+    Clothing1M:              images/<digit>/<two digits>/<file>.jpg, and here or in annotations/:
+                             {noisy_train, clean_train, clean_test}_key_list.txt, {noisy, clean}_label_kv.txt, category_names_eng.txt
+
+Labels of training items are those that came with the images; the truth is not known and no figure may claim it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar, Literal
+
+from harness.contracts import Card, param
+from harness.errors import UserError
+from scenarios.datasets.on_disk.contents import lines_of
+from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, pictures_in
+
+_SIZES = {"noisy": 1_000_000, "clean": 47_570}
+
+
+class Animal10N(Pictures):
+    """55,000 pictures of ten animals that come in look-alike pairs, labelled by people in a hurry, from the user's disk."""
+
+    name: ClassVar[str] = "animal10n"
+    published: ClassVar[Card] = Card(
+        title="ANIMAL-10N",
+        items=55_000,
+        classes=10,
+        shape=(3, 64, 64),
+        licence="not verified",
+        source="H. Song, M. Kim, J.-G. Lee 2019, SELFIE; dm.kaist.ac.kr/datasets/animal-10n",
+        package="on disk",
+        digest="",
+        notes="50,000 to train, of whose labels its publishers estimate 8 % to be wrong; 5,000 to test, whose labels agree with the search "
+        "word.",
+    )
+    folders: ClassVar[tuple[str, ...]] = ("animal-10n", "animal10n", "ANIMAL-10N", "raw_image_ver", "raw_image")
+    marks: ClassVar[tuple[str, ...]] = ("training", "testing")
+    archives: ClassVar[Mapping[str, str]] = MappingProxyType({"raw_image_ver.zip": "", "raw_image.zip": ""})
+    obtain: ClassVar[str] = "ask for the raw images at dm.kaist.ac.kr/datasets/animal-10n and unpack them as OWB_DATA/animal-10n"
+    class_names: ClassVar[tuple[str, ...]] = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster",
+                                              "guinea pig")  # fmt: skip
+
+    resize: int = param(64, "side that pictures are brought to, with keep_aspect the shorter one", ge=1, unit="px")
+    crop: int = param(0, "side of the centre that is kept; 0 for all that resize leaves of a square", ge=0, unit="px")
+
+    def expected(self) -> list[Path]:
+        """Return nothing: names of pictures tell their labels."""
+        self.folder()
+        return []
+
+    def examine(self, path: Path) -> None:
+        """Do nothing: there are no lists."""
+
+    def listing(self) -> Listing:
+        """Return the pictures sorted by name, training first."""
+        pictures = []
+        for part in ("training", "testing"):
+            folder = self.folder() / part
+            if not folder.is_dir() or not (paths := pictures_in(folder)):
+                raise UserError(f"{folder} is missing or has no picture: <label>_<number>.jpg was expected")
+            for path in paths:
+                label = path.stem.partition("_")[0]
+                if not label.isdecimal() or int(label) >= len(self.class_names):
+                    raise UserError(f"{path} should be called <label>_<number>.jpg, with a label from 0 to {len(self.class_names) - 1}")
+                pictures.append(Picture(path, int(label), part == "testing"))
+        return Listing(pictures, self.class_names)
+
+
+class Clothing1M(Pictures):
+    """A million pictures of clothes in 14 classes, labelled by the words around them, from the user's disk."""
+
+    name: ClassVar[str] = "clothing1m"
+    published: ClassVar[Card] = Card(
+        title="Clothing1M",
+        items=1_010_526,
+        classes=14,
+        shape=(3, 224, 224),
+        licence="non-commercial research on request (not verified)",
+        source="T. Xiao et al. 2015, Learning from Massive Noisy Labeled Data; github.com/Cysu/noisy_label",
+        package="on disk",
+        digest="",
+        notes="1,000,000 to train, of whose labels its publishers estimate 38 % to be wrong; 10,526 to test, labelled by hand. "
+        "training=clean takes the 47,570 training images labelled by hand instead. The 14,313 clean images for validation are left out. "
+        "Needs 150 GB of cache at 224 px.",
+    )
+    folders: ClassVar[tuple[str, ...]] = ("clothing1m", "Clothing1M", "clothing1M")
+    marks: ClassVar[tuple[str, ...]] = ("annotations", "category_names_eng.txt", "noisy_label_kv.txt", "clean_label_kv.txt")
+    obtain: ClassVar[str] = "ask its authors (github.com/Cysu/noisy_label) and unpack it as OWB_DATA/clothing1m"
+
+    training: Literal["noisy", "clean"] = param("noisy", "which training items, and whose labels")
+
+    def expected(self) -> list[Path]:
+        """Return names, then keys and labels of the training items, then of the test items."""
+        folder = self.folder()
+        lists = folder / "annotations" if (folder / "annotations").is_dir() else folder
+        names = ("category_names_eng.txt", f"{self.training}_train_key_list.txt", f"{self.training}_label_kv.txt",
+                 "clean_test_key_list.txt", "clean_label_kv.txt")  # fmt: skip
+        return [lists / name for name in names]
+
+    def examine(self, path: Path) -> None:
+        """Read one of the lists."""
+        if path.name.endswith("_kv.txt"):
+            _labels(path)
+        else:
+            lines_of(path, "a list of Clothing1M")
+
+    def listing(self) -> Listing:
+        """Return the pictures in the order of the lists, training first."""
+        named, train_keys, train_labels, test_keys, test_labels = self.files()
+        names = tuple(lines_of(named, "the names of Clothing1M's classes"))
+        pictures = []
+        for keys, labelled, is_test in ((train_keys, train_labels, False), (test_keys, test_labels, True)):
+            labels = _labels(labelled)
+            found = lines_of(keys, "a list of the images of Clothing1M")
+            for key in found:
+                if not 0 <= labels.get(key, -1) < len(names):
+                    raise UserError(f"{labelled} gives {key} of {keys} no label from 0 to {len(names) - 1}")
+            pictures += all_there([Picture(self.folder() / key, labels[key], is_test) for key in found], keys)
+        return Listing(pictures, names)
+
+    def stated(self) -> tuple[int, int] | None:
+        """Return the published size with the chosen training items."""
+        return _SIZES[self.training] + 10_526, self.published.classes
+
+
+def _labels(path: Path) -> dict[str, int]:
+    """Return image -> label."""
+    labels = {}
+    for line in lines_of(path, "images of Clothing1M with their labels"):
+        key, _, label = line.rpartition(" ")
+        if not key or not label.isdecimal():
+            raise UserError(f"{path} should name an image and a label in every line, got {line!r}")
+        labels[key] = int(label)
+    return labels
