@@ -19,9 +19,10 @@ from scenarios.anomaly.defects import KINDS, LEAST_CHANGE, LEAST_PIXELS, SEVERIT
 from scenarios.anomaly.disk import disk_pool, hashed, kinds_of
 from scenarios.anomaly.folders import ImageFile, categories_of, folder_at, realiad, trees, visa
 from scenarios.anomaly.names import PUBLISHED, chosen, listed
-from scenarios.anomaly.packed import Packed, Sizes, hashes_of, packed_images, packed_masks
 from scenarios.anomaly.pool import Pool
 from scenarios.anomaly.textures import CONTENTS, GAP, Amounts, photographs, texture_pool
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.packed import Packed, Sizes, packed_images, packed_masks
 
 SMALL = Amounts(train=6, good=4, bad=6)
 TWO = ("brick", "rock")
@@ -494,7 +495,7 @@ def _gradient(path: Path, size: tuple[int, int]) -> Path:
 
 
 def _packed(path: Path, sizes: Sizes) -> Packed:
-    return packed_images([path], hashes_of([path]), sizes)
+    return packed_images([path], digests_of([path]), sizes)
 
 
 def test_images_are_resized_and_the_centre_is_kept(tmp_path: Path) -> None:
@@ -534,7 +535,7 @@ def test_masks_go_the_way_of_the_released_code(tmp_path: Path) -> None:
     nearest = torch.nn.functional.interpolate(tensor[None], size=17, mode="nearest")[0, 0].numpy()
     found = {}
     for rule, least in ((">0.5", 0.5), (">0", 0.0)):
-        pack = packed_masks([mask], [image], hashes_of([mask]), Sizes(resize=28, crop=24), resolution=17, rule=rule)
+        pack = packed_masks([mask], [image], digests_of([mask]), Sizes(resize=28, crop=24), resolution=17, rule=rule)
         found[rule] = pack[np.array([0])][0]
         assert np.array_equal(found[rule], nearest > least)
     assert found[">0"].sum() > found[">0.5"].sum() > 0
@@ -550,7 +551,7 @@ def test_any_value_but_zero_is_defective_in_every_kind_of_mask(tmp_path: Path, m
     else:
         drawn_mask = drawn_mask.convert(mode)
     drawn_mask.save(mask)
-    pack = packed_masks([mask], [image], hashes_of([mask]), WHOLE, resolution=8, rule=">0.5")
+    pack = packed_masks([mask], [image], digests_of([mask]), WHOLE, resolution=8, rule=">0.5")
     assert np.array_equal(pack[np.array([0])][0], _box(MIDDLE))
 
 
@@ -559,7 +560,7 @@ def test_noise_of_a_compressed_mask_is_no_defect(tmp_path: Path) -> None:
     pixels = np.zeros((32, 32), dtype=np.uint8)
     pixels[7:18, 9:20] = 255
     Image.fromarray(pixels).save(mask, quality=60)
-    pack = packed_masks([mask], [image], hashes_of([mask]), Sizes(resize=32, crop=0), resolution=32, rule=">0.5")
+    pack = packed_masks([mask], [image], digests_of([mask]), Sizes(resize=32, crop=0), resolution=32, rule=">0.5")
     assert np.array_equal(pack[np.array([0])][0], pixels > 0)
 
 
@@ -582,7 +583,7 @@ def test_a_pack_is_in_order_of_hashes_and_a_subset_holds_path_and_numbers_alone(
 
 
 def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scenarios.anomaly import packed
+    from scenarios.datasets import packed
 
     files = trees(_mvtec(tmp_path / "mvtec"), ("tile",), masks_expected=True)
     first = _read(files)

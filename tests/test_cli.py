@@ -58,7 +58,7 @@ def owb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 WRONG = {
-    "frobnicate": "unknown command 'frobnicate' (all: owb --help)",
+    "qqq": "unknown command 'qqq' (all: owb --help)",
     "rnu": "unknown command 'rnu'; did you mean 'run'? (all: owb --help)",
     "run replya": "unknown strategy 'replya'; did you mean 'replay'? (all: owb list strategies)",
     "run replay[memry=3]": "unknown parameter of Replay 'memry'; did you mean 'memory'? (all: owb list Replay)",

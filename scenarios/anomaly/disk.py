@@ -11,8 +11,9 @@ import numpy as np
 
 from harness.errors import UserError
 from scenarios.anomaly.folders import ImageFile
-from scenarios.anomaly.packed import Sizes, hashes_of, packed_images, packed_masks
 from scenarios.anomaly.pool import GOOD, Pool
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.packed import Sizes, packed_images, packed_masks
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def hashed(files: Sequence[ImageFile]) -> Hashed:
         UserError: one that cannot be read; or one that is among the training and among the test images, both named.
     """
     masks = [file.mask for file in files if file.mask is not None]
-    found = hashes_of([*(file.path for file in files), *masks])
+    found = digests_of([*(file.path for file in files), *masks])
     images, of_masks = found[: len(files)], iter(found[len(files) :])
     learned = {key: file.path for file, key in zip(files, images, strict=True) if file.train}
     for file, key in zip(files, images, strict=True):

@@ -29,12 +29,12 @@ from scenarios.anomaly.defects import KINDS
 from scenarios.anomaly.disk import disk_pool, hashed, kinds_of
 from scenarios.anomaly.folders import ImageFile, Place, categories_of, folder_at
 from scenarios.anomaly.names import PUBLISHED, chosen, foreign, listed
-from scenarios.anomaly.packed import Sizes
 from scenarios.anomaly.pool import GOOD, Pool
 from scenarios.anomaly.postprocess import Padding, PostProcess
 from scenarios.anomaly.presets import PRESETS
 from scenarios.anomaly.staging import Setting, Step, contaminated, few, rows_of, steps_of, strays
 from scenarios.anomaly.textures import CONTENTS, DIGESTS, Amounts, texture_pool
+from scenarios.datasets.packed import Sizes
 
 Text = Annotated[str, BeforeValidator(str)]
 

@@ -18,7 +18,8 @@ import numpy as np
 
 from harness.contracts import AnyArray, Card, Data
 from harness.errors import UserError
-from scenarios.datasets.on_disk.contents import combined, md5s_of
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.on_disk.contents import combined
 from scenarios.datasets.on_disk.pickles import unpickled
 from scenarios.datasets.on_disk.place import OnDisk, published_digest
 
@@ -65,7 +66,7 @@ class _Cifar(OnDisk):
     def digest(self) -> str:
         """Return the SHA-256 over names and MD5s of the files."""
         files = self.files()
-        return combined(f"{path.name} {md5}" for path, md5 in zip(files, md5s_of(files), strict=True))
+        return combined(f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True))
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, 32, 32)."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from harness.contracts import AnyArray, Card, Data, param
 from harness.errors import UserError
-from scenarios.datasets.on_disk.contents import combined, md5s_of, page_problem
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.on_disk.contents import combined, page_problem
 from scenarios.datasets.on_disk.place import OnDisk
 
 SEVERITIES = 5
@@ -63,7 +64,7 @@ class Cifar100C(OnDisk):
     def digest(self) -> str:
         """Return the SHA-256 over names and MD5s of both files; the severity is the parameter's to say."""
         files = self.files()
-        return combined(f"{path.name} {md5}" for path, md5 in zip(files, md5s_of(files), strict=True))
+        return combined(f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True))
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, 32, 32)."""

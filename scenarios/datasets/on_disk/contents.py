@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
-import sys
 import tarfile
 import zipfile
 import zlib
@@ -16,10 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from harness.errors import UserError
-from scenarios.datasets.packaged import prepared
+from scenarios.datasets.file_digests import digests_of
 
 _PAGE_STARTS = (b"<!doctype html", b"<html", b"<head", b"<?xml")
 
@@ -92,7 +88,7 @@ def archive_problem(path: Path, md5: str) -> str:
     if problem := page_problem(path, "an archive"):
         return problem
     if md5:
-        (found,) = md5s_of([path])
+        (found,) = digests_of([path], "md5")
         return "" if found == md5 else f"{path} has MD5 {found}, {md5} is the publisher's: truncated or damaged, get it again"
     try:
         if path.suffix == ".zip":
@@ -110,26 +106,3 @@ def archive_problem(path: Path, md5: str) -> str:
 def combined(lines: Iterable[str]) -> str:
     """Return one SHA-256 over lines, whatever their order."""
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()
-
-
-def md5s_of(paths: Sequence[Path]) -> list[str]:
-    """Return the MD5 of every file; read again only where sizes or times of change differ from those of the last reading.
-
-    Raises:
-        UserError: a file that cannot be read.
-    """
-    try:
-        seen = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
-    key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
-    kept = prepared("md5s", digest=key, recipe=sys.modules[__name__], make=lambda: {"md5s": np.array([_md5(path) for path in paths])})
-    return [str(found) for found in kept["md5s"]]
-
-
-def _md5(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None

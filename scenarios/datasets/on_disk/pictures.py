@@ -17,9 +17,10 @@ import numpy as np
 
 from harness.contracts import Data, IntArray, param
 from harness.errors import UserError
-from scenarios.anomaly.packed import Sizes, hashes_of, packed_images
+from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import combined, page_problem
 from scenarios.datasets.on_disk.place import Labelled, OnDisk
+from scenarios.datasets.packed import Sizes, packed_images
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _SHOWN = 20
@@ -59,7 +60,7 @@ class Pictures(OnDisk):
         """Return the SHA-256 over class, part and content of every picture."""
         self.files()
         pictures = self.listing().pictures
-        hashes = hashes_of([picture.path for picture in pictures])
+        hashes = digests_of([picture.path for picture in pictures])
         return combined(f"{picture.label} {picture.is_test} {found}" for picture, found in zip(pictures, hashes, strict=True))
 
     def read(self) -> Data:
@@ -68,7 +69,7 @@ class Pictures(OnDisk):
         pictures, names = self.listing()
         paths = [picture.path for picture in pictures]
         try:
-            inputs = packed_images(paths, hashes_of(paths), sizes)
+            inputs = packed_images(paths, digests_of(paths), sizes)
         except UserError:
             for path in paths:  # a page that was saved as a picture is told from a damaged picture
                 if problem := page_problem(path, "an image"):

@@ -22,7 +22,8 @@ from typing import ClassVar, NamedTuple, cast
 
 from harness.contracts import Card, Data, Dataset, IntArray, param
 from harness.errors import UserError
-from scenarios.datasets.on_disk.contents import archive_problem, combined, md5s_of
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.on_disk.contents import archive_problem, combined
 
 _log = logging.getLogger(__name__)
 
@@ -140,7 +141,7 @@ class OnDisk(Dataset):
         known = [path for path in paths if path.name in self.md5s]
         return [
             f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another version of {self.name}"
-            for path, found in zip(known, md5s_of(known), strict=True) if found != self.md5s[path.name]
+            for path, found in zip(known, digests_of(known, "md5"), strict=True) if found != self.md5s[path.name]
         ]  # fmt: skip
 
     def problems(self) -> list[str]:

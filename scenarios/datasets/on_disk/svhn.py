@@ -16,7 +16,8 @@ import numpy as np
 
 from harness.contracts import AnyArray, Card, Data, param
 from harness.errors import UserError
-from scenarios.datasets.on_disk.contents import combined, mat_of, md5s_of
+from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.on_disk.contents import combined, mat_of
 from scenarios.datasets.on_disk.place import OnDisk, published_digest
 
 _MD5 = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
@@ -58,7 +59,7 @@ class SVHN(OnDisk):
     def digest(self) -> str:
         """Return the SHA-256 over names and MD5s of the files."""
         files = self.files()
-        return combined(f"{path.name} {md5}" for path, md5 in zip(files, md5s_of(files), strict=True))
+        return combined(f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True))
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, 32, 32)."""

@@ -16,7 +16,6 @@ import contextlib
 import errno
 import hashlib
 import inspect
-import json
 import math
 import os
 import shutil
@@ -92,27 +91,6 @@ class Packed:
     def subset(self, rows: IntArray) -> Packed:
         """Return the items at `rows`, in that order; the numbers of the others are left behind."""
         return replace(self, rows=self.rows[rows].copy())
-
-
-def hashes_of(paths: Sequence[Path]) -> list[str]:
-    """Return the SHA-256 of every file; read again only where sizes or times of change differ from those of the last reading.
-
-    Raises:
-        UserError: a file that cannot be read.
-    """
-    try:
-        seen = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
-    except OSError as error:
-        raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
-    kept = cache_folder() / f"hashes-{hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]}.json"
-    with contextlib.suppress(OSError, ValueError):
-        found: list[str] = json.loads(kept.read_text(encoding="utf-8"))
-        if len(found) == len(paths):
-            return found
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(_hash, paths))
-    _written(kept, lambda temporary: temporary.write_text(json.dumps(found), encoding="utf-8"))
-    return found
 
 
 def packed_images(paths: Sequence[Path], hashes: Sequence[str], sizes: Sizes) -> Packed:
@@ -206,14 +184,6 @@ def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
 def _opened(path: str) -> AnyArray:
     content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
     return content
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 
 
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
