@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.cli import main
 from harness.execute import Limits, execute, plan
 from harness.pool import Resources, start
 from harness.protocol import cells, contenders, protocols
@@ -16,11 +21,43 @@ WORLDS = str(Path(__file__).parent / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
 
 Run = Callable[..., list[Record]]
+Owb = Callable[..., "Said"]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a call of the command line printed and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        assert self.code == 0, self.err
+        return json.loads(self.out)
 
 
 def world(name: str) -> str:
     """Return the selection of a class in worlds.py."""
     return f"{WORLDS}:{name}"
+
+
+@pytest.fixture
+def call_owb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Owb:
+    """Return a function that calls `owb` with the given words, in this process."""
+
+    def call(*args: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["owb", *args])
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return Said(code, captured.out, captured.err)
+
+    return call
 
 
 @pytest.fixture(scope="session")

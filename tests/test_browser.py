@@ -145,6 +145,7 @@ def test_another_picture_is_chosen_from_the_list(site: Path, browser: Browser) -
     browser.ask("(() => { const one = document.querySelector('[data-choose=\"intervals-1\"]'); one.value = '1'; "
                 "one.dispatchEvent(new Event('change')); })()")  # fmt: skip
     browser.wait_for(f"{title} !== {before!r}")
+    assert browser.ask(title) not in ("", before)
 
 
 def test_hostile_labels_are_shown_and_do_nothing(site: Path, browser: Browser) -> None:

@@ -11,50 +11,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
-from conftest import BLOBS, Run, world
+from conftest import BLOBS, Owb, Run, world
 
 from harness.answers import digest, read_answers
-from harness.cli import main
 from harness.cli.app import app
 from harness.errors import UserError
 from harness.record import Store
 from scenarios.datasets import packaged
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a call printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Owb = Callable[..., Said]
-
-
 @pytest.fixture
-def owb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], warm_ray: None) -> Owb:
+def owb(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_ray: None) -> Owb:
     """Return a function that calls the command line in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*args: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["owb", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return call
+    return call_owb
 
 
 WRONG = {

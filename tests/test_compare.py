@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BLOBS, world
+from conftest import BLOBS, Owb, world
 
 from harness import statistics
 from harness.answers import read_answers, write_answers
-from harness.cli import main
 from harness.contracts import Answer, Scenario
 from harness.errors import UserError
 from harness.execute import Limits, execute, plan
@@ -39,39 +37,11 @@ SINGLE = (f"{MEANS}[offset=3]", world("Chatty"))
 LARGER = f"{BLOBS}[items=30]"
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a call printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-Compare = Callable[..., Said]
-
-
 @pytest.fixture
-def compare(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Compare:
+def compare(call_owb: Owb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Owb:
     """Return a function that calls `owb compare` in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def call(*args: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["owb", "compare", *args])
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return Said(code, captured.out, captured.err)
-
-    return call
+    return partial(call_owb, "compare")
 
 
 def part_of(parts: list[dict[str, Any]], kind: str, stage: int, name: str = "") -> dict[str, Any]:
@@ -111,7 +81,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, warm_ray: None) -> Ran:
     return Ran(where, records)
 
 
-def test_predictions_are_counted_again_by_stage_arrival_and_class(compare: Compare, ran: Ran) -> None:
+def test_predictions_are_counted_again_by_stage_arrival_and_class(compare: Owb, ran: Ran) -> None:
     found = compare(FAIR, GUESS, "--store", ran.where, "--name", "blobs", "--json").json[0]
     parts = found["predictions"]["parts"]
     assert found["predictions"]["measure"] == "accuracy"
@@ -147,7 +117,7 @@ def test_predictions_are_counted_again_by_stage_arrival_and_class(compare: Compa
     assert [part["p"] for part in parts] == pytest.approx(corrected)
 
 
-def test_a_verdict_has_figures_words_and_what_limits_it(compare: Compare, ran: Ran) -> None:
+def test_a_verdict_has_figures_words_and_what_limits_it(compare: Owb, ran: Ran) -> None:
     where = ("--store", ran.where, "--name", "blobs", "--margin", "0.05")
     found = compare(FAIR, GUESS, *where, "--json").json[0]
     a, b = ran.figures(FAIR, BLOBS), ran.figures(GUESS, BLOBS)
@@ -164,13 +134,13 @@ def test_a_verdict_has_figures_words_and_what_limits_it(compare: Compare, ran: R
     assert f"{GUESS} is worse than {FAIR}" in compare(GUESS, FAIR, *where).out
 
 
-def test_predictions_can_be_left_alone(compare: Compare, ran: Ran) -> None:
+def test_predictions_can_be_left_alone(compare: Owb, ran: Ran) -> None:
     where = ("--store", ran.where, "--name", "blobs", "--no-predictions")
     assert "predictions" not in compare(FAIR, GUESS, *where).out
     assert compare(FAIR, GUESS, *where, "--json").json[0]["predictions"] is None
 
 
-def test_one_seed_decides_nothing_and_shows_differences_without_intervals(compare: Compare, ran: Ran) -> None:
+def test_one_seed_decides_nothing_and_shows_differences_without_intervals(compare: Owb, ran: Ran) -> None:
     said = compare(*SINGLE, "--store", ran.where, "--margin", "0.1").out
     assert "cannot decide: 1 seed in common gives no spread" in said
     assert "cannot decide whether they are equivalent within 0.1" in said
@@ -180,7 +150,7 @@ def test_one_seed_decides_nothing_and_shows_differences_without_intervals(compar
     assert not any("[" in line for line in lines)
 
 
-def test_twins_are_equivalent_and_no_part_differs(compare: Compare, ran: Ran) -> None:
+def test_twins_are_equivalent_and_no_part_differs(compare: Owb, ran: Ran) -> None:
     """Five pairs without a difference are p = 1/32 by one-sided flips."""
     said = compare(*TWINS, "--store", ran.where, "--margin", "0.01").out
     assert "cannot tell" in said
@@ -188,7 +158,7 @@ def test_twins_are_equivalent_and_no_part_differs(compare: Compare, ran: Ran) ->
     assert said.endswith("    none differs\n")
 
 
-def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_each(compare: Compare, ran: Ran) -> None:
+def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_each(compare: Owb, ran: Ran) -> None:
     where = ("--store", ran.where, "--name", "blobs", "--no-predictions")
     *each, mean = compare(FAIR, GUESS, *where, "--json", "--margin", "0.9").json
     assert [one["scenario"] for one in each] == [BLOBS, LARGER]
@@ -204,14 +174,14 @@ def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_eac
     assert "sign flips, which take nothing for granted, give p = 0.016" in said
 
 
-def test_metrics_of_different_names_have_no_mean(compare: Compare, ran: Ran) -> None:
+def test_metrics_of_different_names_have_no_mean(compare: Owb, ran: Ran) -> None:
     where = ("--store", ran.where, "--no-predictions")
     said = "no mean over scenarios, which are compared by average_accuracy, accuracy: choose one that all have by --metric\n"
     assert compare(FAIR, GUESS, *where).out.endswith(said)
     assert len(compare(FAIR, GUESS, *where, "--json").json) == 3
 
 
-def test_predictions_of_a_scenario_that_changed_are_not_compared(compare: Compare, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_of_a_scenario_that_changed_are_not_compared(compare: Owb, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
     where = ("--store", ran.where, "--name", "others", "--json")
     before = compare(*TWINS, *where).json[0]
     monkeypatch.setattr(Protocol, "hash", "0" * 64)
@@ -222,7 +192,7 @@ def test_predictions_of_a_scenario_that_changed_are_not_compared(compare: Compar
     assert found["difference"] == before["difference"]
 
 
-def test_strategies_that_are_not_there_or_never_met_are_told_so(compare: Compare, ran: Ran) -> None:
+def test_strategies_that_are_not_there_or_never_met_are_told_so(compare: Owb, ran: Ran) -> None:
     said = compare(f"{GUESS}s", FAIR, "--store", ran.where, "--name", "blobs")
     assert said.err == f"error: unknown strategy with finished cells '{GUESS}s'; did you mean {GUESS!r}? (all: owb show blobs)\n"
     said = compare(TWINS[0], GUESS, "--store", ran.where, "--name", "others")
@@ -232,7 +202,7 @@ def test_strategies_that_are_not_there_or_never_met_are_told_so(compare: Compare
 # --- on a board -----------------------------------------------------------------------------------------------------------------------
 
 
-def test_a_board_is_compared_on_from_its_own_files(compare: Compare) -> None:
+def test_a_board_is_compared_on_from_its_own_files(compare: Owb) -> None:
     found = compare("replay", "ewc", "--board", "class-incremental", "--root", str(BOARDS), "--json", "--no-predictions").json
     board = read_board(BOARDS / "class-incremental")
     cells = {entry.label: [cell for cell in entry.done if "digits" in cell.scenario] for entry in board.entries}
@@ -260,7 +230,7 @@ def test_classes_are_those_of_the_data_set_whatever_their_place_in_the_order_of_
     assert {part.kind for part in by_stage} <= {"stage", "arrival"}
 
 
-def test_predictions_that_do_not_fit_are_said_and_the_figures_stand(compare: Compare, tmp_path: Path) -> None:
+def test_predictions_that_do_not_fit_are_said_and_the_figures_stand(compare: Owb, tmp_path: Path) -> None:
     shutil.copytree(BOARDS / "ncd-alpha", tmp_path / "boards" / "ncd-alpha")
     board = read_board(tmp_path / "boards" / "ncd-alpha")
     entry = next(entry for entry in board.entries if entry.label == "cr-kd[alpha=0.02]")
@@ -289,13 +259,13 @@ WRONG = {
 
 
 @pytest.mark.parametrize("line", WRONG)
-def test_a_wrong_input_gets_one_sentence(line: str, compare: Compare) -> None:
+def test_a_wrong_input_gets_one_sentence(line: str, compare: Owb) -> None:
     said = compare(*line.split(), "--root", str(BOARDS))
     assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
     assert said.err.startswith(f"error: {WRONG[line]}")
 
 
-def test_a_folder_without_boards_is_named(compare: Compare) -> None:
+def test_a_folder_without_boards_is_named(compare: Owb) -> None:
     assert compare("a", "b", "--board", "mine", "--root", "nowhere").err == "error: there are no boards in nowhere\n"
 
 

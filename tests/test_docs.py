@@ -10,12 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
-from harness.cli import main
+from conftest import Owb
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
-Owb = Callable[[str], tuple[int, str]]
+Shown = Callable[[str], tuple[int, str]]
 
 ELSEWHERE = ("mine", "split_mine", "source=mvtec", "preset=mvtec", "preset=visa")
 """What the reader is to write or has on a disk of his own."""
@@ -34,24 +33,18 @@ LISTS = [command for command in EVERY if command.startswith(("owb list", "owb do
 
 
 @pytest.fixture
-def owb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[str], tuple[int, str]]:
+def owb(call_owb: Owb) -> Shown:
     """Return a function that calls the command line as it is shown and returns its exit code and what it printed."""
 
     def call(command: str) -> tuple[int, str]:
-        monkeypatch.setattr(sys, "argv", shlex.split(command))
-        code = 0
-        try:
-            main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        said = call_owb(*shlex.split(command)[1:])
+        return said.code, said.out + said.err
 
     return call
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_a_run_that_the_docs_show_can_be_planned(command: str, owb: Owb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_that_the_docs_show_can_be_planned(command: str, owb: Shown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OWB_STORE", str(tmp_path))
     code, said = owb(f"{command} --plan")
@@ -60,21 +53,21 @@ def test_a_run_that_the_docs_show_can_be_planned(command: str, owb: Owb, monkeyp
 
 
 @pytest.mark.parametrize("command", EVERY)
-def test_a_command_of_the_docs_names_a_verb_that_exists(command: str, owb: Owb) -> None:
+def test_a_command_of_the_docs_names_a_verb_that_exists(command: str, owb: Shown) -> None:
     words = shlex.split(command)
     verb = words[1:3] if words[1] in ("board", "new", "data") else words[1:2]
     assert owb(shlex.join(["owb", *verb, "--help"]))[0] == 0
 
 
 @pytest.mark.parametrize("command", LISTS)
-def test_a_listing_that_the_docs_show_is_printed(command: str, owb: Owb) -> None:
+def test_a_listing_that_the_docs_show_is_printed(command: str, owb: Shown) -> None:
     code, said = owb(command)
     assert code == 0
     assert said.strip()
 
 
 def test_the_first_example_of_adding_a_strategy_runs_as_it_stands(
-    owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_ray: None
+    owb: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warm_ray: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     block = [command for command in _commands(ROOT / "docs" / "extend.md") if "mine" in command][:3]
