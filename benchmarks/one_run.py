@@ -1,6 +1,7 @@
 """Whole runs under one seed on one thread in this process: the figures that are asked for, and seconds of every stage.
 
-For timings, and for development seeds, which no board uses. Strategies that share stage 0 train it once; its seconds stand in every line.
+For timings, and for development seeds, which no board uses. Stages that are shared are learned once; their seconds
+stand in every line.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/one_run.py SEED SCENARIO METRIC,METRIC STRATEGY...
 """
@@ -16,6 +17,7 @@ import torch
 from harness.protocol import cells, contenders, protocols
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import build
+from harness.stage_sharing import Sharing
 
 
 def main() -> None:
@@ -26,11 +28,11 @@ def main() -> None:
     scenario = todo[0].protocol.scenario
     conditions = Conditions(root_seed=learner_seed(int(seed)), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
     with tempfile.TemporaryDirectory() as folder:
+        sharing = Sharing(todo, Path(folder))
         for cell in todo:
             sealed = build(scenario, cell.seed, reveal=cell.contender.plugin.name == scenario.upper_bound)
-            shared = Path(folder) / f"{cell.first_stage_key}.pt" if cell.first_stage_key else None
             strategy = cell.contender.plugin.cls(**cell.contender.params)
-            results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(folder), shared=shared))
+            results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(folder), shared=sharing.paths(cell)))
             final = scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final
             figures = ", ".join(f"{name.replace('_', ' ')} {100 * final[name]:.1f}" for name in wanted.split(","))
             seconds = [result.learn_s for result in results]

@@ -20,6 +20,7 @@ from typing import Any, Literal, get_args
 
 from pydantic.fields import FieldInfo
 
+from harness.contrasts import Ablation, Contrast
 from harness.errors import Unsuitable, UserError, unknown
 from harness.parameters import model_of
 from harness.plugins import Plugin, find
@@ -28,7 +29,6 @@ from harness.selection import Selection, expand, resolved, single, split_outside
 
 Design = Literal["leave-one-out", "add-one-in", "factorial"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
-Kind = Literal["component", "all", "row", "arm", "interaction"]
 
 MOST_ARMS = 64
 """How many arms a factorial may have unless the user allows more."""
@@ -41,33 +41,6 @@ class Component:
     name: str
     value: Any
     alternatives: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
-    """sum of the arms in `plus` / share - sum of the arms in `minus` / share, under one seed.
-
-    kind: a component; all of them at once; a row of a published table; an arm of the user's; an interaction, which is how much more a
-    component contributes beside another one than without it.  on: what is judged.  off: what it is compared with.
-    """
-
-    kind: Kind
-    on: str
-    off: str
-    plus: tuple[str, ...]
-    minus: tuple[str, ...]
-    share: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ablation:
-    """What to run and what to conclude. `strategy` is what was asked for; `reference` the arm that single arms are compared with."""
-
-    strategy: str
-    design: str
-    reference: str
-    arms: tuple[str, ...]
-    contrasts: tuple[Contrast, ...]
 
 
 def ablation(strategy: str, *, design: Design = "leave-one-out", components: str = "", extra: Sequence[str] = (),
@@ -127,16 +100,23 @@ def published(strategy: str, table: str, *, extra: Sequence[str] = ()) -> Ablati
 
 
 def check_feasible(ablation: Ablation, protocols: Sequence[Protocol]) -> None:
-    """Make and start a strategy for every arm on every protocol, which costs no training.
+    """Refuse arms whose parameters do not go together.
 
     Raises:
-        UserError: arms whose parameters do not go together, all of them named.
+        UserError: all of them named.
     """
+    told = refused(ablation.arms, protocols)
+    if told:
+        raise UserError(f"nothing is run, since some arms cannot be: {told}; choose others by --components")
+
+
+def refused(arms: Sequence[str], protocols: Sequence[Protocol]) -> str:
+    """Make and start a strategy for every arm on every protocol, which costs no training; return what could not be, empty if all could."""
     from harness.run import CellContext, Conditions, learner_seed
 
     problems: dict[str, list[str]] = {}
     with TemporaryDirectory() as scratch:
-        for arm, protocol in itertools.product(ablation.arms, protocols):
+        for arm, protocol in itertools.product(arms, protocols):
             conditions = Conditions(root_seed=learner_seed(0), **protocol.scenario.lent())
             selection = single(arm)
             plugin = find("strategy", selection.name)
@@ -145,11 +125,7 @@ def check_feasible(ablation: Ablation, protocols: Sequence[Protocol]) -> None:
                 strategy.start(CellContext(conditions=conditions, scratch=Path(scratch), on_progress=lambda *_: None))
             except (UserError, Unsuitable) as error:
                 problems.setdefault(f"{arm}: {error}", []).append(protocol.label)
-    if problems:
-        told = "; ".join(
-            problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})" for problem, where in problems.items()
-        )
-        raise UserError(f"nothing is run, since some arms cannot be: {told}; choose others by --components")
+    return "; ".join(problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})" for problem, where in problems.items())
 
 
 class _Arms:
@@ -314,4 +290,4 @@ def _finished(arms: _Arms, design: str, reference: str, contrasts: Iterable[Cont
     return Ablation(strategy=str(arms.given), design=design, reference=reference, arms=tuple(arms.known), contrasts=tuple(made))
 
 
-__all__ = ["DESIGNS", "MOST_ARMS", "Ablation", "Component", "Contrast", "Design", "ablation", "check_feasible", "published"]
+__all__ = ["DESIGNS", "MOST_ARMS", "Component", "Design", "ablation", "check_feasible", "published", "refused"]

@@ -6,7 +6,8 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -121,6 +122,25 @@ class RunView:
         table.add_row(Text(f"{self.ended}/{self.total}", style="bold"), Text(self.summary), "", ProgressBar(
             total=max(1, self.total), completed=self.ended, width=20), "")  # fmt: skip
         return table
+
+
+@contextmanager
+def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar with bytes, speed and time left for every file that comes, on a terminal; nothing in a pipe.
+
+    Yields a function that is told (name, bytes that are there, bytes in all or None).
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bars:
+        bar_of = {name: bars.add_task(name, total=None, start=False) for name in names}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            bars.start_task(bar_of[name])
+            bars.update(bar_of[name], completed=done, total=total)
+
+        yield report
 
 
 def _json_ready(value: Any) -> Any:

@@ -439,6 +439,10 @@ class Scenario(BaseModel, ABC):
         """Return why results under this configuration may not stand on a board; empty where they may."""
         return ""
 
+    def choosing(self) -> str:
+        """Return the selection of the scenario that settings are chosen on, which deals no test label; empty where there is none."""
+        return ""
+
     @abstractmethod
     def deal(self, seed: int) -> Deal:
         """Deal all stages under `seed`; raise `UserError` where the parameters do not fit the data."""
@@ -481,6 +485,7 @@ class Data:
     inputs: N items.  labels: int64 (N,).  class_names: one per class.
     groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
     published_test: bool (N,) which items the publisher set apart for the test, or None.
+    published_validation: bool (N,) which of the others it set apart to choose by, or None.
     """
 
     inputs: Inputs
@@ -488,6 +493,7 @@ class Data:
     class_names: tuple[str, ...]
     groups: IntArray | None = None
     published_test: NDArray[np.bool_] | None = None
+    published_validation: NDArray[np.bool_] | None = None
 
 
 class Dataset(BaseModel, ABC):

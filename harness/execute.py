@@ -27,6 +27,7 @@ from harness.protocol import Cell, Shape
 from harness.record import PREDICTIONS, Ending, Record, Store, environment
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
+from harness.stage_sharing import FOLDER, Sharing
 from harness.together import shape_of_only_stage
 
 _TICK_S = 0.25
@@ -60,8 +61,12 @@ Listener = Callable[[Update], None]
 
 
 def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
-            precision: Precision = "float32", together: bool = True, listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
-    """Run what the plan leaves open; return one record per cell in the plan's order. Without `together`, every cell learns alone.
+            precision: Precision = "float32", together: bool = True, share: bool = True, parent: str = "",
+            listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
+    """Run what the plan leaves open; return one record per cell in the plan's order.
+
+    Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is the run of the store that
+    those of the cells are put below.
 
     Raises:
         UserError: the store is in use by another run, or cannot be written.
@@ -76,7 +81,8 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)
         run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
-                   limits=limits, device=device, precision=precision, listen=listen)  # fmt: skip
+                   limits=limits, device=device, precision=precision, listen=listen, parent=parent,
+                   sharing=Sharing(plan.open if share else [], store.folder / FOLDER))  # fmt: skip
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
@@ -108,12 +114,12 @@ class _Run:
     """The state of one call of `execute`."""
 
     def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
-                 device: str, precision: Precision, listen: Listener) -> None:  # fmt: skip
+                 device: str, precision: Precision, listen: Listener, sharing: Sharing, parent: str) -> None:  # fmt: skip
         self.queue: deque[tuple[Cell, int]] = deque()
         self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
-        self.store, self.experiment, self.limits = store, experiment, limits
+        self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
         self.device, self.precision, self.listen = device, precision, listen
-        self.resources = resources
+        self.resources, self.sharing = resources, sharing
         self.environment = environment(resources.threads)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
@@ -177,27 +183,25 @@ class _Run:
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
                                 needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
                                 precision=self.precision)  # fmt: skip
-        run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment)
+        run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
         return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
                    conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
-                   shared=self._shared(cell) if cell.first_stage_key else None,
+                   shared=self.sharing.paths(cell),
                    timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib)  # fmt: skip
 
     def _next(self) -> tuple[Cell, int]:
-        """Take the next cell, if possible one that need not wait for a stage 0 which another cell is still training."""
-        at_work = {running.cell.first_stage_key for running in self.running.values() if not running.answers} - {""}
+        """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""
+        awaited: set[Path] = set()
+        for running in self.running.values():
+            awaited |= self.sharing.still_to_learn(running.cell, len(running.answers))
         for place, (cell, _) in enumerate(self.queue):
-            if cell.first_stage_key not in at_work or self._shared(cell).is_file():
+            if not awaited or self.sharing.next_to_learn(cell) not in awaited:
                 self.queue.rotate(-place)
                 taken = self.queue.popleft()
                 self.queue.rotate(place)
                 return taken
         return self.queue.popleft()
-
-    def _shared(self, cell: Cell) -> Path:
-        """Return where the state after stage 0 is kept for cells that share it."""
-        return self.store.folder / "first-stages" / f"{cell.first_stage_key}.pt"
 
     def _hear(self, pool: Pool) -> None:
         for event in pool.events():
@@ -287,7 +291,7 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
     answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
     outcome = ended.outcome
-    seconds = outcome.seconds + running.borrowed_s  # a shared stage 0 counts for everyone who used it
+    seconds = outcome.seconds + running.borrowed_s  # a shared stage counts for everyone who used it
     ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=ended.peak_mib,
                     together=running.together)  # fmt: skip
     scores = _scores(running) if answers else None

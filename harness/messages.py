@@ -21,7 +21,7 @@ class Job:
     params: Mapping[str, Any]
     conditions: Conditions
     keep: Path
-    shared: Path | None
+    shared: Sequence[Path | None]
     timeout_s: float
     memory_mib: float
 

@@ -39,7 +39,8 @@ def param(
         ge, gt, le, lt: bounds.
         unit: what the number counts or measures.
         ablate: values an ablation switches to.
-        since_stage: first stage whose result the parameter can change; sweeps share the stages before it.
+        since_stage: first stage that the parameter can change, in its answers or in what is kept of it (a buffer that is filled after
+            stage 0 counts as stage 0); cells that differ in nothing else share the stages before it.
     """
     extra: dict[str, Any] = {"unit": unit, "ablate": list(ablate), "since_stage": since_stage}
     return Field(default, description=meaning, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)

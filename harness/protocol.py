@@ -1,8 +1,9 @@
 """What is compared with what: protocols, cells, suites, and their content addresses.
 
-A **protocol** is a scenario's full configuration, the digests of its data, a digest of what it deals and the names of its metrics; results
-under different protocol hashes never meet in one table. A **cell** is protocol x strategy configuration x seed, and its key adds the code
-and the library versions that can change the result. A **suite** names scenarios, strategies and seeds.
+A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts from, a digest of what it
+deals and the names of its metrics; results under different protocol hashes never meet in one table. A **cell** is protocol x strategy
+configuration x seed, and its key adds the code and the library versions that can change the result. A **suite** names scenarios,
+strategies and seeds.
 """
 
 from __future__ import annotations
@@ -11,22 +12,43 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from harness import fingerprint
-from harness.contracts import DealtStage, Inputs, Scenario, Stage, Strategy
+from harness.contracts import DealtStage, Inputs, Scenario, Stage
+from harness.contrasts import Ablation
 from harness.errors import UserError
-from harness.parameters import model_of
 from harness.plugins import Plugin, find
 from harness.selection import Selection, expand, resolved
+from harness.weights import weights_said
+
+
+class HowChosen(BaseModel):
+    """How a configuration came to be chosen: among how many trials, of which space, by what. seeds: the run seeds of the trials."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    trials: int = Field(ge=1)
+    criterion: str
+    space: str
+    seeds: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """Say it, all but the space."""
+        return f"chosen among {self.trials} {'trial' if self.trials == 1 else 'trials'} ({self.method}) by {self.criterion}"
 
 
 class Suite(BaseModel):
-    """What to run, from a YAML file or from flags: every scenario x every strategy x every seed."""
+    """What to run, from a YAML file or from flags: every scenario x every strategy x every seed.
+
+    ablation: which differences between its strategies say what a component contributes, where that is what it is for.
+    chosen: by label, how a search chose the configuration of a strategy, where one did.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -37,6 +59,21 @@ class Suite(BaseModel):
     seeds: int = Field(default=5, ge=1, le=1000)
     timeout_s: float = Field(default=3600.0, gt=0)
     memory_mib: int = Field(default=4096, ge=64)
+    ablation: Ablation | None = None
+    chosen: dict[str, HowChosen] = {}
+
+    @model_validator(mode="after")
+    def _has_every_arm(self) -> Self:
+        labels = {str(selection) for selection in _selections(self.strategies)}
+        missing = [arm for arm in self.ablation.arms if arm not in labels] if self.ablation else []
+        if missing:
+            raise ValueError(f"the ablation has arms that are not among the strategies: {', '.join(missing)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what most suites do not have."""
+        return {name: value for name, value in handler(self).items() if value or name not in ("ablation", "chosen")}
 
 
 def read_suite(path: Path) -> Suite:
@@ -71,13 +108,15 @@ class Protocol:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Everything the hash is taken over, JSON-ready."""
+        """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that are not what they say."""
+        weights = weights_said(self.scenario.lent().get("backbone", ""))
         return {
             "scenario": self.scenario_name,
             "config": self.scenario.model_dump(mode="json"),
             "data": dict(self.scenario.data_digests()),
             "deal_of_seed_0": self._first_deal[0],
             "metrics": [metric.name for metric in self.scenario.metrics],
+            **({"weights": weights} if weights else {}),
         }
 
     @cached_property
@@ -90,10 +129,16 @@ class Protocol:
         """The shape of every stage under seed 0."""
         return self._first_deal[1]
 
+    @property
+    def stage_items(self) -> tuple[int, ...]:
+        """How many training items every stage has under seed 0."""
+        return self._first_deal[2]
+
     @cached_property
-    def _first_deal(self) -> tuple[str, tuple[Shape, ...]]:
+    def _first_deal(self) -> tuple[str, tuple[Shape, ...], tuple[int, ...]]:
         deal = self.scenario.deal(0)
-        return fingerprint.of_deal(deal), tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
+        shapes = tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
+        return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages)
 
 
 Shape = tuple[Any, ...]
@@ -138,48 +183,8 @@ class Cell:
             }
         )
 
-    @cached_property
-    def first_stage_key(self) -> str:
-        """Address of the state after stage 0, equal for cells that share it; empty where it is not shared.
-
-        Nothing is shared with strategies by path, whose code nobody has vouched for, nor where probes are asked in stage 0.
-        """
-        owner = _owner_of_first_stage(self.contender.plugin.cls)
-        scenario = self.protocol.scenario
-        probed = scenario.probe_every or scenario.lent().get("probe_epochs")
-        if owner is None or self.contender.plugin.source is not None or probed:
-            return ""
-        named = [name for name, field in model_of(owner).model_fields.items() if _since_stage(field) == 0]
-        return fingerprint.of_value(
-            {
-                "protocol": self.protocol.hash,
-                "owner": f"{owner.__module__}:{owner.__qualname__}",
-                "params": {name: value for name, value in self.contender.params.items() if name in named},
-                "seed": self.seed,
-                "code": fingerprint.of_code(owner.__module__),
-                "libraries": fingerprint.libraries(),
-            }
-        )
-
     def __str__(self) -> str:
         return f"{self.protocol.label} | {self.contender.label} | seed {self.seed}"
-
-
-def _since_stage(field: FieldInfo) -> int:
-    extra = field.json_schema_extra
-    return int(str(extra.get("since_stage", 0))) if isinstance(extra, dict) else 0
-
-
-def _owner_of_first_stage(cls: type[Strategy]) -> type[Strategy] | None:
-    """Return the class whose stage 0 `cls` shares; none of its methods may be replaced but the abstract ones and `predict`."""
-    classes = cls.__mro__
-    for place, owner in enumerate(classes):
-        if vars(owner).get("shares_first_stage"):
-            abstract: frozenset[str] = getattr(owner, "__abstractmethods__", frozenset())
-            own = {name for name, value in vars(owner).items() if callable(value) and not name.startswith("__")} - abstract - {"predict"}
-            replaced = own & {name for below in classes[:place] for name in vars(below)}
-            return None if replaced else owner
-    return None
 
 
 def protocols(texts: Iterable[str]) -> list[Protocol]:

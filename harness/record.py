@@ -156,8 +156,8 @@ class Store:
     # --- writing --------------------------------------------------------------------------------------------------------------
 
     @_told
-    def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any]) -> str:
-        """Open a run with status `running` and return its id."""
+    def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
+        """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
         from mlflow.entities import Param
 
         tags = {
@@ -171,15 +171,28 @@ class Store:
             "owb.status": Status.RUNNING,
             "owb.driver": _this_driver(),
         }
-        run = self.client.create_run(self._experiment(experiment), run_name=str(cell), tags=tags)
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
+        run = self.open_run(experiment, name=str(cell), tags=tags)
         params = {"seed": cell.seed, **cell.contender.params}
         params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
         self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
         with tempfile.TemporaryDirectory() as folder:
             content = {"protocol": cell.protocol.content, "environment": dict(environment)}
             Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-            self._keep(run, Path(folder))
+            self.keep_files(run, Path(folder))
         return str(run.info.run_id)
+
+    @_told
+    def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> Run:
+        """Make a run in an experiment, which is made where it is not there."""
+        return self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
+
+    @_told
+    def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str]) -> None:
+        """Set tags, then the status."""
+        for name, value in {**tags, "owb.status": status}.items():
+            self.client.set_tag(run_id, name, value)
+        self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
 
     @_told
     def stage(self, run_id: str, scores: Scores, stage: int) -> None:
@@ -193,18 +206,15 @@ class Store:
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
         """Store files and figures first, then the status."""
         if files is not None:
-            self._keep(self.client.get_run(run_id), files)
+            self.keep_files(self.client.get_run(run_id), files)
         figures = dict(scores.final) if scores else {}
         figures |= {"cost/seconds": ending.seconds, "cost/peak_mib": ending.peak_mib}
         self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
-        self.client.set_tag(run_id, "owb.digest", ending.digest)
-        self.client.set_tag(run_id, "owb.reason", ending.reason[:5000])
-        if ending.together > 1:
-            self.client.set_tag(run_id, "owb.together", str(ending.together))
-        self.client.set_tag(run_id, "owb.status", ending.status)
-        self.client.set_terminated(run_id, "FINISHED" if ending.status is Status.DONE else "FAILED")
+        together = {"owb.together": str(ending.together)} if ending.together > 1 else {}
+        self.close_run(run_id, status=ending.status, tags={"owb.digest": ending.digest, "owb.reason": ending.reason[:5000], **together})
 
-    def _keep(self, run: Run, folder: Path) -> None:
+    @_told
+    def keep_files(self, run: Run, folder: Path) -> None:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -294,11 +304,20 @@ class Store:
         from mlflow.exceptions import MlflowException
 
         try:
-            return Path(self.client.download_artifacts(record.run_id, name))
+            return self.file_of_run(record.run_id, name)
         except (MlflowException, OSError) as error:
             raise UserError(
                 f"{record.scenario} | {record.strategy} | seed {record.seed} has no file {name!r}: {_first_line(error)}"
             ) from None
+
+    def file_of_run(self, run_id: str, name: str) -> Path:
+        """Return a local path to one of a run's files; raise what MLflow raises."""
+        return Path(self.client.download_artifacts(run_id, name))
+
+    def search(self, condition: str, experiment: str) -> list[Run]:
+        """Return the runs of an experiment that match, oldest first; none where there is no such experiment."""
+        found = self.client.get_experiment_by_name(experiment)
+        return self._search(condition, [found.experiment_id]) if found else []
 
     def _experiment(self, name: str) -> str:
         if name not in self._experiments:

@@ -10,18 +10,18 @@ from __future__ import annotations
 import copy
 import random
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from harness import checkpoint, seeds
 from harness.acceptance import answered
 from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
-from harness.first_stage import learn_once
+from harness.kept_stage import learn_once
 from harness.sealing import Episode
 
 
@@ -114,7 +114,7 @@ class CellContext:
 class StageResult:
     """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took.
 
-    borrowed_s: the part of `learn_s` that another cell spent, which stage 0 was shared with.
+    borrowed_s: the part of `learn_s` that another cell spent, which the stage was shared with.
     together: how many cells were learned at once; `learn_s` is then an equal share.
     """
 
@@ -127,7 +127,7 @@ class StageResult:
 
 
 def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
-             shared: Path | None = None, on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
+             shared: Sequence[Path | None] = (), on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
     """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
 
     Args:
@@ -136,7 +136,7 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
         conditions: root seed, network, budget, device.
         scratch: an existing folder the strategy may write to.
         keep: an existing folder for state and answers between stages, or None to keep nothing.
-        shared: where the state after stage 0 is kept for cells that share it, or None to learn it here.
+        shared: for the first stages, where the state after each is kept for cells that share it, or None to learn it here.
         on_progress: told about every step.
 
     Raises:
@@ -144,40 +144,66 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
         Diverged: training or a prediction left the finite numbers.
         Exception: whatever the strategy raises.
     """
-    context = CellContext(conditions=conditions, scratch=scratch, on_progress=on_progress)
-    blank = copy.copy(strategy)
-    with _seeded(seeds.derive("setup", seed=conditions.root_seed)):
-        strategy.start(context)
-    finished = _continue(strategy, keep) if keep else []
+    learner = _Learner(strategy, conditions, scratch, on_progress)
+    finished = _continue(learner.strategy, keep) if keep else []
     yield from finished
     for index, (stage, query) in enumerate(episodes):
         if index < len(finished):
             continue
         if conditions.apart and index:
-            strategy, context.stage = copy.copy(blank), index
-            with _seeded(seeds.derive("setup", seed=conditions.root_seed, stage=index)):
-                strategy.start(context)
-        result = _run_stage(strategy, stage, query, context, shared if index == 0 else None)
+            learner.begin(stage=index)
+        result = learner.run(stage, query, shared[index] if index < len(shared) else None)
         if keep:
-            _keep(strategy, result, keep)
+            _keep(learner.strategy, result, keep)
         yield result
 
 
-def _run_stage(strategy: Strategy, stage: Stage, query: Query, context: CellContext, shared: Path | None) -> StageResult:
-    probed = _enter(strategy, stage, query, context)
-    seen = replace(stage, index=0) if context.conditions.apart else stage
-    with _seeded(_seed_of(stage, context.conditions)):
-        started = time.perf_counter()
+class _Learner:
+    """The strategy of a cell with its context; it can begin anew, since a state is only ever loaded into a fresh instance."""
+
+    def __init__(self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress) -> None:
+        self.conditions, self.scratch, self.on_progress = conditions, scratch, on_progress
+        self.blank = copy.copy(strategy)
+        self._start(strategy, 0)
+
+    def begin(self, *, stage: int = 0) -> None:
+        """Start a fresh instance, for which `stage` is the first."""
+        self._start(copy.copy(self.blank), stage)
+
+    def run(self, stage: Stage, query: Query, shared: Path | None) -> StageResult:
+        """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept one."""
+        probed = _enter(self.strategy, stage, query, self.context)
+        seen = replace(stage, index=0) if self.conditions.apart else stage
         borrowed_s = 0.0
-        if shared is None:
-            strategy.learn(seen)
-        else:
-            borrowed_s = learn_once(strategy, partial(strategy.learn, seen), shared)
-        learned = time.perf_counter()
-        answer = _asked(strategy, query, context.conditions, stage.index, None)
-        ended = time.perf_counter()
-    return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
-                       borrowed_s=borrowed_s)  # fmt: skip
+
+        def learn() -> Mapping[str, Any]:
+            self.strategy.learn(seen)
+            return {} if shared is None else self.strategy.state()
+
+        def adopt(state: Mapping[str, Any]) -> None:
+            if stage.index:
+                self.begin()
+                _enter(self.strategy, stage, query, self.context)
+            self.strategy.load_state(state)
+
+        with _seeded(_seed_of(stage, self.conditions)):
+            started = time.perf_counter()
+            if shared is None:
+                learn()
+            else:
+                borrowed_s = learn_once(shared, learn, adopt)
+            learned = time.perf_counter()
+            answer = _asked(self.strategy, query, self.conditions, stage.index, None)
+            ended = time.perf_counter()
+        return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
+                           borrowed_s=borrowed_s)  # fmt: skip
+
+    def _start(self, strategy: Strategy, stage: int) -> None:
+        self.strategy = strategy
+        self.context = CellContext(conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage)
+        address = {"stage": stage} if stage else {}
+        with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address)):
+            strategy.start(self.context)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

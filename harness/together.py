@@ -43,7 +43,7 @@ def _what_must_agree(cell: Cell) -> str:
     """Return a digest of what cells of one pack have in common; the cell's own key where it learns alone."""
     contender, scenario = cell.contender, cell.protocol.scenario
     cls = contender.plugin.cls
-    if not cls.together or len(cell.protocol.shapes) != 1 or cell.first_stage_key:
+    if not cls.together or len(cell.protocol.shapes) != 1:
         return cell.key
     return fingerprint.of_value(
         {

@@ -23,6 +23,7 @@ import psutil
 
 from harness.contracts import Status, Strategy
 from harness.messages import Episodes, Event, Job, Outcome, Pack, Progressed, StageEnded, Started, Task
+from harness.out_of_memory import shortage, what_to_try
 from harness.run import Member, StageResult, run_cell, run_together
 from harness.sealing import Episode
 
@@ -38,6 +39,7 @@ class _Watch:
     deadline: float
     timeout_s: float
     memory_mib: float
+    advice: str
     peak_mib: float = 0.0
     children: list[psutil.Process] = field(default_factory=list)
     children_due: float = 0.0
@@ -63,7 +65,7 @@ class Monitor:
         self.events += [Started(key=job.key, pid=pid) for job in task.jobs]
         deadline = time.monotonic() + task.timeout_s
         self.watches[pid] = _Watch(key=task.key, process=psutil.Process(pid), deadline=deadline,
-                                   timeout_s=task.timeout_s, memory_mib=task.memory_mib)  # fmt: skip
+                                   timeout_s=task.timeout_s, memory_mib=task.memory_mib, advice=what_to_try(task, "host"))  # fmt: skip
         self.verdicts.reasons.pop(task.key, None)
 
     def end(self, pid: int) -> None:
@@ -106,7 +108,7 @@ class Monitor:
         used = _private_mib([watch.process, *watch.children])
         watch.peak_mib = max(watch.peak_mib, used)
         if used > watch.memory_mib:
-            self._kill(watch, Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {watch.memory_mib:.0f} MiB")
+            self._kill(watch, Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {watch.memory_mib:.0f} MiB; {watch.advice}")
         elif time.monotonic() > watch.deadline:
             self._kill(watch, Status.TIMEOUT, f"over its time limit of {watch.timeout_s:g} s")
 
@@ -160,7 +162,6 @@ class Worker:
 
     def _attempt(self, task: Task, episodes: Sequence[Episodes], monitor: Any) -> tuple[Status, str]:
         import ray
-        import torch
 
         from harness.errors import Diverged, Unsuitable
 
@@ -172,11 +173,11 @@ class Worker:
             return Status.SKIPPED, str(error)
         except Diverged as error:
             return Status.DIVERGED, str(error)
-        except (MemoryError, torch.OutOfMemoryError) as error:
-            traceback.print_exc()
-            return Status.OUT_OF_MEMORY, str(error).partition("\n")[0] or "allocation failed"
         except (Exception, SystemExit) as error:
             traceback.print_exc()
+            if where := shortage(error):
+                said = str(error).partition("\n")[0].rstrip(".") or "allocation failed"
+                return Status.OUT_OF_MEMORY, f"{said}; {what_to_try(task, where)}"
             return Status.FAILED, _sentence(error)
         return Status.DONE, ""
 

@@ -131,12 +131,15 @@ class Board:
     header: Header
     entries: tuple[Entry, ...]
 
+    def records(self, protocol: BoardProtocol) -> list[Record]:
+        """Return the cells of a protocol, entry by entry."""
+        return [_record(protocol, entry, cell) for entry in self.entries for cell in entry.cells if cell.scenario == protocol.label]
+
     def rankings(self) -> list[Ranking]:
         """Return one ranking per protocol, in the order of the suite."""
         found = []
         for protocol in self.header.protocols:
-            records = [_record(protocol, entry, cell) for entry in self.entries for cell in entry.cells if cell.scenario == protocol.label]
-            if records:
+            if records := self.records(protocol):
                 found.append(rank(records, metrics=protocol.metrics, lower_bound=protocol.lower_bound, upper_bound=protocol.upper_bound))
         return found
 

@@ -59,8 +59,10 @@ def page(board: Board) -> str:
         f"{_count(len(board.entries), 'strategy', 'strategies')} on {_count(len(header.protocols), 'scenario')} under "
         f"{_count(header.suite.seeds, 'seed')}.\n",
         f"Board `{header.name}`, hash `{header.hash}`: only figures under this hash may be compared.\n",
+        *([_chosen(board)] if header.suite.chosen else []),
         *[_scenario(protocol, ranking) for protocol, ranking in zip(header.protocols, rankings, strict=True)],
         *(_aggregate(rankings) if len(rankings) > 1 else []),
+        *_contributions(board),
         "## Cells without a figure\n",
         _failures(rankings),
         "## How the numbers are made\n",
@@ -71,6 +73,11 @@ def page(board: Board) -> str:
         _again(board, rankings),
     ]
     return "\n".join(parts)
+
+
+def _chosen(board: Board) -> str:
+    """Say which configurations a search chose, and how."""
+    return _bullets(f"`{label}`: {how.words}; space `{how.space}`." for label, how in board.header.suite.chosen.items())
 
 
 def _how(board: Board) -> str:
@@ -86,7 +93,7 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
     return "\n".join(
         [
             f"## `{protocol.label}`\n",
-            f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by {words(protocol.metrics[0].name)}.\n",
+            f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by {words(protocol.metrics[0].name)}.{_division(protocol)}\n",
             markdown(ranking_table(ranking, metrics=names[:_MOST_METRICS])),
             *[
                 markdown(figures_table(ranking, metrics=names[at : at + _MOST_METRICS]))
@@ -98,10 +105,37 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
     )
 
 
+def _division(protocol: BoardProtocol) -> str:
+    """Return the sentence on the weights that the network starts from, which set a protocol apart from all others; empty without any."""
+    weights = protocol.content.get("weights")
+    if not weights:
+        return ""
+    trained = escaped(weights["pretrained_on"] or "data that are not said")
+    return f" Division: weights `{weights['sha256'][:12]}` pretrained on {trained}, overlap with novel classes: {weights['overlap']}."
+
+
 def _aggregate(rankings: Sequence[Ranking]) -> list[str]:
     found = aggregate(rankings)
     text = "Each scenario's first metric is scaled seed by seed between its bounds: 0 is the lower bound, 1 the upper bound.\n"
     return ["## Over all scenarios\n", text, markdown(aggregate_table(found)), _bullets(found.notes)]
+
+
+def _contributions(board: Board) -> list[str]:
+    """Say what the parts contribute, where the board is an ablation."""
+    from leaderboards.effects import effects_table, metrics_table, notes
+    from leaderboards.effects.on_board import board_report
+    from leaderboards.effects.text import reference_line
+
+    found = board_report(board)
+    if found is None:
+        return []
+    lines = [f"## What the parts of `{found.ablation.strategy}` contribute\n",
+             f"{found.ablation.design}: each line is a difference paired by seed, with its 95 % interval.\n"]  # fmt: skip
+    for part in found.parts:
+        lines += [*([f"### `{part.label}`\n"] if len(found.parts) > 1 else []), markdown(effects_table(part))]
+        lines += [markdown(metrics_table(part, list(part.effects)[:_MOST_METRICS]))] if len(part.effects) > 1 else []
+        lines += [f"{reference_line(found, part)}.\n"]
+    return [*lines, _bullets(notes(found))]
 
 
 def _failures(rankings: Sequence[Ranking]) -> str:

@@ -4,6 +4,9 @@ After every stage the whole test set is asked, also the classes still to come, s
 the accuracy matrix R[i, j] is complete. Task access "train" is class-incremental learning proper; "test" tells the stage of every item at
 prediction (task-incremental learning). Terms as in van de Ven, Tuytelaars and Tolias 2022, "Three types of incremental learning".
 
+With `test_fraction=0` the test is the part that the publisher of the data set set apart, the same under every seed, and every other item is
+trained on but those that the publisher set apart to choose by (`Stage.validation`).
+
 With `open_set=true` it is scored as well whether a learner that says how strange an item is finds classes still to come stranger than those
 that have come.
 """
@@ -18,12 +21,13 @@ from numpy.typing import NDArray
 from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Answer, Data, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from harness.metrics import open_set
+from scenarios.held_out import choosing_on
 from scenarios.on_disk import dataset_named
-from scenarios.splits import test_mask
+from scenarios.splits import tested_part, validation_part
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
@@ -41,7 +45,9 @@ class ClassIncremental(Scenario):
     stages: int = param(5, "number of stages", ge=1, unit="stages")
     first_classes: int = param(0, "classes in the first stage; 0 shares all classes equally", ge=0, unit="classes")
     class_order: Literal["shuffled", "natural"] = param("shuffled", "order of arrival: drawn under the seed, or as in the data set")
-    test_fraction: float = param(0.2, "share of every class (or of the groups, where the data set has some) kept for the test", gt=0, lt=1)
+    test_fraction: float = param(
+        0.2, "share of every class (or of the groups, where the data set has some) kept for the test; 0 for the published test", ge=0, lt=1
+    )
     task_access: TaskAccess = param("train", "whether the stage of an item is told while training only, or at prediction too")
     open_set: bool = param(False, "also score, of learners that say so, how strange items of classes still to come look")
 
@@ -56,6 +62,10 @@ class ClassIncremental(Scenario):
         content: dict[str, Any] = written(self)
         return content if self.open_set else {name: value for name, value in content.items() if name != "open_set"}
 
+    def choosing(self) -> str:
+        """Return the same stages with part of the training items held out."""
+        return choosing_on("class-incremental", self)
+
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
         return {self.dataset: dataset_named(self.dataset).card.digest}
@@ -64,7 +74,7 @@ class ClassIncremental(Scenario):
         """Deal the stages under `seed`.
 
         Raises:
-            UserError: the data set has too few classes for the stages.
+            UserError: the data set has too few classes for the stages, no published test where that is asked for, or an empty class.
         """
         data = dataset_named(self.dataset).load()
         sizes = self._stage_sizes(len(data.class_names))
@@ -74,12 +84,16 @@ class ClassIncremental(Scenario):
         named = np.cumsum(sizes)
         labels = np.argsort(order)[data.labels].astype(np.int64)
         arrival = np.searchsorted(named, labels, side="right").astype(np.int64)
-        is_test = test_mask(data, self.test_fraction, seed)
+        is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
+        is_held = validation_part(data, is_test)
+        if self.test_fraction == 0:
+            self._check_filled(data, {"training": ~is_test & ~is_held, "test": is_test})
         query = np.flatnonzero(is_test)
         stages = []
         for index, size in enumerate(sizes):
-            rows = np.flatnonzero(~is_test & (arrival == index))
-            stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=int(named[index]), new_classes=size))
+            rows, held = (np.flatnonzero(chosen & (arrival == index)) for chosen in (~is_test & ~is_held, is_held))
+            stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=int(named[index]), new_classes=size,
+                                     held=held, held_given=labels[held]))  # fmt: skip
         facts = {"stage": arrival}
         return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access, class_numbers=order)
 
@@ -117,6 +131,12 @@ class ClassIncremental(Scenario):
             "backward_transfer": figures.backward_transfer(matrix),
             "forward_transfer": figures.forward_transfer(matrix, list(untrained)),
         }
+
+    def _check_filled(self, data: Data, parts: Mapping[str, NDArray[np.bool_]]) -> None:
+        for name, inside in parts.items():
+            if len(empty := np.flatnonzero(np.bincount(data.labels[inside], minlength=len(data.class_names)) == 0)):
+                raise UserError(f"{self.dataset}: class {empty[0]} has no {name} item, as its publisher split it ({len(empty)} of "
+                                f"{len(data.class_names)} classes have none)")  # fmt: skip
 
     def _stage_sizes(self, classes: int) -> list[int]:
         first = self.first_classes

@@ -19,23 +19,60 @@ ON_DISK = ("cifar10", "cifar100", "svhn", "tinyimagenet", "imagenet", "cub", "ca
 
 
 class AnomalySource(NamedTuple):
-    """Images of anomaly detection: their published number of categories and images, the folder below OWB_DATA, how to get them."""
+    """Images of anomaly detection: their published number of categories and images, the folder below OWB_DATA, how to get them, whose they
+    are."""
 
     title: str
     categories: int
     images: int
     folder: str
     obtain: str
+    licence: str
+    source: str
 
 
 ANOMALY_SOURCES: Mapping[str, AnomalySource] = MappingProxyType(
     {
-        "mvtec": AnomalySource("MVTec-AD", 15, 5354, "mvtec", "get it from mvtec.com/company/research/datasets/mvtec-ad as OWB_DATA/mvtec"),
-        "visa": AnomalySource("VisA", 12, 10_821, "visa", "get it from github.com/amazon-science/spot-diff as OWB_DATA/visa"),
-        "realiad": AnomalySource("Real-IAD", 30, 151_050, "realiad", "ask for it at realiad4ad.github.io/Real-IAD as OWB_DATA/realiad"),
+        "mvtec": AnomalySource("MVTec-AD", 15, 5354, "mvtec", "get it from mvtec.com/company/research/datasets/mvtec-ad as OWB_DATA/mvtec",
+                               "CC BY-NC-SA 4.0", "P. Bergmann et al. 2019, MVTec AD; mvtec.com/company/research/datasets/mvtec-ad"),
+        "visa": AnomalySource("VisA", 12, 10_821, "visa", "get it from github.com/amazon-science/spot-diff as OWB_DATA/visa",
+                              "not verified", "Y. Zou et al. 2022, SPot-the-Difference; github.com/amazon-science/spot-diff"),
+        "realiad": AnomalySource("Real-IAD", 30, 151_050, "realiad", "ask for it at realiad4ad.github.io/Real-IAD as OWB_DATA/realiad",
+                                 "CC BY-NC-SA 4.0", "C. Wang et al. 2024, Real-IAD; realiad4ad.github.io/Real-IAD"),
     }
-)
+)  # fmt: skip
 """What `anomaly[source=NAME]` reads."""
+
+
+class HumanSource(NamedTuple):
+    """Labels that people gave to the training items of a data set: what they belong to, how many, the file, its columns, how to get it."""
+
+    title: str
+    dataset: str
+    classes: int
+    labels: int
+    file: str
+    columns: tuple[str, ...]
+    licence: str
+    source: str
+    obtain: str
+
+
+HUMAN_FOLDERS = ("cifar-10-100n/data", "cifar-10-100n", "CIFAR-N")
+"""Where below OWB_DATA these files are looked for, besides OWB_DATA itself."""
+
+_WEI = "J. Wei et al. 2022, Learning with Noisy Labels Revisited; github.com/UCSC-REAL/cifar-10-100n"
+
+HUMAN_SOURCES: Mapping[str, HumanSource] = MappingProxyType(
+    {
+        "cifar10n": HumanSource("CIFAR-10N", "cifar10", 10, 50_000, "CIFAR-10_human.pt",
+                                ("aggre_label", "random_label1", "random_label2", "random_label3", "worse_label"), "CC BY-NC 4.0", _WEI,
+                                "get data/CIFAR-10_human.pt from github.com/UCSC-REAL/cifar-10-100n into OWB_DATA"),
+        "cifar100n": HumanSource("CIFAR-100N", "cifar100", 100, 50_000, "CIFAR-100_human.pt", ("noisy_label",), "CC BY-NC 4.0", _WEI,
+                                 "get data/CIFAR-100_human.pt from github.com/UCSC-REAL/cifar-10-100n into OWB_DATA"),
+    }
+)  # fmt: skip
+"""What `noisy-labels[noise=human[file=NAME]]` reads beside a data set with its published test part."""
 
 
 def dataset_named(text: str) -> Dataset:

@@ -1,4 +1,4 @@
-"""Which items are kept for the test."""
+"""Which items are kept for the test, and which to choose by."""
 
 from __future__ import annotations
 
@@ -7,9 +7,43 @@ from numpy.typing import NDArray
 
 from harness import seeds
 from harness.contracts import Data, IntArray
+from harness.errors import UserError
+
+WITH_PUBLISHED_TEST = (
+    "aircraft", "animal10n", "cars", "cifar10", "cifar100", "clinc150", "clothing1m", "cub", "emnist", "fashion-mnist", "imagenet", "mnist",
+    "svhn", "tinyimagenet",
+)  # fmt: skip
+"""Built-in data sets whose publishers set items apart for the test."""
+
+Mask = NDArray[np.bool_]
 
 
-def test_mask(data: Data, fraction: float, seed: int) -> NDArray[np.bool_]:
+def tested_part(data: Data, fraction: float, seed: int, *, name: str) -> Mask:
+    """Return the test items, bool (N,): drawn by `test_mask`, or where `fraction` is 0 those that the publisher set apart.
+
+    Args:
+        data: all items.
+        fraction: share that is drawn.
+        seed: of the draw; the publisher's part is the same under every seed.
+        name: of the data set, for the message.
+
+    Raises:
+        UserError: the publisher's part is asked for and there is none.
+    """
+    if fraction:
+        return test_mask(data, fraction, seed)
+    if data.published_test is None:
+        raise UserError(f"{name} has no published test split; set test_fraction above 0, or take a data set that has one: "
+                        f"{', '.join(WITH_PUBLISHED_TEST)}")  # fmt: skip
+    return data.published_test
+
+
+def validation_part(data: Data, is_test: Mask) -> Mask:
+    """Return the items that the publisher set apart to choose by, bool (N,), without those in the test; none where it has no such part."""
+    return np.zeros(len(data.labels), dtype=bool) if data.published_validation is None else data.published_validation & ~is_test
+
+
+def test_mask(data: Data, fraction: float, seed: int) -> Mask:
     """Draw the test items, bool (N,): whole groups where the data set has groups, otherwise the same share of every class.
 
     Every class gets at least one; the stream is `split` under `seed`.

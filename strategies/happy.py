@@ -48,6 +48,8 @@ class Happy(CategoryDiscovery):
                                  since_stage=1)  # fmt: skip
     train_norm: bool = param(False, "whether a transformer's final norm trains", since_stage=1)
     view_bank: int = param(0, "views of an item computed once per stage; 0 for fresh ones at every step", ge=0, since_stage=1)
+    bank_mib: int = param(0, "memory for them, what does not fit is computed when it is shown; 0 for no limit", ge=0, unit="MiB",
+                          since_stage=1)  # fmt: skip
 
     initialise: Initialise = param(
         "least-similar", "new rows: fresh, the clusters least like a known class, or k-means that starts from the prototypes",
@@ -161,7 +163,7 @@ class Happy(CategoryDiscovery):
         remembered = previous if self.distillation != "off" else None
         source: Bank | Fresh = Fresh(network, view, generator, remembered)
         if self.view_bank:
-            source = Bank(network, inputs, view, generator, self.view_bank, remembered)
+            source = Bank(network, inputs, view, generator, self.view_bank, remembered, budget_mib=self.bank_mib)
         self.running_share, self.teacher = 0.5, network.previous() if self.teacher_momentum else None
         draws = generator_of(context, "rehearsal")
         labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)

@@ -29,6 +29,7 @@ from strategies.toolkit.inp_modules import Attention, Design, Fusion, InpNetwork
 from strategies.toolkit.patch_detector import PatchDetector
 from strategies.toolkit.stable_adamw import StableAdamW, steps_of, warmed_cosine
 from strategies.toolkit.tensors import Items
+from strategies.toolkit.token_memory import changed, stacked, to_train_on
 from strategies.toolkit.training import Batch, train
 from strategies.toolkit.views import generator_of
 
@@ -108,14 +109,17 @@ class InpFormer(PatchDetector):
 
     def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None:
         """Train on the stage's tokens and the stored ones, then store some of the stage's."""
-        tokens = merged(tokens, self.groups)
+        if self.groups not in (0, tokens.shape[1]):
+            tokens = changed(tokens, lambda part: merged(part, self.groups), self.context)
         if not self.network.width:
             self._build(tokens)
         kept, kept_categories = self.kept.to(tokens), self.kept_categories.to(categories)
         self._remember(tokens, categories)
         if len(kept):
-            tokens, categories = torch.cat([tokens, kept]), torch.cat([categories, kept_categories])
-        self._train(Items(self.projected(tokens), categories))
+            tokens, categories = stacked([tokens, kept], self.context), torch.cat([categories, kept_categories])
+        if self.projection is not None:
+            tokens = changed(tokens, self.projected, self.context)
+        self._train(Items(to_train_on(tokens, self.context), categories))
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the map (N, P) that `map` names."""
@@ -134,9 +138,9 @@ class InpFormer(PatchDetector):
         channels, groups = tokens.shape[3], tokens.shape[1]
         width = self.width or channels
         if width > channels:
-            self.projection = lifting(channels, width, generator_of(self.context, "lift")).to(tokens.device)
+            self.projection = lifting(channels, width, generator_of(self.context, "lift")).to(self.context.device)
         elif width < channels:
-            self.projection = principal_components(tokens, width)
+            self.projection = principal_components(tokens, width).to(self.context.device)
         self.network.build(width, groups)
 
     def _remember(self, tokens: Tensor, categories: Tensor) -> None:

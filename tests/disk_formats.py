@@ -119,7 +119,7 @@ def idx(path: Path, array: NDArray[np.uint8]) -> None:
     """Write an array of bytes as idx, packed where the name ends in .gz."""
     content = bytes((0, 0, 8, array.ndim)) + b"".join(struct.pack(">I", side) for side in array.shape) + array.tobytes()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def mnist(folder: Path, *, prefix: str = "", parts: Sequence[str] = ("train", "t10k"), end: str = ".gz", first: int = 0, classes: int = 10,

@@ -59,7 +59,7 @@ WRONG = {
     "run happy -s cgcd[preset=clinc]": "unknown preset of cgcd 'clinc'; did you mean 'clinc150'? (all: owb list cgcd)",
     "run happy[initialise=kmeans] -s cgcd": "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)",
     "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, crop, resized-crop, "
-    "token-dropout, noise)",
+    "padded-crop, either, colour-jitter, grey, blur, solarise, equalise, token-dropout, noise)",
     "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",
     "check nothing-like-it": "unknown strategy or scenario 'nothing-like-it'",
     "data show digit": "unknown dataset 'digit'; did you mean 'digits'? (all: owb list datasets)",

@@ -16,8 +16,9 @@ import pytest
 from scipy import stats
 
 from harness import statistics
-from harness.ablation import Ablation, Contrast, ablation
+from harness.ablation import ablation
 from harness.contracts import Metric, Status
+from harness.contrasts import Ablation, Contrast
 from harness.errors import UserError
 from harness.record import Record
 from leaderboards.effects import Measured, Report, arranged, csv_text, effects_table, latex, markdown, metrics_table, notes, report, words

@@ -21,6 +21,7 @@ from harness.contracts import Status
 from harness.execute import Limits
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
+from harness.stage_sharing import Sharing
 
 
 def _digests(records: list[Record]) -> dict[str, str]:
@@ -40,7 +41,7 @@ def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(tiny_r
     strategies = ["happy", "happy[lr=0.02]", "simgcd", "happy[first_lr=0.05]"]
     shared = tiny_run(strategies, scenario=world("HiddenBlobs"), workers=2, store="shared")
     assert {record.status for record in shared} == {Status.DONE}
-    assert len(list((tmp_path / "shared" / "first-stages").glob("*.pt"))) == 2
+    assert len(list((tmp_path / "shared" / "stages").glob("*.pt"))) == 2
     alone = [tiny_run([name], scenario=world("HiddenBlobs"), workers=1, store=f"alone-{place}")[0] for place, name in enumerate(strategies)]
     assert _digests(shared) == _digests(alone)
 
@@ -49,7 +50,7 @@ def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
     """Of six cells over two stages 0 the second worker gets one of the other stage, not one that would wait for the first."""
     todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd", "k-means"]), 2)
     run = object.__new__(execution._Run)
-    run.queue, run.running, run.store = deque((cell, 1) for cell in todo), {}, SimpleNamespace(folder=Path("nowhere"))  # type: ignore[assignment]
+    run.queue, run.running, run.sharing = deque((cell, 1) for cell in todo), {}, Sharing(todo, Path("nowhere"))
     first, _ = run._next()
     run.running = {first.key: SimpleNamespace(cell=first, answers={})}  # type: ignore[dict-item]
     second, _ = run._next()

@@ -22,6 +22,7 @@ from harness.plugins import find
 from harness.protocol import cells, contenders, protocols
 from harness.run import Conditions, run_cell
 from harness.sealing import build, revealed, seal
+from harness.stage_sharing import stage_keys
 from strategies.happy import Happy
 from strategies.toolkit.backbones import Adapter, chosen
 from strategies.toolkit.discovery_network import CosineClassifier, DiscoveryNetwork, Projector, usual_length
@@ -401,16 +402,17 @@ def _cells(*texts: str) -> list[Any]:
 
 
 def test_arms_share_stage_0_and_what_differs_there_does_not() -> None:
-    keys = [cell.first_stage_key for cell in _cells("happy", "happy[lr=0.5,search=9]", "simgcd", "k-means", "frost")]
+    keys = [stage_keys(cell)[0] for cell in _cells("happy", "happy[lr=0.5,search=9]", "simgcd", "k-means", "frost")]
     assert len(set(keys)) == 1
     assert keys[0]
     others = _cells("happy[first_lr=0.01]", "joint-discovery", "replay", f"{Path(__file__).with_name('worlds.py')}:Means")
-    assert others[0].first_stage_key not in {keys[0], ""}
-    assert [cell.first_stage_key for cell in others[1:]] == ["", "", ""]
+    assert stage_keys(others[0])[0] not in {keys[0], ""}
+    assert stage_keys(others[1])[0] not in {keys[0], ""}  # with itself alone: the upper bound is dealt other labels
+    assert [stage_keys(cell) for cell in others[2:]] == [(), ()]
 
 
 def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
-    from harness.protocol import _owner_of_first_stage
+    from harness.stage_sharing import _owner_of_first_stage
     from strategies.toolkit.category_discovery import CategoryDiscovery
 
     class Other(Happy):
@@ -429,7 +431,7 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
     borrowed: dict[str, float] = {}
 
     def answered(name: str, shared: Path | None) -> list[Answer]:
-        results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=shared))
+        results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared]))
         borrowed[name] = results[0].borrowed_s
         return [answer for result in results for answer in result.answers]
 

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "scenarios", "strategies", "leaderboards")
 # What scenarios and strategies may take from the harness: the contract, and what it is written with.
-CONTRACT = {"contracts", "errors", "seeds", "selection", "metrics", "clustering", "parameters"}
+CONTRACT = {"contracts", "errors", "seeds", "selection", "metrics", "clustering", "parameters", "weights"}
 
 
 def _modules(*packages: str) -> list[Path]:
@@ -59,7 +59,10 @@ def test_the_engine_knows_no_method_and_no_data_set(path: Path) -> None:
     assert not {"scenarios", "strategies", "leaderboards"} & _tops(path)
 
 
-@pytest.mark.parametrize(("library", "home"), [("mlflow", ["record.py"]), ("ray", ["pool.py", "worker.py"]), ("rich", ["console.py"])])
+@pytest.mark.parametrize(
+    ("library", "home"),
+    [("mlflow", ["record.py"]), ("ray", ["pool.py", "proposing.py", "trying.py", "tuning.py", "worker.py"]), ("rich", ["console.py"])],
+)
 def test_a_library_has_one_home(library: str, home: list[str]) -> None:
     users = [path.name for path in _modules(*PACKAGES) if library in _tops(path)]
     assert sorted(users) == home

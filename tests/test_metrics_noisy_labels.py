@@ -16,7 +16,7 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from harness.contracts import HIDDEN, Answer, Truth
 from harness.metrics import noisy_labels as module
 from harness.metrics.noisy_labels import auroc, clean_selection, memorisation, transition, transition_error
-from scenarios.noisy_labels.scoring import METRICS, TEST, TRAIN, VALIDATION, Moment, moment_of, pictures, summary
+from scenarios.noisy_labels.scoring import METRICS, TEST, TRAIN, VALIDATION, Moment, accuracies, label_figures, moment_of, pictures
 
 TRIPLES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
 
@@ -154,6 +154,11 @@ def test_a_moment_holds_shares_over_the_right_items() -> None:
 def test_test_items_of_classes_still_to_come_do_not_count() -> None:
     """Item 3 is of class 2, which stage 0 does not name yet; at epoch 3 one of the other three is right."""
     assert moment_of(_truth(named=(2, 3)), _answer(3)).figures["accuracy"] == pytest.approx(1 / 3)
+
+
+def summary(truth: Truth, moments: Sequence[Moment], *, tail: int, epochs: int) -> dict[str, float]:
+    """Return every figure of the end."""
+    return accuracies(moments, tail, epochs) | label_figures(truth, moments[-1])
 
 
 def test_every_figure_of_the_summary_is_the_one_counted_by_hand() -> None:

@@ -27,6 +27,7 @@ from harness.protocol import cells, contenders, protocols
 from harness.run import Conditions, run_cell
 from harness.sealing import seal
 from harness.selection import configured
+from harness.stage_sharing import stage_keys
 from strategies.baselines.joint_novel import JointNovel
 from strategies.baselines.ncd_kmeans import NCDKMeans
 from strategies.baselines.ncd_simgcd import NCDSimGCD
@@ -161,7 +162,7 @@ SWITCHES: dict[type[NovelClasses], list[tuple[Values, Values]]] = {
 }  # fmt: skip
 OF_TRAINING = {"lr", "trainable", "mix"}
 """What k-means, which trains nothing in stage 1, has no use for."""
-ELSEWHERE = {"search", "restarts"}
+ELSEWHERE = {"search", "restarts", "bank_mib"}
 """What tests of their own are about."""
 
 
@@ -291,13 +292,14 @@ def test_all_learners_share_stage_0_and_what_differs_there_does_not() -> None:
     """None did once: each replaced a method of the base, and every cell of a board trained stage 0 for itself."""
 
     def keys(*texts: str) -> list[str]:
-        return [cell.first_stage_key for cell in cells(protocols(["ncd[preset=digits]"]), contenders(texts), 1)]
+        return [stage_keys(cell)[0] for cell in cells(protocols(["ncd[preset=digits]"]), contenders(texts), 1)]
 
     shared = keys(*NAMES, "cr-kd[alpha=0.5,trainable=last]", "uno[view_bank=4]")
     assert len(set(shared)) == 1
     assert shared[0]
     assert keys("cr-kd[first_lr=0.5]")[0] not in {shared[0], ""}
-    assert keys("joint-novel", "depict") == ["", ""]
+    own = keys("joint-novel", "depict")  # with themselves alone
+    assert len({*own, shared[0], ""}) == 4
 
 
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:
@@ -307,7 +309,7 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
     borrowed: dict[str, float] = {}
 
     def digest(name: str, shared: Path | None) -> str:
-        results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=shared))
+        results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared]))
         borrowed[name] = results[0].borrowed_s
         return answers.digest([answer for result in results for answer in result.answers])
 
@@ -662,7 +664,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mapping[str, 
     found = {}
     for name, values in (("uno", {"overcluster": 0}), ("cr-kd", {"alpha": 0.02}), ("ncd-k-means", {})):
         strategy = find("strategy", name).cls(**values)
-        results = run_cell(strategy, sealed.episodes, conditions, scratch=folder, shared=folder / "first.pt")
+        results = run_cell(strategy, sealed.episodes, conditions, scratch=folder, shared=[folder / "first.pt"])
         found[name] = world.score(sealed.truth, [answer for result in results for answer in result.answers]).final
     return found
 

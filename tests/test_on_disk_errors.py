@@ -63,6 +63,11 @@ def test_a_folder_of_another_layout_is_named_with_what_it_should_hold(tmp_path: 
     assert f"{tmp_path}/data/cifar-100-python holds none of train, test, meta" in _refusal("cifar100")
 
 
+def _gzip(content: bytes) -> bytes:
+    """Return the same bytes at any time, since the names of tests are made of them."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize("root", ["", "root={}", "root={}/cifar-100-python", "root=../data"])
 def test_a_root_is_the_folder_or_the_one_above_it(root: str, tmp_path: Path) -> None:
     formats.cifar100(tmp_path / "data", train=1)
@@ -174,8 +179,8 @@ def _batch(labels: list[int], width: int = 3072) -> bytes:
         ("cifar100", formats.cifar100, "test", _batch([1, 2], 3000), "test holds no uint8 array data of rows of 3072"),
         ("cifar100", formats.cifar100, "meta", formats.python2_pickle({"names": []}), "meta holds no list fine_label_names"),
         ("cifar100-c", formats.cifar100_c, "labels.npy", b"\x80\x04]\x94.", "labels.npy: truncated or damaged"),
-        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", gzip.compress(bytes(9)), "begins with 00000000: an idx file"),
-        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", gzip.compress(b"\0\0\x08\1\0\0\0\2ab"), "has 2 labels for 20 images"),
+        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", _gzip(bytes(9)), "begins with 00000000: an idx file"),
+        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", _gzip(b"\0\0\x08\1\0\0\0\2ab"), "has 2 labels for 20 images"),
         ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", b"no gzip", "cannot read"),
         ("emnist[split=letters]", formats.emnist_letters, "emnist-letters-mapping.txt", b"1 65\n3 66\n", "one after another"),
         ("emnist[split=letters]", formats.emnist_letters, "emnist-letters-mapping.txt", b"1 65\n2 66\n", "labels from 1 to 26, 1 to 2"),

@@ -19,7 +19,7 @@ from harness.plugins import registered
 from harness.sealing import seal
 from harness.selection import configured
 from scenarios.noisy_labels.human import human_labels
-from scenarios.on_disk import ANOMALY_SOURCES, ON_DISK, dataset_named
+from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES, ON_DISK, dataset_named
 
 
 class Said(NamedTuple):
@@ -153,7 +153,8 @@ def test_the_list_says_what_is_there_where_and_how_to_get_the_rest(owb: Owb, tmp
     assert content["cifar100"]["found"] is True
     assert content["cifar100"]["where"] == str(folder)
     assert content["cub"]["found"] is False
-    assert {*content} == {*registered("dataset"), *(f"anomaly[source={name}]" for name in ANOMALY_SOURCES)}
+    assert {*content} == {*registered("dataset"), *(f"anomaly[source={name}]" for name in ANOMALY_SOURCES),
+                          *(f"human[file={source.file}]" for source in HUMAN_SOURCES.values())}  # fmt: skip
 
 
 def test_a_card_is_shown_without_the_data(owb: Owb) -> None:

@@ -91,7 +91,7 @@ def test_the_plan_says_what_would_learn_together(
         monkeypatch.setattr("sys.argv", ["owb", "run", f"{HERE}:Descent", "-s", f"{HERE}:Coins", "-n", "5", "--no-bounds", "--plan", flag])
         with contextlib.suppress(SystemExit):
             main()
-        said.append(capsys.readouterr().out.splitlines()[-1])
+        said += [line for line in capsys.readouterr().out.splitlines() if "cells would run" in line]
     assert said == [
         "5 of 5 cells would run (5 of them together, in 2 packs), 0 are there already",
         "5 of 5 cells would run, 0 are there already",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from strategies.toolkit.views import VIEWS, Affine, Crop, TokenDropout, view_of
+from strategies.toolkit.views import VIEWS, Affine, Chain, Crop, TokenDropout, view_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -14,18 +14,64 @@ def _generator(seed: int = 0) -> torch.Generator:
 
 
 IMAGES = torch.rand(4, 1, 14, 14, generator=_generator(9))
+COLOURED = torch.rand(16, 3, 14, 14, generator=_generator(9))
+JOINED = "padded-crop[pad=2,mirror=0.5]+colour-jitter+grey"
 
 
-@pytest.mark.parametrize("name", sorted(VIEWS))
-def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_alone(name: str) -> None:
-    inputs = torch.rand(4, 6, 14) if name == "token-dropout" else IMAGES.clone()
+@pytest.mark.parametrize("text", [*sorted(VIEWS), JOINED])
+def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_alone(text: str) -> None:
+    inputs = torch.rand(4, 6, 14) if text == "token-dropout" else COLOURED.clone()
     before = inputs.clone()
-    view = view_of(name)
+    view = view_of(text)
     first, again, other = (view(inputs, _generator(seed)) for seed in (1, 1, 2))
     assert first.shape == inputs.shape
     assert torch.equal(first, again)
     assert torch.equal(inputs, before)
-    assert torch.equal(first, other) == (name == "same")
+    assert torch.equal(first, other) == (text == "same")
+
+
+@pytest.mark.parametrize("text", sorted({*VIEWS, JOINED} - {"token-dropout"}))
+def test_a_view_takes_a_single_image_and_images_that_are_not_laid_out_in_order(text: str) -> None:
+    view = view_of(text)
+    assert view(COLOURED[:1], _generator()).shape == (1, 3, 14, 14)
+    strewn = COLOURED.contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(view(strewn, _generator(1)), view(COLOURED, _generator(1)), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("text", sorted({*VIEWS, JOINED} - {"token-dropout", "noise"}))
+def test_views_of_images_keep_values_between_black_and_white(text: str) -> None:
+    images = torch.cat([torch.zeros(8, 3, 14, 14), torch.ones(8, 3, 14, 14), COLOURED])
+    shown = view_of(text)(images, _generator())
+    assert float(shown.min()) > -0.2, "bicubic enlargement alone may overshoot"
+    assert float(shown.max()) < 1.2
+    if text != "crop":
+        assert float(shown.min()) >= 0
+        assert float(shown.max()) <= 1 + 1e-6
+
+
+def test_views_joined_by_plus_are_one_after_another() -> None:
+    generator = _generator(4)
+    first = view_of("affine[rotate=5]")(COLOURED, generator)
+    expected = view_of("noise[std=0.2]")(first, generator)
+    assert torch.equal(view_of(" affine[rotate=5] + noise[std=0.2] ")(COLOURED, _generator(4)), expected)
+    assert not isinstance(view_of("affine[rotate=5]"), Chain)
+
+
+def test_one_of_two_views_is_drawn_for_every_image() -> None:
+    images = torch.rand(600, 1, 6, 6, generator=_generator(5)) * 0.4
+    shown = view_of("either[one=solarise[chance=1,low=0,high=0],other=same,chance=0.3]")(images, _generator())
+    inverted = (shown == 1 - images).flatten(1).all(dim=1)
+    same = (shown == images).flatten(1).all(dim=1)
+    assert bool((inverted ^ same).all())
+    assert float(inverted.float().mean()) == pytest.approx(0.3, abs=0.05)
+    for chance, expected in ((0, images), (1, 1 - images)):
+        always = view_of(f"either[one=solarise[chance=1,low=0,high=0],other=same,chance={chance}]")
+        torch.testing.assert_close(always(images, _generator()), expected, atol=0, rtol=0)
+
+
+def test_two_views_of_which_one_makes_images_smaller_are_told() -> None:
+    with pytest.raises(UserError, match="equally large"):
+        view_of("either[one=resized-crop[size=7],other=same]")(COLOURED, _generator())
 
 
 def test_affine_with_no_amounts_changes_nothing() -> None:
@@ -89,6 +135,20 @@ def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_
         ("afine", "did you mean 'affine'"),
         ("affine[turn=3]", "unknown parameter of views affine 'turn'"),
         ("token-dropout[rate=1]", "rate in [0, 1)"),
+        ("crop+afine", "did you mean 'affine'"),
+        ("", "unknown views ''"),
+        ("either[one=afine]", "did you mean 'affine'"),
+        ("either[chance=2]", "either needs chance between 0 and 1, got 2"),
+        ("padded-crop[pad=-1]", "padded-crop needs pad as a whole number of pixels, got -1"),
+        ("padded-crop[pad=1.5]", "padded-crop needs pad as a whole number of pixels, got 1.5"),
+        ("padded-crop[mirror=true]", "padded-crop needs mirror between 0 and 1, got True"),
+        ("colour-jitter[hue=0.6]", "colour-jitter needs hue between 0 and 0.5, got 0.6"),
+        ("colour-jitter[contrast=much]", "colour-jitter needs contrast between 0 and 100, got 'much'"),
+        ("grey[chance=-0.1]", "grey needs chance between 0 and 1, got -0.1"),
+        ("solarise[low=0.9,high=0.5]", "solarise needs thresholds with low <= high, got low=0.9 and high=0.5"),
+        ("equalise[chance=7]", "equalise needs chance between 0 and 1, got 7"),
+        ("blur[low=0]", "blur needs standard deviations with 0 < low <= high, got low=0 and high=2"),
+        ("blur[window=4]", "blur needs an odd window, or 0 for a tenth of the image, got 4"),
     ],
 )
 def test_bad_views_are_told(text: str, said: str) -> None:
@@ -100,5 +160,7 @@ def test_bad_views_are_told(text: str, said: str) -> None:
 def test_views_of_the_wrong_kind_of_item_are_told() -> None:
     with pytest.raises(UserError, match="need images"):
         view_of("affine")(torch.ones(2, 5), _generator())
+    with pytest.raises(UserError, match="colour-jitter need images of 1 or 3 channels, the inputs have 4"):
+        view_of("colour-jitter")(torch.ones(2, 4, 5, 5), _generator())
     with pytest.raises(UserError, match="need items"):
         view_of("token-dropout")(IMAGES, _generator())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -15,7 +15,7 @@ from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, Threads, Wor
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.ablation import Ablation
+    from harness.contrasts import Ablation
     from harness.protocol import Protocol, Suite
     from harness.record import Record
     from leaderboards.effects import Report
@@ -41,6 +41,7 @@ def ablate(
     metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")] = None,
     most_arms: Annotated[int | None, typer.Option(min=2, help="Arms a factorial may have; 64 by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for effects.md, .csv, .tex, .html and forest.png.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Write the ablation as a suite file, bounds added, to run and publish it.")] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; ablate-STRATEGY by default.")] = "",
     workers: Workers = None,
     threads: Threads = 1,
@@ -51,6 +52,7 @@ def ablate(
     memory: Annotated[int, typer.Option(min=64, help="MiB a cell may take.")] = 4096,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
     together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
+    share: Annotated[bool, typer.Option(help="Learn stages once that several cells begin with.")] = True,
     store: options.Store = "owb-store",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
     as_json: options.Json = False,
@@ -58,6 +60,8 @@ def ablate(
     """Say what each part of a strategy contributes; finished cells are reused, a killed or enlarged ablation runs only what is missing."""
     from harness.ablation import check_feasible
     from harness.protocol import Suite
+    from harness.study import Study
+    from leaderboards.effects import definition_of
     from leaderboards.verdict import metric_of
 
     scenarios = _scenarios(scenario or [DEFAULT_SCENARIO])
@@ -70,16 +74,55 @@ def ablate(
         scenarios=tuple(one.label for one in scenarios), strategies=wanted.arms, seeds=seeds, timeout_s=timeout, memory_mib=memory
     )
     suite = suite.model_copy(update={"name": name or _experiment(strategy)})
+    if save:
+        _save(suite, wanted, scenarios, save)
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      together=together)  # fmt: skip
+                      together=together, share=share)  # fmt: skip
     if plan:
         run_cells(suite, machine, store, only_plan=True, as_json=as_json)
-        console.note(f"{wanted.design}: {len(wanted.arms)} arms, {len(wanted.contrasts)} differences; {_sharing(suite, store)}")
+        console.note(f"{wanted.design}: {len(wanted.arms)} arms, {len(wanted.contrasts)} differences")
         return
-    records = run_cells(suite, machine, store, as_json=as_json)
-    _report(wanted, scenarios, records, seeds, metric or [], out, as_json=as_json)
+    definition = definition_of(wanted, suite.scenarios, seeds, metric or [])
+    study = Study(kind="ablation", title=f"{wanted.design} of {wanted.strategy}", definition=definition)
+    records = run_cells(suite, machine, store, as_json=as_json, study=study)
+    show_report(definition, records, out, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
+
+
+def _save(suite: Suite, wanted: Ablation, scenarios: Sequence[Protocol], path: Path) -> None:
+    """Write what is run, and what is concluded from it, as a suite file."""
+    import yaml
+
+    bounds = dict.fromkeys(name for one in scenarios for name in (one.scenario.lower_bound, one.scenario.upper_bound))
+    content = suite.model_copy(update={"strategies": tuple(dict.fromkeys([*bounds, *suite.strategies])), "ablation": wanted})
+    text = yaml.safe_dump(content.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140)
+    try:
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"cannot write {str(path)!r}: {error.strerror or error}") from error
+    console.note(f"wrote {path}")
+
+
+def show_report(definition: Mapping[str, Any], records: Sequence[Record], out: Path | None = None, *, as_json: bool = False) -> None:
+    """Print what the components of an ablation contribute; with `out`, write it there too.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    from leaderboards.effects import report_of
+    from leaderboards.effects.page import write_report
+
+    found = report_of(definition, records)
+    written = write_report(found, out) if out else []
+    if as_json:
+        _dump(found)
+    else:
+        _say(found)
+    for path in written:
+        console.note(f"wrote {path}")
 
 
 def _wanted(
@@ -110,36 +153,6 @@ def _experiment(strategy: str) -> str:
     """Return a name that an experiment may have."""
     short = strategy.partition("[")[0].rpartition("/")[2].rpartition(":")[2]
     return f"ablate-{re.sub(r'[^a-z0-9._-]', '-', short.lower())}"
-
-
-def _sharing(suite: Suite, store_uri: str) -> str:
-    """Say how many of the cells that would run begin with a stage 0 that is trained once for several."""
-    from harness.plan import plan
-    from harness.protocol import cells, contenders, protocols
-    from harness.record import Store
-
-    open_cells = plan(cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds), Store(store_uri)).open
-    groups = Counter(cell.first_stage_key for cell in open_cells if cell.first_stage_key)
-    shared = [count for count in groups.values() if count > 1]
-    if not shared:
-        return "no cells share their stage 0"
-    return f"{sum(shared)} cells share stage 0, which is trained {len(shared)} times at most in place of {sum(shared)}"
-
-
-def _report(wanted: Ablation, scenarios: list[Protocol], records: list[Record], seeds: int, metrics: list[str], out: Path | None, *,
-            as_json: bool) -> None:  # fmt: skip
-    from leaderboards.effects import arranged, report
-    from leaderboards.effects.page import write_report
-
-    measured = arranged(records, scenarios={one.label: one.scenario.metrics for one in scenarios}, arms=wanted.arms, seeds=seeds)
-    found = report(wanted, measured, metrics=metrics)
-    written = write_report(found, out) if out else []
-    if as_json:
-        _dump(found)
-    else:
-        _say(found)
-    for path in written:
-        console.note(f"wrote {path}")
 
 
 def _dump(found: Report) -> None:

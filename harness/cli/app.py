@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from harness import console
-from harness.cli import ablate, board, check, compare, data, demo, doctor, listing, new, run, show, submit, verify
+from harness.cli import ablate, board, check, compare, data, demo, doctor, listing, new, run, show, submit, sweep, verify
 from harness.errors import UserError, unknown
 
 USER_ERROR = 2
@@ -40,6 +40,7 @@ app.command("run", epilog=run.EPILOGUE)(run.run)
 app.command("show", epilog=show.EPILOGUE)(show.show)
 app.command("compare", epilog=compare.EPILOGUE)(compare.compare)
 app.command("ablate", epilog=ablate.EPILOGUE)(ablate.ablate)
+app.command("sweep", epilog=sweep.EPILOGUE)(sweep.sweep)
 app.add_typer(board.app, name="board")
 app.command("check", epilog=check.EPILOGUE)(check.check)
 app.add_typer(new.app, name="new")

@@ -1,14 +1,15 @@
-"""`owb data`: the data sets, where each is found, its card, and what is wrong with it."""
+"""`owb data`: the data sets, where each is found, its card, what is wrong with it, and how it comes here."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -18,6 +19,9 @@ from harness.errors import UserError
 
 if TYPE_CHECKING:
     from harness.contracts import Card, Dataset, IntArray
+    from scenarios.datasets.on_disk.fetching import Errand
+    from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.on_disk import AnomalySource, HumanSource
 
 SOME_WRONG = 1
 
@@ -39,17 +43,18 @@ class Found(NamedTuple):
 def list_data(as_json: options.Json = False) -> None:
     """List the data sets with their sizes, whether they are there, where, and how to get them."""
     from harness.plugins import find, registered
-    from scenarios.on_disk import ANOMALY_SOURCES
+    from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES
 
     classes = {name: find("dataset", name).cls for name in registered("dataset")}
-    places = {name: _found(cls) for name, cls in classes.items()} | {f"anomaly[source={name}]": _anomaly(name) for name in ANOMALY_SOURCES}
+    places = all_places()
     if as_json:
         cards = {name: asdict(cls.card) for name, cls in classes.items()}
-        cards |= {f"anomaly[source={name}]": source._asdict() for name, source in ANOMALY_SOURCES.items()}
+        cards |= {name: source._asdict() for name, source in _read_by_scenarios().items()}
         console.dump({name: {**card, **places[name]._asdict()} for name, card in cards.items()})
         return
     rows = [[name, str(cls.card.classes), str(cls.card.items), _sides(cls.card)] for name, cls in classes.items()]
     rows += [[f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"] for name, source in ANOMALY_SOURCES.items()]
+    rows += [[f"human[file={source.file}]", str(source.classes), str(source.labels), "labels"] for source in HUMAN_SOURCES.values()]
     ends = [["yes", place.where] if place.found else ["no", place.obtain] for place in (places[row[0]] for row in rows)]
     header = ["data set", "classes", "items", "shape", "found", "where, or how to get it"]
     console.grid(header, [[*row, *end] for row, end in zip(rows, ends, strict=True)])
@@ -61,13 +66,18 @@ def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], 
     """Show a data set's card: what it is, how large, whose, where it is found, and what to beware of."""
     from harness.plugins import find
 
-    cls = find("dataset", name).cls
-    content: dict[str, Any] = {**asdict(cls.card), **_found(cls)._asdict()}
+    others = _read_by_scenarios()
+    if name in others:
+        content = {**others[name]._asdict(), **all_places()[name]._asdict()}
+        said = content
+    else:
+        cls = find("dataset", name).cls
+        content = {**asdict(cls.card), **_found(cls)._asdict()}
+        said = {**content, "shape": _sides(cls.card), "digest": cls.card.digest or "that of the files on disk"}
     if as_json:
         console.dump(content)
         return
-    said = {**content, "shape": _sides(cls.card), "found": "yes" if content["found"] else "no",
-            "digest": cls.card.digest or "that of the files on disk"}  # fmt: skip
+    said |= {"found": "yes" if content["found"] else "no"}
     for key, value in said.items():
         console.say(f"{key:<8}  {value}".rstrip())
 
@@ -80,18 +90,124 @@ def check_data(name: Name) -> None:
 
     dataset: Dataset = configured("dataset", name)
     if isinstance(dataset, OnDisk):
-        if problems := dataset.problems():
-            for problem in problems:
-                console.complain(problem)
-            console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-            raise typer.Exit(SOME_WRONG)
-        labels, names = dataset.labelled()
-        console.say(f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}")
+        _check_on_disk(dataset, name)
         return
     data = dataset.load()
     if (len(data.labels), len(data.class_names)) != (dataset.card.items, dataset.card.classes) and "[" not in name:
         raise UserError(f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise")
     console.say(f"{name}: {_counted(data.labels, data.class_names)}, inputs {data.inputs.shape}")
+
+
+@app.command("fetch", epilog=options.examples("owb data fetch cifar100", "owb data fetch cifar100 --to /data --yes",
+                                              "owb data fetch 'svhn[extra=true]' --yes"))  # fmt: skip
+def fetch_data(
+    name: Name,
+    to: Annotated[str, typer.Option(help="Folder to put it below; by default OWB_DATA.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to its licence and size without being asked.")] = False,
+) -> None:
+    """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted fetch continues."""
+    from scenarios.datasets.on_disk.fetching import errand
+
+    dataset = _fetchable(name)
+    above = to or os.environ.get("OWB_DATA", "")
+    if not above:
+        raise UserError(f"set OWB_DATA to the folder that {name} shall lie in, or say --to")
+    todo = errand(dataset, Path(above).expanduser())
+    if todo is None:
+        console.say(f"{name}: is there already, and right")
+        return
+    _agree(todo, yes=yes)
+    with console.transfers(todo.files) as report:
+        todo.run(report=report, tell=console.note)
+    _check_on_disk(todo.dataset, name)
+    if to:
+        console.note(f"found by OWB_DATA={Path(to).absolute()} or {dataset.name}[root={todo.folder.absolute()}]")
+
+
+def _fetchable(name: str) -> OnDisk:
+    """Return the data set on disk of this name; raise `UserError` where it is none, with how to get it."""
+    from harness.selection import configured
+    from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    source = name.removeprefix("anomaly[source=").removesuffix("]")
+    if known := ANOMALY_SOURCES.get(source) or HUMAN_SOURCES.get(source):
+        raise UserError(f"{source!r} is not fetched by this program: {known.obtain}")
+    dataset: Dataset = configured("dataset", name)
+    if not isinstance(dataset, OnDisk):
+        there = _found(type(dataset))
+        raise UserError(f"{name!r} comes with a package" + (" that is installed" if there.found else f": {there.obtain}"))
+    if not dataset.addresses:
+        raise UserError(f"{name!r} cannot be fetched by a program: {dataset.obtain}")
+    if dataset.root:
+        raise UserError(f"say --to {dataset.root} rather than root={dataset.root}")
+    return dataset
+
+
+def _agree(todo: Errand, *, yes: bool) -> None:
+    """Say what will come under which licence, and ask."""
+    card = todo.dataset.published
+    for file, address in todo.files.items():
+        console.say(f"{file}  from {address}")
+    if todo.archive:
+        console.say(f"{todo.archive} is there and will be unpacked")
+    size = todo.size()
+    console.say(f"{card.title}: {'size not stated' if size is None else f'{size / 1e6:.1f} MB'} to come, into {todo.folder}")
+    console.say(f"licence: {card.licence}; source: {card.source}")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("say --yes to fetch it without being asked")
+    if not typer.confirm("Fetch it?", default=True):
+        raise typer.Exit
+
+
+def _check_on_disk(dataset: OnDisk, name: str) -> None:
+    """Say how many items a data set on disk has; or all that is wrong with it, and end with exit code 1."""
+    if problems := dataset.problems():
+        for problem in problems:
+            console.complain(problem)
+        console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        raise typer.Exit(SOME_WRONG)
+    labels, names = dataset.labelled()
+    console.say(f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}")
+
+
+def all_places() -> dict[str, Found]:
+    """Return where every data set is, by its name, without reading any."""
+    from harness.plugins import find, registered
+    from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    places = {name: _found(find("dataset", name).cls) for name in registered("dataset")}
+    places |= {f"anomaly[source={name}]": _anomaly(name) for name in ANOMALY_SOURCES}
+    return places | {f"human[file={source.file}]": _human(source) for source in HUMAN_SOURCES.values()}
+
+
+def _read_by_scenarios() -> dict[str, AnomalySource | HumanSource]:
+    """Return what no data set reads, but a scenario by itself, by the name it has in the list."""
+    from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    found: dict[str, AnomalySource | HumanSource] = {f"anomaly[source={name}]": source for name, source in ANOMALY_SOURCES.items()}
+    return found | {f"human[file={source.file}]": source for source in HUMAN_SOURCES.values()}
+
+
+def _human(source: HumanSource) -> Found:
+    """Return where labels that people gave are."""
+    from scenarios.noisy_labels.human import located
+
+    try:
+        return Found(True, str(located(source.file)), source.obtain)
+    except UserError:
+        return Found(False, "", source.obtain)
+
+
+def fetchable() -> list[str]:
+    """Return the names of the data sets that `owb data fetch` brings."""
+    from harness.plugins import find, registered
+    from scenarios.datasets.on_disk.place import OnDisk
+
+    classes = {name: find("dataset", name).cls for name in registered("dataset")}
+    return [name for name, cls in classes.items() if issubclass(cls, OnDisk) and cls.addresses]
 
 
 def _counted(labels: IntArray, class_names: Sequence[str]) -> str:

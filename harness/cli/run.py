@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from harness import console
-from harness.cli import options
+from harness.cli import cost, options, papers
 from harness.errors import UserError
 
 if TYPE_CHECKING:
+    from harness.cost import Cost
     from harness.plan import Plan
     from harness.protocol import Protocol, Suite
     from harness.record import Record
+    from harness.stage_sharing import Sharing
+    from harness.study import Study
 
 SOME_FAILED = 1
 DEFAULT_SCENARIO = "class-incremental"
@@ -27,6 +30,7 @@ EPILOGUE = options.examples(
     "owb run 'replay[memory=[50,200]]' -s 'class-incremental[dataset=mnist5k]' --seeds 3",
     "owb run my.py:Mine --plan                               what would run, and what is already there",
     "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
+    "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; --preset list for all",
 )
 
 Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default cores / threads.")]
@@ -44,14 +48,22 @@ class Machine:
     device: str = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     together: bool = True
+    share: bool = True
+
+    @property
+    def processes(self) -> int:
+        """How many workers there are: those asked for, or as many as the cores have room for."""
+        return self.workers or max(1, (os.cpu_count() or 1) // self.threads)
 
 
 def run(
-    strategies: Annotated[list[str], typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")],
+    strategies: Annotated[list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")] = None,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
     seeds: Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="Number of seeds, from 0; 5 by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
+    preset: Annotated[str | None, typer.Option(help="A published table by name, such as paper/happy-cifar100; 'list' lists them.")] = None,
+    smoke: Annotated[bool, typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code.")] = False,
     workers: Workers = None,
     threads: Threads = 1,
     gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
@@ -61,17 +73,28 @@ def run(
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
     address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
     together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
+    share: Annotated[bool, typer.Option(help="Learn stages once that several cells begin with.")] = True,
     store: options.Store = "owb-store",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Run strategies on scenarios; finished cells are reused, a killed run continues with the same command."""
-    suite = _suite(strategies, scenario or [], bounds)
+    if preset == "list":
+        papers.show_presets(as_json=as_json)
+        return
+    _check_said(strategies or [], scenario or [], preset, smoke=smoke)
+    suite = papers.suite_of(preset, smoke=smoke, plan=plan) if preset else _suite(strategies or [], scenario or [], bounds)
     changes = {"seeds": seeds, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      together=together)  # fmt: skip
-    records = run_suite(suite, machine, store, only_plan=plan, as_json=as_json)
+                      together=together, share=share)  # fmt: skip
+    records = run_cells(suite, machine, store, only_plan=plan, as_json=as_json)
+    if smoke and not plan:
+        papers.show_smoke(records, as_json=as_json)
+    elif preset and not plan:
+        papers.show_beside(preset, records, as_json=as_json)
+    elif not plan:
+        show_ranking(records, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
 
@@ -84,8 +107,9 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     return records
 
 
-def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False) -> list[Record]:
-    """Plan, run and record a suite; return one record per cell, none where only the plan is asked for.
+def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False,
+              study: Study | None = None) -> list[Record]:  # fmt: skip
+    """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell, none of a plan.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -94,22 +118,32 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     from harness.pool import Resources
     from harness.protocol import cells, contenders, protocols
     from harness.record import Store
+    from harness.stage_sharing import FOLDER, Sharing
+    from harness.study import end, keep
 
-    _check_device(machine.device)
+    _check_device(machine.device, machine.precision)
     scenarios = protocols(suite.scenarios)
     _check_networks_and_views(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), suite.seeds)
     store = Store(store_uri)
     planned = plan(todo, store)
     if only_plan:
-        _show_plan(planned, as_json, together=machine.together)
+        costs = cost.costs_of(planned)
+        _show_plan(
+            planned, Sharing(planned.open if machine.share else [], store.folder / FOLDER), costs, as_json, together=machine.together
+        )
+        if not as_json:
+            cost.show_costs(planned, costs, store, machine.processes)
         return []
-    resources = Resources(workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads), threads=machine.threads,
-                          gpus=machine.gpus, address=machine.address)  # fmt: skip
+    resources = Resources(workers=machine.processes, threads=machine.threads, gpus=machine.gpus, address=machine.address)
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
+    parent = keep(store, study, todo, suite.name) if study else ""
     with console.RunView(len(todo), quiet=as_json) as view:
         records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
-                          precision=machine.precision, together=machine.together, listen=view)  # fmt: skip
+                          precision=machine.precision, together=machine.together, share=machine.share, parent=parent,
+                          listen=view)  # fmt: skip
+    if parent:
+        end(store, parent, records)
     if not as_json:
         console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
     return records
@@ -139,8 +173,19 @@ def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
     return Suite(scenarios=tuple(scenarios), strategies=tuple(dict.fromkeys([*said, *added])))
 
 
-def _check_device(device: str) -> None:
+def _check_said(strategies: list[str], scenarios: list[str], preset: str | None, *, smoke: bool) -> None:
+    if preset and (strategies or scenarios):
+        raise UserError("a preset names its own strategies and scenarios: give it alone")
+    if smoke and not preset:
+        raise UserError("--smoke tries a published table: name it with --preset")
+    if not preset and not strategies:
+        raise UserError("name a strategy, a suite file, or a published table with --preset (owb list strategies, owb run --preset list)")
+
+
+def _check_device(device: str, precision: str) -> None:
     if device == "cpu":
+        if precision == "float16":
+            raise UserError("--precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many times faster there")
         return
     import torch
 
@@ -161,14 +206,21 @@ def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
         view_of(text)
 
 
-def _show_plan(planned: Plan, as_json: bool, *, together: bool) -> None:
+def _show_plan(planned: Plan, sharing: Sharing, costs: Mapping[str, Cost], as_json: bool, *, together: bool) -> None:
+    from harness.stage_sharing import saved
+
     rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
     if as_json:
         console.dump([{"scenario": cell.protocol.label, "protocol": cell.protocol.hash, "strategy": cell.contender.label, "seed": cell.seed,
-                       "key": cell.key, "status": status} for cell, status in rows])  # fmt: skip
+                       "key": cell.key, "status": status, "cost": costs[cell.protocol.hash].content()}
+                      for cell, status in rows])  # fmt: skip
         return
     console.grid(["status", "scenario", "strategy", "seed", "key"],
                  [[status, cell.protocol.label, cell.contender.label, str(cell.seed), cell.key[:12]] for cell, status in rows])  # fmt: skip
     shared = [pack for pack in planned.packs if len(pack) > 1] if together else []
     at_once = f" ({sum(map(len, shared))} of them together, in {len(shared)} packs)" if shared else ""
     console.say(f"{len(planned.open)} of {len(planned.cells)} cells would run{at_once}, {len(planned.cached)} are there already")
+    every, once, ratio = saved(planned.open, sharing)
+    if once < every:
+        console.say(f"{every} stages, of which {every - once} are learned once for several cells: {once} to learn, {ratio:.2f} x less work "
+                    "(items x passes)")  # fmt: skip

@@ -1,4 +1,4 @@
-"""`owb show`: what the store holds: experiments, one experiment's ranking, or one cell."""
+"""`owb show`: what the store holds: experiments, one experiment's ranking, an ablation or sweep, or one cell."""
 
 from __future__ import annotations
 
@@ -12,24 +12,29 @@ from harness import console
 from harness.cli import options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from harness.record import Store
+    from harness.study import KeptStudy
 
 EPILOGUE = options.examples(
     "owb show                  the experiments in the store",
     "owb show demo             ranking and failures of one experiment",
-    "owb show 3f9c1a           one cell by the beginning of its key: scores, parameters, files",
+    "owb show ablate-elr       what an ablation or a sweep found; the newest, where there are several",
+    "owb show 3f9c1a           one cell, ablation or sweep by the beginning of its key",
     "owb show demo --cells     every cell of an experiment",
 )
 
 
 def show(
-    what: Annotated[str | None, typer.Argument(help="Name of an experiment, or the beginning of a cell's key.")] = None,
+    what: Annotated[str | None, typer.Argument(help="Name of an experiment, or the beginning of a key.")] = None,
     cells: Annotated[bool, typer.Option("--cells", help="List the cells of the experiment.")] = False,
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
     """Show what is recorded."""
     from harness.record import Store
+    from harness.study import studies, study_by_key
 
     opened = Store(store)
     names = opened.experiments()
@@ -42,9 +47,29 @@ def show(
         if not names:
             console.note(f"nothing is recorded in {opened.uri}; try: owb demo")
     elif what in names:
-        _show_experiment(opened, what, cells, as_json)
+        kept = [] if cells else studies(opened, what)
+        if kept:
+            _show_study(opened, kept[-1], kept[:-1], as_json)
+        else:
+            _show_experiment(opened, what, cells, as_json)
+    elif (found := study_by_key(opened, what)) is not None:
+        _show_study(opened, found, [], as_json)
     else:
         _show_cell(opened, what, as_json)
+
+
+def _show_study(store: Store, kept: KeptStudy, earlier: Sequence[KeptStudy], as_json: bool) -> None:
+    """Show one study, and name those that were kept before it."""
+    from harness.cli import ablate, searching, sweep
+    from harness.study import records_of
+
+    show_report = {"ablation": ablate.show_report, "sweep": sweep.show_report, "search": searching.show_report}[kept.study.kind]
+    show_report(kept.study.definition, records_of(store, kept), as_json=as_json)
+    if as_json:
+        return
+    console.note(f"{kept.study.kind} {kept.study.key[:12]} of {len(kept.cells)} cells, experiment {kept.experiment!r}")
+    for other in reversed(earlier):
+        console.note(f"before it: {other.study.title}, {len(other.cells)} cells: owb show {other.study.key[:12]}")
 
 
 def _show_experiment(store: Store, name: str, cells: bool, as_json: bool) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from leaderboards.effects.contributions import Cost, Effect, Part, Report, report
+from leaderboards.effects.definition import definition_of, report_of
 from leaderboards.effects.measured import Measured, arranged
 from leaderboards.effects.text import csv_text, effects_table, latex, markdown, metrics_table, notes, words
 
 __all__ = [
-    "Cost", "Effect", "Measured", "Part", "Report", "arranged", "csv_text", "effects_table", "latex", "markdown", "metrics_table", "notes",
-    "report", "words",
+    "Cost", "Effect", "Measured", "Part", "Report", "arranged", "csv_text", "definition_of", "effects_table", "latex", "markdown",
+    "metrics_table", "notes", "report", "report_of", "words",
 ]  # fmt: skip

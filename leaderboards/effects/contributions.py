@@ -18,8 +18,8 @@ import numpy as np
 
 from harness import seeds as streams
 from harness import statistics
-from harness.ablation import Ablation, Contrast
 from harness.contracts import Metric
+from harness.contrasts import Ablation, Contrast
 from harness.statistics import Better, Comparison, Interval
 from harness.statistics.series import Floats
 from leaderboards.effects.measured import Measured

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from leaderboards.board import slug
+from leaderboards.board import read_board, slug
 from leaderboards.site.pages import HTML, SUMMARY, files_of, index_page, page_of_records
 from leaderboards.site.report import report_of_board
 
@@ -22,8 +22,14 @@ def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> 
     Raises:
         UserError: a board that cannot be read.
     """
+    from leaderboards.effects.on_board import board_report  # that package builds on this one
+    from leaderboards.effects.page import write_report
+
     for folder in folders:
-        yield write_page(files_of(report_of_board(folder, curves=curves)), out / folder.resolve().name)
+        own = write_page(files_of(report_of_board(folder, curves=curves)), out / folder.resolve().name)
+        if (found := board_report(read_board(folder))) is not None:
+            write_report(found, own)
+        yield own
 
 
 def build_experiment(store: Store, name: str, out: Path, *, title: str = "", curves: bool | None = None) -> Path:

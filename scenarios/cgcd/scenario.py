@@ -19,6 +19,7 @@ stage, joined by `+`. `new=5x10` is five stages of ten classes, `new=19+19+22` t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -32,8 +33,9 @@ from harness.metrics import open_set
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
+from scenarios.held_out import choosing_on
 from scenarios.on_disk import dataset_named
-from scenarios.splits import test_mask
+from scenarios.splits import tested_part
 
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -118,6 +120,10 @@ class CGCD(Scenario):
         """Refuse the choice of an answer by its test accuracy."""
         return "choose=best-on-test picks answers by their test accuracy" if self.choose == "best-on-test" else ""
 
+    def choosing(self) -> str:
+        """Return the labelled classes of stage 0 alone, half of which play novel ones."""
+        return "" if self.inadmissible() or self.initial < 3 else choosing_on("cgcd", self, novel=0.5)
+
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
         return {self.dataset: dataset_named(self.dataset).card.digest}
@@ -131,9 +137,7 @@ class CGCD(Scenario):
         if self.choose == "best-on-test" and not self.probe_every:
             raise UserError("choose=best-on-test needs probes to choose from; set probe_every")
         data = dataset_named(self.dataset).load()
-        is_test = data.published_test if self.test_fraction == 0 else test_mask(data, self.test_fraction, seed)
-        if is_test is None:
-            raise UserError(f"{self.dataset} has no published test split; set test_fraction")
+        is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
         dealt = self.allocate(data.labels, is_test, len(data.class_names), seed)
         facts = {"stage": dealt.arrival, "is_test": is_test}
         numbers = data.labels[np.unique(dealt.labels, return_index=True)[1]]
@@ -158,7 +162,7 @@ class CGCD(Scenario):
         position[order] = np.arange(len(order))
         labels = position[classes]
         arrival = np.searchsorted(known, labels, side="right").astype(np.int64)
-        train = [np.flatnonzero((labels == label) & ~is_test) for label in range(known[-1])]
+        train = _by_class(np.flatnonzero(~is_test & (labels < known[-1])), labels, int(known[-1]))
         tested = np.bincount(labels[is_test], minlength=known[-1])[: known[-1]]
         if len(missing := np.flatnonzero(tested == 0)):
             raise UserError(f"{self.dataset}: {len(missing)} of the classes have no test item, so their accuracy is undefined")
@@ -217,11 +221,15 @@ class CGCD(Scenario):
         sizes = {name: per_stage(getattr(self, name), stages - 1, name) for name in ("n_new", "n_init", "n_seen")}
         taken: dict[int, int] = {}
 
+        @cache
+        def initial(label: int) -> IntArray:
+            return seeds.stream("labelled", seed=seed, label=label).permutation(train[label])
+
         def draw(label: int, stage: int) -> IntArray:
             own = train[label]
             arrived = int(np.searchsorted(known, label, side="right"))
             if arrived == 0:
-                own = seeds.stream("labelled", seed=seed, label=label).permutation(own)
+                own = initial(label)
                 labelled = int(self.labelled * len(own))
                 if stage == 0:
                     return own[: self._count(str(max(1, labelled)), own, label, 0)]
@@ -288,3 +296,9 @@ class CGCD(Scenario):
             return last
         probes = [answer for answer in answers if answer.stage == last.stage]
         return max(probes, key=lambda answer: scoring.agreement_of(truth, answer, arrival).accuracy())
+
+
+def _by_class(rows: IntArray, labels: IntArray, n_classes: int) -> list[IntArray]:
+    """Return ascending `rows` parted by class, each part ascending; all of them are of the first `n_classes`."""
+    order = rows[np.argsort(labels[rows], kind="stable")]
+    return np.split(order, np.cumsum(np.bincount(labels[order], minlength=n_classes))[:-1])

@@ -37,6 +37,7 @@ from scenarios.grokking.operations import OPERATIONS, OperationName, Table, chec
 from scenarios.grokking.presets import PRESETS
 from scenarios.grokking.scoring import METRICS, TEST, TRAIN, scores_of
 from scenarios.grokking.splitting import floored, train_rows
+from scenarios.held_out import choosing_on
 
 LOOKING_UP = ("quadratic", "relu", "transformer")
 """Networks that look rows up by operand numbers, and are lent the modulus."""
@@ -136,6 +137,10 @@ class Grokking(Scenario):
         if backbone.name in LOOKING_UP:
             backbone = Selection(backbone.name, {**backbone.params, "modulus": self.modulus})
         return {"backbone": str(backbone), "batch_size": batch_size, "epochs": passes, "gradient_steps": self.steps}
+
+    def choosing(self) -> str:
+        """Return the same table with part of the pairs that are trained on held out, by the labels given."""
+        return choosing_on("grokking", self)
 
     def data_digests(self) -> Mapping[str, str]:
         """Return nothing to look up: the tables are computed."""

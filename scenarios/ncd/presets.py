@@ -63,7 +63,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                            source="Cr-KD, released configuration; classes of the Semantic Shift Benchmark, trained on train and val"),
         "gcd-cifar10": _mixed(_small_images("cifar10", 5, 5)),
         "gcd-cifar100": _mixed(_small_images("cifar100", 80, 20)),
-        "gcd-imagenet100": _mixed({"dataset": "imagenet", "known_list": "imagenet-100-known", "novel_list": "imagenet-100-novel",
+        "gcd-imagenet100": _mixed({"dataset": "imagenet[subset=drawn100-0]", "known_list": "0-49", "novel_list": "50-99",
                                    "test_fraction": 0.0}),
         "gcd-imagenet": _mixed(_small_images("imagenet", 500, 500), "SimGCD, released code: the first 500 classes are known"),
         "gcd-cub": _mixed(_fine_grained("cub")),

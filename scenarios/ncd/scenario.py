@@ -28,7 +28,7 @@ from scenarios.ncd.lists import class_list
 from scenarios.ncd.presets import PRESETS
 from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, moment_of, scores_of
 from scenarios.on_disk import dataset_named
-from scenarios.splits import test_mask
+from scenarios.splits import tested_part
 
 Text = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -106,9 +106,7 @@ class NCD(Scenario):
             UserError: the classes or shares do not fit the data set.
         """
         data = dataset_named(self.dataset).load()
-        is_test = data.published_test if self.test_fraction == 0 else test_mask(data, self.test_fraction, seed)
-        if is_test is None:
-            raise UserError(f"{self.dataset} has no published test split; set test_fraction")
+        is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
         dealt = self.allocate(data.labels, is_test, len(data.class_names), seed)
         return Deal(inputs=data.inputs, labels=dealt.labels, facts={"role": dealt.role}, stages=dealt.stages, class_numbers=dealt.numbers)
 

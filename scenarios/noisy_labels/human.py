@@ -2,12 +2,14 @@
 
 Their `.pt` file is a torch archive of one dictionary: column name -> int64 array in the order of the training set, among them
 `clean_label`. It is read without executing anything: only numpy arrays, dictionaries and text are admitted. A plain `.npz` with the same
-columns does as well. Their `.npy` files hold a pickled dictionary, which is refused.
+columns does as well. Their `.npy` files hold a pickled dictionary, which is refused. A path that is not absolute is looked for below
+OWB_DATA, there also in the folders that the publisher's repository has, and then from the current folder.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import numpy as np
 
 from harness.contracts import IntArray
 from harness.errors import UserError, unknown
+from scenarios.datasets.file_digests import digests_of
+from scenarios.on_disk import HUMAN_FOLDERS
 
 
 def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> IntArray:
@@ -30,7 +34,7 @@ def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> I
     Raises:
         UserError: the file cannot be read, has no such column, is too short, or belongs to another data set.
     """
-    columns = _columns(file)
+    columns = _columns(str(located(file)))
     if column not in columns:
         raise unknown(f"column of {Path(file).name}", column, columns, ", ".join(columns))
     labels = columns[column]
@@ -41,11 +45,27 @@ def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> I
     return labels[rows].astype(np.int64)
 
 
+def located(file: str) -> Path:
+    """Return where the file is; raise `UserError` where it is not."""
+    above = os.environ.get("OWB_DATA", "")
+    folders = [Path(above).expanduser() / folder for folder in ("", *HUMAN_FOLDERS)] if above else []
+    for folder in (*folders, Path()):
+        if file and (path := folder / Path(file).expanduser()).is_file():
+            return path
+    places = ", ".join([*map(str, folders), "the current folder"])
+    raise UserError(f"no file {file!r} with human labels, looked for in {places}; CIFAR-10N and CIFAR-100N come as CIFAR-10_human.pt and "
+                    "CIFAR-100_human.pt")  # fmt: skip
+
+
+def digests_of_files(files: Iterable[str]) -> dict[str, str]:
+    """Return the SHA-256 of every file by its name; raise `UserError` where one is not there."""
+    paths = [located(file) for file in dict.fromkeys(files)]
+    return {path.name: found for path, found in zip(paths, digests_of(paths), strict=True)}
+
+
 @cache
 def _columns(file: str) -> Mapping[str, IntArray]:
     path = Path(file)
-    if not path.is_file():
-        raise UserError(f"no file {file!r} with human labels; CIFAR-10N and CIFAR-100N come as CIFAR-10_human.pt and CIFAR-100_human.pt")
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as content:

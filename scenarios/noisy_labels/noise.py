@@ -51,6 +51,8 @@ class Noise(BaseModel, ABC):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: ClassVar[str]
+    knows_truth: ClassVar[bool] = True
+    """Whether the labels that are corrupted are true ones."""
 
     @abstractmethod
     def corrupted(self, known: Known, rng: np.random.Generator) -> IntArray:
@@ -68,6 +70,18 @@ class Clean(Noise):
 
     def corrupted(self, known: Known, rng: np.random.Generator) -> IntArray:
         """Return the true labels."""
+        return known.labels.copy()
+
+
+class Published(Noise):
+    """The labels that came with the data, wrong to an unknown share (ANIMAL-10N, Clothing1M): nothing is added, and no figure claims to
+    know which are wrong."""
+
+    name: ClassVar[str] = "published"
+    knows_truth: ClassVar[bool] = False
+
+    def corrupted(self, known: Known, rng: np.random.Generator) -> IntArray:
+        """Return the labels as they came."""
         return known.labels.copy()
 
 
@@ -204,7 +218,7 @@ class Human(Noise):
     """Labels that people gave, from a file of CIFAR-N's form; see `human`. `twin` draws from their transition matrix instead."""
 
     name: ClassVar[str] = "human"
-    file: str = param("", "path of the .pt file (CIFAR-10_human.pt, CIFAR-100_human.pt), or of a plain .npz")
+    file: str = param("", "the .pt file (CIFAR-10_human.pt, CIFAR-100_human.pt) or a plain .npz, below OWB_DATA or by path")
     column: str = param("worse_label", "which annotation")
     twin: bool = param(False, "same transition matrix, but blind to the image: separates class from instance effects")
 
@@ -223,7 +237,7 @@ class Human(Noise):
 
 
 KINDS: dict[str, type[Noise]] = {
-    kind.name: kind for kind in (Clean, Symmetric, Asymmetric, PairFlip, Superclass, FromMatrix, InstanceDependent, Human)
+    kind.name: kind for kind in (Clean, Published, Symmetric, Asymmetric, PairFlip, Superclass, FromMatrix, InstanceDependent, Human)
 }
 
 

@@ -23,11 +23,14 @@ from harness import seeds
 from harness.contracts import HIDDEN, OF_LEARNER, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scores, Truth, param
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
-from harness.selection import configured, split_outside
-from scenarios.noisy_labels.noise import Noise, noise_of
+from harness.selection import configured, single, split_outside
+from scenarios.held_out import choosing_on
+from scenarios.noisy_labels import scoring
+from scenarios.noisy_labels.human import digests_of_files
+from scenarios.noisy_labels.noise import Human, Noise, noise_of
 from scenarios.noisy_labels.presets import PRESETS
-from scenarios.noisy_labels.scoring import METRICS, TEST, TRAIN, VALIDATION, moment_of, pictures, summary
 from scenarios.noisy_labels.streams import Lots, Mode, Told, facts_told, observed_labels, restaged
+from scenarios.on_disk import dataset_named
 
 
 class NoisyLabels(Scenario):
@@ -35,12 +38,13 @@ class NoisyLabels(Scenario):
 
     over: str = param("class-incremental[dataset=digits,stages=1]", "the scenario whose labels are corrupted")
     noise: str = param("symmetric[rate=0.4]", "none, symmetric, asymmetric, pair, superclass, matrix, instance or human, with parameters; "
+                       "published for labels that are wrong as they come; "
                        "several joined by +, one for each stage with labels")  # fmt: skip
     stream: Mode = param("by-observed", "what a label of another stage's class does to an item")
-    validation: Literal["none", "noisy", "clean"] = param(
-        "none", "items held out to choose by, and whether their labels are as noisy as all"
+    validation: Literal["none", "noisy", "clean", "published"] = param(
+        "none", "items held out to choose by, and whether their labels are as noisy as all; or those that the publisher set apart, clean"
     )
-    validation_fraction: float = param(0.1, "share of every class that is held out", gt=0, lt=1)
+    validation_fraction: float = param(0.1, "share of every class that is held out, where it is noisy or clean", gt=0, lt=1)
     told: Told = param("nothing", "what learners are told: nothing, the share of wrong labels, or the transition matrix too (an oracle)")
     unidentifiable: bool = param(False, "allow noise under which a class is labelled as another one more often than as itself")
     report: Literal["labels", "stream"] = param("labels", "whose figures lead: those of noisy labels, or those of the scenario beneath")
@@ -77,9 +81,15 @@ class NoisyLabels(Scenario):
         return scenario
 
     @property
+    def knows_truth(self) -> bool:
+        """Whether it is known which of the labels handed over are wrong."""
+        return all(noise.knows_truth for noise in _noises(self.noise))
+
+    @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
         """The figures of noisy labels, behind or without those of the scenario beneath."""
-        return METRICS if self.report == "labels" else (*self.base.metrics, *METRICS)
+        own = scoring.METRICS if self.knows_truth else scoring.ACCURACIES
+        return own if self.report == "labels" else (*self.base.metrics, *own)
 
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -105,9 +115,15 @@ class NoisyLabels(Scenario):
         """Refuse what the scenario beneath refuses."""
         return self.base.inadmissible()
 
+    def choosing(self) -> str:
+        """Return the same labels, right and wrong, with part of them held out; nothing where the scenario beneath has nothing."""
+        beneath = self.base.choosing()
+        said = {name: value for name, value in single(beneath).params.items() if name != "of"} if beneath else {}
+        return choosing_on("noisy-labels", self, **said) if beneath else ""
+
     def data_digests(self) -> Mapping[str, str]:
-        """Return those of the scenario beneath."""
-        return self.base.data_digests()
+        """Return those of the scenario beneath, and those of files with labels that people gave."""
+        return {**self.base.data_digests(), **digests_of_files(noise.file for noise in _noises(self.noise) if isinstance(noise, Human))}
 
     def deal(self, seed: int) -> Deal:
         """Deal the scenario beneath and corrupt its labels.
@@ -117,14 +133,19 @@ class NoisyLabels(Scenario):
         """
         if self.probe_every:
             raise UserError("noisy-labels looks at learners by epochs: set probe_epochs, not probe_every")
+        self._check_truth()
+        if not self.knows_truth and self.told != "nothing":
+            raise UserError(f"told={self.told} cannot be had with noise=published: which labels are wrong is not known")
         deal = self.base.deal(seed)
-        lots = Lots.of(deal, self.validation_fraction if self.validation != "none" else 0.0, seed)
+        lots = Lots.of(deal, self.validation_fraction if self.validation in ("noisy", "clean") else 0.0, seed)
+        if self.validation == "published":
+            lots = lots.with_those_of(deal)
         observed = observed_labels(deal, lots, _noises(self.noise), self.stream, seed)
         self._check(deal, lots, observed)
         part = np.zeros(len(deal.labels), dtype=np.int64)
-        part[np.concatenate([stage.query for stage in deal.stages])] = TEST
-        part[lots.rows] = np.where(lots.held, VALIDATION, TRAIN)
-        if self.validation == "clean":
+        part[np.concatenate([stage.query for stage in deal.stages])] = scoring.TEST
+        part[lots.rows] = np.where(lots.held, scoring.VALIDATION, scoring.TRAIN)
+        if self.validation in ("clean", "published"):
             observed = np.where(lots.held, deal.labels[lots.rows], observed)
         stages = restaged(deal, lots, observed, self.stream)
         shown = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
@@ -134,7 +155,8 @@ class NoisyLabels(Scenario):
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score what was answered so far; summaries are there once the last stage is."""
-        moments = [moment_of(truth, answer) for answer in answers]
+        known = self.knows_truth
+        moments = [scoring.moment_of(truth, answer, known=known) for answer in answers]
         if not moments:
             return Scores(final={})
         beneath = self.base.score(truth, [_asked_beneath(truth, answer) for answer in answers])
@@ -144,12 +166,20 @@ class NoisyLabels(Scenario):
         ended = [moment for moment in moments if moment.answer.step is None]
         final: dict[str, float] = {}
         if len(ended) == n_stages:
-            final = summary(truth, [m for m in moments if m.answer.stage == n_stages - 1], self.tail, epochs[n_stages - 1])
+            last = [moment for moment in moments if moment.answer.stage == n_stages - 1]
+            final = scoring.accuracies(last, self.tail, epochs[n_stages - 1]) | (scoring.label_figures(truth, last[-1]) if known else {})
             final = {**beneath.final, **final} if n_stages > 1 or self.report == "stream" else final
-        per_stage = {name: [moment.figures[name] for moment in ended] for name in ("accuracy", "memorised", "corrected")}
-        seen = pictures(truth, moments, epochs)
+        followed = ("accuracy", "memorised", "corrected") if known else ("accuracy", "fitted")
+        per_stage = {name: [moment.figures[name] for moment in ended] for name in followed}
+        seen = scoring.pictures(truth, moments, epochs, known=known)
         further = beneath.matrices if n_stages > 1 else {}
         return replace(seen, final=final, per_stage={**beneath.per_stage, **per_stage}, matrices={**further, **seen.matrices})
+
+    def _check_truth(self) -> None:
+        """Refuse to call labels true of which their publisher says that many are not."""
+        name = getattr(self.base, "dataset", None)
+        if self.knows_truth and name and not getattr(dataset_named(name), "labels_are_true", True):
+            raise UserError(f"{name} comes with labels of which an unknown share is wrong: say noise=published")
 
     def _check(self, deal: Deal, lots: Lots, observed: np.ndarray[Any, Any]) -> None:
         labels = deal.labels[lots.rows]
@@ -165,7 +195,7 @@ class NoisyLabels(Scenario):
         watched: list[np.ndarray[Any, Any]] = []
         found = []
         for index, stage in enumerate(stages):
-            own = seeds.stream("watched", seed=seed, stage=index).permutation(stage.rows[part[stage.rows] == TRAIN])
+            own = seeds.stream("watched", seed=seed, stage=index).permutation(stage.rows[part[stage.rows] == scoring.TRAIN])
             watched += [own[: self.watched or len(own)], stage.held]
             rows = np.setdiff1d(np.concatenate(watched), stage.query)
             found.append(replace(stage, watched=rows, told=facts_told(deal, stage, self.told)))
@@ -174,7 +204,7 @@ class NoisyLabels(Scenario):
 
 def _asked_beneath(truth: Truth, answer: Answer) -> Answer:
     """Return the part of `answer` that the scenario beneath asked for."""
-    asked = truth.facts["part"][answer.ids] == TEST
+    asked = truth.facts["part"][answer.ids] == scoring.TEST
     arrays = {name: values if name in OF_LEARNER else values[asked] for name, values in answer.arrays.items()}
     return replace(answer, ids=answer.ids[asked], arrays=arrays)
 

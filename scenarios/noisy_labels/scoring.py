@@ -16,13 +16,18 @@ TEST, TRAIN, VALIDATION = 1, 2, 3
 
 NAN = float("nan")
 
-METRICS = (
+ACCURACIES = (
     Metric(
         name="tail_accuracy", meaning="on the test items of all classes named, mean over the last epochs (10 unless said) that were probed"
     ),
     Metric(name="last_accuracy", meaning="the same after the last epoch"),
     Metric(name="chosen_accuracy", meaning="at the epoch that is best on the validation items"),
     Metric(name="best_accuracy", meaning="ORACLE: at the epoch that is best on the test"),
+)
+"""What can be said where nobody knows which labels are wrong."""
+
+METRICS = (
+    *ACCURACIES,
     Metric(name="memorised", better="lower", meaning="share of the wrong labels that are predicted, at the end"),
     Metric(name="corrected", meaning="share of the items with wrong labels that are predicted right, at the end"),
     Metric(name="wrong_auroc", meaning="how well the learner's suspicion tells wrong labels from right ones"),
@@ -46,39 +51,42 @@ class Moment:
     rows: NDArray[np.int64]
 
 
-def moment_of(truth: Truth, answer: Answer) -> Moment:
-    """Return what `answer` says; test accuracy is over the classes named so far."""
+def moment_of(truth: Truth, answer: Answer, *, known: bool = True) -> Moment:
+    """Return what `answer` says; test accuracy is over the classes named so far.
+
+    Where it is not `known` which labels are wrong, nothing is said of right and wrong ones, but how many labels are predicted as given.
+    """
     part, observed = truth.facts["part"][answer.ids], truth.facts["observed"][answer.ids]
     labels, predicted = truth.labels[answer.ids], answer.arrays["classes"]
     tested = (part == TEST) & (labels < truth.named_classes[answer.stage])
     held, rows = part == VALIDATION, np.flatnonzero(part == TRAIN)
-    fate = figures.memorisation(predicted[rows], labels[rows], observed[rows])
-    right = rows[labels[rows] == observed[rows]]
-    shares = {
-        "accuracy": _share(predicted[tested] == labels[tested]),
-        "validation": _share(predicted[held] == observed[held]),
-        "right_fitted": _share(predicted[right] == labels[right]),
-        **fate._asdict(),
-    }
+    shares = {"accuracy": _share(predicted[tested] == labels[tested]), "validation": _share(predicted[held] == observed[held])}
+    if known:
+        right = rows[labels[rows] == observed[rows]]
+        shares["right_fitted"] = _share(predicted[right] == labels[right])
+        shares |= figures.memorisation(predicted[rows], labels[rows], observed[rows])._asdict()
+    else:
+        shares["fitted"] = _share(predicted[rows] == observed[rows])
     return Moment(answer, shares, labels[rows], observed[rows], predicted[rows], rows)
 
 
-def summary(truth: Truth, moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, float]:
-    """Return the figures over the answers of the last stage; `moments` in order of time, the end last."""
-    last = moments[-1]
+def accuracies(moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, float]:
+    """Return test accuracies over the answers of the last stage; `moments` in order of time, the end last."""
     accuracy = [moment.figures["accuracy"] for moment in moments]
     in_tail = [moment.figures["accuracy"] for moment in moments if moment.answer.step is None or moment.answer.step > epochs - tail]
     validated = np.array([moment.figures["validation"] for moment in moments])
     chosen = accuracy[int(np.argmax(validated))] if np.isfinite(validated).all() else NAN
+    found = float(np.mean(in_tail)), accuracy[-1], chosen, max(accuracy)
+    return {metric.name: value for metric, value in zip(ACCURACIES, found, strict=True)}
+
+
+def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
+    """Return what became of right and wrong labels at the end, and how well the learner tells them apart."""
     wrong = last.labels != last.observed
     arrays = {name: values[last.rows] for name, values in last.answer.arrays.items()}
     kept = figures.clean_selection(arrays["kept"], wrong) if "kept" in arrays else (NAN, NAN)
     true, implied = transitions(truth, last)
     return {
-        "tail_accuracy": float(np.mean(in_tail)),
-        "last_accuracy": accuracy[-1],
-        "chosen_accuracy": chosen,
-        "best_accuracy": max(accuracy),
         "memorised": last.figures["memorised"],
         "corrected": last.figures["corrected"],
         "wrong_auroc": figures.auroc(arrays["suspicion"], wrong) if "suspicion" in arrays else NAN,
@@ -89,15 +97,18 @@ def summary(truth: Truth, moments: Sequence[Moment], tail: int, epochs: int) -> 
     }
 
 
-def pictures(truth: Truth, moments: Sequence[Moment], epochs: Mapping[int, int]) -> Scores:
-    """Return curves over the epochs of every stage, both transition matrices, and the losses of right and wrong labels at the end."""
+def pictures(truth: Truth, moments: Sequence[Moment], epochs: Mapping[int, int], *, known: bool = True) -> Scores:
+    """Return curves over the epochs of every stage and, where it is `known` which labels are wrong, both transition matrices and the losses
+    of right and wrong labels at the end."""
     last = moments[-1]
-    true, implied = transitions(truth, last)
     at = [(moment.answer.stage, epochs[moment.answer.stage] if moment.answer.step is None else moment.answer.step) for moment in moments]
     curves = {
         name: [(*when, moment.figures[name]) for when, moment in zip(at, moments, strict=True) if np.isfinite(moment.figures[name])]
         for name in last.figures
     }
+    if not known:
+        return Scores(final={}, probes=curves, panels={"learning": ["accuracy", "fitted", "validation"]})
+    true, implied = transitions(truth, last)
     histograms = {}
     if "label_losses" in last.answer.arrays:
         losses, wrong = last.answer.arrays["label_losses"][last.rows].astype(np.float64), last.labels != last.observed

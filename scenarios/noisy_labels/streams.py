@@ -38,7 +38,10 @@ class Lots:
 
     @classmethod
     def of(cls, deal: Deal, fraction: float, seed: int) -> Lots:
-        """Collect the labelled items and set a share of every class apart; at least one item of each stays for training."""
+        """Collect the labelled items and set a share of every class apart; at least one item of each stays for training.
+
+        What the deal itself holds out stays out of both.
+        """
         labelled = [dealt.rows[dealt.given != HIDDEN] for dealt in deal.stages]
         rows = np.concatenate(labelled)
         stage = np.repeat(np.arange(len(labelled)), [len(own) for own in labelled])
@@ -49,6 +52,19 @@ class Lots:
                 own = rng.permutation(np.flatnonzero(deal.labels[rows] == label))
                 held[own[: min(max(1, round(fraction * len(own))), len(own) - 1)]] = True
         return cls(rows=rows, stage=stage, held=held)
+
+    def with_those_of(self, deal: Deal) -> Lots:
+        """Return these and the items that the deal itself holds out, for validation.
+
+        Raises:
+            UserError: it holds none out.
+        """
+        held = [dealt.held for dealt in deal.stages]
+        if not (count := sum(map(len, held))):
+            raise UserError("validation=published needs data whose publisher set items apart to choose by, such as "
+                            "clothing1m[validation=true], under class-incremental with test_fraction=0")  # fmt: skip
+        return Lots(rows=np.concatenate([self.rows, *held]), held=np.append(self.held, np.ones(count, dtype=bool)),
+                    stage=np.append(self.stage, np.repeat(np.arange(len(held)), [len(own) for own in held])))  # fmt: skip
 
 
 def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode, seed: int) -> IntArray:

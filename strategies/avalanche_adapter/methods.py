@@ -42,7 +42,7 @@ class _Avalanche(Strategy):
 
 
 def _memory() -> Any:
-    return param(200, "stored examples", ge=1, unit="examples", ablate=[50, 500], since_stage=1)
+    return param(200, "stored examples", ge=1, unit="examples", ablate=[50, 500])
 
 
 def _head() -> Any:

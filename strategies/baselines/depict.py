@@ -198,7 +198,7 @@ class _Training:
     def _fit_start(self) -> None:
         """Cluster the embeddings, let the centres at unit length be the rows of the softmax layer and the clusters the targets."""
         learner, head = self.learner, self.network.head
-        points = self.network.autoencoder.embedded(self.prepared).cpu().numpy()
+        points = self.network.autoencoder.embedded(self.prepared).float().cpu().numpy()
         centres = first_centres(points, learner.clusters, learner.init, learner.context.stream("centres"), restarts=learner.restarts)
         with torch.no_grad():
             head.weight[: len(centres)] = torch.from_numpy(unit(centres)).to(head.weight)

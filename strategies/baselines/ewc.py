@@ -30,7 +30,7 @@ class EWC(ClassLearner):
     """Pull weights back to where earlier stages left them, the important ones harder."""
 
     strength: float = param(10.0, "weight of the penalty", ge=0, ablate=[0.0], since_stage=1)
-    fisher: Literal["sample", "batch"] = param("sample", "whose gradients are squared", ablate=["batch"], since_stage=1)
+    fisher: Literal["sample", "batch"] = param("sample", "whose gradients are squared", ablate=["batch"])
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
 

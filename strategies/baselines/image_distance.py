@@ -16,6 +16,7 @@ from torch import Tensor
 from harness.contracts import Prediction, Query, Stage, param
 from strategies.baselines.patch_gaussian import Moments, Stages
 from strategies.toolkit.patch_detector import PatchDetector, joined
+from strategies.toolkit.token_memory import pieces
 
 Measure = Literal["gaussian", "nearest"]
 _SMALLEST = 1e-9  # of a variance, where images do not differ at all
@@ -76,7 +77,8 @@ class ImageDistance(PatchDetector):
 
     def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None:
         """Keep the mean features of the stage's images."""
-        self.images.add(joined(tokens).mean(dim=1), categories if self.per_category else torch.zeros_like(categories), memory=self.memory)
+        means = torch.cat([joined(part).mean(dim=1) for _, part in pieces(tokens, self.context)])
+        self.images.add(means, categories if self.per_category else torch.zeros_like(categories), memory=self.memory)
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the image's distance at every patch, float32 (N, P); it is not answered as a map."""

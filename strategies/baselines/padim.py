@@ -13,6 +13,7 @@ from torch import Tensor
 from harness.contracts import Stage, param
 from strategies.baselines.patch_gaussian import Moments, Stages
 from strategies.toolkit.patch_detector import PatchDetector, joined
+from strategies.toolkit.token_memory import pieces
 
 
 class PaDiM(PatchDetector):
@@ -32,13 +33,14 @@ class PaDiM(PatchDetector):
 
     def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None:
         """Add the stage's images to the Gaussians of their positions."""
-        points = joined(tokens)
         if not len(self.kept):
-            order = self.context.stream("channels").permutation(points.shape[-1])
-            self.kept = torch.from_numpy(order[: self.channels]).to(points.device)
+            order = self.context.stream("channels").permutation(tokens.shape[1] * tokens.shape[3])
+            self.kept = torch.from_numpy(order[: self.channels]).to(self.context.device)
         if self.memory == "replace":
             self.moments.clear()
-        self.moments.add(points[..., self.kept], categories if self.per_category else torch.zeros_like(categories))
+        sets = categories if self.per_category else torch.zeros_like(categories)
+        for rows, part in pieces(tokens, self.context):
+            self.moments.add(joined(part)[..., self.kept], sets[rows])
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the distance of every patch at its position, float32 (N, P)."""

@@ -28,6 +28,7 @@ from harness.contracts import Stage, param
 from harness.errors import UserError
 from strategies.toolkit.coreset import k_centres
 from strategies.toolkit.patch_detector import PatchDetector, joined
+from strategies.toolkit.token_memory import changed, selected, stacked
 
 Memory = Literal["append", "replace", "budget"]
 Share = Literal["category", "union"]
@@ -79,7 +80,7 @@ class PatchBank(PatchDetector):
 
 
 class JointBank(PatchBank):
-    """The upper bound: every patch of every stage is kept and all are standardised by their joint statistics."""
+    """The upper bound: every patch of every stage is kept and all are standardised by their joint statistics; as float32, however many."""
 
     def learn(self, stage: Stage) -> None:
         """Keep the stage's tokens as they are and standardise those of all stages anew."""
@@ -106,9 +107,10 @@ class StagedBank(PatchBank):
 
     def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None:
         """Choose among the stage's patches and, under a budget, make room for them."""
-        points, rng = self.described(tokens), self.context.stream("bank")
+        points, rng = changed(tokens, self.described, self.context), self.context.stream("bank")
         if self.memory == "budget" and self.share == "category":
-            self._shared({one: points[categories == one].flatten(0, 1) for one in sorted(set(categories.tolist()))}, rng)
+            own = {one: selected(points, categories == one, self.context) for one in sorted(set(categories.tolist()))}
+            self._shared({one: part.flatten(0, 1) for one, part in own.items()}, rng)
         elif self.memory == "budget":
             self.united(points.flatten(0, 1), stage, rng)
         else:
@@ -123,7 +125,7 @@ class StagedBank(PatchBank):
 
     @abstractmethod
     def chosen(self, patches: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-        """Return at most `count` of the patches (M, D'), the most useful first; a prefix is what a smaller count would give."""
+        """Return at most `count` of the patches (M, D') as float32, the most useful first; a prefix is what a smaller count would give."""
 
     @abstractmethod
     def united(self, patches: Tensor, stage: Stage, rng: np.random.Generator) -> None:
@@ -131,7 +133,7 @@ class StagedBank(PatchBank):
 
     def _shared(self, new: dict[int, Tensor], rng: np.random.Generator) -> None:
         """Give each category the same share; what one cannot fill goes to the others. A category that comes again joins what is kept."""
-        pools = {one: torch.cat([self.parts[one], points]) if one in self.parts else points for one, points in new.items()}
+        pools = {one: stacked([self.parts[one], points], self.context) if one in self.parts else points for one, points in new.items()}
         kept = {one: part for one, part in self.parts.items() if one not in pools}
         every = sorted({**kept, **pools})
         sizes = equal_shares([len(pools[one] if one in pools else kept[one]) for one in every], self.budget)
@@ -201,11 +203,11 @@ class PatchCore(StagedBank):
         """Return the coreset in the order of its choice, or patches at random."""
         if self.selection == "random":
             return _at_random(patches, count, rng)
-        return patches[k_centres(patches, count, rng, dimensions=self.projection)]
+        return patches[k_centres(patches, count, rng, dimensions=self.projection)].float()
 
     def united(self, patches: Tensor, stage: Stage, rng: np.random.Generator) -> None:
         """Choose anew among what was kept and the stage's patches."""
-        self.parts = {0: self.chosen(torch.cat([*self.parts.values(), patches]), self.budget, rng)}
+        self.parts = {0: self.chosen(stacked([*self.parts.values(), patches], self.context), self.budget, rng)}
 
 
 def nearest(points: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -276,4 +278,4 @@ def proportional_shares(seen: Sequence[int], available: Sequence[int], budget: i
 
 
 def _at_random(patches: Tensor, count: int, rng: np.random.Generator) -> Tensor:
-    return patches[torch.from_numpy(rng.permutation(len(patches))[:count]).to(patches.device)]
+    return patches[torch.from_numpy(rng.permutation(len(patches))[:count]).to(patches.device)].float()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from harness.contracts import Stage, param
 from strategies.toolkit.patch_detector import PatchDetector, joined
+from strategies.toolkit.token_memory import pieces
 
 Stages = Literal["merge", "replace"]
 
@@ -112,9 +113,10 @@ class PatchGaussian(PatchDetector):
         """Add the stage's patches."""
         if self.memory == "replace":
             self.moments.clear()
-        points = joined(tokens)
-        sets = (categories if self.per_category else torch.zeros_like(categories))[:, None].expand(points.shape[:2])
-        self.moments.add(points.flatten(0, 1)[:, None], sets.flatten())
+        sets = categories if self.per_category else torch.zeros_like(categories)
+        for rows, part in pieces(tokens, self.context):
+            points = joined(part)
+            self.moments.add(points.flatten(0, 1)[:, None], sets[rows, None].expand(points.shape[:2]).flatten())
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the distance of every patch, float32 (N, P)."""

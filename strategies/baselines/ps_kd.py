@@ -31,7 +31,7 @@ class PSKD(LabelLearner):
             a = self.trust * (batch.epoch + 1) / epochs
             logits = model(batch.inputs)
             targets = (1 - a) * one_hot(batch.labels, stage.named_classes) + a * last[batch.rows]
-            last[batch.rows] = logits.detach().softmax(dim=1)
+            last[batch.rows] = logits.detach().float().softmax(dim=1)
             return soft_cross_entropy(logits, targets).mean()
 
         train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())

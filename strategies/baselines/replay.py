@@ -20,8 +20,7 @@ from strategies.toolkit.training import Batch, sgd, train
 class Replay(ClassLearner):
     """Mix stored examples of earlier stages into every batch."""
 
-    memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500],
-                        since_stage=1)  # fmt: skip
+    memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500])
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     loss: str = param("cross-entropy", "any loss of an item by name, such as gce[q=0.7] where labels may be wrong", ablate=["gce"])

@@ -62,6 +62,8 @@ class UNO(NovelClasses):
     small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
     view_bank: int = param(0, "views of an item that go through the frozen parts once a stage; 0 for fresh ones at every step", ge=0,
                            since_stage=1)  # fmt: skip
+    bank_mib: int = param(0, "memory for them, what does not fit is computed when it is shown; 0 for no limit", ge=0, unit="MiB",
+                          since_stage=1)  # fmt: skip
 
     def start(self, context: Context) -> None:
         """Make ready for stage 0.
@@ -123,7 +125,7 @@ class UNO(NovelClasses):
         """Return what shows a batch: hidden values of all views, the large ones first, and what is remembered of them."""
         network, generator, large = self.network, generator_of(self.context, "views"), view_of(self.context.views)
         if self.view_bank:
-            bank = Bank(network, items.inputs, large, generator, self.view_bank, self.remembered())
+            bank = Bank(network, items.inputs, large, generator, self.view_bank, self.remembered(), budget_mib=self.bank_mib)
 
             def kept(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
                 pair = bank.pair(batch.inputs, batch.rows)

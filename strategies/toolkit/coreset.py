@@ -18,6 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from strategies.toolkit.token_memory import rows_at_once
+
 _STARTING = 10
 
 
@@ -33,7 +35,7 @@ def k_centres(points: Tensor, count: int, rng: np.random.Generator, *, dimension
     count = min(count, len(points))
     if not count:
         return torch.zeros(0, dtype=torch.long, device=points.device)
-    points = projected(points - points.mean(dim=0), dimensions, rng)  # products of centred points lose fewer digits
+    points = _centred(points, dimensions, rng)
     starting = torch.from_numpy(rng.permutation(len(points))[:_STARTING]).to(points.device)
     chosen = torch.cdist(points, points[starting]).mean(dim=1).argmax()
     squares, nearest = points.square().sum(dim=1), torch.full_like(points[:, 0], torch.inf)
@@ -52,7 +54,21 @@ def projected(points: Tensor, dimensions: int, rng: np.random.Generator) -> Tens
 
     0 leaves them as they are too (Johnson and Lindenstrauss 1984; PatchCore, section 3.2).
     """
-    if not 0 < dimensions < points.shape[1]:
-        return points
-    directions = rng.standard_normal((points.shape[1], dimensions)) / math.sqrt(dimensions)
-    return points @ torch.from_numpy(directions).to(points)
+    directions = _directions(points.shape[1], dimensions, rng)
+    return points if directions is None else points @ directions.to(points)
+
+
+def _centred(points: Tensor, dimensions: int, rng: np.random.Generator) -> Tensor:
+    """Return points around their mean and projected: products of centred points lose fewer digits. Half precision is read in parts."""
+    if points.dtype != torch.float16:
+        return projected(points - points.mean(dim=0), dimensions, rng)
+    parts = torch.split(points, rows_at_once(points.shape))
+    mean = (torch.stack([part.sum(dim=0, dtype=torch.float64) for part in parts]).sum(dim=0) / len(points)).float()
+    directions = _directions(points.shape[1], dimensions, rng)
+    return torch.cat([part.float() - mean if directions is None else (part.float() - mean) @ directions.float() for part in parts])
+
+
+def _directions(channels: int, dimensions: int, rng: np.random.Generator) -> Tensor | None:
+    if not 0 < dimensions < channels:
+        return None
+    return torch.from_numpy(rng.standard_normal((channels, dimensions)) / math.sqrt(dimensions))

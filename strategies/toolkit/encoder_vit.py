@@ -2,12 +2,11 @@
 
 Of twelve blocks the outputs of 2 to 9 (counted from 0) are taken, before the final norm and without class and register tokens; blocks after
 the last one taken are not run. Their first half averaged is the first group, the rest the second. Other depths are scaled: 4, 6, ..., 18 of
-24. Any timm vision transformer serves, DINOv2 with registers in the paper; weights come from a file, nothing is downloaded.
+24. Any timm vision transformer serves, DINOv2 with registers in the paper; weights come from a file.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError, unknown
-from strategies.toolkit.encoder_checks import digest_of, patches, tensors_of, whole
+from harness.weights import digest_of
+from strategies.toolkit.encoder_checks import patches, whole
+from strategies.toolkit.weights_files import put_into, weights_of
 
 _OF_TWELVE = range(2, 10)
 
@@ -70,7 +71,8 @@ def vit_tiny(item_shape: tuple[int, ...], *, patch: int = 4, width: int = 64, de
     return ViT(model, grid)
 
 
-def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image: int = 0, sha256: str = "") -> ViT:
+def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image: int = 0, sha256: str = "",
+             pretrained: bool = False) -> ViT:  # fmt: skip
     """Return any of timm's vision transformers.
 
     Args:
@@ -79,6 +81,7 @@ def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image
         weights: a file of timm's or of the authors' tensors; as drawn where none is named.
         image: side in pixels that images are brought to; 0 leaves their size.
         sha256: what the weights file has to have, or its first digits.
+        pretrained: take timm's own weights instead of a file.
 
     Raises:
         UserError: no such model, not a vision transformer, a size its patches do not fill, or a weights file that does not fit.
@@ -101,24 +104,8 @@ def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image
     if not isinstance(model, VisionTransformer):
         raise UserError(f"encoder timm:{name} is no plain vision transformer (some: {listing})")
     grid = patches(sides, int(model.patch_embed.patch_size[0]), f"timm:{name}")
-    digest = _load(model, Path(weights), str(sha256), name) if weights else ""
+    digest = ""
+    if file := weights_of(name, weights, pretrained):
+        digest = digest_of(file, str(sha256))
+        put_into(model, file, name)
     return ViT(model, grid, image=image, digest=digest)
-
-
-def _load(model: nn.Module, file: Path, sha256: str, name: str) -> str:
-    """Put the file's tensors into the model, positions resampled to its grid; return the file's digest."""
-    from timm.models.vision_transformer import checkpoint_filter_fn
-
-    digest = digest_of(file)
-    if not digest.startswith(sha256.lower()):
-        raise UserError(f"weights file {file}: digest {digest[:16]} where {sha256[:16]} is expected")
-    try:
-        fitted = checkpoint_filter_fn(tensors_of(file), model)  # type: ignore[arg-type]
-        problems = model.load_state_dict({key: value for key, value in fitted.items() if not key.startswith("head")}, strict=False)
-    except (RuntimeError, KeyError, AttributeError) as error:
-        raise UserError(f"weights file {file} does not fit {name}: {' '.join(str(error).split())[:200]}") from None
-    strange = [*problems.missing_keys, *problems.unexpected_keys]
-    if strange:
-        raise UserError(f"weights file {file} does not fit {name}: {len(problems.missing_keys)} tensors missing, "
-                        f"{len(problems.unexpected_keys)} of other models, the first {strange[0]}")  # fmt: skip
-    return digest

@@ -21,7 +21,7 @@ from harness.contracts import Context, Inputs
 from harness.errors import Unsuitable
 from harness.selection import chosen as selected
 from harness.selection import single
-from strategies.toolkit.backbones import BACKBONES
+from strategies.toolkit.backbones import BACKBONES, glance, undeclared
 from strategies.toolkit.encoder_gabor import Gabor
 from strategies.toolkit.encoder_lite0 import Lite0
 from strategies.toolkit.encoder_scattering import Scattering
@@ -87,12 +87,15 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], Any]:
     """Return what makes the encoder that `text` selects from an image's shape.
 
     Raises:
-        UserError: no encoder of that name, or a parameter it does not have.
+        UserError: no encoder of that name, a parameter it does not have, or a weights file that is none at first sight.
     """
-    name = single(text).name
+    said = undeclared(text)
+    name, text = said.name, str(said)
     kind, _, model = name.partition(":")
     if kind == "timm" and model:
-        return partial(selected("encoder", text, {name: timm_vit}, given=("item_shape", "name")), name=model)
+        make = partial(selected("encoder", text, {name: timm_vit}, given=("item_shape", "name")), name=model)
+        glance(said)
+        return make
     return selected("encoder", text, {**ENCODERS, "timm:NAME": timm_vit}, given=("item_shape", "name"))
 
 

@@ -25,19 +25,31 @@ class Parted(nn.Module):
         super().__init__()
         self.context = context
         self.item_shape: tuple[int, ...] = ()
-        self.frozen = 0
+        self.frozen = self.held = 0
 
     def build_backbone(self, item_shape: tuple[int, ...]) -> None:
         """Make the protocol's backbone for items of that shape, with weights from the stream `init`."""
         self.item_shape = item_shape
         whole: Any = backbone(self.context, item_shape)
-        self.dimensions = int(whole.features)
-        self.parts = nn.ModuleList(whole.parts())
+        self.dimensions, self.held = int(whole.features), int(getattr(whole, "frozen", 0))
+        self.parts, self.frozen = nn.ModuleList(whole.parts()), self.held
+        self._hold_frozen()
 
     def freeze(self, trainable: Trainable) -> Self:
-        """Let the named parts train and freeze those before; what a part itself froze when it was made stays so."""
-        self.frozen = {"all": 0, "last": len(self.parts) - 1, "head": len(self.parts)}[trainable]
+        """Let the named parts train and freeze those before; what the protocol does not lend for training stays as it is.
+
+        What a part itself froze when it was made stays so too.
+        """
+        self.frozen = max(self.held, {"all": 0, "last": len(self.parts) - 1, "head": len(self.parts)}[trainable])
         self._hold_frozen()
+        return self
+
+    def train(self, mode: bool = True) -> Self:
+        """Change the mode of what trains; what is frozen answers as in evaluation."""
+        super().train(mode)
+        if self.item_shape:
+            for part in self.parts[: self.frozen]:
+                part.eval()
         return self
 
     def hidden(self, inputs: Tensor) -> Tensor:
@@ -67,7 +79,7 @@ class Parted(nn.Module):
 
     def _hold_frozen(self) -> None:
         for part in self.parts[: self.frozen]:
-            part.requires_grad_(False)
+            part.requires_grad_(False).eval()
 
 
 class Previous(nn.Module):

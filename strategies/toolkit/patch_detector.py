@@ -3,6 +3,8 @@
 Tokens are standardised by what the FIRST stage's normal images show: statistics of categories that come later would be a leak. Encoder and
 standard are the same for all detectors, and what becomes of a map (size, blur, image score) is the protocol's.
 
+A stage whose tokens would take more than 4 GiB keeps them standardised, in half precision and in a file (`token_memory`).
+
 Legend: N images, G groups, P patches in row order, D channels.
 """
 
@@ -17,6 +19,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Inputs, Prediction, Query, Stage, Strategy, param
+from strategies.toolkit import token_memory
 from strategies.toolkit.encoders import Encoder, encoder
 
 _CHUNK = 64
@@ -45,6 +48,11 @@ class Standard:
         deviation = (squares / count).sqrt()
         self.mean = mean[0].float()
         self.scale = torch.where(deviation > 1e-6, deviation, 1.0)[0].float()
+
+    def settle(self, rough: Standard, mean: Tensor, deviation: Tensor) -> None:
+        """Become the standard of tokens of which mean and deviation (G, 1, D), float64, are known after the rough standard."""
+        self.mean = (rough.mean.double() + rough.scale.double() * mean).float()
+        self.scale = torch.where(rough.scale * deviation > 1e-6, rough.scale * deviation, 1.0).float()
 
     def __call__(self, tokens: Tensor) -> Tensor:
         """Return tokens (N, G, P, D) standardised."""
@@ -78,7 +86,7 @@ class PatchDetector(Strategy):
         """Learn the stage's normal images.
 
         Args:
-            tokens: float32 (N, G, P, D), standardised.
+            tokens: float32 (N, G, P, D), standardised; float16 and mapped where they are many, to be read by `pieces` and its like.
             categories: int64 (N,), numbered in order of arrival.
             stage: where they come from.
         """
@@ -93,12 +101,51 @@ class PatchDetector(Strategy):
 
     def learn(self, stage: Stage) -> None:
         """Encode the stage once and fit it."""
-        tokens = self.encoder_for(stage.inputs).encode(stage.inputs)
-        if self.standardise:
-            if not self.standard.is_fitted:
-                self.standard.fit(tokens)
-            tokens = self.standard(tokens)
-        self.fit(tokens, torch.tensor(stage.labels, device=tokens.device), stage)
+        encoder, size = self.encoder_for(stage.inputs), len(stage.inputs)
+        height, width = encoder.grid
+        if token_memory.fits(shape := (size, encoder.groups, height * width, encoder.channels)):
+            tokens = encoder.encode(stage.inputs)
+            if self.standardise:
+                if not self.standard.is_fitted:
+                    self.standard.fit(tokens)
+                tokens = self.standard(tokens)
+        else:
+            tokens = self._mapped(stage.inputs, shape)
+        self.fit(tokens, torch.tensor(stage.labels, device=self.context.device), stage)
+
+    def _mapped(self, inputs: Inputs, shape: tuple[int, ...]) -> Tensor:
+        """Return the tokens of many images, standardised, in half precision and in a file.
+
+        Where the standard is still to be found, they are first written in units of that of the first images, so that half precision holds
+        what differs between them, and moments are summed on the way.
+        """
+        finding = self.standardise and not self.standard.is_fitted
+        standard = Standard() if finding else self.standard
+        moments = torch.zeros(2, shape[1], 1, shape[3], dtype=torch.float64, device=self.context.device)
+
+        def encoded() -> Iterator[Tensor]:
+            for part in self._encoded(inputs):
+                if finding and not standard.is_fitted:
+                    standard.fit(part)
+                tokens = standard(part) if self.standardise else part
+                if finding:
+                    moments.add_(torch.stack([each.sum(dim=(0, 2))[:, None] for each in (tokens.double(), tokens.double().square())]))
+                yield tokens
+
+        tokens = token_memory.filled(encoded(), shape, self.context)
+        if finding:
+            mean, square = moments / (shape[0] * shape[2])
+            deviation = (square - mean.square()).clamp_min(0).sqrt()
+            self.standard.settle(standard, mean, deviation)
+            for rows, part in token_memory.pieces(tokens, self.context):
+                tokens[rows] = self.standard(part * standard.scale + standard.mean).clamp(-_LARGEST, _LARGEST)
+        return tokens
+
+    def _encoded(self, inputs: Inputs) -> Iterator[Tensor]:
+        """Yield the tokens (n, G, P, D) of images as the encoder gives them, some images at a time."""
+        for start in range(0, len(inputs), _CHUNK):
+            rows = np.arange(start, min(start + _CHUNK, len(inputs)))
+            yield self.encoder_for(inputs).encode(np.asarray(inputs[rows]))
 
     def tokens_of(self, inputs: Inputs) -> Tensor:
         """Return tokens (N, G, P, D) of images, standardised as those of the first stage."""
@@ -119,9 +166,8 @@ class PatchDetector(Strategy):
 
     def chunks_of(self, query: Query) -> Iterator[Tensor]:
         """Yield the standardised tokens (n, G, P, D) of the query, some images at a time."""
-        for start in range(0, len(query.ids), _CHUNK):
-            rows = np.arange(start, min(start + _CHUNK, len(query.ids)))
-            yield self.tokens_of(np.asarray(query.inputs[rows]))
+        for tokens in self._encoded(query.inputs):
+            yield self.standard(tokens) if self.standardise else tokens
 
     def encoder_for(self, inputs: Inputs) -> Encoder:
         """Return the protocol's encoder, built for the shape of `inputs` at the first call."""

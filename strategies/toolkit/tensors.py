@@ -1,4 +1,7 @@
-"""Inputs as tensors: a stage that fits in memory is converted once and then only indexed, without a DataLoader."""
+"""Inputs as tensors: a stage that fits in memory is converted once and then only indexed, without a DataLoader.
+
+A larger one is read as it is needed (`strategies.toolkit.stored`).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Context, Inputs, Stage
+from strategies.toolkit.stored import FromInputs, Held, Source, Stored, is_large, numbers
 
 
 class Items(NamedTuple):
@@ -33,10 +37,17 @@ class Items(NamedTuple):
 
 
 def as_tensor(inputs: Inputs, device: str) -> Tensor:
-    """Return all inputs as float32 on `device`; uint8 images are scaled to [0, 1]."""
-    array = np.asarray(inputs[np.arange(len(inputs))])
-    tensor = torch.from_numpy(array).to(device)
-    return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor.float()
+    """Return all inputs as float32 on `device`; uint8 images are scaled to [0, 1].
+
+    Bytes and loaders that would take more than 256 MiB as floats are read when they are used. Bytes of an array are moved to the device.
+    """
+    array = inputs if isinstance(inputs, np.ndarray) else None
+    if not is_large(len(inputs), inputs.shape[1:]) or (array is not None and array.dtype != np.uint8):
+        return numbers(torch.from_numpy(np.asarray(inputs[np.arange(len(inputs))])), device)
+    source: Source = FromInputs(inputs)
+    if array is not None and torch.device(device).type != "cpu":
+        source = Held(torch.from_numpy(array.copy()).to(device))
+    return Stored(source, torch.arange(len(inputs)), inputs.shape[1:], device)
 
 
 def items_of(stage: Stage, context: Context) -> Items:

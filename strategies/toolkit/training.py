@@ -1,4 +1,4 @@
-"""The training loop: in-memory tensors, one gradient step a batch, and nothing in between that costs time.
+"""The training loop: one gradient step a batch, and nothing in between that costs time. What lies on disk is read ahead.
 
 The order of the batches comes from the stream `batches`, so all strategies see the same order under the same seed.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from harness.contracts import Context
 from harness.errors import Diverged
+from strategies.toolkit.prefetch import in_turn
 from strategies.toolkit.tensors import Items
 
 Schedule = Callable[[float], float]
@@ -98,6 +99,8 @@ def train(
     passes = math.ceil(total / len(sizes))
     rng = context.stream("batches")
     scaler = torch.amp.GradScaler(context.device, enabled=context.precision == "float16")
+    if scaler.is_enabled():  # fused SGD keeps a momentum of whatever lay there where its first steps overflow; the scaler itself skips them
+        optimiser._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     dtype = getattr(torch, context.precision)
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(context.device, dtype)
     base_rates = [group["lr"] for group in optimiser.param_groups]
@@ -108,23 +111,25 @@ def train(
             at_epoch(first_epoch + epoch)
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
         losses: list[Tensor] = []
-        for rows in torch.split(order, sizes)[: total - step]:
-            if schedule is not constant:
-                for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                    group["lr"] = rate * schedule(step / total)
-            optimiser.zero_grad()
-            with cast:
-                value = loss(Batch(items.inputs[rows], items.labels[rows], rows, step / total, epoch))
-            scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-            if clip_norm is not None:
-                scaler.unscale_(optimiser)
-                nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-            scaler.step(optimiser)
-            scaler.update()
-            losses.append(value.detach())
-            step += 1
-            context.progress(step, total)
-            context.probe(step)
+        batches = torch.split(order, sizes)[: total - step]
+        with closing(in_turn(items.inputs, batches)) as read:
+            for rows, inputs in zip(batches, read, strict=True):
+                if schedule is not constant:
+                    for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+                        group["lr"] = rate * schedule(step / total)
+                optimiser.zero_grad()
+                with cast:
+                    value = loss(Batch(inputs, items.labels[rows], rows, step / total, epoch))
+                scaler.scale(value).backward()  # type: ignore[no-untyped-call]
+                if clip_norm is not None:
+                    scaler.unscale_(optimiser)
+                    nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+                scaler.step(optimiser)
+                scaler.update()
+                losses.append(value.detach())
+                step += 1
+                context.progress(step, total)
+                context.probe(step)
         mean_loss = float(torch.stack(losses).mean())
         if not math.isfinite(mean_loss):
             raise Diverged(f"loss is {mean_loss} in epoch {epoch + 1} of {passes}")

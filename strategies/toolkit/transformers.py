@@ -13,15 +13,16 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 class Trunk(nn.Module):
-    """Everything before the last block: images (N, C, H, W) to tokens (N, T, D)."""
+    """Everything before the last block: images (N, C, H, W) to tokens (N, T, D). `prepare` brings images to what the model takes."""
 
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
+        self.prepare: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the tokens after the last block but one."""
-        tokens: Tensor = self.model.forward_features(images)
+        tokens: Tensor = self.model.forward_features(self.prepare(images))
         return tokens
 
 

@@ -13,9 +13,8 @@ from torch import Generator, Tensor
 
 from harness.errors import UserError
 from strategies.toolkit.parted import Parted, Previous
+from strategies.toolkit.trunk_cache import TrunkCache
 from strategies.toolkit.views import View
-
-_CHUNK = 256
 
 
 class Pair(NamedTuple):
@@ -37,32 +36,24 @@ class Fresh:
         return Pair(hidden, self.previous(hidden) if self.previous else None)
 
 
-class Bank:
-    """`size` views of every item of a stage, kept as hidden values in half precision."""
+class Bank(TrunkCache):
+    """`size` views of every item of a stage, kept behind the frozen part as far as the budget goes."""
 
     def __init__(self, network: Parted, inputs: Tensor, view: View, generator: Generator, size: int,
-                 previous: Previous | None = None) -> None:  # fmt: skip
-        """Draw the views and run them through the frozen part.
+                 previous: Previous | None = None, *, budget_mib: int = 0) -> None:  # fmt: skip
+        """Draw the views and run them through the frozen part, as many as fit into the budget (0 for no limit).
 
         Raises:
             UserError: fewer than two views, of which no two would differ.
         """
         if size < 2:
             raise UserError(f"a bank needs at least two views of an item, got view_bank={size}")
+        super().__init__(network, inputs, view, generator, size, previous=previous, budget_mib=budget_mib)
         self.generator = generator
-        hidden, before = [], []
-        for _ in range(size):
-            parts = [network.hidden(view(part, generator)).half() for part in torch.split(inputs, _CHUNK)]
-            hidden.append(torch.cat(parts))
-            if previous:
-                before.append(torch.cat([previous(part.float()) for part in parts]))
-        self.hidden = torch.stack(hidden)
-        self.before = torch.stack(before) if before else None
 
     def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
         """Return two different views of the items at `rows` (B,)."""
-        size = len(self.hidden)
+        size = len(self.seeds)
         first = torch.randint(size, rows.shape, generator=self.generator, device=rows.device)
         second = (first + torch.randint(1, size, rows.shape, generator=self.generator, device=rows.device)) % size
-        which, both = torch.cat([first, second]), torch.cat([rows, rows])
-        return Pair(self.hidden[which, both].float(), None if self.before is None else self.before[which, both])
+        return Pair(*self.shown(torch.cat([first, second]), torch.cat([rows, rows])))

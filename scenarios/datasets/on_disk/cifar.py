@@ -23,6 +23,7 @@ from scenarios.datasets.on_disk.contents import combined
 from scenarios.datasets.on_disk.pickles import unpickled
 from scenarios.datasets.on_disk.place import OnDisk, published_digest
 
+_SITE = "https://www.cs.toronto.edu/~kriz"
 _EXPECTED = "a pickled batch of CIFAR in the python version"
 _MD5_10 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -115,6 +116,7 @@ class Cifar10(_Cifar):
     marks: ClassVar[tuple[str, ...]] = ("data_batch_1", "test_batch", "batches.meta")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"})
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5_10)
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-10-python.tar.gz": f"{_SITE}/cifar-10-python.tar.gz"})
     obtain: ClassVar[str] = "get cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
     label_key: ClassVar[str] = "labels"
     names_key: ClassVar[str] = "label_names"
@@ -144,6 +146,7 @@ class Cifar100(_Cifar):
     marks: ClassVar[tuple[str, ...]] = ("train", "test", "meta")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"})
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5_100)
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-100-python.tar.gz": f"{_SITE}/cifar-100-python.tar.gz"})
     obtain: ClassVar[str] = "get cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
     label_key: ClassVar[str] = "fine_labels"
     names_key: ClassVar[str] = "fine_label_names"

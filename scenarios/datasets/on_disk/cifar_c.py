@@ -47,6 +47,9 @@ class Cifar100C(OnDisk):
     folders: ClassVar[tuple[str, ...]] = ("CIFAR-100-C",)
     marks: ClassVar[tuple[str, ...]] = ("labels.npy",)
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"CIFAR-100-C.tar": "11f0ed0f1191edbf9fa23466ae6021d3"})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"CIFAR-100-C.tar": "https://zenodo.org/records/3555552/files/CIFAR-100-C.tar"}
+    )
     obtain: ClassVar[str] = "get CIFAR-100-C.tar from zenodo.org/records/3555552 and unpack it below OWB_DATA"
 
     corruption: Corruption = param("gaussian_noise", "which file")

@@ -42,6 +42,9 @@ class CUB(Pictures):
     folders: ClassVar[tuple[str, ...]] = ("CUB_200_2011", "cub", "CUB")
     marks: ClassVar[tuple[str, ...]] = _CUB_LISTS
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78"})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"CUB_200_2011.tgz": "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"}
+    )
     obtain: ClassVar[str] = "get CUB_200_2011.tgz from data.caltech.edu/records/65de6-vp158 and unpack it below OWB_DATA"
 
     def expected(self) -> list[Path]:
@@ -149,6 +152,9 @@ class Aircraft(Pictures):
     folders: ClassVar[tuple[str, ...]] = ("fgvc-aircraft-2013b", "aircraft")
     marks: ClassVar[tuple[str, ...]] = (*(f"data/{name}" for name in _AIRCRAFT_LISTS), *_AIRCRAFT_LISTS)
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"fgvc-aircraft-2013b.tar.gz": ""})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"fgvc-aircraft-2013b.tar.gz": "https://www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz"}
+    )
     obtain: ClassVar[str] = "get fgvc-aircraft-2013b.tar.gz from robots.ox.ac.uk/~vgg/data/fgvc-aircraft and unpack it below OWB_DATA"
 
     def expected(self) -> list[Path]:

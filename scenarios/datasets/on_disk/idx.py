@@ -28,6 +28,8 @@ _MD5 = dict(zip(_NAMES, ("f68b3c2dcbeaaa9fbdd348bbdeb94873", "d53e105ee54ea40749
                          "ec29112dd5afa0611ce80d1b7f02629c"), strict=True))  # fmt: skip
 _MD5_FASHION = dict(zip(_NAMES, ("8d4fb7e6c68d591d4c3dfef9ec88bf0d", "25c81989df183df01b3e8a0aad5dffbe", "bef4ecab320f06d8554ea6380940ec79",
                                  "bb300cfdad3c16e7a12a480ee83cd310"), strict=True))  # fmt: skip
+_MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist"  # the first that torchvision asks
+_FASHION_SITE = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
 _PUBLISHED_SIZES = {"byclass": (814_255, 62), "bymerge": (814_255, 47), "balanced": (131_600, 47), "letters": (145_600, 26),
                     "digits": (280_000, 10), "mnist": (70_000, 10)}  # fmt: skip
 
@@ -50,6 +52,7 @@ class Mnist(OnDisk):
     folders: ClassVar[tuple[str, ...]] = ("mnist", "MNIST/raw", "MNIST")
     marks: ClassVar[tuple[str, ...]] = tuple(name.removesuffix(end) for name in _NAMES for end in ("", ".gz"))
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5)
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({name: f"{_MIRROR}/{name}" for name in _NAMES})
     obtain: ClassVar[str] = (
         "get the four files train- and t10k-...-ubyte.gz (storage.googleapis.com/cvdf-datasets/mnist) into OWB_DATA/mnist"
     )
@@ -90,6 +93,7 @@ class FashionMnist(Mnist):
     )
     folders: ClassVar[tuple[str, ...]] = ("fashion-mnist", "FashionMNIST/raw", "FashionMNIST")
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5_FASHION)
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({name: f"{_FASHION_SITE}/{name}" for name in _NAMES})
     obtain: ClassVar[str] = (
         "get the four files train- and t10k-...-ubyte.gz from github.com/zalandoresearch/fashion-mnist into OWB_DATA/fashion-mnist"
     )
@@ -116,6 +120,7 @@ class Emnist(OnDisk):
     folders: ClassVar[tuple[str, ...]] = ("emnist", "EMNIST/raw", "EMNIST", "gzip", "emnist/gzip")
     marks: ClassVar[tuple[str, ...]] = tuple(f"emnist-{split}-mapping.txt" for split in _PUBLISHED_SIZES)
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"gzip.zip": "58c8d27c78d21e728a6bc7b3cc06412e"})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"gzip.zip": "https://biometrics.nist.gov/cs_links/EMNIST/gzip.zip"})
     obtain: ClassVar[str] = "get gzip.zip from nist.gov/itl/products-and-services/emnist-dataset and unpack it as OWB_DATA/emnist"
 
     split: Literal["byclass", "bymerge", "balanced", "letters", "digits", "mnist"] = param("balanced", "which of the six")

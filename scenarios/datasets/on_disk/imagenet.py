@@ -4,7 +4,9 @@
     as from Kaggle:    ILSVRC/Data/CLS-LOC/{train/<wnid>/*.JPEG, val/*.JPEG}, LOC_val_solution.csv
     TinyImageNet-200:  tiny-imagenet-200/{wnids.txt, train/<wnid>/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt}
 
-The published validation images are the test. A subset keeps the sorted order of the ids that it names.
+The published validation images are the test. A subset keeps the sorted order of the ids that it names, and nothing of the other classes is
+read, decoded or packed; its digest covers its own pictures alone. `drawn100-0` are the hundred classes that GCD, SimGCD and Happy draw
+among the thousand under seed 0 (`numpy.random.seed`, `choice` without replacement, sorted).
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+import numpy as np
+
 from harness.contracts import Card, param
 from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import lines_of
 from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, tree
 
 _WNID = re.compile(r"n\d{8}")
+_DRAWN = re.compile(r"drawn(\d+)-(\d+)")
 
 
 class ImageNet(Pictures):
@@ -37,15 +42,19 @@ class ImageNet(Pictures):
         source="O. Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge; image-net.org",
         package="on disk",
         digest="",
-        notes="1,281,167 to train, the 50,000 published validation images to test. subset=first100 takes the first hundred WordNet ids, "
-        "subset=FILE those a file names, subset=present those there are folders for. All classes need 200 GB of cache at 224 px.",
+        notes="1,281,167 to train, the 50,000 published validation images to test. subset=drawn100-0 takes the hundred classes that GCD "
+        "and Happy draw under seed 0, subset=first100 the first hundred WordNet ids, subset=FILE those a file names, subset=present those "
+        "there are folders for. All classes need 200 GB of cache at 224 px, a hundred 20 GB.",
     )
     folders: ClassVar[tuple[str, ...]] = ("imagenet", "ImageNet", "ILSVRC2012", "imagenet-100", "imagenet100")
     marks: ClassVar[tuple[str, ...]] = ("train", "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"ILSVRC2012_img_train.tar": "", "ILSVRC2012_img_val.tar": ""})
     obtain: ClassVar[str] = "get it from image-net.org after signing up, and unpack it as OWB_DATA/imagenet/{train,val}/<WordNet id>/"
 
-    subset: str = param("", "some classes: first100, present, or a file with a WordNet id a line; empty for all 1000")
+    subset: str = param(
+        "",
+        "some classes: first100, drawn100-SEED as in GCD and Happy, present, or a file with a WordNet id a line; empty for all 1000",
+    )
 
     def expected(self) -> list[Path]:
         """Return the table of validation labels, where the layout has one, and the file of the subset."""
@@ -89,20 +98,22 @@ class ImageNet(Pictures):
         return self.folder() / "LOC_val_solution.csv" if flat else None
 
     def _file(self) -> Path | None:
-        return None if self.subset in ("", "present") or re.fullmatch(r"first\d+", self.subset) else Path(self.subset).expanduser()
+        said = self.subset in ("", "present") or re.fullmatch(r"first\d+", self.subset) or _DRAWN.fullmatch(self.subset)
+        return None if said else Path(self.subset).expanduser()
 
     def _chosen(self, train: Path) -> tuple[str, ...]:
         """Return the ids that take part, sorted."""
         if (file := self._file()) is not None:
             return tuple(sorted(_ids(file)))
         there = sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and _WNID.fullmatch(entry.name))
-        wanted = int(self.subset.removeprefix("first")) if self.subset.startswith("first") else self.published.classes
         if self.subset == "present" and there:
             return tuple(there)
-        if len(there) < wanted or (not self.subset and len(there) > wanted):
+        drawn = _DRAWN.fullmatch(self.subset)
+        wanted = int(self.subset.removeprefix("first")) if self.subset.startswith("first") else self.published.classes
+        if len(there) < wanted or ((drawn or not self.subset) and len(there) > wanted):
             raise UserError(f"{train} has {len(there)} class folders, {wanted} were expected; say subset=present for those that are there, "
                             "or subset=FILE")  # fmt: skip
-        return tuple(there[:wanted])
+        return tuple(there[number] for number in (_numbers_drawn(int(drawn[1]), wanted, int(drawn[2])) if drawn else range(wanted)))
 
 
 class TinyImageNet(Pictures):
@@ -124,6 +135,7 @@ class TinyImageNet(Pictures):
     folders: ClassVar[tuple[str, ...]] = ("tiny-imagenet-200", "tinyimagenet")
     marks: ClassVar[tuple[str, ...]] = ("wnids.txt", "train", "val")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"tiny-imagenet-200.zip": "90528d7ca1a48142e341f4ef8d21d0de"})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"tiny-imagenet-200.zip": "http://cs231n.stanford.edu/tiny-imagenet-200.zip"})
     obtain: ClassVar[str] = "get cs231n.stanford.edu/tiny-imagenet-200.zip and unpack it below OWB_DATA"
 
     resize: int = param(64, "side that pictures are brought to", ge=1, unit="px")
@@ -152,6 +164,13 @@ class TinyImageNet(Pictures):
         test = [Picture(annotations.parent / "images" / image, number[wnid], True) for image, wnid in rows]
         train = tree(wnids.parent / "train", names, is_test=False, inside="images")
         return Listing([*train, *all_there(test, annotations)], names)
+
+
+def _numbers_drawn(count: int, among: int, seed: int) -> list[int]:
+    """Return `count` of the numbers below `among`, ascending, as data/imagenet.py of GCD and of Happy draws them."""
+    if not 0 < count <= among:
+        raise UserError(f"subset=drawn{count}-{seed} cannot draw {count} of {among} classes")
+    return sorted(np.random.RandomState(seed).choice(among, size=count, replace=False).tolist())
 
 
 def _ids(path: Path) -> list[str]:

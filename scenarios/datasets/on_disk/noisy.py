@@ -2,9 +2,10 @@
 
     ANIMAL-10N, raw images:  {training, testing}/<label>_<number>.jpg
     Clothing1M:              images/<digit>/<two digits>/<file>.jpg, and here or in annotations/:
-                             {noisy_train, clean_train, clean_test}_key_list.txt, {noisy, clean}_label_kv.txt, category_names_eng.txt
+                             {noisy_train, clean_train, clean_val, clean_test}_key_list.txt, {noisy, clean}_label_kv.txt,
+                             category_names_eng.txt
 
-Labels of training items are those that came with the images; the truth is not known and no figure may claim it.
+Labels of training items are those that came with the images; the truth is not known and no figure may claim it (`labels_are_true`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import lines_of
 from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, pictures_in
 
-_SIZES = {"noisy": 1_000_000, "clean": 47_570}
+_SIZES = {"noisy_train": 1_000_000, "clean_train": 47_570, "clean_val": 14_313, "clean_test": 10_526}
 
 
 class Animal10N(Pictures):
@@ -42,6 +43,7 @@ class Animal10N(Pictures):
     marks: ClassVar[tuple[str, ...]] = ("training", "testing")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"raw_image_ver.zip": "", "raw_image.zip": ""})
     obtain: ClassVar[str] = "ask for the raw images at dm.kaist.ac.kr/datasets/animal-10n and unpack them as OWB_DATA/animal-10n"
+    labels_are_true: ClassVar[bool] = False
     class_names: ClassVar[tuple[str, ...]] = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster",
                                               "guinea pig")  # fmt: skip
 
@@ -85,7 +87,8 @@ class Clothing1M(Pictures):
         package="on disk",
         digest="",
         notes="1,000,000 to train, of whose labels its publishers estimate 38 % to be wrong; 10,526 to test, labelled by hand. "
-        "training=clean takes the 47,570 training images labelled by hand instead. The 14,313 clean images for validation are left out. "
+        "training=clean takes the 47,570 training images labelled by hand instead. validation=true adds the 14,313 labelled by hand "
+        "to choose by, which class-incremental and noisy-labels[validation=published] hand over for that. "
         "Needs 150 GB of cache at 224 px.",
     )
     folders: ClassVar[tuple[str, ...]] = ("clothing1m", "Clothing1M", "clothing1M")
@@ -93,13 +96,20 @@ class Clothing1M(Pictures):
     obtain: ClassVar[str] = "ask its authors (github.com/Cysu/noisy_label) and unpack it as OWB_DATA/clothing1m"
 
     training: Literal["noisy", "clean"] = param("noisy", "which training items, and whose labels")
+    validation: bool = param(False, "also the images labelled by hand that are there to choose by")
+
+    @property
+    def labels_are_true(self) -> bool:
+        """Whether the labels of the training items are."""
+        return self.training == "clean"
 
     def expected(self) -> list[Path]:
-        """Return names, then keys and labels of the training items, then of the test items."""
+        """Return names, then keys and labels of the training items, of the validation where it is asked for, and of the test items."""
         folder = self.folder()
         lists = folder / "annotations" if (folder / "annotations").is_dir() else folder
-        names = ("category_names_eng.txt", f"{self.training}_train_key_list.txt", f"{self.training}_label_kv.txt",
-                 "clean_test_key_list.txt", "clean_label_kv.txt")  # fmt: skip
+        names = ["category_names_eng.txt"]
+        for part, kind in self._parts().items():
+            names += [f"{part}_key_list.txt", f"{kind}_label_kv.txt"]
         return [lists / name for name in names]
 
     def examine(self, path: Path) -> None:
@@ -110,22 +120,28 @@ class Clothing1M(Pictures):
             lines_of(path, "a list of Clothing1M")
 
     def listing(self) -> Listing:
-        """Return the pictures in the order of the lists, training first."""
-        named, train_keys, train_labels, test_keys, test_labels = self.files()
+        """Return the pictures in the order of the lists: training, validation, test."""
+        named, *lists = self.files()
         names = tuple(lines_of(named, "the names of Clothing1M's classes"))
         pictures = []
-        for keys, labelled, is_test in ((train_keys, train_labels, False), (test_keys, test_labels, True)):
+        for part, keys, labelled in zip(self._parts(), lists[::2], lists[1::2], strict=True):
             labels = _labels(labelled)
             found = lines_of(keys, "a list of the images of Clothing1M")
             for key in found:
                 if not 0 <= labels.get(key, -1) < len(names):
                     raise UserError(f"{labelled} gives {key} of {keys} no label from 0 to {len(names) - 1}")
-            pictures += all_there([Picture(self.folder() / key, labels[key], is_test) for key in found], keys)
+            is_test, is_held = part == "clean_test", part == "clean_val"
+            pictures += all_there([Picture(self.folder() / key, labels[key], is_test, is_held) for key in found], keys)
         return Listing(pictures, names)
 
     def stated(self) -> tuple[int, int] | None:
         """Return the published size with the chosen training items."""
-        return _SIZES[self.training] + 10_526, self.published.classes
+        return sum(_SIZES[part] for part in self._parts()), self.published.classes
+
+    def _parts(self) -> dict[str, str]:
+        """Return the parts that are read, each with the kind of its labels."""
+        validation = {"clean_val": "clean"} if self.validation else {}
+        return {f"{self.training}_train": self.training, **validation, "clean_test": "clean"}
 
 
 def _labels(path: Path) -> dict[str, int]:

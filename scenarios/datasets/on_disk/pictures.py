@@ -27,11 +27,12 @@ _SHOWN = 20
 
 
 class Picture(NamedTuple):
-    """A file, the number of its class, and whether the publisher set it apart for the test."""
+    """A file, the number of its class, and whether the publisher set it apart for the test, or to choose by."""
 
     path: Path
     label: int
     is_test: bool
+    is_held: bool = False
 
 
 class Listing(NamedTuple):
@@ -61,7 +62,8 @@ class Pictures(OnDisk):
         self.files()
         pictures = self.listing().pictures
         hashes = digests_of([picture.path for picture in pictures])
-        return combined(f"{picture.label} {picture.is_test} {found}" for picture, found in zip(pictures, hashes, strict=True))
+        parts = ["held" if picture.is_held else str(picture.is_test) for picture in pictures]
+        return combined(f"{picture.label} {part} {found}" for picture, part, found in zip(pictures, parts, hashes, strict=True))
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, side, side), mapped from the pack."""
@@ -75,8 +77,10 @@ class Pictures(OnDisk):
                 if problem := page_problem(path, "an image"):
                     raise UserError(problem) from None
             raise
+        held = np.array([picture.is_held for picture in pictures], dtype=bool)
         return Data(inputs=inputs, labels=_labels(pictures), class_names=names,
-                    published_test=np.array([picture.is_test for picture in pictures], dtype=bool))  # fmt: skip
+                    published_test=np.array([picture.is_test for picture in pictures], dtype=bool),
+                    published_validation=held if held.any() else None)  # fmt: skip
 
     def labelled(self) -> Labelled:
         """Return the labels of all pictures, without decoding any."""

@@ -53,7 +53,8 @@ class OnDisk(Dataset):
     """A data set in a folder of the user's.
 
     A class sets `name`, `published`, `folders` (usual names, the publisher's first), `marks` (entries of the folder, any of which tells
-    the layout), `archives` (file name -> published MD5, empty where none is known), `md5s` (the same for files) and `obtain`.
+    the layout), `archives` (file name -> published MD5, empty where none is known), `md5s` (the same for files), `obtain`, and `addresses`
+    (archive or file -> its publisher's address) where a program can fetch it without a form, a licence to sign or a password.
     """
 
     name: ClassVar[str]
@@ -62,6 +63,7 @@ class OnDisk(Dataset):
     marks: ClassVar[tuple[str, ...]]
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({})
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({})
     obtain: ClassVar[str]
     card: ClassVar[Card] = cast(Card, _OwnCard())
 
@@ -104,6 +106,10 @@ class OnDisk(Dataset):
         """Return the expected files; raise `UserError` where some are missing, all of them named."""
         return present(self.expected(), self.name)
 
+    def wanted(self) -> tuple[str, ...]:
+        """Return which of `addresses` these parameters need."""
+        return tuple(self.addresses)
+
     def whereabouts(self) -> Whereabouts:
         """Return where the data set lies, without reading anything."""
         above = os.environ.get("OWB_DATA", "")
@@ -139,6 +145,8 @@ class OnDisk(Dataset):
     def differences(self, paths: Sequence[Path]) -> list[str]:
         """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known."""
         known = [path for path in paths if path.name in self.md5s]
+        if not known:
+            return []
         return [
             f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another version of {self.name}"
             for path, found in zip(known, digests_of(known, "md5"), strict=True) if found != self.md5s[path.name]

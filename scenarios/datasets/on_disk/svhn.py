@@ -43,9 +43,16 @@ class SVHN(OnDisk):
     folders: ClassVar[tuple[str, ...]] = ("svhn", "SVHN")
     marks: ClassVar[tuple[str, ...]] = (*_MD5, *_EXTRA)
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType({**_MD5, **_EXTRA})
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {name: f"http://ufldl.stanford.edu/housenumbers/{name}" for name in (*_MD5, *_EXTRA)}
+    )
     obtain: ClassVar[str] = "get train_32x32.mat and test_32x32.mat from ufldl.stanford.edu/housenumbers into OWB_DATA/svhn"
 
     extra: bool = param(False, "also train on the extra digits")
+
+    def wanted(self) -> tuple[str, ...]:
+        """Return the files, the extra digits where they are asked for."""
+        return (*_MD5, *(_EXTRA if self.extra else ()))
 
     def expected(self) -> list[Path]:
         """Return the files, the test last."""

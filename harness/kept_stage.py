@@ -1,0 +1,36 @@
+"""The state after a stage, kept on disk for all cells that share it: the first one to come learns the stage, the others begin from there.
+
+Who shares what is said by `harness.stage_sharing`. Answers are every cell's own; since every stage starts from seeds of its own, the bytes
+are those of unshared runs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from harness import checkpoint
+
+
+def learn_once(path: Path, learn: Callable[[], Mapping[str, Any]], adopt: Callable[[Mapping[str, Any]], None]) -> float:
+    """Learn a stage, or adopt the state that another cell was in after it; return the seconds that the other one spent, 0 if learned.
+
+    Args:
+        path: where the state is kept; one process at a time works on it.
+        learn: learns the stage and returns the state after it.
+        adopt: takes over that state.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.is_file():
+            kept = checkpoint.load(path)
+            adopt(kept["state"])
+            return float(kept["learn_s"])
+        started = time.perf_counter()
+        state = learn()
+        checkpoint.save(path, {"state": state, "learn_s": time.perf_counter() - started})
+        return 0.0

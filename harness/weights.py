@@ -1,0 +1,113 @@
+"""What a protocol says of weights that its network starts from: their digest, what they were trained on, what of it is asked here.
+
+A backbone names them in brackets: `timm:NAME[weights=FILE,pretrained_on=ImageNet-1k,overlap=partial]`, or `pretrained=true` for timm's own,
+which lie in the cache of huggingface_hub. Only networks with weights say anything, so that all other protocols keep their hash.
+
+`overlap` is whether what the weights were trained on holds classes that the protocol calls novel. It cannot be measured here, so the one
+who names the weights declares it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from harness.errors import UserError
+from harness.selection import single
+
+OVERLAPS = ("unknown", "none", "partial", "full")
+
+
+def weights_said(backbone: str) -> dict[str, str]:
+    """Return sha256, pretrained_on and overlap of the weights that `backbone` names; nothing where it names none.
+
+    Raises:
+        UserError: no such file, a digest other than `sha256` says, an `overlap` that is no such word, or one of no weights.
+    """
+    said = single(backbone).params
+    if not said.get("weights") and said.get("pretrained") is not True:
+        for name in ("pretrained_on", "overlap"):
+            if name in said:
+                raise UserError(f"{backbone} says {name} and names no weights that it could speak of")
+        return {}
+    overlap = str(said.get("overlap", OVERLAPS[0]))
+    if overlap not in OVERLAPS:
+        raise UserError(f"overlap of {backbone} should be one of {', '.join(OVERLAPS)}, got {overlap!r}")
+    file = located(str(said["weights"])) if said.get("weights") else fetched(single(backbone).name)
+    digest = digest_of(file, str(said.get("sha256", "")))
+    return {"sha256": digest, "pretrained_on": str(said.get("pretrained_on", "")), "overlap": overlap}
+
+
+def located(file: str) -> Path:
+    """Return where a weights file lies; a relative one counts from OWB_DATA where that is set."""
+    return Path(os.environ.get("OWB_DATA", "")) / Path(file).expanduser()
+
+
+class TimmsWeights(NamedTuple):
+    """Timm's own weights of a model: where they come from, and the file in the cache of huggingface_hub, None where it is not there."""
+
+    repository: str
+    name: str
+    cached: Path | None
+
+
+def timms_weights(model: str) -> TimmsWeights:
+    """Look for timm's own weights of a model on this disk.
+
+    Raises:
+        UserError: timm has none.
+    """
+    import timm
+    from huggingface_hub import try_to_load_from_cache
+
+    known: Any = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
+    if known is None or not known.hf_hub_id:
+        raise UserError(f"timm has no weights of its own for {model}, so pretrained=true means nothing; say weights=FILE")
+    name = known.hf_hub_filename or "model.safetensors"
+    cached = try_to_load_from_cache(known.hf_hub_id, name)
+    return TimmsWeights(known.hf_hub_id, name, Path(cached) if isinstance(cached, str) else None)
+
+
+def fetched(backbone: str) -> Path:
+    """Return timm's own weights of `timm:NAME`, fetched by huggingface_hub where its cache lacks them.
+
+    Raises:
+        UserError: timm has none, or they cannot be fetched.
+    """
+    from huggingface_hub import hf_hub_download
+
+    model = backbone.removeprefix("timm:")
+    repository, name, cached = timms_weights(model)
+    if cached is not None:
+        return cached
+    try:
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:  # offline, refused, gone: each library below has exceptions of its own
+        raise UserError(f"cannot fetch timm's weights of {model} ({type(error).__name__}): where there is a network, download {name} from "
+                        f"huggingface.co/{repository}, and say weights=FILE instead of pretrained=true") from None  # fmt: skip
+
+
+def digest_of(file: Path, expected: str = "") -> str:
+    """Return the SHA-256 of a weights file.
+
+    Raises:
+        UserError: it cannot be read, or its digest does not begin with `expected`.
+    """
+    try:
+        seen = file.stat()
+        digest = _digest(file, seen.st_size, seen.st_mtime_ns)
+    except OSError as error:
+        raise UserError(f"cannot read weights file {file}: {error.strerror or error}") from None
+    if not digest.startswith(expected.lower()):
+        raise UserError(f"weights file {file}: digest {digest[:16]} where {expected[:16]} is expected")
+    return digest
+
+
+@lru_cache(maxsize=64)
+def _digest(file: Path, size: int, changed_ns: int) -> str:
+    """Return the SHA-256 of a file, read again only where its size or time of change differ."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -1,0 +1,131 @@
+"""The first steps of another scenario, to see that data, disk and code fit together before anything long is started.
+
+The scenario beneath deals as it always does, from the same files; then a few items of every class are kept in every stage, and a stage is
+two gradient steps. What comes out measures nothing, so no board takes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from pydantic import field_validator
+
+from harness.contracts import Answer, Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scores, Truth, param
+from harness.errors import UserError
+from harness.selection import configured
+
+
+class Smoke(Scenario):
+    """A few items and two gradient steps a stage of another scenario, to see that its data can be dealt and learned."""
+
+    over: str = param("class-incremental[dataset=digits]", "the scenario that is tried")
+    items: int = param(2, "items of every class in a stage: to learn, to choose by, and to ask", ge=1, unit="items")
+    gradient_steps: int = param(2, "steps in a stage", ge=1, unit="steps")
+    epochs: int = param(2, "passes over a stage, for strategies that count these", ge=1, unit="epochs")
+    batch_size: int = param(8, "items per gradient step", ge=1, unit="items")
+    backbone: str = param("", "network or encoder; empty for that of the scenario beneath")
+
+    @field_validator("over")
+    @classmethod
+    def _not_itself(cls, text: str) -> str:
+        if isinstance(configured("scenario", text), Smoke):
+            raise UserError("smoke needs a scenario of another kind beneath, not itself")
+        return text
+
+    @cached_property
+    def base(self) -> Scenario:
+        """The scenario beneath."""
+        scenario: Scenario = configured("scenario", self.over)
+        return scenario
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
+        """Those of the scenario beneath."""
+        return self.base.metrics
+
+    @property
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath needs."""
+        return self.base.answers
+
+    @property
+    def probed(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath keeps of a probe."""
+        return self.base.probed
+
+    @property
+    def kept(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath keeps of an answer."""
+        return self.base.kept
+
+    @property
+    def lower_bound(self) -> str:  # type: ignore[override]
+        """That of the scenario beneath."""
+        return self.base.lower_bound
+
+    @property
+    def upper_bound(self) -> str:  # type: ignore[override]
+        """That of the scenario beneath."""
+        return self.base.upper_bound
+
+    @property
+    def frozen_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the scenario beneath has an encoder that nobody trains."""
+        return self.base.frozen_encoder
+
+    def lent(self) -> dict[str, Any]:
+        """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first included."""
+        beneath = {name: value for name, value in self.base.lent().items() if name != "first_epochs"}
+        own = {"gradient_steps": self.gradient_steps, "epochs": self.epochs, "batch_size": self.batch_size}
+        return {**beneath, **own, "backbone": self.backbone or beneath["backbone"]}
+
+    def inadmissible(self) -> str:
+        """Refuse every result."""
+        return "a smoke run tries data, disk and code, and measures nothing"
+
+    def data_digests(self) -> Mapping[str, str]:
+        """Return those of the scenario beneath."""
+        return self.base.data_digests()
+
+    def deal(self, seed: int) -> Deal:
+        """Deal the scenario beneath and keep a few items of every class in every stage; raise `UserError` as that does."""
+        deal = self.base.deal(seed)
+        groups = deal.labels
+        if "anomalous" in deal.facts:  # normal and anomalous images of a category are both asked
+            groups = 2 * groups + np.asarray(deal.facts["anomalous"][np.arange(len(groups))], dtype=np.int64)
+        given = np.zeros(len(groups), dtype=bool)
+        stages = []
+        for stage in deal.stages:
+            cut = self._cut(stage, groups)
+            given[cut.rows] = given[cut.held] = True
+            stages.append(replace(cut, watched=stage.watched[given[stage.watched]]))
+        return replace(deal, stages=stages)
+
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        """Score as the scenario beneath."""
+        return self.base.score(truth, answers)
+
+    def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
+        """Return what the scenario beneath says."""
+        return self.base.perfect(truth, ids)
+
+    def _cut(self, stage: DealtStage, groups: IntArray) -> DealtStage:
+        rows, held, query = (first_of_each(groups[part], self.items) for part in (stage.rows, stage.held, stage.query))
+        return replace(stage, rows=stage.rows[rows], given=stage.given[rows], held=stage.held[held], held_given=stage.held_given[held],
+                       query=stage.query[query])  # fmt: skip
+
+
+def first_of_each(groups: IntArray, count: int) -> IntArray:
+    """Return the places of the first `count` members of every group, ascending.
+
+    >>> first_of_each(np.array([5, 5, 2, 5, 2]), 1).tolist()
+    [0, 2]
+    """
+    order = np.argsort(groups, kind="stable")
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff([*starts, len(order)]))
+    return np.sort(order[rank < count])
