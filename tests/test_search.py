@@ -19,17 +19,17 @@ from harness.cli.searching import chosen_of, how_chosen, show_report
 from harness.contracts import Prediction, Query
 from harness.errors import UserError
 from harness.pool import Resources
-from harness.proposing import asha, default_of, drawn
 from harness.protocol import Cell, HowChosen, Suite, contenders, protocols, read_suite
 from harness.record import Store
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import build
-from harness.search import FIRST_SEED, Search, wanted
+from harness.search.proposing import asha, default_of, drawn
+from harness.search.question import FIRST_SEED, Search, wanted
+from harness.search.trials import Chosen, Trial, best_first, read_trials, write_trials
+from harness.search.trying import Looks, watched
+from harness.search.tuning import run, still_to_try
 from harness.selection import configured
 from harness.space import read_space
-from harness.trials import Chosen, Trial, best_first, read_trials, write_trials
-from harness.trying import Looks, watched
-from harness.tuning import run, still_to_try
 from leaderboards.board import read_board
 from leaderboards.page import page
 from leaderboards.publish import publish

@@ -13,9 +13,9 @@ from harness.cli.run import Machine, run_cells
 if TYPE_CHECKING:
     from harness.protocol import HowChosen
     from harness.record import Record
-    from harness.search import Search
+    from harness.search.question import Search
+    from harness.search.trials import Chosen, Trial
     from harness.space import Space
-    from harness.trials import Chosen, Trial
 
 MOST_ROWS = 10
 """Trials that a terminal shows; the file of trials has all."""
@@ -41,13 +41,13 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
         timeout, memory: limits in seconds and MiB, of a cell and of a trial under one seed.
 
     Raises:
-        UserError: nothing to choose on, a criterion that touches test labels, or whatever `harness.tuning.run` and `run_cells` refuse.
+        UserError: nothing to choose on, a criterion that touches test labels, or what `tuning.run` and `run_cells` refuse.
     """
     from harness.pool import Resources
     from harness.record import Store
-    from harness.search import wanted
+    from harness.search.question import wanted
+    from harness.search.tuning import FOLDER, run, still_to_try
     from harness.selection import expand
-    from harness.tuning import FOLDER, run, still_to_try
 
     texts = list(dict.fromkeys(str(selection) for text in scenario_texts for selection in expand(text)))
     asked = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
@@ -102,7 +102,7 @@ def how_chosen(chosen: Chosen) -> HowChosen:
 
 def chosen_of(definition: Mapping[str, Any]) -> Chosen:
     """Return what a kept search chose."""
-    from harness.trials import Chosen, Trial
+    from harness.search.trials import Chosen, Trial
 
     content = dict(definition["chosen"])
     return Chosen(**{**content, "trials": [Trial(**trial) for trial in content["trials"]]})
@@ -130,7 +130,7 @@ def _contenders(search: Search, selection: str) -> tuple[str, ...]:
 def _plan(asked: Sequence[Search], trials: int, seeds: int, store_uri: str, *, as_json: bool) -> None:
     """Say how many trials and cells would run."""
     from harness.record import Store
-    from harness.tuning import FOLDER, still_to_try
+    from harness.search.tuning import FOLDER, still_to_try
 
     rows = []
     for one in asked:
@@ -164,7 +164,7 @@ class _Lines:
 
 
 def _say_trials(chosen: Chosen) -> None:
-    from harness.trials import best_first
+    from harness.search.trials import best_first
 
     ordered = best_first(chosen.trials, chosen.better)
     rows = [

@@ -21,14 +21,14 @@ from harness.errors import UserError
 from harness.lock import locked
 from harness.plugins import find
 from harness.pool import Resources, start
-from harness.proposing import Mode, Setting, asha, drawn, listed, parzen
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
-from harness.search import Search
+from harness.search.proposing import Mode, Setting, asha, drawn, listed, parzen
+from harness.search.question import Search
+from harness.search.trials import Chosen, Ending, Trial, best_first, counts, read_trials, write_trials
+from harness.search.trying import Assignment, Judge, attempt
 from harness.selection import Selection, resolved
 from harness.space import Space
-from harness.trials import Chosen, Ending, Trial, best_first, counts, read_trials, write_trials
-from harness.trying import Assignment, Judge, attempt
 
 FOLDER = "searches"
 """Of all searches, in a store."""

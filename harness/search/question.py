@@ -20,8 +20,8 @@ from harness import fingerprint
 from harness.contracts import Metric
 from harness.errors import UserError, unknown
 from harness.protocol import Contender, Protocol, contenders, protocols
+from harness.search.trying import Looks
 from harness.space import Space
-from harness.trying import Looks
 
 Method = Literal["random", "asha", "optuna"]
 METHODS: tuple[Method, ...] = get_args(Method)

@@ -95,7 +95,7 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
     """Ray Tune's function: learn one setting under every seed and report.
 
     A report holds `looks`, how far it is, and `figure`, the mean over the seeds so far at that point; the last one of a trial that came to
-    no figure holds `status` and `reason` in its place. `config` is what `harness.search` says of a setting.
+    no figure holds `status` and `reason` in its place. `config` is what `tuning` says of a setting.
     """
     import ray
     from ray import tune

@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from harness import seeds
 from harness.plugins import find
+from harness.search.trials import Trial
 from harness.selection import resolved
 from harness.space import Choice, Range, Space
-from harness.trials import Trial
 
 Mode = Literal["max", "min"]
 Setting = Mapping[str, Any]
