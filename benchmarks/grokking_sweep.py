@@ -1,6 +1,6 @@
 """A sweep of 64 settings of grokking x 3 seeds: learned in packs, and every cell alone, through the real pool and store.
 
-Run: python benchmarks/grokking_sweep.py [WORKERS]
+Run: python benchmarks/grokking_sweep.py [WORKERS] [SETTINGS], the first of the 64 where fewer are said
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ SWEEP = "grok-adamw[weight_decay=[0,1,2,5,10,15,20,25],lr=[0.003,0.01,0.02,0.03]
 def main() -> None:
     """Print the seconds that workers spent in cells both ways, and their ratio."""
     workers = int(sys.argv[1]) if len(sys.argv) > 1 else 2
-    todo = cells(protocols([SCENARIO]), contenders([SWEEP]), 3)
+    settings = int(sys.argv[2]) if len(sys.argv) > 2 else 64
+    todo = cells(protocols([SCENARIO]), contenders([SWEEP])[:settings], 3)
     seconds = {}
     for together in (True, False):
         with tempfile.TemporaryDirectory() as folder:
