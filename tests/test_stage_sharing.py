@@ -13,7 +13,7 @@ import torch
 from pydantic.fields import FieldInfo
 from worlds import Blobs, HiddenBlobs, Means, NovelBlobs
 
-from harness import answers
+from harness import answers, checkpoint
 from harness.contracts import Prediction, Query, Scenario, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
 from harness.parameters import model_of
@@ -195,7 +195,7 @@ def test_a_parameter_leaves_the_state_after_earlier_stages_alone(name: str, tmp_
             list(run_cell(strategy, seal(world.deal(0), 0).episodes[:1], conditions, scratch=folder, shared=[tmp_path / "state.pt"]))
         except Unsuitable:
             return None
-        torch.save(torch.load(tmp_path / "state.pt", weights_only=False)["state"], tmp_path / "alone.pt")
+        torch.save(checkpoint.load(tmp_path / "state.pt")["state"], tmp_path / "alone.pt")
         (tmp_path / "state.pt").unlink()
         return (tmp_path / "alone.pt").read_bytes()
 

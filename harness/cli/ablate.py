@@ -11,7 +11,7 @@ import typer
 
 from harness import console
 from harness.cli import options
-from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, Threads, Workers, run_cells
+from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, run_cells
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,29 +32,29 @@ Design = Literal["leave-one-out", "add-one-in", "factorial"]
 
 def ablate(
     strategy: Annotated[str, typer.Argument(metavar="STRATEGY", help="One strategy, with parameters in brackets, or file.py:Class.")],
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
+    scenario: options.Scenarios = None,
     seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, max=1000, help="Number of seeds, from 0.")] = 5,
     design: Annotated[Design | None, typer.Option(help="How components are switched; leave-one-out by default.")] = None,
     components: Annotated[str, typer.Option(help="a,b or a=value,b=[value,value]; by default all that declare alternatives.")] = "",
     arm: Annotated[list[str] | None, typer.Option("--arm", help="A further arm, 'name[param=value]'; repeat for several.")] = None,
     table: Annotated[str, typer.Option(help="A published table in place of a design, such as happy-5.")] = "",
-    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")] = None,
+    metric: options.Metrics = None,
     most_arms: Annotated[int | None, typer.Option(min=2, help="Arms a factorial may have; 64 by default.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for effects.md, .csv, .tex, .html and forest.png.")] = None,
     save: Annotated[Path | None, typer.Option(help="Write the ablation as a suite file, bounds added, to run and publish it.")] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; ablate-STRATEGY by default.")] = "",
-    workers: Workers = None,
-    threads: Threads = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")] = "cpu",
-    precision: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the forward pass.")] = "float32",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell may take.")] = 3600.0,
-    memory: Annotated[int, typer.Option(min=64, help="MiB a cell may take.")] = 4096,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
-    together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
-    share: Annotated[bool, typer.Option(help="Learn stages once that several cells begin with.")] = True,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    gpus: options.Gpus = 0.0,
+    device: options.Device = "cpu",
+    precision: options.Number = "float32",
+    timeout: options.Timeout = 3600.0,
+    memory: options.Memory = 4096,
+    address: options.Address = None,
+    together: options.Together = True,
+    share: options.Share = True,
     store: options.Store = "owb-store",
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Say what each part of a strategy contributes; finished cells are reused, a killed or enlarged ablation runs only what is missing."""

@@ -18,7 +18,7 @@ EPILOGUE = options.examples(
 
 
 def demo(
-    workers: run.Workers = None,
+    workers: options.Workers = None,
     store: options.Store = "owb-store",
     plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
     as_json: options.Json = False,

@@ -33,9 +33,6 @@ EPILOGUE = options.examples(
     "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; --preset list for all",
 )
 
-Workers = Annotated[int | None, typer.Option(min=1, help="Worker processes; by default cores / threads.")]
-Threads = Annotated[int, typer.Option(min=1, help="Torch threads per worker.")]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
@@ -58,24 +55,24 @@ class Machine:
 
 def run(
     strategies: Annotated[list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")] = None,
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")] = None,
+    scenario: options.Scenarios = None,
     seeds: Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="Number of seeds, from 0; 5 by default.")] = None,
     name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
     preset: Annotated[str | None, typer.Option(help="A published table by name, such as paper/happy-cifar100; 'list' lists them.")] = None,
     smoke: Annotated[bool, typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code.")] = False,
-    workers: Workers = None,
-    threads: Threads = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")] = "cpu",
-    precision: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the forward pass.")] = "float32",
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    gpus: options.Gpus = 0.0,
+    device: options.Device = "cpu",
+    precision: options.Number = "float32",
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
-    together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
-    share: Annotated[bool, typer.Option(help="Learn stages once that several cells begin with.")] = True,
+    address: options.Address = None,
+    together: options.Together = True,
+    share: options.Share = True,
     store: options.Store = "owb-store",
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Run strategies on scenarios; finished cells are reused, a killed run continues with the same command."""

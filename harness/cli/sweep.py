@@ -14,7 +14,7 @@ import typer
 
 from harness import console
 from harness.cli import options
-from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, Threads, Workers, run_cells
+from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, run_cells
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,22 +42,22 @@ def sweep(
     most: Annotated[int | None, typer.Option(min=1, help="Settings a grid may have; 256 by default.")] = None,
     search: Annotated[Literal["asha", "optuna", "random"] | None, typer.Option(help="Search for the best by held-out items.")] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings that a search tries.")] = 32,
-    metric: Annotated[list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")] = None,
+    metric: options.Metrics = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
     out: Annotated[Path | None, typer.Option(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; sweep-STRATEGY by default.")] = "",
-    workers: Workers = None,
-    threads: Threads = 1,
-    gpus: Annotated[float, typer.Option(min=0, help="GPU share per worker.")] = 0.0,
-    device: Annotated[str, typer.Option(help="cpu, cuda, or cuda:N.")] = "cpu",
-    precision: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Number format of the forward pass.")] = "float32",
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds a cell may take.")] = 3600.0,
-    memory: Annotated[int, typer.Option(min=64, help="MiB a cell may take.")] = 4096,
-    address: Annotated[str | None, typer.Option(help="Address of a Ray cluster; by default Ray is started here.")] = None,
-    together: Annotated[bool, typer.Option(help="Learn cells at once where their strategy can.")] = True,
-    share: Annotated[bool, typer.Option(help="Learn stages once that several cells begin with.")] = True,
+    workers: options.Workers = None,
+    threads: options.Threads = 1,
+    gpus: options.Gpus = 0.0,
+    device: options.Device = "cpu",
+    precision: options.Number = "float32",
+    timeout: options.Timeout = 3600.0,
+    memory: options.Memory = 4096,
+    address: options.Address = None,
+    together: options.Together = True,
+    share: options.Share = True,
     store: options.Store = "owb-store",
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Say how figures depend on parameters; finished cells are reused, a killed or enlarged sweep runs only what is missing."""

@@ -15,7 +15,7 @@ from leaderboards.effects.contributions import Cost, Effect, Part, Report
 from leaderboards.render import Table, escaped, figure
 from leaderboards.render import markdown as markdown_table
 from leaderboards.render import words as spaced
-from leaderboards.site.latex import escaped as latex_escaped
+from leaderboards.site.latex import NEEDS, floating, latex_row
 from leaderboards.standing import POWER
 
 MOST_METRICS = 4
@@ -145,32 +145,14 @@ def csv_text(report: Report) -> str:
 
 def latex(report: Report) -> str:
     r"""Return a table per scenario in the booktabs style."""
-    return "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n" + "\n".join(_floating(report, part) for part in report.parts)
+    return NEEDS + "\n".join(_floating(report, part) for part in report.parts)
 
 
 def _floating(report: Report, part: Part) -> str:
     table = metrics_table(part, list(part.effects)[:MOST_METRICS])
     caption = (f"{report.ablation.strategy} on {part.label}: {report.ablation.design}, {report.seeds} seeds; differences paired by seed "
                "with 95 % intervals, * where the Holm-corrected p is at most 0.05.")  # fmt: skip
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_escaped(caption)}}}",
-            rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}",
-            r"\toprule",
-            _latex_row(table.header),
-            r"\midrule",
-            *[_latex_row(row) for row in table.rows],
-            r"\bottomrule",
-            r"\end{tabular}",
-            "\\end{table}\n",
-        ]
-    )
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_escaped(cell) for cell in cells) + r" \\"
+    return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=2)
 
 
 def _csv_row(part: Part, effect: Effect) -> list[str]:

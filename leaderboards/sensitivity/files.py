@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from harness.statistics import Interval
 from leaderboards.render import Table, escaped
@@ -13,7 +13,7 @@ from leaderboards.render import markdown as markdown_table
 from leaderboards.sensitivity.curves import Curve, Move
 from leaderboards.sensitivity.report import Part, Report, View
 from leaderboards.sensitivity.text import failures_table, notes, said, sentences, tables
-from leaderboards.site.latex import escaped as latex_escaped
+from leaderboards.site.latex import NEEDS, floating, latex_row
 
 _MOST_ROWS = 20
 """Settings that fit on a page."""
@@ -52,9 +52,9 @@ def csv_text(report: Report) -> str:
 
 def latex(report: Report) -> str:
     r"""Return the tables of every part in the booktabs style."""
-    floating = [_floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
-                for part in report.parts for heading, table in tables(part, most_rows=_MOST_ROWS)]  # fmt: skip
-    return "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n" + "\n".join(floating)
+    found = [_floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
+             for part in report.parts for heading, table in tables(part, most_rows=_MOST_ROWS)]  # fmt: skip
+    return NEEDS + "\n".join(found)
 
 
 def _lines(part: Part, view: View) -> Iterator[list[str]]:
@@ -83,25 +83,7 @@ def _curve(part: Part, dimension: str, what: str, curve: Curve, move: Move) -> I
 
 
 def _floating(caption: str, table: Table) -> str:
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_escaped(caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
-            r"\toprule",
-            _latex_row(table.header),
-            r"\midrule",
-            *[_latex_row(row) for row in table.rows],
-            r"\bottomrule",
-            r"\end{tabular}",
-            "\\end{table}\n",
-        ]
-    )
-
-
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(latex_escaped(cell) for cell in cells) + r" \\"
+    return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=1)
 
 
 def _numbers(interval: Interval) -> list[str]:

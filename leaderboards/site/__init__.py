@@ -1,10 +1,12 @@
 """Boards as pages: one self-contained HTML file per board beside its Markdown, CSV and LaTeX, and an index over all of them.
 
 `report` gathers what a page says, `tables`, `figures` and `curves` put it into rows and pictures, `pages` renders it, `build` writes it.
+`plain` is the page of an ablation or a sweep.
 """
 
-from leaderboards.site.build import build_boards, build_experiment, write_index, write_page
+from leaderboards.site.build import build_boards, build_experiment, write_index
 from leaderboards.site.pages import page_of_records
 from leaderboards.site.report import report_of_board, report_of_records
+from leaderboards.site.writing import write_page
 
 __all__ = ["build_boards", "build_experiment", "page_of_records", "report_of_board", "report_of_records", "write_index", "write_page"]

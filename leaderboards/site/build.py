@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from harness.errors import UserError
 from leaderboards.board import read_board, slug
 from leaderboards.site.pages import HTML, SUMMARY, files_of, index_page, page_of_records
 from leaderboards.site.report import report_of_board
+from leaderboards.site.writing import write_page
 
 if TYPE_CHECKING:
     from harness.record import Store
@@ -41,23 +42,6 @@ def build_experiment(store: Store, name: str, out: Path, *, title: str = "", cur
     return write_page(page_of_records(store.records(name), name=name, title=title, store=store, curves=curves), out / slug(name))
 
 
-def write_page(files: Mapping[str, str], folder: Path) -> Path:
-    """Write the files of a page, each whole; return the folder.
-
-    Raises:
-        UserError: the folder cannot be written.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, text in files.items():
-            temporary = folder / f".{name}.tmp"
-            temporary.write_text(text, encoding="utf-8", newline="\n")
-            temporary.replace(folder / name)
-    except OSError as error:
-        raise UserError(f"cannot write page {str(folder)!r}: {error.strerror or error}") from error
-    return folder
-
-
 def write_index(out: Path) -> Path:
     """Write OUT/index.html over every page in OUT, by name; return it."""
     summaries = [_summary(path) for path in sorted(out.glob(f"*/{SUMMARY}"))]
@@ -73,4 +57,4 @@ def _summary(path: Path) -> dict[str, Any]:
     return {**found, "folder": path.parent.name}
 
 
-__all__ = ["build_boards", "build_experiment", "write_index", "write_page"]
+__all__ = ["build_boards", "build_experiment", "write_index"]

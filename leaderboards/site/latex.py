@@ -21,9 +21,33 @@ _ESCAPES = {
 }  # fmt: skip
 
 
+NEEDS = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n"
+"""What a document with such tables loads; T1 fonts for quotes."""
+
+
 def latex(rankings: Sequence[Ranking]) -> str:
-    r"""Return a table per ranking; the group that leads is set in bold. Needs \usepackage{booktabs}, and T1 fonts for quotes."""
-    return "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n" + "\n".join(_floating(ranking) for ranking in rankings)
+    """Return a table per ranking; the group that leads is set in bold."""
+    return NEEDS + "\n".join(_floating(ranking) for ranking in rankings)
+
+
+def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left: int, label: str = "") -> str:
+    """Return a table: `left` columns of text, the others of numbers; `lines` are those of `latex_row`, and rules between them."""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(caption)}}}",
+            *([rf"\label{{{label}}}"] if label else []),
+            rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(header) - left)}}}",
+            r"\toprule",
+            latex_row(header),
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "\\end{table}\n",
+        ]
+    )
 
 
 def escaped(text: str) -> str:
@@ -36,41 +60,28 @@ def _floating(ranking: Ranking) -> str:
     table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:MOST_METRICS]])
     leading = table.rows[0][0] if ranking.best else None
     caption = f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 % intervals over seeds."
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{escaped(caption)}}}",
-            rf"\label{{tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}}}",
-            rf"\begin{{tabular}}{{ll{'r' * (len(table.header) - 2)}}}",
-            r"\toprule",
-            _row(table.header),
-            r"\midrule",
-            *_body(table, leading),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "\\end{table}\n",
-        ]
-    )
+    label = f"tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}"
+    return floating(caption, table.header, _body(table, leading), left=2, label=label)
 
 
 def _body(table: Table, leading: str | None) -> list[str]:
     """Return the rows, a rule between contenders and bounds."""
     lines: list[str] = []
     ruled = False
-    for row in table.rows:
-        if row[0].endswith("bound") and lines and not ruled:
+    for cells in table.rows:
+        if cells[0].endswith("bound") and lines and not ruled:
             lines.append(r"\midrule")
             ruled = True
-        lines.append(_row([row[0], row[1], *row[2:]], bold=row[0] == leading and not row[0].startswith(("?", "-"))))
+        lines.append(latex_row(cells, bold=cells[0] == leading and not cells[0].startswith(("?", "-"))))
     return lines
 
 
-def _row(cells: Sequence[str], *, bold: bool = False) -> str:
+def latex_row(cells: Sequence[str], *, bold: bool = False) -> str:
+    """Return a line of a table; `bold` sets the second cell so."""
     texts = [escaped(cell) for cell in cells]
     if bold:
         texts[1] = rf"\textbf{{{texts[1]}}}"
     return " & ".join(texts) + r" \\"
 
 
-__all__ = ["MOST_METRICS", "escaped", "latex"]
+__all__ = ["MOST_METRICS", "NEEDS", "escaped", "floating", "latex", "latex_row"]
