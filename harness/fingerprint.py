@@ -55,6 +55,7 @@ def of_deal(deal: Deal) -> str:
     return of_arrays(arrays)
 
 
+@cache
 def of_code(module: str, source: str | None = None) -> str:
     """Return the digest of a plugin's module (or of `source`, for a plugin by path), what it imports of ours, and the engine."""
     texts: dict[str, str] = {}

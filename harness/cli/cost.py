@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.record import Store
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
-_UNMEASURABLE = (UserError, RuntimeError, NotImplementedError, TypeError, ValueError, AttributeError)
+_UNMEASURABLE = (UserError, RuntimeError, TypeError, ValueError, AttributeError)
 """What networks raise that do not fit the items, or look at values, of which a tensor without memory has none."""
 
 
