@@ -24,7 +24,8 @@ from strategies.toolkit.label_memory import doubt
 from strategies.toolkit.robust_losses import loss_of, soft_cross_entropy
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.together import Together
-from strategies.toolkit.training import Batch, train
+from strategies.toolkit.training import Batch
+from strategies.toolkit.views import showing
 
 
 class ELR(LabelLearner):
@@ -75,7 +76,7 @@ class ELR(LabelLearner):
                 self.targets.update(rows, near)
             return value
 
-        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())
+        self.minimise(items, loss)
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Judge labels by the targets: one is flagged where another class has the largest target (README of the code)."""
@@ -121,7 +122,7 @@ class ELRPlus(LabelLearner):
             targets.make_room(len(self.handed), stage.named_classes, self.context.device)
         for average, model in zip(self.averages, self.models, strict=True):
             average.load_state_dict(model.state_dict())
-        rng, orders = self.context.stream("mixup"), self.context.stream("peer-batches")
+        rng, orders, show = self.context.stream("mixup"), self.context.stream("peer-batches"), showing(self.context, "peer-views")
         reweighted = self.reweighting == "on" or (self.reweighting == "auto" and stage.named_classes == 100)
         device = items.labels.device
         elsewhere = [torch.arange(len(items), device=device)] * len(self.models)
@@ -132,7 +133,7 @@ class ELRPlus(LabelLearner):
 
         def loss_of_one(place: int, batch: Batch) -> Tensor:
             rows = elsewhere[place][batch.rows]
-            inputs, labels = items.inputs[rows], items.labels[rows]
+            inputs, labels = show(items.inputs[rows]) if place else batch.inputs, items.labels[rows]
             with torch.no_grad():
                 targets = self.targets[place].update(rows + first, self._teacher(place)(inputs).float().softmax(dim=1))
             weight = float(rng.beta(self.mixup, self.mixup)) if self.mixup else 1.0
@@ -155,7 +156,7 @@ class ELRPlus(LabelLearner):
             step += 1
             return torch.stack([loss_of_one(place, batch) for place in range(len(self.models))]).sum()
 
-        train(self.models.module(), items, loss, self.new_optimiser(), self.context, schedule=self.rates(), at_epoch=shuffle)
+        self.minimise(items, loss, at_epoch=shuffle)
         self._average(step, 1.0)
 
     def logits(self, inputs: Tensor) -> Tensor:

@@ -23,9 +23,11 @@ from strategies.toolkit.evaluating import evaluating
 from strategies.toolkit.label_learner import LabelLearner, Networks, noise_rate
 from strategies.toolkit.nested import Law, best_width, checked_width, prefix_mask, right_by_width, widths_law
 from strategies.toolkit.robust_losses import cross_entropy as item_losses
+from strategies.toolkit.schedules import schedule_of
 from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.tensors import Items, as_tensor
 from strategies.toolkit.training import Batch, Schedule, train, warmed
+from strategies.toolkit.views import showing
 
 
 class NestedDropout(LabelLearner):
@@ -47,6 +49,7 @@ class NestedDropout(LabelLearner):
     penalty: float = param(1e-5, "accuracy that another channel has to earn", ge=0)
     keep_best: bool = param(True, "whether the first stage ends with the weights that were best on validation items", ablate=[False])
     warmup: float = param(0.0, "share of the training over which the learning rate rises", ge=0, lt=1)
+    freeze_first: bool = param(False, "whether batch normalisation stands still (published for pretrained networks, in stage one)")
 
     def setup(self) -> None:
         """Make the networks; how many channels count is not known yet."""
@@ -110,10 +113,15 @@ class NestedDropout(LabelLearner):
                 if score > best[place][0]:
                     best[place] = (score, copy.deepcopy(dict(nn.Module.state_dict(model))))
 
-        at_epoch = (lambda epoch: remember(epoch) if epoch else None) if self.keep_best else None
-        train(
-            self.models.module(), items, loss, self.new_optimiser(), self.context, epochs=epochs, schedule=self.rates(), at_epoch=at_epoch
-        )
+        norms = _Norms(self.models, still=self.freeze_first)
+
+        def begin(epoch: int) -> None:
+            norms.stop()
+            if self.keep_best and epoch:
+                remember(epoch)
+
+        self.minimise(items, loss, epochs=epochs, at_epoch=begin)
+        norms.go()
         if self.keep_best:
             remember(epochs)
             for model, (_, state) in zip(self.models, best, strict=True):
@@ -179,9 +187,11 @@ class NestedCoTeaching(NestedDropout):
                                                ablate=["self"])  # fmt: skip
     freeze_norm: bool = param(True, "whether batch normalisation stands still in stage two")
     second_lr: float = param(0.1, "learning rate of stage two as a share of lr (published 0.01 to 0.1)", gt=0, ablate=[0.01, 1.0])
+    second_schedule: str = param("", "learning rate over stage two; empty for the schedule of stage one")
 
     def setup(self) -> None:
         """Make the networks; nothing is kept or doubted yet."""
+        schedule_of(self.second_schedule or self.schedule)
         super().setup()
         self.bar, self.judging = float("inf"), 0
 
@@ -211,31 +221,19 @@ class NestedCoTeaching(NestedDropout):
         optimiser = self.new_optimiser()
         for group in optimiser.param_groups:
             group["lr"] *= self.second_lr
-        norms = [part for model in self.models for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        norms = _Norms(self.models, still=self.freeze_norm)
 
         def settle(_: int) -> None:
             self.judging = self._best_width()
-            for norm in norms if self.freeze_norm else []:
-                norm.eval().requires_grad_(False)
+            norms.stop()
 
         def loss(batch: Batch) -> Tensor:
             forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
             return self._halves(batch, forgotten, shrink) if self.judge == "halves" else self._whole(batch, forgotten, shrink)
 
-        schedule = LabelLearner.rates(self)
-        train(
-            self.models.module(),
-            items,
-            loss,
-            optimiser,
-            self.context,
-            epochs=epochs,
-            first_epoch=before,
-            schedule=schedule,
-            at_epoch=settle,
-        )
-        for norm in norms:
-            norm.requires_grad_(True)
+        train(self.models.module(), items, loss, optimiser, self.context, show=showing(self.context, "views-together"), epochs=epochs,
+              first_epoch=before, schedule=schedule_of(self.second_schedule or self.schedule), at_epoch=settle)  # fmt: skip
+        norms.go()
 
     def _halves(self, batch: Batch, forgotten: float, shrink: Callable[[Tensor], Tensor]) -> Tensor:
         """Each network learns what the other one picked from its own half."""
@@ -258,6 +256,25 @@ class NestedCoTeaching(NestedDropout):
         if self.exchange == "cross":
             picked.reverse()
         return torch.stack([losses[rows].mean() for losses, rows in zip(each, picked, strict=True)]).sum()
+
+
+class _Norms:
+    """The batch normalisations of networks, which stand still in a part of the training if `still`."""
+
+    def __init__(self, models: Networks, *, still: bool) -> None:
+        every = [part for model in models for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        self.standing = every if still else []
+        self.trained = [weights for norm in self.standing for weights in norm.parameters() if weights.requires_grad]
+
+    def stop(self) -> None:
+        """Normalise by the running figures and train neither weights nor figures; after what puts a network into training mode."""
+        for norm in self.standing:
+            norm.eval().requires_grad_(False)
+
+    def go(self) -> None:
+        """Let the weights train again that did before."""
+        for weights in self.trained:
+            weights.requires_grad_(True)
 
 
 def _head_of(model: Classifier, features: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ import strategies.elr as module
 from harness.contracts import Query, Stage
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.early_learning import Regulariser, Targets, agreement, clamped, early_learning_loss, mixed_labels, ramp
+from strategies.toolkit.views import showing
 
 # --- targets ----------------------------------------------------------------------------------------------------------------------
 
@@ -253,6 +255,7 @@ def test_elr_flags_labels_whose_target_lies_elsewhere() -> None:
 def _plus_by_hand(
     context: Any, stage: Stage, *, networks: int = 2, source: str = "average-of-peer", decay: float = 0.99, average_ramp: float = 0,
     mixup: float = 1.0, weight_ramp: float = 0.0, reweighted: bool = False, weight: float = 3.0, beta: float = 0.7,
+    shows: Sequence[Callable[[Tensor], Tensor]] | None = None,
 ) -> tuple[list[Classifier], list[Classifier], list[Tensor]]:  # fmt: skip
     """Section 3 of the card, both networks one after the other on batches of their own; targets are constants throughout."""
     rng, orders = context.stream("mixup"), context.stream("peer-batches")
@@ -271,17 +274,19 @@ def _plus_by_hand(
         values = []
         for place, model in enumerate(models):
             rows = batch if place == 0 else elsewhere[batch]
+            x = items.inputs[rows] if shows is None else shows[place](items.inputs[rows])
             teacher = (averages if "average" in source else models)[(networks - 1 - place) if "peer" in source else place]
             with torch.no_grad():
-                tables[place][rows] = beta * tables[place][rows] + (1 - beta) * teacher(items.inputs[rows]).softmax(dim=1)
+                tables[place][rows] = beta * tables[place][rows] + (1 - beta) * teacher(x).softmax(dim=1)
             w = float(rng.beta(mixup, mixup)) if mixup else 1.0
             w = max(w, 1 - w)
-            other = rows[torch.from_numpy(rng.permutation(len(rows)))]
+            order = torch.from_numpy(rng.permutation(len(rows)))
+            other = rows[order]
             y = w * onehot[rows] + (1 - w) * onehot[other]
             q = w * tables[place][rows] + (1 - w) * tables[place][other]
             if reweighted:
                 y = y * q / (y * q).sum(dim=1, keepdim=True)
-            z = model(w * items.inputs[rows] + (1 - w) * items.inputs[other])
+            z = model(w * x + (1 - w) * x[order])
             p = z.softmax(dim=1).clamp(1e-4, 1 - 1e-4)
             rise = math.exp(-5 * (1 - min(step / total / weight_ramp, 1)) ** 2) if weight_ramp else 1
             values.append(-(y * z.log_softmax(dim=1)).sum(dim=1).mean() + rise * weight * torch.log(1 - (q * p).sum(dim=1)).mean())
@@ -324,6 +329,17 @@ def test_elr_plus_trains_as_its_card(values: dict[str, Any], written_out: dict[s
     for own, wanted in zip(strategy.targets, tables, strict=True):
         torch.testing.assert_close(own.table, wanted, rtol=1e-3, atol=1e-4)
     assert not torch.allclose(weights_of(*models), weights_of(*averages), atol=1e-2)
+
+
+def test_both_networks_of_elr_plus_see_views_of_their_own() -> None:
+    """Teacher and network are shown the same view of an item, which is mixed only afterwards."""
+    context, stage = lent(views="noise[std=0.5]"), noisy_stage()
+    strategy = started("elr-plus", context)
+    strategy.learn(stage)
+    models, _, tables = _plus_by_hand(context, stage, shows=[showing(context), showing(context, "peer-views")])
+    torch.testing.assert_close(weights_of(*strategy.models), weights_of(*models), rtol=1e-3, atol=1e-4)
+    for own, wanted in zip(strategy.targets, tables, strict=True):
+        torch.testing.assert_close(own.table, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_targets_of_elr_plus_stay_with_their_items_when_a_stage_follows() -> None:

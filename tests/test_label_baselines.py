@@ -155,7 +155,13 @@ FURTHER: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
     "elr": [("clamp", 0.05, {})],
     "elr-plus": [("beta", 0.2, {}), ("clamp", 0.05, {}), ("average_ramp", 0.5, {})],
     "nested-dropout": _NESTED,
-    "nested-co-teaching": [*_NESTED, ("first_share", 0.2, {}), ("forget_rate", 0.6, {}), ("exponent", 3.0, {"ramp": 2})],
+    "nested-co-teaching": [
+        *_NESTED,
+        ("first_share", 0.2, {}),
+        ("forget_rate", 0.6, {}),
+        ("exponent", 3.0, {"ramp": 2}),
+        ("second_schedule", "cosine", {}),
+    ],
 }
 # The sum-exponential loss (tau = 0) has no bound: at the default rate it leaves the finite numbers.
 GIVEN: dict[str, dict[str, Any]] = {"comp-sum": {"lr": 0.005}}
@@ -168,7 +174,12 @@ NOTHING = {
         0.997,
     ): "after step s the decay is min(1 - 1/(s + 1), decay): below 100 steps, 0.99 and 0.997 are the same",
 }
-ELSEWHERE = {("nested-co-teaching", "freeze_norm"): "needs batch normalisation: test_nested"}
+NEEDS_NORM = "needs batch normalisation: test_nested"
+ELSEWHERE = {
+    ("nested-co-teaching", "freeze_norm"): NEEDS_NORM,
+    ("nested-co-teaching", "freeze_first"): NEEDS_NORM,
+    ("nested-dropout", "freeze_first"): NEEDS_NORM,
+}
 
 
 def _switches() -> Iterator[tuple[str, str, Any, dict[str, Any]]]:

@@ -17,7 +17,7 @@ import strategies.nested_coteaching as module
 from harness.contracts import Query, Stage
 from harness.errors import Unsuitable, UserError
 from strategies.nested_coteaching import NestedCoTeaching
-from strategies.toolkit import backbones, nested, training
+from strategies.toolkit import backbones, label_learner, nested, training
 from strategies.toolkit.training import Batch
 
 # --- the law of the number of channels --------------------------------------------------------------------------------------------
@@ -356,7 +356,8 @@ def _watched(monkeypatch: pytest.MonkeyPatch, **values: Any) -> tuple[list[dict[
         calls.append({**options, "rates": [rate * options["schedule"](done) for done in (0.0, 0.25, 0.5, 0.99)]})
         original(net, items, loss, optimiser, context, **options)
 
-    monkeypatch.setattr(module, "train", note)
+    for trains in (module, label_learner):
+        monkeypatch.setattr(trains, "train", note)
     context = lent(epochs=10)
     started("nested-co-teaching", context, **values).learn(noisy_stage())
     return calls, context
@@ -376,6 +377,13 @@ def test_warm_up_rises_once_and_not_again_in_stage_two(monkeypatch: pytest.Monke
     calls, _ = _watched(monkeypatch, warmup=0.5, lr=0.2, second_lr=0.1)
     assert calls[0]["rates"] == pytest.approx([0.2 * 0.02, 0.2 * 0.51, 0.2, 0.2])
     assert calls[1]["rates"] == pytest.approx([0.02] * 4)
+
+
+def test_the_parts_fall_by_schedules_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = {"schedule": "steps[at=2,of=8,factor=0.5]", "second_schedule": "steps[at=0.9,factor=0.1]"}
+    calls, _ = _watched(monkeypatch, lr=0.2, second_lr=0.1, **text)
+    assert calls[0]["rates"] == pytest.approx([0.2, 0.1, 0.1, 0.1])
+    assert calls[1]["rates"] == pytest.approx([0.02, 0.02, 0.02, 0.002])
 
 
 class _Normed(nn.Module):
@@ -413,6 +421,20 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, 
             assert torch.equal(now[key], then[key]) == freeze, name
         assert not torch.equal(now["head.weight"], then["head.weight"])
         assert all(weights.requires_grad for weights in model.parameters())
+
+
+@pytest.mark.parametrize("freeze", [True, False])
+def test_batch_normalisation_stands_still_in_stage_one_if_told_to(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "normed", _Normed)
+    context, stage = lent(epochs=4, backbone="normed"), noisy_stage()
+    strategy = started("nested-dropout", context, freeze_first=freeze)
+    strategy.learn(stage)
+    then, now = fresh(context, stage, bias=False).state_dict(), nn.Module.state_dict(strategy.models[0])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        key = f"backbone.layers.1.{name}"
+        assert torch.equal(now[key], then[key]) == freeze, name
+    assert not torch.equal(now["backbone.layers.0.weight"], then["backbone.layers.0.weight"])
+    assert all(weights.requires_grad for weights in strategy.models[0].parameters())
 
 
 @pytest.mark.parametrize("judge", ["whole", "halves"])

@@ -15,6 +15,7 @@ from strategies.avalanche_adapter.loading import avalanche, quiet
 from strategies.toolkit.backbones import backbone, drawn_from
 from strategies.toolkit.classifier import likeliest
 from strategies.toolkit.tensors import as_tensor
+from strategies.toolkit.views import showing
 
 Make = Callable[..., Any]
 
@@ -94,10 +95,13 @@ class Bridge:
         context = self.context
 
         class Reporter(avalanche("core").SupervisedPlugin):  # type: ignore[misc]
-            """Reports every step and offers the strategy for probes."""
+            """Shows batches by the protocol's views, reports every step and offers the strategy for probes."""
 
             def before_training_exp(self, strategy: Any, **_: Any) -> None:
-                self.step = 0
+                self.step, self.show = 0, showing(context)
+
+            def before_forward(self, strategy: Any, **_: Any) -> None:
+                strategy.mbatch[0] = self.show(strategy.mb_x)
 
             def after_training_iteration(self, strategy: Any, **_: Any) -> None:
                 self.step += 1

@@ -16,7 +16,7 @@ from strategies.toolkit.label_learner import LabelLearner, Networks, noise_rate
 from strategies.toolkit.robust_losses import loss_of
 from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, train
+from strategies.toolkit.training import Batch
 
 
 class CoTeaching(LabelLearner):
@@ -51,7 +51,7 @@ class CoTeaching(LabelLearner):
                 chosen.reverse()
             return torch.stack([losses[rows].mean() for losses, rows in zip(each, chosen, strict=True)]).sum()
 
-        train(self.models.module(), items, loss, self.new_optimiser(), self.context, schedule=self.rates())
+        self.minimise(items, loss)
         self.bar = keeps(mean_losses(self.logits(items.inputs), items.labels), rate)
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from strategies.toolkit.buffer import Buffer
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import Batch, sgd, train
+from strategies.toolkit.views import showing
 
 
 def logit_error(logits: Tensor, stored: Tensor) -> Tensor:
@@ -43,17 +44,17 @@ class DERpp(ClassLearner):
         """Train with both memory terms; every step offers its batch to the reservoir, in every epoch as the released code does."""
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        rng = self.context.stream("replay")
+        rng, show = self.context.stream("replay"), showing(self.context)
 
         def loss(batch: Batch) -> Tensor:
-            logits = self.model(batch.inputs)
+            logits = self.model(show(batch.inputs))
             value = cross_entropy(logits, batch.labels)
             if len(self.buffer):
                 for_logits, for_labels = (self.buffer.draw(len(batch.labels), rng) for _ in range(2))
                 assert for_logits.logits is not None
                 width = for_logits.logits.shape[1]
-                value = value + self.alpha * logit_error(self.model(for_logits.inputs)[:, :width], for_logits.logits)
-                value = value + self.beta * cross_entropy(self.model(for_labels.inputs), for_labels.labels)
+                value = value + self.alpha * logit_error(self.model(show(for_logits.inputs))[:, :width], for_logits.logits)
+                value = value + self.beta * cross_entropy(self.model(show(for_labels.inputs)), for_labels.labels)
             self.buffer.flow(batch.inputs, batch.labels, logits.detach(), rng)
             return value
 

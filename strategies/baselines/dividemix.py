@@ -22,7 +22,7 @@ from strategies.toolkit.label_learner import LabelLearner, Networks
 from strategies.toolkit.robust_losses import cross_entropy, sharpened, soft_cross_entropy
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, train
-from strategies.toolkit.views import Same, generator_of, view_of
+from strategies.toolkit.views import Same, generator_of, showing, view_of
 
 
 def chance_of_right(losses: Tensor) -> Tensor:
@@ -78,7 +78,7 @@ class DivideMix(LabelLearner):
                 losses = losses - torch.stack([soft_cross_entropy(own, own.softmax(dim=1)).mean() for own in logits]).sum()
             return losses
 
-        train(module, items, warm, optimiser, self.context, epochs=before)
+        train(module, items, warm, optimiser, self.context, show=showing(self.context, "views-warm-up"), epochs=before)
         mixing = _Mixing(self, stage, items)
 
         def loss(batch: Batch) -> Tensor:

@@ -22,6 +22,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
+from strategies.toolkit.views import showing
 
 Weights = dict[str, Tensor]
 
@@ -53,7 +54,8 @@ class EWC(ClassLearner):
             value = cross_entropy(self.model(batch.inputs), batch.labels)
             return value + self.strength / 2 * self.penalty() if stage.index else value
 
-        train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
+        optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
+        train(self.model, items, loss, optimiser, self.context, show=showing(self.context))
         fisher = sample_fisher(self.model, items) if self.fisher == "sample" else batch_fisher(self.model, items, self.context.batch_size)
         for name, weight in self.model.named_parameters():
             now = weight.detach()

@@ -11,6 +11,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import sgd, train
+from strategies.toolkit.views import showing
 
 
 class FineTune(ClassLearner):
@@ -24,5 +25,6 @@ class FineTune(ClassLearner):
         self.model.grow(stage)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         items = items_of(stage, self.context)
-        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context)
+        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context,
+              show=showing(self.context))  # fmt: skip
         self.know(items)

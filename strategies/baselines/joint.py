@@ -12,6 +12,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import sgd, train
+from strategies.toolkit.views import showing
 
 
 class Joint(ClassLearner):
@@ -34,5 +35,6 @@ class Joint(ClassLearner):
         self.kept.append(list(items_of(stage, self.context)))
         items = Items.all_of(self.kept)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context)
+        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context,
+              show=showing(self.context))  # fmt: skip
         self.know(items)

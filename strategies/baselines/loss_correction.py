@@ -20,6 +20,7 @@ from strategies.toolkit.label_learner import LabelLearner
 from strategies.toolkit.robust_losses import backward_corrected, forward_corrected
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import train
+from strategies.toolkit.views import showing
 
 
 def anchor_matrix(probabilities: Tensor, quantile: float) -> Tensor:
@@ -52,7 +53,7 @@ class LossCorrection(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train with the corrected loss; without a matrix, with cross-entropy first."""
         model, epochs = self.models[0], self.context.epochs
-        optimiser = self.new_optimiser()
+        optimiser, show = self.new_optimiser(), showing(self.context)
         corrected = forward_corrected if self.direction == "forward" else backward_corrected
         before = 0
         if self.matrix == "told":
@@ -61,7 +62,8 @@ class LossCorrection(LabelLearner):
             matrix = torch.from_numpy(stage.told.matrix).to(items.inputs.device)
         else:
             before = min(max(1, round(self.estimate_share * epochs)), epochs)
-            train(model, items, lambda batch: cross_entropy(model(batch.inputs), batch.labels), optimiser, self.context, epochs=before)
+            train(model, items, lambda batch: cross_entropy(model(batch.inputs), batch.labels), optimiser, self.context, show=show,
+                  epochs=before)  # fmt: skip
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
-        train(model, items, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(), optimiser, self.context,
+        train(model, items, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(), optimiser, self.context, show=show,
               epochs=epochs - before, first_epoch=before, schedule=self.rates())  # fmt: skip

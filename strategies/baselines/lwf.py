@@ -14,6 +14,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.tensors import items_of
 from strategies.toolkit.training import Batch, sgd, train
+from strategies.toolkit.views import showing
 
 
 def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tensor:
@@ -50,5 +51,5 @@ class LwF(ClassLearner):
 
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         items = items_of(stage, self.context)
-        train(self.model, items, loss, optimiser, self.context)
+        train(self.model, items, loss, optimiser, self.context, show=showing(self.context))
         self.know(items)

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from harness.contracts import Stage, param
 from strategies.toolkit.label_learner import LabelLearner
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, train
+from strategies.toolkit.training import Batch
 
 
 class Mixup(LabelLearner):
@@ -28,4 +28,4 @@ class Mixup(LabelLearner):
             logits = model(weight * batch.inputs + (1 - weight) * batch.inputs[other])
             return weight * cross_entropy(logits, batch.labels) + (1 - weight) * cross_entropy(logits, batch.labels[other])
 
-        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())
+        self.minimise(items, loss)

@@ -14,7 +14,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit.label_learner import LabelLearner
 from strategies.toolkit.robust_losses import soft_cross_entropy
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, train
+from strategies.toolkit.training import Batch
 
 
 class PSKD(LabelLearner):
@@ -34,4 +34,4 @@ class PSKD(LabelLearner):
             last[batch.rows] = logits.detach().float().softmax(dim=1)
             return soft_cross_entropy(logits, targets).mean()
 
-        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates())
+        self.minimise(items, loss)

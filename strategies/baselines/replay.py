@@ -15,6 +15,7 @@ from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.robust_losses import loss_of
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
+from strategies.toolkit.views import showing
 
 
 class Replay(ClassLearner):
@@ -34,14 +35,14 @@ class Replay(ClassLearner):
         """Train on batches joined with stored examples, then store some of this stage."""
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        rng, item_loss = self.context.stream("replay"), loss_of(self.loss)
+        rng, item_loss, show = self.context.stream("replay"), loss_of(self.loss), showing(self.context)
 
         def loss(batch: Batch) -> Tensor:
             mixed = Items(batch.inputs, batch.labels)
             if len(self.buffer):
                 old = self.buffer.draw(len(batch.labels), rng)
                 mixed = mixed.joined_with(Items(old.inputs, old.labels))
-            return item_loss(self.model(mixed.inputs), mixed.labels).mean()
+            return item_loss(self.model(show(mixed.inputs)), mixed.labels).mean()
 
         train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
         self.know(items, self.buffer.items)

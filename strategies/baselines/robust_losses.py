@@ -15,7 +15,7 @@ from harness.contracts import Stage, param
 from strategies.toolkit import robust_losses as losses
 from strategies.toolkit.label_learner import LabelLearner
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, train
+from strategies.toolkit.training import Batch
 
 
 class LossLearner(LabelLearner):
@@ -28,8 +28,7 @@ class LossLearner(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train on the stage."""
         model = self.models[0]
-        train(model, items, lambda batch: self.item_losses(model(batch.inputs), batch.labels).mean(), self.new_optimiser(), self.context,
-              schedule=self.rates())  # fmt: skip
+        self.minimise(items, lambda batch: self.item_losses(model(batch.inputs), batch.labels).mean())
 
 
 class CrossEntropy(LossLearner):
@@ -100,7 +99,7 @@ class GCE(LossLearner):
         def loss(batch: Batch) -> Tensor:
             return (counts[batch.rows] * self.item_losses(model(batch.inputs), batch.labels)).mean()
 
-        train(model, items, loss, self.new_optimiser(), self.context, schedule=self.rates(), at_epoch=choose)
+        self.minimise(items, loss, at_epoch=choose)
 
 
 class SCE(LossLearner):

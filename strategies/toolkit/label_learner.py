@@ -7,6 +7,7 @@ it asks the networks' mean probability, a method with a better opinion overrides
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -17,9 +18,11 @@ from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, para
 from harness.errors import Unsuitable
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.label_memory import LabelMemory, doubt
+from strategies.toolkit.schedules import schedule_of
 from strategies.toolkit.tensors import Items, as_tensor, items_of
 from strategies.toolkit.together import Together
-from strategies.toolkit.training import Schedule, constant, cosine, sgd, stepped
+from strategies.toolkit.training import Loss, Schedule, sgd, train
+from strategies.toolkit.views import showing
 
 
 class Networks(Together[Classifier]):
@@ -40,13 +43,14 @@ class LabelLearner(Strategy):
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-4, "weight decay", ge=0)
-    schedule: Literal["constant", "cosine", "steps"] = param("constant", "learning rate over a stage: constant, half a cosine to 0, or a "
-                                                             "tenth in the last quarter")  # fmt: skip
+    schedule: str = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
+                          "parameters in brackets")  # fmt: skip
     optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
                                              "which momentum says nothing")  # fmt: skip
 
     def setup(self) -> None:
-        """Make the networks, each with its own initialisation, and an empty memory."""
+        """Make the networks, each with its own initialisation, and an empty memory; refuse a schedule that there is not."""
+        schedule_of(self.schedule)
         self.models = self.new_networks()
         self.handed = LabelMemory()
 
@@ -101,9 +105,14 @@ class LabelLearner(Strategy):
             return torch.optim.AdamW(self.models.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True)
         return sgd(self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
+    def minimise(self, items: Items, loss: Loss, *, epochs: int | None = None, at_epoch: Callable[[int], None] | None = None) -> None:
+        """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`, `at_epoch` as in `train`."""
+        train(self.models.module(), items, loss, self.new_optimiser(), self.context, show=showing(self.context), epochs=epochs,
+              schedule=self.rates(), at_epoch=at_epoch)  # fmt: skip
+
     def rates(self) -> Schedule:
         """Return the schedule of the learning rate."""
-        return {"constant": constant, "cosine": cosine, "steps": stepped((0.75, 0.1))}[self.schedule]
+        return schedule_of(self.schedule)
 
 
 def noise_rate(stage: Stage, own: float) -> float:

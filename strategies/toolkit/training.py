@@ -36,6 +36,7 @@ class Batch(NamedTuple):
 
 
 Loss = Callable[[Batch], Tensor]
+Show = Callable[[Tensor], Tensor]
 
 
 def constant(_: float) -> float:
@@ -73,8 +74,8 @@ def sgd(
 
 def train(
     model: nn.Module, items: Items, loss: Loss, optimiser: torch.optim.Optimizer, context: Context, *,
-    epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None, first_epoch: int = 0,
-    at_epoch: Callable[[int], None] | None = None,
+    show: Show | None = None, epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None,
+    first_epoch: int = 0, at_epoch: Callable[[int], None] | None = None,
 ) -> None:  # fmt: skip
     """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its number of gradient steps.
 
@@ -84,6 +85,7 @@ def train(
         loss: scalar loss of a batch.
         optimiser: steps the parameters.
         context: device, precision, streams, epochs and batch size.
+        show: how the inputs of a batch are shown to `loss` (`views.showing`), or None for as they are.
         epochs: passes, where the method wants another number than the protocol.
         schedule: factor on the learning rate over time.
         clip_norm: largest norm of the whole gradient, or None.
@@ -118,8 +120,9 @@ def train(
                     for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                         group["lr"] = rate * schedule(step / total)
                 optimiser.zero_grad()
+                shown = show(inputs) if show else inputs
                 with cast:
-                    value = loss(Batch(inputs, items.labels[rows], rows, step / total, epoch))
+                    value = loss(Batch(shown, items.labels[rows], rows, step / total, epoch))
                 scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 if clip_norm is not None:
                     scaler.unscale_(optimiser)

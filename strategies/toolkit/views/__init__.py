@@ -13,11 +13,11 @@ from strategies.toolkit.views.grey import Grey
 from strategies.toolkit.views.noise import Noise, Same
 from strategies.toolkit.views.padded_crop import PaddedCrop
 from strategies.toolkit.views.resized_crop import ResizedCrop
-from strategies.toolkit.views.selected import VIEWS, Chain, Either, generator_of, view_of
+from strategies.toolkit.views.selected import VIEWS, Chain, Either, generator_of, showing, view_of
 from strategies.toolkit.views.solarise import Solarise
 from strategies.toolkit.views.token_dropout import TokenDropout
 
 __all__ = [
     "VIEWS", "Affine", "Blur", "Chain", "ColourJitter", "Crop", "Either", "Equalise", "Grey", "Noise", "PaddedCrop", "ResizedCrop", "Same",
-    "Solarise", "TokenDropout", "View", "generator_of", "view_of",
+    "Solarise", "TokenDropout", "View", "generator_of", "showing", "view_of",
 ]  # fmt: skip

@@ -89,6 +89,12 @@ def view_of(text: str) -> View:
     return views[0] if len(views) == 1 else Chain(views)
 
 
+def showing(context: Context, stream: str = "views") -> Callable[[Tensor], Tensor]:
+    """Return what shows inputs (B, ...) as the protocol's views have it, once, by draws of its own from the stream of that name."""
+    view, generator = view_of(context.views), generator_of(context, stream)
+    return lambda inputs: view(inputs, generator)
+
+
 def generator_of(context: Context, name: str) -> Generator:
     """Return a torch generator on the context's device that follows the stream `name`."""
     return torch.Generator(context.device).manual_seed(int(context.stream(name).integers(2**63)))

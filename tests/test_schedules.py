@@ -1,0 +1,78 @@
+"""Learning rates by name: against torch's own schedulers epoch by epoch, by hand, and what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import torch
+from test_label_baselines import started
+
+from harness.errors import UserError
+from strategies.toolkit.schedules import schedule_of
+
+SGD = torch.optim.SGD
+Scheduler = Callable[[torch.optim.Optimizer], Any]
+
+
+def _rates(scheduler: Scheduler, epochs: int) -> list[float]:
+    """The rates of a torch scheduler that steps once an epoch, from 0.02."""
+    optimiser = SGD([torch.zeros(1, requires_grad=True)], lr=0.02)
+    stepped, rates = scheduler(optimiser), []
+    for _ in range(epochs):
+        rates.append(optimiser.param_groups[0]["lr"])
+        optimiser.step()
+        stepped.step()
+    return rates
+
+
+@pytest.mark.parametrize(
+    ("text", "scheduler", "epochs"),
+    [
+        ("cosine[cycles=15,floor=0.05,of=150]", lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 10, eta_min=1e-3), 150),
+        ("cosine[of=30,floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 30, eta_min=1e-3), 30),
+        ("steps[at=40+80,of=120,factor=0.01]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [40, 80], gamma=0.01), 120),
+        ("steps[at=7,of=15]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [7], gamma=0.1), 15),
+    ],
+)
+@pytest.mark.parametrize("batches", [1, 3, 352])
+def test_rates_are_those_of_a_scheduler_that_steps_once_an_epoch(text: str, scheduler: Scheduler, epochs: int, batches: int) -> None:
+    schedule, total = schedule_of(text), epochs * batches
+    ours = [0.02 * schedule(step / total) for step in range(total)]
+    theirs = [rate for rate in _rates(scheduler, epochs) for _ in range(batches)]
+    assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+def test_schedules_by_hand() -> None:
+    assert [schedule_of("constant")(done) for done in (0.0, 0.99)] == [1, 1]
+    assert [schedule_of("steps")(done) for done in (0.0, 0.74, 0.75)] == pytest.approx([1, 1, 0.1])
+    assert [schedule_of("cosine")(done) for done in (0.0, 0.5, 2 / 3)] == pytest.approx([1, 0.5, 0.25])
+    assert [schedule_of("cosine[cycles=2]")(done) for done in (0.0, 0.25, 0.5, 0.75)] == pytest.approx([1, 0.5, 1, 0.5], abs=1e-6)
+
+
+def test_the_rate_begins_again_with_every_cycle_and_never_leaves_its_bounds() -> None:
+    schedule = schedule_of("cosine[cycles=3,floor=0.1]")
+    rates = [schedule(step / 999) for step in range(999)]
+    assert all(0.1 - 1e-9 <= rate <= 1 + 1e-9 for rate in rates)
+    assert [place for place, (a, b) in enumerate(pairwise(rates)) if b > a + 1e-9] == [332, 665]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("cosin", "did you mean 'cosine'"),
+        ("steps[when=3]", "unknown parameter of schedule steps 'when'"),
+        ("steps[at=three]", "numbers joined by [+] for at, such as 40[+]80, got 'three'"),
+        ("steps[at=200]", "at between 0 and 1, got 200"),
+        ("steps[factor=-1]", "factor between 0 and inf, got -1"),
+        ("cosine[floor=2]", "floor between 0 and 1, got 2"),
+        ("cosine[cycles=0]", "cycles between 1 and inf, got 0"),
+    ],
+)
+def test_what_is_no_schedule_is_refused_before_anything_is_trained(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        started("cross-entropy", schedule=text)
+    with pytest.raises(UserError, match=sentence):
+        started("nested-co-teaching", second_schedule=text)
