@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_c
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
 from harness.parameters import param, validated
 
@@ -182,10 +182,12 @@ class Context(Protocol):
     """What the harness lends a strategy for one cell. Network, views and budget are the protocol's.
 
     epochs, gradient_steps: how long the stage may train; steps count where there are any, epochs where they are 0.
+    compile: whether torch is to compile networks; those of the toolkit see to it.
     """
 
     device: str
     precision: Precision
+    compile: bool
     backbone: str
     views: str
     epochs: int
@@ -430,6 +432,15 @@ class Scenario(BaseModel, ABC):
     probe_every: int = param(0, "gradient steps between probes in mid-stage; 0 for none", ge=0, unit="steps")
 
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
+
+    later: ClassVar[tuple[str, ...]] = ()
+    """Parameters that came after results did. At their defaults they are not written, so that a protocol from before is still the same."""
+
+    @model_serializer(mode="wrap")
+    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = written(self)
+        unsaid = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
+        return {name: value for name, value in content.items() if name not in unsaid}
 
     def lent(self) -> dict[str, Any]:
         """Return what the protocol fixes for every learner: network, views and budget, under the names of `run.Conditions`."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import Inputs, Status
+from harness.contracts import HIDDEN, Inputs, Status
 from harness.plan import Plan
 from harness.protocol import Protocol
 from harness.record import Record
@@ -23,7 +23,7 @@ AS_FLOATS = 256 << 20
 """Bytes of a stage as floats that learners hold at once; what is larger is read as it is used."""
 
 ASSUMED = (
-    "one network, shown every item in two views where the protocol names any, else in one; methods take fewer or more of both",
+    "one network, shown an item once at a step, or in two views where the protocol names any and hides labels; methods take more of both",
     "a backward pass costs twice a forward pass, of the part of the network that trains",
     "the peak is weights, gradients, momentum, what the layers that train put out for a batch, and inputs; the process takes 0.5 GB more",
 )
@@ -122,9 +122,10 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
               for index, stage in enumerate(deal.stages)]  # fmt: skip
     largest = max(max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages) * math.prod(shape)
     learned = sum(items for items, _ in counts)
+    hides = any((stage.given == HIDDEN).any() for stage in deal.stages)
     encoded = sum(len(stage.rows) for stage in deal.stages) if frozen else 0
     work = Work(learned=0 if frozen else learned, encoded=encoded, asked=sum(asked for _, asked in counts), batch=lent["batch_size"],
-                views=1 if frozen or lent.get("views", "same") == "same" else 2, stored=largest * _bytes_of(deal.inputs),
+                views=2 if hides and not frozen and lent.get("views", "same") != "same" else 1, stored=largest * _bytes_of(deal.inputs),
                 floats=largest * FLOAT)  # fmt: skip
     return Cost(work=work, network=measure(lent["backbone"], shape, frozen))
 

@@ -61,7 +61,7 @@ Listener = Callable[[Update], None]
 
 
 def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
-            precision: Precision = "float32", together: bool = True, share: bool = True, parent: str = "",
+            precision: Precision = "float32", compiled: bool = False, together: bool = True, share: bool = True, parent: str = "",
             listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
     """Run what the plan leaves open; return one record per cell in the plan's order.
 
@@ -81,7 +81,7 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)
         run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
-                   limits=limits, device=device, precision=precision, listen=listen, parent=parent,
+                   limits=limits, device=device, precision=precision, compiled=compiled, listen=listen, parent=parent,
                    sharing=Sharing(plan.open if share else [], store.folder / FOLDER))  # fmt: skip
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
@@ -114,13 +114,13 @@ class _Run:
     """The state of one call of `execute`."""
 
     def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
-                 device: str, precision: Precision, listen: Listener, sharing: Sharing, parent: str) -> None:  # fmt: skip
+                 device: str, precision: Precision, compiled: bool, listen: Listener, sharing: Sharing, parent: str) -> None:  # fmt: skip
         self.queue: deque[tuple[Cell, int]] = deque()
         self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
-        self.device, self.precision, self.listen = device, precision, listen
+        self.device, self.precision, self.compile, self.listen = device, precision, compiled, listen
         self.resources, self.sharing = resources, sharing
-        self.environment = environment(resources.threads)
+        self.environment = environment(resources.threads, device=device, precision=precision, compiled=compiled)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
         for pack in packs:
@@ -182,7 +182,7 @@ class _Run:
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
                                 needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
-                                precision=self.precision)  # fmt: skip
+                                precision=self.precision, compile=self.compile)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
         return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,

@@ -25,7 +25,7 @@ import psutil
 
 from harness import fingerprint, local_records
 from harness.answers import read_answers
-from harness.contracts import Answer, Scores, Status
+from harness.contracts import Answer, Precision, Scores, Status
 from harness.errors import UserError, unknown
 from harness.protocol import Cell
 
@@ -353,8 +353,12 @@ class Store:
                 return runs
 
 
-def environment(threads: int) -> dict[str, Any]:
-    """Return what a reader needs to know of the machine, without its name, user or paths."""
+def environment(threads: int, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False) -> dict[str, Any]:
+    """Return what a reader needs to know of the machine and of how it computed, without its name, user or paths.
+
+    Device, number format and compilation are named where they are not the usual ones.
+    """
+    usual = {"device": (device, "cpu"), "precision": (precision, "float32"), "compile": (compiled, False)}
     return {
         "python": platform.python_version(),
         "system": platform.system(),
@@ -362,6 +366,7 @@ def environment(threads: int) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads_per_worker": threads,
         "libraries": fingerprint.libraries(),
+        **{name: value for name, (value, default) in usual.items() if value != default},
     }
 
 

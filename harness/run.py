@@ -52,6 +52,7 @@ class Conditions:
     kept: tuple[str, ...] = Scenario.kept
     device: str = "cpu"
     precision: Precision = "float32"
+    compile: bool = False
 
 
 def learner_seed(seed: int) -> int:
@@ -76,6 +77,7 @@ class CellContext:
     def __post_init__(self) -> None:
         self.device = self.conditions.device
         self.precision = self.conditions.precision
+        self.compile = self.conditions.compile
         self.backbone = self.conditions.backbone
         self.views = self.conditions.views
         self.epochs = self.conditions.epochs

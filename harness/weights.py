@@ -77,13 +77,14 @@ def fetched(backbone: str) -> Path:
     Raises:
         UserError: timm has none, or they cannot be fetched.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
 
     model = backbone.removeprefix("timm:")
     repository, name, cached = timms_weights(model)
     if cached is not None:
         return cached
     try:
+        get_hf_file_metadata(hf_hub_url(repository, name))  # asks once, where the download would try for half a minute
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # offline, refused, gone: each library below has exceptions of its own
         raise UserError(f"cannot fetch timm's weights of {model} ({type(error).__name__}): where there is a network, download {name} from "

@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 
+from harness.compiling import uncompiled
 from harness.contracts import Status, Strategy
 from harness.messages import Episodes, Event, Job, Outcome, Pack, Progressed, StageEnded, Started, Task
 from harness.out_of_memory import shortage, what_to_try
@@ -124,6 +125,8 @@ class Worker:
     """Actor: runs cells one at a time, or a pack of them at once."""
 
     def __init__(self, threads: int) -> None:
+        os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(threads))  # else every worker would compile on all cores
+
         import torch
         import torch._dynamo  # the first optimiser would load it, a second into the first cell
 
@@ -163,7 +166,7 @@ class Worker:
     def _attempt(self, task: Task, episodes: Sequence[Episodes], monitor: Any) -> tuple[Status, str]:
         import ray
 
-        from harness.errors import Diverged, Unsuitable
+        from harness.errors import Diverged, Unsuitable, UserError
 
         try:
             results = _pack_results(task, episodes, monitor) if isinstance(task, Pack) else _cell_results(task, episodes[0], monitor)
@@ -173,12 +176,15 @@ class Worker:
             return Status.SKIPPED, str(error)
         except Diverged as error:
             return Status.DIVERGED, str(error)
+        except UserError as error:
+            traceback.print_exc()
+            return Status.FAILED, str(error)
         except (Exception, SystemExit) as error:
             traceback.print_exc()
             if where := shortage(error):
                 said = str(error).partition("\n")[0].rstrip(".") or "allocation failed"
                 return Status.OUT_OF_MEMORY, f"{said}; {what_to_try(task, where)}"
-            return Status.FAILED, _sentence(error)
+            return Status.FAILED, uncompiled(error) or _sentence(error)
         return Status.DONE, ""
 
 

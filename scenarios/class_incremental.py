@@ -14,11 +14,10 @@ that have come.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import SerializerFunctionWrapHandler, model_serializer
 
 from harness import seeds
 from harness.contracts import Answer, Data, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
@@ -50,17 +49,18 @@ class ClassIncremental(Scenario):
     )
     task_access: TaskAccess = param("train", "whether the stage of an item is told while training only, or at prediction too")
     open_set: bool = param(False, "also score, of learners that say so, how strange items of classes still to come look")
+    views: str = param("same", "how items are shown in training: same, or such as padded-crop[mirror=0.5], several joined by +")
+
+    later: ClassVar[tuple[str, ...]] = ("open_set", "views")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
         """Accuracies, and with `open_set` what is made of classes still to come."""
         return (*METRICS, *open_set.METRICS) if self.open_set else METRICS
 
-    @model_serializer(mode="wrap")
-    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `open_set` out where it is off, so that a protocol from before there was such a switch is still the same one."""
-        content: dict[str, Any] = written(self)
-        return content if self.open_set else {name: value for name, value in content.items() if name != "open_set"}
+    def lent(self) -> dict[str, Any]:
+        """Return network, views and budget."""
+        return {**super().lent(), "views": self.views}
 
     def choosing(self) -> str:
         """Return the same stages with part of the training items held out."""

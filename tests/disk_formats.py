@@ -254,8 +254,8 @@ def animal10n(above: Path, *, train: int = 2, test: int = 1) -> Path:
     return above / "animal-10n"
 
 
-def clothing1m(above: Path, *, inner: str = "annotations") -> Path:
-    """Write Clothing1M: images of class c, whose noisy labels say c + 1."""
+def clothing1m(above: Path, *, inner: str = "annotations", more: Sequence[int] = ()) -> Path:
+    """Write Clothing1M: an image of class c in every part, and so many `more` noisy ones, the classes in turn; noisy labels say c + 1."""
     folder = above / "clothing1m"
     lists = folder / inner
     lists.mkdir(parents=True)
@@ -268,6 +268,11 @@ def clothing1m(above: Path, *, inner: str = "annotations") -> Path:
             said[part].append(key)
             kind = part.partition("_")[0]
             labels[kind].append(f"{key} {(label + (kind == 'noisy')) % 14}")
+    for number, label in sorted((4 + number, label) for label, each in enumerate(more) for number in range(each)):
+        key = f"images/{label % 10}/{number:02}/{label},{number}.jpg"
+        picture(folder / key, label, number)
+        said["noisy_train"].append(key)
+        labels["noisy"].append(f"{key} {(label + 1) % 14}")
     for part, keys in said.items():
         (lists / f"{part}_key_list.txt").write_text("\n".join(keys) + "\n")
     for kind, lines in labels.items():

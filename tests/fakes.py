@@ -25,6 +25,7 @@ class FakeContext:
     probes: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     views: str = "same"
+    compile: bool = False
 
     def stream(self, name: str) -> np.random.Generator:
         return seeds.stream(name, seed=1)

@@ -13,8 +13,8 @@ from harness.contracts import Deal
 from harness.errors import UserError
 from harness.selection import configured
 from scenarios.cgcd.scenario import CGCD
+from scenarios.class_lists import class_list
 from scenarios.datasets.packaged import cache_folder
-from scenarios.ncd.lists import class_list
 
 SMALL = "resize=4,crop=0"
 AMOUNTS = "n_new=1,n_init=1,n_seen=1"

@@ -138,3 +138,11 @@ def test_probes_are_scored_on_the_classes_named_so_far() -> None:
     (row,) = scenario.score(sealed.truth, [probe, last]).probes["seen_accuracy"]
     labels = sealed.truth.labels[last.ids]
     assert row == (0, 7, pytest.approx(np.mean(labels[labels < 2] == 0)))
+
+
+def test_views_are_lent_and_written_only_where_they_are_said() -> None:
+    """So that a protocol from before there were views keeps its hash."""
+    plain, shown = ClassIncremental(), ClassIncremental(views="noise[std=0.2]")
+    assert "views" not in plain.model_dump()
+    assert shown.model_dump()["views"] == "noise[std=0.2]"
+    assert (plain.lent()["views"], shown.lent()["views"]) == ("same", "noise[std=0.2]")

@@ -179,6 +179,8 @@ ELSEWHERE = {
     ("nested-co-teaching", "freeze_norm"): NEEDS_NORM,
     ("nested-co-teaching", "freeze_first"): NEEDS_NORM,
     ("nested-dropout", "freeze_first"): NEEDS_NORM,
+    ("nested-co-teaching", "layers"): "needs two layers: test_nested",
+    ("nested-dropout", "layers"): "needs two layers: test_nested",
 }
 
 

@@ -17,7 +17,7 @@ from harness.contracts import HIDDEN, Answer, Deal, Scores, Truth
 from harness.errors import UserError
 from harness.parameters import validated
 from harness.sealing import Sealed, build, revealed, seal
-from scenarios.ncd.lists import PUBLISHED, class_list
+from scenarios.class_lists import PUBLISHED, class_list
 from scenarios.ncd.scenario import NCD, Allocation
 from scenarios.ncd.scoring import HELD, LABELLED, METRICS, TEST, UNLABELLED
 from scenarios.on_disk import dataset_named

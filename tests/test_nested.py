@@ -17,7 +17,9 @@ import strategies.nested_coteaching as module
 from harness.contracts import Query, Stage
 from harness.errors import Unsuitable, UserError
 from strategies.nested_coteaching import NestedCoTeaching
+from strategies.nested_dropout import Compress, Layers, NestedDropout
 from strategies.toolkit import backbones, label_learner, nested, training
+from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training import Batch
 
 # --- the law of the number of channels --------------------------------------------------------------------------------------------
@@ -100,6 +102,69 @@ def test_plain_dropout_is_inverted_and_no_compression_changes_nothing() -> None:
     assert sorted(set(dropped.flatten().tolist())) == pytest.approx([0, 1.25])
     assert float((dropped == 0).float().mean()) == pytest.approx(0.2, abs=0.01)
     assert (_shrunk(30, 2, compression="none") == 1).all()
+
+
+def _through(model: Any, inputs: Tensor, **values: Any) -> list[tuple[int, int]]:
+    """How many channels of both layers are left in every of 40 batches, read from a network whose layers pass on what they are given."""
+    strategy = started("nested-dropout", lent(backbone="mlp[width=16,depth=2]"), **values)
+    compress = strategy._compressing("widths-0", strategy.layers)
+    return [tuple(compress(model, inputs)[0].round().int().tolist()) for _ in range(40)]
+
+
+class _Counting(nn.Module):
+    """A network of two layers of ones, and a head that says how many channels of each are left: 100 marks a channel of the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = backbones.MLP((1,), width=16, depth=2)
+        first, second = [layer for layer in self.backbone.layers if isinstance(layer, nn.Linear)]
+        with torch.no_grad():
+            for layer in (first, second):
+                layer.bias.zero_()
+            first.weight.fill_(1.0)
+            second.weight.fill_(1.0)
+
+    def head(self, features: Tensor) -> Tensor:
+        """Every channel of the second layer holds the number of channels left in the first."""
+        return torch.stack([features.amax(dim=1), (features > 0).sum(dim=1).float()], dim=1)
+
+
+def test_two_layers_are_compressed_by_draws_of_their_own() -> None:
+    seen = _through(_Counting(), torch.ones(1, 1), layers="both", sigma=8.0)
+    assert len(set(seen)) > 10
+    assert {left for left, _ in seen} != {16}
+    assert {left for _, left in seen} != {16}
+    assert len({first - second for first, second in seen}) > 5
+
+
+def test_alternating_compresses_one_of_two_layers_in_every_batch() -> None:
+    seen = _through(_Counting(), torch.ones(1, 1), layers="alternating", sigma=2.0)
+    assert all((first == 16) != (second == 16) for first, second in seen)
+    assert 8 <= sum(first == 16 for first, _ in seen) <= 32  # of 40 fair coins: beyond four deviations on either side
+
+
+def test_stage_two_compresses_both_layers_also_where_stage_one_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    original = NestedDropout._compressing
+
+    def note(self: NestedDropout, stream: str, layers: Layers) -> Compress:
+        asked.append((stream, layers))
+        return original(self, stream, layers)
+
+    monkeypatch.setattr(NestedDropout, "_compressing", note)
+    learned("nested-co-teaching", lent(epochs=4, backbone="mlp[width=16,depth=2]"), layers="alternating")
+    assert asked == [("widths-0", "alternating"), ("widths-1", "alternating"), ("widths-together", "both")]
+
+
+@pytest.mark.parametrize("backbone", ["mlp[width=16,depth=1]", "linear"])
+def test_a_network_without_two_layers_cannot_have_both_compressed(backbone: str) -> None:
+    with pytest.raises(UserError, match="needs a backbone that ends in two fully connected ones"):
+        learned("nested-dropout", lent(backbone=backbone), layers="both")
+
+
+def test_what_cannot_be_compiled_is_refused() -> None:
+    with pytest.raises(UserError, match="layers=both takes the network apart and cannot be compiled"):
+        learned("nested-dropout", lent(backbone="mlp[depth=2]", compile=True), layers="both")
 
 
 # --- how many channels count ------------------------------------------------------------------------------------------------------
@@ -310,7 +375,7 @@ def test_a_network_learns_the_items_that_the_other_one_or_itself_finds_easy(judg
     """Halves: network 1 judges items 0 to 11 and network 2 items 12 to 23; of every 12, int(0.6 * 12) = 7 are kept."""
     strategy, batch = _pair(judge=judge, exchange=exchange)
     step = strategy._halves if judge == "halves" else strategy._whole
-    value = step(batch, 0.4, lambda features: features)
+    value = step(batch, 0.4, Classifier.__call__)
     judged = [torch.arange(12), torch.arange(12, 24)] if judge == "halves" else [torch.arange(24)] * 2
     easy = []
     for model, rows in zip(strategy.models, judged, strict=True):
@@ -327,10 +392,11 @@ def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_t
     strategy, batch = _pair(exchange="self")
     strategy.judging = 3
 
-    def shrink(features: Tensor) -> Tensor:
-        return features * nested.prefix_mask(torch.tensor([5]), 16)
+    def compress(network: Any, inputs: Tensor) -> Tensor:
+        logits: Tensor = network.head(network.backbone(inputs) * nested.prefix_mask(torch.tensor([5]), 16))
+        return logits
 
-    value = strategy._halves(batch, 0.5, shrink)
+    value = strategy._halves(batch, 0.5, compress)
     model: Any = strategy.models[0]
     features = model.backbone(batch.inputs[:12])
     judged = cross_entropy(features[:, :3] @ model.head.weight[:, :3].T, batch.labels[:12], reduction="none")
@@ -342,7 +408,7 @@ def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_t
 def test_a_batch_of_one_is_learned_by_one_network() -> None:
     strategy, batch = _pair()
     single = Batch(batch.inputs[:1], batch.labels[:1], batch.rows[:1], 0.0)
-    value = strategy._halves(single, 0.4, lambda features: features)
+    value = strategy._halves(single, 0.4, Classifier.__call__)
     torch.testing.assert_close(value, cross_entropy(strategy.models[1](single.inputs), single.labels))
 
 

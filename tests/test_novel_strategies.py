@@ -139,7 +139,10 @@ def _answered(prediction: Prediction) -> dict[str, str]:
 # --- parameters -------------------------------------------------------------------------------------------------------------------
 
 Values = dict[str, Any]
-BASE: list[tuple[Values, Values]] = [({}, {"lr": 0.02}), ({}, {"trainable": "last"}), ({}, {"trainable": "head"}), ({}, {"mix": "even"})]
+BASE: list[tuple[Values, Values]] = [
+    ({}, {"lr": 0.02}), ({}, {"trainable": "last"}), ({}, {"trainable": "head"}), ({}, {"mix": "even"}), ({}, {"later_weight_decay": 0.0}),
+    ({}, {"later_warmup": 0.5}), ({}, {"later_floor": 0.5}),
+]  # fmt: skip
 NEAR = {"small_view": "noise[std=0.1]"}
 OF_UNO: list[tuple[Values, Values]] = [
     ({}, {"heads": 3}), ({}, {"width": 8}), ({}, {"out": 4}), ({}, {"epsilon": 0.2}), ({}, {"iterations": 1}), ({}, {"queue": 16}),
@@ -160,7 +163,7 @@ SWITCHES: dict[type[NovelClasses], list[tuple[Values, Values]]] = {
     NCDPinnedKMeans: [({}, {"space": "inputs"}), ({}, {"unit_length": False})],
     JointNovel: [],
 }  # fmt: skip
-OF_TRAINING = {"lr", "trainable", "mix"}
+OF_TRAINING = {"lr", "trainable", "mix", "later_weight_decay", "later_warmup", "later_floor"}
 """What k-means, which trains nothing in stage 1, has no use for."""
 ELSEWHERE = {"search", "restarts", "bank_mib"}
 """What tests of their own are about."""
@@ -204,7 +207,8 @@ def test_k_means_has_no_use_for_parameters_of_training(cls: type[NovelClasses]) 
     assert all(_digest(_learnt(cls, **switch).centres) == expected for _, switch in BASE)
 
 
-OF_BOTH: list[Values] = [{"first_lr": 0.02}, {"momentum": 0.0}, {"weight_decay": 0.1}, {"tau": 0.5}, {"warmup": 0.5}, {"floor": 0.5}]
+OF_BOTH: list[Values] = [{"first_lr": 0.02}, {"momentum": 0.0}, {"weight_decay": 0.1}, {"tau": 0.5}, {"warmup": 0.5}, {"floor": 0.5},
+                         {"optimiser": "adamw"}]  # fmt: skip
 
 
 @pytest.mark.parametrize("switch", OF_BOTH, ids=str)

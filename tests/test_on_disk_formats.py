@@ -15,6 +15,7 @@ from harness.contracts import Data, Divisible
 from harness.errors import UserError
 from harness.selection import configured
 from scenarios.datasets.on_disk import pickles
+from scenarios.datasets.on_disk.pictures import Picture, Pictures
 from scenarios.datasets.on_disk.place import OnDisk
 
 WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
@@ -206,6 +207,87 @@ def test_clothing_has_noisy_or_clean_training_labels(tmp_path: Path) -> None:
     noisy, clean = _loaded("clothing1m", tmp_path), _loaded("clothing1m", tmp_path, "training=clean,resize=8,crop=6")
     np.testing.assert_array_equal(noisy.labels, [*np.roll(np.arange(14), -1), *range(14)])
     np.testing.assert_array_equal(clean.labels, [*range(14), *range(14)])
+
+
+MORE = [1 + label % 3 for label in range(14)]
+"""With the first of every class, two, three or four noisy items of Clothing1M; two of the class that the noisy labels call Clothes 1."""
+
+
+def _clothing(said: str) -> list[Picture]:
+    dataset: Pictures = configured("dataset", f"clothing1m[{said},resize=8,crop=0]")
+    return dataset.listing().pictures
+
+
+def test_clothing_keeps_so_many_training_items_of_every_class(tmp_path: Path) -> None:
+    formats.clothing1m(tmp_path / "data", more=MORE)
+    whole, two = (_clothing(f"validation=true,per_class={said}") for said in (0, 2))
+    assert (len(whole), len(two)) == (14 + sum(MORE) + 28, 2 * 14 + 28)
+    assert two == [picture for picture in whole if picture in two], "in the order of the lists"
+    assert two[-28:] == whole[-28:], "validation and test are whole"
+    np.testing.assert_array_equal(np.bincount([picture.label for picture in two[:-28]]), np.full(14, 2))
+    data = _loaded("clothing1m", tmp_path, "per_class=2,resize=8,crop=0")
+    np.testing.assert_array_equal(data.labels, [picture.label for picture in (*two[:28], *two[-14:])])
+    np.testing.assert_allclose(_colours(data)[:28, 0], (37 * ((data.labels[:28] - 1) % 14)) % 256, atol=4)
+
+
+def test_a_draw_of_clothing_follows_its_seed_and_holds_the_smaller_ones(tmp_path: Path) -> None:
+    formats.clothing1m(tmp_path / "data", more=MORE)
+    one, two, other = ({*_clothing(said)} for said in ("per_class=1", "per_class=2", "per_class=2,subset_seed=1"))
+    assert two == {*_clothing("per_class=2,subset_seed=0")} == {*_clothing("per_class=smallest")}
+    assert one < two
+    assert two != other
+    assert {picture for picture in two if MORE[(picture.label - 1) % 14] == 1} <= other, "classes of two are whole"
+    assert len(_clothing("training=clean,per_class=smallest")) == 28
+
+
+def test_of_clothing_that_is_not_kept_nothing_is_read(tmp_path: Path) -> None:
+    formats.clothing1m(tmp_path / "data", more=MORE)
+    kept, other = (configured("dataset", f"clothing1m[per_class=1{said},resize=8,crop=0]") for said in ("", ",subset_seed=1"))
+    digest = kept.card.digest
+    assert digest != other.card.digest
+    for dataset in (kept, other):
+        assert len(dataset.load().labels) == 28
+    packs = [*(tmp_path / "cache").glob("pack-*.npy")]
+    assert [len(np.load(pack, mmap_mode="r")) for pack in packs] == [28, 28], "each draw has its own"
+    first, *rest = {*_clothing("")} - {*_clothing("per_class=1")}
+    first.path.write_bytes(b"not a picture")
+    for picture in rest:
+        picture.path.unlink()
+    assert (kept.card.digest, kept.problems()) == (digest, ["clothing1m has 28 items of 14 classes, 10540 of 14 were published"])
+    assert len(kept.load().labels) == 28
+    with pytest.raises(UserError, match="which is not there"):
+        configured("dataset", "clothing1m[resize=8,crop=0]").load()
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ("per_class=3", "per_class=3 cannot be had: the smallest class of Clothing1M's noisy training list, 'Clothes 1', numbers 2"),
+        ("per_class=2,training=clean", "the smallest class of Clothing1M's clean training list, 'Clothes 0', numbers 1"),
+        ("per_class=half", "per_class should be a number of training items, 0 for all, or smallest, got 'half'"),
+        ("per_class=-2", "per_class should be a number of training items"),
+        ("subset_seed=-1", "subset_seed should be greater than or equal to 0"),
+    ],
+)
+def test_a_draw_of_clothing_that_cannot_be_had_is_refused(said: str, sentence: str, tmp_path: Path) -> None:
+    formats.clothing1m(tmp_path / "data", more=MORE)
+    with pytest.raises(UserError) as problem:
+        _clothing(said)
+    assert sentence in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("said", "stated"),
+    [
+        ("per_class=0", (1_010_526, 14)),
+        ("per_class=13714", (191_996 + 10_526, 14)),
+        ("validation=true,per_class=13714", (191_996 + 14_313 + 10_526, 14)),
+        ("training=clean", (47_570 + 10_526, 14)),
+        ("per_class=smallest", None),
+    ],
+)
+def test_how_much_clothing_was_published(said: str, stated: tuple[int, int] | None) -> None:
+    assert configured("dataset", f"clothing1m[{said}]").stated() == stated
 
 
 def test_sizes_are_parameters(tmp_path: Path) -> None:

@@ -200,6 +200,13 @@ def test_a_check_without_a_complaint_says_what_there_is(owb: Owb, tmp_path: Path
     assert not [*(tmp_path / "cache").glob("pack-*")]
 
 
+def test_a_check_counts_the_classes_of_a_draw(owb: Owb, tmp_path: Path) -> None:
+    formats.clothing1m(tmp_path / "data", more=[1] * 14)
+    said = owb("data", "check", "clothing1m[per_class=smallest,validation=true,resize=8,crop=0]")
+    assert (said.code, said.err) == (0, "")
+    assert "56 items of 14 classes, 4 to 4 per class, digest " in said.out
+
+
 def test_a_check_of_what_is_not_there_says_where_it_was_looked_for(owb: Owb, tmp_path: Path) -> None:
     said = owb("data", "check", "cifar10")
     assert said.code == 1

@@ -234,8 +234,10 @@ def test_animal_10n_is_learned_from_the_labels_that_came_with_it(tmp_path: Path)
 
 def test_clothing_1m_is_learned_from_noisy_labels_and_chosen_on_clean_ones(tmp_path: Path) -> None:
     """The tiny set's noisy labels name the class after the one that the colour shows, its clean ones that class."""
-    formats.clothing1m(tmp_path / "data")
-    deal = _scenario("noisy-labels[preset=clothing1m]").deal(0)
+    formats.clothing1m(tmp_path / "data", more=[1] * 13)
+    with pytest.raises(UserError, match=r"per_class=13714 cannot be had: .* 'Clothes 0', numbers 1"):
+        _scenario("noisy-labels[preset=clothing1m]").deal(0)
+    deal = _scenario("noisy-labels[preset=nested-clothing1m]").deal(0)
     (stage,) = deal.stages
     for rows, true in ((stage.rows, (stage.given - 1) % 14), (stage.held, stage.held_given), (stage.query, deal.labels[stage.query])):
         assert len(rows) == 14
@@ -289,7 +291,7 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     formats.animal10n(tmp_path / "data", train=4)
     formats.clothing1m(tmp_path / "data")
     over = str(PRESETS[preset].values["over"])
-    over = over.replace("clothing1m[", "clothing1m[resize=8,crop=0,")
+    over = over.replace("clothing1m[", "clothing1m[resize=8,crop=0,").replace("per_class=13714", "per_class=1")
     scenario = _scenario(f"noisy-labels[preset={preset},over={over},backbone=linear,views=same,epochs=2]")
     sealed = build(scenario, 0)
     conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)

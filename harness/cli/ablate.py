@@ -48,6 +48,7 @@ def ablate(
     gpus: options.Gpus = 0.0,
     device: options.Device = "cpu",
     precision: options.Number = "float32",
+    compiled: options.Compile = False,
     timeout: options.Timeout = 3600.0,
     memory: options.Memory = 4096,
     address: options.Address = None,
@@ -77,7 +78,7 @@ def ablate(
     if save:
         _save(suite, wanted, scenarios, save)
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      together=together, share=share)  # fmt: skip
+                      compile=compiled, together=together, share=share)  # fmt: skip
     if plan:
         run_cells(suite, machine, store, only_plan=True, as_json=as_json)
         console.note(f"{wanted.design}: {len(wanted.arms)} arms, {len(wanted.contrasts)} differences")

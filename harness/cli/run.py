@@ -12,6 +12,7 @@ import typer
 
 from harness import console
 from harness.cli import cost, options, papers
+from harness.compiling import check_compiler
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ EPILOGUE = options.examples(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where and how a suite runs; nothing here is part of the protocol except device and precision, which the record names."""
+    """Where and how a suite runs; nothing here is part of the protocol; device, precision and compile are named in the record."""
 
     workers: int | None = None
     threads: int = 1
@@ -44,6 +45,7 @@ class Machine:
     address: str | None = None
     device: str = "cpu"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    compile: bool = False
     together: bool = True
     share: bool = True
 
@@ -66,6 +68,7 @@ def run(
     gpus: options.Gpus = 0.0,
     device: options.Device = "cpu",
     precision: options.Number = "float32",
+    compiled: options.Compile = False,
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
     address: options.Address = None,
@@ -84,7 +87,7 @@ def run(
     changes = {"seeds": seeds, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      together=together, share=share)  # fmt: skip
+                      compile=compiled, together=together, share=share)  # fmt: skip
     records = run_cells(suite, machine, store, only_plan=plan, as_json=as_json)
     if smoke and not plan:
         papers.show_smoke(records, as_json=as_json)
@@ -118,7 +121,7 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     from harness.stage_sharing import FOLDER, Sharing
     from harness.study import end, keep
 
-    _check_device(machine.device, machine.precision)
+    check_machine(machine)
     scenarios = protocols(suite.scenarios)
     _check_networks_and_views(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), suite.seeds)
@@ -137,8 +140,8 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     parent = keep(store, study, todo, suite.name) if study else ""
     with console.RunView(len(todo), quiet=as_json) as view:
         records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
-                          precision=machine.precision, together=machine.together, share=machine.share, parent=parent,
-                          listen=view)  # fmt: skip
+                          precision=machine.precision, compiled=machine.compile, together=machine.together, share=machine.share,
+                          parent=parent, listen=view)  # fmt: skip
     if parent:
         end(store, parent, records)
     if not as_json:
@@ -177,6 +180,13 @@ def _check_said(strategies: list[str], scenarios: list[str], preset: str | None,
         raise UserError("--smoke tries a published table: name it with --preset")
     if not preset and not strategies:
         raise UserError("name a strategy, a suite file, or a published table with --preset (owb list strategies, owb run --preset list)")
+
+
+def check_machine(machine: Machine) -> None:
+    """Refuse a device, number format or compilation that cannot be had, before a worker is started for it; raise `UserError`."""
+    _check_device(machine.device, machine.precision)
+    if machine.compile and machine.address is None:
+        check_compiler(machine.device)
 
 
 def _check_device(device: str, precision: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import console
-from harness.cli.run import Machine, run_cells
+from harness.cli.run import Machine, check_machine, run_cells
 
 if TYPE_CHECKING:
     from harness.protocol import HowChosen
@@ -41,7 +41,7 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
         timeout, memory: limits in seconds and MiB, of a cell and of a trial under one seed.
 
     Raises:
-        UserError: nothing to choose on, a criterion that touches test labels, or what `tuning.run` and `run_cells` refuse.
+        UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`, `tuning.run` and `run_cells` refuse.
     """
     from harness.pool import Resources
     from harness.record import Store
@@ -49,6 +49,7 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
     from harness.search.tuning import FOLDER, run, still_to_try
     from harness.selection import expand
 
+    check_machine(machine)
     texts = list(dict.fromkeys(str(selection) for text in scenario_texts for selection in expand(text)))
     asked = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
     folder = Store(store_uri).folder / FOLDER
@@ -63,7 +64,8 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
         if not as_json:
             console.note(f"{trials} trials ({method}) of {one.space} on {one.choosing.label}")
         chosen = run(one, trials, folder, resources=resources, timeout_s=timeout, memory_mib=memory, device=machine.device,
-                     precision=machine.precision, listen=_Lines(still_to_try(one, trials, folder), quiet=as_json))  # fmt: skip
+                     precision=machine.precision, compiled=machine.compile,
+                     listen=_Lines(still_to_try(one, trials, folder), quiet=as_json))  # fmt: skip
         definition, own = _measured(one, chosen, seeds, machine, store_uri, name=name, as_json=as_json, timeout=timeout, memory=memory)
         records += own
         if as_json:

@@ -51,6 +51,7 @@ def sweep(
     gpus: options.Gpus = 0.0,
     device: options.Device = "cpu",
     precision: options.Number = "float32",
+    compiled: options.Compile = False,
     timeout: options.Timeout = 3600.0,
     memory: options.Memory = 4096,
     address: options.Address = None,
@@ -67,7 +68,7 @@ def sweep(
     space = read_space("strategy", strategy)
     texts = list(dict.fromkeys(scenario or [DEFAULT_SCENARIO]))
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      together=together, share=share)  # fmt: skip
+                      compile=compiled, together=together, share=share)  # fmt: skip
     experiment = name or f"sweep-{_short(space.name)}"
     if search:
         if random is not None or most is not None or metric or out:

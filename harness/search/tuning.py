@@ -47,7 +47,8 @@ Listener = Callable[[Trial], None]
 
 
 def run(search: Search, trials: int, folder: Path, *, resources: Resources, timeout_s: float = 3600.0, memory_mib: float = 4096.0,
-        device: str = "cpu", precision: Precision = "float32", listen: Listener = lambda _: None) -> Chosen:  # fmt: skip
+        device: str = "cpu", precision: Precision = "float32", compiled: bool = False,
+        listen: Listener = lambda _: None) -> Chosen:  # fmt: skip
     """Try settings until there are `trials`, those of earlier calls included, and return the best.
 
     Args:
@@ -56,7 +57,7 @@ def run(search: Search, trials: int, folder: Path, *, resources: Resources, time
         folder: of all searches; this one has a folder below.
         resources: workers are how many trials run at once.
         timeout_s, memory_mib: hard limits for a setting under one seed.
-        device, precision: as for cells.
+        device, precision, compiled: as for cells.
         listen: told of every trial that ends.
 
     Raises:
@@ -66,7 +67,7 @@ def run(search: Search, trials: int, folder: Path, *, resources: Resources, time
     with locked(own):
         kept = read_trials(own)
         if missing := [index for index in range(trials) if index not in kept]:
-            assignment = _assignment(search, own, resources, timeout_s, memory_mib, device, precision)
+            assignment = _assignment(search, own, resources, timeout_s, memory_mib, device, precision, compiled)
             _try(search, _Log(own, kept, missing, search.space, listen), assignment, resources)
     found = [kept[index] for index in sorted(kept) if index < trials]
     best = best_first(found, search.criterion.better)[0]
@@ -209,11 +210,11 @@ def _recorder(log: _Log, judge: Any, whole: int) -> Any:
 
 
 def _assignment(search: Search, own: Path, resources: Resources, timeout_s: float, memory_mib: float, device: str,
-                precision: Precision) -> Assignment:  # fmt: skip
+                precision: Precision, compiled: bool) -> Assignment:  # fmt: skip
     scenario, looks = search.choosing.scenario, search.looks
     conditions = [
         Conditions(root_seed=learner_seed(seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed, kept=scenario.kept,
-                   device=device, precision=precision)
+                   device=device, precision=precision, compile=compiled)
         for seed in search.seeds
     ]  # fmt: skip
     plugin = search.contender.plugin

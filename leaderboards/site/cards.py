@@ -10,6 +10,8 @@ from typing import Any
 from harness.contracts import Card, Metric, Scenario
 from harness.errors import UserError
 from harness.plugins import find
+from harness.selection import single
+from harness.weights import OVERLAPS
 from leaderboards.board import BoardProtocol
 from leaderboards.rank import Ranking
 
@@ -33,8 +35,20 @@ class DataLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Division:
+    """The weights that the network starts from, which set a protocol apart from all others; digest and data are empty where not known."""
+
+    digest: str
+    pretrained_on: str
+    overlap: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProtocolCard:
-    """What defines the comparison. `deal` is the digest of what is dealt under seed 0, empty where it is not known."""
+    """What defines the comparison.
+
+    deal: digest of what is dealt under seed 0, empty where it is not known.  division: None where the network starts from no weights.
+    """
 
     label: str
     digest: str
@@ -44,6 +58,7 @@ class ProtocolCard:
     lower_bound: str
     upper_bound: str
     deal: str
+    division: Division | None
 
 
 def card_of_protocol(protocol: BoardProtocol) -> ProtocolCard:
@@ -62,6 +77,7 @@ def card_of_protocol(protocol: BoardProtocol) -> ProtocolCard:
         lower_bound=protocol.lower_bound,
         upper_bound=protocol.upper_bound,
         deal=str(content.get("deal_of_seed_0", "")),
+        division=_division(content.get("weights")),
     )
 
 
@@ -76,7 +92,22 @@ def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
         lower_bound=scenario.lower_bound,
         upper_bound=scenario.upper_bound,
         deal="",
+        division=_division(_declared(scenario.lent().get("backbone", ""))),
     )
+
+
+def _declared(backbone: str) -> dict[str, str]:
+    """Return what the text of a backbone says of its weights, without a look at their file; nothing where it names none."""
+    said = single(backbone).params
+    if not said.get("weights") and said.get("pretrained") is not True:
+        return {}
+    return {"pretrained_on": str(said.get("pretrained_on", "")), "overlap": str(said.get("overlap", OVERLAPS[0]))}
+
+
+def _division(weights: Mapping[str, Any] | None) -> Division | None:
+    if not weights:
+        return None
+    return Division(digest=str(weights.get("sha256", "")), pretrained_on=str(weights["pretrained_on"]), overlap=str(weights["overlap"]))
 
 
 def _settings(config: Mapping[str, Any], cls: type[Any] | None) -> list[Setting]:
@@ -101,4 +132,4 @@ def _data(digests: Mapping[str, str]) -> list[DataLine]:
     return found
 
 
-__all__ = ["DataLine", "ProtocolCard", "Setting", "as_text", "card_of_protocol", "card_of_scenario"]
+__all__ = ["DataLine", "Division", "ProtocolCard", "Setting", "as_text", "card_of_protocol", "card_of_scenario"]

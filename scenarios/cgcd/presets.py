@@ -9,6 +9,7 @@ from typing import Any
 from harness.contracts import Preset
 
 _CODE = "Happy, released code"
+_SHIFT = "initial classes are the known ones of the Semantic Shift Benchmark"
 _SMALL = "sized here for a CPU; new to old items per class as in Happy"
 
 
@@ -41,11 +42,13 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                                             "shortage": "all"},
                                     source=f"{_CODE}, logs; Table 1. The 100 classes are those that the code draws under seed 0, that of "
                                            "its README; only these are decoded"),
-        "happy-cub": Preset(values={**_published("cub", 100, "5x20", 25, 5), "epochs": 20}, source=f"{_CODE}, README"),
-        "happy-cars": Preset(values={**_published("cars", 98, "19+19+19+19+22", 30, 6), "shortage": "all"},
-                             source=f"{_CODE}; sizes derived from its comments; known classes first"),
-        "happy-aircraft": Preset(values=_published("aircraft", 50, "5x10", 55, 10),
-                                 source=f"{_CODE}; sizes derived from its comments; known classes first"),
+        "happy-cub": Preset(values={**_published("cub", 100, "5x20", 25, 5), "initial_list": "cub-known", "epochs": 20},
+                            source=f"{_CODE}, README; {_SHIFT}"),
+        "happy-cars": Preset(values={**_published("cars", 98, "19+19+19+19+22", 30, 6), "initial_list": "cars-known",
+                                     "shortage": "all"},
+                             source=f"{_CODE}; sizes derived from its comments; {_SHIFT}"),
+        "happy-aircraft": Preset(values={**_published("aircraft", 50, "5x10", 55, 10), "initial_list": "aircraft-known"},
+                                 source=f"{_CODE}; sizes derived from its comments; {_SHIFT}"),
         "metagcd-cifar100": Preset(values={**_published("cifar100", 80, "4x5", 300, 25), "n_seen": "300", "class_order": "natural",
                                            "resample": "disjoint-initial"},
                                    source="MetaGCD, released code, but answers of the learner are scored"),

@@ -12,6 +12,9 @@ everything; and no test item decides which epoch counts.
 With `open_set=true` test items of classes still to come are asked as well. No accuracy counts them; of learners that say how strange an
 item is, it is scored whether they find these stranger than items of classes revealed.
 
+Which classes are initial is drawn, or said by `initial_list`: these in the order of the list, and all others are novel ones, ascending
+with `class_order=natural`, drawn under the seed with `novel`.
+
 Sizes are said as text: `n_new=400` items a class, `80%` of the class's training items, `all` of what there is, or one of these for every
 stage, joined by `+`. `new=5x10` is five stages of ten classes, `new=19+19+22` three unequal ones; 0 is a stage without new classes.
 """
@@ -20,11 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BeforeValidator, SerializerFunctionWrapHandler, field_validator, model_serializer
+from pydantic import BeforeValidator, field_validator, model_validator
 
 from harness import seeds
 from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
@@ -33,6 +36,7 @@ from harness.metrics import open_set
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
+from scenarios.class_lists import ClassList, all_exist, class_list
 from scenarios.held_out import choosing_on
 from scenarios.on_disk import dataset_named
 from scenarios.splits import tested_part
@@ -83,7 +87,11 @@ class CGCD(Scenario):
     views: str = param("same", "how an item is shown twice: same, affine, token-dropout, noise, with parameters in brackets")
 
     open_set: bool = param(False, "also ask for test items of classes still to come, and score how strange they look to learners that say")
+    initial_list: ClassList = param(
+        "", "the classes of stage 0 by number, such as 0-4 or 0+3+7, or by the name of a published list; empty for by count and order"
+    )
 
+    later: ClassVar[tuple[str, ...]] = ("open_set", "initial_list")
     lower_bound: ClassVar[str] = "simgcd"
     upper_bound: ClassVar[str] = "joint-discovery"
 
@@ -94,11 +102,25 @@ class CGCD(Scenario):
         """Accuracies by group, and with `open_set` what is made of classes still to come."""
         return (*scoring.METRICS, *open_set.METRICS) if self.open_set else scoring.METRICS
 
-    @model_serializer(mode="wrap")
-    def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave `open_set` out where it is off, so that a protocol from before there was such a switch is still the same one."""
-        content: dict[str, Any] = written(self)
-        return content if self.open_set else {name: value for name, value in content.items() if name != "open_set"}
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, said: Any) -> Any:
+        """Let `initial` follow from `initial_list` where it is not said."""
+        if isinstance(said, dict) and said.get("initial_list") and "initial" not in said:
+            return {**said, "initial": len(class_list(str(said["initial_list"]), "initial_list"))}
+        return said
+
+    @model_validator(mode="after")
+    def _list_agrees(self) -> Self:
+        listed = class_list(self.initial_list, "initial_list")
+        if listed and len(listed) != self.initial:
+            raise ValueError(f"initial={self.initial}, but initial_list names {len(listed)} classes: set initial={len(listed)}")
+        if listed and self.class_order == "shuffled":
+            raise ValueError("class_order=shuffled draws the initial classes too, which initial_list names: set class_order=novel to draw "
+                             "the others alone, or natural")  # fmt: skip
+        if listed and self.classes:
+            raise ValueError(f"classes={self.classes} draws which classes take part, but initial_list names some of them: set classes=0")
+        return self
 
     @field_validator("new", "n_new", "n_init", "n_seen")
     @classmethod
@@ -206,6 +228,9 @@ class CGCD(Scenario):
             raise UserError(f"{self.dataset} has {n_classes} classes, so classes={self.classes} cannot take part")
         drawn = seeds.stream("classes", seed=seed).permutation(n_classes)[: self.classes or n_classes]
         order = np.sort(drawn)
+        if listed := class_list(self.initial_list, "initial_list"):
+            all_exist(listed, n_classes, self.dataset)
+            order = np.concatenate([np.array(listed, dtype=np.int64), np.setdiff1d(order, listed)])
         if needed > len(order):
             raise UserError(f"{self.initial} initial classes and new={self.new} need {needed} classes, {self.dataset} has {len(order)}")
         rng = seeds.stream("class-order", seed=seed)

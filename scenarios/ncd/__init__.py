@@ -1,1 +1,1 @@
-"""Novel class discovery: the scenario and its generalised form, its class lists and presets, how it is scored."""
+"""Novel class discovery: the scenario and its generalised form, its presets, how it is scored."""

@@ -24,7 +24,7 @@ from pydantic import BeforeValidator, field_validator
 from harness import seeds
 from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
 from harness.errors import UserError
-from scenarios.ncd.lists import class_list
+from scenarios.class_lists import ClassList, all_exist, class_list
 from scenarios.ncd.presets import PRESETS
 from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, moment_of, scores_of
 from scenarios.on_disk import dataset_named
@@ -51,10 +51,10 @@ class NCD(Scenario):
     known: int = param(0, "known classes; 0 for half of all, or for what novel_list leaves", ge=0, unit="classes")
     novel: int = param(0, "novel classes; 0 for the rest", ge=0, unit="classes")
     class_order: Literal["shuffled", "natural"] = param("shuffled", "which classes are known: drawn under the seed, or the first ones")
-    known_list: Text = param(
+    known_list: ClassList = param(
         "", "the known classes by number, such as 0-4 or 0+3+7, or by the name of a published list; empty for by count"
     )
-    novel_list: Text = param("", "the novel classes in the same way")
+    novel_list: ClassList = param("", "the novel classes in the same way")
     labelled_fraction: float = param(1.0, "share of the known classes' training items, all classes together, that keep labels", gt=0, le=1)
     unlabelled_known: Literal["drop", "mix"] = param("drop", "what happens to the others: left out, or mixed with the novel items (GCD)")
     novel_fraction: float = param(1.0, "share of every novel class's training items that is used", gt=0, le=1)
@@ -74,12 +74,6 @@ class NCD(Scenario):
     upper_bound: ClassVar[str] = "joint-novel"
 
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
-
-    @field_validator("known_list", "novel_list")
-    @classmethod
-    def _readable(cls, text: str, info: Any) -> str:
-        class_list(text, info.field_name)
-        return text
 
     @field_validator("told_novel")
     @classmethod
@@ -166,8 +160,7 @@ class NCD(Scenario):
         """Return the known and the novel classes as the data set numbers them; lists keep their order."""
         known, novel = (class_list(getattr(self, name), name) for name in ("known_list", "novel_list"))
         listed = {*known, *novel}
-        if strange := [number for number in sorted(listed) if number >= n_classes]:
-            raise UserError(f"class {strange[0]} does not exist, {self.dataset} has classes 0 to {n_classes - 1}")
+        all_exist(listed, n_classes, self.dataset)
         if len(listed) < len(known) + len(novel):
             raise UserError(f"class {min({*known} & {*novel})} is both in known_list and in novel_list")
         for name, numbers in (("known", known), ("novel", novel)):

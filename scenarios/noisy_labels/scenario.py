@@ -54,7 +54,7 @@ class NoisyLabels(Scenario):
     probe_epochs: int = param(5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs")
     tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
     backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
-    views: str = param("", "how an item is shown twice; empty for that of the scenario beneath")
+    views: str = param("", "how items are shown in training; empty for that of the scenario beneath")
     epochs: int = param(0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs")
     batch_size: int = param(0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items")
 

@@ -29,7 +29,7 @@ class JointNovel(NovelClasses):
         network = self.network.freeze(self.trainable)
         self.known = network.classes
         network.widen(stage.named_classes)
-        self.train_labelled(items, self.lr)
+        self.train_labelled(items, stage.index)
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the scores of known and novel classes."""

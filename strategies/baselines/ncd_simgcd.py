@@ -63,9 +63,9 @@ class NCDSimGCD(NovelClasses):
                 value = value + self.supervised * labelled
             return value
 
-        optimiser = self.optimiser(self.lr)
+        optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": [*classifier.parameters(), *projector.parameters()]})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule())
+        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index))
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the cosines with known and novel rows."""

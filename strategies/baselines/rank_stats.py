@@ -60,9 +60,9 @@ class RankStats(NovelClasses):
                 value = value + self.incremental * rising * cross_entropy(joint[0][~given], guessed)
             return value
 
-        optimiser = self.optimiser(self.lr)
+        optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": list(pairs.parameters())})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule())
+        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index))
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return known rows and the pair head; over all classes the joint rows count."""

@@ -104,7 +104,7 @@ class UNO(NovelClasses):
             if self.head_choice == "last-epoch":
                 sums.zero_()
 
-        train(network, shown, loss, self.optimiser(self.lr), self.context, schedule=self.schedule(), at_epoch=chosen)
+        train(network, shown, loss, self.new_optimiser(stage.index), self.context, schedule=self.schedule(stage.index), at_epoch=chosen)
         self.best = 0 if self.head_choice == "first" else int(sums.argmin())
 
     def further(self, seen: Seen, done: float) -> Tensor:

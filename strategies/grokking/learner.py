@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import HIDDEN, AnyArray, Inputs, Prediction, Query, Stage, Strategy, param
-from harness.errors import Unsuitable
+from harness.errors import Unsuitable, UserError
 from harness.metrics.grokking import HEALTH
 from strategies.grokking.choosing import Norm, network_of
 from strategies.grokking.dropout import dropout_of
@@ -171,6 +171,8 @@ class Grokker(Strategy):
         """Return the protocol's network for items of so many numbers, where it can read as many."""
         if self.context.precision == "float16":
             raise Unsuitable("computes in float32, or with products in bfloat16")
+        if self.context.compile:
+            raise UserError("--compile does not reach this learner: it trains stacks of networks by gradients of its own; leave it out")
         products: Products = "reduced" if self.context.precision == "bfloat16" else self.products
         return network_of(self.context.backbone, tokens=min(max(tokens, 2), 3), norm=self.norm, products=products)
 

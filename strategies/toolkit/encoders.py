@@ -22,6 +22,7 @@ from harness.errors import Unsuitable
 from harness.selection import chosen as selected
 from harness.selection import single
 from strategies.toolkit.backbones import BACKBONES, glance, undeclared
+from strategies.toolkit.compiling import compiled
 from strategies.toolkit.encoder_gabor import Gabor
 from strategies.toolkit.encoder_lite0 import Lite0
 from strategies.toolkit.encoder_scattering import Scattering
@@ -122,4 +123,4 @@ def encoder(context: Context, item_shape: tuple[int, ...], *, seed: int = 0) -> 
         network = make(item_shape)
     finally:
         torch.set_rng_state(before)
-    return Encoder(network.to(context.device).requires_grad_(False).eval(), context.device)
+    return Encoder(compiled(network.to(context.device).requires_grad_(False).eval(), context), context.device)

@@ -7,15 +7,20 @@ factor 1/2, and nothing is rescaled. (Rippel et al. 2014, who had the idea, draw
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from harness.errors import UserError
+from strategies.toolkit.backbones import MLP, VGG19
+from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.evaluating import evaluating
 
 Law = Literal["half-gaussian", "geometric", "uniform"]
+Shrink = Callable[[Tensor], Tensor]
 
 _BLOCK = 1 << 22  # numbers held at a time while sweeping
 
@@ -64,6 +69,18 @@ def right_by_width(features: Tensor, weight: Tensor, bias: Tensor | None, labels
     return right
 
 
+def through_two_layers(model: nn.Module, inputs: Tensor, before: Shrink, after: Shrink) -> Tensor:
+    """Return features (N, D) of a network that ends in two fully connected layers, with something done to the outputs of both.
+
+    Raises:
+        UserError: the network does not end like that.
+    """
+    if not isinstance(model, MLP | VGG19) or len(parts := model.parts()) < 2:
+        raise UserError("compressing two layers needs a backbone that ends in two fully connected ones: vgg19, or mlp with depth=2 or more")
+    *front, last = parts
+    return after(last(before(nn.Sequential(*front)(inputs))))
+
+
 def best_width(right: Tensor, items: int, penalty: float) -> int:
     """Return the k with the best accuracy - penalty * (k - 1); the smallest where several are best."""
     scores = right.double() / items - penalty * torch.arange(len(right), device=right.device)
@@ -75,3 +92,23 @@ def checked_width(k: int, width: int) -> int:
     if not 1 <= k <= width:
         raise UserError(f"k={k} channels are asked for, the features have {width}")
     return k
+
+
+def logits_of(model: Classifier, features: Tensor) -> Tensor:
+    """Return logits (N, C) of features (N, D)."""
+    assert model.head is not None
+    logits: Tensor = model.head(features)
+    return logits
+
+
+def features_of(model: Classifier, inputs: Tensor, *, chunk: int = 512) -> Tensor:
+    """Return features (N, D) in evaluation mode."""
+    with evaluating(model):
+        return torch.cat([model.backbone(part) for part in torch.split(inputs, chunk)])
+
+
+@torch.no_grad()
+def logits_of_width(model: Classifier, features: Tensor, width: int) -> Tensor:
+    """Return logits of the first `width` channels."""
+    assert model.head is not None
+    return nn.functional.linear(features[:, :width], model.head.weight[:, :width], model.head.bias)

@@ -47,8 +47,12 @@ class NovelClasses(Strategy):
     tau: float = param(0.1, "temperature of all answers", gt=0)
     warmup: float = param(0.1, "share of a stage over which the learning rate rises", ge=0, lt=1)
     floor: float = param(0.01, "what the learning rate falls to, as a share of where it begins", ge=0, le=1)
+    optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas momentum and 0.999)")
 
     lr: float = param(0.1, "learning rate of stage 1", gt=0, since_stage=1)
+    later_weight_decay: float = param(-1.0, "weight decay of stage 1; negative for that of stage 0", ge=-1, since_stage=1)
+    later_warmup: float = param(-1.0, "warmup of stage 1; negative for that of stage 0", ge=-1, lt=1, since_stage=1)
+    later_floor: float = param(-1.0, "floor of stage 1; negative for that of stage 0", ge=-1, le=1, since_stage=1)
     trainable: Trainable = param("all", "parts of the backbone that train in stage 1: all, the last, or none (head)",
                                  ablate=["last", "head"], since_stage=1)  # fmt: skip
     mix: Literal["concat", "even"] = param("concat", "labelled and unlabelled items together as they are, or the fewer of them "
@@ -67,7 +71,7 @@ class NovelClasses(Strategy):
         items = items_of(stage, self.context)
         if stage.index == 0:
             self.network.build(tuple(items.inputs.shape[1:]), stage.named_classes)
-            self.train_labelled(items, self.first_lr)
+            self.train_labelled(items, stage.index)
         else:
             self.before.load_state_dict(self.network.state_dict())
             self.discover(stage, items, self.count_novel(stage, items))
@@ -137,17 +141,21 @@ class NovelClasses(Strategy):
         rows = torch.cat([part.repeat(-(-most // len(part)))[:most] for part in parts])
         return Items(items.inputs[rows], items.labels[rows])
 
-    def schedule(self) -> Schedule:
-        """Return the learning rate over a stage."""
-        return lambda done: losses.warm_cosine(done, warmup=self.warmup, floor=self.floor)
+    def schedule(self, stage: int) -> Schedule:
+        """Return the learning rate over a stage, as a factor on where it begins."""
+        warmup, floor = self._own("warmup", stage), self._own("floor", stage)
+        return lambda done: losses.warm_cosine(done, warmup=warmup, floor=floor)
 
-    def optimiser(self, lr: float) -> torch.optim.Optimizer:
-        """Return SGD over what trains."""
+    def new_optimiser(self, stage: int) -> torch.optim.Optimizer:
+        """Return what steps the weights that train in a stage."""
         weights = (weight for weight in self.network.parameters() if weight.requires_grad)
-        return sgd(weights, lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        lr, decay = self.lr if stage else self.first_lr, self._own("weight_decay", stage)
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(weights, lr=lr, betas=(self.momentum, 0.999), weight_decay=decay, fused=True)
+        return sgd(weights, lr=lr, momentum=self.momentum, weight_decay=decay)
 
-    def train_labelled(self, items: Items, lr: float) -> None:
-        """Train backbone and prototypes by cross-entropy on two views of labelled items."""
+    def train_labelled(self, items: Items, stage: int) -> None:
+        """Train backbone and prototypes by cross-entropy on two views of the labelled items of a stage."""
         network = self.network
         view, generator = view_of(self.context.views), generator_of(self.context, "views")
 
@@ -156,4 +164,9 @@ class NovelClasses(Strategy):
             each = [network.scores(network(view(batch.inputs, generator))).known.float() / self.tau for _ in range(2)]
             return torch.stack([cross_entropy(logits, batch.labels) for logits in each]).mean()
 
-        train(network, items, loss, self.optimiser(lr), self.context, schedule=self.schedule())
+        train(network, items, loss, self.new_optimiser(stage), self.context, schedule=self.schedule(stage))
+
+    def _own(self, name: str, stage: int) -> float:
+        """Return a setting of a stage."""
+        later = getattr(self, f"later_{name}")
+        return float(later if stage and later >= 0 else getattr(self, name))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from harness.contracts import Context
 from strategies.toolkit.backbones import backbone
+from strategies.toolkit.compiling import compiled
 
 Trainable = Literal["all", "last", "head"]
 """Which parts of the backbone train: all, the last, or none."""
@@ -32,7 +33,7 @@ class Parted(nn.Module):
         self.item_shape = item_shape
         whole: Any = backbone(self.context, item_shape)
         self.dimensions, self.held = int(whole.features), int(getattr(whole, "frozen", 0))
-        self.parts, self.frozen = nn.ModuleList(whole.parts()), self.held
+        self.parts, self.frozen = nn.ModuleList(compiled(part, self.context) for part in whole.parts()), self.held
         self._hold_frozen()
 
     def freeze(self, trainable: Trainable) -> Self:
@@ -89,6 +90,8 @@ class Previous(nn.Module):
         super().__init__()
         self.parts, self.head = copy.deepcopy(network.parts[network.frozen :]), copy.deepcopy(head)
         self.requires_grad_(False).eval()
+        for part in self.parts:
+            compiled(part, network.context)
 
     @torch.no_grad()
     def forward(self, hidden: Tensor) -> Tensor:

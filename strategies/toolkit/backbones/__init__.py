@@ -9,8 +9,26 @@ from strategies.toolkit.backbones.by_name import BACKBONES, DECLARED, backbone, 
 from strategies.toolkit.backbones.lookups import Lookup, Quadratic, Relu, sizes_of
 from strategies.toolkit.backbones.small import CNN, MLP, Adapter, Linear, UnitMean
 from strategies.toolkit.backbones.timm_models import Prepare, Timm
+from strategies.toolkit.backbones.vgg import VGG19
 
 __all__ = [
-    "BACKBONES", "CNN", "DECLARED", "MLP", "Adapter", "Linear", "Lookup", "Prepare", "Quadratic", "Relu", "Timm", "UnitMean", "backbone",
-    "chosen", "drawn_from", "glance", "sizes_of", "undeclared",
+    "BACKBONES",
+    "CNN",
+    "DECLARED",
+    "MLP",
+    "VGG19",
+    "Adapter",
+    "Linear",
+    "Lookup",
+    "Prepare",
+    "Quadratic",
+    "Relu",
+    "Timm",
+    "UnitMean",
+    "backbone",
+    "chosen",
+    "drawn_from",
+    "glance",
+    "sizes_of",
+    "undeclared",
 ]  # fmt: skip

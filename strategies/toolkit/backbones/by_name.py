@@ -15,14 +15,17 @@ from harness.selection import chosen as selected
 from harness.weights import located
 from strategies.toolkit.backbones.lookups import Quadratic, Relu
 from strategies.toolkit.backbones.pieces import blocks_trained
-from strategies.toolkit.backbones.recipes import dino, dinov2, resnet18_cifar, resnet34_cifar
+from strategies.toolkit.backbones.recipes import dino, dinov2, preact_resnet18_cifar, resnet18_cifar, resnet34_cifar
 from strategies.toolkit.backbones.small import CNN, MLP, Adapter, Linear
 from strategies.toolkit.backbones.timm_models import timm_network
+from strategies.toolkit.backbones.vgg import VGG19
+from strategies.toolkit.compiling import compiled
 from strategies.toolkit.weights_files import look_at
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
     "linear": Linear, "mlp": MLP, "cnn": CNN, "adapter": Adapter, "quadratic": Quadratic, "relu": Relu,
     "dino": dino, "dinov2": dinov2, "resnet18-cifar": resnet18_cifar, "resnet34-cifar": resnet34_cifar,
+    "preact-resnet18-cifar": preact_resnet18_cifar, "vgg19": VGG19,
 }  # fmt: skip
 
 DECLARED = ("pretrained_on", "overlap")
@@ -70,6 +73,8 @@ def undeclared(text: str) -> Selection:
 def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") -> nn.Module:
     """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`.
 
+    Its calls are compiled where the run asks for it; `parts()` are then not, and are for the caller to compile.
+
     Raises:
         Unsuitable: the protocol has a frozen encoder where a network to train is needed.
     """
@@ -79,7 +84,7 @@ def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") 
         raise Unsuitable(f"trains a network, and the protocol has a frozen encoder: {context.backbone}")
     make = chosen(context.backbone)
     with drawn_from(context, init):
-        return make(item_shape).to(context.device)
+        return compiled(make(item_shape).to(context.device), context)
 
 
 class drawn_from:  # noqa: N801  (reads as a statement at its use)

@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from harness.errors import UserError
+from strategies.toolkit.backbones.preact import PreActResNet
 from strategies.toolkit.transformers import Trunk, taken_apart
 
 
@@ -61,10 +62,11 @@ def pieces_of(model: Any, trained: int, name: str) -> list[nn.Module]:
     from timm.models.resnet import ResNet
     from timm.models.vision_transformer import VisionTransformer
 
-    if isinstance(model, ResNet):
+    if isinstance(model, ResNet | PreActResNet):
         blocks = [block for stage in ("layer1", "layer2", "layer3", "layer4") for block in model.get_submodule(stage).children()]
         _check_count(trained, blocks, name)
-        front = nn.Sequential(model.conv1, model.bn1, model.act1, model.maxpool, *blocks[: len(blocks) - trained])
+        stem = [model.get_submodule(name) for name in ("conv1", "bn1", "act1", "maxpool") if hasattr(model, name)]
+        front = nn.Sequential(*stem, *blocks[: len(blocks) - trained])
         return [front, nn.Sequential(*blocks[len(blocks) - trained :], model.global_pool)]
     if isinstance(model, VisionTransformer) and model.attn_pool is None:
         blocks = list(model.blocks)

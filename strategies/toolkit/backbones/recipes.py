@@ -1,12 +1,14 @@
-"""Backbones of the field's papers by name: `dino`, `dinov2`, `resnet18-cifar`, `resnet34-cifar`."""
+"""Backbones of the field's papers by name: `dino`, `dinov2`, `resnet18-cifar`, `resnet34-cifar`, `preact-resnet18-cifar`."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import nn
 
+from harness.errors import UserError
 from harness.weights import digest_of, located
+from strategies.toolkit.backbones.preact import Form, PreActResNet
 from strategies.toolkit.backbones.timm_models import Prepare, Timm, timm_network
 from strategies.toolkit.weights_files import put_into
 
@@ -42,6 +44,17 @@ def resnet34_cifar(item_shape: tuple[int, ...], *, weights: str = "", sha256: st
     return _resnet_cifar(item_shape, [3, 4, 6, 3], "resnet34-cifar", weights, sha256, trainable)
 
 
+def preact_resnet18_cifar(item_shape: tuple[int, ...], *, form: Form = "identity", weights: str = "", sha256: str = "",
+                          trainable: str = "all") -> Timm:  # fmt: skip
+    """Return the pre-activation ResNet-18 for small images (He et al. 2016), as in pytorch-cifar or, `normed`, as in ELR+ and DivideMix.
+
+    Images are not scaled. The batch norms do that, but in the form `identity` its shortcuts carry what the stem makes of them as it is.
+    """
+    if form not in get_args(Form):
+        raise UserError(f"form of preact-resnet18-cifar should be {' or '.join(get_args(Form))}, got {form!r}")
+    return _unscaled(PreActResNet(item_shape[0], [2, 2, 2, 2], form), "preact-resnet18-cifar", weights, sha256, trainable)
+
+
 def _resnet_cifar(item_shape: tuple[int, ...], depths: list[int], name: str, weights: str, sha256: str, trainable: str) -> Timm:
     """Return a ResNet whose first convolution is 3 x 3 with stride 1 and that has no max pooling.
 
@@ -55,6 +68,11 @@ def _resnet_cifar(item_shape: tuple[int, ...], depths: list[int], name: str, wei
     model.conv1 = nn.Conv2d(item_shape[0], 64, 3, padding=1, bias=False)
     model.maxpool = nn.Identity()
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return _unscaled(model, name, weights, sha256, trainable)
+
+
+def _unscaled(model: nn.Module, name: str, weights: str, sha256: str, trainable: str) -> Timm:
+    """Return a model that takes images as they are, with the weights of a file where one is named."""
     if weights:
         file = located(str(weights))
         digest_of(file, str(sha256))

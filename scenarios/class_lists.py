@@ -1,4 +1,4 @@
-"""Which classes are known and which are novel, said as text: `0-4`, `0+3+7`, or the name of a published list.
+"""Which classes are known from the start and which are novel, said as text: `0-4`, `0+3+7`, or the name of a published list.
 
 Numbers count from 0 in the order in which the publishers of the images sort their classes (ImageNet: by WordNet id), and lists keep the
 order in which they were published. Sources: `imagenet-882` and `imagenet-30-a`, `-b`, `-c` are WordNet ids in utils/data.py of UNO (all
@@ -9,8 +9,13 @@ hard, medium, easy, as Cr-KD has them. `imagenet-100` are the hundred that data/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+
+from harness.errors import UserError
 
 PUBLISHED: Mapping[str, str] = MappingProxyType(
     {
@@ -101,3 +106,26 @@ def class_list(text: str, name: str) -> list[int]:
     if len(set(numbers)) < len(numbers):
         raise ValueError(f"{name} says a class twice: {text}")
     return numbers
+
+
+def all_exist(numbers: Collection[int], n_classes: int, dataset: str) -> None:
+    """Do nothing where every number is one of a data set's classes.
+
+    Raises:
+        UserError: one is not.
+    """
+    if strange := [number for number in numbers if number >= n_classes]:
+        raise UserError(f"class {min(strange)} does not exist, {dataset} has classes 0 to {n_classes - 1}")
+
+
+def _text(said: object) -> str:
+    return "" if said is None else str(said)
+
+
+def _readable(text: str, info: ValidationInfo) -> str:
+    class_list(text, str(info.field_name))
+    return text
+
+
+ClassList = Annotated[str, BeforeValidator(_text), AfterValidator(_readable)]
+"""A parameter that names classes; kept as it was said, so that a published name stays one. `known_list=` says none."""
