@@ -74,7 +74,7 @@ def test_only_its_own_pictures_are_decoded_packed_and_digested(imagenet: Path) -
 
 def test_the_published_preset_deals_these_classes_known_ones_first(imagenet: Path) -> None:
     scenario: Any = configured("scenario", "cgcd[preset=happy-imagenet100]")
-    assert (scenario.dataset, scenario.classes) == ("imagenet[subset=drawn100-0]", 100)
+    assert (scenario.dataset, scenario.classes) == ("imagenet[subset=drawn100-0,crop=256]", 100)
     deal = configured("scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[subset=drawn100-0,{SMALL}],{AMOUNTS}]").deal(3)
     assert deal.class_numbers is not None
     np.testing.assert_array_equal(deal.class_numbers[:50], np.arange(50))

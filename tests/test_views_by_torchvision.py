@@ -165,3 +165,18 @@ def test_a_window_is_a_tenth_of_the_image_unless_told(side: int, window: int) ->
     images = torch.rand(2, 1, side, side, generator=_generator(1))
     told = view_of(f"blur[chance=1,window={window}]")(images, _generator(3))
     assert torch.equal(view_of("blur[chance=1]")(images, _generator(3)), told)
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (16, 16), (24, 20)])
+def test_a_crop_of_a_size_is_a_window_of_the_enlarged_image(sides: tuple[int, int]) -> None:
+    """Every crop of 14 px out of 16 is one of nine windows or its mirror image, of what torchvision enlarges or shrinks to 16 px."""
+    images = torch.rand(200, 3, *sides, generator=_generator(3)) * 0.6 + 0.2
+    shown = view_of("crop[size=14,of=16]")(images, _generator())
+    assert shown.shape == (200, 3, 14, 14)
+    large = functional.resize(images, [16, 16], interpolation=functional.InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
+    windows = [large[..., top : top + 14, left : left + 14] for top in range(3) for left in range(3)]
+    near = torch.stack([(shown - each).abs().amax(dim=(1, 2, 3)) for each in [*windows, *(window.flip(-1) for window in windows)]])
+    assert float(near.amin(dim=0).max()) < 1e-5
+    met = torch.bincount(near.argmin(dim=0), minlength=18)
+    assert bool((met > 0).all())
+    assert 60 < int(met[:9].sum()) < 140

@@ -19,7 +19,7 @@ Threads = Annotated[int, typer.Option("--threads", min=1, help="Torch threads pe
 Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPU share per worker.")]
 Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or cuda:N.")]
 Number = Annotated[Literal["float32", "bfloat16", "float16"], typer.Option("--precision", help="Number format of the forward pass.")]
-Compile = Annotated[bool, typer.Option("--compile", help="Let torch compile the network; pays for long cells.")]
+Compile = Annotated[bool, typer.Option("--compile", help="Let torch compile the network; pays for large ones.")]
 Address = Annotated[str | None, typer.Option("--address", help="Address of a Ray cluster; by default Ray is started here.")]
 Together = Annotated[bool, typer.Option("--together/--no-together", help="Learn cells at once where their strategy can.")]
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Learn stages once that several cells begin with.")]

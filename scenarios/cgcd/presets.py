@@ -14,10 +14,10 @@ _SMALL = "sized here for a CPU; new to old items per class as in Happy"
 
 
 def _published(dataset: str, initial: int, new: str, n_new: int, n_old: int) -> dict[str, Any]:
-    """Return the values that Happy's runs share: the published test, known classes first, a DINO ViT-B/16 whose last block trains."""
+    """Return the values that Happy's runs share: the published test, known classes first, a DINO ViT-B/16 that sees 224 of 256 px."""
     return {"dataset": dataset, "initial": initial, "new": new, "n_new": str(n_new), "n_init": str(n_old), "n_seen": str(n_old),
-            "class_order": "novel", "test_fraction": 0.0, "backbone": "timm:vit_base_patch16_224.dino", "views": "crop",
-            "batch_size": 128, "first_epochs": 100, "epochs": 30}  # fmt: skip
+            "class_order": "novel", "test_fraction": 0.0, "backbone": "timm:vit_base_patch16_224.dino[crop_pct=0.875]",
+            "views": "crop[size=224,of=256]", "batch_size": 128, "first_epochs": 100, "epochs": 30}  # fmt: skip
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -38,16 +38,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "happy-cifar100-10": Preset(values=_published("cifar100", 50, "10x5", 400, 25), source="Happy, Tables 4 and 9"),
         "happy-tinyimagenet": Preset(values=_published("tinyimagenet", 100, "5x20", 400, 25), source=f"{_CODE}, README; Table 1"),
         "happy-tinyimagenet-10": Preset(values=_published("tinyimagenet", 100, "10x10", 400, 25), source="Happy, Tables 4 and 10"),
-        "happy-imagenet100": Preset(values={**_published("imagenet[subset=drawn100-0]", 50, "5x10", 1000, 60), "classes": 100,
+        "happy-imagenet100": Preset(values={**_published("imagenet[subset=drawn100-0,crop=256]", 50, "5x10", 1000, 60), "classes": 100,
                                             "shortage": "all"},
                                     source=f"{_CODE}, logs; Table 1. The 100 classes are those that the code draws under seed 0, that of "
                                            "its README; only these are decoded"),
-        "happy-cub": Preset(values={**_published("cub", 100, "5x20", 25, 5), "initial_list": "cub-known", "epochs": 20},
+        "happy-cub": Preset(values={**_published("cub[crop=256]", 100, "5x20", 25, 5), "initial_list": "cub-known", "epochs": 20},
                             source=f"{_CODE}, README; {_SHIFT}"),
-        "happy-cars": Preset(values={**_published("cars", 98, "19+19+19+19+22", 30, 6), "initial_list": "cars-known",
+        "happy-cars": Preset(values={**_published("cars[crop=256]", 98, "19+19+19+19+22", 30, 6), "initial_list": "cars-known",
                                      "shortage": "all"},
                              source=f"{_CODE}; sizes derived from its comments; {_SHIFT}"),
-        "happy-aircraft": Preset(values={**_published("aircraft", 50, "5x10", 55, 10), "initial_list": "aircraft-known"},
+        "happy-aircraft": Preset(values={**_published("aircraft[crop=256]", 50, "5x10", 55, 10), "initial_list": "aircraft-known"},
                                  source=f"{_CODE}; sizes derived from its comments; {_SHIFT}"),
         "metagcd-cifar100": Preset(values={**_published("cifar100", 80, "4x5", 300, 25), "n_seen": "300", "class_order": "natural",
                                            "resample": "disjoint-initial"},

@@ -9,6 +9,8 @@ from typing import Any
 from harness.contracts import Preset
 
 _SMALL = "sized here for a CPU"
+_DINO = "timm:vit_base_patch16_224.dino[crop_pct=0.875]"
+_CROP = "crop[size=224,of=256]"
 _UNO_CROP = "resized-crop[low=0.5,high=1,mirror=0.5,jitter=0.4,jitter_chance=0.6,solarise=0.1]"
 
 _DIGITS: dict[str, Any] = {"dataset": "digits", "known": 5, "novel": 5, "class_order": "natural", "backbone": "cnn", "batch_size": 64,
@@ -29,13 +31,13 @@ def _imagenet(letter: str) -> Preset:
 
 def _fine_grained(dataset: str) -> dict[str, Any]:
     """Return the classes of the Semantic Shift Benchmark and a DINO ViT-B/16 whose last block trains."""
-    return {"dataset": dataset, "known_list": f"{dataset}-known", "novel_list": f"{dataset}-novel", "test_fraction": 0.0, "views": "crop",
-            "backbone": "timm:vit_base_patch16_224.dino", "batch_size": 512, "first_epochs": 50, "epochs": 100}  # fmt: skip
+    return {"dataset": f"{dataset}[crop=256]", "known_list": f"{dataset}-known", "novel_list": f"{dataset}-novel", "test_fraction": 0.0,
+            "views": _CROP, "backbone": _DINO, "batch_size": 512, "first_epochs": 50, "epochs": 100}  # fmt: skip
 
 
 def _mixed(values: dict[str, Any], source: str = "GCD, released code, draws half of the labels; budget of SimGCD") -> Preset:
     """Return the generalised form: half of the known classes' items keep their labels, the others are mixed with novel ones."""
-    common = {"unlabelled_known": "mix", "labelled_fraction": 0.5, "backbone": "timm:vit_base_patch16_224.dino", "views": "crop",
+    common = {"unlabelled_known": "mix", "labelled_fraction": 0.5, "backbone": _DINO, "views": _CROP,
               "batch_size": 128, "first_epochs": 50, "epochs": 200}  # fmt: skip
     return Preset(values={**values, **common}, source=source)
 
@@ -63,9 +65,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
                            source="Cr-KD, released configuration; classes of the Semantic Shift Benchmark, trained on train and val"),
         "gcd-cifar10": _mixed(_small_images("cifar10", 5, 5)),
         "gcd-cifar100": _mixed(_small_images("cifar100", 80, 20)),
-        "gcd-imagenet100": _mixed({"dataset": "imagenet[subset=drawn100-0]", "known_list": "0-49", "novel_list": "50-99",
+        "gcd-imagenet100": _mixed({"dataset": "imagenet[subset=drawn100-0,crop=256]", "known_list": "0-49", "novel_list": "50-99",
                                    "test_fraction": 0.0}),
-        "gcd-imagenet": _mixed(_small_images("imagenet", 500, 500), "SimGCD, released code: the first 500 classes are known"),
+        "gcd-imagenet": _mixed(_small_images("imagenet[crop=256]", 500, 500), "SimGCD, released code: the first 500 classes are known"),
         "gcd-cub": _mixed(_fine_grained("cub")),
         "gcd-cars": _mixed(_fine_grained("cars")),
         "gcd-aircraft": _mixed(_fine_grained("aircraft")),

@@ -26,7 +26,7 @@ _ASYMMETRIC = {"cifar10": "asymmetric[map=cifar10,rate={rate}]", "cifar100": "su
 def _published(dataset: str, noise: str, **values: Any) -> dict[str, Any]:
     """Return what published protocols share: one stage with the publisher's split, classes numbered as the data set does."""
     over = f"class-incremental[dataset={dataset},stages=1,class_order=natural,test_fraction=0]"
-    views = "padded-crop[mirror=0.5]" if dataset.startswith("cifar") else "crop"
+    views = "padded-crop[mirror=0.5]" if dataset.startswith("cifar") else "crop[size=224,of=256]"
     return {"over": over, "noise": noise, "views": views, "batch_size": 128, **values}
 
 
@@ -87,14 +87,14 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
                "stand here",
     ),
     "clothing1m": Preset(
-        values=_published("clothing1m[validation=true,per_class=13714]", "published", validation="published", backbone="timm:resnet50",
-                          batch_size=64, epochs=15),
+        values=_published("clothing1m[validation=true,per_class=13714,crop=256]", "published", validation="published",
+                          backbone="timm:resnet50", batch_size=64, epochs=15),
         source="ELR+, released code: a ResNet-50, 15 passes over 3,000 batches of a class-balanced subset, the epoch chosen on the "
                "publisher's clean validation images; 13,714 of every class, where the code's 192,000 are four more, and one draw for all "
                "networks and seeds. How many the smallest class has is not stated here: the code takes what there is, fewer are refused",
     ),
     "nested-clothing1m": Preset(
-        values=_published("clothing1m[validation=true,per_class=smallest]", "published", validation="published",
+        values=_published("clothing1m[validation=true,per_class=smallest,crop=256]", "published", validation="published",
                           backbone="timm:resnet18", batch_size=448, epochs=30),
         source="Nested co-teaching, released code: a ResNet-18, every class cut to the size of the smallest, the epoch chosen on the "
                "publisher's clean validation images; the code draws once for each network, here once for both",

@@ -14,13 +14,13 @@ from strategies.toolkit.weights_files import put_into
 
 
 def dino(item_shape: tuple[int, ...], *, weights: str, sha256: str = "", size: Literal["small", "base"] = "base", patch: int = 16,
-         image: int = 0, trainable: str = "last") -> Timm:  # fmt: skip
+         image: int = 0, crop_pct: float = 1.0, trainable: str = "last") -> Timm:  # fmt: skip
     """Return DINO's vision transformer (Caron et al. 2021), as GCD, SimGCD, Happy and Cr-KD have it: the last block trains.
 
     `weights` is a file of the authors, such as dino_vitbase16_pretrain.pth, or timm's.
     """
     name = f"vit_{size}_patch{patch}_224.dino"
-    return timm_network(item_shape, name=name, weights=weights, sha256=sha256, image=image, trainable=trainable)
+    return timm_network(item_shape, name=name, weights=weights, sha256=sha256, image=image, crop_pct=crop_pct, trainable=trainable)
 
 
 def dinov2(item_shape: tuple[int, ...], *, weights: str, sha256: str = "", size: Literal["small", "base", "large"] = "base",

@@ -23,15 +23,19 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Prepare(nn.Module):
-    """Images (N, C, H, W) in [0, 1] as a model takes them: three channels of one, the model's size (bicubic, on the device), its scale."""
+    """Images (N, C, H, W) in [0, 1] as a model takes them: three channels of one, the model's size (bicubic, on the device), its scale.
+
+    Images of another size than the model's can be brought to more than that, of which the centre is kept: sides / `crop_pct`.
+    """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, *, sides: tuple[int, int] | None, scale: tuple[tuple[float, ...], tuple[float, ...]] | None, colours: bool) -> None:
+    def __init__(self, *, sides: tuple[int, int] | None, scale: tuple[tuple[float, ...], tuple[float, ...]] | None, colours: bool,
+                 crop_pct: float = 1.0) -> None:  # fmt: skip
         """Take height and width or None for any, mean and deviation or None, and whether grey images become coloured ones."""
         super().__init__()
-        self.sides, self.colours, self.scaled = sides, colours, scale is not None
+        self.sides, self.colours, self.scaled, self.crop_pct = sides, colours, scale is not None, crop_pct
         mean, deviation = scale or ((0.0,), (1.0,))
         self.register_buffer("mean", torch.tensor(mean)[:, None, None], persistent=False)
         self.register_buffer("deviation", torch.tensor(deviation)[:, None, None], persistent=False)
@@ -39,10 +43,18 @@ class Prepare(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Return the images prepared; the same tensor where nothing is to be done."""
         if self.sides and tuple(images.shape[-2:]) != self.sides:
-            images = interpolate(images, size=self.sides, mode="bicubic", align_corners=False, antialias=True)
+            images = self._centre(images, *self.sides)
         if self.colours and images.shape[1] == 1:
             images = images.expand(-1, 3, -1, -1)
         return (images - self.mean) / self.deviation if self.scaled else images
+
+    def _centre(self, images: Tensor, height: int, width: int) -> Tensor:
+        """Return the centre (N, C, height, width) of images that are brought to sides / crop_pct."""
+        whole = [round(side / self.crop_pct) for side in (height, width)]
+        if [*images.shape[-2:]] != whole:
+            images = interpolate(images, size=whole, mode="bicubic", align_corners=False, antialias=True)
+        top, left = (whole[0] - height) // 2, (whole[1] - width) // 2
+        return images[..., top : top + height, left : left + width]
 
 
 class Timm(nn.Module):
@@ -91,7 +103,8 @@ class Timm(nn.Module):
 
 
 def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", sha256: str = "", pretrained: bool = False,
-                 trainable: str = "all", image: int = 0, norm: Scaling | Literal[""] = "", **options: Any) -> Timm:  # fmt: skip
+                 trainable: str = "all", image: int = 0, crop_pct: float = 1.0, norm: Scaling | Literal[""] = "",
+                 **options: Any) -> Timm:  # fmt: skip
     """Return any timm model without its head.
 
     Args:
@@ -102,6 +115,7 @@ def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", s
         pretrained: take timm's own weights instead of a file.
         trainable: all, last (block), blocks-N for the last N, or head, which trains nothing here.
         image: side in pixels that images are brought to; 0 for the one the model demands, if it demands one.
+        crop_pct: share of the side whose centre the model sees, for images that are not of its size yet, as crops are; as published 0.875.
         norm: mean and deviation that images are scaled by: the model's own, ImageNet's, or none; the model's where weights are named,
             else none.
         options: what timm's `create_model` takes besides, such as img_size or drop_path_rate.
@@ -118,7 +132,8 @@ def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", s
         put_into(model, file, name)
     said = norm or ("model" if file else "none")
     sides = (image, image) if image else _demanded(model)
-    return Timm(model, Prepare(sides=sides, scale=_scale(said, model), colours=bool(file)), trainable=trainable, name=f"timm:{name}")
+    prepare = Prepare(sides=sides, scale=_scale(said, model), colours=bool(file), crop_pct=_share(crop_pct, sides, name))
+    return Timm(model, prepare, trainable=trainable, name=f"timm:{name}")
 
 
 def _created(name: str, channels: int, image: int, options: dict[str, Any]) -> Any:
@@ -132,6 +147,15 @@ def _created(name: str, channels: int, image: int, options: dict[str, Any]) -> A
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         said = ", ".join(f"{option}={value}" for option, value in options.items()) or "no parameters"
         raise UserError(f"backbone timm:{name} cannot be made with {said}: {' '.join(str(error).split())[:200]}") from None
+
+
+def _share(crop_pct: float, sides: tuple[int, int] | None, name: str) -> float:
+    """Return `crop_pct`; raise `UserError` where it is no share, or there are no sides that it could be of."""
+    if isinstance(crop_pct, bool) or not isinstance(crop_pct, int | float) or not 0 < crop_pct <= 1:
+        raise UserError(f"crop_pct of a backbone should be a share above 0 and up to 1, such as 0.875, got {crop_pct!r}")
+    if crop_pct < 1 and sides is None:
+        raise UserError(f"crop_pct={crop_pct:g} needs a size that images are brought to, and timm:{name} takes any: say image=224 too")
+    return float(crop_pct)
 
 
 def _demanded(model: Any) -> tuple[int, int] | None:
