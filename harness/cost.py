@@ -122,9 +122,10 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
               for index, stage in enumerate(deal.stages)]  # fmt: skip
     largest = max(max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages) * math.prod(shape)
     learned = sum(items for items, _ in counts)
+    batch = max(lent["batch_size"], lent.get("first_batch_size", 0))
     hides = any((stage.given == HIDDEN).any() for stage in deal.stages)
     encoded = sum(len(stage.rows) for stage in deal.stages) if frozen else 0
-    work = Work(learned=0 if frozen else learned, encoded=encoded, asked=sum(asked for _, asked in counts), batch=lent["batch_size"],
+    work = Work(learned=0 if frozen else learned, encoded=encoded, asked=sum(asked for _, asked in counts), batch=batch,
                 views=2 if hides and not frozen and lent.get("views", "same") != "same" else 1, stored=largest * _bytes_of(deal.inputs),
                 floats=largest * FLOAT)  # fmt: skip
     return Cost(work=work, network=measure(lent["backbone"], shape, frozen))
@@ -142,7 +143,8 @@ def looks(steps: int, passes: int, lent: Mapping[str, Any], probe_every: int) ->
 def _stage(index: int, rows: int, asked: int, lent: Mapping[str, Any], probe_every: int) -> tuple[int, int]:
     """Return the items of all steps of a stage, and those that are answered."""
     first = lent.get("first_epochs") if index == 0 else None
-    steps_of_pass = max(1, -(-rows // lent["batch_size"]))
+    size = lent.get("first_batch_size", lent["batch_size"]) if index == 0 else lent["batch_size"]
+    steps_of_pass = max(1, -(-rows // size))
     steps = 0 if first else lent.get("gradient_steps", 0)
     passes = -(-steps // steps_of_pass) if steps else first or lent["epochs"]
     items = round(rows * steps / steps_of_pass) if steps else rows * passes

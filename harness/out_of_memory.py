@@ -27,7 +27,8 @@ def shortage(error: BaseException) -> Where | None:
 def what_to_try(task: Task, where: Where) -> str:
     """Return what may let a cell fit: half the batch and fewer views, which are the scenario's parameters; or what the machine gives it."""
     conditions = task.jobs[0].conditions
-    smaller = [f"batch_size={conditions.batch_size // 2}"] if conditions.batch_size > 1 else []
+    sizes = {"batch_size": conditions.batch_size, "first_batch_size": conditions.first_batch_size or 0}
+    smaller = [f"{name}={size // 2}" for name, size in sizes.items() if size > 1]
     smaller += [] if conditions.views == "same" else ["fewer views"]
     scenario = [f"{' or '.join(smaller)} in the scenario (then another protocol)"] if smaller else []
     if where == "host":

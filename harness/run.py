@@ -29,7 +29,7 @@ from harness.sealing import Episode
 class Conditions:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
 
-    epochs: passes over every stage; `first_epochs`, where it is said, over the first.
+    epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
     gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
     apart: every stage has a learner of its own, for which it is the first.
     probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
@@ -41,6 +41,7 @@ class Conditions:
     epochs: int
     batch_size: int
     first_epochs: int | None = None
+    first_batch_size: int | None = None
     gradient_steps: int = 0
     apart: bool = False
     views: str = "same"
@@ -106,10 +107,12 @@ class CellContext:
     def enter(self, stage: int, probe: Callable[[int], None]) -> None:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
         self.stage, self._probe = stage, probe
-        first = self.conditions.first_epochs
-        self.epochs, self.gradient_steps = self.conditions.epochs, self.conditions.gradient_steps
-        if first is not None and stage == 0:
-            self.epochs, self.gradient_steps = first, 0
+        lent = self.conditions
+        self.epochs, self.gradient_steps, self.batch_size = lent.epochs, lent.gradient_steps, lent.batch_size
+        if stage == 0 and lent.first_epochs is not None:
+            self.epochs, self.gradient_steps = lent.first_epochs, 0
+        if stage == 0 and lent.first_batch_size is not None:
+            self.batch_size = lent.first_batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

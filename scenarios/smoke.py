@@ -79,7 +79,7 @@ class Smoke(Scenario):
 
     def lent(self) -> dict[str, Any]:
         """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first included."""
-        beneath = {name: value for name, value in self.base.lent().items() if name != "first_epochs"}
+        beneath = {name: value for name, value in self.base.lent().items() if not name.startswith("first_")}
         own = {"gradient_steps": self.gradient_steps, "epochs": self.epochs, "batch_size": self.batch_size}
         return {**beneath, **own, "backbone": self.backbone or beneath["backbone"]}
 

@@ -52,6 +52,10 @@ def test_the_first_stage_has_its_own_passes_and_views_count_twice() -> None:
     assert work.forward == 2 * work.learned + asked
 
 
+def test_batches_of_stage_0_count_for_memory_where_they_are_larger() -> None:
+    assert [cost_of(_protocol(f"ncd[preset=digits,first_batch_size={size}]"), _nothing).work.batch for size in (0, 16, 96)] == [64, 64, 96]
+
+
 def test_gradient_steps_count_where_there_are_any_but_not_in_a_first_stage_with_passes() -> None:
     protocol = _protocol("ncd[preset=digits]")  # 20 passes, then 880 steps of 64
     first, second = (len(stage.rows) for stage in protocol.scenario.deal(0).stages)

@@ -16,6 +16,7 @@ from harness.conformance import check_scenario
 from harness.contracts import HIDDEN, Answer, Deal, Scores, Truth
 from harness.errors import UserError
 from harness.parameters import validated
+from harness.run import CellContext, Conditions
 from harness.sealing import Sealed, build, revealed, seal
 from scenarios.class_lists import PUBLISHED, class_list
 from scenarios.ncd.scenario import NCD, Allocation
@@ -321,6 +322,19 @@ def test_what_is_lent() -> None:
         "backbone": "cnn",
     }
     assert lent["views"].startswith("affine")
+    assert "first_batch_size" not in lent
+
+
+def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
+    """As UNO's, of 256 before 512; a protocol that says nothing of it is written as it was before there was such a parameter."""
+    scenario = _scenario(first_batch_size=24)
+    assert "first_batch_size" not in _scenario().model_dump()
+    context = CellContext(conditions=Conditions(root_seed=1, **scenario.lent()), scratch=tmp_path, on_progress=lambda *_: None)
+    seen = []
+    for stage in (0, 1, 0):
+        context.enter(stage, lambda _: None)
+        seen.append(context.batch_size)
+    assert seen == [24, 64, 24]
 
 
 def test_every_preset_says_where_it_comes_from_and_can_be_made() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,8 @@ def test_the_batch_is_halved_and_views_count_where_there_are_any() -> None:
     assert what_to_try(_job(precision="bfloat16"), "device") == f"try {scenario}, or a larger --gpus share"
     assert what_to_try(_job(33, "crop"), "host").startswith("try batch_size=16 or fewer views in the scenario (then another protocol), or")
     assert what_to_try(_job(1), "host") == "try a larger --memory"
+    first = replace(_job(1), conditions=replace(_job(1).conditions, first_batch_size=8))
+    assert what_to_try(first, "host").startswith("try first_batch_size=4 in the scenario")
     assert what_to_try(_job(1, "crop"), "host") == "try fewer views in the scenario (then another protocol), or a larger --memory"
     assert what_to_try(Pack(key="p", jobs=(_job(64), _job(64)), keep=Path()), "host").startswith("try batch_size=32 in")
 

@@ -70,6 +70,9 @@ class NCD(Scenario):
         "same", "how an item is shown twice: same, affine, crop, resized-crop, token-dropout, noise, with parameters in brackets"
     )
 
+    first_batch_size: int = param(0, "items per gradient step in stage 0; 0 for batch_size", ge=0, unit="items")
+
+    later: ClassVar[tuple[str, ...]] = ("first_batch_size",)
     lower_bound: ClassVar[str] = "ncd-k-means"
     upper_bound: ClassVar[str] = "joint-novel"
 
@@ -87,7 +90,9 @@ class NCD(Scenario):
 
     def lent(self) -> dict[str, Any]:
         """Return network, views and budget."""
-        return {**super().lent(), "first_epochs": self.first_epochs, "gradient_steps": self.gradient_steps, "views": self.views}
+        first = {"first_batch_size": self.first_batch_size} if self.first_batch_size else {}
+        own = {"first_epochs": self.first_epochs, "gradient_steps": self.gradient_steps, "views": self.views}
+        return {**super().lent(), **own, **first}
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
