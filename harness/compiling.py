@@ -18,9 +18,18 @@ def check_compiler(device: str) -> None:
     Raises:
         UserError: there is none.
     """
-    said = os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "cl" if sys.platform == "win32" else "g++")
-    if device == "cpu" and not shutil.which(shlex.split(said)[0]):
-        raise UserError(_no_compiler(said))
+    if device == "cpu" and not compiler_found():
+        raise UserError(_no_compiler(compiler_named()))
+
+
+def compiler_named() -> str:
+    """Return the C++ compiler that torch would call: what CXX says, or the usual one of the system."""
+    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "cl" if sys.platform == "win32" else "g++")
+
+
+def compiler_found() -> str:
+    """Return the path of that compiler, empty where it is not there."""
+    return shutil.which(shlex.split(compiler_named())[0]) or ""
 
 
 def uncompiled(error: BaseException) -> str:
@@ -32,7 +41,7 @@ def uncompiled(error: BaseException) -> str:
     cause: BaseException = getattr(error, "inner_exception", None) or error
     said = str(cause)
     if type(cause).__name__ == "InvalidCxxCompiler":
-        return _no_compiler(os.environ.get("CXX") or "g++")
+        return _no_compiler(compiler_named())
     if type(cause).__name__ == "TritonMissing":
         return f"--compile needs Triton on a GPU, and torch finds none that works: install triton, {_WITHOUT}"
     lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(cause).__name__]

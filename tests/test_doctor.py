@@ -41,7 +41,7 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     said = call_owb("doctor")
     assert (said.code, said.err) == (0, "")
     found = _lines(said.out)
-    assert [*found] == ["python", "cores", "memory", "torch", "faiss", "libraries", "store", "cache", "data sets", "weights"]
+    assert [*found] == ["python", "cores", "memory", "torch", "compiler", "faiss", "libraries", "store", "cache", "data sets", "weights"]
     assert found["python"].startswith(sys.version.split()[0])
     assert found["memory"].startswith(f"{psutil.virtual_memory().total / 2**30:.1f} GiB")
     assert found["torch"].startswith(f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: ")
@@ -58,6 +58,14 @@ def test_json_has_the_same_with_numbers(call_owb: Owb) -> None:
     assert found["torch"]["facts"]["threads"] == torch.get_num_threads()
     assert found["broken"] == []
     assert found["advice"] == [line for name in found if name not in ("advice", "broken") for line in found[name]["advice"]]
+
+
+def test_a_missing_compiler_is_told_and_breaks_nothing(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "/nowhere/c++ -O2")
+    said = call_owb("doctor")
+    assert said.code == 0
+    assert _lines(said.out)["compiler"] == "/nowhere/c++ -O2 is not there"
+    assert "-> no C++ compiler: --compile needs /nowhere/c++ -O2, or another that CXX names" in _advice(said.out)
 
 
 def test_it_loads_torch_and_faiss_and_none_of_the_slow_rest() -> None:

@@ -40,7 +40,7 @@ class Finding:
 
 
 def doctor(store: options.Store = "owb-store", as_json: options.Json = False) -> None:
-    """Say what was found: cores, memory, CUDA, faiss, store, cache, data sets, weights; and what to do next."""
+    """Say what was found: cores, memory, CUDA, compiler, faiss, store, cache, data sets, weights; and what to do next."""
     found = examine(store)
     broken = [line for finding in found.values() for line in finding.broken]
     advice = [line for finding in found.values() for line in finding.advice]
@@ -64,6 +64,7 @@ def examine(store: str) -> dict[str, Finding]:
         "cores": _cores,
         "memory": _memory,
         "torch": _torch,
+        "compiler": _compiler,
         "faiss": _faiss,
         "libraries": _libraries,
         "store": lambda: _store(store),
@@ -137,6 +138,15 @@ def _cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _compiler() -> Finding:
+    """Look for what `--compile` needs on the CPU."""
+    from harness.compiling import compiler_found, compiler_named
+
+    found = compiler_found()
+    advice = [] if found else [f"no C++ compiler: --compile needs {compiler_named()}, or another that CXX names; all else goes without"]
+    return Finding(text=found or f"{compiler_named()} is not there", facts={"path": found}, advice=advice)
 
 
 def _faiss() -> Finding:
