@@ -257,7 +257,7 @@ def _global_state() -> dict[str, Any]:
 def _conditions(scenario: Scenario) -> Conditions:
     lent = scenario.lent()
     budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent}
-    sizes = {name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent}
+    sizes: dict[str, Any] = {name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent}
     return Conditions(**{**lent, **budget, **sizes}, root_seed=learner_seed(_SEED),
                       needed=scenario.answers, probed=scenario.probed, kept=scenario.kept)  # fmt: skip
 
