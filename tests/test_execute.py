@@ -42,7 +42,8 @@ def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(tiny_r
     shared = tiny_run(strategies, scenario=world("HiddenBlobs"), workers=2, store="shared")
     assert {record.status for record in shared} == {Status.DONE}
     assert len(list((tmp_path / "shared" / "stages").glob("*.pt"))) == 2
-    alone = [tiny_run([name], scenario=world("HiddenBlobs"), workers=1, store=f"alone-{place}")[0] for place, name in enumerate(strategies)]
+    alone = tiny_run(strategies, scenario=world("HiddenBlobs"), store="alone", share=False)
+    assert not (tmp_path / "alone" / "stages").exists()
     assert _digests(shared) == _digests(alone)
 
 

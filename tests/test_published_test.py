@@ -291,7 +291,7 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     formats.animal10n(tmp_path / "data", train=4)
     formats.clothing1m(tmp_path / "data")
     over = str(PRESETS[preset].values["over"])
-    over = over.replace("clothing1m[", "clothing1m[resize=8,crop=0,").replace("per_class=13714", "per_class=1")
+    over = over.replace("per_class=13714,crop=256", "per_class=1,resize=8,crop=0")
     scenario = _scenario(f"noisy-labels[preset={preset},over={over},backbone=linear,views=same,epochs=2]")
     sealed = build(scenario, 0)
     conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
