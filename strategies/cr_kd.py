@@ -22,7 +22,7 @@ from strategies.toolkit import novel_losses as losses
 from strategies.toolkit.parted import Previous
 from strategies.toolkit.tensors import Items
 
-_CODE: dict[str, Any] = {"width": 2048, "out": 256, "head_choice": "whole-stage"}
+_CODE: dict[str, Any] = {"width": 2048, "out": 256, "head_choice": "whole-stage", "rate_changes": "epoch"}
 _CIFAR = {
     "heads": 4, "small_views": 2,
     "small_view": "resized-crop[size=18,low=0.3,high=0.8,mirror=0.5]+colour-jitter+solarise[chance=0.2]+equalise[chance=0.2]",

@@ -37,6 +37,7 @@ Entropy = Literal["off", "mean", "groups"]
 Rehearsal = Literal["off", "uniform", "hardness"]
 Distillation = Literal["off", "squared", "cosine", "answers"]
 
+_CODE = {"first_trainable": "last", "projector_width": 2048, "projector_out": 256, "rate_changes": "epoch"}
 _OFF = {"entropy": "off", "initialise": "random", "rehearsal": "off", "distillation": "off"}
 
 
@@ -105,9 +106,9 @@ class Happy(CategoryDiscovery):
             "clinc150": Preset(values={}, source="the defaults, a projector sized for small networks"),
             "chars47": Preset(values={}, source="the defaults, a projector sized for small networks"),
             "glyphs": Preset(values={"trainable": "head"}, source="chosen on seed 101: trained features drift off the old classes there"),
-            "paper-cifar100": Preset(values={"first_trainable": "last", "projector_width": 2048, "projector_out": 256},
+            "paper-cifar100": Preset(values={**_CODE},
                                      source="released code, README: CIFAR-100; the code's 256 projector outputs, the paper says 65,536"),
-            "paper-cub": Preset(values={"first_trainable": "last", "projector_width": 2048, "projector_out": 256, "first_entropy": 2.0},
+            "paper-cub": Preset(values={**_CODE, "first_entropy": 2.0},
                                 source="released code, README: CUB; 20 epochs a stage are the scenario's"),
         }
     )  # fmt: skip
@@ -179,7 +180,7 @@ class Happy(CategoryDiscovery):
                 total = total + self.rehearsal_weight * self.rehearsal_loss(chances, self.draws or len(pair.hidden), draws)
             return total
 
-        train(network, items, loss, self.optimiser(self.lr), context, schedule=cosine_to(FLOOR))
+        train(network, items, loss, self.optimiser(self.lr), context, schedule=cosine_to(FLOOR), rate_changes=self.rate_changes)
         self.teacher = None
 
     def _total(self, pair: Pair, previous: Previous, done: float) -> Tensor:

@@ -83,7 +83,8 @@ class NestedCoTeaching(NestedDropout):
             return self._halves(batch, forgotten, compress) if self.judge == "halves" else self._whole(batch, forgotten, compress)
 
         train(self.models.module(), items, loss, optimiser, self.context, show=showing(self.context, "views-together"), epochs=epochs,
-              first_epoch=before, schedule=schedule_of(self.second_schedule or self.schedule), at_epoch=settle)  # fmt: skip
+              first_epoch=before, schedule=schedule_of(self.second_schedule or self.schedule), rate_changes=self.rate_changes,
+              at_epoch=settle)  # fmt: skip
         norms.go()
 
     def _halves(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:

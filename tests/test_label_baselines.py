@@ -140,6 +140,7 @@ LEARNERS = sorted(name for name in registered("strategy") if issubclass(find("st
 # Other values for parameters that no ablation switches; with the further values that make the parameter matter.
 _COMMON: list[tuple[str, Any, dict[str, Any]]] = [
     ("lr", 0.02, {}), ("momentum", 0.5, {}), ("weight_decay", 0.1, {}), ("schedule", "cosine", {}), ("optimiser", "adamw", {}),
+    ("rate_changes", "epoch", {"schedule": "cosine"}),
 ]  # fmt: skip
 _NESTED: list[tuple[str, Any, dict[str, Any]]] = [
     ("mu", 9.0, {"sigma": 3.0}), ("dropout", 0.6, {"compression": "dropout"}), ("k", 3, {"choose": "fixed", "k": 9}), ("warmup", 0.5, {}),

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
+from fakes import FakeContext
 from test_label_baselines import started
+from torch import Tensor
 
+from harness.contracts import Context
 from harness.errors import UserError
 from strategies.toolkit.schedules import schedule_of
+from strategies.toolkit.tensors import Items
+from strategies.toolkit.training import Batch, RateChanges, train
 
 SGD = torch.optim.SGD
 Scheduler = Callable[[torch.optim.Optimizer], Any]
@@ -28,21 +34,39 @@ def _rates(scheduler: Scheduler, epochs: int) -> list[float]:
     return rates
 
 
+def _trained_with(text: str, changes: RateChanges, epochs: int, batches: int) -> list[float]:
+    """The rates of every step of a training that begins at 0.02."""
+    model = torch.nn.Linear(1, 1)
+    optimiser, rates = SGD(model.parameters(), lr=0.02), []
+    items = Items(torch.zeros(8 * batches, 1), torch.zeros(8 * batches, dtype=torch.int64))
+
+    def loss(batch: Batch) -> Tensor:
+        rates.append(optimiser.param_groups[0]["lr"])
+        return model(batch.inputs).sum()  # type: ignore[no-any-return]
+
+    train(model, items, loss, optimiser, cast(Context, FakeContext(epochs=epochs)), schedule=schedule_of(text), rate_changes=changes)
+    return rates
+
+
 @pytest.mark.parametrize(
     ("text", "scheduler", "epochs"),
     [
-        ("cosine[cycles=15,floor=0.05,of=150]", lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 10, eta_min=1e-3), 150),
-        ("cosine[of=30,floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 30, eta_min=1e-3), 30),
+        ("cosine[cycles=15,floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 10, eta_min=1e-3), 150),
+        ("cosine[floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 30, eta_min=1e-3), 30),
         ("steps[at=40+80,of=120,factor=0.01]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [40, 80], gamma=0.01), 120),
         ("steps[at=7,of=15]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [7], gamma=0.1), 15),
     ],
 )
-@pytest.mark.parametrize("batches", [1, 3, 352])
+@pytest.mark.parametrize("batches", [1, 3])
 def test_rates_are_those_of_a_scheduler_that_steps_once_an_epoch(text: str, scheduler: Scheduler, epochs: int, batches: int) -> None:
-    schedule, total = schedule_of(text), epochs * batches
-    ours = [0.02 * schedule(step / total) for step in range(total)]
     theirs = [rate for rate in _rates(scheduler, epochs) for _ in range(batches)]
-    assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+    assert _trained_with(text, "epoch", epochs, batches) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
+
+
+def test_a_rate_that_changes_at_every_step_falls_within_epochs_too() -> None:
+    rates = _trained_with("cosine", "step", 4, 3)
+    assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
+    assert _trained_with("cosine", "epoch", 4, 3) == pytest.approx([rates[3 * (step // 3)] for step in range(12)])
 
 
 def test_schedules_by_hand() -> None:

@@ -88,7 +88,7 @@ class DivideMix(LabelLearner):
 
         if epochs > before:
             train(module, items, loss, optimiser, self.context, epochs=epochs - before, first_epoch=before, schedule=self.rates(),
-                  at_epoch=lambda _: mixing.divide())  # fmt: skip
+                  rate_changes=self.rate_changes, at_epoch=lambda _: mixing.divide())  # fmt: skip
         judged = torch.stack([chance_of_right(cross_entropy(model.evaluated(items.inputs), items.labels)) for model in self.models]).mean(
             dim=0
         )

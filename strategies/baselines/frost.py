@@ -74,7 +74,7 @@ class Frost(CategoryDiscovery):
         items = Items(inputs, torch.zeros(len(inputs), dtype=torch.long, device=inputs.device))
         groups = [*network.weights(decay=self.weight_decay), {"params": list(novel.parameters()), "weight_decay": 0.0}]
         optimiser = sgd(groups, lr=self.lr, momentum=self.momentum)
-        train(network, items, loss, optimiser, context, schedule=cosine_to(FLOOR))
+        train(network, items, loss, optimiser, context, schedule=cosine_to(FLOOR), rate_changes=self.rate_changes)
         after = self.features_of(inputs)
         with torch.no_grad():
             self.remember_new(after, network.classifier(after).argmax(dim=1))

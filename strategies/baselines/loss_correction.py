@@ -66,4 +66,4 @@ class LossCorrection(LabelLearner):
                   epochs=before)  # fmt: skip
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
         train(model, items, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(), optimiser, self.context, show=show,
-              epochs=epochs - before, first_epoch=before, schedule=self.rates())  # fmt: skip
+              epochs=epochs - before, first_epoch=before, schedule=self.rates(), rate_changes=self.rate_changes)  # fmt: skip

@@ -65,7 +65,8 @@ class NCDSimGCD(NovelClasses):
 
         optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": [*classifier.parameters(), *projector.parameters()]})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index))
+        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index),
+              rate_changes=self.rate_changes)  # fmt: skip
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the cosines with known and novel rows."""

@@ -62,7 +62,8 @@ class RankStats(NovelClasses):
 
         optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": list(pairs.parameters())})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index))
+        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index),
+              rate_changes=self.rate_changes)  # fmt: skip
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return known rows and the pair head; over all classes the joint rows count."""

@@ -104,7 +104,8 @@ class UNO(NovelClasses):
             if self.head_choice == "last-epoch":
                 sums.zero_()
 
-        train(network, shown, loss, self.new_optimiser(stage.index), self.context, schedule=self.schedule(stage.index), at_epoch=chosen)
+        train(network, shown, loss, self.new_optimiser(stage.index), self.context, schedule=self.schedule(stage.index),
+              rate_changes=self.rate_changes, at_epoch=chosen)  # fmt: skip
         self.best = 0 if self.head_choice == "first" else int(sums.argmin())
 
     def further(self, seen: Seen, done: float) -> Tensor:

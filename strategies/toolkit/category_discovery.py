@@ -26,7 +26,7 @@ from strategies.toolkit.novelty import MEANING, NONE, Novelty, Seen, detector_of
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import class_means, spreads
 from strategies.toolkit.tensors import Items, as_tensor, items_of
-from strategies.toolkit.training import Batch, cosine_to, sgd, train, warmed
+from strategies.toolkit.training import Batch, RateChanges, cosine_to, sgd, train, warmed
 from strategies.toolkit.two_views import Fresh
 from strategies.toolkit.views import generator_of, view_of
 
@@ -38,6 +38,7 @@ class CategoryDiscovery(Strategy):
     """Base of the learners that start from labelled classes and find others by themselves."""
 
     first_lr: float = param(0.1, "learning rate of stage 0", gt=0)
+    rate_changes: RateChanges = param("step", "when the rate changes: at every step, or between epochs as in released code")
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-5, "decay of matrices; vectors do not decay", ge=0)
     first_loss: Literal["code", "paper"] = param(
@@ -196,7 +197,8 @@ class CategoryDiscovery(Strategy):
             labels = torch.cat([batch.labels, batch.labels])
             return self.first_total(logits, projections, labels, batch.done)
 
-        train(network, items, loss, self.optimiser(self.first_lr), self.context, epochs=epochs, schedule=cosine_to(FLOOR))
+        train(network, items, loss, self.optimiser(self.first_lr), self.context, epochs=epochs, schedule=cosine_to(FLOOR),
+              rate_changes=self.rate_changes)  # fmt: skip
 
     def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, done: float) -> Tensor:
         """Return the loss of stage 0.

@@ -21,7 +21,7 @@ from strategies.toolkit.label_memory import LabelMemory, doubt
 from strategies.toolkit.schedules import schedule_of
 from strategies.toolkit.tensors import Items, as_tensor, items_of
 from strategies.toolkit.together import Together
-from strategies.toolkit.training import Loss, Schedule, sgd, train
+from strategies.toolkit.training import Loss, RateChanges, Schedule, sgd, train
 from strategies.toolkit.views import showing
 
 
@@ -45,6 +45,7 @@ class LabelLearner(Strategy):
     weight_decay: float = param(5e-4, "weight decay", ge=0)
     schedule: str = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
                           "parameters in brackets")  # fmt: skip
+    rate_changes: RateChanges = param("step", "when it changes: at every step, or between epochs as in released code")
     optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
                                              "which momentum says nothing")  # fmt: skip
 
@@ -108,7 +109,7 @@ class LabelLearner(Strategy):
     def minimise(self, items: Items, loss: Loss, *, epochs: int | None = None, at_epoch: Callable[[int], None] | None = None) -> None:
         """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`, `at_epoch` as in `train`."""
         train(self.models.module(), items, loss, self.new_optimiser(), self.context, show=showing(self.context), epochs=epochs,
-              schedule=self.rates(), at_epoch=at_epoch)  # fmt: skip
+              schedule=self.rates(), rate_changes=self.rate_changes, at_epoch=at_epoch)  # fmt: skip
 
     def rates(self) -> Schedule:
         """Return the schedule of the learning rate."""

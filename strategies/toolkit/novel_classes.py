@@ -22,7 +22,7 @@ from strategies.toolkit.evaluating import evaluating
 from strategies.toolkit.novel_network import NovelNetwork
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.tensors import Items, as_tensor, items_of
-from strategies.toolkit.training import Batch, Schedule, sgd, train
+from strategies.toolkit.training import Batch, RateChanges, Schedule, sgd, train
 from strategies.toolkit.views import generator_of, view_of
 
 
@@ -47,6 +47,7 @@ class NovelClasses(Strategy):
     tau: float = param(0.1, "temperature of all answers", gt=0)
     warmup: float = param(0.1, "share of a stage over which the learning rate rises", ge=0, lt=1)
     floor: float = param(0.01, "what the learning rate falls to, as a share of where it begins", ge=0, le=1)
+    rate_changes: RateChanges = param("step", "when the rate changes: at every step, or between epochs as in released code")
     optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas momentum and 0.999)")
 
     lr: float = param(0.1, "learning rate of stage 1", gt=0, since_stage=1)
@@ -164,7 +165,8 @@ class NovelClasses(Strategy):
             each = [network.scores(network(view(batch.inputs, generator))).known.float() / self.tau for _ in range(2)]
             return torch.stack([cross_entropy(logits, batch.labels) for logits in each]).mean()
 
-        train(network, items, loss, self.new_optimiser(stage), self.context, schedule=self.schedule(stage))
+        train(network, items, loss, self.new_optimiser(stage), self.context, schedule=self.schedule(stage),
+              rate_changes=self.rate_changes)  # fmt: skip
 
     def _own(self, name: str, stage: int) -> float:
         """Return a setting of a stage."""

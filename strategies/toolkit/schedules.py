@@ -1,6 +1,6 @@
 """Learning rates over a stage by name: `constant`, `cosine[cycles=15,floor=0.05]`, `steps[at=40+80,of=120,factor=0.01]`.
 
-A schedule knows the share of training that is done, and no epochs; where a publication counts epochs, `of` says out of how many.
+A schedule knows the share of training that is done, and no epochs; where a publication counts them, `of` says out of how many.
 """
 
 from __future__ import annotations
@@ -26,26 +26,19 @@ def _constant() -> Schedule:
     return constant
 
 
-def _cosine(*, cycles: int = 1, floor: float = 0.0, of: int = 0) -> Schedule:
+def _cosine(*, cycles: int = 1, floor: float = 0.0) -> Schedule:
     """Return half a cosine from one to `floor`, begun again `cycles` times in equal parts (Loshchilov and Hutter 2017).
 
     Args:
         cycles: how often it falls.
         floor: share of the learning rate at its end.
-        of: equal parts of the training at whose starts alone the rate changes, as in code that steps once an epoch; 0 for every step.
     """
     _check("cycles", cycles, 1, math.inf)
     _check("floor", floor, 0, 1)
-    _check("of", of, 0, math.inf)
-    if (cycles, floor, of) == (1, 0, 0):
+    if (cycles, floor) == (1, 0):
         return cosine
     falling = cosine_to(floor)
-
-    def rate(done: float) -> float:
-        reached = math.floor(done * of + 1e-9) / of if of else done
-        return falling(math.fmod(reached * cycles + 1e-9, 1.0) - 1e-9)
-
-    return rate
+    return lambda done: falling(math.fmod(done * cycles + 1e-9, 1.0) - 1e-9)
 
 
 def _steps(*, at: float | str = 0.75, factor: float = 0.1, of: float = 1.0) -> Schedule:

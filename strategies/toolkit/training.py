@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import closing, nullcontext
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class Batch(NamedTuple):
 
 Loss = Callable[[Batch], Tensor]
 Show = Callable[[Tensor], Tensor]
+RateChanges = Literal["step", "epoch"]
+"""When the learning rate follows its schedule: at every step, or between passes alone, as most released code has it."""
 
 
 def constant(_: float) -> float:
@@ -74,8 +76,8 @@ def sgd(
 
 def train(
     model: nn.Module, items: Items, loss: Loss, optimiser: torch.optim.Optimizer, context: Context, *,
-    show: Show | None = None, epochs: int | None = None, schedule: Schedule = constant, clip_norm: float | None = None,
-    first_epoch: int = 0, at_epoch: Callable[[int], None] | None = None,
+    show: Show | None = None, epochs: int | None = None, schedule: Schedule = constant, rate_changes: RateChanges = "step",
+    clip_norm: float | None = None, first_epoch: int = 0, at_epoch: Callable[[int], None] | None = None,
 ) -> None:  # fmt: skip
     """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its number of gradient steps.
 
@@ -88,6 +90,7 @@ def train(
         show: how the inputs of a batch are shown to `loss` (`views.showing`), or None for as they are.
         epochs: passes, where the method wants another number than the protocol.
         schedule: factor on the learning rate over time.
+        rate_changes: when it is looked up.
         clip_norm: largest norm of the whole gradient, or None.
         first_epoch: passes over the stage that are behind already.
         at_epoch: called with the number of finished passes before each one, or None.
@@ -117,8 +120,9 @@ def train(
         with closing(in_turn(items.inputs, batches)) as read:
             for rows, inputs in zip(batches, read, strict=True):
                 if schedule is not constant:
+                    since = step if rate_changes == "step" else epoch * len(sizes)
                     for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-                        group["lr"] = rate * schedule(step / total)
+                        group["lr"] = rate * schedule(since / total)
                 optimiser.zero_grad()
                 shown = show(inputs) if show else inputs
                 with cast:
