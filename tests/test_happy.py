@@ -13,6 +13,7 @@ from sklearn.cluster import KMeans
 from test_toolkit import FakeContext, stage_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from worlds import HiddenBlobs
 
 from harness import answers
@@ -218,6 +219,20 @@ def test_the_teacher_of_stage_0_sharpens_while_warming_up(monkeypatch: pytest.Mo
         Happy().first_total(rows, rows, labels, done)
     Happy(warmup=0.0).first_total(rows, rows, labels, 0.0)
     assert seen == pytest.approx([0.07, 0.055, 0.04, 0.04, 0.04])
+
+
+@pytest.mark.parametrize(("changes", "batches"), [("epoch", 4), ("step", 1)])
+def test_the_rate_of_both_stages_falls_between_epochs_or_steps(changes: str, batches: int) -> None:
+    """Half a cosine from 0.1, then from 0.01, each to its thousandth, over two passes of four batches."""
+    rates: list[float] = []
+    handle = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    try:
+        _started(rate_changes=changes).learn(_stage(1, 32))
+    finally:
+        handle.remove()
+    shares = [(step - step % batches) / 8 for step in range(8)]
+    falling = [1e-3 + (1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * share)) for share in shares]
+    assert rates == pytest.approx([0.1 * each for each in falling] + [0.01 * each for each in falling])
 
 
 def test_a_warm_up_longer_than_the_stage_is_refused() -> None:
