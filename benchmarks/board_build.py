@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.contracts import Scores, Status
+from harness.environment import environment
 from harness.protocol import Cell, cells, contenders, protocols
-from harness.record import Ending, Store, environment
+from harness.record import Ending, Store
 
 SCENARIOS, STRATEGIES, SEEDS = 20, 50, 10
 NAME = "board-build"

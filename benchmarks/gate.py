@@ -19,8 +19,8 @@ from harness import fingerprint, seeds
 from harness.answers import digest, write_answers
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
+from harness.environment import environment
 from harness.protocol import Protocol, Suite, protocols
-from harness.record import environment
 from leaderboards.board import BoardCell, BoardProtocol, Entry, Header, board_hash, cell_key, entry_folder, yaml_text
 from leaderboards.gate.examine import examine
 from leaderboards.recompute import Exam, exam, mark

@@ -18,13 +18,14 @@ from typing import Any
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.contracts import Answer, Precision, Scores, Status, Truth
+from harness.environment import environment
 from harness.errors import UserError
 from harness.lock import locked
 from harness.messages import Episodes, Job, Pack, Progressed, StageEnded, Started
 from harness.plan import Plan, plan
 from harness.pool import Ended, Pool, Resources, job_folder
 from harness.protocol import Cell, Shape
-from harness.record import PREDICTIONS, Ending, Record, Store, environment
+from harness.record import PREDICTIONS, Ending, Record, Store
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
 from harness.stage_sharing import FOLDER, Sharing

@@ -11,9 +11,7 @@ import functools
 import json
 import math
 import os
-import platform
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-import psutil
-
-from harness import fingerprint, local_records
+from harness import drivers, local_records
 from harness.answers import read_answers
-from harness.contracts import Answer, Precision, Scores, Status
+from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
 from harness.protocol import Cell
 
@@ -169,7 +165,7 @@ class Store:
             "owb.seed": str(cell.seed),
             "owb.code": cell.contender.code,
             "owb.status": Status.RUNNING,
-            "owb.driver": _this_driver(),
+            "owb.driver": drivers.this_driver(),
         }
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         run = self.open_run(experiment, name=str(cell), tags=tags)
@@ -232,7 +228,7 @@ class Store:
         """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
         buried = 0
         for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):
-            if not _is_alive(run.data.tags.get("owb.driver", "")):
+            if not drivers.is_alive(run.data.tags.get("owb.driver", "")):
                 self.end(run.info.run_id, Ending(status=Status.FAILED, reason="its driver was killed; the next run continues the cell"))
                 buried += 1
         return buried
@@ -353,23 +349,6 @@ class Store:
                 return runs
 
 
-def environment(threads: int, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False) -> dict[str, Any]:
-    """Return what a reader needs to know of the machine and of how it computed, without its name, user or paths.
-
-    Device, number format and compilation are named where they are not the usual ones.
-    """
-    usual = {"device": (device, "cpu"), "precision": (precision, "float32"), "compile": (compiled, False)}
-    return {
-        "python": platform.python_version(),
-        "system": platform.system(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "threads_per_worker": threads,
-        "libraries": fingerprint.libraries(),
-        **{name: value for name, (value, default) in usual.items() if value != default},
-    }
-
-
 def _row(run: Run) -> local_records.Row:
     return local_records.Row(run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics)
 
@@ -396,32 +375,10 @@ def _record(run: local_records.Row) -> Record:
     )
 
 
-def _this_driver() -> str:
-    me = psutil.Process()
-    return f"{_host()}:{me.pid}:{me.create_time():.0f}"
-
-
-def _host() -> str:
-    """Return a name for this machine that does not give it away."""
-    return fingerprint.of_value(socket.gethostname())[:12]
-
-
-def _is_alive(driver: str) -> bool:
-    """Say whether a driver still runs; one on another host is taken to be alive."""
-    host, _, rest = driver.partition(":")
-    pid, _, born = rest.partition(":")
-    if host != _host():
-        return bool(host)
-    try:
-        return f"{psutil.Process(int(pid)).create_time():.0f}" == born
-    except (psutil.NoSuchProcess, ValueError):
-        return False
-
-
 def _first_line(error: BaseException) -> str:
     """Return what went wrong: the data base's own words where it is behind it, else the first line."""
     lines = (str(error) or type(error).__name__).strip().splitlines()
     return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
 
 
-__all__ = ["PREDICTIONS", "Ending", "Record", "Store", "environment"]
+__all__ = ["PREDICTIONS", "Ending", "Record", "Store"]

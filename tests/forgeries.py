@@ -23,8 +23,9 @@ from harness import fingerprint
 from harness.answers import digest, read_answers, write_answers
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
+from harness.environment import environment
 from harness.protocol import Cell, Suite, cells, contenders, protocols
-from harness.record import PREDICTIONS, Ending, Store, environment
+from harness.record import PREDICTIONS, Ending, Store
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import build
 from leaderboards.board import Entry, cell_key, read_entry, read_header, yaml_text

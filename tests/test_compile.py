@@ -22,8 +22,9 @@ from torch.func import functional_call, vmap
 
 from harness.compiling import uncompiled
 from harness.contracts import Answer, Context
+from harness.environment import environment
 from harness.errors import UserError
-from harness.record import Store, environment
+from harness.record import Store
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import build
 from harness.selection import configured

@@ -15,10 +15,11 @@ from conftest import BLOBS, world
 
 from harness.answers import digest, read_answers, write_answers
 from harness.contracts import Answer, Status
+from harness.environment import environment
 from harness.errors import UserError
 from harness.plugins import Plugin, find
 from harness.protocol import Cell, Contender, Suite, cells, contenders, protocols, read_suite
-from harness.record import PREDICTIONS, Ending, Store, environment
+from harness.record import PREDICTIONS, Ending, Store
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import build
 from leaderboards import board
