@@ -16,7 +16,7 @@ from strategies.nested_dropout import Compress, NestedDropout
 from strategies.toolkit.label_learner import Networks, noise_rate
 from strategies.toolkit.nested import features_of, logits_of_width
 from strategies.toolkit.robust_losses import cross_entropy as item_losses
-from strategies.toolkit.schedules import schedule_of
+from strategies.toolkit.schedules import Named, schedule_of
 from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.standing_norms import StandingNorms
 from strategies.toolkit.tensors import Items
@@ -38,11 +38,10 @@ class NestedCoTeaching(NestedDropout):
                                                ablate=["self"])  # fmt: skip
     freeze_norm: bool = param(True, "whether batch normalisation stands still in stage two")
     second_lr: float = param(0.1, "learning rate of stage two as a share of lr (published 0.01 to 0.1)", gt=0, ablate=[0.01, 1.0])
-    second_schedule: str = param("", "learning rate over stage two; empty for the schedule of stage one")
+    second_schedule: Named = param("", "learning rate over stage two; empty for the schedule of stage one")
 
     def setup(self) -> None:
         """Make the networks; nothing is kept or doubted yet."""
-        schedule_of(self.second_schedule or self.schedule)
         super().setup()
         self.bar, self.judging = float("inf"), 0
 

@@ -10,11 +10,11 @@ from typing import Any, cast
 import pytest
 import torch
 from fakes import FakeContext
-from test_label_baselines import started
 from torch import Tensor
 
 from harness.contracts import Context
 from harness.errors import UserError
+from harness.selection import configured
 from strategies.toolkit.schedules import schedule_of
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, RateChanges, train
@@ -95,8 +95,8 @@ def test_the_rate_begins_again_with_every_cycle_and_never_leaves_its_bounds() ->
         ("cosine[cycles=0]", "cycles between 1 and inf, got 0"),
     ],
 )
-def test_what_is_no_schedule_is_refused_before_anything_is_trained(text: str, sentence: str) -> None:
+def test_what_is_no_schedule_is_refused_before_anything_runs(text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        started("cross-entropy", schedule=text)
+        configured("strategy", f"cross-entropy[schedule={text}]")
     with pytest.raises(UserError, match=sentence):
-        started("nested-co-teaching", second_schedule=text)
+        configured("strategy", f"nested-co-teaching[second_schedule={text}]")

@@ -18,7 +18,7 @@ from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, para
 from harness.errors import Unsuitable
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.label_memory import LabelMemory, doubt
-from strategies.toolkit.schedules import schedule_of
+from strategies.toolkit.schedules import Named, schedule_of
 from strategies.toolkit.tensors import Items, as_tensor, items_of
 from strategies.toolkit.together import Together
 from strategies.toolkit.training import Loss, RateChanges, Schedule, sgd, train
@@ -43,15 +43,14 @@ class LabelLearner(Strategy):
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-4, "weight decay", ge=0)
-    schedule: str = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
+    schedule: Named = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
                           "parameters in brackets")  # fmt: skip
     rate_changes: RateChanges = param("step", "when it changes: at every step, or between epochs as in released code")
     optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
                                              "which momentum says nothing")  # fmt: skip
 
     def setup(self) -> None:
-        """Make the networks, each with its own initialisation, and an empty memory; refuse a schedule that there is not."""
-        schedule_of(self.schedule)
+        """Make the networks, each with its own initialisation, and an empty memory."""
         self.models = self.new_networks()
         self.handed = LabelMemory()
 

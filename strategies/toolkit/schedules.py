@@ -6,6 +6,9 @@ A schedule knows the share of training that is done, and no epochs; where a publ
 from __future__ import annotations
 
 import math
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from harness.errors import UserError
 from harness.selection import chosen
@@ -20,6 +23,16 @@ def schedule_of(text: str) -> Schedule:
     """
     schedule: Schedule = chosen("schedule", text, {"constant": _constant, "cosine": _cosine, "steps": _steps})()
     return schedule
+
+
+def _known(text: str) -> str:
+    if text:
+        schedule_of(text)
+    return text
+
+
+Named = Annotated[str, AfterValidator(_known)]
+"""A parameter that names a schedule, or none where it is empty; a wrong one is refused before anything runs."""
 
 
 def _constant() -> Schedule:
