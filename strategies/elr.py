@@ -21,7 +21,7 @@ from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.early_learning import Regulariser, Start, Targets, agreement, clamped, early_learning_loss, mixed_labels, ramp
 from strategies.toolkit.label_learner import LabelLearner, Networks
 from strategies.toolkit.label_memory import doubt
-from strategies.toolkit.robust_losses import loss_of, soft_cross_entropy
+from strategies.toolkit.robust_losses import Named, loss_of, soft_cross_entropy
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.together import Together
 from strategies.toolkit.training import Batch
@@ -39,7 +39,7 @@ class ELR(LabelLearner):
     clamp: float = param(1e-4, "probabilities are kept this far from 0 and 1", gt=0, lt=0.1)
     target_init: Start = param("zero", "targets at the start", ablate=["uniform"])
     update_first: bool = param(True, "whether targets move before the loss is taken", ablate=[False])
-    loss: str = param("cross-entropy", "what is regularised: any loss of an item by name", ablate=["gce"])
+    loss: Named = param("cross-entropy", "what is regularised: any loss of an item by name", ablate=["gce"])
 
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({
         "cifar10": Preset(values={"weight": 3.0, "beta": 0.7, "lr": 0.02, "weight_decay": 1e-3}, source="released config_cifar10.json"),
@@ -50,7 +50,6 @@ class ELR(LabelLearner):
 
     def setup(self) -> None:
         """Make the network and an empty table of targets."""
-        loss_of(self.loss)
         super().setup()
         self.targets = Targets(self.beta, self.target_init)
 

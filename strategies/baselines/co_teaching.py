@@ -13,7 +13,7 @@ from torch import Tensor
 
 from harness.contracts import IntArray, Stage, param
 from strategies.toolkit.label_learner import LabelLearner, Networks, noise_rate
-from strategies.toolkit.robust_losses import loss_of
+from strategies.toolkit.robust_losses import Named, loss_of
 from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch
@@ -27,11 +27,10 @@ class CoTeaching(LabelLearner):
     exponent: float = param(1.0, "the rise ends at forget_rate to this power", gt=0)
     exchange: Literal["cross", "self"] = param("cross", "whether a network learns what the other one finds easy, or what it does itself",
                                                ablate=["self"])  # fmt: skip
-    loss: str = param("cross-entropy", "loss of an item, by which items are chosen and learned")
+    loss: Named = param("cross-entropy", "loss of an item, by which items are chosen and learned")
 
     def setup(self) -> None:
         """Make the networks; nothing is kept or doubted yet."""
-        loss_of(self.loss)
         self.bar = float("inf")
         super().setup()
 

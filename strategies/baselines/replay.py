@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.contracts import Stage, param
 from strategies.toolkit.buffer import Buffer
 from strategies.toolkit.classifier import ClassLearner
-from strategies.toolkit.robust_losses import loss_of
+from strategies.toolkit.robust_losses import Named, loss_of
 from strategies.toolkit.tensors import Items, items_of
 from strategies.toolkit.training import Batch, sgd, train
 from strategies.toolkit.views import showing
@@ -24,7 +24,7 @@ class Replay(ClassLearner):
     memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500])
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
-    loss: str = param("cross-entropy", "any loss of an item by name, such as gce[q=0.7] where labels may be wrong", ablate=["gce"])
+    loss: Named = param("cross-entropy", "any loss of an item by name, such as gce[q=0.7] where labels may be wrong", ablate=["gce"])
 
     def setup(self) -> None:
         """Make the classifier and an empty memory."""

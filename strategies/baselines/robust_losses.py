@@ -34,14 +34,9 @@ class LossLearner(LabelLearner):
 class CrossEntropy(LossLearner):
     """Train on the labels as they are, or with any other loss by name; the lower bound under noisy labels."""
 
-    loss: str = param(
+    loss: losses.Named = param(
         "cross-entropy", "cross-entropy, label-smoothing, bootstrapping, gce, sce, z-loss or comp-sum, with parameters in brackets"
     )
-
-    def setup(self) -> None:
-        """Refuse an unknown loss before anything is trained."""
-        losses.loss_of(self.loss)
-        super().setup()
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the loss that was chosen."""

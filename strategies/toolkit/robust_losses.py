@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor
 from torch.nn import functional
 
@@ -120,6 +122,15 @@ def loss_of(text: str) -> ItemLoss:
     return chosen("loss", text, LOSSES, given=("logits", "labels"))
 
 
+def _known(text: str) -> str:
+    loss_of(text)
+    return text
+
+
+Named = Annotated[str, AfterValidator(_known)]
+"""A parameter that names a loss; a wrong one is refused before anything runs."""
+
+
 def sharpened(distribution: Tensor, temperature: float) -> Tensor:
     """Return p^(1/T), normalised (Berthelot et al. 2019, MixMatch); distribution (B, C)."""
     powered = distribution.pow(1 / temperature)
@@ -127,6 +138,6 @@ def sharpened(distribution: Tensor, temperature: float) -> Tensor:
 
 
 __all__ = [
-    "LOSSES", "ItemLoss", "backward_corrected", "bootstrapping", "comp_sum", "cross_entropy", "forward_corrected",
+    "LOSSES", "ItemLoss", "Named", "backward_corrected", "bootstrapping", "comp_sum", "cross_entropy", "forward_corrected",
     "generalised_cross_entropy", "label_smoothing", "loss_of", "sharpened", "soft_cross_entropy", "symmetric_cross_entropy", "z_loss",
 ]  # fmt: skip
