@@ -34,9 +34,8 @@ def compiler_found() -> str:
 
 def uncompiled(error: BaseException) -> str:
     """Return in one sentence why torch could not compile a network, empty where it is another error."""
-    from torch._dynamo.exc import TorchDynamoException
-
-    if not isinstance(error, TorchDynamoException):
+    compiler = sys.modules.get("torch._dynamo.exc")  # where it is not loaded, nothing of it can have failed
+    if compiler is None or not isinstance(error, compiler.TorchDynamoException):
         return ""
     cause: BaseException = getattr(error, "inner_exception", None) or error
     said = str(cause)

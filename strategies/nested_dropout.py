@@ -32,7 +32,7 @@ from strategies.toolkit.nested import (
     right_by_width,
     through_two_layers,
     widths_law,
-)  # fmt: skip
+)
 from strategies.toolkit.standing_norms import StandingNorms
 from strategies.toolkit.tensors import Items, as_tensor
 from strategies.toolkit.training import Batch, Schedule, warmed
@@ -118,7 +118,7 @@ class NestedDropout(LabelLearner):
             logits = [compress(model, batch.inputs) for model, compress in zip(self.models, compressions, strict=True)]
             return torch.stack([cross_entropy(own, batch.labels) for own in logits]).sum()
 
-        def remember(_: int) -> None:
+        def remember() -> None:
             for place, model in enumerate(self.models):
                 score = self._validated(Networks([model]))
                 if score > best[place][0]:
@@ -129,12 +129,12 @@ class NestedDropout(LabelLearner):
         def begin(epoch: int) -> None:
             norms.stop()
             if self.keep_best and epoch:
-                remember(epoch)
+                remember()
 
         self.minimise(items, loss, epochs=epochs, at_epoch=begin)
         norms.go()
         if self.keep_best:
-            remember(epochs)
+            remember()
             for model, (_, state) in zip(self.models, best, strict=True):
                 nn.Module.load_state_dict(model, state)
 
@@ -157,7 +157,7 @@ class NestedDropout(LabelLearner):
     def _shrinking(self, stream: str) -> Shrink:
         """Return what is done to features (B, D) while training."""
         if self.compression == "none":
-            return lambda features: features
+            return _whole
         if self.compression == "dropout":
             return lambda features: dropout(features, self.dropout)
         rng = self.context.stream(stream)

@@ -22,7 +22,7 @@ from strategies.toolkit.label_learner import LabelLearner, Networks
 from strategies.toolkit.robust_losses import cross_entropy, sharpened, soft_cross_entropy
 from strategies.toolkit.tensors import Items
 from strategies.toolkit.training import Batch, train
-from strategies.toolkit.views import Same, generator_of, showing, view_of
+from strategies.toolkit.views import Same, showing, view_of
 
 
 def chance_of_right(losses: Tensor) -> Tensor:
@@ -105,11 +105,8 @@ class _Mixing:
 
     def __init__(self, learner: DivideMix, stage: Stage, items: Items) -> None:
         self.learner, self.items, self.classes = learner, items, stage.named_classes
-        view = view_of(learner.context.views)
-        generator = generator_of(learner.context, "views")
-        self.shows: Callable[[Tensor], list[Tensor]] = lambda inputs: [view(inputs, generator) for _ in range(2)]
-        if isinstance(view, Same):
-            self.shows = lambda inputs: [inputs]
+        show, looks = showing(learner.context), 1 if isinstance(view_of(learner.context.views), Same) else 2
+        self.shows: Callable[[Tensor], list[Tensor]] = lambda inputs: [show(inputs) for _ in range(looks)]
         self.rng = learner.context.stream("mixing")
         self.right: list[Tensor] = []
         self.draws: list[tuple[_Draws, _Draws | None]] = []

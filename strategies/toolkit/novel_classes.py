@@ -23,7 +23,7 @@ from strategies.toolkit.novel_network import NovelNetwork
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.tensors import Items, as_tensor, items_of
 from strategies.toolkit.training import Batch, RateChanges, Schedule, sgd, train
-from strategies.toolkit.views import generator_of, view_of
+from strategies.toolkit.views import showing
 
 
 class Rows(NamedTuple):
@@ -158,11 +158,11 @@ class NovelClasses(Strategy):
     def train_labelled(self, items: Items, stage: int) -> None:
         """Train backbone and prototypes by cross-entropy on two views of the labelled items of a stage."""
         network = self.network
-        view, generator = view_of(self.context.views), generator_of(self.context, "views")
+        show = showing(self.context)
 
         def loss(batch: Batch) -> Tensor:
             network.at_unit_length()
-            each = [network.scores(network(view(batch.inputs, generator))).known.float() / self.tau for _ in range(2)]
+            each = [network.scores(network(show(batch.inputs))).known.float() / self.tau for _ in range(2)]
             return torch.stack([cross_entropy(logits, batch.labels) for logits in each]).mean()
 
         train(network, items, loss, self.new_optimiser(stage), self.context, schedule=self.schedule(stage),
