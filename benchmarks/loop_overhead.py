@@ -14,15 +14,16 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from harness.processes.cell import throttled
 from harness.run import CellContext, Conditions
 from harness.sealing import build
 from harness.selection import configured
-from harness.worker import _throttled
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche
 from strategies.toolkit.tensors import Items, items_of
@@ -53,9 +54,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     scenario = configured("scenario", "class-incremental[dataset=digits,stages=1]")
     stage = build(scenario, 0).episodes[0].stage
-    nobody = SimpleNamespace(post=SimpleNamespace(remote=lambda event: None))
+    nobody: Any = SimpleNamespace(send=lambda event: None)
     conditions = Conditions(root_seed=0, backbone="mlp", epochs=EPOCHS, batch_size=BATCH)
-    context = CellContext(conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=_throttled("key", nobody))
+    context = CellContext(conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody))
     items = items_of(stage, context)
 
     def fused(model: nn.Module) -> torch.optim.Optimizer:

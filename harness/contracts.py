@@ -240,6 +240,9 @@ class Strategy(ABC):
     together_at_most: ClassVar[int] = 16
     """How many strategies `learn_together` takes at most."""
 
+    loaded_ahead: ClassVar[tuple[str, ...]] = ()
+    """Modules that take long to load. They are loaded once, and the process of every cell begins with them loaded."""
+
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
     context: Context

@@ -134,13 +134,13 @@ class _Run:
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer, Pool(self.resources) as pool:
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer, Pool(self.resources) as self.pool:
             try:
                 while self.queue or self.running:
-                    while self.queue and pool.has_room:
-                        self._submit(pool, *self._next())
-                    ended = pool.wait(_TICK_S)
-                    self._hear(pool)
+                    while self.queue and self.pool.has_room:
+                        self._submit(*self._next())
+                    ended = self.pool.wait(_TICK_S)
+                    self._hear()
                     for each in ended:
                         self._end(each)
                     self._check_writes(allowed=_MAX_WRITES)
@@ -154,28 +154,29 @@ class _Run:
             self.packs[pack[0].key] = pack
         (self.queue.appendleft if first else self.queue.append)((pack[0], 1))
 
-    def _submit(self, pool: Pool, cell: Cell, attempt: int) -> None:
+    def _submit(self, cell: Cell, attempt: int) -> None:
         """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than the first wait."""
         pack = self.packs.pop(cell.key, (cell,))
         by_shape: dict[Shape | None, list[Cell]] = {}
         for each in pack:
-            by_shape.setdefault(self._deal(pool, each).shape, []).append(each)
+            by_shape.setdefault(self._deal(each).shape, []).append(each)
         alike, *others = by_shape.values()
         for group in reversed(others):
             self._enqueue(tuple(group), first=True)
         jobs = tuple(self._begin(each, attempt) for each in alike)
         episodes = [self.running[job.key].dealt.episodes for job in jobs]
         if len(jobs) == 1:
-            pool.submit(jobs[0], episodes)
+            self.pool.submit(jobs[0], episodes)
         else:
             key = f"pack-{fingerprint.of_value([job.key for job in jobs])}"
-            pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / "cells", key)), episodes)
+            self.pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / "cells", key)), episodes)
 
-    def _deal(self, pool: Pool, cell: Cell) -> _Dealt:
+    def _deal(self, cell: Cell) -> _Dealt:
         where = _deal_of(cell)
         if where not in self.deals:
             sealed = build(cell.protocol.scenario, cell.seed, reveal=_is_upper_bound(cell))
-            self.deals[where] = _Dealt(pool.publish(sealed.episodes), sealed.truth, self.users[where], shape_of_only_stage(sealed.episodes))
+            shape = shape_of_only_stage(sealed.episodes)
+            self.deals[where] = _Dealt(self.pool.publish(sealed.episodes), sealed.truth, self.users[where], shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:
@@ -189,7 +190,8 @@ class _Run:
         return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
                    conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
                    shared=self.sharing.paths(cell),
-                   timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib)  # fmt: skip
+                   timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
+                   ahead=cell.contender.plugin.cls.loaded_ahead)  # fmt: skip
 
     def _next(self) -> tuple[Cell, int]:
         """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""
@@ -204,8 +206,8 @@ class _Run:
                 return taken
         return self.queue.popleft()
 
-    def _hear(self, pool: Pool) -> None:
-        for event in pool.events():
+    def _hear(self) -> None:
+        for event in self.pool.events():
             running = self.running.get(event.key)
             if running is None:
                 continue
@@ -226,12 +228,12 @@ class _Run:
             self._end_pack(task, ended)
             return
         running = self.running.pop(task.key)
-        if ended.lost and running.attempt < _MAX_ATTEMPTS:
+        if ended.outcome.lost and running.attempt < _MAX_ATTEMPTS:
             self._write(_record_end, self.store, running, ended, task, self.records, self.listen, None)
             self.queue.appendleft((running.cell, running.attempt + 1))
             return
-        if ended.lost:
-            reason = f"{ended.outcome.reason} {running.attempt} times"
+        if ended.outcome.lost:
+            reason = f"{ended.outcome.reason}, {running.attempt} times"
             ended = replace(ended, outcome=replace(ended.outcome, reason=reason))
         self._finish(running, ended, task)
 
@@ -254,7 +256,7 @@ class _Run:
     def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
         running.dealt.users -= 1
         if running.dealt.users == 0:
-            del self.deals[_deal_of(running.cell)]
+            self.pool.withdraw(self.deals.pop(_deal_of(running.cell)).episodes)
         self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
 
     def _interrupted(self) -> None:
@@ -293,7 +295,7 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
     outcome = ended.outcome
     seconds = outcome.seconds + running.borrowed_s  # a shared stage counts for everyone who used it
-    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=ended.peak_mib,
+    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=outcome.peak_mib,
                     together=running.together)  # fmt: skip
     scores = _scores(running) if answers else None
     files = job.keep / "files"

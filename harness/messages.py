@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,10 @@ from harness.run import Conditions, StageResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt."""
+    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt.
+
+    ahead: modules to be loaded before the cell's process begins (`Strategy.loaded_ahead`).
+    """
 
     key: str
     strategy: str
@@ -24,6 +28,7 @@ class Job:
     shared: Sequence[Path | None]
     timeout_s: float
     memory_mib: float
+    ahead: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> tuple[Job, ...]:
@@ -52,8 +57,8 @@ class Pack:
 
 Task = Job | Pack
 
-Episodes = Sequence[tuple[Any, Any]]
-"""Object references to stage and query, one pair per stage."""
+Episodes = str | Sequence[tuple[Any, Any]]
+"""The stages and queries of a cell: a file that processes of this machine map, or object references, one pair per stage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +66,6 @@ class Started:
     """A worker took up a cell."""
 
     key: str
-    pid: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,9 +92,13 @@ Event = Started | Progressed | StageEnded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a task ended in its worker, as far as the worker lived to tell."""
+    """How a task ended. peak_mib: the most memory its processes used at once.  lost: it died of something other than a limit, so that a
+    retry can help.
+    """
 
     status: Status
     reason: str
     seconds: float
     log_tail: str
+    peak_mib: float = math.nan
+    lost: bool = False

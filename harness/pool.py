@@ -1,22 +1,23 @@
 """A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when they die.
 
 Ray is started here and nowhere else; `address` joins a cluster instead of starting a local one, and a Ray that this process has running
-already is used and left running. Every worker has its stated cores and threads; every node with workers has one monitor.
+already is used and left running. Every worker has its stated cores and threads.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.messages import Episodes, Event, Outcome, Task
+from harness.processes.mapped import Mapped
 from harness.sealing import Episode
-from harness.worker import Monitor, Worker, tail
+from harness.worker import Mailbox, Worker, tail
 
 _OBJECT_STORE_MIB = 1024
 
@@ -37,20 +38,17 @@ class _Seat:
     """A place for one worker: the actor that sits there, and what it runs."""
 
     worker: Any
-    monitor: Any = None
+    arriving: Any
     task: Task | None = None
     busy: Any = None
-    arriving: Any = field(default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ended:
-    """A task left the pool. `lost` says that its worker died of something other than a limit, so that a retry can help."""
+    """A task left the pool."""
 
     task: Task
     outcome: Outcome
-    peak_mib: float
-    lost: bool = False
 
 
 def start(resources: Resources) -> bool:
@@ -78,8 +76,16 @@ def start(resources: Resources) -> bool:
     return True
 
 
+def on_one_machine(resources: Resources) -> bool:
+    """Return whether all workers will run where this process does, so that they can map the same files. Ray has to run already."""
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return resources.address is None and sum(node["Alive"] for node in nodes) == 1
+
+
 class Pool:
-    """Workers and monitors of one run; a context manager that stops them all."""
+    """The workers of one run and their mailbox; a context manager that stops them all."""
 
     def __init__(self, resources: Resources) -> None:
         """Start Ray as `start` does and seat the workers."""
@@ -88,36 +94,49 @@ class Pool:
 
         self.ray = ray
         self.resources = resources
-        self._monitors: dict[str, Any] = {}
+        self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
+        self._one_machine = on_one_machine(resources)
+        self._mapped: dict[str, Mapped] = {}
         self._seats = [self._new_seat() for _ in range(resources.workers)]
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *_: object) -> None:
+        for path in list(self._mapped):
+            self.withdraw(path)
         if self.own:
             self.ray.shutdown()
         else:
-            for actor in (*(seat.worker for seat in self._seats), *self._monitors.values()):
+            for actor in (*(seat.worker for seat in self._seats), self._mailbox):
                 self.ray.kill(actor)
 
     def publish(self, episodes: Sequence[Episode]) -> Episodes:
-        """Put episodes into the object store, a query that several stages share only once; freed when the references are dropped."""
+        """Put episodes where workers reach them, a query that several stages share only once, until they are withdrawn."""
+        if self._one_machine:
+            mapped = Mapped(episodes)
+            self._mapped[mapped.path] = mapped
+            return mapped.path
         queries = {id(episode.query): episode.query for episode in episodes}
         stored = {identity: self.ray.put(query) for identity, query in queries.items()}
         return [(self.ray.put(episode.stage), stored[id(episode.query)]) for episode in episodes]
 
+    def withdraw(self, episodes: Episodes) -> None:
+        """Let go of published episodes; references are let go of by dropping them."""
+        if isinstance(episodes, str):
+            self._mapped.pop(episodes).close()
+
     @property
     def has_room(self) -> bool:
         """Whether a worker is ready for a task."""
-        self._seat_arrivals(0)
-        return any(seat.monitor is not None and seat.task is None for seat in self._seats)
+        self._seat_arrivals()
+        return any(seat.arriving is None and seat.task is None for seat in self._seats)
 
     def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
         """Give `task` to a worker that is ready; `episodes` of every cell in it."""
-        seat = next(seat for seat in self._seats if seat.monitor is not None and seat.task is None)
+        seat = next(seat for seat in self._seats if seat.arriving is None and seat.task is None)
         seat.task = task
-        seat.busy = seat.worker.run.remote(task, episodes, seat.monitor)
+        seat.busy = seat.worker.run.remote(task, episodes, self._mailbox)
 
     def wait(self, seconds: float) -> list[Ended]:
         """Wait up to `seconds` for tasks to end or workers to arrive; dead workers are replaced."""
@@ -125,46 +144,45 @@ class Pool:
         waiting += [seat.arriving for seat in self._seats if seat.arriving is not None]
         self.ray.wait(waiting, timeout=seconds)
         done, _ = self.ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        self._seat_arrivals(0)
+        self._seat_arrivals()
         return [self._collect(seat) for seat in self._seats if seat.busy is not None and seat.busy in done]
 
     def events(self) -> list[Event]:
         """Return what workers reported since the last call."""
-        return [event for monitor in self._monitors.values() for event in self.ray.get(monitor.drain.remote())]
+        events: list[Event] = self.ray.get(self._mailbox.drain.remote())
+        return events
 
     def _collect(self, seat: _Seat) -> Ended:
-        task, monitor, busy = seat.task, seat.monitor, seat.busy
+        task, busy = seat.task, seat.busy
         assert task is not None
         try:
-            outcome, lost = self.ray.get(busy), False
+            outcome: Outcome = self.ray.get(busy)
             seat.task = seat.busy = None
         except self.ray.exceptions.RayError as error:
-            verdict = self.ray.get(monitor.verdict.remote(task.key))
-            lost = verdict is None and not isinstance(error, self.ray.exceptions.OutOfMemoryError)
-            status, reason = verdict or (Status.FAILED if lost else Status.OUT_OF_MEMORY, "its worker process died")
-            outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"))
+            ran_out = isinstance(error, self.ray.exceptions.OutOfMemoryError)
+            outcome = Outcome(status=Status.OUT_OF_MEMORY if ran_out else Status.FAILED, reason=_words(error), seconds=float("nan"),
+                              log_tail=tail(task.keep / "log.txt"), lost=not ran_out)  # fmt: skip
+            self.ray.kill(seat.worker)
             self._seats[self._seats.index(seat)] = self._new_seat()
-        return Ended(task=task, outcome=outcome, peak_mib=self.ray.get(monitor.peak_mib.remote(task.key)), lost=lost)
+        return Ended(task=task, outcome=outcome)
 
     def _new_seat(self) -> _Seat:
         need = self.resources
         actor: Any = self.ray.remote(Worker).options(num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0)
         worker = actor.remote(need.threads)
-        return _Seat(worker=worker, arriving=worker.node.remote())
+        return _Seat(worker=worker, arriving=worker.ready.remote())
 
-    def _seat_arrivals(self, seconds: float) -> None:
+    def _seat_arrivals(self) -> None:
         for seat in self._seats:
-            if seat.arriving is not None and self.ray.wait([seat.arriving], timeout=seconds)[0]:
-                seat.monitor = self._monitor(self.ray.get(seat.arriving))
+            if seat.arriving is not None and self.ray.wait([seat.arriving], timeout=0)[0]:
+                self.ray.get(seat.arriving)
                 seat.arriving = None
 
-    def _monitor(self, node: str) -> Any:
-        if node not in self._monitors:
-            from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-            there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-            self._monitors[node] = self.ray.remote(Monitor).options(num_cpus=0, scheduling_strategy=there).remote()
-        return self._monitors[node]
+def _words(error: Exception) -> str:
+    """Say what became of a worker: it died, or its own work failed."""
+    cause = getattr(error, "cause", None)
+    return f"its worker failed ({type(cause).__name__}: {cause})" if isinstance(cause, Exception) else "its worker died"
 
 
 def job_folder(root: Path, key: str) -> Path:

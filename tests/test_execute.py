@@ -87,7 +87,7 @@ def test_every_way_to_fail_ends_as_a_row_and_the_neighbours_finish(tiny_run: Run
     assert ends["NotANumber"][0] == Status.DIVERGED
     assert "240 values that are not finite" in ends["NotANumber"][1]
     assert "needs classes" in ends["WrongField"][1]
-    assert ends["Dies"] == (Status.FAILED, "its worker process died 2 times")
+    assert ends["Dies"] == (Status.FAILED, "its process was killed by SIGKILL, 2 times")
     assert ends["Refuses"] == (Status.SKIPPED, "needs labels that lie")
     assert ends["Eats"][0] == Status.OUT_OF_MEMORY
     assert "the limit is 1500 MiB" in ends["Eats"][1]

@@ -278,10 +278,10 @@ def test_whatever_happens_is_a_trial_with_a_reason(tried: Try) -> None:
         "well": ("done", ""),
         "looks for the truth": ("done", ""),
         "diverged": ("diverged", "the loss is not finite"),
-        "raises": ("failed", "ValueError: it does not add up"),
+        "raises": ("failed", "ValueError: it does not add up (search_worlds.py:103)"),
         "unsuitable": ("skipped", "it wants pictures"),
         "hangs": ("timeout", "over its time limit of 6 s"),
-        "dies": ("failed", "its worker process died"),
+        "dies": ("failed", "its process ended with exit code 3"),
     }
     assert (chosen.run, chosen.stopped, chosen.failed) == (7, 0, 5)
 

@@ -1,8 +1,7 @@
-"""The processes inside the sandbox. Started by `launch`, never imported there.
+"""What runs in the process of a sandboxed task: it confines itself, takes the task, runs it and answers stage by stage.
 
-The first one loads the libraries once and then waits. For every task it forks: the new process confines itself, takes the task, runs it,
-answers stage by stage over pipes of its own, and dies. So tasks share nothing but libraries that were loaded before any submitted code was
-read.
+A warm parent (`harness.processes.parent`) forks it, so tasks share nothing but libraries that were loaded before any submitted code was
+read. Never imported outside.
 """
 
 from __future__ import annotations
@@ -11,11 +10,6 @@ import ast
 import contextlib
 import importlib
 import os
-import select
-import shutil
-import signal
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,68 +22,8 @@ _NOT_AHEAD = ("scenarios", "leaderboards", "mlxtend")
 """Modules that are never imported on behalf of a strategy."""
 
 
-def main() -> None:
-    """Load what strategies need, then fork for every pair of pipes that comes, one after another, until nobody asks any more."""
-    sys.dont_write_bytecode = True
-    asking = socket.socket(fileno=int(sys.argv[1]))
-    _load_libraries()
-    asking.send(b".")
-    while True:
-        message, pipes, _, _ = socket.recv_fds(asking, 1, 2)
-        if not message:
-            shutil.rmtree(Path.cwd(), ignore_errors=True)  # a gate that was killed could not
-            return
-        inward, outward = pipes
-        process = os.fork()
-        if process == 0:
-            asking.close()
-            try:
-                _task(inward, outward)
-            finally:
-                os._exit(0)
-        os.close(inward)
-        os.close(outward)
-        _await(process, asking)
-        if os.getpid() == 1:
-            _sweep()
-        with contextlib.suppress(BrokenPipeError):
-            asking.send(b".")
-
-
-def _load_libraries() -> None:
-    """Import what is slow to load, and what looks around while it is loaded, which a guarded process may not."""
-    import sklearn  # noqa: F401
-    import torch
-    import torch._dynamo
-    import torch.utils.data
-
-    import harness.conformance
-    import harness.run  # noqa: F401
-
-    torch.set_num_threads(1)
-
-
-def _await(process: int, asking: socket.socket) -> None:
-    """Wait until a task ends; where the gate ends first, which it tells by closing the line, end the task."""
-    ending = os.pidfd_open(process)
-    ready, _, _ = select.select([ending, asking.fileno()], [], [])
-    if ending not in ready:
-        os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    os.close(ending)
-
-
-def _sweep() -> None:
-    """Leave nothing running of what a task started; this process is the first of its namespace, so all others are the task's."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
-
-
-def _task(inward: int, outward: int) -> None:
-    """Serve one task. What the strategy prints goes nowhere."""
+def task(inward: int, outward: int) -> None:
+    """Serve one task, in a process forked for it. What the strategy prints goes nowhere."""
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
@@ -221,5 +155,5 @@ def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int],
         yield packed({"kind": "finding", **said})
 
 
-if __name__ == "__main__":
-    main()
+
+__all__ = ["task"]

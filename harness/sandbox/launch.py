@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
 import shutil
 import sys
-import time
+import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,15 +14,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import psutil
-
 from harness.contracts import Answer, Status
-from harness.sandbox.nursery import Nursery
+from harness.processes.limits import Limits, Stopped
+from harness.processes.nursery import Nursery, Place, kill
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
 from harness.sealing import Episode
 
 _POLL_S = 0.05
 _LARGEST_ANSWER = 256 << 20
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +46,6 @@ class Result:
     violations: tuple[str, ...] = ()
 
 
-class _Stopped(Exception):
-    """The sandbox was stopped from outside."""
-
-    def __init__(self, status: Status, reason: str) -> None:
-        super().__init__(reason)
-        self.status, self.reason = status, reason
-
-
 def lacking() -> list[str]:
     """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are lent."""
     if _lends_namespaces():
@@ -66,14 +57,14 @@ def lacking() -> list[str]:
 def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds()) -> Result:
     """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the one before."""
     gathered = _Gathered()
-    with _Process(_nursery(), bounds) as process:
+    with _Process(_sandbox(), bounds) as process:
         try:
             process.send(packed(task.header()))
             if task.kind == "cell":
                 _hand_over(process, episodes, gathered)
             while gathered.ended is None:
                 gathered.take(process.receive())
-        except _Stopped as stopped:
+        except Stopped as stopped:
             return gathered.result(stopped.status, stopped.reason, process.children_seen)
         except BadFrame as error:
             return gathered.result(Status.FAILED, f"its process sent {error}", process.children_seen)
@@ -128,25 +119,58 @@ class _Gathered:
                       violations=tuple(dict.fromkeys([*self.violations, *started])))  # fmt: skip
 
 
+class _Sandbox(Nursery):
+    """The parent of all sandboxes; with `apart` in namespaces of its own. `home` is a folder that holds the scratch folder of the task."""
+
+    def __init__(self, *, apart: bool) -> None:
+        self.apart = apart
+        self.home = Path(tempfile.mkdtemp(prefix="owb-sandbox-"))
+        scratch = str(self.home / "scratch")
+        places = dict.fromkeys(("HOME", "TMPDIR", "OWB_CACHE"), scratch)
+        told = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **places}
+        super().__init__("harness.sandbox.child:task", Place(self.home, told, prefix=_UNSHARE if apart else (), apart=True))
+
+    def settle(self) -> None:
+        """Kill what is left of the task and wait until it is gone; where it does not go, end the parent too."""
+        kill(self.tasks())
+        try:
+            self.line.ended()
+        except OSError:
+            self.close()
+
+    def close(self) -> None:
+        """End it and everything in it, and clear its folder away."""
+        super().close()
+        shutil.rmtree(self.home, ignore_errors=True)
+
+
 class _Process:
     """The process of one task with its pipes; a context manager that leaves nothing of it running."""
 
-    def __init__(self, nursery: Nursery, bounds: Bounds, *, probe: bool = False) -> None:
-        self.nursery, self.bounds = nursery, bounds
-        self.scratch = nursery.home / "scratch"
+    def __init__(self, sandbox: _Sandbox, bounds: Bounds, *, probe: bool = False) -> None:
+        self.sandbox = sandbox
+        self.scratch = sandbox.home / "scratch"
         self.scratch.mkdir(exist_ok=True)
-        self.children_seen = 0
-        self.looked = 0.0
         theirs_in, self.inward = os.pipe()
         self.outward, theirs_out = os.pipe()
-        nursery.ask(theirs_in, theirs_out)
-        self.deadline = time.monotonic() + bounds.timeout_s
-        os.close(theirs_in)
-        os.close(theirs_out)
+        try:
+            sandbox.line.ask(theirs_in, theirs_out)
+        except OSError:
+            sandbox.close()
+            raise
+        finally:
+            os.close(theirs_in)
+            os.close(theirs_out)
+        self.limits = Limits(sandbox.tasks, timeout_s=bounds.timeout_s, memory_mib=bounds.memory_mib, every=_POLL_S)
         os.set_blocking(self.inward, False)
         limits = {"scratch_mib": bounds.scratch_mib, "memory_mib": bounds.memory_mib, "cpu_s": int(bounds.timeout_s * 8) + 60}
         unseen = [str(folder) for folder in bounds.hidden]
-        self.send(packed({**limits, "scratch": str(self.scratch), "apart": nursery.apart, "hidden": unseen, "probe": probe}))
+        self.send(packed({**limits, "scratch": str(self.scratch), "apart": sandbox.apart, "hidden": unseen, "probe": probe}))
+
+    @property
+    def children_seen(self) -> int:
+        """How many processes there were besides the task's own."""
+        return max(0, self.limits.most - 1)
 
     def __enter__(self) -> Self:
         return self
@@ -154,14 +178,14 @@ class _Process:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         os.close(self.inward)
         os.close(self.outward)
-        self.nursery.settle()
+        self.sandbox.settle()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
     def send(self, message: bytes) -> None:
-        """Send a message; raise `_Stopped` where the process does not take it in time."""
+        """Send a message; raise `Stopped` where the process does not take it in time."""
         rest = memoryview(message)
         while rest:
-            self._watch()
+            self.limits.hold()
             if select.select([], [self.inward], [], _POLL_S)[1]:
                 try:
                     rest = rest[os.write(self.inward, rest) :]
@@ -169,50 +193,32 @@ class _Process:
                     return  # it ended; what it said last is still to be read
 
     def receive(self) -> Frame:
-        """Return the next message; raise `_Stopped` where none comes in time."""
+        """Return the next message; raise `Stopped` where none comes in time."""
         return unpacked(self._read, largest=_LARGEST_ANSWER)
 
     def _read(self, size: int) -> bytes:
         parts: list[bytes] = []
         while size:
-            self._watch()
+            self.limits.hold()
             if not select.select([self.outward], [], [], _POLL_S)[0]:
                 continue
             part = os.read(self.outward, min(size, 1 << 20))
             if not part:
-                raise _Stopped(Status.FAILED, "its process died")
+                raise Stopped(Status.FAILED, "its process died")
             parts.append(part)
             size -= len(part)
         return b"".join(parts)
 
-    def _watch(self) -> None:
-        """Hold the process to its limits; count processes that it started."""
-        now = time.monotonic()
-        if now - self.looked < _POLL_S:
-            return
-        self.looked = now
-        if now > self.deadline:
-            raise _Stopped(Status.TIMEOUT, f"over its time limit of {self.bounds.timeout_s:g} s")
-        below = self.nursery.tasks()
-        self.children_seen = max(self.children_seen, len(below) - 1)
-        used = 0.0
-        for process in below:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                memory = process.memory_info()
-                used += (memory.rss - getattr(memory, "shared", 0)) / 2**20
-        if used > self.bounds.memory_mib:
-            raise _Stopped(Status.OUT_OF_MEMORY, f"used more than its limit of {self.bounds.memory_mib} MiB")
+
+_sandboxes: dict[bool, _Sandbox] = {}
 
 
-_nurseries: dict[bool, Nursery] = {}
-
-
-def _nursery() -> Nursery:
-    """Return a nursery that is ready, started where there is none."""
+def _sandbox() -> _Sandbox:
+    """Return a parent that is well, started where there is none."""
     apart = _lends_namespaces()
-    if apart not in _nurseries or not _nurseries[apart].is_well:
-        _nurseries[apart] = Nursery(apart=apart)
-    return _nurseries[apart]
+    if apart not in _sandboxes or not _sandboxes[apart].is_well:
+        _sandboxes[apart] = _Sandbox(apart=apart)
+    return _sandboxes[apart]
 
 
 @cache
@@ -220,16 +226,16 @@ def _lends_namespaces() -> bool:
     """Try it: have a process confine itself and do nothing else."""
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
         return False
-    nursery = Nursery(apart=True)
+    sandbox = _Sandbox(apart=True)
     try:
-        with _Process(nursery, Bounds(), probe=True) as process:
+        with _Process(sandbox, Bounds(), probe=True) as process:
             lends = process.receive().header.get("status") == Status.DONE
-    except (_Stopped, BadFrame, OSError):
+    except (Stopped, BadFrame, OSError):
         lends = False
     if lends:
-        _nurseries[True] = nursery
+        _sandboxes[True] = sandbox
     else:
-        nursery.close()
+        sandbox.close()
     return lends
 
 

@@ -8,23 +8,26 @@ learns.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from harness import fingerprint
 from harness.acceptance import answered
 from harness.contracts import Answer, Prediction, Query, Stage, Status, Strategy, Truth
-from harness.errors import Diverged, Unsuitable
-from harness.messages import Episodes, Job, Task
-from harness.out_of_memory import shortage
+from harness.messages import Episodes, Job, Outcome
 from harness.pool import job_folder
+from harness.processes.cell import Order, scratch_of
+from harness.processes.link import Link
+from harness.processes.mapped import episodes
+from harness.processes.workshop import Process, Workshop, open_workshop
 from harness.run import Conditions, run_cell
 from harness.sealing import Episode
-from harness.worker import Monitor, Worker
+from harness.worker import Worker
 
 ScenarioText = tuple[str, str | None, Mapping[str, Any]]
 """Name of a scenario's plugin, its source where it is one by path, and all its parameters."""
@@ -55,10 +58,11 @@ class Assignment:
     threads: int
     timeout_s: float
     memory_mib: float
+    ahead: tuple[str, ...] = ()
 
 
 class Judge:
-    """Actor: holds the truth of every seed, says what answers are worth, and has a monitor on every node that keeps the limits."""
+    """Actor: holds the truth of every seed and says what answers are worth."""
 
     def __init__(self, scenario: ScenarioText, truths: Sequence[Truth], criterion: str) -> None:
         from harness.plugins import find
@@ -66,29 +70,14 @@ class Judge:
         name, source, params = scenario
         self.scenario = find("scenario", name, source=source).cls(**params)
         self.truths, self.criterion = truths, criterion
-        self.monitors: dict[str, Any] = {}
+
+    def ready(self) -> None:
+        """Return once it is there."""
 
     def figure(self, place: int, answers: Sequence[Answer]) -> float | None:
         """Return the criterion for the answers of the stages so far under the seed at `place`, None where it cannot be told yet."""
         found = self.scenario.score(self.truths[place], answers).final.get(self.criterion)
         return None if found is None else float(found)
-
-    def monitor(self, node: str) -> Any:
-        """Return the handle of the monitor on a node, started there if need be."""
-        import ray
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        if node not in self.monitors:
-            there = NodeAffinitySchedulingStrategy(node_id=node, soft=False)
-            self.monitors[node] = ray.remote(Monitor).options(num_cpus=0, scheduling_strategy=there).remote()
-        return self.monitors[node]
-
-    def verdict(self, key: str) -> tuple[Status, str] | None:
-        """Return why a trial's process was killed, if a monitor did it."""
-        import ray
-
-        found = ray.get([monitor.verdict.remote(key) for monitor in self.monitors.values()])
-        return next((verdict for verdict in found if verdict), None)
 
 
 def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequence[Episodes], judge: Any) -> None:
@@ -97,7 +86,6 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
     A report holds `looks`, how far it is, and `figure`, the mean over the seeds so far at that point; the last one of a trial that came to
     no figure holds `status` and `reason` in its place. `config` is what `tuning` says of a setting.
     """
-    import ray
     from ray import tune
 
     if config["refused"]:
@@ -107,11 +95,10 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
         tune.report({"looks": assignment.looks.per_seed * len(episodes), "figure": config["known"], "seconds": 0.0})
         return
     trier = Trier(assignment, judge)
-    monitor = ray.get(judge.monitor.remote(trier.node()))
     jobs = [_job(config, assignment, place) for place in range(len(episodes))]
     for place, (job, own) in enumerate(zip(jobs, episodes, strict=True)):
         trier.place = place
-        outcome = trier.run(job, [own], monitor)
+        outcome = trier.try_cell(job, own)
         if trier.stopped or outcome.status is not Status.DONE:
             break
     for job in jobs:
@@ -124,65 +111,38 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
         tune.report({"status": outcome.status.value, "reason": outcome.reason, "seconds": time.perf_counter() - trier.started})
 
 
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a learner answers so far, sent to be judged; it goes on learning when it is told to."""
+
+    number: int
+    answers: Sequence[Answer]
+
+
 class Trier(Worker):
-    """A worker that is asked how a cell does while it learns."""
+    """A worker that is told how a cell does while it learns."""
 
     def __init__(self, assignment: Assignment, judge: Any) -> None:
-        super().__init__(assignment.threads)
+        super().__init__(assignment.threads, workshop=_workshop(assignment.threads))
         self.looks, self.judge = assignment.looks, judge
-        self.needed = assignment.conditions[0].needed
         self.place = 0
         self.stopped = False
         self.figures: dict[int, list[float]] = {}  # by look: one for each seed so far
         self.started = time.perf_counter()
 
-    def _attempt(self, task: Task, episodes: Sequence[Episodes], monitor: Any) -> tuple[Status, str]:
+    def try_cell(self, job: Job, episodes: Episodes) -> Outcome:
+        """Run the cell of one seed; where Ray Tune stops the trial, it ends as failed and `stopped` is set."""
+        order = Order(task=job, mapped=self._files([episodes]), threads=self.threads, path=sys.path, learn=f"{__name__}:learn",
+                      further=self.looks)  # fmt: skip
         try:
-            self._learn(task.jobs[0], episodes[0])
-        except Unsuitable as error:
-            return Status.SKIPPED, str(error)
-        except Diverged as error:
-            return Status.DIVERGED, str(error)
-        except (Exception, SystemExit) as error:
-            if not self.stopped:
-                traceback.print_exc()
-            status = Status.OUT_OF_MEMORY if shortage(error) else Status.FAILED
-            return status, f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"
-        return Status.DONE, ""
+            return self._learned(order, None)
+        except SystemExit:
+            return Outcome(status=Status.FAILED, reason="stopped", seconds=time.perf_counter() - self.started, log_tail="")
 
-    def _learn(self, job: Job, episodes: Episodes) -> None:
-        from harness.plugins import find
-
-        cls = find("strategy", job.strategy, source=job.source).cls
-        ended: list[Answer] = []
-        asked: list[Query] = []
-        look = 0
-
-        def on_look(query: Query, prediction: Prediction) -> None:
-            nonlocal look
-            if query is asked[-1] and look + 1 < self.looks.per_seed:
-                look += 1
-                self._tell(look, [*ended, answered(prediction, query, needed=self.needed, stage=len(ended), step=None)])
-
-        def fetched() -> Iterator[Episode]:
-            import ray
-
-            for stage, query in episodes:
-                episode = Episode(*ray.get([stage, query]))
-                asked.append(episode.query)
-                yield episode
-
-        probed = bool(self.looks.epochs or self.looks.steps)
-        strategy = (watched(cls, on_look) if probed else cls)(**job.params)
-        for result in run_cell(strategy, fetched(), job.conditions, scratch=job.keep / "scratch", keep=job.keep):
-            *probes, answer = result.answers
-            for probe in probes[look : self.looks.per_seed - 1]:  # of a stage that an interrupted search had learned
-                look += 1
-                self._tell(look, [*ended, replace(probe, step=None)])
-            ended.append(answer)
-            is_last = len(ended) == len(episodes)
-            if is_last or self.looks.every_stage:
-                self._tell(self.looks.per_seed if is_last else len(ended), ended)
+    def _take(self, message: Any, process: Process, mailbox: Any) -> None:
+        if isinstance(message, Look):
+            self._tell(message.number, message.answers)
+            process.link.send(True)
 
     def _tell(self, look: int, answers: Sequence[Answer]) -> None:
         """Report the mean over the seeds so far at this look; does not return where Ray Tune stops the trial."""
@@ -200,6 +160,51 @@ class Trier(Worker):
         except SystemExit:
             self.stopped = True
             raise
+
+
+@cache
+def _workshop(threads: int) -> Workshop:
+    """Return the workshop of this process, which Ray Tune uses for one trial after another."""
+    return open_workshop(threads)
+
+
+def learn(order: Order, link: Link) -> Iterator[Look]:
+    """Learn the cell of one seed in a process of its own, sending what it answers at every look."""
+    from harness.plugins import find
+
+    (job,), (path,), looks = order.task.jobs, order.mapped, order.further
+    cls = find("strategy", job.strategy, source=job.source).cls
+    ended: list[Answer] = []
+    asked: list[Query] = []
+    look = 0
+
+    def show(number: int, answers: Sequence[Answer]) -> None:
+        link.send(Look(number, list(answers)))
+        link.receive()
+
+    def on_look(query: Query, prediction: Prediction) -> None:
+        nonlocal look
+        if query is asked[-1] and look + 1 < looks.per_seed:
+            look += 1
+            show(look, [*ended, answered(prediction, query, needed=job.conditions.needed, stage=len(ended), step=None)])
+
+    def fetched() -> Iterator[Episode]:
+        for episode in episodes(path):
+            asked.append(episode.query)
+            yield episode
+
+    stages = sum(1 for _ in episodes(path))
+    strategy = (watched(cls, on_look) if looks.epochs or looks.steps else cls)(**job.params)
+    for result in run_cell(strategy, fetched(), job.conditions, scratch=scratch_of(job), keep=job.keep):
+        *probes, answer = result.answers
+        for probe in probes[look : looks.per_seed - 1]:  # of a stage that an interrupted search had learned
+            look += 1
+            show(look, [*ended, replace(probe, step=None)])
+        ended.append(answer)
+        is_last = len(ended) == stages
+        if is_last or looks.every_stage:
+            show(looks.per_seed if is_last else len(ended), ended)
+    yield from ()
 
 
 def watched(cls: type[Strategy], on_look: Callable[[Query, Prediction], None]) -> type[Strategy]:
@@ -228,7 +233,7 @@ def _job(config: Mapping[str, Any], assignment: Assignment, place: int) -> Job:
     folder = f"{config['key']}-{fingerprint.of_value(config['params'])[:12]}-{place}"
     return Job(key=config["key"], strategy=assignment.strategy, source=assignment.source, params=config["params"],
                conditions=assignment.conditions[place], keep=job_folder(assignment.keep, folder), shared=(), timeout_s=assignment.timeout_s,
-               memory_mib=assignment.memory_mib)  # fmt: skip
+               memory_mib=assignment.memory_mib, ahead=assignment.ahead)  # fmt: skip
 
 
-__all__ = ["Assignment", "Judge", "Looks", "ScenarioText", "Trier", "attempt", "watched"]
+__all__ = ["Assignment", "Judge", "Look", "Looks", "ScenarioText", "Trier", "attempt", "learn", "watched"]

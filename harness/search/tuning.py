@@ -19,8 +19,10 @@ from typing import Any
 from harness.contracts import Precision
 from harness.errors import UserError
 from harness.lock import locked
+from harness.messages import Episodes
 from harness.plugins import find
-from harness.pool import Resources, start
+from harness.pool import Resources, on_one_machine, start
+from harness.processes.mapped import Mapped
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
 from harness.search.proposing import Mode, Setting, asha, drawn, listed, parzen
@@ -140,16 +142,21 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
     text = (plugin.name, plugin.source, scenario.model_dump(mode="json"))
     judge: Any = ray.remote(Judge).options(num_cpus=0).remote(text, [one.truth for one in sealed], search.criterion.name)
     try:
-        ray.get(judge.verdict.remote(""))
+        ray.get(judge.ready.remote())
     except ray.exceptions.RayActorError as error:
         raise UserError(f"{search.choosing.label} cannot be scored in a process of its own: {_last_line(error)}") from error
-    episodes = [[(ray.put(stage), ray.put(query)) for stage, query in one.episodes] for one in sealed]
+    mapped = [Mapped(one.episodes) for one in sealed] if on_one_machine(resources) else []
+    episodes: list[Episodes] = [each.path for each in mapped]
+    if not mapped:
+        episodes = [[(ray.put(stage), ray.put(query)) for stage, query in one.episodes] for one in sealed]
     try:
         with _quietly():
             _tune(search, log, assignment, resources, episodes, judge)
         for scratch in (_CELLS, _TUNE):
             shutil.rmtree(log.folder / scratch, ignore_errors=True)
     finally:
+        for each in mapped:
+            each.close()
         if is_ours:
             ray.shutdown()
         else:
@@ -175,13 +182,12 @@ def _tune(search: Search, log: _Log, assignment: Assignment, resources: Resource
                                     num_samples=len(log.missing), max_concurrent_trials=resources.workers, reuse_actors=True,
                                     trial_dirname_creator=lambda trial: trial.config["key"]),
         run_config=tune.RunConfig(name=_TUNE, storage_path=str(log.folder.resolve()), verbose=0,
-                                  callbacks=[_recorder(log, judge, whole)]),
+                                  callbacks=[_recorder(log, whole)]),
     ).fit()  # fmt: skip
 
 
-def _recorder(log: _Log, judge: Any, whole: int) -> Any:
+def _recorder(log: _Log, whole: int) -> Any:
     """Return the Tune callback that writes trials down as they end."""
-    import ray
     from ray.tune import Callback
 
     reports: dict[str, list[dict[str, Any]]] = {}
@@ -202,9 +208,7 @@ def _recorder(log: _Log, judge: Any, whole: int) -> Any:
                 log.end(trial.config["index"], "done" if last["looks"] == whole else "stopped", own)
 
         def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-            verdict = ray.get(judge.verdict.remote(trial.config["key"]))
-            status, reason = verdict or ("failed", "its worker process died")
-            log.end(trial.config["index"], str(status), reports.pop(trial.trial_id, []), reason)  # type: ignore[arg-type]
+            log.end(trial.config["index"], "failed", reports.pop(trial.trial_id, []), "its worker died")
 
     return Recorder()
 
@@ -220,7 +224,7 @@ def _assignment(search: Search, own: Path, resources: Resources, timeout_s: floa
     plugin = search.contender.plugin
     return Assignment(strategy=plugin.name, source=plugin.source, looks=looks, keep=(own / _CELLS).resolve(), threads=resources.threads,
                       conditions=[replace(each, probe_epochs=looks.epochs, probe_every=looks.steps) for each in conditions],
-                      timeout_s=timeout_s, memory_mib=memory_mib)  # fmt: skip
+                      timeout_s=timeout_s, memory_mib=memory_mib, ahead=plugin.cls.loaded_ahead)  # fmt: skip
 
 
 def _last_line(error: Exception) -> str:

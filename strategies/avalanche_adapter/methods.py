@@ -20,6 +20,7 @@ class _Avalanche(Strategy):
     """What all of them share: SGD, and the bridge that drives them."""
 
     resumable: ClassVar[bool] = False
+    loaded_ahead: ClassVar[tuple[str, ...]] = ("strategies.avalanche_adapter.whole",)
     head: int | None = None  # grows
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps, kept over stages", ge=0, lt=1)

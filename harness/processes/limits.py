@@ -1,0 +1,74 @@
+"""The limits of a task on time and memory, held from outside, so that they hold while a strategy keeps the interpreter lock."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+
+import psutil
+
+from harness.contracts import Status
+
+LOOK_S = 0.1
+"""Seconds between two looks at the memory of a task."""
+_TREE_S = 1.0  # finding processes reads all of /proc, so it is done less often
+
+
+class Stopped(Exception):
+    """A task is over a limit, or its process is no more."""
+
+    def __init__(self, status: Status, reason: str) -> None:
+        super().__init__(reason)
+        self.status, self.reason = status, reason
+
+
+class Limits:
+    """Looks at the processes of one task. The time limit counts from when it is made.
+
+    tree: returns the processes now.  every: seconds between two calls of it.  most: how many there were at once, at most.
+    """
+
+    def __init__(
+        self, tree: Callable[[], Sequence[psutil.Process]], *, timeout_s: float, memory_mib: float, every: float = _TREE_S
+    ) -> None:
+        self.tree, self.timeout_s, self.memory_mib, self.every = tree, timeout_s, memory_mib, every
+        self.deadline = time.monotonic() + timeout_s
+        self.processes: Sequence[psutil.Process] = ()
+        self.peak_mib = 0.0
+        self.most = 0
+        self._look_due = self._tree_due = 0.0
+
+    def hold(self) -> None:
+        """Look, where it is time to.
+
+        Raises:
+            Stopped: over a limit.
+        """
+        now = time.monotonic()
+        if now > self.deadline:
+            raise Stopped(Status.TIMEOUT, f"over its time limit of {self.timeout_s:g} s")
+        if now < self._look_due:
+            return
+        if now >= self._tree_due:
+            self.processes = self.tree()
+            self.most = max(self.most, len(self.processes))
+            self._tree_due = now + self.every
+        self._look_due = now + min(LOOK_S, self.every)
+        used = private_mib(self.processes)
+        self.peak_mib = max(self.peak_mib, used)
+        if used > self.memory_mib:
+            raise Stopped(Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {self.memory_mib:.0f} MiB")
+
+
+def private_mib(processes: Sequence[psutil.Process]) -> float:
+    """Return the memory of processes that is not shared with others (mapped files: libraries, stages)."""
+    total = 0
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            memory = process.memory_info()
+            total += memory.rss - getattr(memory, "shared", 0)
+    return total / 2**20
+
+
+__all__ = ["LOOK_S", "Limits", "Stopped", "private_mib"]
