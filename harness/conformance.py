@@ -12,6 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import numpy as np
 from harness import answers, fingerprint, seeds
 from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Scenario, Strategy
 from harness.errors import Unsuitable
+from harness.leftovers import Traces, left, traces
 from harness.parameters import model_of
 from harness.run import Conditions, Member, learner_seed, run_cell, run_together
 from harness.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
@@ -33,12 +35,16 @@ _TOLERANCE = 1e-2  # absolute and relative, of figures in all other rows; some a
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing was put to the test."""
+    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing was put to the test.
+
+    warns: it holds, but what is found is said in `detail`, because it will matter elsewhere.
+    """
 
     claim: str
     holds: bool
     detail: str = ""
     unsuitable: bool = False
+    warns: bool = False
 
 
 Make = Callable[[], Strategy]
@@ -60,10 +66,32 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         return revealed(small) if reveal else small
 
     conditions = _conditions(scenario)
-    claims = _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
+    around = cache(lambda: _around_a_cell(make, deal, conditions))
+    first: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
+        "leaves global state alone": lambda *_: _changed_globals(*around()[:2]),
+        "leaves nothing running and no library patched": lambda *_: _left_behind(*around()[2:]),
+    }  # while nothing has been changed yet
+    claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
     if stages < 2:
         claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
     return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in claims.items()]  # type: ignore[misc]
+
+
+def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reveal: bool = False) -> str:
+    """Run a cell of the small part of `scenario` under each of `seeds`, one after another; return the digest of what the last answers.
+
+    A process that runs seed 1 and then seed 0 answers as one that runs seed 0 alone, unless the strategy keeps something outside itself: on
+    its class, in a module, in a library.
+
+    Raises:
+        Unsuitable: the strategy cannot take part.
+    """
+    last = ""
+    for seed in seeds:
+        small = _shrunk(scenario.deal(seed))
+        episodes = seal(revealed(small) if reveal else small, seed).episodes
+        last = answers.digest(_answers(make, episodes, replace(_conditions(scenario), root_seed=learner_seed(seed))))
+    return last
 
 
 def check_scenario(scenario: Scenario) -> list[Finding]:
@@ -79,8 +107,10 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
         return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
     except Exception as error:
         return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
-    note = problem.removeprefix("note: ")
-    return Finding(claim=claim, holds=not problem or note != problem, detail=note)
+    kind, said, detail = problem.partition(": ")
+    if kind in ("note", "warning") and said:
+        return Finding(claim=claim, holds=True, detail=detail, warns=kind == "warning")
+    return Finding(claim=claim, holds=not problem, detail=problem)
 
 
 # --- strategies -----------------------------------------------------------------------------------------------------------------
@@ -117,12 +147,22 @@ def _continues(make: Make, deal: Redeal, conditions: Conditions) -> str:
     return problem or ("" if first.resumable else "note: declared as starting again at the first stage")
 
 
-def _leaves_globals(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    before = _global_state()
+def _around_a_cell(make: Make, deal: Redeal, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
+    """Return global state and traces before and after the first cell of this process."""
+    _load_what_looks_around()
+    state, left_before = _global_state(), traces()
     _answers(make, seal(deal(), _SEED).episodes, conditions)
-    after = _global_state()
+    return state, _global_state(), left_before, traces()
+
+
+def _changed_globals(before: dict[str, Any], after: dict[str, Any]) -> str:
     changed = [name for name, value in before.items() if after[name] != value]
     return f"changed: {', '.join(changed)}" if changed else ""
+
+
+def _left_behind(before: Traces, after: Traces) -> str:
+    found = left(before, after)
+    return f"warning: {', '.join(found)}" if found else ""
 
 
 def _ignores_hidden_labels(make: Make, deal: Redeal, conditions: Conditions) -> str:
@@ -191,7 +231,6 @@ def _same(first: AnyArray, second: AnyArray) -> bool:
 
 _TOGETHER = "two cells at once answer as each alone"
 _STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
-    "leaves global state alone": _leaves_globals,  # first, while nothing has been changed yet
     "answers every stage": _answers_every_stage,
     "same seed, same bytes": _is_deterministic,
     "survives a stage with one class": _survives_one_class,
@@ -233,14 +272,19 @@ def _turned(query: Any) -> Any:
     return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
 
 
+def _load_what_looks_around() -> None:
+    """Load what changes the environment when it is first loaded."""
+    import sklearn  # noqa: F401
+    import torch._dynamo  # loaded by the first optimiser otherwise
+    import torch.utils.data  # noqa: F401
+
+
 def _global_state() -> dict[str, Any]:
-    import sklearn  # noqa: F401  (changes the environment when it is first loaded)
     import torch
-    import torch._dynamo  # loaded by the first optimiser otherwise, and changes the environment when it is
-    import torch.utils.data
 
     return {
         "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": str(torch.get_default_device()),
         "torch's number of threads": torch.get_num_threads(),
         "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
         "torch's gradient mode": torch.is_grad_enabled(),
@@ -361,4 +405,4 @@ def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarra
                 yield f"{index}.{name}", value
 
 
-__all__ = ["Finding", "check_scenario", "check_strategy"]
+__all__ = ["Finding", "check_scenario", "check_strategy", "digest_of_last"]

@@ -31,6 +31,7 @@ from typer.testing import CliRunner
 from harness.answers import read_answers
 from harness.cli.verify import verify
 from harness.contracts import Answer, Metric, Status
+from harness.sandbox.scan import scan
 from harness.sealing import build
 from harness.selection import configured
 from leaderboards.board import BoardCell, read_board
@@ -43,7 +44,6 @@ from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.report import text_of
 from leaderboards.gate.rerun import drawn, rerun
 from leaderboards.gate.schema import schema
-from leaderboards.gate.source import source
 from leaderboards.submission import submit
 
 APP = typer.Typer()
@@ -277,14 +277,14 @@ class Mine(Strategy):
         if self.context.backbone == "mlp":
             torch.save({}, self.context.scratch / "net.pt")
 """
-    assert source(text) == []
+    assert scan(text, "strategy.py") == []
 
 
 def test_every_installed_strategy_keeps_to_what_a_submission_may_import() -> None:
     """The rules are not stricter than our own methods can live with, but for what the toolkit does for them."""
     root = Path(__file__).parents[1] / "strategies" / "baselines"
     for name in ("replay", "fine_tune", "ewc", "lwf", "der", "nearest_prototype"):
-        assert source((root / f"{name}.py").read_text()) == [], name
+        assert scan((root / f"{name}.py").read_text(), "strategy.py") == [], name
 
 
 # --- only running it gives it away -----------------------------------------------------------------------------------------------------
@@ -355,7 +355,7 @@ def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, f
     with_source(folder, f"{pieces}\n{head}{answer}")
     change_answers(folder, 0, truth)
     rescore(folder)
-    assert source((folder / "strategy.py").read_text()) == []
+    assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
     found = _rerun(made, folder)
     assert [re.sub(r"from .* to .* when", "when", problem.rpartition(": ")[0]) for problem in found] == [
         f"{forgeries.SCENARIO} | seed 0: average_accuracy falls when classes are renamed"
@@ -383,7 +383,7 @@ OBFUSCATED = {
 def test_what_the_scan_does_not_see_the_sandbox_refuses(made: World, folder: Path, name: str) -> None:
     attack, sentence = OBFUSCATED[name]
     with_attack(folder, lines(UNSEEN, attack))
-    assert source((folder / "strategy.py").read_text()) == []
+    assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
     assert any(f"seed 0: {sentence}" in problem for problem in _rerun(made, folder))
 
 

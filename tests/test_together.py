@@ -214,7 +214,7 @@ def test_whatever_goes_wrong_in_a_pack_its_cells_run_again_and_the_right_one_is_
     assert ends["raises"][1].startswith("ValueError: the third step is too hard")
     assert ends["diverges"] == (Status.DIVERGED, "the weight is not finite")
     assert ends["answers"][0] is Status.DIVERGED
-    assert ends["dies"] == (Status.FAILED, "its worker process died 2 times")
+    assert ends["dies"] == (Status.FAILED, "its process was killed by SIGKILL, 2 times")
     assert ends["sleeps"] == (Status.TIMEOUT, "over its time limit of 4 s")
     sound = {key: record for key, record in records.items() if key[1] != 0.2}
     assert {(record.status, record.reason) for record in sound.values()} == {(Status.DONE, "")}

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness import console
 from harness.cli import options
+from harness.contracts import Status
 from harness.errors import UserError, unknown
-from harness.plugins import Kind, find, registered
+from harness.plugins import Kind, Plugin, find, registered
 
 if TYPE_CHECKING:
     from harness.conformance import Finding
 
 SOME_FAILED = 1
+_A_DAY_S = 86400.0
 
 EPILOGUE = options.examples(
     "owb check replay                              a strategy by name",
@@ -39,7 +42,8 @@ def check(
     if as_json:
         console.dump([asdict(finding) for finding in findings])
     else:
-        rows = [["holds" if finding.holds else "BROKEN", finding.claim, finding.detail] for finding in findings]
+        words = [("BROKEN" if not finding.holds else "warning" if finding.warns else "holds") for finding in findings]
+        rows = [[word, finding.claim, finding.detail] for word, finding in zip(words, findings, strict=True)]
         console.grid(["", "claim", "detail"], rows)
         broken = sum(not finding.holds for finding in findings)
         console.say(f"{len(findings) - broken} of {len(findings)} claims hold for {plugin}")
@@ -48,7 +52,7 @@ def check(
 
 
 def _findings(text: str, scenario_text: str) -> list[Finding]:
-    from harness.conformance import check_scenario, check_strategy
+    from harness.conformance import check_scenario
     from harness.contracts import Scenario, Strategy
     from harness.selection import resolved, single
 
@@ -64,10 +68,31 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
         chosen = single(tried)
         where = find("scenario", chosen.name)
         built = where.cls(**resolved(where, chosen))
-        findings = check_strategy(lambda: plugin.cls(**params), built, reveal=plugin.name == built.upper_bound)
+        findings = _of_strategy(plugin, params, tried, reveal=plugin.name == built.upper_bound)
         if not all(finding.unsuitable for finding in findings):
             return findings
     raise UserError(f"{plugin.name} cannot take part in {tried}: it {findings[-1].detail}; choose another --scenario")
+
+
+def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, reveal: bool) -> list[Finding]:
+    """Check a strategy in processes of its own; where there is no fork, in this one, without the claims that take several."""
+    from harness.conformance import check_strategy
+    from harness.processes.workshop import FORKS
+    from harness.selection import configured
+
+    if not FORKS:
+        return check_strategy(lambda: plugin.cls(**params), configured("scenario", scenario), reveal=reveal)
+    import psutil
+
+    from harness import sandbox
+
+    task = sandbox.Task(kind="conformance", strategy=plugin.name, source=plugin.source, params=params, scenario=scenario, reveal=reveal,
+                        exact=False)  # fmt: skip
+    bounds = sandbox.Bounds(timeout_s=_A_DAY_S, memory_mib=psutil.virtual_memory().total >> 20, trusted=True)
+    checked = sandbox.check(task, bounds)
+    if checked.status is not Status.DONE:
+        raise UserError(f"{plugin.name} could not be checked: {checked.reason}")
+    return list(checked.findings)
 
 
 def _kind(name: str) -> Kind:

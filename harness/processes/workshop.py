@@ -137,9 +137,9 @@ def _words(status: int, *, waited: bool = True) -> str:
 Workshop = Forked | Fresh
 
 
-def open_workshop(threads: int, *, forks: bool = FORKS) -> Workshop:
-    """Return a workshop for processes with `threads` threads each."""
-    environment = {
+def surroundings(threads: int) -> dict[str, str]:
+    """Return the environment of processes that run the user's own code: that of this one, where modules are found alike."""
+    return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONHASHSEED": "0",  # else the order of a set would be another in every process
@@ -148,7 +148,11 @@ def open_workshop(threads: int, *, forks: bool = FORKS) -> Workshop:
         "TORCHINDUCTOR_COMPILE_THREADS": os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", str(threads)),  # else each takes all cores
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU opens no context, which children could not use
     }
-    return Forked(environment) if forks else Fresh(environment)
 
 
-__all__ = ["FORKS", "Forked", "Fresh", "Process", "Workshop", "open_workshop"]
+def open_workshop(threads: int, *, forks: bool = FORKS) -> Workshop:
+    """Return a workshop for processes with `threads` threads each."""
+    return Forked(surroundings(threads)) if forks else Fresh(surroundings(threads))
+
+
+__all__ = ["FORKS", "Forked", "Fresh", "Process", "Workshop", "open_workshop", "surroundings"]

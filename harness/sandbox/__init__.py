@@ -6,7 +6,8 @@ memory, and an audit hook that says in a sentence what was tried. Stages are han
 before; answers come back as arrays that are checked before they are loaded. Nothing is unpickled, and the truth stays outside.
 """
 
+from harness.sandbox.checking import Checked, check
 from harness.sandbox.launch import Bounds, Result, lacking, run
 from harness.sandbox.wire import Task
 
-__all__ = ["Bounds", "Result", "Task", "lacking", "run"]
+__all__ = ["Bounds", "Checked", "Result", "Task", "check", "lacking", "run"]

@@ -26,6 +26,8 @@ _PATH_EVENTS = {
     "os.chown": 1, "os.utime": 1,
 }  # fmt: skip
 """Events that change files, and how many of their arguments are paths."""
+_FOLDER_OF = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2}
+"""Events whose path may be relative to an open folder, and which argument says so."""
 _STARTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.spawn", "os.startfile")
 _NATIVE = ("fork", "vfork", "clone", "system", "popen", "socket", "connect", "ptrace", "syscall", "unshare", "mount", "execve", "execv",
            "posix_spawn", "process_vm_readv")  # fmt: skip
@@ -79,16 +81,20 @@ def limit(*, memory_mib: int, cpu_s: int, file_mib: int, processes: int | None) 
         resource.setrlimit(which, (most, most) if hard == resource.RLIM_INFINITY or most <= hard else (hard, hard))
 
 
-def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[str] = _TRUTH) -> None:
-    """Refuse from now on, for the rest of the process, network, processes and writing outside `scratch`; `tell` of every attempt."""
+def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[str] = _TRUTH, refuse: bool = True) -> None:
+    """Refuse from now on, for the rest of the process, network, processes and writing outside `scratch`; `tell` of every attempt.
+
+    Without `refuse`, it is only told.
+    """
     inside = os.path.realpath(scratch)
-    realpath, fsdecode, getpid = os.path.realpath, os.fsdecode, os.getpid
+    realpath, fsdecode, getpid, join = os.path.realpath, os.fsdecode, os.getpid, os.path.join
     busy: list[int] = []
 
-    def is_own(path: Any) -> bool:
+    def is_own(path: Any, folder: Any = -1) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return True  # a file descriptor that is open already
-        real = realpath(fsdecode(path))
+        whole = join(f"/proc/self/fd/{folder}", fsdecode(path)) if isinstance(folder, int) and folder >= 0 else fsdecode(path)
+        real = realpath(whole)
         return real == inside or real.startswith(f"{inside}{os.sep}") or real == os.devnull
 
     def wrong(event: str, args: tuple[Any, ...]) -> str:
@@ -98,7 +104,8 @@ def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[
             return "starts a process"
         if event == "open" and isinstance(args[2], int) and args[2] & _WRITES and not is_own(args[0]):
             return f"writes outside its scratch folder ({Path(fsdecode(args[0])).name!r})"
-        if event in _PATH_EVENTS and not all(is_own(path) for path in args[: _PATH_EVENTS[event]]):
+        folder = args[_FOLDER_OF[event]] if event in _FOLDER_OF else -1
+        if event in _PATH_EVENTS and not all(is_own(path, folder) for path in args[: _PATH_EVENTS[event]]):
             return f"changes files outside its scratch folder ({event})"
         if event == "import" and str(args[0]).partition(".")[0] in closed_imports:
             return f"imports {args[0]}, which leads to the truth"
@@ -118,7 +125,7 @@ def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[
                 tell(found)
         finally:
             busy.pop()
-        if found:
+        if found and refuse:
             raise Refused(f"this strategy {found}")
 
     sys.addaudithook(hook)

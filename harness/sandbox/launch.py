@@ -17,6 +17,7 @@ from typing import Any, Self
 from harness.contracts import Answer, Status
 from harness.processes.limits import Limits, Stopped
 from harness.processes.nursery import Nursery, Place, kill
+from harness.processes.workshop import surroundings
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
 from harness.sealing import Episode
 
@@ -27,22 +28,29 @@ _UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--uts", "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """What the sandbox may use, and the folders whose content it must not see."""
+    """What the sandbox may use, and the folders whose content it must not see.
+
+    trusted: the user's own code, on the user's own machine: no walls, and what it tries is told, not refused.
+    """
 
     timeout_s: float = 600.0
     memory_mib: int = 4096
     scratch_mib: int = 256
     hidden: Sequence[Path] = ()
+    trusted: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How it went. answers: of a cell, in order.  findings: of conformance.  violations: what was tried and is not allowed."""
+    """How it went. answers: of a cell, in order.  findings: of conformance.  digest: of a digest.  violations: what was tried and is not
+    allowed.
+    """
 
     status: Status
     reason: str
     answers: tuple[Answer, ...] = ()
     findings: tuple[dict[str, Any], ...] = ()
+    digest: str = ""
     violations: tuple[str, ...] = ()
 
 
@@ -57,7 +65,7 @@ def lacking() -> list[str]:
 def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds()) -> Result:
     """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the one before."""
     gathered = _Gathered()
-    with _Process(_sandbox(), bounds) as process:
+    with _Process(_sandbox(trusted=bounds.trusted), bounds) as process:
         try:
             process.send(packed(task.header()))
             if task.kind == "cell":
@@ -92,6 +100,7 @@ class _Gathered:
     answers: list[Answer] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
+    digest: str = ""
     ended: tuple[Status, str] | None = None
 
     def take(self, frame: Frame, *, only: int | None = None) -> None:
@@ -104,7 +113,9 @@ class _Gathered:
                 self.answers += found
             case "finding":
                 said = {name: str(frame.header.get(name)) for name in ("claim", "detail")}
-                self.findings.append({**said, **{name: frame.header.get(name) is True for name in ("holds", "unsuitable")}})
+                self.findings.append({**said, **{name: frame.header.get(name) is True for name in ("holds", "unsuitable", "warns")}})
+            case "digest":
+                self.digest = str(frame.header.get("digest"))[:64]
             case "violation":
                 self.violations.append(str(frame.header.get("sentence"))[:300])
             case "ended" if frame.header.get("status") in set(Status):
@@ -115,20 +126,26 @@ class _Gathered:
     def result(self, status: Status, reason: str, children: int) -> Result:
         """Return everything as a result."""
         started = ["starts a process"] if children else []
-        return Result(status=status, reason=reason, answers=tuple(self.answers), findings=tuple(self.findings),
+        return Result(status=status, reason=reason, answers=tuple(self.answers), findings=tuple(self.findings), digest=self.digest,
                       violations=tuple(dict.fromkeys([*self.violations, *started])))  # fmt: skip
 
 
 class _Sandbox(Nursery):
-    """The parent of all sandboxes; with `apart` in namespaces of its own. `home` is a folder that holds the scratch folder of the task."""
+    """The parent of all sandboxes; with `apart` in namespaces of its own, with `trusted` without walls.
 
-    def __init__(self, *, apart: bool) -> None:
-        self.apart = apart
+    home: a folder that holds the scratch folder of the task.
+    """
+
+    def __init__(self, *, apart: bool = False, trusted: bool = False) -> None:
+        self.apart, self.trusted = apart, trusted
         self.home = Path(tempfile.mkdtemp(prefix="owb-sandbox-"))
         scratch = str(self.home / "scratch")
         places = dict.fromkeys(("HOME", "TMPDIR", "OWB_CACHE"), scratch)
         told = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", **places}
-        super().__init__("harness.sandbox.child:task", Place(self.home, told, prefix=_UNSHARE if apart else (), apart=True))
+        place = Place(self.home, told, prefix=_UNSHARE if apart else (), apart=True)
+        if trusted:
+            place = Place(Path.cwd(), surroundings(1))
+        super().__init__("harness.sandbox.child:task", place)
 
     def settle(self) -> None:
         """Kill what is left of the task and wait until it is gone; where it does not go, end the parent too."""
@@ -165,7 +182,8 @@ class _Process:
         os.set_blocking(self.inward, False)
         limits = {"scratch_mib": bounds.scratch_mib, "memory_mib": bounds.memory_mib, "cpu_s": int(bounds.timeout_s * 8) + 60}
         unseen = [str(folder) for folder in bounds.hidden]
-        self.send(packed({**limits, "scratch": str(self.scratch), "apart": sandbox.apart, "hidden": unseen, "probe": probe}))
+        self.send(packed({**limits, "scratch": str(self.scratch), "apart": sandbox.apart, "trusted": sandbox.trusted, "hidden": unseen,
+                          "probe": probe}))  # fmt: skip
 
     @property
     def children_seen(self) -> int:
@@ -210,15 +228,17 @@ class _Process:
         return b"".join(parts)
 
 
-_sandboxes: dict[bool, _Sandbox] = {}
+_sandboxes: dict[str, _Sandbox] = {}
+"""Parents by their walls: "trusted" for none, "hook", "namespaces"."""
 
 
-def _sandbox() -> _Sandbox:
+def _sandbox(*, trusted: bool = False) -> _Sandbox:
     """Return a parent that is well, started where there is none."""
-    apart = _lends_namespaces()
-    if apart not in _sandboxes or not _sandboxes[apart].is_well:
-        _sandboxes[apart] = _Sandbox(apart=apart)
-    return _sandboxes[apart]
+    apart = not trusted and _lends_namespaces()
+    walls = "trusted" if trusted else "namespaces" if apart else "hook"
+    if walls not in _sandboxes or not _sandboxes[walls].is_well:
+        _sandboxes[walls] = _Sandbox(apart=apart, trusted=trusted)
+    return _sandboxes[walls]
 
 
 @cache
@@ -233,7 +253,7 @@ def _lends_namespaces() -> bool:
     except (Stopped, BadFrame, OSError):
         lends = False
     if lends:
-        _sandboxes[True] = sandbox
+        _sandboxes["namespaces"] = sandbox
     else:
         sandbox.close()
     return lends

@@ -39,11 +39,12 @@ class Task:
     """What the sandbox is told: nothing of the truth, of the seed, or of what the scenario is called.
 
     source: text of the strategy's file, None for one that is installed.  conditions: of a cell.
-    scenario, reveal, environment: for conformance alone, which deals by itself: a scenario's selection, whether labels are handed over, and
-    the variables that say where its data lie.  exact: whether `params` must be all that the strategy has.
+    scenario, reveal, environment: for conformance and digests alone, which deal by themselves: a scenario's selection, whether labels are
+    handed over, and the variables that say where its data lie.  exact: whether `params` must be all that the strategy has.
+    seeds: of a digest, those that are run one after another in one process.
     """
 
-    kind: Literal["cell", "conformance"]
+    kind: Literal["cell", "conformance", "digest"]
     strategy: str
     source: str | None
     params: Mapping[str, Any]
@@ -53,6 +54,7 @@ class Task:
     reveal: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     exact: bool = True
+    seeds: tuple[int, ...] = ()
 
     def header(self) -> dict[str, Any]:
         """Return it JSON-ready."""
@@ -63,7 +65,8 @@ class Task:
         """Return what `header()` gave, after it has been JSON."""
         said = header["conditions"]
         tuples = {name: tuple(value) for name, value in said.items() if isinstance(value, list)} if said else {}
-        return cls(**{**header, "conditions": Conditions(**{**said, **tuples}) if said else None})
+        made = {"conditions": Conditions(**{**said, **tuples}) if said else None, "seeds": tuple(header["seeds"])}
+        return cls(**{**header, **made})
 
 
 @dataclass(frozen=True, slots=True)

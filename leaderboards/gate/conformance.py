@@ -31,17 +31,17 @@ def conformance(case: Case) -> Iterator[str]:
         environment={name: os.environ[name] for name in _PLACES if name in os.environ},
     )
     hidden = without_data(case.folder, case.boards)
-    result = sandbox.run(task, bounds=sandbox.Bounds(timeout_s=2 * suite.timeout_s, memory_mib=suite.memory_mib, hidden=hidden))
+    result = sandbox.check(task, sandbox.Bounds(timeout_s=2 * suite.timeout_s, memory_mib=suite.memory_mib, hidden=hidden))
     yield from (f"the strategy {violation}" for violation in result.violations)
     for finding in result.findings:
-        if not finding["holds"]:
-            yield without_folders(f"does not hold: {finding['claim']}: {finding['detail']}")
+        if not finding.holds:
+            yield without_folders(f"does not hold: {finding.claim}: {finding.detail}")
     if result.status is not Status.DONE:
         yield without_folders(f"ended as {result.status}: {result.reason}")
     elif not result.findings:
         yield "no claim was held against it"
-    elif all(finding["unsuitable"] for finding in result.findings):
-        yield without_folders(f"cannot take part in {protocol.label}: it {result.findings[0]['detail']}")
+    elif all(finding.unsuitable for finding in result.findings):
+        yield without_folders(f"cannot take part in {protocol.label}: it {result.findings[0].detail}")
 
 
 __all__ = ["conformance"]

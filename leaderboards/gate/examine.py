@@ -11,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.sandbox.scan import scan
+from leaderboards.board import SOURCE
 from leaderboards.gate.case import Case
 from leaderboards.gate.completeness import completeness
 from leaderboards.gate.form import form
@@ -19,7 +21,6 @@ from leaderboards.gate.metrics import metrics
 from leaderboards.gate.plausibility import plausibility
 from leaderboards.gate.report import NAMES, Part, Report, part, plain
 from leaderboards.gate.schema import schema
-from leaderboards.gate.source import source
 from leaderboards.submission import Submission
 
 CELLS = 2
@@ -30,7 +31,7 @@ _PAPER: dict[int, Callable[[Case], Iterable[str]]] = {
     3: completeness,
     4: metrics,
     5: plausibility,
-    6: lambda case: source(case.source),
+    6: lambda case: scan(case.source, SOURCE),
 }
 _FIRST_RUN, _LAST = 7, len(NAMES) - 1
 

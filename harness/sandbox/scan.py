@@ -1,7 +1,7 @@
-"""Stage 6, source: what a strategy's text says it will do, found without running it, each finding with its line.
+"""What a strategy's text says it will do, found without running it, each finding with its line.
 
 A scan is a courtesy to the honest and a hurdle to the careless, no proof: text can be built at run time. What it cannot see, the sandbox
-stops and the leak probes measure.
+stops and the leak probes of the gate measure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from functools import cache
 from typing import NamedTuple
 
 from harness.plugins import registered
-from leaderboards.board import SOURCE
 
 LARGEST_TEXT = 4000
 """Characters of one literal; more could hold labels or weights."""
@@ -66,16 +65,16 @@ class Found(NamedTuple):
     text: str
 
 
-def source(text: str | None) -> list[str]:
-    """Return the findings in a strategy's text; none for a strategy that is installed, whose code is under review already."""
+def scan(text: str | None, name: str) -> list[str]:
+    """Return the findings in a strategy's text, called `name`; none for an installed strategy, whose code is under review already."""
     if text is None:
         return []
     try:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        return [f"{SOURCE} is not Python: {type(error).__name__}"]
+        return [f"{name} is not Python: {type(error).__name__}"]
     found = [*_imports(tree), *_uses(tree), *_file_calls(tree), *_names_of_scenarios(tree), *_literals(tree)]
-    return [f"{SOURCE}, line {line}: {text}" for line, text in sorted(set(found))]
+    return [f"{name}, line {line}: {said}" for line, said in sorted(set(found))]
 
 
 def _imports(tree: ast.Module) -> Iterator[Found]:
@@ -178,4 +177,4 @@ def _literals(tree: ast.Module) -> Iterator[Found]:
             yield Found(node.lineno, f"holds a number of {node.value.bit_length()} bits, which could be labels or weights")
 
 
-__all__ = ["source"]
+__all__ = ["scan"]

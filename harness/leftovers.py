@@ -1,0 +1,89 @@
+"""What a cell leaves behind in its process: threads, processes, timers, and functions of libraries that it has replaced.
+
+Every cell has a process of its own, so none of it reaches another cell of a run. It does reach whoever uses the strategy elsewhere: in a
+notebook, in another harness, after a second `learn`.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import sysconfig
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+import psutil
+
+_FUNCTIONS = (FunctionType, BuiltinFunctionType)
+_TIMERS = ("ITIMER_REAL", "ITIMER_VIRTUAL", "ITIMER_PROF")
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """What can be left behind, as it is now. threads: by number, with names.  processes: by id, with names.  functions: by dotted name."""
+
+    threads: dict[int, str]
+    processes: dict[int, str]
+    timers: dict[str, float]
+    functions: dict[str, Any]
+
+
+def traces() -> Traces:
+    """Return what runs in this process now, and the functions of all libraries that are loaded."""
+    return Traces(
+        threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
+        processes={child.pid: child.name() for child in psutil.Process().children(recursive=True)},
+        timers={name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)},
+        functions=dict(_functions()),
+    )
+
+
+def left(before: Traces, after: Traces) -> list[str]:
+    """Return in words what is there after and was not there before."""
+    found = [f"a thread ({name})" for number, name in after.threads.items() if number not in before.threads]
+    found += [f"a process ({name})" for number, name in after.processes.items() if number not in before.processes]
+    found += [f"a timer ({name})" for name, seconds in after.timers.items() if seconds and not before.timers.get(name)]
+    now = ((name, function, after.functions.get(name, function)) for name, function in before.functions.items())
+    patched = [name for name, function, other in now if other is not function and not _wrapped_by_its_own(name, function, other)]
+    found += [f"{name} replaced" for name in patched[:_MOST_NAMED]]
+    found += [f"{len(patched) - _MOST_NAMED} further functions replaced"] if len(patched) > _MOST_NAMED else []
+    return list(dict.fromkeys(found))
+
+
+def _functions() -> Iterator[tuple[str, Any]]:
+    """Yield the functions of modules of the standard library and of installed packages, and those of their classes."""
+    roots = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+    for name, module in list(sys.modules.items()):
+        if not isinstance(module, ModuleType) or not _is_library(module, roots):
+            continue
+        for attribute, value in list(vars(module).items()):
+            if isinstance(value, _FUNCTIONS):
+                yield f"{name}.{attribute}", value
+            elif isinstance(value, type) and getattr(value, "__module__", "") == name:
+                for method, function in list(vars(value).items()):
+                    if isinstance(function, _FUNCTIONS):
+                        yield f"{name}.{attribute}.{method}", function
+
+
+def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
+    """Whether the package that a function is of has wrapped it itself, as torch does with `step` of optimisers for its profiler."""
+    package = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
+    code = getattr(other, "__code__", None)
+    return (
+        getattr(other, "__wrapped__", None) is function
+        and bool(package and code)
+        and Path(code.co_filename).is_relative_to(Path(str(package)).parent)
+    )
+
+
+def _is_library(module: ModuleType, roots: tuple[str, ...]) -> bool:
+    file = getattr(module, "__file__", None)
+    return module.__name__ in sys.builtin_module_names or (isinstance(file, str) and str(Path(file)).startswith(roots))
+
+
+__all__ = ["Traces", "left", "traces"]
