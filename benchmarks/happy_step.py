@@ -78,7 +78,7 @@ def main() -> None:
         )
 
     def ours(source: Any) -> Callable[[], Tensor]:
-        return lambda: learner._total(source.pair(images, rows), previous, 0.0) + rehearsal()
+        return lambda: learner._total(source.pair(images, rows), previous, 0.05) + rehearsal()
 
     generator = generator_of(learner.context, "views")
     steps = {

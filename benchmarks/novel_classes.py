@@ -136,7 +136,7 @@ def ours(learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
     """Return a step's loss as `discover` puts it together."""
     network = learner.network
     look = learner._looker(Items(images, labels))
-    batch = Batch(images, labels, torch.arange(len(images)), 0.0)
+    batch = Batch(images, labels, torch.arange(len(images)))
 
     def loss() -> Tensor:
         network.at_unit_length()

@@ -125,7 +125,7 @@ class ELRPlus(LabelLearner):
         reweighted = self.reweighting == "on" or (self.reweighting == "auto" and stage.named_classes == 100)
         device = items.labels.device
         elsewhere = [torch.arange(len(items), device=device)] * len(self.models)
-        step = 0
+        behind, steps = 0, 1
 
         def shuffle(_: int) -> None:
             elsewhere[1:] = [torch.from_numpy(orders.permutation(len(items))).to(device) for _ in self.models[1:]]
@@ -145,18 +145,18 @@ class ELRPlus(LabelLearner):
                 wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp_min(1e-12)
             logits = self.models[place](weight * inputs + (1 - weight) * inputs[other]).float()
             near = clamped(logits.softmax(dim=1), self.clamp)
-            pull = self.weight * ramp(batch.done, self.weight_ramp) * agreement(near, targets, self.regulariser).mean()
+            pull = self.weight * ramp((batch.step + 1) / batch.steps, self.weight_ramp) * agreement(near, targets, self.regulariser).mean()
             return soft_cross_entropy(logits, wanted).mean() + pull
 
         def loss(batch: Batch) -> Tensor:
-            nonlocal step
-            if step:  # the averages follow the step before
-                self._average(step, batch.done)
-            step += 1
+            nonlocal behind, steps
+            if batch.step:  # the averages follow the step before
+                self._average(batch.step, batch.steps)
+            behind, steps = batch.step + 1, batch.steps
             return torch.stack([loss_of_one(place, batch) for place in range(len(self.models))]).sum()
 
         self.minimise(items, loss, at_epoch=shuffle)
-        self._average(step, 1.0)
+        self._average(behind, steps)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return the outputs of those who answer."""
@@ -175,8 +175,9 @@ class ELRPlus(LabelLearner):
         return self.averages[peer] if self.target_source.startswith("average") else self.models[peer]
 
     @torch.no_grad()
-    def _average(self, step: int, done: float) -> None:
-        """Move the averages of the weights, not of buffers, towards the networks."""
-        decay = ramp(done, self.average_ramp) * self.average_decay if self.average_ramp else min(1 - 1 / (step + 1), self.average_decay)
+    def _average(self, step: int, steps: int) -> None:
+        """Move the averages of the weights, not of buffers, towards the networks, after `step` of `steps`."""
+        rising = ramp((step + 1) / steps, self.average_ramp) * self.average_decay
+        decay = rising if self.average_ramp else min(1 - 1 / (step + 1), self.average_decay)
         for average, model in zip(self.averages, self.models, strict=True):
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)

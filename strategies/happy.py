@@ -28,7 +28,7 @@ from strategies.toolkit.discovery_network import usual_length
 from strategies.toolkit.parted import Previous, Trainable
 from strategies.toolkit.prototypes import Hardness, class_means, drift_corrected, hardness, least_like, rehearsed
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, cosine_to, train, warmed
+from strategies.toolkit.training import Batch, cosine_to, train, warmed_at
 from strategies.toolkit.two_views import Bank, Fresh, Pair
 from strategies.toolkit.views import generator_of, view_of
 
@@ -175,7 +175,8 @@ class Happy(CategoryDiscovery):
 
         def loss(batch: Batch) -> Tensor:
             pair = source.pair(batch.inputs, batch.rows)
-            total = self._total(pair, previous, batch.done)
+            sharpness = warmed_at(self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes)
+            total = self._total(pair, previous, sharpness)
             if self.rehearsal != "off":
                 total = total + self.rehearsal_weight * self.rehearsal_loss(chances, self.draws or len(pair.hidden), draws)
             return total
@@ -183,12 +184,11 @@ class Happy(CategoryDiscovery):
         train(network, items, loss, self.optimiser(self.lr), context, schedule=cosine_to(FLOOR), rate_changes=self.rate_changes)
         self.teacher = None
 
-    def _total(self, pair: Pair, previous: Previous, done: float) -> Tensor:
+    def _total(self, pair: Pair, previous: Previous, sharpness: float) -> Tensor:
         """Return all losses but the rehearsal (eq. 9; lambda_2 = 2 of the paper is weight 1 here, for 2(1 - cos))."""
         network = self.network
         features = network.features(pair.hidden)
         logits = network.classifier(features)
-        sharpness = warmed(self.later_teacher_start, self.later_teacher, done, self.later_warmup)
         total = losses.self_distillation(logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness)
         total = total + self._evenness(logits)
         if self.contrast:

@@ -117,6 +117,12 @@ def test_value_and_gradient_are_those_of_the_card_by_autograd(scale: float, weig
     torch.testing.assert_close(own, wanted, rtol=1e-9, atol=1e-12)
 
 
+def test_the_loss_is_shown_in_full_where_a_probability_is_too_small_for_float32() -> None:
+    """A gap of 200 between logits is a cross-entropy of 200; with it 3 log(1 - 0.6 (1 - 1e-4)) = -2.7484."""
+    logits, labels, targets = torch.tensor([[200.0, 0.0]]), torch.tensor([1]), torch.tensor([[0.6, 0.0]])
+    assert float(_ours(logits, labels, targets, 3.0)) == pytest.approx(200 - 2.7484, abs=1e-4)
+
+
 def test_the_gradient_is_the_closed_form_of_the_paper_where_no_clamp_bites() -> None:
     """(p_c - y_c) - lambda p_c (t_c - s) / (1 - s), s = <t, p>, over the size of the batch."""
     logits, labels, targets = _drawn(6, 4, 1.0)
@@ -288,7 +294,7 @@ def _plus_by_hand(
                 y = y * q / (y * q).sum(dim=1, keepdim=True)
             z = model(w * x + (1 - w) * x[order])
             p = z.softmax(dim=1).clamp(1e-4, 1 - 1e-4)
-            rise = math.exp(-5 * (1 - min(step / total / weight_ramp, 1)) ** 2) if weight_ramp else 1
+            rise = math.exp(-5 * (1 - min((step + 1) / total / weight_ramp, 1)) ** 2) if weight_ramp else 1
             values.append(-(y * z.log_softmax(dim=1)).sum(dim=1).mean() + rise * weight * torch.log(1 - (q * p).sum(dim=1)).mean())
         for optimiser, value in zip(optimisers, values, strict=True):
             optimiser.zero_grad()
@@ -296,7 +302,7 @@ def _plus_by_hand(
         for optimiser in optimisers:
             optimiser.step()
         done = step + 1
-        rise = math.exp(-5 * (1 - min(done / total / average_ramp, 1)) ** 2) if average_ramp else 1
+        rise = math.exp(-5 * (1 - min((done + 1) / total / average_ramp, 1)) ** 2) if average_ramp else 1
         a = rise * decay if average_ramp else min(1 - 1 / (done + 1), decay)
         with torch.no_grad():
             for average, model in zip(averages, models, strict=True):

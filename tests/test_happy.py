@@ -198,27 +198,43 @@ def test_stage_0_adds_up_as_in_the_code_and_as_in_the_paper(monkeypatch: pytest.
         monkeypatch.setattr(losses, name, lambda *_, value=value, **__: torch.tensor(value))
     logits, labels = torch.randn(4, 3, generator=_generator()), torch.tensor([0, 1, 0, 1])
     classify = float(cross_entropy(logits / 0.1, labels))
-    code = Happy(first_entropy=2.0).first_total(logits, logits, labels, 0.0)
-    paper = Happy(first_loss="paper").first_total(logits, logits, labels, 0.0)
+    code = Happy(first_entropy=2.0).first_total(logits, logits, labels, 0.05)
+    paper = Happy(first_loss="paper").first_total(logits, logits, labels, 0.05)
     assert float(code) == pytest.approx(0.65 * (2 + 2 * 3) + 0.35 * classify + 0.65 * 5 + 0.35 * 7)
     assert float(paper) == pytest.approx(classify + 0.35 * 7 + 0.65 * 5)
 
 
-def test_the_teacher_of_stage_0_sharpens_while_warming_up(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("changes", "warmup", "expected"),
+    [
+        ("step", 0.5, [0.07, 0.064, 0.058, 0.052, 0.046, 0.04, 0.04, 0.04, 0.04, 0.04]),
+        ("step", 0.0, [0.04] * 10),
+        ("epoch", 0.6, [0.07, 0.07, 0.055, 0.055, 0.04, 0.04, 0.04, 0.04, 0.04, 0.04]),
+        ("epoch", 1.0, [0.07, 0.07, 0.0625, 0.0625, 0.055, 0.055, 0.0475, 0.0475, 0.04, 0.04]),
+        ("epoch", 0.2, [0.07, 0.07, *[0.04] * 8]),
+        ("epoch", 0.0, [0.04] * 10),
+    ],
+)
+def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
+    changes: str, warmup: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five passes of two batches: a line over the steps, or between epochs numpy's linspace with both ends, as in the released code."""
     from strategies.toolkit import discovery_losses as losses
 
+    strategy = Happy(projector_width=8, projector_out=4, rate_changes=changes, warmup=warmup, later_warmup=warmup,
+                     later_teacher_start=0.07, later_teacher=0.04)  # fmt: skip
+    strategy.start(Context(epochs=5, batch_size=16))
     seen: list[float] = []
+    real = losses.self_distillation
 
-    def note(*_: Tensor, teacher_temperature: float, **__: float) -> Tensor:
+    def note(*logits: Tensor, teacher_temperature: float, **others: float) -> Tensor:
         seen.append(teacher_temperature)
-        return torch.zeros(())
+        return real(*logits, teacher_temperature=teacher_temperature, **others)
 
     monkeypatch.setattr(losses, "self_distillation", note)
-    rows, labels = torch.randn(4, 3), torch.tensor([0, 1, 0, 1])
-    for done in (0.0, 0.15, 0.3, 0.9):
-        Happy().first_total(rows, rows, labels, done)
-    Happy(warmup=0.0).first_total(rows, rows, labels, 0.0)
-    assert seen == pytest.approx([0.07, 0.055, 0.04, 0.04, 0.04])
+    strategy.learn(stage_of(0, LABELS, 3))
+    strategy.learn(_stage(1, 32))
+    assert seen == pytest.approx(expected + expected)
 
 
 @pytest.mark.parametrize(("changes", "batches"), [("epoch", 4), ("step", 1)])
@@ -431,7 +447,7 @@ def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
     from strategies.toolkit.category_discovery import CategoryDiscovery
 
     class Other(Happy):
-        def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, done: float) -> Tensor:
+        def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float) -> Tensor:
             return logits.sum()
 
     assert _owner_of_first_stage(Happy) is CategoryDiscovery

@@ -362,7 +362,7 @@ def _pair(**values: Any) -> tuple[NestedCoTeaching, Batch]:
     strategy.judging = 16
     items = as_items(stage)
     rows = torch.arange(24)
-    return strategy, Batch(items.inputs[rows], items.labels[rows], rows, 0.0)
+    return strategy, Batch(items.inputs[rows], items.labels[rows], rows)
 
 
 def _gradients(value: Tensor, model: nn.Module) -> Tensor:
@@ -407,7 +407,7 @@ def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_t
 
 def test_a_batch_of_one_is_learned_by_one_network() -> None:
     strategy, batch = _pair()
-    single = Batch(batch.inputs[:1], batch.labels[:1], batch.rows[:1], 0.0)
+    single = Batch(batch.inputs[:1], batch.labels[:1], batch.rows[:1])
     value = strategy._halves(single, 0.4, Classifier.__call__)
     torch.testing.assert_close(value, cross_entropy(strategy.models[1](single.inputs), single.labels))
 

@@ -17,7 +17,7 @@ from strategies.toolkit.backbones import drawn_from
 from strategies.toolkit.discovery_network import CosineClassifier, Projector, usual_length
 from strategies.toolkit.novel_classes import NovelClasses, Rows
 from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, train, warmed
+from strategies.toolkit.training import Batch, train, warmed_at
 from strategies.toolkit.views import generator_of, view_of
 
 
@@ -50,7 +50,7 @@ class NCDSimGCD(NovelClasses):
             logits, projections = classifier(features), projector(features)
             given = torch.cat([batch.labels, batch.labels]) != HIDDEN
             labels = torch.cat([batch.labels, batch.labels])[given]
-            sharpness = warmed(self.first_teacher, self.last_teacher, batch.done, self.teacher_warmup)
+            sharpness = warmed_at(self.first_teacher, self.last_teacher, batch, self.teacher_warmup, self.rate_changes)
             value = losses.self_distillation(logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness)
             value = value + self.entropy * losses.mean_entropy(logits, temperature=self.tau)
             if self.contrast:

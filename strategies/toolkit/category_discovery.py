@@ -26,7 +26,7 @@ from strategies.toolkit.novelty import MEANING, NONE, Novelty, Seen, detector_of
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import class_means, spreads
 from strategies.toolkit.tensors import Items, as_tensor, items_of
-from strategies.toolkit.training import Batch, RateChanges, cosine_to, sgd, train, warmed
+from strategies.toolkit.training import Batch, RateChanges, cosine_to, sgd, train, warmed_at
 from strategies.toolkit.two_views import Fresh
 from strategies.toolkit.views import generator_of, view_of
 
@@ -38,7 +38,9 @@ class CategoryDiscovery(Strategy):
     """Base of the learners that start from labelled classes and find others by themselves."""
 
     first_lr: float = param(0.1, "learning rate of stage 0", gt=0)
-    rate_changes: RateChanges = param("step", "when the rate changes: at every step, or between epochs as in released code")
+    rate_changes: RateChanges = param(
+        "step", "when the rate and the teacher's temperature change: at every step, or between epochs as in released code"
+    )
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-5, "decay of matrices; vectors do not decay", ge=0)
     first_loss: Literal["code", "paper"] = param(
@@ -195,19 +197,20 @@ class CategoryDiscovery(Strategy):
             features = network.features(source.pair(batch.inputs, batch.rows).hidden)
             logits, projections = network.classifier(features), network.projector(features)
             labels = torch.cat([batch.labels, batch.labels])
-            return self.first_total(logits, projections, labels, batch.done)
+            sharpness = warmed_at(self.first_teacher, self.last_teacher, batch, self.warmup, self.rate_changes)
+            return self.first_total(logits, projections, labels, sharpness)
 
         train(network, items, loss, self.optimiser(self.first_lr), self.context, epochs=epochs, schedule=cosine_to(FLOOR),
               rate_changes=self.rate_changes)  # fmt: skip
 
-    def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, done: float) -> Tensor:
+    def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float) -> Tensor:
         """Return the loss of stage 0.
 
         Args:
             logits: (2B, K).
             projections: (2B, p).
             labels: int (2B,).
-            done: share of the stage behind.
+            sharpness: temperature of the teacher.
         """
         w = self.supervised
         classify = cross_entropy(logits / self.tau, labels)
@@ -215,7 +218,6 @@ class CategoryDiscovery(Strategy):
         labelled = losses.supervised_contrastive(projections, labels, temperature=self.tau_labels)
         if self.first_loss == "paper":
             return classify + w * labelled + (1 - w) * views
-        sharpness = warmed(self.first_teacher, self.last_teacher, done, self.warmup)
         distilled = losses.self_distillation(logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness)
         even = losses.mean_entropy(logits, temperature=self.tau)
         return (1 - w) * (distilled + self.first_entropy * even) + w * classify + (1 - w) * views + w * labelled

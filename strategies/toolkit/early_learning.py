@@ -14,7 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import one_hot
+from torch.nn.functional import cross_entropy, one_hot
 
 Regulariser = Literal["log", "kl", "squared"]
 Start = Literal["zero", "uniform"]
@@ -73,13 +73,12 @@ class _Loss(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, logits: Tensor, labels: Tensor, p: Tensor, inside: Tensor, targets: Tensor, weight: float) -> Tensor:
         column = labels[:, None]
-        own = p.gather(1, column)
         gap = 1 - (targets * inside).sum(dim=1, keepdim=True)
         # d/dz of log(1 - <t, p>) is p (g - <p, g>) with g = -t / gap where the clamp does not bite
         slope = (targets * (inside == p)).div_(gap)
         slope.sub_((slope * p).sum(dim=1, keepdim=True)).mul_(-weight).add_(1).mul_(p)
         ctx.save_for_backward(slope.scatter_(1, column, slope.gather(1, column).sub_(1)).div_(len(p)))
-        return gap.log_().mul_(weight).sub_(own.clamp_min_(1e-38).log_()).mean()
+        return cross_entropy(logits, labels) + weight * gap.log_().mean()
 
     @staticmethod
     @once_differentiable

@@ -25,14 +25,21 @@ Schedule = Callable[[float], float]
 class Batch(NamedTuple):
     """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory.
 
-    done: share of the steps that are behind, in [0, 1).  epoch: passes that are behind.
+    step: gradient steps that are behind, of `steps`.  epoch: passes that are behind, of `epochs`.
     """
 
     inputs: Tensor
     labels: Tensor
     rows: Tensor
-    done: float
+    step: int = 0
+    steps: int = 1
     epoch: int = 0
+    epochs: int = 1
+
+    @property
+    def done(self) -> float:
+        """Return the share of the steps that are behind, in [0, 1)."""
+        return self.step / self.steps
 
 
 Loss = Callable[[Batch], Tensor]
@@ -65,6 +72,18 @@ def warmed(first: float, last: float, done: float, warmup: float) -> float:
     """Return a value that goes in a straight line from `first` to `last` over the share `warmup` of a stage and stays there."""
     share = min(done / warmup, 1.0) if warmup else 1.0
     return first + share * (last - first)
+
+
+def warmed_at(first: float, last: float, batch: Batch, warmup: float, changes: RateChanges) -> float:
+    """Return the value at a batch: as `warmed` by step; or by epoch, as released code has it (SimGCD, Happy).
+
+    There the epochs of the warm-up, `warmup` of all to the nearest whole number, have equally spaced values, both ends included
+    (numpy's linspace), and those behind them `last`.
+    """
+    if changes == "step":
+        return warmed(first, last, batch.done, warmup)
+    epochs = round(warmup * batch.epochs)
+    return warmed(first, last, batch.epoch, epochs - 1) if epochs > 1 else last if batch.epoch >= epochs else first
 
 
 def sgd(
@@ -126,7 +145,7 @@ def train(
                 optimiser.zero_grad()
                 shown = show(inputs) if show else inputs
                 with cast:
-                    value = loss(Batch(shown, items.labels[rows], rows, step / total, epoch))
+                    value = loss(Batch(shown, items.labels[rows], rows, step, total, epoch, passes))
                 scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 if clip_norm is not None:
                     scaler.unscale_(optimiser)
