@@ -3,18 +3,22 @@
 Everything is float32 and deterministic by the generator that is handed in; the number of threads is faiss's own (`OMP_NUM_THREADS`, which
 the pool sets per worker). A GPU is used where faiss was built for one and finds it.
 
+Squares of float32 numbers leave the format beyond 1e19 and below 1e-23. Points that are so large or small are divided by a power of two,
+which rounds nothing, and results are multiplied back; where that cannot help, one sentence names the point.
+
 Legend: N points, D dimensions, K clusters, L labelled points.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.errors import UserError
+from harness.errors import Diverged, UserError
 
 Points = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -24,6 +28,12 @@ _EARLY_STOP = 1e-4
 
 _SKETCH = 64
 """Dimensions in which starts are seeded."""
+
+_ORDINARY = 40
+"""Points whose largest entry lies between 2^-41 and 2^40 are clustered as they are: squares and sums of squares fit into float32."""
+
+_FAINT = 60
+"""Squares of numbers below 2^-60 are about to leave float32."""
 
 
 class Clustering(NamedTuple):
@@ -41,7 +51,7 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
     faiss's own seeding is the plain form; on forty separate clusters it ended 12 % above scikit-learn's objective, greedy seeding does not.
 
     Args:
-        points: (N, D); with `spherical` they are scaled to unit length first.
+        points: (N, D); with `spherical` they are scaled to unit length first, whatever their length.
         k: clusters, at most N.
         rng: decides on the starts.
         restarts: starts; the one with the smallest objective counts.
@@ -49,15 +59,16 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
         spherical: keep centres at unit length and assign by cosine.
 
     Raises:
-        UserError: k outside [1, N], or a point that is not finite.
+        UserError: k outside [1, N], or no table of points.
+        Diverged: a point that is not finite, or so large that another vanishes beside it.
     """
     import faiss
 
-    data = _finite(points)
+    data = unit(points) if spherical else _finite(points)
     if not 1 <= k <= len(data):
         raise UserError(f"{k} clusters cannot be made of {len(data)} points")
-    if spherical:
-        data = unit(data)
+    exponent = _exponent({"point": data})
+    data = _over(data, exponent)
     machine = faiss.Kmeans(data.shape[1], k, niter=iterations, spherical=spherical, seed=int(rng.integers(2**31)), gpu=_has_gpu(),
                            early_stop_threshold=_EARLY_STOP, max_points_per_centroid=2**31 - 1, min_points_per_centroid=1)  # fmt: skip
 
@@ -67,10 +78,10 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
         seeds = _seeds(sketch, sketch[:0], k, rng)
         machine.train(data, init_centroids=data[seeds])
         centres = np.array(machine.centroids, dtype=np.float32)
-        labels, distances = assign(data, centres)
+        labels, distances = _nearest(data, centres)
         return Clustering(centres, labels, float(distances.sum(dtype=np.float64)))
 
-    return min((start() for _ in range(restarts)), key=lambda found: found.objective)
+    return _best_of(restarts, start, exponent)
 
 
 def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray[Any], k: int, rng: np.random.Generator, *,
@@ -78,7 +89,8 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
     """Return semi-supervised k-means: labelled points stay in their class (Vaze et al. 2022, "Generalized Category Discovery").
 
     Centres 0 to C - 1 start as the means of the C labelled classes, the rest by k-means++ on `points`; a centre that loses all its points
-    stays where it is. A start ends when the centres no longer move.
+    stays where it is. A start ends when the centres no longer move: by less than 0.01 in sum, where points are so large or small that
+    they are scaled, of the power of two above their largest entry.
 
     Args:
         points: (N, D) without labels.
@@ -94,8 +106,11 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
 
     Raises:
         UserError: fewer clusters than classes, classes with gaps, or more new clusters than points.
+        Diverged: a point that is not finite, or so large that another vanishes beside it.
     """
-    data, fixed = _finite(points), _finite(labelled)
+    data, fixed = _finite(points), _finite(labelled, "labelled point")
+    exponent = _exponent({"point": data, "labelled point": fixed})
+    data, fixed = _over(data, exponent), _over(fixed, exponent)
     known = np.asarray(classes, dtype=np.int64)
     counts = np.bincount(known, minlength=1)
     if not len(known) or (counts == 0).any():
@@ -112,7 +127,7 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
         seeds = _seeds(sketch[len(means) :], sketch[: len(means)], k - len(means), rng)
         centres = np.concatenate([means, data[seeds]])
         for _ in range(iterations):
-            labels, _ = assign(data, centres)
+            labels, _ = _nearest(data, centres)
             total = fixed_counts + np.bincount(labels, minlength=k)
             sums = fixed_sums + _sums(data, labels, k)
             moved = np.where(total[:, None] > 0, sums / np.maximum(total, 1)[:, None], centres).astype(np.float32)
@@ -120,27 +135,51 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
             centres = moved
             if shift**2 < _EARLY_STOP:
                 break
-        labels, distances = assign(data, centres)
+        labels, distances = _nearest(data, centres)
         objective = float(distances.sum(dtype=np.float64) + np.square(fixed - centres[known]).sum(dtype=np.float64))
         return Clustering(centres, labels, objective)
 
-    return min((start() for _ in range(restarts)), key=lambda found: found.objective)
+    return _best_of(restarts, start, exponent)
 
 
 def assign(points: NDArray[Any], centres: NDArray[Any]) -> tuple[Labels, Points]:
-    """Return the nearest centre of every point, int64 (N,), and the squared distance to it, float32 (N,)."""
-    import faiss
+    """Return the nearest centre of every point, int64 (N,), and the squared distance to it, float32 (N,).
 
-    data = np.ascontiguousarray(points, dtype=np.float32)
-    distances, labels = faiss.knn(data, np.ascontiguousarray(centres, dtype=np.float32), 1)
-    return labels[:, 0].astype(np.int64), np.maximum(distances[:, 0], 0)
+    Raises:
+        UserError: no tables.
+        Diverged: a point or centre that is not finite, or so large that another vanishes beside it; a squared distance beyond float32.
+    """
+    data, targets = _finite(points), _finite(centres, "centre")
+    exponent = _exponent({"point": data, "centre": targets})
+    labels, distances = _nearest(_over(data, exponent), _over(targets, exponent))
+    with np.errstate(over="ignore"):
+        distances = _over(distances, -2 * exponent)
+    far = np.flatnonzero(np.isinf(distances))
+    if len(far):
+        raise Diverged(f"point {far[0]} is so far from its centre that float32 does not hold the square of the distance")
+    return labels, distances
 
 
 def unit(points: NDArray[Any]) -> Points:
-    """Return `points` (N, D) scaled to unit length, float32; a point at zero stays there."""
-    data = np.asarray(points, dtype=np.float32)
-    lengths = np.linalg.norm(data, axis=1, keepdims=True)
-    return np.ascontiguousarray(data / np.where(lengths > 0, lengths, 1))
+    """Return `points` (N, D) scaled to unit length, float32; a point at zero stays there.
+
+    Raises:
+        UserError: no table of points.
+        Diverged: a point that is not finite.
+    """
+    given = _table(points)
+    _check(given, given, "point")
+    with np.errstate(over="ignore", invalid="ignore"):
+        data = np.asarray(given, dtype=np.float32)
+        lengths = np.linalg.norm(data, axis=1, keepdims=True)
+        found: Points = np.ascontiguousarray(data / np.where(lengths > 0, lengths, 1))
+        odd = ~((lengths >= 2.0**-_FAINT) & (lengths < np.inf))[:, 0]
+        if odd.any():  # squares leave float32 there: the largest entry becomes 1 first
+            rows = given[odd].astype(np.float64)
+            largest = np.abs(rows).max(axis=1, keepdims=True, initial=0)
+            rows = rows / np.where(largest > 0, largest, 1)
+            found[odd] = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1)
+    return found
 
 
 def k_by_silhouette(points: NDArray[Any], candidates: Sequence[int], rng: np.random.Generator, *, restarts: int = 3,
@@ -152,8 +191,9 @@ def k_by_silhouette(points: NDArray[Any], candidates: Sequence[int], rng: np.ran
 
     Raises:
         UserError: no candidate, or one outside [2, N - 1].
+        Diverged: a point that is not finite.
     """
-    data = unit(_finite(points))
+    data = unit(points)
     sample = rng.permutation(len(data))[:most]
 
     def score(k: int) -> float:
@@ -182,10 +222,13 @@ def k_by_labelled_accuracy(points: NDArray[Any], labelled: NDArray[Any], classes
 
     Raises:
         UserError: no candidate, or one outside [1, N + L].
+        Diverged: a point that is not finite, or so large that another vanishes beside it.
     """
     from harness.metrics.discovery import match
 
-    both = np.concatenate([_finite(labelled), _finite(points)])
+    fixed, data = _finite(labelled, "labelled point"), _finite(points)
+    exponent = _exponent({"point": data, "labelled point": fixed})
+    both = np.concatenate([_over(fixed, exponent), _over(data, exponent)])
 
     def score(k: int) -> float:
         clusters = kmeans(both, k, rng, restarts=restarts).labels[: len(labelled)]
@@ -225,7 +268,7 @@ def _seeds(points: Points, centres: Points, count: int, rng: np.random.Generator
     """
     trials = 2 + int(np.log(max(1, len(centres) + count)))
     squares = np.square(points).sum(axis=1)
-    nearest = assign(points, centres)[1] if len(centres) else None
+    nearest = _nearest(points, centres)[1] if len(centres) else None
     chosen = []
     for _ in range(count):
         rows = _drawn(nearest, trials, rng) if nearest is not None else rng.integers(len(points), size=trials)
@@ -256,13 +299,69 @@ def _sums(points: Points, labels: Labels, k: int) -> NDArray[np.float64]:
     return sums
 
 
-def _finite(points: NDArray[Any]) -> Points:
-    data = np.ascontiguousarray(points, dtype=np.float32)
-    if data.ndim != 2 or not np.isfinite(data).all():
-        raise UserError(
-            f"points should be finite numbers (N, D), got shape {data.shape} with {np.count_nonzero(~np.isfinite(data))} others"
-        )
+def _nearest(points: Points, centres: Points) -> tuple[Labels, Points]:
+    """Return what `assign` does, of points in the ordinary range."""
+    import faiss
+
+    distances, labels = faiss.knn(points, centres, 1)
+    return labels[:, 0].astype(np.int64), np.maximum(distances[:, 0], 0)
+
+
+def _best_of(restarts: int, start: Callable[[], Clustering], exponent: int) -> Clustering:
+    """Return the start with the smallest objective, times 2^exponent."""
+    best = min((start() for _ in range(restarts)), key=lambda found: found.objective)
+    return Clustering(_over(best.centres, -exponent), best.labels, math.ldexp(best.objective, 2 * exponent))
+
+
+def _finite(points: NDArray[Any], name: str = "point") -> Points:
+    """Return a table of points as float32; raise `UserError` for no table, `Diverged` for points that float32 does not hold."""
+    given = _table(points)
+    with np.errstate(over="ignore"):
+        data: Points = np.ascontiguousarray(given, dtype=np.float32)
+    _check(data, given, name)
+    if given.any() and np.abs(data).max() < np.finfo(np.float32).tiny:
+        raise Diverged(f"no {name} has an entry above {np.abs(given).max():.3g}, which is too small for float32")
     return data
+
+
+def _table(points: NDArray[Any]) -> NDArray[Any]:
+    data = np.asarray(points)
+    if data.ndim != 2:
+        raise UserError(f"points should be numbers (N, D), got shape {data.shape}")
+    return data
+
+
+def _check(data: NDArray[Any], given: NDArray[Any], name: str) -> None:
+    """Raise `Diverged` for the first row of `data` that is not finite, with the number that `given` has there."""
+    wrong = np.flatnonzero(~np.isfinite(data).all(axis=1))
+    if len(wrong):
+        row = wrong[0]
+        raise Diverged(f"{name} {row} holds {given[row][~np.isfinite(data[row])][0]:.3g}, where finite numbers of float32 are needed")
+
+
+def _exponent(tables: Mapping[str, Points]) -> int:
+    """Return by which power of two points, by what one of them is called, are to be divided; 0 in the ordinary range.
+
+    Raises:
+        Diverged: the squares of a point would vanish beside those of the largest.
+    """
+    largest = max(float(max(table.max(initial=0), -table.min(initial=0))) for table in tables.values())
+    exponent = math.frexp(largest)[1]
+    if abs(exponent) <= _ORDINARY:
+        return 0
+    rows = [f"{name} {row}" for name, table in tables.items() for row in range(len(table))]
+    sizes = np.concatenate([np.abs(table).max(axis=1, initial=0) for table in tables.values()])
+    faint = np.flatnonzero((sizes > 0) & (sizes < math.ldexp(largest, -_FAINT)))
+    if len(faint):
+        raise Diverged(f"{rows[sizes.argmax()]} has an entry of {largest:.3g}, beside which the squares of {rows[faint[0]]}, "
+                       f"{sizes[faint[0]]:.3g} and less, vanish in float32")  # fmt: skip
+    return exponent
+
+
+def _over(points: Points, exponent: int) -> Points:
+    """Return `points` divided by 2^exponent, the same array where that is 1."""
+    scaled: Points = np.ldexp(points, -exponent) if exponent else points
+    return scaled
 
 
 def _has_gpu() -> bool:

@@ -9,7 +9,7 @@ from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from harness import clustering
 from harness.clustering import assign, k_by_labelled_accuracy, k_by_silhouette, kmeans, pinned_kmeans, unit
-from harness.errors import UserError
+from harness.errors import Diverged, UserError
 
 
 def _blobs(n: int, k: int, d: int = 16, *, spread: float = 1.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -154,7 +154,6 @@ def test_a_tie_goes_to_the_smaller_number(monkeypatch: pytest.MonkeyPatch) -> No
     [
         (lambda rng: kmeans(np.zeros((3, 2)), 4, rng), "4 clusters cannot be made of 3 points"),
         (lambda rng: kmeans(np.zeros((3, 2)), 0, rng), "0 clusters cannot be made of 3 points"),
-        (lambda rng: kmeans(np.full((3, 2), np.nan), 2, rng), r"finite numbers \(N, D\), got shape \(3, 2\) with 6 others"),
         (lambda rng: kmeans(np.zeros(3), 2, rng), r"got shape \(3,\)"),
         (lambda rng: pinned_kmeans(np.zeros((3, 2)), np.zeros((2, 2)), np.array([0, 2]), 4, rng), "without gaps"),
         (lambda rng: pinned_kmeans(np.zeros((3, 2)), np.zeros((2, 2)), np.array([0, 1]), 1, rng), "2 labelled classes and 3 points"),
@@ -164,4 +163,93 @@ def test_a_tie_goes_to_the_smaller_number(monkeypatch: pytest.MonkeyPatch) -> No
 )
 def test_what_cannot_be_clustered_is_refused(call, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
+        call(np.random.default_rng(0))
+
+
+# --- numbers whose squares leave float32 ------------------------------------------------------------------------------------------------
+
+_SCALES = [-100, -60, -30, 30, 80, 120]
+"""Powers of two: from about 1e-30 to 1e36; the middle ones are in the ordinary range."""
+
+
+def _start(points: np.ndarray) -> np.ndarray:
+    """Return points whose largest entry is in [1/2, 1), so that the scale of a clustering's tolerance is one."""
+    return np.ldexp(points, -np.frexp(np.abs(points).max())[1])
+
+
+@pytest.mark.parametrize("power", _SCALES)
+@pytest.mark.parametrize("d", [5, 80])
+def test_k_means_does_not_depend_on_the_scale(power: int, d: int) -> None:
+    """Multiplying by a power of two rounds nothing, so bytes are equal; d = 80 is above the dimensions in which starts are seeded."""
+    points = _start(_blobs(90, 4, d, spread=3.0)[0])
+    plain, scaled = (kmeans(each, 4, np.random.default_rng(2), restarts=2) for each in (points, np.ldexp(points, power)))
+    np.testing.assert_array_equal(scaled.labels, plain.labels)
+    assert scaled.centres.tobytes() == np.ldexp(plain.centres, power).tobytes()
+    assert scaled.objective == plain.objective * 4.0**power
+
+
+@pytest.mark.parametrize("power", [-100, -60, 80, 120])
+def test_pinned_k_means_does_not_depend_on_the_scale_beyond_the_ordinary_range(power: int) -> None:
+    points, labels = _blobs(120, 5, spread=3.0)
+    points = _start(points)
+
+    def call(scale: int) -> clustering.Clustering:
+        rest, labelled = np.ldexp(points[20:], scale), np.ldexp(points[:20], scale)
+        return pinned_kmeans(rest, labelled, labels[:20], 7, np.random.default_rng(1), restarts=2)
+
+    plain, scaled = call(0), call(power)
+    np.testing.assert_array_equal(scaled.labels, plain.labels)
+    assert scaled.centres.tobytes() == np.ldexp(plain.centres, power).tobytes()
+    assert scaled.objective == plain.objective * 4.0**power
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_directions_do_not_depend_on_the_length_of_any_point(dtype: type) -> None:
+    """Each row has a length of its own, from 1e-36 to 1e36 (float64 from 1e-290 to 1e290); those of ordinary length keep their bytes."""
+    points, labels = _blobs(60, 3)
+    exact = points / np.linalg.norm(points.astype(np.float64), axis=1, keepdims=True)
+    powers = np.random.default_rng(0).integers(-120, 120, 60) * (8 if dtype is np.float64 else 1)
+    long = np.ldexp(points.astype(dtype), powers[:, None].astype(np.int32))
+    np.testing.assert_allclose(unit(long), exact, atol=2e-7)
+    assert unit(points).tobytes() == (points / np.linalg.norm(points, axis=1, keepdims=True)).tobytes()
+    found = kmeans(long, 3, np.random.default_rng(0), spherical=True)
+    assert adjusted_rand_score(labels, found.labels) == 1.0
+    assert k_by_silhouette(long, [2, 3, 4], np.random.default_rng(0))[0] == 3
+
+
+def test_huge_and_tiny_points_are_assigned_and_counted() -> None:
+    points, labels = _blobs(120, 3)
+    points = _start(points)
+    for power in (-60, 60):
+        found, distances = assign(np.ldexp(points, power), np.ldexp(points[:7], power))
+        np.testing.assert_array_equal(found, assign(points, points[:7])[0])
+        np.testing.assert_array_equal(distances, np.ldexp(assign(points, points[:7])[1], 2 * power))
+    huge = np.ldexp(points, 100)
+    assert k_by_labelled_accuracy(huge[40:], huge[:40], labels[:40], [2, 3, 5], np.random.default_rng(0))[0] == 3
+
+
+_ONE = np.ones((4, 2), dtype=np.float32)
+_AMONG = np.concatenate([_ONE, np.float32([[3, -1e25]])])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda rng: kmeans(np.full((3, 2), np.nan), 2, rng), "point 0 holds nan, where finite numbers of float32 are needed"),
+        (lambda rng: kmeans(np.array([[0, 1], [2, -np.inf]]), 2, rng), "point 1 holds -inf"),
+        (lambda rng: kmeans(np.array([[0, 1], [2, np.inf]]), 2, rng, spherical=True), "point 1 holds inf"),
+        (lambda rng: kmeans(np.array([[0, 1], [2, 1e39]]), 2, rng), r"point 1 holds 1e\+39"),
+        (lambda rng: kmeans(np.array([[0, 1e-60]]), 1, rng), "no point has an entry above 1e-60, which is too small for float32"),
+        (lambda rng: kmeans(_AMONG, 3, rng), r"point 4 has an entry of 1e\+25, beside which the squares of point 0, 1 and less, vanish"),
+        (lambda rng: pinned_kmeans(_AMONG, _ONE, np.zeros(4, int), 2, rng), "point 4 has an entry of .* the squares of point 0"),
+        (lambda rng: pinned_kmeans(_ONE, _AMONG, np.zeros(5, int), 2, rng), "labelled point 4 has an entry of .* the squares of point 0"),
+        (lambda rng: pinned_kmeans(_ONE, np.nan * _ONE, np.zeros(4, int), 2, rng), "labelled point 0 holds nan"),
+        (lambda rng: k_by_silhouette(np.nan * _ONE, [2, 3], rng), "point 0 holds nan"),
+        (lambda rng: k_by_labelled_accuracy(_AMONG, _ONE, np.zeros(4, int), [2, 3], rng), "vanish in float32"),
+        (lambda rng: assign(1e30 * _ONE, -1e30 * _ONE), "point 0 is so far from its centre"),
+        (lambda rng: assign(_ONE, _AMONG), "centre 4 has an entry"),
+    ],
+)
+def test_numbers_that_float32_cannot_tell_apart_are_a_sentence(call, sentence: str) -> None:
+    with pytest.raises(Diverged, match=sentence):
         call(np.random.default_rng(0))
