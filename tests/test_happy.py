@@ -412,6 +412,19 @@ def test_logits_that_are_not_numbers_end_as_diverged() -> None:
         strategy.learn(_stage(1, 24))
 
 
+@pytest.mark.parametrize("name", ["happy", "k-means", "ss-k-means", "frost"])
+def test_features_too_long_for_their_format_end_as_diverged(name: str) -> None:
+    """They are finite, and at unit length they were all zero, clustered and answered."""
+    strategy: Any = find("strategy", name).cls(projector_width=8, projector_out=4)
+    strategy.start(Context())
+    strategy.learn(stage_of(0, LABELS, 3))
+    with torch.no_grad():
+        for weight in strategy.network.parts.parameters():
+            weight *= 1e22
+    with pytest.raises(Diverged, match="features of item 0 are not finite, or so large that their length is not"):
+        strategy.learn(_stage(1, 24))
+
+
 def test_an_unknown_number_is_counted_and_never_falls_below_what_is_known() -> None:
     """Three far blobs, of which the learner knows none: 3 + 3 is found among 3 + 1 to 3 + 6."""
     strategy = Happy(search=6)

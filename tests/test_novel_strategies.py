@@ -479,6 +479,16 @@ def test_tiny_worlds_are_survived_under_every_switch(case: str, switch: Values) 
     assert all(weight.isfinite().all() for weight in strategy.network.parameters())
 
 
+@pytest.mark.parametrize("cls", [UNO, NCDKMeans])
+def test_features_too_long_for_their_format_end_as_diverged(cls: type[NovelClasses]) -> None:
+    strategy = _learnt(cls)
+    with torch.no_grad():
+        for weight in strategy.network.parts.parameters():
+            weight *= 1e15
+    with pytest.raises(Diverged, match="so large that their length is not"):
+        strategy.predict(ALL)
+
+
 def test_answers_that_are_not_numbers_end_as_diverged() -> None:
     strategy = _learnt(UNO)
     with torch.no_grad():

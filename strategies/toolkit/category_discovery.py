@@ -21,7 +21,7 @@ from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.toolkit import discovery_losses as losses
 from strategies.toolkit.discovery_network import DiscoveryNetwork
-from strategies.toolkit.evaluating import evaluating
+from strategies.toolkit.evaluating import evaluating, of_some_length
 from strategies.toolkit.novelty import MEANING, NONE, Novelty, Seen, detector_of
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.prototypes import class_means, spreads
@@ -138,9 +138,9 @@ class CategoryDiscovery(Strategy):
         return replace(answer, anomaly_scores=self.detector.score(Seen(normalize(features, dim=1), logits)))
 
     def features_of(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
-        """Return the network's features (N, d) of inputs as they are, without views."""
+        """Return the network's features (N, d) of inputs as they are, without views; raise `Diverged` as `of_some_length` does."""
         with evaluating(self.network):
-            return torch.cat([self.network(part) for part in torch.split(inputs, chunk)])
+            return of_some_length(torch.cat([self.network(part) for part in torch.split(inputs, chunk)]))
 
     def count_new(self, stage: Stage, features: Tensor) -> int:
         """Return how many classes are new: what is told, or where the silhouette of clustering is largest (Happy, section 5.4).

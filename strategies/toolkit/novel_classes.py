@@ -18,7 +18,7 @@ from harness.clustering import k_by_silhouette
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.toolkit import novel_losses as losses
-from strategies.toolkit.evaluating import evaluating
+from strategies.toolkit.evaluating import evaluating, of_some_length
 from strategies.toolkit.novel_network import NovelNetwork
 from strategies.toolkit.parted import Trainable
 from strategies.toolkit.tensors import Items, as_tensor, items_of
@@ -121,9 +121,9 @@ class NovelClasses(Strategy):
         )
 
     def features_of(self, network: NovelNetwork, inputs: Tensor, *, chunk: int = 512) -> Tensor:
-        """Return the features (N, d) of inputs as they are, without views, in evaluation mode."""
+        """Return the features (N, d) of inputs as they are, in evaluation mode; raise `Diverged` as `of_some_length` does."""
         with evaluating(network):
-            return torch.cat([network(part) for part in torch.split(inputs, chunk)])
+            return of_some_length(torch.cat([network(part) for part in torch.split(inputs, chunk)]))
 
     def count_novel(self, stage: Stage, items: Items) -> int:
         """Return how many classes are novel: what is told, or where the silhouette of clustering the unlabelled items is largest."""
