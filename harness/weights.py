@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import UserError
 from harness.selection import single
+from harness.stamps import Stamp, stamp_of
 
 OVERLAPS = ("unknown", "none", "partial", "full")
 
@@ -98,8 +99,8 @@ def digest_of(file: Path, expected: str = "") -> str:
         UserError: it cannot be read, or its digest does not begin with `expected`.
     """
     try:
-        seen = file.stat()
-        digest = _digest(file, seen.st_size, seen.st_mtime_ns)
+        stamp = stamp_of(file)
+        digest = _read(file) if stamp is None else _known(file.resolve(), stamp)
     except OSError as error:
         raise UserError(f"cannot read weights file {file}: {error.strerror or error}") from None
     if not digest.startswith(expected.lower()):
@@ -108,7 +109,11 @@ def digest_of(file: Path, expected: str = "") -> str:
 
 
 @lru_cache(maxsize=64)
-def _digest(file: Path, size: int, changed_ns: int) -> str:
-    """Return the SHA-256 of a file, read again only where its size or time of change differ."""
+def _known(file: Path, stamp: Stamp) -> str:
+    """Return the SHA-256 of a file, read again only where its stamp differs."""
+    return _read(file)
+
+
+def _read(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()

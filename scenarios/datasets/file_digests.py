@@ -1,4 +1,7 @@
-"""Digests of files, read again only where sizes or times of change differ from those of the last reading."""
+"""Digests of files, kept by where these lie and by their stamps, so that large ones are read once.
+
+A file that has just changed is read each time (`harness.stamps`); on Windows, where stamps tell nothing, every file is.
+"""
 
 from __future__ import annotations
 
@@ -14,29 +17,38 @@ from typing import Literal
 import numpy as np
 
 from harness.errors import UserError
+from harness.stamps import stamp_of
 from scenarios.datasets.packaged import prepared
 
 Algorithm = Literal["sha256", "md5"]
 """SHA-256 is ours; MD5 is what many publishers state."""
 
 
-def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256") -> list[str]:
+def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256", *, anew: bool = False) -> list[str]:
     """Return the digest of every file, in hexadecimal digits.
+
+    Args:
+        paths: of the files.
+        algorithm: which digest.
+        anew: read all of them, for who asks whether the disk still holds what it did.
 
     Raises:
         UserError: a file that cannot be read.
     """
     try:
-        seen = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
+        stamps = [stamp_of(path) for path in paths]
     except OSError as error:
         raise UserError(f"cannot read {error.filename}: {error.strerror}") from None
-    key = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
 
-    def read() -> dict[str, np.ndarray[tuple[int], np.dtype[np.str_]]]:
+    def read() -> list[str]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return {"digests": np.array(list(pool.map(lambda path: _digest(path, algorithm), paths)))}
+            return list(pool.map(lambda path: _digest(path, algorithm), paths))
 
-    kept = prepared(f"{algorithm}-of-files", digest=key, recipe=sys.modules[__name__], make=read)
+    if None in stamps:
+        return read()
+    key = hashlib.sha256(json.dumps([(str(path.resolve()), stamp) for path, stamp in zip(paths, stamps, strict=True)]).encode())
+    kept = prepared(f"{algorithm}-of-files", digest=key.hexdigest(), recipe=sys.modules[__name__],
+                    make=lambda: {"digests": np.array(read(), dtype=np.str_)}, anew=anew)  # fmt: skip
     return [str(found) for found in kept["digests"]]
 
 

@@ -69,7 +69,7 @@ def checked(files: Iterable[Path], *, digest: str, package: str) -> list[Path]:
     return files
 
 
-def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], Arrays]) -> Arrays:
+def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], Arrays], anew: bool = False) -> Arrays:
     """Return the arrays that `make` returns, from the cache where they are there.
 
     Args:
@@ -77,16 +77,16 @@ def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], A
         digest: of the source files.
         recipe: the module whose source prepares them.
         make: checks the source and prepares the arrays.
+        anew: make them whatever is kept.
     """
     code = hashlib.sha256(inspect.getsource(recipe).encode()).hexdigest()
     path = cache_folder() / f"{name}-{digest[:16]}-{code[:16]}.npz"
-    try:
-        with np.load(path, allow_pickle=False) as content:
+    if not anew:
+        with contextlib.suppress(OSError, ValueError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
-    except (OSError, ValueError, EOFError, BadZipFile):
-        arrays = make()
-        _keep(path, arrays)
-        return arrays
+    arrays = make()
+    _keep(path, arrays)
+    return arrays
 
 
 def cache_folder() -> Path:

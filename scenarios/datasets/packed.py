@@ -1,8 +1,8 @@
 """Images of a data set on disk, decoded once: resized, cut and packed into one file that is mapped into memory.
 
-A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version; it is written whole. Its
-rows are in the order of the contents' hashes, so that neither a row number nor the name of the pack tells a category, a defect or which
-images are to test.
+A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version; it is written whole, its
+SHA-256 beside it, by which one that was changed later is told and made again. Its rows are in the order of the contents' hashes, so that
+neither a row number nor the name of the pack tells a category, a defect or which images are to test.
 `Packed` hands out rows and holds nothing but the pack's path and their numbers.
 
 Masks go the way of the released code (INP-Former, Dinomaly): any value but 0 is defective, the 0-1 picture is resized like the image
@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 
 from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
+from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.packaged import cache_folder
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class Packed:
         rows = self.rows[index]
         items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
         if (there := rows >= 0).any():
-            items[there] = _opened(self.path)[rows[there]]
+            items[there] = _mapped(self.path)[rows[there]]
         return items
 
     def subset(self, rows: IntArray) -> Packed:
@@ -152,8 +153,10 @@ def _pack(path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str,
             for _ in pool.map(place, range(len(paths))):
                 pass
         content.flush()
+        (digest,) = digests_of([temporary])
+        if (reason := _written(_seal(path), lambda seal: seal.write_text(digest))) is not None:
+            raise OSError(reason)
 
-    _opened.cache_clear()
     if (reason := _written(path, fill)) is not None:
         raise UserError(f"cannot keep the packed images in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them")
 
@@ -175,13 +178,23 @@ def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
 
 def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     try:
-        return bool(_opened(str(path)).shape == shape)
-    except (OSError, ValueError, EOFError):
+        return bool(_mapped(str(path)).shape == shape) and digests_of([path]) == [_seal(path).read_text()]
+    except (OSError, ValueError, EOFError, UserError):
         return False
 
 
+def _seal(path: Path) -> Path:
+    """Return where the SHA-256 of a pack is kept."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _mapped(path: str) -> AnyArray:
+    """Return a pack as it lies there now; a pack that was made again is another file."""
+    return _opened(path, Path(path).stat().st_ino)
+
+
 @lru_cache(maxsize=16)
-def _opened(path: str) -> AnyArray:
+def _opened(path: str, number: int) -> AnyArray:
     content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
     return content
 

@@ -34,7 +34,8 @@ def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> I
     Raises:
         UserError: the file cannot be read, has no such column, is too short, or belongs to another data set.
     """
-    columns = _columns(str(located(file)))
+    path = located(file)
+    columns = _columns(path, *digests_of([path]))
     if column not in columns:
         raise unknown(f"column of {Path(file).name}", column, columns, ", ".join(columns))
     labels = columns[column]
@@ -64,8 +65,8 @@ def digests_of_files(files: Iterable[str]) -> dict[str, str]:
 
 
 @cache
-def _columns(file: str) -> Mapping[str, IntArray]:
-    path = Path(file)
+def _columns(path: Path, digest: str) -> Mapping[str, IntArray]:
+    """Return the columns of a file, read again where its digest differs."""
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as content:
@@ -73,13 +74,13 @@ def _columns(file: str) -> Mapping[str, IntArray]:
         elif path.suffix == ".pt":
             found = _torch_archive(path)
         else:
-            raise UserError(f"{file} should be a .pt or .npz file; the .npy files of CIFAR-N hold pickles, which are not read")
+            raise UserError(f"{path} should be a .pt or .npz file; the .npy files of CIFAR-N hold pickles, which are not read")
     except UserError:
         raise
     except Exception as error:  # a broken archive may fail anywhere
-        raise UserError(f"cannot read human labels from {file}: {str(error).partition(chr(10))[0]}") from None
+        raise UserError(f"cannot read human labels from {path}: {str(error).partition(chr(10))[0]}") from None
     if not isinstance(found, dict) or not all(isinstance(value, np.ndarray) and value.ndim == 1 for value in found.values()):
-        raise UserError(f"{file} should hold one array of labels per column")
+        raise UserError(f"{path} should hold one array of labels per column")
     return {str(name): value.astype(np.int64) for name, value in found.items() if value.dtype.kind in "iu"}
 
 

@@ -1,6 +1,6 @@
 """Reading files that may be truncated, damaged or something else, and the digests of their contents.
 
-MD5s serve to hold files against what publishers state; they are kept by path, size and time of change, so that large files are read once.
+MD5s serve to hold files against what publishers state.
 """
 
 from __future__ import annotations

@@ -142,25 +142,28 @@ class OnDisk(Dataset):
         what = f"{there[0]} holds none of {', '.join(self.marks)}" if there else "there is no such folder"
         raise UserError(f"{lead}: {what} (looked for {where}); {self.obtain}")
 
-    def differences(self, paths: Sequence[Path]) -> list[str]:
-        """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known."""
+    def differences(self, paths: Sequence[Path], *, anew: bool = False) -> list[str]:
+        """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known; `anew` as in `digests_of`."""
         known = [path for path in paths if path.name in self.md5s]
         if not known:
             return []
         return [
             f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another version of {self.name}"
-            for path, found in zip(known, digests_of(known, "md5"), strict=True) if found != self.md5s[path.name]
+            for path, found in zip(known, digests_of(known, "md5", anew=anew), strict=True) if found != self.md5s[path.name]
         ]  # fmt: skip
 
     def problems(self) -> list[str]:
-        """Return all that is wrong with what is on disk, a sentence each: missing, damaged or other files than the publisher's."""
+        """Return all that is wrong with what is on disk, a sentence each: missing, damaged or other files than the publisher's.
+
+        All files are read, also those whose MD5 is known from before.
+        """
         try:
             paths = self.expected()
         except UserError as error:
             return [str(error)]
         there = [path for path in paths if path.is_file()]
         checks: list[Callable[[], object]] = [partial(present, paths, self.name), *(partial(self.examine, path) for path in there)]
-        wrong = [*complaints(checks), *self.differences(there)]
+        wrong = [*complaints(checks), *self.differences(there, anew=True)]
         return wrong or self.inspected()
 
     def inspected(self) -> list[str]:
