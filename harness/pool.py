@@ -7,6 +7,7 @@ already is used and left running. Every worker has its stated cores and threads.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,7 @@ class Pool:
     def _new_seat(self) -> _Seat:
         need = self.resources
         actor: Any = self.ray.remote(Worker).options(num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0)
-        worker = actor.remote(need.threads)
+        worker = actor.remote(need.threads, path=sys.path)
         return _Seat(worker=worker, arriving=worker.ready.remote())
 
     def _seat_arrivals(self) -> None:

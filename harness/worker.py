@@ -44,10 +44,11 @@ class Mailbox:
 
 
 class Worker:
-    """Actor: has cells learned one at a time, or a pack of them at once."""
+    """Actor: has cells learned one at a time, or a pack of them at once. path: where the driver finds modules, and cells do too."""
 
-    def __init__(self, threads: int, *, workshop: Workshop | None = None) -> None:
+    def __init__(self, threads: int, *, path: Sequence[str] = (), workshop: Workshop | None = None) -> None:
         self.threads = threads
+        self.path = list(dict.fromkeys([*sys.path, *path]))
         self.workshop = workshop or open_workshop(threads)
         self._mapped: dict[str, Mapped] = {}
 
@@ -63,7 +64,7 @@ class Worker:
             episodes: of every cell: a file of this machine, or references to every stage and query.
             mailbox: handle of the `Mailbox`.
         """
-        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
+        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=self.path)
         return self._learned(order, mailbox)
 
     def _learned(self, order: Order, mailbox: Any) -> Outcome:

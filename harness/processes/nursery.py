@@ -23,6 +23,8 @@ from harness.processes.parent import ANSWER, BEGUN, ENDED, IMPORT, LOADED, TASK
 
 _START_S = 120.0
 _SETTLE_S = 30.0
+_WITHOUT_THREADS = {"OPENBLAS_NUM_THREADS": "1", "JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""What keeps libraries from starting threads while they are loaded; a task sets its own number."""
 
 
 class Line:
@@ -109,7 +111,8 @@ class Nursery:
         isolation, clearing = (["-I"], ["clear"]) if place.apart else ([], [])
         command = [*place.prefix, sys.executable, *isolation, "-m", "harness.processes.parent", str(theirs.fileno()), run, *clearing]
         nothing = subprocess.DEVNULL
-        self.process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, cwd=place.folder, env=place.environment,
+        environment = {**place.environment, **_WITHOUT_THREADS}
+        self.process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, cwd=place.folder, env=environment,
                                         start_new_session=True, pass_fds=[theirs.fileno()])  # fmt: skip
         theirs.close()
         atexit.register(self.close)

@@ -144,7 +144,6 @@ def surroundings(threads: int) -> dict[str, str]:
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONHASHSEED": "0",  # else the order of a set would be another in every process
         "OMP_NUM_THREADS": str(threads),
-        "OPENBLAS_NUM_THREADS": "1",  # a parent that forks holds no threads; a task sets its own number
         "TORCHINDUCTOR_COMPILE_THREADS": os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", str(threads)),  # else each takes all cores
         "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU opens no context, which children could not use
     }

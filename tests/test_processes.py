@@ -1,0 +1,157 @@
+"""Processes for tasks: forked from a parent that holds no thread, begun anew where there is no fork; stages reach them by mapping."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+from conftest import world
+from worlds import Blobs
+
+from harness.answers import digest
+from harness.contracts import Query, Stage, Status
+from harness.messages import Event, Job, Outcome, StageEnded
+from harness.plugins import find
+from harness.processes.limits import Limits, Stopped
+from harness.processes.mapped import Mapped, episodes
+from harness.processes.workshop import Fresh, Workshop, open_workshop
+from harness.run import Conditions, learner_seed, run_cell
+from harness.sealing import Episode, build
+from harness.worker import Mailbox, Worker, tail
+
+BLOBS = Blobs()
+CONDITIONS = Conditions(root_seed=learner_seed(0), **BLOBS.lent(), needed=BLOBS.answers, probed=BLOBS.probed, kept=BLOBS.kept)
+
+
+@pytest.fixture(scope="module", params=["forked", "fresh"])
+def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
+    opened = open_workshop(1, forks=request.param == "forked")
+    yield opened
+    opened.close()
+
+
+def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[Outcome, list[Event]]:
+    """Run a strategy of worlds.py on blobs by a worker in this process; Ray only carries events, and here a list does."""
+    mailbox = Mailbox()
+    handle: Any = SimpleNamespace(post=SimpleNamespace(remote=mailbox.post))
+    plugin = find("strategy", world(name))
+    job = Job(key=name, strategy=plugin.name, source=plugin.source, params=plugin.cls().__dict__, conditions=CONDITIONS, keep=folder,
+              shared=(), **{"timeout_s": 60.0, "memory_mib": 4096.0, **limits})  # fmt: skip
+    mapped = Mapped(build(BLOBS, 0).episodes)
+    try:
+        return _PlainWorker(1, workshop=workshop).run(job, [mapped.path], handle), mailbox.drain()
+    finally:
+        mapped.close()
+
+
+class _PlainWorker(Worker):
+    """A worker whose mailbox is called, not asked through Ray."""
+
+    def _take(self, message: Any, process: Any, mailbox: Any) -> None:
+        mailbox.post.remote(message)
+
+
+def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_path: Path) -> None:
+    results = run_cell(find("strategy", world("Trains")).cls(), build(BLOBS, 0).episodes, CONDITIONS, scratch=tmp_path)
+    here = digest([answer for result in results for answer in result.answers])
+    outcome, events = _run(workshop, "Trains", tmp_path)
+    assert (outcome.status, outcome.reason, outcome.lost) == (Status.DONE, "", False)
+    assert digest([answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]) == here
+
+
+def test_a_death_and_both_limits_are_told(workshop: Workshop, tmp_path: Path) -> None:
+    ends = {}
+    for name, limits in {"Dies": {}, "Eats": {"memory_mib": 1200.0}, "Sleeps": {"timeout_s": 3.0}}.items():
+        outcome, _ = _run(workshop, name, tmp_path, **limits)
+        ends[name] = outcome.status, outcome.reason.partition(";")[0].partition(" (")[0], outcome.lost
+    assert ends["Dies"] == (Status.FAILED, "its process was killed by SIGKILL", True)
+    assert ends["Eats"][0] is Status.OUT_OF_MEMORY
+    assert ends["Eats"][1].endswith("the limit is 1200 MiB")
+    assert ends["Sleeps"] == (Status.TIMEOUT, "over its time limit of 3 s", False)
+
+
+def test_the_parent_that_forks_holds_no_thread_and_outlives_what_it_forked(tmp_path: Path) -> None:
+    workshop = open_workshop(2)
+    if isinstance(workshop, Fresh):
+        pytest.skip("no fork here")
+    workshop.wait_ready()
+    parent = psutil.Process(workshop.nursery.process.pid)
+    assert parent.num_threads() == workshop.nursery.line.threads == 1
+    for name in ("Dies", "Sleeps", "Means"):
+        outcome, _ = _run(workshop, name, tmp_path, timeout_s=2.0)
+    assert outcome.status is Status.DONE
+    assert parent.is_running()
+    (warm,) = parent.children()  # one further parent, with the modules that these strategies need; of tasks nothing is left
+    assert (warm.num_threads(), warm.children()) == (1, [])
+    workshop.close()
+    assert not parent.is_running()
+    _, alive = psutil.wait_procs([warm], timeout=30)
+    assert not alive
+
+
+def _large() -> list[Episode]:
+    rng = np.random.default_rng(0)
+    query = Query(ids=np.arange(3), inputs=rng.normal(size=(3, 4)).astype(np.float32))
+    stages = [Stage(index=index, ids=np.arange(5), inputs=rng.normal(size=(5, 1 << 20)).astype(np.float32), labels=np.arange(5),
+                    named_classes=5, new_classes=5) for index in range(2)]  # fmt: skip
+    return [Episode(stage, query) for stage in stages]
+
+
+def test_mapped_episodes_come_back_as_they_were_and_are_written_once() -> None:
+    given = _large()
+    mapped = Mapped(given)
+    size = Path(mapped.path).stat().st_size
+    content = sum(stage.inputs.nbytes for stage, _ in given)  # type: ignore[attr-defined]
+    assert content <= size < content + 10_000  # the query that both share lies there once
+    (first, asked), (second, again) = episodes(mapped.path)
+    for found, meant in ((first, given[0].stage), (second, given[1].stage)):
+        np.testing.assert_array_equal(found.inputs, meant.inputs)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.labels, meant.labels)
+        assert found.index == meant.index
+    assert asked is again
+    with pytest.raises(ValueError, match="read-only"):
+        first.inputs[0] = 0  # type: ignore[index]
+    mapped.close()
+    np.testing.assert_array_equal(second.inputs, given[1].stage.inputs)  # type: ignore[arg-type]  # mapped before, so still there
+    with pytest.raises(FileNotFoundError):
+        next(episodes(mapped.path))
+
+
+def test_a_mapped_stage_is_no_memory_of_the_process_that_reads_it() -> None:
+    """All of a stage is read, and what the process holds for itself does not grow by a tenth of it."""
+    mapped = Mapped(_large())
+    inputs = next(episodes(mapped.path)).stage.inputs
+
+    def private() -> int:
+        memory = psutil.Process().memory_info()
+        return int(memory.rss - memory.shared)
+
+    before = private()
+    assert sum(float(row.sum()) for row in inputs) != 0  # type: ignore[attr-defined]
+    assert private() - before < inputs.nbytes / 10  # type: ignore[attr-defined]
+    mapped.close()
+
+
+def test_limits_look_at_time_first_and_memory_next() -> None:
+    own = [psutil.Process()]
+    Limits(lambda: own, timeout_s=60, memory_mib=1 << 20).hold()
+    with pytest.raises(Stopped, match="over its time limit of -1 s") as timeout:
+        Limits(lambda: own, timeout_s=-1, memory_mib=0).hold()
+    assert timeout.value.status is Status.TIMEOUT
+    with pytest.raises(Stopped, match="the limit is 1 MiB") as memory:
+        Limits(lambda: own, timeout_s=60, memory_mib=1).hold()
+    assert memory.value.status is Status.OUT_OF_MEMORY
+
+
+def test_the_tail_of_a_log_is_its_last_lines_and_bounded(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    assert tail(log) == ""
+    log.write_text("".join(f"{number}\n" for number in range(1000)))
+    assert tail(log, lines=3) == "997\n998\n999"
+    log.write_text("x" * 1_000_000)
+    assert tail(log) == "x" * (64 << 10)
