@@ -74,11 +74,9 @@ def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
     """Whether the package that a function is of has wrapped it itself, as torch does with `step` of optimisers for its profiler."""
     package = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
     code = getattr(other, "__code__", None)
-    return (
-        getattr(other, "__wrapped__", None) is function
-        and bool(package and code)
-        and Path(code.co_filename).is_relative_to(Path(str(package)).parent)
-    )
+    if getattr(other, "__wrapped__", None) is not function or package is None or code is None:
+        return False
+    return Path(code.co_filename).is_relative_to(Path(package).parent)
 
 
 def _is_library(module: ModuleType, roots: tuple[str, ...]) -> bool:

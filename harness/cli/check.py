@@ -10,7 +10,6 @@ import typer
 
 from harness import console
 from harness.cli import options
-from harness.contracts import Status
 from harness.errors import UserError, unknown
 from harness.plugins import Kind, Plugin, find, registered
 
@@ -77,6 +76,7 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
 def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, reveal: bool) -> list[Finding]:
     """Check a strategy in processes of its own; where there is no fork, in this one, without the claims that take several."""
     from harness.conformance import check_strategy
+    from harness.contracts import Status
     from harness.processes.workshop import FORKS
     from harness.selection import configured
 
