@@ -79,6 +79,14 @@ def test_a_novel_class_that_takes_a_known_row_for_itself() -> None:
     np.testing.assert_array_equal(strict_match(rows, classes, 2).row, [0, 1, 2, 3])
 
 
+def test_ties_go_to_the_first_class_and_to_the_row_of_its_number() -> None:
+    """Rows 2 and 3 hold 4 and 6 of class 2 and of class 3: class 2 gets the 6, so class 3 the 4. Row 4 is class 4's by number."""
+    rows, classes = _items([[5, 0, 0, 0, 0], [0, 5, 0, 0, 0], [0, 0, 4, 4, 0], [0, 0, 6, 6, 0], [0, 0, 0, 0, 3], [0, 0, 0, 0, 3]])
+    for names in ([0, 1, 2, 3, 4, 5], [0, 1, 3, 2, 4, 5], [0, 1, 5, 4, 3, 2]):
+        assert strict_match(np.array(names)[rows], classes, 2).matched.tolist() == [5, 5, 6, 4, 3]
+    assert strict_match(rows, classes, 2).row.tolist() == [0, 1, 3, 2, 4]
+
+
 # --- identities and edges ---------------------------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,9 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from harness import answers, checkpoint
+from harness.acceptance import answered
 from harness.conformance import check_scenario, check_strategy
-from harness.contracts import Answer, Query, Stage, Strategy
+from harness.contracts import Answer, Prediction, Query, Stage, Strategy
 from harness.errors import Diverged, UserError
 from harness.metrics import open_set
 from harness.plugins import find
@@ -283,6 +284,26 @@ def test_what_cannot_be_fitted_is_told() -> None:
         detectors[1].fit(Seen(known.features / 0, known.logits), labels, head)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("scores", [[np.nan] * 4, [0.1, np.nan, 0.4, 0.9]])
+def test_scores_that_are_nan_are_refused(scores: list[float]) -> None:
+    """As numbers they stand nowhere: all-NaN scores had figures."""
+    with pytest.raises(ValueError, match="NaN cannot be ranked"):
+        open_set.figures(np.array(scores), np.array([False, False, True, True]))
+
+
+@pytest.mark.parametrize("offset", [0.0, -1e4, 1e4])
+@pytest.mark.parametrize("scale", [1e-7, 1.0, 1e6])
+def test_figures_do_not_depend_on_scale_and_offset(scale: float, offset: float) -> None:
+    """From what a strategy answers, in double precision, to the figures."""
+    rng = np.random.default_rng(0)
+    novel = rng.random(400) < 0.4
+    strange = rng.random(400) + 0.5 * novel
+    query = Query(ids=np.arange(400), inputs=strange)
+    kept = answered(Prediction(anomaly_scores=scale * strange + offset), query, needed=(), stage=0, step=None)
+    found = open_set.after_stages([kept], [np.ones(400, dtype=bool)], [novel])
+    assert {name: stage[0] for name, stage in found.items()} == pytest.approx(open_set.figures(strange, novel), abs=1e-12)
+
+
 # --- learners -----------------------------------------------------------------------------------------------------------------------
 
 FEW = "class-incremental[open_set=true,epochs=3]"
@@ -350,10 +371,10 @@ def test_a_learner_measures_anew_what_it_still_holds(name: str, counts: list[int
 
 def test_a_probe_before_anything_is_known_has_no_feature_scores(tmp_path: Path) -> None:
     scenario = "class-incremental[epochs=1,stages=2,probe_every=10]"
-    for novelty, answered in (("knn", False), ("msp", True)):
+    for novelty, is_answered in (("knn", False), ("msp", True)):
         first = _run(f"fine-tune[novelty={novelty}]", scenario, tmp_path)[0]
         assert first.step == 10
-        assert ("anomaly_scores" in first.arrays) == answered
+        assert ("anomaly_scores" in first.arrays) == is_answered
 
 
 def test_strangeness_is_that_among_all_classes_also_where_the_stage_is_told(tmp_path: Path) -> None:

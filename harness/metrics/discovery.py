@@ -6,7 +6,8 @@ the matched counts over everything; match(y) is the count of class y in its row,
     A(S) = sum over y in S of match(y)  /  sum over y in S of count(y)
 
 (GCD, Vaze et al. 2022, "v2" of the released code; Happy, Ma et al. 2024). Surplus rows and surplus classes stay unmatched and count as
-errors. Where several assignments are optimal, A over everything is unique and A of a group need not be.
+errors. Where several assignments are optimal, A over everything is unique and A of a group is not. Ties are broken class by class in order
+of number, each getting as much as is left (`optimal_rows`): so figures depend neither on how rows are numbered nor on the solver.
 
 >>> agreement = match(np.array([1, 1, 0, 2]), np.array([0, 0, 1, 1]))
 >>> agreement.accuracy(), agreement.accuracy(np.array([False, True]))
@@ -77,12 +78,71 @@ def contingency(predicted: NDArray[Any], classes: NDArray[Any], *, n_classes: in
 def match(predicted: NDArray[Any], classes: NDArray[Any], *, n_classes: int | None = None) -> Match:
     """Match rows to classes over all items at once; arguments as in `contingency`."""
     matrix = contingency(predicted, classes, n_classes=n_classes)
-    rows, columns = linear_sum_assignment(matrix, maximize=True)
-    row = np.full(matrix.shape[1], -1, dtype=np.int64)
-    row[columns] = rows
-    matched = np.zeros(matrix.shape[1], dtype=np.int64)
-    matched[columns] = matrix[rows, columns]
+    return matched_by(matrix, optimal_rows(matrix))
+
+
+def matched_by(matrix: Counts, row: Counts) -> Match:
+    """Return the match that `row`, int64 (C,), -1 for none, is on M, int64 (rows, C)."""
+    matched = np.zeros(len(row), dtype=np.int64)
+    matched[row >= 0] = matrix[row[row >= 0], np.flatnonzero(row >= 0)]
     return Match(row, matched, matrix.sum(axis=0))
+
+
+def optimal_rows(matrix: Counts) -> Counts:
+    """Return the row for each class under which most items match, int64 (C,), -1 where none is left.
+
+    Of several optima the one is taken that matches most of class 0, of those the one that matches most of class 1, and so on; then it is
+    settled how many items of each class match. What is still open goes to the row of the same number, else to the smallest.
+
+    Args:
+        matrix: M, int64 (rows, C), not negative.
+    """
+    (rows, classes), size = matrix.shape, max(matrix.shape)
+    square, same = np.zeros((2, size, size), dtype=np.int64)
+    square[:rows, :classes] = matrix
+    np.fill_diagonal(same[:rows, :classes], 1)
+    owner = np.empty(size, dtype=np.int64)  # the row of each column
+    assigned, columns = linear_sum_assignment(square, maximize=True)
+    owner[columns] = assigned
+    allowed = _tight(square, owner)
+    for worth in (square, same, -np.arange(size)[:, None].repeat(size, axis=1)):
+        for column in range(classes):
+            _exchange(owner, column, allowed, worth)
+            allowed[:, column] &= worth[:, column] == worth[owner[column], column]
+    return np.where(owner[:classes] < rows, owner[:classes], -1)
+
+
+def _tight(square: Counts, owner: Counts) -> NDArray[np.bool_]:
+    """Return which pairs occur in optimal assignments alone, bool (n, n), given one of these: those without slack in the dual.
+
+    With the price of a column the longest path to it, a step from c to j being what the row of c would gain at j. No cycle gains anything.
+    """
+    gains = square[owner] - square[owner, np.arange(len(owner))][:, None]
+    price, dearer = np.zeros(len(owner), dtype=np.int64), gains.max(axis=0, initial=0)
+    while not np.array_equal(price, dearer):
+        price, dearer = dearer, (dearer[:, None] + gains).max(axis=0, initial=0)
+    allowed = np.empty(square.shape, dtype=np.bool_)
+    allowed[owner] = price[:, None] + gains == price
+    return allowed
+
+
+def _exchange(owner: Counts, column: int, allowed: NDArray[np.bool_], worth: Counts) -> None:
+    """Give `column` the row of most worth, in place, by a ring of exchanges of rows among columns, each of them allowed."""
+    wanted = np.where(allowed[:, column], worth[:, column], worth[owner[column], column])
+    if wanted.max() == wanted[owner[column]]:
+        return
+    before = np.full(len(owner), -1)  # the column whose row a column takes
+    before[column] = column
+    reached = [column]
+    for place in reached:
+        further = np.flatnonzero(allowed[owner[place]] & (before < 0))
+        before[further] = place
+        reached += further.tolist()
+    last = max(reached, key=lambda place: int(wanted[owner[place]]))
+    ring = [last]
+    while ring[-1] != column:
+        ring.append(int(before[ring[-1]]))
+    owner[ring] = owner[[*ring[1:], last]]
 
 
 class Groups(NamedTuple):
@@ -128,11 +188,12 @@ def new_taken_for_old(predicted: NDArray[Any], is_new: NDArray[np.bool_], old_ro
     """Return the share of items of new classes that were answered as one of the first `old_rows` rows (Happy, Table 8); NaN without any.
 
     Args:
-        predicted: int (N,) rows answered.
+        predicted: int (N,) rows answered; a negative number is no row, neither an old one nor a new one.
         is_new: bool (N,) whether an item's class is revealed in this stage.
         old_rows: rows that the learner owned before the stage.
     """
-    return mean_of_finite((predicted[is_new] < old_rows).astype(np.float64))
+    rows = predicted[is_new]
+    return mean_of_finite(((rows >= 0) & (rows < old_rows)).astype(np.float64))
 
 
 def probability_gap(probabilities: NDArray[Any], old_rows: int) -> float:
@@ -152,6 +213,6 @@ def mean_of_finite(values: NDArray[Any]) -> float:
 
 
 __all__ = [
-    "Groups", "Match", "by_group", "contingency", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match", "mean_of_finite",
-    "new_taken_for_old",    "probability_gap",
+    "Groups", "Match", "by_group", "contingency", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match", "matched_by",
+    "mean_of_finite", "new_taken_for_old", "optimal_rows", "probability_gap",
 ]  # fmt: skip

@@ -81,7 +81,12 @@ def figures(scores: Scores, novel: Mask) -> dict[str, float]:
     Args:
         scores: float (N,), larger is stranger.
         novel: bool (N,), whether an item's class is still to come.
+
+    Raises:
+        ValueError: a score that is NaN, which has no place in an order.
     """
+    if np.isnan(scores).any():
+        raise ValueError("scores that are NaN cannot be ranked")
     return {
         "open_set_auroc": auroc(scores, novel),
         "open_set_fpr95": false_positives(scores, novel),
