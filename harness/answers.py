@@ -1,8 +1,9 @@
 """Stored predictions: one npz per cell, small integers where they suffice, read without unpickling.
 
 Moments (a stage's end, or a probe in it) that asked for the same items are stored together: `0.gaps` between ids once, and of every field
-an array `0.classes` (items, moments, ...) beside `0.classes.at` (moments, 2) of stage and step, -1 for the end. An item's history lies in
-one stretch, so probes that hardly change cost next to nothing. The digest is taken over the answers, not over the file.
+an array `0.classes` (items, moments, ...) beside `0.classes.at` (moments, 2) of stage and step, -1 for the end; moments of another shape or
+number format have an array of their own (`0.scores~10`, `0.scores~10~float32`). An item's history lies in one stretch, so probes that
+hardly change cost next to nothing. The digest is taken over the answers, not over the file.
 """
 
 from __future__ import annotations
@@ -65,12 +66,15 @@ def _stacked(answers: Sequence[Answer]) -> Arrays:
     for group, together in enumerate(groups.values()):
         arrays[f"{group}.gaps"] = _small(np.diff(together[0].ids, prepend=0))  # ids ascend, so these are small
         for name in sorted({name for answer in together for name in answer.arrays}):
-            for shape in sorted({answer.arrays[name].shape for answer in together if name in answer.arrays}):
+            given = [(answer, answer.arrays[name]) for answer in together if name in answer.arrays]
+            formats = {array.dtype.name for _, array in given}
+            for shape, kind in sorted({(array.shape, array.dtype.name) for _, array in given}):
                 # a head that grows answers more scores at every stage
-                own = [answer for answer in together if name in answer.arrays and answer.arrays[name].shape == shape]
-                field = f"{group}.{name}" + "".join(f"~{size}" for size in shape[name not in OF_LEARNER :])
-                arrays[field] = _small(np.stack([answer.arrays[name] for answer in own], axis=1))
-                moments = [(answer.stage, _END if answer.step is None else answer.step) for answer in own]
+                own = [(answer, array) for answer, array in given if (array.shape, array.dtype.name) == (shape, kind)]
+                said = (*shape[name not in OF_LEARNER :], *([kind] if len(formats) > 1 else []))
+                field = f"{group}.{name}" + "".join(f"~{each}" for each in said)
+                arrays[field] = _small(np.stack([array for _, array in own], axis=1))
+                moments = [(answer.stage, _END if answer.step is None else answer.step) for answer, _ in own]
                 arrays[f"{field}.at"] = np.array(moments, dtype=np.int64)
     return arrays
 

@@ -143,16 +143,17 @@ OF_LEARNER = ("weights", "health")
 class Prediction:
     """What a strategy answers, row by row as in the query. Never labels.
 
+    Floats may be of any scale, and all must be finite: they are kept in the smallest format that has every value as it was answered.
     classes: int (N,) class or cluster index.  scores: float (N, C), larger is likelier.
     clusters: int (N,), how many classes and clusters the learner now tells apart, the same for every item.
-    old_probability: float16 (N,), the total probability of those it told apart before the stage.
-    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float16 (N, h, w), the same per place, of any size.
+    old_probability: float (N,), the total probability of those it told apart before the stage.
+    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float (N, h, w), the same per place, of any size.
     The following speak of the label that was handed over with an item, and are zero for items that came with none.
-    suspicion: float16 (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
-    label_losses: float16 (N,) its cross-entropy; in grokking, its loss by the learner's own loss.
+    suspicion: float (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
+    label_losses: float (N,) its cross-entropy; in grokking, its loss by the learner's own loss.
     The following answer as if it were told whether an item's class is known or novel, among the rows of that group (task-aware).
     among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a column per head, the chosen first.
-    relation_shift: float16 (N,) divergence of its distribution over known classes from that when these had just been learned.
+    relation_shift: float (N,) divergence of its distribution over known classes from that when these had just been learned.
     The following speak of the learner and not of items; a scenario that reads them says what stands where.
     weights: float32, any shape.  health: float32 (M,), not a number where a measure does not apply.
     """
@@ -353,7 +354,8 @@ class Truth:
 class Answer:
     """Predictions of one stage or probe, sorted by id. Made by `run`, read by `Scenario.score`.
 
-    ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows.  step: None after the stage, else the probe's.
+    ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows: int64, bool, or float16, float32 or float64, whichever
+    is the first to hold what was answered.  step: None after the stage, else the probe's.
     """
 
     stage: int

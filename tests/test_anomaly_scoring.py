@@ -21,10 +21,11 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
 
 from harness import figures
-from harness.contracts import Answer, Scores, Truth
+from harness.acceptance import answered
+from harness.contracts import Answer, Prediction, Query, Scores, Truth
 from harness.errors import UserError
 from scenarios.anomaly import postprocess as module
-from scenarios.anomaly.postprocess import PostProcess, bilinear, blur, kernel
+from scenarios.anomaly.postprocess import PostProcess, bilinear, blur, ground_of, kernel
 from scenarios.anomaly.scoring import Rules, judged, metrics_of, scores
 
 PLAIN = PostProcess(image_size=(4, 4), resolution=(4, 4), blur_size=0, top=0)
@@ -78,10 +79,32 @@ def test_evaluated_maps_are_those_of_the_released_code(image: tuple[int, int], r
     grids = np.abs(np.random.default_rng(0).normal(size=(3, 16, 14))).astype(np.float16)
     expected = _by_torch(grids, steps)
     found = steps.evaluated(grids)
-    assert found.maps.dtype == np.float16
-    np.testing.assert_allclose(found.maps, expected, rtol=2**-11, atol=1e-7)  # rounding to half precision errs by half a step
+    np.testing.assert_allclose(found.maps, expected, rtol=1e-12, atol=1e-15)
     largest = np.sort(expected.reshape(3, -1), axis=1)[:, -steps.top_pixels :].mean(axis=1)
-    np.testing.assert_allclose(found.scores, largest, rtol=1e-6)
+    np.testing.assert_allclose(found.scores, largest, rtol=1e-12)
+
+
+@pytest.mark.parametrize("offset", [0.0, -1e5, 1e6])
+@pytest.mark.parametrize("padding", ["zero", "reflect", "none"])
+def test_on_their_ground_maps_are_the_released_ones_of_what_exceeds_the_floor(padding: Any, offset: float) -> None:
+    """Maps far from 0 are counted from their middle, scores are not: both are the released code's of maps from 0 on, moved."""
+    steps = PostProcess(image_size=(48, 30), resolution=(56, 40), blur_padding=padding)
+    grids = offset + np.random.default_rng(0).normal(size=(3, 16, 14))
+    ground = ground_of(grids)
+    assert ground.floor == grids.min()
+    assert (ground.origin == 0) == (offset == 0)
+    assert ground.origin == pytest.approx(offset, abs=1)
+    expected, found = _by_torch(grids - ground.floor, steps) + ground.floor, steps.evaluated(grids, ground)
+    np.testing.assert_allclose(found.maps + ground.origin, expected, rtol=1e-11, atol=1e-11)
+    np.testing.assert_allclose(found.scores, np.sort(expected.reshape(3, -1), axis=1)[:, -steps.top_pixels :].mean(axis=1), rtol=1e-11)
+
+
+def test_what_is_equal_stays_so_however_it_is_added_up() -> None:
+    """Maps of few levels: within a level, away from its border, all pixels are one level of the evaluated maps."""
+    steps = PostProcess(image_size=(60, 60), resolution=(60, 60), blur_padding="reflect")
+    grids = np.repeat([[[0.1], [0.7], [1.3]]], 20, axis=1) * np.ones((1, 1, 60)) / 3
+    inner = steps.evaluated(grids, ground_of(grids)).maps[0, [*range(17), *range(23, 37), *range(43, 60)]]
+    assert len(np.unique(inner)) == 3
 
 
 def test_the_window_of_the_released_code_is_nearly_a_box() -> None:
@@ -436,3 +459,58 @@ def test_a_constant_map_can_be_drawn(tmp_path: Path) -> None:
     found = scores(truth, [_answer(BRICK, anomaly_maps=np.zeros((4, 2, 2), np.float16))], RULES)
     drawn = figures.draw(found, tmp_path, title="a cell")
     assert {path.name for path in drawn} >= {"cases_of_brick_strip.png", "image_auroc_matrix.png", "image_auroc_by_defect_matrix.png"}
+
+
+# --- scale --------------------------------------------------------------------------------------------------------------------------
+
+SIDE = 32
+
+
+def _seen(change: Any, post: PostProcess, *, given: bool = False) -> dict[str, float]:
+    """Return the figures of the same 48 maps of three categories, whose ranges are 1, 10 and 100, changed by a rising function."""
+    rng = np.random.default_rng(6)
+    masks = np.zeros((48, SIDE, SIDE), dtype=bool)
+    for mask, (row, column) in zip(masks[::2], rng.integers(0, SIDE - 6, (24, 2)), strict=True):
+        mask[row : row + 6, column : column + 6] = True
+    category, anomalous = np.arange(48) // 2 % 3, masks.any(axis=(1, 2))
+    maps = (rng.random(masks.shape) + 0.3 * masks + 0.1 * rng.random((48, 1, 1))) * 10.0 ** category[:, None, None]
+    facts = {"category": category, "stage": 0 * category, "anomalous": anomalous, "defect": anomalous.astype(np.int64), "mask": masks,
+             "has_mask": np.ones(48, dtype=bool), "picture": np.zeros((48, 3, 4, 4), dtype=np.uint8)}  # fmt: skip
+    scores_ = {"anomaly_scores": change(maps.mean(axis=(1, 2)))} if given else {}
+    query = Query(ids=np.arange(48), inputs=maps)
+    answer = answered(Prediction(anomaly_maps=change(maps), **scores_), query, needed=(), stage=0, step=None)
+    rules = Rules(post=post, categories=("a", "b", "c"), defects=("good", "square"), pooled=True)
+    return dict(scores(Truth(labels=category, facts=facts, named_classes=[3]), [answer], rules).final)
+
+
+@pytest.mark.parametrize("padding", ["zero", "reflect", "none"])
+@pytest.mark.parametrize("given", [False, True])
+def test_no_figure_depends_on_scale_and_offset_of_what_is_answered(padding: Any, given: bool) -> None:
+    post = PostProcess(image_size=(SIDE, SIDE), resolution=(SIDE, SIDE), blur_padding=padding)
+    expected = _seen(lambda values: values, post, given=given)
+    assert expected["image_ap"] > 0.5 and 0.5 < expected["pixel_auroc"] < 1
+    for scale in (1e-7, 1.0, 1e6):
+        for offset in (-1e4, 0.0, 20_000.0):
+            found = _seen(lambda values, a=scale, b=offset: a * values + b, post, given=given)  # type: ignore[misc]
+            assert found == pytest.approx(expected, abs=1e-4), (scale, offset)
+
+
+@pytest.mark.parametrize("change", [lambda values: np.exp(3 * values), np.sqrt, lambda values: (1e5 * values).astype(np.float32)])
+def test_where_pixels_are_not_mixed_any_rising_function_changes_nothing(change: Any) -> None:
+    post = PostProcess(image_size=(SIDE, SIDE), resolution=(SIDE, SIDE), blur_size=0, top=0)
+    assert _seen(change, post, given=True) == pytest.approx(_seen(lambda values: values, post, given=True), abs=1e-4)
+
+
+def test_one_value_far_below_all_others_does_not_drown_them() -> None:
+    """A sentinel in the corner of every good image, at -1e30 instead of about 0: away from it and from the edge nothing changes."""
+    post = PostProcess(image_size=(SIDE, SIDE), resolution=(SIDE, SIDE), blur_size=0, top=0.01)
+
+    def with_sentinel(value: float) -> Any:
+        def changed(maps: Any) -> Any:
+            maps = maps.copy()
+            maps[1::2, 0, 0] = value
+            return maps
+
+        return changed
+
+    assert _seen(with_sentinel(-1e30), post) == pytest.approx(_seen(with_sentinel(-1.0), post), abs=1e-4)

@@ -1,4 +1,4 @@
-"""Stored predictions come back as they were, whatever was asked at which moment; older files are read, anything else is refused."""
+"""Predictions are accepted and stored as they were answered, whatever was asked when; older files are read, anything else is refused."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.acceptance import answered
 from harness.answers import digest, read_answers, write_answers
-from harness.contracts import Answer
-from harness.errors import UserError
+from harness.contracts import Answer, Prediction, Query
+from harness.errors import Diverged, UserError
 
 
 def _assert_same(found: list[Answer], expected: list[Answer]) -> None:
@@ -32,6 +33,65 @@ def _stored(path: Path) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as content:
         return {name: content[name] for name in content.files}
 
+
+# --- acceptance ---------------------------------------------------------------------------------------------------------------------
+
+ASKED = np.array([70, 5, 30, 8])
+SORTED = np.array([1, 3, 2, 0])
+"""The places of the asked ids in ascending order."""
+
+
+def _accepted(**fields: Any) -> Answer:
+    query = Query(ids=ASKED, inputs=np.zeros((4, 1), dtype=np.float32))
+    return answered(Prediction(**fields), query, needed=(), stage=2, step=None)
+
+
+STEPS = np.linspace(0, 1, 4 * 15, dtype=np.float64).reshape(4, 3, 5)
+
+
+@pytest.mark.parametrize("values", [
+    STEPS, STEPS.astype(np.float32), STEPS.astype(np.float16), np.arange(60).reshape(4, 3, 5), STEPS > 0.5, 20_000 + STEPS, 1e-7 * STEPS,
+    1e5 * STEPS, 1e30 * STEPS, np.exp(300 * STEPS), 1e4 + 1e-7 * STEPS, -1e4 + 1e-7 * STEPS,
+])  # fmt: skip
+def test_floats_are_held_as_they_were_answered_whatever_their_scale(values: np.ndarray[Any, Any]) -> None:
+    for name in ("anomaly_maps", "anomaly_scores", "scores", "suspicion", "label_losses", "old_probability", "relation_shift"):
+        given = values[:, 0, 0] if name == "anomaly_scores" else values
+        held = _accepted(**{name: given}).arrays[name]
+        np.testing.assert_array_equal(held.astype(np.float64), given[SORTED].astype(np.float64))
+
+
+@pytest.mark.parametrize(("values", "short", "long"), [
+    (np.array([0.5, 1, 2, 65504]), "float16", "float32"),
+    (np.array([0.5, 1, 2, 65505]), "float32", "float32"),
+    (np.array([0.5, 1, 2, 1 + 2**-20]), "float32", "float32"),
+    (np.array([0.5, 1, 2, 1e39]), "float64", "float64"),
+    (np.array([0.1, 1, 2, 3]), "float64", "float64"),
+    (np.array([0, 1, 2, 2**24 + 1]), "float64", "float64"),
+])  # fmt: skip
+def test_the_format_is_the_smallest_that_changes_nothing(values: np.ndarray[Any, Any], short: str, long: str) -> None:
+    arrays = _accepted(suspicion=values, anomaly_scores=values).arrays
+    assert (arrays["suspicion"].dtype, arrays["anomaly_scores"].dtype) == (short, long)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_named_with_its_item_and_its_place(value: float) -> None:
+    """The second row is item 5, the third item 30."""
+    maps, scores = np.zeros((4, 3, 5), dtype=np.float32), np.zeros(4)
+    maps[1, 2, 4] = maps[2, 0, 0] = scores[2] = value
+    with pytest.raises(Diverged, match=r"^anomaly_maps holds 2 values that are not finite, the first of item 5 at \(2, 4\) \(stage 2\)$"):
+        _accepted(anomaly_maps=maps)
+    with pytest.raises(Diverged, match=r"^anomaly_scores holds 1 values that are not finite, the first of item 30 \(stage 2\)$"):
+        _accepted(anomaly_scores=scores)
+
+
+def test_weights_beyond_their_format_are_not_finite() -> None:
+    with pytest.raises(Diverged, match=r"^weights holds 1 values that are not finite, the first at \(1, 0\)"):
+        _accepted(weights=np.array([[0, 0], [1e39, 0]]))
+    health = _accepted(health=np.array([np.nan, 1.0])).arrays["health"]
+    assert health.dtype == np.float32 and np.isnan(health[0])
+
+
+# --- storage ------------------------------------------------------------------------------------------------------------------------
 
 IDS = np.array([3, 4, 90, 1_000_000])
 OTHERS = np.array([0, 3, 7])
@@ -93,6 +153,21 @@ def test_a_hundred_probes_that_hardly_change_take_little_more_room_than_one(tmp_
     assert sizes[101] < 3 * sizes[1]
 
 
+def test_moments_of_other_formats_keep_theirs(tmp_path: Path) -> None:
+    """A probe before anything is learned answers zeros, which need no more than half precision."""
+    kinds = {None: np.float64, 0: np.float16, 5: np.float32, 9: np.float32}
+    answers = [
+        Answer(stage=0, step=step, ids=IDS, arrays={"anomaly_maps": np.full((4, 2, 3), step or 0, kind)}) for step, kind in kinds.items()
+    ]
+    write_answers(tmp_path / "p.npz", answers)
+    found = read_answers(tmp_path / "p.npz")
+    _assert_same(found, [*answers[1:], answers[0]])
+    assert digest(found) == digest(answers)
+    assert sorted(name for name in _stored(tmp_path / "p.npz") if not name.endswith(".at")) == [
+        "0.anomaly_maps~2~3~float16", "0.anomaly_maps~2~3~float32", "0.anomaly_maps~2~3~float64", "0.gaps",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     "change",
     [{"step": 11}, {"stage": 1}, {"ids": np.array([3, 4, 90, 91])}, {"arrays": {"classes": np.array([0, 1, 1, 2])}}],
@@ -120,8 +195,8 @@ def test_any_moments_survive_storage(tmp_path: Path, moments: list[tuple[int, in
         size = len(queries[query])
         arrays: dict[str, Any] = {"classes": rng.integers(-(2 ** rng.integers(1, 62)), 2 ** rng.integers(1, 62), size)}
         if more:
-            arrays |= {"kept": rng.random(size) < 0.5, "old_probability": rng.random(size).astype(np.float16)}
-            arrays |= {"scores": rng.random((size, 2 + stage)).astype(np.float32)}
+            arrays |= {"kept": rng.random(size) < 0.5, "old_probability": rng.random(size).astype(rng.choice(["f2", "f4", "f8"]))}
+            arrays |= {"scores": rng.random((size, 2 + stage)).astype(rng.choice(["f4", "f8"]))}
         answers.append(Answer(stage=stage, step=step, ids=queries[query], arrays=arrays))
     write_answers(tmp_path / "p.npz", answers)
     found = read_answers(tmp_path / "p.npz")

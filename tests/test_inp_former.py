@@ -301,7 +301,7 @@ def test_foreign_patches_are_stranger_than_the_texture() -> None:
     maps = strategy.predict(query).anomaly_maps
     assert maps is not None
     assert maps.shape == (8, 16, 16)
-    assert maps.dtype == np.float16
+    assert maps.dtype == np.float32
     inside = np.zeros((16, 16), dtype=bool)
     inside[5:9, 5:9] = True
     assert (maps[:, inside].mean(axis=1) > 1.1 * maps[:, 12:].mean(axis=(1, 2))).all()

@@ -25,7 +25,6 @@ from harness.metrics.anomaly import (
     average_precision,
     continual,
     f1_max,
-    half_keys,
     levels,
     pixel_figures,
     pixel_levels,
@@ -218,10 +217,10 @@ def test_with_one_region_and_no_limit_aupro_is_the_area_under_the_roc_curve() ->
 
 @given(worlds())
 @settings(max_examples=200, deadline=None)
-def test_counting_image_by_image_is_sorting_all_values_in_half_precision(world: tuple[Any, Any]) -> None:
+def test_counting_image_by_image_is_sorting_all_values(world: tuple[Any, Any]) -> None:
     maps, masks = world
-    maps = maps * 1.2345  # now rounding to half precision changes values
-    sorted_, streamed = pixel_levels(maps.astype(np.float16), masks), counted(maps, masks).levels()
+    maps = 1e4 + 1e-7 * maps  # nothing is rounded
+    sorted_, streamed = pixel_levels(maps, masks), counted(maps, masks).levels()
     np.testing.assert_array_equal(streamed.anomalous, sorted_.anomalous)
     np.testing.assert_array_equal(streamed.normal, sorted_.normal)
     assert streamed.n_regions == sorted_.n_regions
@@ -242,40 +241,55 @@ def test_the_order_of_images_does_not_matter(world: tuple[Any, Any], random: Any
 def test_a_rising_function_of_all_values_changes_nothing(world: tuple[Any, Any]) -> None:
     maps, masks = world
     expected = pixel_figures(pixel_levels(maps, masks))
-    for changed in (np.exp(maps), 100 * maps - 3, np.arctan(maps)):
+    for changed in (np.exp(maps), np.exp(99 * maps), 100 * maps - 3, 1e4 + 1e-7 * maps, 1e6 * maps + 1e4, np.arctan(maps)):
         np.testing.assert_allclose(pixel_figures(pixel_levels(changed, masks)), expected, atol=1e-12)
         np.testing.assert_allclose(counted(changed, masks).figures(), expected, atol=1e-12)
 
 
-def test_the_key_keeps_the_order_of_every_half_precision_number() -> None:
-    """All 63,488 finite ones; 0 and -0 are equal and have one key."""
-    every = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
-    finite = np.sort(every[np.isfinite(every)])
-    keys = half_keys(finite).astype(np.int64)
-    assert len(finite) == 63_488
-    np.testing.assert_array_equal(np.sign(np.diff(keys)), np.sign(np.diff(finite.astype(np.float64))))
-    assert half_keys(np.array([0.0, -0.0])).tolist() == [1 << 15] * 2
-    assert half_keys(finite[::2].reshape(2, -1)[:, ::-1]).shape == (2, 15_872)
-
-
-def test_memory_does_not_grow_with_the_number_of_images() -> None:
+@pytest.mark.parametrize("scale", [1.0, 1e-7, 60.0])
+def test_beyond_the_bound_little_is_held_and_no_figure_moves(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
+    """200 maps of 32 x 32, sorted 2^15 pixels at a time and kept in 2^14 levels; at scale 60 they span 10^150."""
+    monkeypatch.setattr(module, "_AT_ONCE", 1 << 15)
+    monkeypatch.setattr(module, "_KEPT", 1 << 14)
     rng = np.random.default_rng(3)
-    counts = PixelCounts()
+    masks = ndimage.gaussian_filter(rng.normal(size=(200, 32, 32)), (0, 3, 3)) > 0.1
+    masks[::2] = False
+    maps = rng.normal(size=masks.shape) + 2 * masks
+    maps = np.exp(scale * maps) if scale > 1 else scale * maps
+    counts, most = PixelCounts(), 0
+    for values, mask in zip(maps, masks, strict=True):
+        counts.add(values, mask)
+        most = max(most, counts._n_waiting + len(counts._joined.values))
+    found, exact = counts.levels(), pixel_levels(maps, masks)
+    assert most <= (1 << 15) + (1 << 14) + 1024
+    assert (found.anomalous.sum(), found.normal.sum()) == (masks.sum(), (~masks).sum())
+    assert found.regions is not None and found.regions.sum() == pytest.approx(found.n_regions)
+    np.testing.assert_allclose(pixel_figures(found), pixel_figures(exact), atol=1e-4)
 
-    def held() -> int:
-        return sum(value.nbytes if isinstance(value, np.ndarray) else 0 for value in vars(counts).values())
 
-    before = held()
-    for index in range(40):
-        counts.add(rng.normal(size=(32, 32)), rng.random((32, 32)) < 0.1 * (index % 2))
-    assert held() == before == 3 * 8 * 65_536
-    assert int(counts.levels().anomalous.sum() + counts.levels().normal.sum()) == 40 * 32 * 32
+def test_figures_may_be_asked_before_the_last_image() -> None:
+    rng = np.random.default_rng(4)
+    maps, masks = rng.normal(size=(6, 8, 8)), rng.random((6, 8, 8)) < 0.2
+    counts = counted(maps[:3], masks[:3])
+    assert counts.figures() == pixel_figures(pixel_levels(maps[:3], masks[:3]))
+    for values, mask in zip(maps[3:], masks[3:], strict=True):
+        counts.add(values, mask)
+    np.testing.assert_allclose(counts.figures(), pixel_figures(pixel_levels(maps, masks)), atol=1e-12)
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan, 70_000.0])
-def test_values_beyond_half_precision_are_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="not finite in half precision; the largest is 65504"):
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_maps_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(ValueError, match="a map holds values that are not finite"):
         PixelCounts().add(np.full((2, 2), value), np.zeros((2, 2), dtype=bool))
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_scores_that_are_nan_are_refused(kind: type) -> None:
+    """They have no place in an order: as numbers behind all others, all-NaN scores had an AUROC of 0.5."""
+    anomalous = np.array([True, False, True, False])
+    for values in (np.full(4, NAN), np.array([0, 1, 2, NAN])):
+        with pytest.raises(ValueError, match="NaN cannot be ranked"):
+            levels(values.astype(kind), anomalous)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:

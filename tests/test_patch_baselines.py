@@ -98,7 +98,7 @@ def _tokens(strategy: PatchDetector, inputs: np.ndarray) -> np.ndarray:
 
 def _maps(strategy: Strategy, query: Query = ALL) -> np.ndarray:
     maps = strategy.predict(query).anomaly_maps
-    assert maps is not None and maps.dtype == np.float16
+    assert maps is not None and maps.dtype == np.float32
     return maps.reshape(len(maps), -1).astype(np.float64)
 
 
@@ -543,11 +543,16 @@ def test_an_answer_is_a_prediction_of_maps_on_the_encoders_grid() -> None:
     assert answer.anomaly_maps is not None and answer.anomaly_maps.shape == (len(TESTED), 8, 8)
 
 
-def test_what_no_half_precision_number_can_hold_is_the_largest_it_answers() -> None:
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e9, 1e30])
+def test_maps_of_any_scale_are_answered_to_11_bits(scale: float) -> None:
     class Far(PatchDetector):
         def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None: ...
 
         def maps_of(self, tokens: Tensor) -> Tensor:
-            return torch.full((len(tokens), tokens.shape[2]), 1e9)
+            return (scale * torch.linspace(1, 3, tokens.shape[2])).repeat(len(tokens), 1)
 
-    assert (_maps(_learnt(Far(), [0])) == 60000).all()
+    answered = _maps(_learnt(Far(), [0]))[0] / scale
+    np.testing.assert_allclose(answered, np.linspace(1, 3, 64), rtol=2**-11)
+    assert (np.diff(answered) > 0).all()
+    if scale == 1:
+        np.testing.assert_array_equal(answered, np.linspace(1, 3, 64, dtype=np.float32).astype(np.float16))

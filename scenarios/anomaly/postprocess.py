@@ -6,11 +6,15 @@ Both resizings and the blur are linear in the rows and in the columns of a map a
 
 two matrix products, with R and C made once per size. The grid is enlarged with corners aligned and then brought to the resolution with
 corners not aligned, as in the released code of INP-Former (Luo et al. 2025) and Dinomaly (Guo et al. 2025); the image score is the mean of
-the largest values. Products are taken in double precision and a chunk of maps at a time; maps leave in half precision.
+the largest values. Products are taken in double precision and a chunk of maps at a time.
+
+Beyond the edge the released codes have zeros, below which their maps do not fall. What takes the place of zero for maps of any scale is
+their own smallest value (`Ground`): a M + b is then evaluated as M is. Where maps hardly differ from a large value they are counted from
+it, which costs no precision; values are rounded to 41 bits, so that what is equal stays so in whatever order a machine adds.
 
 >>> steps = PostProcess(image_size=(64, 64), resolution=(64, 64))
->>> steps.evaluated(np.ones((1, 16, 16))).maps[0, 32, 0]  # a zero-padded blur darkens the edge
-np.float16(0.6064)
+>>> round(steps.evaluated(np.ones((1, 16, 16))).maps[0, 32, 0], 4)  # a zero-padded blur darkens the edge
+np.float64(0.6063)
 """
 
 from __future__ import annotations
@@ -29,17 +33,42 @@ from harness.errors import UserError
 Matrix = NDArray[np.float64]
 
 Padding = Literal["zero", "reflect", "none"]
-"""What lies beyond the edge of a map when it is blurred: zeros (the released code), its mirror image; "none" leaves the blur out."""
+"""What lies beyond the edge of a map when it is blurred: "zero" is the floor of `Ground`, 0 in the released code; or its mirror image;
+"none" leaves the blur out."""
 
 _CHUNK_VALUES = 1 << 20
-"""Values of evaluated maps that are held in double precision at once."""
+"""Values of evaluated maps that are held at once."""
+
+_LAST_BITS = 12
+"""Of the 53 bits of a value, those that are rounded off."""
+
+
+_FAR = 1024
+"""How many times the spread of maps is a large offset."""
+
+
+class Ground(NamedTuple):
+    """What maps stand on. floor: what lies beyond their edge under zero padding.  origin: where their values are counted from."""
+
+    floor: float = 0.0
+    origin: float = 0.0
+
+
+_PLAIN = Ground()
+
+
+def ground_of(grids: NDArray[Any]) -> Ground:
+    """Return the smallest value of `grids`, float (N, h, w), N > 0, and their middle where they are close to it and far from 0, else 0."""
+    some = grids.reshape(-1)[:: 1 + grids.size // (1 << 16)].astype(np.float64)
+    low, middle, high = np.quantile(some, (0.01, 0.5, 0.99), method="nearest").tolist()
+    return Ground(float(grids.min()), middle if abs(middle) > _FAR * (high - low) else 0.0)
 
 
 class Evaluated(NamedTuple):
-    """What N maps come to: maps float16 (N, H, W), image scores float32 (N,)."""
+    """What N maps come to: maps float64 (N, H, W), counted from the origin of their ground; image scores float64 (N,)."""
 
-    maps: NDArray[np.float16]
-    scores: NDArray[np.float32]
+    maps: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,30 +107,42 @@ class PostProcess:
         """How many of the largest values an image score is the mean of: the share rounded down, one at least."""
         return max(1, math.floor(self.top * self.resolution[0] * self.resolution[1] + 1e-9))
 
-    def evaluated(self, grids: NDArray[Any]) -> Evaluated:
+    def evaluated(self, grids: NDArray[Any], ground: Ground = _PLAIN) -> Evaluated:
         """Return evaluated maps and image scores of `grids`, float (N, h, w); all at once, so meant for few."""
         rows, columns = self._matrices(grids.shape[1:])
-        maps = rows @ grids.astype(np.float64) @ columns.T
+        inside = np.outer(rows.sum(axis=1), columns.sum(axis=1))  # the share of a value that does not come from beyond the edge
+        beyond = np.where(inside > 1 - 1e-9, 0.0, 1 - inside)
+        maps = rows @ (grids.astype(np.float64) - ground.origin) @ columns.T
+        maps += (ground.floor - ground.origin) * beyond
         flat, top = maps.reshape(len(maps), -1), self.top_pixels
         largest = np.partition(flat, -top, axis=1)[:, -top:] if len(maps) else flat
-        return Evaluated(maps.astype(np.float16), largest.mean(axis=1, dtype=np.float64).astype(np.float32))
+        scores = (largest / top).sum(axis=1)  # the sum of the largest values themselves could overflow
+        return Evaluated(_rounded(maps), _rounded(scores) + ground.origin)
 
-    def chunks(self, grids: NDArray[Any]) -> Iterator[tuple[slice, Evaluated]]:
+    def chunks(self, grids: NDArray[Any], ground: Ground = _PLAIN) -> Iterator[tuple[slice, Evaluated]]:
         """Yield the places of a few maps at a time, and what they come to; `grids` float (N, h, w)."""
         size = max(1, _CHUNK_VALUES // (self.resolution[0] * self.resolution[1]))
         for start in range(0, len(grids), size):
             places = slice(start, start + size)
-            yield places, self.evaluated(grids[places])
+            yield places, self.evaluated(grids[places], ground)
 
-    def image_scores(self, grids: NDArray[Any]) -> NDArray[np.float32]:
-        """Return the image scores of `grids`, float32 (N,)."""
-        return np.concatenate([np.zeros(0, np.float32), *(found.scores for _, found in self.chunks(grids))])
+    def image_scores(self, grids: NDArray[Any], ground: Ground = _PLAIN) -> NDArray[np.float64]:
+        """Return the image scores of `grids`, float64 (N,)."""
+        return np.concatenate([np.zeros(0), *(found.scores for _, found in self.chunks(grids, ground))])
 
     def _matrices(self, grid: tuple[int, ...]) -> tuple[Matrix, Matrix]:
         return tuple(  # type: ignore[return-value]
             _line(size, image, wanted, self.blur_size, self.blur_sigma, self.blur_padding)
             for size, image, wanted in zip(grid, self.image_size, self.resolution, strict=True)
         )
+
+
+def _rounded(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return `values` with their last bits rounded off, in the same memory."""
+    bits = values.view(np.int64)
+    bits += 1 << (_LAST_BITS - 1)
+    bits &= -(1 << _LAST_BITS)
+    return values
 
 
 @lru_cache(maxsize=64)
@@ -155,4 +196,4 @@ def blur(length: int, size: int, sigma: float, padding: Padding) -> Matrix:
     return matrix
 
 
-__all__ = ["Evaluated", "Padding", "PostProcess", "bilinear", "blur", "kernel"]
+__all__ = ["Evaluated", "Ground", "Padding", "PostProcess", "bilinear", "blur", "ground_of", "kernel"]

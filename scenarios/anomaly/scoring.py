@@ -18,7 +18,7 @@ from harness.contracts import Answer, AnyArray, Axes, IntArray, Metric, Scores, 
 from harness.errors import UserError
 from harness.metrics import anomaly as figures
 from harness.metrics.discovery import mean_of_finite
-from scenarios.anomaly.postprocess import PostProcess
+from scenarios.anomaly.postprocess import PostProcess, ground_of
 
 NAN = float("nan")
 
@@ -71,12 +71,12 @@ class Rules:
 class Judged(NamedTuple):
     """The n test images of one category in one answer.
 
-    ids: int64 (n,).  scores: float32 (n,).  anomalous: bool (n,).  grids: the maps that were answered, float16 (n, h, w), or None.
+    ids: int64 (n,).  scores: float (n,).  anomalous: bool (n,).  grids: the maps that were answered, float (n, h, w), or None.
     span: the smallest and the largest value of its evaluated maps.
     """
 
     ids: IntArray
-    scores: NDArray[np.float32]
+    scores: AnyArray
     anomalous: NDArray[np.bool_]
     grids: AnyArray | None
     span: tuple[float, float]
@@ -140,7 +140,7 @@ def cases(truth: Truth, own: Judged, rules: Rules) -> tuple[NDArray[np.float32],
     masks = truth.facts["mask"][ids].astype(np.float32)
     masks[~truth.facts["has_mask"][ids] & own.anomalous[places]] = 0.5
     low, high = own.span
-    maps = (rules.post.evaluated(own.grids[places]).maps.astype(np.float32) - low) / max(high - low, 1e-12)
+    maps = ((rules.post.evaluated(own.grids[places], ground_of(own.grids)).maps - low) / ((high - low) or 1.0)).astype(np.float32)
     colours = np.clip(np.stack([3 * maps, 3 * maps - 1, 3 * maps - 2], axis=1), 0, 1)
     panels = [_resized(panel, size) for panel in (images, masks[:, None], colours)]
     return np.stack([np.moveaxis(np.broadcast_to(panel, (len(rows), 3, *size)), 1, -1) for panel in panels], axis=1), captions
@@ -152,21 +152,18 @@ def cases(truth: Truth, own: Judged, rules: Rules) -> tuple[NDArray[np.float32],
 def _of_images(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
     """Return what `answer` says of images."""
     grids, given = _answered(answer)
-    values = rules.post.image_scores(grids) if given is None and grids is not None else given
-    assert values is not None  # one of both was answered
     category, anomalous = truth.facts["category"][answer.ids], truth.facts["anomalous"][answer.ids]
-    return {
-        int(number): Judged(
-            ids=answer.ids[places],
-            scores=values[places],
-            anomalous=anomalous[places],
-            grids=None if grids is None else grids[places],
-            span=(NAN, NAN),
-            figures=_image_figures(values[places], anomalous[places]),
-        )
-        for number in np.unique(category)
-        for places in [np.flatnonzero(category == number)]
-    }
+    found = {}
+    for number in np.unique(category):
+        places = np.flatnonzero(category == number)
+        own = None if grids is None else grids[places]
+        values = None if given is None else given[places]
+        if values is None:
+            assert own is not None  # one of both was answered
+            values = rules.post.image_scores(own, ground_of(own))
+        found[int(number)] = Judged(ids=answer.ids[places], scores=values, anomalous=anomalous[places], grids=own, span=(NAN, NAN),
+                                    figures=_image_figures(values, anomalous[places]))  # fmt: skip
+    return found
 
 
 def _answered(answer: Answer) -> tuple[AnyArray | None, AnyArray | None]:
@@ -187,7 +184,7 @@ def _with_pixels(truth: Truth, own: Judged, rules: Rules) -> Judged:
     counts, low, high = figures.PixelCounts(), np.inf, -np.inf
     drawn = truth.facts["has_mask"][own.ids] & own.anomalous
     counted = drawn | ~own.anomalous
-    for places, found in rules.post.chunks(own.grids) if own.grids is not None else ():
+    for places, found in rules.post.chunks(own.grids, ground_of(own.grids)) if own.grids is not None else ():
         masks = np.zeros(found.maps.shape, dtype=np.bool_)
         masks[drawn[places]] = truth.facts["mask"][own.ids[places][drawn[places]]]
         for values, mask in zip(found.maps[counted[places]], masks[counted[places]], strict=True):

@@ -20,6 +20,7 @@ from harness.contracts import Context, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
 from strategies.toolkit.backbones import drawn_from
 from strategies.toolkit.evaluating import evaluating
+from strategies.toolkit.shortened import shortened
 from strategies.toolkit.tensors import as_tensor, items_of
 from strategies.toolkit.training import cosine, train
 
@@ -53,7 +54,7 @@ class PixelAutoencoder(Strategy):
               self.context, schedule=cosine)  # fmt: skip
 
     def predict(self, query: Query) -> Prediction:
-        """Answer the root of the mean squared error per patch, float16 (N, h, w)."""
+        """Answer the root of the mean squared error per patch, float32 of 11 bits (N, h, w)."""
         maps = []
         with evaluating(self.network):
             for start in range(0, len(query.ids), _CHUNK):
@@ -61,7 +62,7 @@ class PixelAutoencoder(Strategy):
                 images = as_tensor(np.asarray(query.inputs[rows]), self.context.device)
                 errors = (self.network(images) - images).square().mean(dim=1)
                 height, width = (max(1, side // self.patch) for side in images.shape[2:])
-                maps.append(adaptive_avg_pool2d(errors, (height, width)).sqrt().cpu().numpy().astype(np.float16))
+                maps.append(shortened(adaptive_avg_pool2d(errors, (height, width)).sqrt()))
         return Prediction(anomaly_maps=np.concatenate(maps))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from harness.contracts import Inputs, Prediction, Query, Stage, Strategy, param
 from strategies.toolkit import token_memory
 from strategies.toolkit.encoders import Encoder, encoder
+from strategies.toolkit.shortened import shortened
 
 _CHUNK = 64
 _LARGEST = 6e4  # the largest half-precision number is 65504
@@ -154,13 +155,13 @@ class PatchDetector(Strategy):
 
     @torch.no_grad()
     def predict(self, query: Query) -> Prediction:
-        """Answer a map on the encoder's grid for every image, and image scores where `scores_of` gives some."""
+        """Answer a map on the encoder's grid for every image, float32 of 11 bits, and image scores where `scores_of` gives some."""
         height, width = self.encoder_for(query.inputs).grid
         maps, scores = [], []
         for tokens in self.chunks_of(query):
             part = self.maps_of(tokens)
             score = self.scores_of(tokens, part)
-            maps.append(part.clamp(max=_LARGEST).reshape(-1, height, width).cpu().numpy().astype(np.float16))
+            maps.append(shortened(part).reshape(-1, height, width))
             scores += [] if score is None else [score.cpu().numpy()]
         return Prediction(anomaly_maps=np.concatenate(maps), anomaly_scores=np.concatenate(scores) if scores else None)
 
