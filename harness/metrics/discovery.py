@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 
 Counts = NDArray[np.int64]
 Classes = NDArray[np.bool_]
@@ -104,25 +106,28 @@ def optimal_rows(matrix: Counts) -> Counts:
     owner = np.empty(size, dtype=np.int64)  # the row of each column
     assigned, columns = linear_sum_assignment(square, maximize=True)
     owner[columns] = assigned
-    allowed = _tight(square, owner)
+    allowed = _in_optima(square, owner)
     for worth in (square, same, -np.arange(size)[:, None].repeat(size, axis=1)):
-        for column in range(classes):
+        for column in np.flatnonzero(allowed[:, :classes].sum(axis=0) > 1).tolist():
             _exchange(owner, column, allowed, worth)
             allowed[:, column] &= worth[:, column] == worth[owner[column], column]
     return np.where(owner[:classes] < rows, owner[:classes], -1)
 
 
-def _tight(square: Counts, owner: Counts) -> NDArray[np.bool_]:
-    """Return which pairs occur in optimal assignments alone, bool (n, n), given one of these: those without slack in the dual.
+def _in_optima(square: Counts, owner: Counts) -> NDArray[np.bool_]:
+    """Return which pairs of row and column occur in an optimal assignment, bool (n, n), given one of these.
 
-    With the price of a column the longest path to it, a step from c to j being what the row of c would gain at j. No cycle gains anything.
+    A step from column c to j is what the row of c would gain at j, the price of a column the longest path to it; no cycle gains anything.
+    Pairs without slack in the dual are the steps that reach the price, and those of them occur that lie on a cycle.
     """
     gains = square[owner] - square[owner, np.arange(len(owner))][:, None]
     price, dearer = np.zeros(len(owner), dtype=np.int64), gains.max(axis=0, initial=0)
     while not np.array_equal(price, dearer):
         price, dearer = dearer, (dearer[:, None] + gains).max(axis=0, initial=0)
     allowed = np.empty(square.shape, dtype=np.bool_)
-    allowed[owner] = price[:, None] + gains == price
+    is_tight = price[:, None] + gains == price
+    ring = connected_components(csr_array(is_tight), connection="strong")[1]
+    allowed[owner] = is_tight & (ring[:, None] == ring)
     return allowed
 
 
