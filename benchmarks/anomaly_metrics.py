@@ -138,9 +138,7 @@ def four_figures() -> None:
         whole = pixel_figures(pixel_levels(maps, masks))
         seconds, sorting = between - started, time.perf_counter() - between
         off = max(abs(a - b) for a, b in zip(streamed, whole, strict=True))
-        print(
-            f"four figures of {len(maps)} maps counted: {1000 * seconds:.0f} ms, sorted {1000 * sorting:.0f} ms; apart by {off:.1e}"
-        )
+        print(f"four figures of {len(maps)} maps counted: {1000 * seconds:.0f} ms, sorted {1000 * sorting:.0f} ms; apart by {off:.1e}")
 
 
 def main() -> None:
