@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth
+from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
 
 
 class Coin(Scenario):
@@ -40,3 +42,22 @@ class Heads(Strategy):
     def predict(self, query: Query) -> Prediction:
         """Answer class 0."""
         return Prediction(classes=np.zeros(len(query.ids), dtype=np.int64))
+
+
+class Clock(Heads):
+    """Write down when it begins; then sleep, or read all of the stage."""
+
+    mark: str = param("", "file for the time on the monotonic clock, in seconds")
+    sleep: float = param(0.0, ge=0, unit="seconds")
+    touch: bool = param(False)
+
+    def setup(self) -> None:
+        """Write down the time."""
+        Path(self.mark).write_text(str(time.monotonic()))
+
+    def learn(self, stage: Stage) -> None:
+        """Do what it is told."""
+        if self.touch:
+            for row in range(len(stage.ids)):
+                float(stage.inputs[np.array([row])].sum())
+        time.sleep(self.sleep)
