@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
+from harness import by_path
 from harness.errors import UserError, unknown
+from harness.imports import OURS
 
 Kind = Literal["strategy", "scenario", "dataset"]
 PLURAL: Mapping[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "dataset": "datasets"}
@@ -31,6 +31,11 @@ class Plugin:
     name: str
     cls: type[Any]
     source: str | None = None
+
+    @property
+    def folder(self) -> str:
+        """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
+        return "" if self.source is None else by_path.folder_of(self.name.rpartition(":")[0])
 
 
 @cache
@@ -63,6 +68,18 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
         raise UserError(f"{kind} {name!r} is registered but does not import: {error}") from error
 
 
+def of_others(name: str, kinds: Sequence[Kind]) -> Iterator[Plugin]:
+    """Return the plugins called `name` that are not shipped with this program: the one by path, or what other packages registered."""
+    path, colon, _ = name.rpartition(":")
+    if colon and path.endswith(".py"):
+        if Path(path).is_file():
+            yield find(kinds[0], name)
+        return
+    for kind in kinds:
+        if name in registered(kind) and registered(kind)[name].module.partition(".")[0] not in OURS:
+            yield find(kind, name)
+
+
 def summaries(kind: Kind) -> dict[str, str]:
     """Return name and one-line summary of every registered plugin, without importing any."""
     return {name: _first_doc_line(point) for name, point in registered(kind).items()}
@@ -74,24 +91,15 @@ def _by_path(kind: Kind, name: str, path: str, class_name: str, source: str | No
             source = Path(path).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read {path!r}: {error.strerror or error}") from None
-    module = _module_from(path, source)
+    try:
+        module = by_path.load(path, source)
+    except Exception as error:
+        raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
         classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
         raise unknown("class", class_name, classes, f"classes of {path}: {', '.join(classes) or 'none'}")
     return Plugin(kind=kind, name=f"{path}:{class_name}", cls=cls, source=source)
-
-
-@cache
-def _module_from(path: str, source: str) -> ModuleType:
-    module = ModuleType(f"owb_by_path.{Path(path).stem}")
-    module.__file__ = path
-    sys.modules[module.__name__] = module
-    try:
-        exec(compile(source, path, "exec"), module.__dict__)  # noqa: S102  (the user named this file to be run)
-    except Exception as error:
-        raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _first_doc_line(point: EntryPoint) -> str:

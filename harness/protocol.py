@@ -1,7 +1,8 @@
 """What is compared with what: protocols, cells, suites, and their content addresses.
 
 A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts from, a digest of what it
-deals and the names of its metrics; results under different protocol hashes never meet in one table. A **cell** is protocol x strategy
+deals and the names of its metrics, and the code of scenarios and data sets that are not shipped with this program, whose figures
+nobody else recomputes; results under different protocol hashes never meet in one table. A **cell** is protocol x strategy
 configuration x seed, and its key adds the code and the library versions that can change the result. A **suite** names scenarios,
 strategies and seeds.
 """
@@ -21,7 +22,7 @@ from harness import fingerprint
 from harness.contracts import DealtStage, Inputs, Scenario, Stage
 from harness.contrasts import Ablation
 from harness.errors import UserError
-from harness.plugins import Plugin, find
+from harness.plugins import Plugin, find, of_others
 from harness.selection import Selection, expand, resolved
 from harness.weights import weights_said
 
@@ -110,13 +111,16 @@ class Protocol:
     def content(self) -> dict[str, Any]:
         """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that are not what they say."""
         weights = weights_said(self.scenario.lent().get("backbone", ""))
+        config = self.scenario.model_dump(mode="json")
+        code = _code_of_others([self.scenario_name, *config.values()])
         return {
             "scenario": self.scenario_name,
-            "config": self.scenario.model_dump(mode="json"),
-            "data": dict(self.scenario.data_digests()),
+            "config": config,
+            "data": self._first_deal[3],
             "deal_of_seed_0": self._first_deal[0],
             "metrics": [metric.name for metric in self.scenario.metrics],
             **({"weights": weights} if weights else {}),
+            **({"code": code} if code else {}),
         }
 
     @cached_property
@@ -135,10 +139,12 @@ class Protocol:
         return self._first_deal[2]
 
     @cached_property
-    def _first_deal(self) -> tuple[str, tuple[Shape, ...], tuple[int, ...]]:
-        deal = self.scenario.deal(0)
+    def _first_deal(self) -> tuple[str, tuple[Shape, ...], tuple[int, ...], dict[str, str]]:
+        deal, data = self.scenario.deal(0), dict(self.scenario.data_digests())
+        if not data or not all(data.values()):
+            data |= fingerprint.of_loaders(deal)
         shapes = tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
-        return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages)
+        return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages), data
 
 
 Shape = tuple[Any, ...]
@@ -208,7 +214,7 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     found = []
     for selection in _selections(texts):
         plugin = find("strategy", selection.name)
-        code = fingerprint.of_code(plugin.cls.__module__, plugin.source)
+        code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
         found.append(Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code))
     return found
 
@@ -217,6 +223,21 @@ def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds:
     """Return all cells, those that share data next to each other; two labels for one thing make one cell."""
     every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in range(seeds) for c in contenders]
     return list({cell.key: cell for cell in every}.values())
+
+
+def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
+    """Return the code of the scenarios and data sets of others that `values` select, also as parameters of one another, by name."""
+    found: dict[str, str] = {}
+    for value in values:
+        try:
+            selections = expand(value) if isinstance(value, str) else []
+        except UserError:  # a text of another kind
+            continue
+        for selection in selections:
+            for plugin in of_others(selection.name, ("scenario", "dataset")):
+                found[selection.name] = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder, engine=())
+            found |= _code_of_others(selection.params.values())
+    return found
 
 
 def _selections(texts: Iterable[str]) -> list[Selection]:

@@ -98,7 +98,7 @@ def _key(cell: Cell, owner: type[Strategy], stage: int, code: str) -> str:
         return ""
     content: dict[str, Any] = {
         "protocol": cell.protocol.hash,
-        "owner": f"{owner.__module__}:{owner.__qualname__}",
+        "owner": owner.__qualname__,  # whose module is in the code
         "params": {name: value for name, value in cell.contender.params.items() if since.get(name, stage + 1) <= stage},
         "seed": cell.seed,
         "code": code,
