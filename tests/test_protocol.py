@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from conftest import BLOBS, world
 
@@ -35,44 +37,91 @@ def test_every_part_of_a_cell_is_in_its_key() -> None:
 
 
 def test_a_protocol_hash_follows_what_is_dealt(tmp_path: Path) -> None:
-    """Two scenario files with the same name and configuration that deal different items do not share a hash."""
+    """Also where neither name, configuration nor code say so."""
+    (tmp_path / "mine.py").write_text(
+        "from dataclasses import replace\nfrom pathlib import Path\nimport worlds\nclass Mine(worlds.Blobs):\n"
+        f"    def deal(self, seed):\n        deal, shift = super().deal(seed), float(Path({str(tmp_path / 'shift')!r}).read_text())\n"
+        "        return replace(deal, inputs=deal.inputs + shift)\n"
+    )
     hashes = []
     for shift in ("0", "1e-3"):
-        folder = tmp_path / shift
-        folder.mkdir()
-        (folder / "mine.py").write_text(
-            f"from dataclasses import replace\nimport worlds\nclass Mine(worlds.Blobs):\n"
-            f"    def deal(self, seed):\n        deal = super().deal(seed)\n        return replace(deal, inputs=deal.inputs + {shift})\n"
-        )
-        hashes.append(protocols([f"{folder}/mine.py:Mine"])[0].hash)
+        (tmp_path / "shift").write_text(shift)
+        hashes.append(protocols([f"{tmp_path}/mine.py:Mine"])[0].hash)
     assert hashes[0] != hashes[1]
 
 
-def test_code_digests_ignore_words_and_notice_deeds(tmp_path: Path) -> None:
-    base = "from worlds import Means\nclass Mine(Means):\n    '''Say.'''\n    def learn(self, stage):\n        x = 1\n"
-    words = base.replace("'''Say.'''", "'''Say it better.'''  # and with a comment")
-    deeds = base.replace("x = 1", "x = 2")
-    assert fingerprint.of_code("", base) == fingerprint.of_code("", words)
-    assert fingerprint.of_code("", base) != fingerprint.of_code("", deeds)
+LOADER = """
+import numpy as np
+from dataclasses import replace
+import worlds
+class Loader:
+    def __init__(self, items):
+        self.items, self.shape = items, items.shape
+    def __len__(self):
+        return len(self.items)
+    def __getitem__(self, index):
+        assert 0 < len(index) * 8 < len(self.items), "all at once"
+        return np.load("ITEMS")[index]
+class Mine(worlds.Blobs):
+    def deal(self, seed):
+        deal = super().deal(seed)
+        return replace(deal, inputs=Loader(np.load("ITEMS")), facts={**deal.facts, "masks": Loader(deal.labels)})
+    def data_digests(self):
+        return STATED
+"""
 
 
-def test_code_digests_follow_imports() -> None:
-    """A strategy's digest covers the toolkit it trains with and the engine that runs it."""
-    texts: list[str] = []
-    original = fingerprint.of_value
-    try:
-        fingerprint.of_value = lambda value: texts.extend(value) or "" if isinstance(value, dict) else original(value)  # type: ignore[assignment,func-returns-value]
-        fingerprint.of_code("strategies.baselines.replay")
-    finally:
-        fingerprint.of_value = original
-    assert {
-        "strategies.baselines.replay",
-        "strategies.toolkit.training",
-        "strategies.toolkit.buffer",
-        "harness.run",
-        "harness.seeds",
-    } <= set(texts)
-    assert "strategies.baselines.ewc" not in texts
+@pytest.mark.parametrize("stated", [{}, {"items": ""}, {"items": "", "more": "abc"}])
+def test_what_a_loader_holds_counts_where_no_digest_is_stated(
+    stated: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fingerprint, "_READ_AT_ONCE", 256)  # eight items of 32 bytes
+    path = tmp_path / "mine.py"
+    items = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
+
+    def content(items: np.ndarray[Any, Any], stated: dict[str, str]) -> tuple[str, dict[str, str]]:
+        np.save(tmp_path / "items.npy", items)
+        path.write_text(LOADER.replace("ITEMS", str(tmp_path / "items.npy")).replace("STATED", repr(stated)))
+        (protocol,) = protocols([f"{path}:Mine"])
+        return protocol.hash, protocol.content["data"]
+
+    changed = items.copy()
+    changed[-1, -1] += 1
+    hashes = [content(items, stated)[0], content(changed, stated)[0], content(items, stated)[0]]
+    assert hashes[0] == hashes[2] != hashes[1]
+    assert content(items, stated)[1].keys() == {*stated, "inputs", "facts.masks"}
+    assert content(items, {"items": "stated"})[1] == {"items": "stated"}  # nothing is read, whatever it holds
+
+
+SCORING = """
+import worlds
+from dataclasses import replace
+FACTOR = {factor}
+class Mine(worlds.Blobs):
+    def score(self, truth, answers):
+        import scoring
+        return scoring.scaled(super().score(truth, answers), FACTOR)
+"""
+
+
+@pytest.mark.parametrize("beneath", ["{path}:Mine", "smoke[over={path}:Mine]", "smoke[over={path}:Mine[items=30]]"])
+def test_how_a_scenario_by_path_scores_is_part_of_its_protocol(beneath: str, tmp_path: Path) -> None:
+    def written(factor: int, scale: int, words: str = "") -> str:
+        (tmp_path / "mine.py").write_text(words + SCORING.format(factor=factor))
+        (tmp_path / "scoring.py").write_text(f"def scaled(scores, factor):\n    return scores if factor * {scale} else None\n")
+        (protocol,) = protocols([beneath.format(path=tmp_path / "mine.py")])
+        return protocol.hash
+
+    first = written(1, 1)
+    assert written(1, 1, "# reworded\n") == first
+    assert len({first, written(2, 1), written(1, 2)}) == 3
+
+
+def test_protocols_of_what_is_shipped_say_nothing_of_code() -> None:
+    """It is under version control, and boards are scored again by every check."""
+    for text in ("class-incremental", "two-gaussians", "smoke"):
+        (protocol,) = protocols([text])
+        assert "code" not in protocol.content
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,12 @@ def test_cells_share_the_stages_before_they_differ() -> None:
     assert set(stage_keys(_cell({}, seed=1))) & set(plain) == {""}
 
 
+def test_a_class_that_moves_keeps_what_it_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = stage_keys(_cell({}))
+    monkeypatch.setattr(Drifts, "__module__", "elsewhere")
+    assert stage_keys(_cell({})) == before
+
+
 def test_shared_stages_give_the_bytes_of_unshared_ones_and_are_learned_once(tmp_path: Path) -> None:
     cells = [_cell(values) for values in VALUES]
     alone = [_digest(_run(cell, tmp_path)) for cell in cells]
