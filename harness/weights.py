@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
-from harness.selection import single
 from harness.stamps import Stamp, stamp_of
+from harness.syntax import single
 
 OVERLAPS = ("unknown", "none", "partial", "full")
 

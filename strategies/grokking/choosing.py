@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from harness.errors import Unsuitable, UserError
-from harness.selection import chosen, single
+from harness.syntax import chosen, single
 from strategies.grokking.networks import Network
 from strategies.grokking.normalised import Normalised
 from strategies.grokking.quadratic import Products, Quadratic

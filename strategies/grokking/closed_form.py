@@ -25,7 +25,7 @@ import numpy as np
 from harness.contracts import HIDDEN, AnyArray, FloatArray, Inputs, IntArray, Prediction, Query, Stage, Strategy
 from harness.errors import Unsuitable
 from harness.metrics.grokking import HEALTH
-from harness.selection import single
+from harness.syntax import single
 from strategies.toolkit.label_memory import LabelMemory
 
 WIDTH = 500

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
-from harness.selection import chosen, split_outside
+from harness.syntax import chosen, split_outside
 from strategies.grokking.optimisers import Weights, along
 
 Gradients = Weights

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from harness.contracts import Context, Inputs
 from harness.errors import Unsuitable
-from harness.selection import chosen as selected
-from harness.selection import single
+from harness.syntax import chosen as selected
+from harness.syntax import single
 from strategies.toolkit.backbones import BACKBONES, glance, undeclared
 from strategies.toolkit.compiling import compiled
 from strategies.toolkit.encoder_gabor import Gabor

@@ -25,7 +25,7 @@ from torch.nn.functional import normalize
 from harness.contracts import FloatArray, param
 from harness.errors import Diverged, UserError, unknown
 from harness.parameters import validated
-from harness.selection import single
+from harness.syntax import single
 
 _CHUNK = 512
 NONE = "none"

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from harness.errors import UserError
-from harness.selection import chosen
+from harness.syntax import chosen
 
 ItemLoss = Callable[[Tensor, Tensor], Tensor]
 

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import AfterValidator
 
 from harness.errors import UserError
-from harness.selection import chosen
+from harness.syntax import chosen
 from strategies.toolkit.training import Schedule, constant, cosine, cosine_to, stepped
 
 

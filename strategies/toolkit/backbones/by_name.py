@@ -10,8 +10,8 @@ from torch import nn
 
 from harness.contracts import Context
 from harness.errors import Unsuitable, UserError, unknown
-from harness.selection import Selection, single
-from harness.selection import chosen as selected
+from harness.syntax import Selection, single
+from harness.syntax import chosen as selected
 from harness.weights import located
 from strategies.toolkit.backbones.lookups import Quadratic, Relu
 from strategies.toolkit.backbones.pieces import blocks_trained

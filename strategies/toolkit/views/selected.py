@@ -9,7 +9,7 @@ from torch import Generator, Tensor
 
 from harness.contracts import Context
 from harness.errors import UserError
-from harness.selection import chosen, split_outside
+from harness.syntax import chosen, split_outside
 from strategies.toolkit.views.affine import Affine
 from strategies.toolkit.views.base import View, check_range
 from strategies.toolkit.views.blur import Blur
