@@ -87,7 +87,7 @@ class _Finder(MetaPathFinder):
             spec = ModuleSpec(fullname, None, is_package=True)
             spec.submodule_search_locations = _folders(fullname)
             return spec
-        return next((spec for place in path if (spec := spec_in(place, fullname, _Loader)) is not None), None)
+        return next(filter(None, (spec_in(place, fullname, _Loader) for place in path)), None)
 
 
 def _importing(package: str) -> Callable[..., Any]:
