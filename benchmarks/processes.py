@@ -46,50 +46,50 @@ def episode(size: int) -> Episode:
     return Episode(stage, Query(ids=np.arange(10), inputs=np.zeros((10, 1), np.float32)))
 
 
-def run(workshop: Workshop, folder: Path, mapped: Mapped, *, timeout_s: float = 60.0, **params: Any) -> tuple[float, Outcome]:
+def run(workshop: Workshop, mapped: Mapped, *, timeout_s: float = 60.0, **params: Any) -> tuple[float, Outcome]:
     """Run one cell; return the seconds from its order to the first line of its strategy, and how it ended."""
-    params = {"mark": str(folder / "mark"), **params}
-    job = Job(key="cell", strategy=f"{TRIVIAL}:Clock", source=TRIVIAL.read_text(), params=params, conditions=CONDITIONS,
-              keep=folder, shared=(), timeout_s=timeout_s, memory_mib=16384)  # fmt: skip
-    ordered = time.monotonic()
-    outcome = Here(1, workshop=workshop).run(job, [mapped.path], SimpleNamespace())
-    if outcome.status not in (Status.DONE, Status.TIMEOUT):
-        raise SystemExit(outcome.reason)
-    return float((folder / "mark").read_text()) - ordered, outcome
+    with tempfile.TemporaryDirectory() as folder:
+        mark = Path(folder) / "mark"
+        job = Job(key="cell", strategy=f"{TRIVIAL}:Clock", source=TRIVIAL.read_text(), params={"mark": str(mark), **params},
+                  conditions=CONDITIONS, keep=Path(folder), shared=(), timeout_s=timeout_s, memory_mib=16384)  # fmt: skip
+        ordered = time.monotonic()
+        outcome = Here(1, workshop=workshop).run(job, [mapped.path], SimpleNamespace())
+        if outcome.status not in (Status.DONE, Status.TIMEOUT):
+            raise SystemExit(outcome.reason)
+        return float(mark.read_text()) - ordered, outcome
 
 
-def starts(folder: Path) -> None:
+def starts() -> None:
     """Print how soon cells begin, forked and begun anew."""
     small = Mapped([episode(40)])
     for name, forks, count in (("forked", True, STARTS), ("begun anew", False, 5)):
         workshop = open_workshop(1, forks=forks)
         workshop.wait_ready()
-        run(workshop, folder, small)
-        seconds = [run(workshop, folder, small)[0] for _ in range(count)]
+        run(workshop, small)
+        seconds = [run(workshop, small)[0] for _ in range(count)]
         print(f"from order to strategy, {name:<10} {1000 * statistics.median(seconds):7.1f} ms "
               f"(median of {count}; {1000 * min(seconds):.1f} to {1000 * max(seconds):.1f})", flush=True)  # fmt: skip
         if forks:
             late = []
             for _ in range(5):
                 started = time.monotonic()
-                run(workshop, folder, small, timeout_s=1.0, sleep=30.0)
-                run(workshop, folder, small)
+                run(workshop, small, timeout_s=1.0, sleep=30.0)
+                run(workshop, small)
                 late.append(time.monotonic() - started - 1.0)
-            print(
-                f"from a limit to the end of the next cell {1000 * statistics.median(late):7.1f} ms (median of 5, at most {1000 * max(late):.1f})"
-            )
+            print(f"from a limit to the end of the next cell {1000 * statistics.median(late):7.1f} ms "
+                  f"(median of 5; at most {1000 * max(late):.1f})", flush=True)  # fmt: skip
         workshop.close()
 
 
-def large(folder: Path) -> None:
+def large() -> None:
     """Print what a stage of 1 GiB adds to a cell that reads all of it."""
     workshop = open_workshop(1)
     workshop.wait_ready()
     for size in (1 << 20, 1 << 30):
         mapped = Mapped([episode(size)])
-        run(workshop, folder, mapped, touch=True)
+        run(workshop, mapped, touch=True)
         started = time.monotonic()
-        first, outcome = run(workshop, folder, mapped, touch=True, sleep=0.5)
+        first, outcome = run(workshop, mapped, touch=True, sleep=0.5)
         print(f"a stage of {size >> 20:>4} MiB: begins after {1000 * first:.1f} ms, {time.monotonic() - started - 0.5:.2f} s in all, "
               f"{outcome.peak_mib:.0f} MiB of its own", flush=True)  # fmt: skip
         mapped.close()
@@ -108,9 +108,8 @@ def trivial(owb: Path) -> float:
 
 def main() -> None:
     """Measure and print."""
-    with tempfile.TemporaryDirectory() as folder:
-        starts(Path(folder))
-        large(Path(folder))
+    starts()
+    large()
     checkouts = {"this checkout": Path(sys.executable).parent / "owb", **({"the other": Path(sys.argv[1])} if sys.argv[1:] else {})}
     taken: dict[str, list[float]] = {name: [] for name in checkouts}
     for _ in range(ROUNDS):

@@ -187,11 +187,12 @@ class _Run:
                                 precision=self.precision, compile=self.compile)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
-        return Job(key=cell.key, strategy=cell.contender.plugin.name, source=cell.contender.plugin.source, params=cell.contender.params,
+        plugin = cell.contender.plugin
+        return Job(key=cell.key, strategy=plugin.address, source=plugin.source, params=cell.contender.params, code=cell.contender.code,
                    conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
                    shared=self.sharing.paths(cell),
                    timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
-                   ahead=cell.contender.plugin.cls.loaded_ahead)  # fmt: skip
+                   ahead=plugin.cls.loaded_ahead)  # fmt: skip
 
     def _next(self) -> tuple[Cell, int]:
         """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""

@@ -17,6 +17,7 @@ class Job:
     """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt.
 
     ahead: modules to be loaded before the cell's process begins (`Strategy.loaded_ahead`).
+    code: digest of what the cell was planned with; empty where nobody compares.
     """
 
     key: str
@@ -29,6 +30,7 @@ class Job:
     timeout_s: float
     memory_mib: float
     ahead: tuple[str, ...] = ()
+    code: str = ""
 
     @property
     def jobs(self) -> tuple[Job, ...]:

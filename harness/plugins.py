@@ -37,6 +37,12 @@ class Plugin:
         """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
         return "" if self.source is None else by_path.folder_of(self.name.rpartition(":")[0])
 
+    @property
+    def address(self) -> str:
+        """The name by which a process with another working folder finds it."""
+        path, _, class_name = self.name.rpartition(":")
+        return f"{Path(path).absolute()}:{class_name}" if self.folder else self.name
+
 
 @cache
 def registered(kind: Kind) -> Mapping[str, EntryPoint]:

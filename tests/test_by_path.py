@@ -8,11 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Owb
+from conftest import BLOBS, Owb, Run
 
+from harness.contracts import Status
 from harness.errors import UserError
+from harness.execute import Limits, execute
 from harness.plan import plan
 from harness.plugins import find
+from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 
@@ -150,3 +153,17 @@ def test_through_the_command_line_and_the_real_pool(tmp_path: Path, call_owb: Ow
         return was_there, said.json["rankings"][0]["rows"][0]["figures"]["average_accuracy"]["0"]
 
     assert [ran(0), ran(0), ran(9)] == [(False, pytest.approx(1 / 6)), (True, pytest.approx(1 / 6)), (False, 0)]
+
+
+def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(tiny_run: Run, tmp_path: Path) -> None:
+    """The cells are planned, the helper changes, the run begins: they fail with a sentence and are not kept."""
+    name = _write(tmp_path, "bare", 1)
+    todo = cells(protocols([BLOBS]), contenders([name]), 1)
+    opened = Store(str(tmp_path / "late"))
+    planned = plan(todo, opened)
+    (tmp_path / "helper.py").write_text("VALUE = 2\n")
+    (record,) = execute(planned, opened, experiment="late", resources=Resources(workers=1), limits=Limits())
+    assert record.status is Status.FAILED
+    assert record.reason == "a module that mine.py:Mine imports changed after the run began: run the same command again"
+    (again,) = tiny_run([name], store="late")
+    assert again.status is Status.DONE

@@ -247,7 +247,7 @@ def test_conformance_runs_inside_and_names_a_broken_claim() -> None:
     task = Task(kind="conformance", strategy="tries.py:Tries", source=f"{SOURCE}        {attack}\n", params={},
                 scenario="class-incremental[dataset=digits,stages=2]")  # fmt: skip
     result = sandbox.run(task)
-    assert (result.status, result.violations, len(result.findings)) == (Status.DONE, (), 8)
+    assert (result.status, result.violations, len(result.findings)) == (Status.DONE, (), 9)
     assert "same seed, same bytes" in [finding["claim"] for finding in result.findings if not finding["holds"]]
 
 

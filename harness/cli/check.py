@@ -86,7 +86,7 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 
     from harness import sandbox
 
-    task = sandbox.Task(kind="conformance", strategy=plugin.name, source=plugin.source, params=params, scenario=scenario, reveal=reveal,
+    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params=params, scenario=scenario, reveal=reveal,
                         exact=False)  # fmt: skip
     bounds = sandbox.Bounds(timeout_s=_A_DAY_S, memory_mib=psutil.virtual_memory().total >> 20, trusted=True)
     checked = sandbox.check(task, bounds)

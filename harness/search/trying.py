@@ -20,7 +20,7 @@ from harness.acceptance import answered
 from harness.contracts import Answer, Prediction, Query, Stage, Status, Strategy, Truth
 from harness.messages import Episodes, Job, Outcome
 from harness.pool import job_folder
-from harness.processes.cell import Order, scratch_of
+from harness.processes.cell import Order, plugin_of, scratch_of
 from harness.processes.link import Link
 from harness.processes.mapped import episodes
 from harness.processes.workshop import Process, Workshop, open_workshop
@@ -58,6 +58,7 @@ class Assignment:
     timeout_s: float
     memory_mib: float
     ahead: tuple[str, ...] = ()
+    code: str = ""
 
 
 class Judge:
@@ -169,10 +170,8 @@ def _workshop(threads: int) -> Workshop:
 
 def learn(order: Order, link: Link) -> Iterator[Look]:
     """Learn the cell of one seed in a process of its own, sending what it answers at every look."""
-    from harness.plugins import find
-
     (job,), (path,), looks = order.task.jobs, order.mapped, order.further
-    cls = find("strategy", job.strategy, source=job.source).cls
+    cls = plugin_of(job).cls
     ended: list[Answer] = []
     asked: list[Query] = []
     look = 0
@@ -232,7 +231,7 @@ def _job(config: Mapping[str, Any], assignment: Assignment, place: int) -> Job:
     folder = f"{config['key']}-{fingerprint.of_value(config['params'])[:12]}-{place}"
     return Job(key=config["key"], strategy=assignment.strategy, source=assignment.source, params=config["params"],
                conditions=assignment.conditions[place], keep=job_folder(assignment.keep, folder), shared=(), timeout_s=assignment.timeout_s,
-               memory_mib=assignment.memory_mib, ahead=assignment.ahead)  # fmt: skip
+               memory_mib=assignment.memory_mib, ahead=assignment.ahead, code=assignment.code)  # fmt: skip
 
 
 __all__ = ["Assignment", "Judge", "Look", "Looks", "ScenarioText", "Trier", "attempt", "learn", "watched"]
