@@ -41,7 +41,8 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     said = call_owb("doctor")
     assert (said.code, said.err) == (0, "")
     found = _lines(said.out)
-    assert [*found] == ["python", "cores", "memory", "torch", "compiler", "faiss", "libraries", "store", "cache", "data sets", "weights"]
+    machine = ["python", "cores", "memory", "torch", "processes", "compiler", "faiss", "libraries"]
+    assert [*found] == [*machine, "store", "cache", "data sets", "weights"]
     assert found["python"].startswith(sys.version.split()[0])
     assert found["memory"].startswith(f"{psutil.virtual_memory().total / 2**30:.1f} GiB")
     assert found["torch"].startswith(f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: ")
@@ -49,6 +50,12 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     assert found["cache"] == f"{tmp_path / 'cache'}, 0 files, 0 MiB"
     assert found["weights"].endswith(f"timm: none in {tmp_path / 'hub'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+@pytest.mark.parametrize(("forks", "sentence"), [(True, "forked from a parent"), (False, "loads the libraries itself, which takes sec")])
+def test_how_cells_begin_is_said(call_owb: Owb, monkeypatch: pytest.MonkeyPatch, forks: bool, sentence: str) -> None:
+    monkeypatch.setattr("harness.processes.workshop.FORKS", forks)
+    assert sentence in _lines(call_owb("doctor").out)["processes"]
 
 
 def test_json_has_the_same_with_numbers(call_owb: Owb) -> None:

@@ -40,7 +40,7 @@ class Finding:
 
 
 def doctor(store: options.Store = "owb-store", as_json: options.Json = False) -> None:
-    """Say what was found: cores, memory, CUDA, compiler, faiss, store, cache, data sets, weights; and what to do next."""
+    """Say what was found: cores, memory, CUDA, processes, compiler, faiss, store, cache, data sets, weights; and what to do next."""
     found = examine(store)
     broken = [line for finding in found.values() for line in finding.broken]
     advice = [line for finding in found.values() for line in finding.advice]
@@ -64,6 +64,7 @@ def examine(store: str) -> dict[str, Finding]:
         "cores": _cores,
         "memory": _memory,
         "torch": _torch,
+        "processes": _processes,
         "compiler": _compiler,
         "faiss": _faiss,
         "libraries": _libraries,
@@ -138,6 +139,15 @@ def _cpu_has_bfloat16() -> bool:
     except OSError:
         return False
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _processes() -> Finding:
+    from harness.processes.workshop import FORKS
+
+    text = "every cell is forked from a parent that has the libraries loaded"
+    if not FORKS:
+        text = "there is no fork: every cell loads the libraries itself, which takes seconds"
+    return Finding(text=text, facts={"forks": FORKS})
 
 
 def _compiler() -> Finding:
