@@ -11,10 +11,13 @@ import os
 import select
 import shutil
 import subprocess
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+import psutil
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = (
@@ -122,10 +125,18 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def draw_all(self) -> None:
-        """Scroll through the page until every picture is drawn."""
-        self.ask("(async () => { for (const one of document.querySelectorAll('[data-picture]')) { one.scrollIntoView(); "
-                 "await new Promise((done) => setTimeout(done, 60)); } scrollTo(0, 0); })()")  # fmt: skip
-        self.wait_for("!document.querySelector('[data-picture]:not([data-drawn])')")
+        """Keep one picture after another in view until it is drawn: what is scrolled past between two frames, the page never sees."""
+        for number in range(self.ask("document.querySelectorAll('[data-picture]').length")):
+            one = f"document.querySelectorAll('[data-picture]')[{number}]"
+            self.wait_for(f"({one}.scrollIntoView(), {one}.dataset.drawn)")
+        self.ask("scrollTo(0, 0)")
+
+    def hold_frames(self, seconds: float) -> None:
+        """Let the page run but paint nothing for a while, as on a machine that is busy: the process that paints is stopped."""
+        own = psutil.Process(self._process.pid).children(recursive=True)
+        painter = next(child for child in own if "--type=gpu-process" in child.cmdline())
+        painter.suspend()
+        threading.Timer(seconds, painter.resume).start()
 
     def screenshot(self, path: Path, *, whole: bool = False) -> None:
         """Save what is in view, or the whole page."""

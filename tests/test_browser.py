@@ -58,6 +58,13 @@ def test_a_page_draws_every_picture_without_a_request_or_a_complaint(site: Path,
     assert ground == ("rgb(19, 22, 26)" if dark else "rgb(255, 255, 255)")
 
 
+def test_pictures_are_drawn_when_frames_come_late(site: Path, browser: Browser) -> None:
+    browser.open(_page(site, "ncd"))
+    browser.hold_frames(1.5)
+    browser.draw_all()
+    assert browser.complaints == []
+
+
 @pytest.mark.parametrize("name", [*PAGES, "index"])
 def test_a_phone_never_scrolls_sideways(site: Path, browser: Browser, name: str) -> None:
     browser.open(_page(site, name), width=PHONE, height=700)
