@@ -164,6 +164,7 @@ class Time:
     """How long the open cells would take, as far as cells alike have been recorded.
 
     seconds: wall time on `workers`.  told: open cells with a record of the same scenario and strategy.  records: how many there are.
+    sessions: of how many runs and machines these are; those that do not say count as one.
     """
 
     seconds: float
@@ -171,6 +172,7 @@ class Time:
     told: int
     untold: int
     records: int
+    sessions: int
 
     @property
     def words(self) -> str:
@@ -178,20 +180,22 @@ class Time:
         if not self.told:
             return "no time is known: no cell of these scenarios and strategies is recorded"
         rest = f"; of {self.untold} further cells no time is known" if self.untold else ""
-        return f"about {duration(self.seconds)} on {_counted(self.workers, 'worker')}, from {_counted(self.records, 'recorded cell')}{rest}"
+        told = f"{_counted(self.records, 'recorded cell')}{f' of {self.sessions} runs' if self.sessions > 1 else ''}"
+        return f"about {duration(self.seconds)} on {_counted(self.workers, 'worker')}, from {told}{rest}"
 
 
 def time_of(planned: Plan, records: Sequence[Record], workers: int) -> Time:
     """Return how long the open cells would take by the mean seconds of records alike, whatever their seed, code or machine."""
-    alike: dict[tuple[str, str], list[float]] = {}
+    alike: dict[tuple[str, str], list[Record]] = {}
     for record in {record.run_id: record for record in [*records, *planned.cached.values()]}.values():
         if record.status is Status.DONE and math.isfinite(record.seconds):
-            alike.setdefault((record.scenario, record.strategy), []).append(record.seconds)
+            alike.setdefault((record.scenario, record.strategy), []).append(record)
     names = [(cell.protocol.label, cell.contender.label) for cell in planned.open]
-    known = [math.fsum(alike[name]) / len(alike[name]) for name in names if name in alike]
-    used = sum(len(alike[name]) for name in {*names} & {*alike})
+    known = [math.fsum(record.seconds for record in alike[name]) / len(alike[name]) for name in names if name in alike]
+    used = [record for name in {*names} & {*alike} for record in alike[name]]
     wall = max(math.fsum(known) / workers, max(known, default=0.0))
-    return Time(seconds=wall, workers=workers, told=len(known), untold=len(names) - len(known), records=used)
+    return Time(seconds=wall, workers=workers, told=len(known), untold=len(names) - len(known), records=len(used),
+                sessions=len({record.session for record in used}))  # fmt: skip
 
 
 def duration(seconds: float) -> str:

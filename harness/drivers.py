@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import socket
+import uuid
 
 import psutil
 
-from harness import fingerprint
+from harness.environment import this_machine
 
 
 def this_driver() -> str:
     """Return the name of this process: host, number and when it was born, since numbers are used again."""
     me = psutil.Process()
-    return f"{_host()}:{me.pid}:{me.create_time():.0f}"
+    return f"{this_machine()}:{me.pid}:{me.create_time():.0f}"
 
 
-def _host() -> str:
-    """Return a name for this machine that does not give it away."""
-    return fingerprint.of_value(socket.gethostname())[:12]
+def new_session() -> str:
+    """Return a name for what is run from now to the end of a command."""
+    return uuid.uuid4().hex
 
 
 def is_alive(driver: str) -> bool:
     """Say whether a driver still runs; one on another host is taken to be alive."""
     host, _, rest = driver.partition(":")
     pid, _, born = rest.partition(":")
-    if host != _host():
+    if host != this_machine():
         return bool(host)
     try:
         return f"{psutil.Process(int(pid)).create_time():.0f}" == born

@@ -18,6 +18,7 @@ from typing import Any
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.contracts import Answer, Precision, Scores, Status, Truth
+from harness.drivers import new_session
 from harness.environment import environment
 from harness.errors import UserError
 from harness.lock import locked
@@ -26,7 +27,7 @@ from harness.plan import Plan, plan
 from harness.pool import Ended, Pool, Resources, job_folder
 from harness.protocol import Cell, Shape
 from harness.record import PREDICTIONS, Ending, Record, Store
-from harness.run import Conditions, learner_seed
+from harness.run import Conditions, StageResult, learner_seed
 from harness.sealing import build
 from harness.stage_sharing import FOLDER, Sharing
 from harness.together import shape_of_only_stage
@@ -63,11 +64,11 @@ Listener = Callable[[Update], None]
 
 def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
             precision: Precision = "float32", compiled: bool = False, together: bool = True, share: bool = True, parent: str = "",
-            listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
+            session: str = "", listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
     """Run what the plan leaves open; return one record per cell in the plan's order.
 
     Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is the run of the store that
-    those of the cells are put below.
+    those of the cells are put below. Costs compare within a `session`, which is one of its own unless several calls are said to be one.
 
     Raises:
         UserError: the store is in use by another run, or cannot be written.
@@ -83,7 +84,7 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
             store.bury(protocol_hash)
         run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
                    limits=limits, device=device, precision=precision, compiled=compiled, listen=listen, parent=parent,
-                   sharing=Sharing(plan.open if share else [], store.folder / FOLDER))  # fmt: skip
+                   session=session or new_session(), sharing=Sharing(plan.open if share else [], store.folder / FOLDER))  # fmt: skip
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
@@ -106,21 +107,26 @@ class _Running:
     dealt: _Dealt
     attempt: int
     run_id: Future[str]
-    answers: dict[int, tuple[Answer, ...]] = field(default_factory=dict)
-    borrowed_s: float = 0.0
-    together: int = 1
+    results: dict[int, StageResult] = field(default_factory=dict)
+    session: str = ""
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Those of the stages so far, in order."""
+        return [answer for stage in sorted(self.results) for answer in self.results[stage].answers]
 
 
 class _Run:
     """The state of one call of `execute`."""
 
     def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
-                 device: str, precision: Precision, compiled: bool, listen: Listener, sharing: Sharing, parent: str) -> None:  # fmt: skip
+                 device: str, precision: Precision, compiled: bool, listen: Listener, sharing: Sharing, parent: str,
+                 session: str) -> None:  # fmt: skip
         self.queue: deque[tuple[Cell, int]] = deque()
         self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
         self.device, self.precision, self.compile, self.listen = device, precision, compiled, listen
-        self.resources, self.sharing = resources, sharing
+        self.resources, self.sharing, self.session = resources, sharing, session
         self.environment = environment(resources.threads, device=device, precision=precision, compiled=compiled)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
@@ -184,7 +190,7 @@ class _Run:
         scenario = cell.protocol.scenario
         conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
                                 needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
-                                precision=self.precision, compile=self.compile)  # fmt: skip
+                                precision=self.precision, compile=self.compile, session=self.session)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
         plugin = cell.contender.plugin
@@ -198,7 +204,7 @@ class _Run:
         """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""
         awaited: set[Path] = set()
         for running in self.running.values():
-            awaited |= self.sharing.still_to_learn(running.cell, len(running.answers))
+            awaited |= self.sharing.still_to_learn(running.cell, len(running.results))
         for place, (cell, _) in enumerate(self.queue):
             if not awaited or self.sharing.next_to_learn(cell) not in awaited:
                 self.queue.rotate(-place)
@@ -214,13 +220,12 @@ class _Run:
                 continue
             match event:
                 case Started():
+                    running.session = event.session
                     self.listen(Update(cell=running.cell, status=Status.RUNNING))
                 case Progressed():
                     self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
                 case StageEnded():
-                    running.answers[event.result.stage] = event.result.answers
-                    running.borrowed_s += event.result.borrowed_s
-                    running.together = event.result.together
+                    running.results[event.result.stage] = event.result
                     self._write(_record_stage, self.store, running, event.result.stage)
 
     def _end(self, ended: Ended) -> None:
@@ -293,11 +298,14 @@ def _record_stage(store: Store, running: _Running, stage: int) -> None:
 def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
                 keep: Path | None) -> None:  # fmt: skip
     """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
-    answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
-    outcome = ended.outcome
-    seconds = outcome.seconds + running.borrowed_s  # a shared stage counts for everyone who used it
-    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds, peak_mib=outcome.peak_mib,
-                    together=running.together)  # fmt: skip
+    answers, results, outcome = running.answers, running.results.values(), ended.outcome
+    seconds = outcome.seconds + sum(result.borrowed_s for result in results)  # a shared stage counts for everyone who used it
+    is_of_one = all(result.session == running.session for result in results)
+    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds,
+                    learn_s=sum(result.learn_s for result in results), probe_s=sum(result.probe_s for result in results),
+                    predict_s=sum(result.predict_s for result in results), peak_mib=outcome.peak_mib,
+                    together=max((result.together for result in results), default=1),
+                    session=running.session if is_of_one else "")  # fmt: skip
     scores = _scores(running) if answers else None
     files = job.keep / "files"
     files.mkdir(exist_ok=True)
@@ -320,15 +328,15 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
 
 
 def _scores(running: _Running) -> Scores:
-    answers = [answer for stage in sorted(running.answers) for answer in running.answers[stage]]
-    return running.cell.protocol.scenario.score(running.dealt.truth, answers)
+    return running.cell.protocol.scenario.score(running.dealt.truth, running.answers)
 
 
 def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Record:
     return Record(key=cell.key, run_id=run_id, protocol_hash=cell.protocol.hash, scenario=cell.protocol.label,
                   strategy=cell.contender.label, seed=cell.seed, status=ending.status, reason=ending.reason,
-                  metrics=dict(scores.final) if scores else {}, digest=ending.digest, seconds=ending.seconds,
-                  peak_mib=ending.peak_mib, together=ending.together)  # fmt: skip
+                  metrics=dict(scores.final) if scores else {}, digest=ending.digest, seconds=ending.seconds, learn_s=ending.learn_s,
+                  probe_s=ending.probe_s, predict_s=ending.predict_s, peak_mib=ending.peak_mib, together=ending.together,
+                  session=ending.session)  # fmt: skip
 
 
 def _cached(cell: Cell, record: Record) -> Update:

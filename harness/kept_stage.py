@@ -16,21 +16,25 @@ from filelock import FileLock
 from harness import checkpoint
 
 
-def learn_once(path: Path, learn: Callable[[], Mapping[str, Any]], adopt: Callable[[Mapping[str, Any]], None]) -> float:
-    """Learn a stage, or adopt the state that another cell was in after it; return the seconds that the other one spent, 0 if learned.
+def learn_once(path: Path, learn: Callable[[], Mapping[str, Any]], adopt: Callable[[Mapping[str, Any]], None], *,
+               session: str) -> tuple[float, str]:  # fmt: skip
+    """Learn a stage, or adopt the state that another cell was in after it; return the seconds that the other one spent and its session.
+
+    If it was learned here, these are 0 and the `session` given.
 
     Args:
         path: where the state is kept; one process at a time works on it.
         learn: learns the stage and returns the state after it.
         adopt: takes over that state.
+        session: where it is learned, if it is; empty where nobody says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
             kept = checkpoint.load(path)
             adopt(kept["state"])
-            return float(kept["learn_s"])
+            return float(kept["learn_s"]), str(kept.get("session", ""))
         started = time.perf_counter()
         state = learn()
-        checkpoint.save(path, {"state": state, "learn_s": time.perf_counter() - started})
-        return 0.0
+        checkpoint.save(path, {"state": state, "learn_s": time.perf_counter() - started, "session": session})
+        return 0.0, session

@@ -65,9 +65,10 @@ Episodes = str | Sequence[tuple[Any, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A worker took up a cell."""
+    """A worker took up a cell. session: under which name its cost is measured (`environment.session_here`)."""
 
     key: str
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

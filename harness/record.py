@@ -34,13 +34,24 @@ FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
 """Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
 PREDICTIONS = "predictions.npz"
 _PAGE = 1000
+_COSTS = {
+    "seconds": "seconds",
+    "learn_seconds": "learn_s",
+    "probe_seconds": "probe_s",
+    "predict_seconds": "predict_s",
+    "peak_mib": "peak_mib",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
     """What the store knows of one cell. Read by boards and the command line.
 
+    seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers in mid-stage and answers after
+    stages took, in all stages that ended.
     together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
+    session: the run and machine that its cost was measured in (`environment.session_here`); empty where it is not known, or of several.
+    environment: a digest of what is said of the machine, where a board says it.
     """
 
     key: str
@@ -55,21 +66,30 @@ class Record:
     params: Mapping[str, str] = field(default_factory=dict)
     digest: str = ""
     seconds: float = math.nan
+    learn_s: float = math.nan
+    probe_s: float = math.nan
+    predict_s: float = math.nan
     peak_mib: float = math.nan
     started: float = math.nan
     together: int = 1
+    session: str = ""
+    environment: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; `together` as in `Record`."""
+    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; the rest as in `Record`."""
 
     status: Status
     reason: str = ""
     digest: str = ""
     seconds: float = math.nan
+    learn_s: float = math.nan
+    probe_s: float = math.nan
+    predict_s: float = math.nan
     peak_mib: float = math.nan
     together: int = 1
+    session: str = ""
 
 
 P = ParamSpec("P")
@@ -204,10 +224,12 @@ class Store:
         if files is not None:
             self.keep_files(self.client.get_run(run_id), files)
         figures = dict(scores.final) if scores else {}
-        figures |= {"cost/seconds": ending.seconds, "cost/peak_mib": ending.peak_mib}
+        figures |= {f"cost/{name}": getattr(ending, part) for name, part in _COSTS.items()}
         self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
-        together = {"owb.together": str(ending.together)} if ending.together > 1 else {}
-        self.close_run(run_id, status=ending.status, tags={"owb.digest": ending.digest, "owb.reason": ending.reason[:5000], **together})
+        tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
+        tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
+        tags |= {"owb.session": ending.session} if ending.session else {}
+        self.close_run(run_id, status=ending.status, tags=tags)
 
     @_told
     def keep_files(self, run: Run, folder: Path) -> None:
@@ -368,10 +390,10 @@ def _record(run: local_records.Row) -> Record:
         metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
         params=run.params,
         digest=tags.get("owb.digest", ""),
-        seconds=metrics.get("cost/seconds", math.nan),
-        peak_mib=metrics.get("cost/peak_mib", math.nan),
         started=run.start_time / 1000,
         together=int(tags.get("owb.together", 1)),
+        session=tags.get("owb.session", ""),
+        **{part: metrics.get(f"cost/{name}", math.nan) for name, part in _COSTS.items()},
     )
 
 

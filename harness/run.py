@@ -12,7 +12,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 from harness import checkpoint, seeds
 from harness.acceptance import answered
 from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
+from harness.environment import session_here
 from harness.kept_stage import learn_once
 from harness.sealing import Episode
 
@@ -34,6 +35,7 @@ class Conditions:
     apart: every stage has a learner of its own, for which it is the first.
     probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
     needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept of an answer after a stage.
+    session: the driver's run, within which costs compare; empty where nobody compares them.
     """
 
     root_seed: int
@@ -54,6 +56,7 @@ class Conditions:
     device: str = "cpu"
     precision: Precision = "float32"
     compile: bool = False
+    session: str = ""
 
 
 def learner_seed(seed: int) -> int:
@@ -117,18 +120,21 @@ class CellContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResult:
-    """What one stage gave: the answers of its probes, then the answer after it; and the seconds learning and predicting took.
+    """What one stage gave: the answers of its probes, then the answer after it; and the seconds that learning, probes and the answer took.
 
-    borrowed_s: the part of `learn_s` that another cell spent, which the stage was shared with.
+    borrowed_s: the part of these seconds that another cell spent, which the stage was shared with, or an earlier attempt at this one.
     together: how many cells were learned at once; `learn_s` is then an equal share.
+    session: where the seconds were measured (`environment.session_here`); empty where that is not known.
     """
 
     stage: int
     answers: tuple[Answer, ...]
     learn_s: float
     predict_s: float
+    probe_s: float = 0.0
     borrowed_s: float = 0.0
     together: int = 1
+    session: str = ""
 
 
 def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
@@ -177,9 +183,9 @@ class _Learner:
 
     def run(self, stage: Stage, query: Query, shared: Path | None) -> StageResult:
         """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept one."""
-        probed = _enter(self.strategy, stage, query, self.context)
+        looks = _enter(self.strategy, stage, query, self.context)
         seen = replace(stage, index=0) if self.conditions.apart else stage
-        borrowed_s = 0.0
+        borrowed_s, session = 0.0, session_here(self.conditions.session)
 
         def learn() -> Mapping[str, Any]:
             self.strategy.learn(seen)
@@ -192,16 +198,16 @@ class _Learner:
             self.strategy.load_state(state)
 
         with _seeded(_seed_of(stage, self.conditions)):
-            started = time.perf_counter()
+            started = _clock(self.conditions)
             if shared is None:
                 learn()
             else:
-                borrowed_s = learn_once(shared, learn, adopt)
-            learned = time.perf_counter()
+                borrowed_s, session = learn_once(shared, learn, adopt, session=session)
+            learned = _clock(self.conditions)
             answer = _asked(self.strategy, query, self.conditions, stage.index, None)
-            ended = time.perf_counter()
-        return StageResult(stage=stage.index, answers=(*probed, answer), learn_s=learned - started + borrowed_s, predict_s=ended - learned,
-                           borrowed_s=borrowed_s)  # fmt: skip
+            ended = _clock(self.conditions)
+        return StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learned - started - looks.seconds + borrowed_s,
+                           predict_s=ended - learned, probe_s=looks.seconds, borrowed_s=borrowed_s, session=session)  # fmt: skip
 
     def _start(self, strategy: Strategy, stage: int) -> None:
         self.strategy = strategy
@@ -251,35 +257,56 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
 
 def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult]:
     strategies, stages = [one.strategy for one, _ in learning], [one.episode.stage for one, _ in learning]
-    probed = [_enter(one.strategy, *one.episode, context) for one, context in learning]
-    started = time.perf_counter()
-    with _seeded(_seed_of(stages[0], learning[0][0].conditions)):
+    looked = [_enter(one.strategy, *one.episode, context) for one, context in learning]
+    first = learning[0][0].conditions
+    started = _clock(first)
+    with _seeded(_seed_of(stages[0], first)):
         if len(learning) == 1:
             strategies[0].learn(stages[0])
         else:
             type(strategies[0]).learn_together(strategies, stages)
-    learn_s = (time.perf_counter() - started) / len(learning)
+    learn_s = (_clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
     results = []
-    for (one, _), probes in zip(learning, probed, strict=True):
+    for (one, _), looks in zip(learning, looked, strict=True):
         stage, query = one.episode
-        started = time.perf_counter()
+        started = _clock(one.conditions)
         with _seeded(_seed_of(stage, one.conditions)):
             answer = _asked(one.strategy, query, one.conditions, stage.index, None)
-        results.append(StageResult(stage=stage.index, answers=(*probes, answer), learn_s=learn_s,
-                                   predict_s=time.perf_counter() - started, together=len(learning)))  # fmt: skip
+        results.append(StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learn_s,
+                                   predict_s=_clock(one.conditions) - started, probe_s=looks.seconds, together=len(learning),
+                                   session=session_here(one.conditions.session)))  # fmt: skip
     return results
 
 
-def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> list[Answer]:
-    """Begin a stage; return the list that the answers of its probes will be appended to."""
-    probed: list[Answer] = []
+@dataclass(slots=True)
+class _Looks:
+    """What the probes of a stage gave so far, and the seconds they took."""
+
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> _Looks:
+    """Begin a stage; return what its probes will be added to."""
+    looks = _Looks()
 
     def probe(step: int) -> None:
+        started = _clock(context.conditions)
         with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
-            probed.append(_asked(strategy, query, context.conditions, stage.index, step))
+            looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
+        looks.seconds += _clock(context.conditions) - started
 
     context.enter(stage.index, probe)
-    return probed
+    return looks
+
+
+def _clock(conditions: Conditions) -> float:
+    """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for whoever waits for it next."""
+    if conditions.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(conditions.device)
+    return time.perf_counter()
 
 
 def _asked(strategy: Strategy, query: Query, conditions: Conditions, stage: int, step: int | None) -> Answer:
@@ -296,15 +323,15 @@ def _seed_of(stage: Stage, conditions: Conditions) -> int:
 def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:
     """Keep the answers first and the state last: a state on disk means that every earlier answer is there too."""
     rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
-    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "borrowed_s": result.borrowed_s,
-             "together": result.together}  # fmt: skip
+    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "probe_s": result.probe_s,
+             "together": result.together, "session": result.session}  # fmt: skip
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if strategy.resumable:
         checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": strategy.state()})
 
 
 def _continue(strategy: Strategy, keep: Path) -> list[StageResult]:
-    """Load the kept state into `strategy` and return the results of the stages it has behind it."""
+    """Load the kept state into `strategy` and return the results of the stages it has behind it, whose seconds are now borrowed."""
     if not strategy.resumable or not (keep / "state.pt").is_file():
         return []
     kept = checkpoint.load(keep / "state.pt")
@@ -313,7 +340,8 @@ def _continue(strategy: Strategy, keep: Path) -> list[StageResult]:
     for stage in range(kept["stages"]):
         content = checkpoint.load(keep / f"answers-{stage:03d}.pt")
         answers = tuple(Answer(**row) for row in content.pop("answers"))
-        results.append(StageResult(answers=answers, **content))
+        result = StageResult(answers=answers, **content)
+        results.append(replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s))
     return results
 
 

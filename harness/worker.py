@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import Status
+from harness.environment import session_here
 from harness.messages import Episodes, Event, Outcome, Progressed, Started, Task
 from harness.out_of_memory import what_to_try
 from harness.processes.cell import End, Order, scratch_of
@@ -88,7 +89,7 @@ class Worker:
             limits.hold()
             process.link.send(order)
             for job in order.task.jobs:
-                self._take(Started(key=job.key), process, mailbox)
+                self._take(Started(key=job.key, session=session_here(job.conditions.session)), process, mailbox)
             while end is None:
                 message = inbox.next(LOOK_S)
                 if isinstance(message, End):

@@ -88,6 +88,7 @@ class BoardCell(_Content):
     """One cell: how it ended, and what was recomputed from its predictions.
 
     environment: counts the entry's environments.  together: how many cells learned at once; `seconds` is then an equal share.
+    session: the run and machine that the cost was measured in; empty where it is not known.
     """
 
     scenario: str
@@ -101,11 +102,13 @@ class BoardCell(_Content):
     peak_mib: float | None = None
     environment: int
     together: int = 1
+    session: str = ""
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out that a cell learned alone, as nearly all do."""
-        return {name: value for name, value in handler(self).items() if name != "together" or value > 1}
+        """Leave out that a cell learned alone, as nearly all do, and a session that is not known."""
+        usual = {"together": 1, "session": ""}
+        return {name: value for name, value in handler(self).items() if value != usual.get(name)}
 
 
 class Entry(_Content):
@@ -252,6 +255,8 @@ def _record(protocol: BoardProtocol, entry: Entry, cell: BoardCell) -> Record:
         seconds=math.nan if cell.seconds is None else cell.seconds,
         peak_mib=math.nan if cell.peak_mib is None else cell.peak_mib,
         together=cell.together,
+        session=cell.session,
+        environment=fingerprint.of_value(entry.environments[cell.environment]),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from leaderboards.aggregate import aggregate
 from leaderboards.board import CSV, README, SOURCE, Board, BoardProtocol, entry_folder
+from leaderboards.costs import NOT_COMPARABLE
 from leaderboards.rank import Ranking
 from leaderboards.render import (
     aggregate_table,
@@ -30,7 +31,12 @@ _HOW = f"""\
 - **Places** share a range ("2-3") where the corrected test (5 %) cannot tell a group's members from its leader. The bounds are not placed.
 - **The smallest true difference** is what the corrected test finds with probability {POWER:.0%}, given the spread seen here.
 - **Seconds** are the mean wall time of a whole cell (learning, predicting, all stages) in its worker; **peak MiB** is the largest memory of
-  its process. They compare cells of one machine, see below.
+  its process. \
+"""
+_ONE_MACHINE = "They compare cells of one machine, see below.\n"
+_ONE_RUN = f"""\
+They are of the cells that ran with most others, in one run on one machine; a strategy
+  without any, or a difference between cells of several runs, is "{NOT_COMPARABLE}".
 """
 _TIMES = """\
 - **Times** that may not be reached within the budget have no mean: "300 (4 of 5)" is the Kaplan-Meier median over all cells that are done,
@@ -83,7 +89,8 @@ def _chosen(board: Board) -> str:
 def _how(board: Board) -> str:
     has_times = any(metric.censored for protocol in board.header.protocols for metric in protocol.metrics)
     has_packs = any(cell.together > 1 for entry in board.entries for cell in entry.cells)
-    return _HOW + (_TIMES if has_times else "") + (_TOGETHER if has_packs else "")
+    has_sessions = any(cell.session for entry in board.entries for cell in entry.cells)
+    return _HOW + (_ONE_RUN if has_sessions else _ONE_MACHINE) + (_TIMES if has_times else "") + (_TOGETHER if has_packs else "")
 
 
 def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:

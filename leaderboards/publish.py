@@ -169,6 +169,7 @@ def _entry(contender: Contender, cells: Sequence[Cell], records: Mapping[str, Re
                 peak_mib=_rounded(record.peak_mib, 1),
                 environment=environments.index(environment),
                 together=record.together,
+                session=record.session,
             )
         )
     return Entry(label=contender.label, strategy=contender.plugin.name, params=dict(contender.params), code=contender.code,

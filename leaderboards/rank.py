@@ -24,6 +24,7 @@ from harness import statistics
 from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.statistics import Comparison, Interval, Times
+from leaderboards.costs import common, where_measured
 from leaderboards.standing import Figures, Standing, interval, minimum_detectable, notes_on, standing
 
 if TYPE_CHECKING:
@@ -51,7 +52,8 @@ class Row:
     times: per censored metric, over all done cells.
     versus_best: this minus the best contender in the primary metric over common seeds; None for the best itself. Its interval stands for
     itself; its p is Holm-corrected over all pairs of complete contenders and NaN for everyone else.
-    seconds: mean over done cells.  peak_mib: largest of all cells.
+    seconds: mean over done cells.  peak_mib: largest of all cells.  Both are of the cells that were measured in one run on one machine with
+    most of the ranking's; NaN where there are none, and `compares` is then False if there are others.
     """
 
     strategy: str
@@ -66,6 +68,7 @@ class Row:
     versus_best: Comparison | None
     seconds: float
     peak_mib: float
+    compares: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +146,8 @@ def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: s
     order = standing(field, seeds, better=primary.better, level=level)
     bounds = [entry.label for role in ("upper bound", "lower bound") for entry in entries.values() if entry.role == role]
     best = entries[order.best] if order.best else None
-    rows = tuple(_row(entries[label], best, order, metrics, seeds, level) for label in [*order.order, *bounds])
+    place = common(newest.values())
+    rows = tuple(_row(entries[label], best, order, metrics, seeds, level, place) for label in [*order.order, *bounds])
     upper, lower = _bound(upper_bound, entries, primary), _bound(lower_bound, entries, primary)
     notes = [*notes_on(order, seeds, level=level), *(bound.problem for bound in (upper, lower) if bound.problem)]
     if len(newest) < len(records):
@@ -191,12 +195,15 @@ def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
     return "lower bound" if name == lower_bound else "contender"
 
 
-def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[Metric], seeds: tuple[int, ...], level: float) -> Row:
+def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[Metric], seeds: tuple[int, ...], level: float,
+         place: str) -> Row:  # fmt: skip
     primary = metrics[0].name
     own = entry.figures[primary]
     done = [record for record in entry.records if record.status in _DONE]
-    seconds = [record.seconds for record in done if math.isfinite(record.seconds)]
-    peaks = [record.peak_mib for record in entry.records if math.isfinite(record.peak_mib)]
+    seconds = [record for record in done if math.isfinite(record.seconds)]
+    peaks = [record for record in entry.records if math.isfinite(record.peak_mib)]
+    seconds_there = [record.seconds for record in seconds if where_measured(record) == place]
+    peaks_there = [record.peak_mib for record in peaks if where_measured(record) == place]
     return Row(
         strategy=entry.label,
         role=entry.role,
@@ -208,8 +215,9 @@ def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[
         intervals={metric.name: interval(entry.figures[metric.name], level) for metric in metrics if not metric.censored},
         times={metric.name: _times(done, metric.name) for metric in metrics if metric.censored},
         versus_best=_versus(entry, best, order, primary, level),
-        seconds=sum(seconds) / len(seconds) if seconds else math.nan,
-        peak_mib=max(peaks, default=math.nan),
+        seconds=sum(seconds_there) / len(seconds_there) if seconds_there else math.nan,
+        peak_mib=max(peaks_there, default=math.nan),
+        compares=bool(seconds_there or peaks_there or not (seconds or peaks)),
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from harness.contracts import Metric
 from harness.statistics import Comparison, Interval, Times
 from leaderboards.aggregate import Aggregate
+from leaderboards.costs import NOT_COMPARABLE
 from leaderboards.rank import Ranking, Row
 from leaderboards.standing import POWER
 
@@ -50,8 +51,7 @@ def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> 
             *[_shown(row, metric, scales[metric.name]) for metric in shown],
             *_comparison(row.versus_best, scales[ranking.primary.name]),
             f"{len(row.seeds)}/{len(ranking.seeds)}",
-            _plain(row.seconds, 1),
-            _plain(row.peak_mib, 0),
+            *([_plain(row.seconds, 1), _plain(row.peak_mib, 0)] if row.compares else [NOT_COMPARABLE] * 2),
         ]
         for row in ranking.rows
     ]

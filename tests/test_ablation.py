@@ -271,6 +271,10 @@ def test_an_ablation_from_end_to_end(ablate: Ablate, toy: str, warm_ray: None, t
     assert memory["difference"] > 0.5  # without memory only the classes of the last stage are known
     assert (idle["difference"], idle["verdict"]) == (0.0, "changes nothing")
 
+    besides = ablate(*args, "--seeds", "3", "--arm", f"{toy}[shift=3.0]").out.partition("in other metrics")[0]
+    costs = {line.split()[0]: line.count("not comparable") for line in besides.splitlines() if line.startswith(("memory=", "idle=", toy))}
+    assert sorted(costs.values()) == [0, 0, 2], "the new arm stands beside a reference of the first run"
+
     enlarged = ablate(*args, "--seeds", "4", "--arm", f"{toy}[shift=2.0]")
     assert "9 cached, 7 done; recorded in" in enlarged.err  # one more seed for three arms, four for the new one
     assert enlarged.out.count("4/4") == 3

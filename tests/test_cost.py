@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -145,6 +146,8 @@ def test_time_follows_from_recorded_cells_alike_and_says_what_is_not_known() -> 
     time = time_of(Plan(cells=todo, cached={done.key: cached}), records, workers=2)
     assert (time.seconds, time.told, time.untold, time.records) == (30, 2, 3, 2)
     assert time.words == "about 30 s on 2 workers, from 2 recorded cells; of 3 further cells no time is known"
+    two_runs = [replace(record, session=record.run_id) for record in records]
+    assert "from 2 recorded cells of 2 runs;" in time_of(Plan(cells=todo, cached={}), two_runs, workers=2).words
     alone = time_of(Plan(cells=todo, cached={done.key: cached}), [cached], workers=8)
     assert alone.words.startswith("about 20 s on 8 workers, from 1 recorded cell;"), "no cell is faster than itself"
     assert time_of(Plan(cells=todo, cached={}), [], 2).words.startswith("no time is known")

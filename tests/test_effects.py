@@ -30,8 +30,8 @@ Figures = Mapping[str, Sequence[float]]
 
 
 def measured(figures: Figures, *, label: str = "blobs", metrics: Sequence[Metric] = (ACCURACY,), seconds: Figures | None = None,
-             together: int = 1) -> Measured:  # fmt: skip
-    """Return made-up cells: the same figure in every metric; one that is not a number has failed."""
+             together: int = 1, sessions: Mapping[str, Sequence[str]] | None = None) -> Measured:  # fmt: skip
+    """Return made-up cells of one run, or of `sessions`: the same figure in every metric; one that is not a number has failed."""
     seeds = len(next(iter(figures.values())))
     cells = {}
     for arm, series in figures.items():
@@ -41,7 +41,7 @@ def measured(figures: Figures, *, label: str = "blobs", metrics: Sequence[Metric
                 key=f"{label}{arm}{seed}", run_id="", protocol_hash=f"hash of {label}", scenario=label, strategy=arm, seed=seed,
                 status=Status.DONE if is_done else Status.TIMEOUT, reason="" if is_done else "took too long",
                 metrics={metric.name: figure for metric in metrics}, seconds=(seconds or {}).get(arm, [10.0] * seeds)[seed], peak_mib=200.0,
-                together=together)  # fmt: skip
+                together=together, session=(sessions or {}).get(arm, ["monday"] * seeds)[seed])  # fmt: skip
     return Measured(label=label, metrics=metrics, seeds=seeds, cells=cells)
 
 
@@ -110,6 +110,38 @@ def test_a_cost_is_paired_too_and_a_ratio_of_means() -> None:
     assert (cost.seconds.low, cost.seconds.high) == pytest.approx(stats.ttest_rel(seconds["full"], seconds["a"]).confidence_interval())
     assert cost.seconds_ratio == pytest.approx(14 / 11)
     assert (cost.peak_mib.difference, cost.peak_ratio) == (0.0, 1.0)
+
+
+SECONDS = {"full": (12.0, 14.0, 16.0), "a": (10.0, 11.0, 12.0)}
+ARMS = {"full": FULL, "a": (0.66, 0.72, 0.71)}
+
+
+@pytest.mark.parametrize("full", [("tuesday",) * 3, ("",) * 3, ("tuesday", "", "wednesday")])
+def test_costs_of_several_runs_or_of_unknown_ones_are_not_comparable(full: tuple[str, ...]) -> None:
+    found = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions={"full": full})])
+    cost = found.parts[0].effects["accuracy"][0].cost
+    assert cost is not None
+    assert (cost.compares, cost.seconds.pairs, cost.pairs) == (False, 0, 3)
+    assert effects_table(found.parts[0]).rows[0][-2:] == ["not comparable", "not comparable"]
+    assert any("within one run on one machine" in note for note in notes(found))
+    assert next(csv.DictReader(io.StringIO(csv_text(found))))["seconds"] == ""
+    unknown = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions={"full": ("",) * 3, "a": ("",) * 3})])
+    assert effects_table(unknown.parts[0]).rows[0][-1] == "not comparable"
+
+
+def test_costs_are_of_the_run_with_most_pairs_and_of_the_later_one_of_equals() -> None:
+    most = dict.fromkeys(ARMS, ("monday", "monday", "tuesday"))
+    found = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions=most)])
+    cost = found.parts[0].effects["accuracy"][0].cost
+    assert cost is not None
+    assert (cost.seconds.difference, cost.seconds.pairs, cost.seconds_ratio) == (2.5, 2, 13 / 10.5)
+    assert any("within one run on one machine" in note for note in notes(found))
+    equal = {"full": ("monday", "tuesday", "tuesday"), "a": ("monday", "tuesday", "monday")}
+    cost = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions=equal)]).parts[0].effects["accuracy"][0].cost
+    assert cost is not None
+    assert cost.seconds.difference == 3.0  # of tuesday
+    within = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS)])
+    assert not any("within one run" in note for note in notes(within))
 
 
 def test_main_effects_and_interactions_are_those_of_least_squares() -> None:

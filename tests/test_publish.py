@@ -54,12 +54,12 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     sealed = build(cell.protocol.scenario, cell.seed)
     conditions = Conditions(root_seed=learner_seed(cell.seed), backbone="mlp", epochs=1, batch_size=8)
     answers: list[Answer] = []
-    ending = Ending(status=Status.DONE, seconds=0.25 + cell.seed, peak_mib=100.04)
+    ending = Ending(status=Status.DONE, seconds=0.25 + cell.seed, peak_mib=100.04, session="s" if cell.contender.label != "joint" else "")
     try:
         for result in run_cell(cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch):
             answers += result.answers
     except ValueError as error:
-        ending = Ending(status=Status.FAILED, reason=f"ValueError: {error}", seconds=0.1)
+        ending = Ending(status=Status.FAILED, reason=f"ValueError: {error}", seconds=0.1, session="s")
     scores = cell.protocol.scenario.score(sealed.truth, answers)
     write_answers(scratch / PREDICTIONS, answers)
     store.end(run_id, replace(ending, digest=digest(answers)), scores=scores, files=scratch)
@@ -121,6 +121,15 @@ def test_the_board_holds_every_cell_failures_included(made: World) -> None:
     done = rows[SCENARIOS[0], MEANS, 1]
     assert (done.seconds, done.peak_mib) == (1.25, 100.0)
     assert 0.0 < done.metrics["average_accuracy"] <= 1.0
+
+
+def test_the_costs_of_a_board_are_those_of_one_run(made: World) -> None:
+    board = read_board(made.folder)
+    rows = {row.strategy: row for row in board.rankings()[0].rows}
+    assert (rows[MEANS].compares, rows["joint"].compares) == (True, False)
+    page = (made.folder / "README.md").read_text()
+    assert "in one run on one machine" in page
+    assert page.count("not comparable") == 2 * len(SCENARIOS) + 1  # joint, twice in either table, and what it means
 
 
 def test_a_strategy_from_a_file_keeps_its_text(made: World) -> None:

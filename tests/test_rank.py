@@ -191,6 +191,27 @@ def test_cost_is_the_mean_time_of_done_cells_and_the_largest_memory_of_all() -> 
     assert (row.seconds, row.peak_mib) == (pytest.approx((10 + 12 + 13) / 3), 104.0)
 
 
+@pytest.mark.parametrize("field", ["session", "environment"])
+def test_costs_in_a_column_are_of_one_run_or_at_least_of_one_machine(field: str) -> None:
+    records = [replace(record, **{field: "quiet" if record.strategy != "slow" or record.seed < 2 else "busy"})
+               for record in _records({**SOUND, "slow": [0.5] * 5})]  # fmt: skip
+    records += [replace(record, **{field: "busy"}) for record in _records({"elsewhere": [0.6] * 5})]
+    ranking = rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    slow, elsewhere = _row(ranking, "slow"), _row(ranking, "elsewhere")
+    assert (slow.seconds, slow.peak_mib, slow.compares) == (10.5, 101.0, True)
+    assert math.isnan(elsewhere.seconds)
+    assert math.isnan(elsewhere.peak_mib)
+    cells = {row[1]: row[-2:] for row in ranking_table(ranking).rows}
+    assert (cells["slow"], cells["elsewhere"]) == (["10.5", "101"], ["not comparable"] * 2)
+
+
+def test_costs_that_were_not_measured_are_left_empty() -> None:
+    records = [replace(record, seconds=NAN, peak_mib=NAN) if record.strategy == "replay" else replace(record, session="quiet")
+               for record in _records(SOUND)]  # fmt: skip
+    ranking = rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    assert {row[1]: row[-2:] for row in ranking_table(ranking).rows}["replay"] == ["", ""]
+
+
 # --- records ----------------------------------------------------------------------------------------------------------------------
 
 

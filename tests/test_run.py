@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from worlds import Blobs, Means
+import pytest
+from worlds import Blobs, Guess, Means
 
-from harness.contracts import Stage
-from harness.run import Conditions, run_cell
+from harness import run
+from harness.contracts import Prediction, Query, Stage, Strategy
+from harness.run import Conditions, Member, run_cell, run_together
 from harness.sealing import build
 
 APART = Conditions(root_seed=1, backbone="mlp", epochs=1, batch_size=8, apart=True)
@@ -50,3 +53,61 @@ def test_an_interrupted_cell_of_learners_apart_continues_to_the_same_answers(tmp
     whole = list(run_cell(Means(), episodes, APART, scratch=tmp_path))
     for one, other in zip(continued, whole, strict=True):
         np.testing.assert_array_equal(one.answers[0].arrays["classes"], other.answers[0].arrays["classes"])
+
+
+# --- what a stage costs -------------------------------------------------------------------------------------------------------------
+
+
+class Ticks(Strategy):
+    """Three steps a stage of one second each by its own clock, with a look after each; an answer takes ten."""
+
+    now = 0.0
+
+    def learn(self, stage: Stage) -> None:
+        self.learn_together([self], [stage])
+
+    @classmethod
+    def learn_together(cls, strategies: Sequence[Strategy], stages: Sequence[Stage]) -> None:
+        for step in range(1, 4):
+            Ticks.now += 1
+            for one in strategies:
+                one.context.probe(step)
+
+    def predict(self, query: Query) -> Prediction:
+        Ticks.now += 10
+        return Guess.predict(self, query)
+
+
+LOOKED = Conditions(root_seed=1, backbone="mlp", epochs=1, batch_size=8, probe_every=1, session="morning")
+
+
+@pytest.fixture
+def by_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_clock", lambda _: Ticks.now)
+
+
+def test_looks_in_mid_stage_are_timed_apart_from_learning(by_ticks: None, tmp_path: Path) -> None:
+    results = list(run_cell(Ticks(), build(Blobs(), 0).episodes, LOOKED, scratch=tmp_path))
+    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [(3.0, 30.0, 10.0)] * 3
+    assert [len(result.answers) for result in results] == [4] * 3
+
+
+def test_looks_of_a_pack_are_its_members_own_and_the_rest_is_shared_equally(by_ticks: None, tmp_path: Path) -> None:
+    (episode,) = build(Blobs(stages=1), 0).episodes
+    asked = Member(strategy=Ticks(), episode=episode, conditions=LOOKED, scratch=tmp_path)
+    unasked = Member(strategy=Ticks(), episode=episode, conditions=replace(LOOKED, probe_every=0), scratch=tmp_path)
+    results = run_together([asked, unasked])
+    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [(1.5, 30.0, 10.0), (1.5, 0.0, 10.0)]
+
+
+def test_a_cell_that_continues_has_the_seconds_of_what_it_has_behind_it_and_says_when_they_were_spent(
+    by_ticks: None, tmp_path: Path
+) -> None:
+    episodes = build(Blobs(), 0).episodes
+    keep = tmp_path / "keep"
+    keep.mkdir()
+    before = list(run_cell(Ticks(), episodes[:2], LOOKED, scratch=tmp_path, keep=keep))
+    later = list(run_cell(Ticks(), episodes, replace(LOOKED, session="noon"), scratch=tmp_path, keep=keep))
+    assert [result.borrowed_s for result in later] == [43.0, 43.0, 0.0]
+    assert before[0].session == before[1].session == later[0].session == later[1].session
+    assert later[2].session not in ("", later[0].session)

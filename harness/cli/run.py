@@ -108,8 +108,10 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
 
 
 def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False,
-              study: Study | None = None) -> list[Record]:  # fmt: skip
+              study: Study | None = None, session: str = "") -> list[Record]:  # fmt: skip
     """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell, none of a plan.
+
+    Costs compare within a `session`; a command that runs several suites gives all of them the same.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -141,7 +143,7 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     with console.RunView(len(todo), quiet=as_json) as view:
         records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
                           precision=machine.precision, compiled=machine.compile, together=machine.together, share=machine.share,
-                          parent=parent, listen=view)  # fmt: skip
+                          parent=parent, session=session, listen=view)  # fmt: skip
     if parent:
         end(store, parent, records)
     if not as_json:

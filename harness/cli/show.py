@@ -14,7 +14,7 @@ from harness.cli import options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.record import Store
+    from harness.record import Record, Store
     from harness.study import KeptStudy
 
 EPILOGUE = options.examples(
@@ -81,8 +81,10 @@ def _show_experiment(store: Store, name: str, cells: bool, as_json: bool) -> Non
     elif as_json:
         console.dump([asdict(record) for record in records])
     else:
-        rows = [[r.status, r.scenario, r.strategy, str(r.seed), f"{r.seconds:.1f} s", r.key[:12], r.reason] for r in records]
-        console.grid(["status", "scenario", "strategy", "seed", "time", "key", "reason"], rows)
+        rows = [[r.status, r.scenario, r.strategy, str(r.seed), f"{r.seconds:.1f} s", r.session or "unknown", r.key[:12], r.reason]
+                for r in records]  # fmt: skip
+        console.grid(["status", "scenario", "strategy", "seed", "time", "session", "key", "reason"], rows)
+        console.note("times compare within a session: one run on one machine")
 
 
 def _show_cell(store: Store, key: str, as_json: bool) -> None:
@@ -94,7 +96,8 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         return
     console.say(f"{record.scenario} | {record.strategy} | seed {record.seed}")
     facts = {"status": record.status, "reason": record.reason, "key": record.key, "protocol": record.protocol_hash,
-             "predictions": record.digest, "time": f"{record.seconds:.2f} s", "memory": f"{record.peak_mib:.0f} MiB",
+             "predictions": record.digest, "time": f"{record.seconds:.2f} s{_parts(record)}", "memory": f"{record.peak_mib:.0f} MiB",
+             "session": record.session,
              "together": f"learned at once with {record.together - 1} others" if record.together > 1 else ""}  # fmt: skip
     for name, value in facts.items():
         if value:
@@ -106,6 +109,13 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         console.grid(["after stage", *map(str, steps)], rows)
     console.grid(["parameter", "value"], list(record.params.items()))
     console.say(f"files: {store.file(record, '.')}")
+
+
+def _parts(record: Record) -> str:
+    """Say what the time was spent on, where that is recorded."""
+    parts = {"learning": record.learn_s, "answers in mid-stage": record.probe_s, "answers after stages": record.predict_s}
+    known = [f"{name} {value:.2f} s" for name, value in parts.items() if value > 0]
+    return f" ({', '.join(known)})" if known else ""
 
 
 def _number(value: float) -> str:

@@ -167,6 +167,7 @@ def _joined(documents: str) -> list[Any]:
 
 def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machine, store_uri: str, *, as_json: bool) -> list[Record]:
     """Run all suites under one study; return their records one after another."""
+    from harness.drivers import new_session
     from harness.protocol import cells, contenders, protocols
     from harness.record import Store
     from harness.study import Study, end, keep
@@ -177,8 +178,8 @@ def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machin
         return run_cells(suites[0], machine, store_uri, as_json=as_json, study=study)
     store = Store(store_uri)
     todo = [cell for suite in suites for cell in cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)]
-    kept = keep(store, study, todo, suites[0].name)
-    records = [record for suite in suites for record in run_cells(suite, machine, store_uri, as_json=as_json)]
+    kept, session = keep(store, study, todo, suites[0].name), new_session()
+    records = [record for suite in suites for record in run_cells(suite, machine, store_uri, as_json=as_json, session=session)]
     end(store, kept, records)
     return records
 

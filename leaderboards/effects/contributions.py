@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness import seeds as streams
 from harness import statistics
@@ -22,6 +23,7 @@ from harness.contracts import Metric
 from harness.contrasts import Ablation, Contrast
 from harness.statistics import Better, Comparison, Interval
 from harness.statistics.series import Floats
+from leaderboards.costs import most_of
 from leaderboards.effects.measured import Measured
 from leaderboards.standing import POWER
 from leaderboards.verdict import LEVEL, metric_of
@@ -30,12 +32,22 @@ Verdict = Literal["contributes", "hurts", "reinforce each other", "overlap", "ch
 
 
 class Cost(NamedTuple):
-    """What the first side takes more than the second: seconds and MiB a cell, and both as ratios of means; NaN where not measured."""
+    """What the first side takes more than the second: seconds and MiB a cell, and both as ratios of means; NaN where not measured.
+
+    They are of the pairs that were measured in one run on one machine; `pairs` counts all that have their seconds, wherever they were
+    measured.
+    """
 
     seconds: Comparison
     seconds_ratio: float
     peak_mib: Comparison
     peak_ratio: float
+    pairs: int
+
+    @property
+    def compares(self) -> bool:
+        """Whether there are such pairs, or none at all."""
+        return not self.pairs or math.isfinite(self.seconds.difference)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,14 +228,26 @@ def _sides(strata: Sequence[Measured], contrast: Contrast, series: Callable[[Mea
 
 
 def _cost(strata: Sequence[Measured], contrast: Contrast) -> Cost:
-    seconds = _sides(strata, contrast, lambda one, arm: one.seconds(arm))
-    peaks = _sides(strata, contrast, lambda one, arm: one.peaks(arm))
+    """Return what the pairs of one session cost, of the one that most of them are of."""
+    every = _sides(strata, contrast, lambda one, arm: one.seconds(arm))
+    sessions = [one.sessions((*contrast.plus, *contrast.minus)) for one in strata]
+    session = most_of([name for own in sessions for name in own if name])
+    alike = [np.array([bool(name) and name == session for name in own]) for own in sessions]
+    seconds = _only(alike, every)
+    peaks = _only(alike, _sides(strata, contrast, lambda one, arm: one.peaks(arm)))
     return Cost(
         seconds=statistics.pooled_paired_t(*seconds, level=LEVEL),
         seconds_ratio=_ratio(seconds),
         peak_mib=statistics.pooled_paired_t(*peaks, level=LEVEL),
         peak_ratio=_ratio(peaks),
+        pairs=sum(map(len, statistics.differences_within(*every))),
     )
+
+
+def _only(chosen: Sequence[NDArray[np.bool_]], sides: _Sides) -> _Sides:
+    """Return both sides with NaN for what is not chosen."""
+    plus, minus = ([np.where(own, values, math.nan) for own, values in zip(chosen, side, strict=True)] for side in sides)
+    return _Sides(plus, minus)
 
 
 def _ratio(sides: _Sides) -> float:
@@ -261,6 +285,11 @@ def _notes(measured: Sequence[Measured], parts: Sequence[Part], *, has_mean: boo
     censored = dict.fromkeys(metric.name for one in measured for metric in one.metrics if metric.censored)
     if censored:
         said.append(f"without a mean, since they may not be reached: {', '.join(censored)}")
+    costs = [effect.cost for part in parts for effects in part.effects.values() for effect in effects if effect.cost]
+    if any(cost.seconds.pairs < cost.pairs for cost in costs):
+        said.append(
+            "costs compare within one run on one machine alone: other pairs are left out, and where none remains a cost is not comparable"
+        )
     if any(record.together > 1 for one in measured for record in one.cells.values()):
         said.append("some cells learned together and share their seconds equally: such a cost is not a component's own (--no-together)")
     return said

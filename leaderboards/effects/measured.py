@@ -46,6 +46,11 @@ class Measured:
         """Return peak memory in MiB, float64 (seeds,)."""
         return self._series(arm, lambda record: record.peak_mib)
 
+    def sessions(self, arms: Sequence[str]) -> list[str]:
+        """Return, for every seed, the run and machine that all of these arms were measured in; empty where not known or several."""
+        found = [{self.cells[arm, seed].session for arm in arms} for seed in range(self.seeds)]
+        return [own.pop() if len(own) == 1 else "" for own in found]
+
     def factor(self, metric: str) -> float:
         """Return 100 where all figures lie in [-1, 1], a share to be shown in per cent, else 1."""
         figures = [self.figures(arm, metric) for arm in dict.fromkeys(arm for arm, _ in self.cells)]

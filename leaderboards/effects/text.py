@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 
 from harness.statistics import Comparison, fewest_pairs
+from leaderboards.costs import NOT_COMPARABLE
 from leaderboards.effects.contributions import Cost, Effect, Part, Report
 from leaderboards.render import Table, escaped, figure
 from leaderboards.render import markdown as markdown_table
@@ -178,6 +179,8 @@ def _starred(effect: Effect) -> str:
 def _cost(cost: Cost | None) -> list[str]:
     if cost is None:
         return ["", ""]
+    if not cost.compares:
+        return [NOT_COMPARABLE, NOT_COMPARABLE]
     return [_times(cost.seconds, cost.seconds_ratio), _times(cost.peak_mib, cost.peak_ratio)]
 
 

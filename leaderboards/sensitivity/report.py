@@ -26,13 +26,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A setting on a scenario: its figure over the seeds that have one, and mean seconds a cell."""
+    """A setting on a scenario: its figure over the seeds that have one, and mean seconds a cell of the run that most cells are of.
+
+    compares: False where it has cells, but none of that run; `seconds` is then NaN.
+    """
 
     setting: str
     scenario: str
     values: Mapping[str, Any]
     figure: Interval
     seconds: float
+    compares: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,13 +222,15 @@ def _ranked(sheet: Sheet, points: Sequence[Point], metric: Figure) -> tuple[Row,
 
 
 def _row(sheet: Sheet, point: Point) -> Row:
-    seconds = sheet.seconds(point.scenario, point.setting.label)
+    where = (point.scenario, point.setting.label)
+    seconds = sheet.seconds(*where)
     return Row(
         setting=point.setting.label,
         scenario=point.scenario,
         values=point.values,
         figure=statistics.t_interval(point.figures, level=LEVEL),
         seconds=float(np.mean(seconds[np.isfinite(seconds)])) if np.isfinite(seconds).any() else math.nan,
+        compares=bool(np.isfinite(seconds).any() or not np.isfinite(sheet.seconds(*where, anywhere=True)).any()),
     )
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.contracts import Status
 from harness.statistics.series import Floats
+from leaderboards.costs import common, where_measured
 from leaderboards.sensitivity.definition import Definition, Family, Setting
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Sheet:
             for place in itertools.product(block.scenarios, range(definition.seeds), block.strategies)
         ]  # fmt: skip
         self.cells: dict[tuple[str, int, str], Record] = dict(zip(places, records, strict=True))
+        self.measured_in = common(records)
 
     def protocol(self, scenario: str) -> str:
         """Return the hash of a scenario's protocol."""
@@ -50,9 +52,11 @@ class Sheet:
         """Return a metric under every seed, float64 (seeds,)."""
         return self._series(scenario, strategy, lambda record: record.metrics.get(metric, math.nan))
 
-    def seconds(self, scenario: str, strategy: str) -> Floats:
-        """Return wall time under every seed, float64 (seeds,)."""
-        return self._series(scenario, strategy, lambda record: record.seconds)
+    def seconds(self, scenario: str, strategy: str, *, anywhere: bool = False) -> Floats:
+        """Return wall time under every seed, float64 (seeds,): of the run and machine that most cells are of, or `anywhere`."""
+        return self._series(
+            scenario, strategy, lambda record: record.seconds if anywhere or where_measured(record) == self.measured_in else math.nan
+        )
 
     def points(self, scenario: str, metric: str, *, family: Family) -> list[Point]:
         """Return every setting that runs on a scenario, with its values in the dimensions of strategy and scenario."""

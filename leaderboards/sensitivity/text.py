@@ -7,6 +7,7 @@ import math
 from typing import Any, NamedTuple
 
 from harness.statistics import Comparison, Interval, fewest_pairs
+from leaderboards.costs import NOT_COMPARABLE
 from leaderboards.render import Table, figure
 from leaderboards.render import words as spaced
 from leaderboards.sensitivity.best import Best
@@ -125,7 +126,7 @@ def settings_table(part: Part, *, most_rows: int = 0) -> Table:
             row.setting,
             *[_figure(own[row.scenario, row.setting], view.factor) for own, view in zip(others, views, strict=True)],
             str(row.figure.n),
-            f"{row.seconds:.1f}" if math.isfinite(row.seconds) else "",
+            f"{row.seconds:.1f}" if math.isfinite(row.seconds) else "" if row.compares else NOT_COMPARABLE,
         ]
         for row in rows
     ]

@@ -64,7 +64,7 @@ def ranking_grid(ranking: Ranking) -> Grid:
     hints = [metric.meaning for metric in ranking.metrics]
     hints += [f"difference in {words(ranking.primary.name)} from the best contender, paired by seed",
               "paired t-test against the best, Holm-corrected over all pairs", "seeds with a figure, of all",
-              "mean wall time of a cell in seconds", "largest memory of a cell's process in MiB"]  # fmt: skip
+              "mean wall time of a cell in seconds, of cells of one run", "largest memory of a cell's process in MiB"]  # fmt: skip
     columns = [
         Column(title=title, hint=hint, extra=SHOWN <= at < len(ranking.metrics))
         for at, (title, hint) in enumerate(zip(titles, hints, strict=True))
