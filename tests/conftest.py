@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +21,37 @@ from harness.record import Record, Store
 WORLDS = str(Path(__file__).parent / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
 
+LONGEST = ("test_papers.py", "test_search.py", "test_conformance.py", "test_gate.py", "test_gate_sandbox.py", "test_execute.py")
+"""Files that take a process longest: begun first, so that none is left alone with one of them at the end."""
+
 Run = Callable[..., list[Record]]
 Owb = Callable[..., "Said"]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests of a file, in an order drawn by this seed")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    seed = config.getoption("shuffle")
+    if seed is not None:
+        terminalreporter.write_line(f"shuffled: --shuffle {seed} for the same order")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first; or shuffle files and the tests in each. All processes of a run draw the same order."""
+    files: dict[Path, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.path, []).append(item)
+    order = sorted(files, key=lambda path: LONGEST.index(path.name) if path.name in LONGEST else len(LONGEST))
+    seed = config.getoption("shuffle")
+    if seed is not None:
+        rng = random.Random(seed)
+        rng.shuffle(order)
+        for own in files.values():
+            rng.shuffle(own)
+    items[:] = [item for path in order for item in files[path]]
 
 
 @dataclass(frozen=True)
