@@ -34,13 +34,6 @@ FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
 """Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
 PREDICTIONS = "predictions.npz"
 _PAGE = 1000
-_COSTS = {
-    "seconds": "seconds",
-    "learn_seconds": "learn_s",
-    "probe_seconds": "probe_s",
-    "predict_seconds": "predict_s",
-    "peak_mib": "peak_mib",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +217,8 @@ class Store:
         if files is not None:
             self.keep_files(self.client.get_run(run_id), files)
         figures = dict(scores.final) if scores else {}
-        figures |= {f"cost/{name}": getattr(ending, part) for name, part in _COSTS.items()}
+        figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
+                    "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
         self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
         tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
         tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
@@ -390,10 +384,14 @@ def _record(run: local_records.Row) -> Record:
         metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
         params=run.params,
         digest=tags.get("owb.digest", ""),
+        seconds=metrics.get("cost/seconds", math.nan),
+        learn_s=metrics.get("cost/learn_seconds", math.nan),
+        probe_s=metrics.get("cost/probe_seconds", math.nan),
+        predict_s=metrics.get("cost/predict_seconds", math.nan),
+        peak_mib=metrics.get("cost/peak_mib", math.nan),
         started=run.start_time / 1000,
         together=int(tags.get("owb.together", 1)),
         session=tags.get("owb.session", ""),
-        **{part: metrics.get(f"cost/{name}", math.nan) for name, part in _COSTS.items()},
     )
 
 
