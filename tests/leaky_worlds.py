@@ -127,6 +127,15 @@ class Loud(Leaky):
             print("x" * 1_000_000)
 
 
+class Reaches(Leaky):
+    """Import a data set with its labels, where a scan sees it and a hook too."""
+
+    def leave(self, stage: Stage) -> None:
+        from scenarios.datasets.digits import Digits
+
+        self.labels = len(Digits().load().labels)
+
+
 def _go_on(mark: str) -> None:
     os.setsid()
     Path(mark).write_text(str(os.getpid()))

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from conftest import BLOBS, Run
 
+from harness import sandbox
 from harness.contracts import Status
+from harness.plugins import find
 from harness.record import Record, Store
 
 HERE = str(Path(__file__).parent / "leaky_worlds.py")
@@ -85,3 +87,32 @@ def test_a_log_is_bounded(tiny_run: Run, tmp_path: Path) -> None:
     (record,) = tiny_run(_named("Loud"))
     log = Store(str(tmp_path / "store")).file(record, "log.txt")
     assert 0 < log.stat().st_size <= 64 << 10
+
+
+NAMED = {
+    "OnItsClass": ("a cell after another seed's cell answers as alone", False, "it keeps something outside itself"),
+    "InItsModule": ("a cell after another seed's cell answers as alone", False, "it keeps something outside itself"),
+    "Thread": ("leaves nothing running and no library patched", True, "a thread (drawer)"),
+    "Device": ("leaves global state alone", False, "changed: torch's default device"),
+    "Patch": ("leaves nothing running and no library patched", True, "torch.nn.functional.cross_entropy replaced"),
+    "Alarm": ("leaves nothing running and no library patched", True, "a timer (ITIMER_REAL)"),
+    "Reaches": ("reaches for nothing but what it is handed", True, "imports scenarios.datasets.digits, which leads to the truth"),
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_owb_check_names_what_a_strategy_leaves_or_reaches_for(name: str) -> None:
+    claim, holds, detail = NAMED[name]
+    plugin = find("strategy", f"{HERE}:{name}")
+    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params={}, scenario=BLOBS, exact=False)
+    checked = sandbox.check(task, sandbox.Bounds(trusted=True))
+    (finding,) = [finding for finding in checked.findings if finding.claim == claim]
+    assert (finding.holds, finding.warns) == (holds, holds)
+    assert detail in finding.detail
+
+
+def test_an_honest_strategy_is_not_warned_of_anything() -> None:
+    plugin = find("strategy", f"{HERE}:Leaky")
+    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params={}, scenario=BLOBS, exact=False)
+    checked = sandbox.check(task, sandbox.Bounds(trusted=True))
+    assert [finding for finding in checked.findings if not finding.holds or (finding.warns and finding.claim != NAMED["Reaches"][0])] == []
