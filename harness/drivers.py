@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import uuid
-
 import psutil
 
-from harness.environment import this_machine
+from harness.sessions import this_machine
 
 
 def this_driver() -> str:
     """Return the name of this process: host, number and when it was born, since numbers are used again."""
     me = psutil.Process()
     return f"{this_machine()}:{me.pid}:{me.create_time():.0f}"
-
-
-def new_session() -> str:
-    """Return a name for what is run from now to the end of a command."""
-    return uuid.uuid4().hex
 
 
 def is_alive(driver: str) -> bool:

@@ -4,21 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 from typing import Any
 
 from harness import fingerprint
 from harness.contracts import Precision
-
-
-def this_machine() -> str:
-    """Return a name for this machine that does not give it away."""
-    return fingerprint.of_value(socket.gethostname())[:12]
-
-
-def session_here(session: str) -> str:
-    """Return the name of a driver's `session` on this machine: costs that were measured under one name compare. Empty without one."""
-    return fingerprint.of_value([session, this_machine()])[:12] if session else ""
 
 
 def environment(threads: int, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False) -> dict[str, Any]:

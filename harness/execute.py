@@ -18,7 +18,6 @@ from typing import Any
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.contracts import Answer, Precision, Scores, Status, Truth
-from harness.drivers import new_session
 from harness.environment import environment
 from harness.errors import UserError
 from harness.lock import locked
@@ -29,6 +28,7 @@ from harness.protocol import Cell, Shape
 from harness.record import PREDICTIONS, Ending, Record, Store
 from harness.run import Conditions, StageResult, learner_seed
 from harness.sealing import build
+from harness.sessions import new_session
 from harness.stage_sharing import FOLDER, Sharing
 from harness.together import shape_of_only_stage
 

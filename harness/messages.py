@@ -65,7 +65,7 @@ Episodes = str | Sequence[tuple[Any, Any]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
-    """A worker took up a cell. session: under which name its cost is measured (`environment.session_here`)."""
+    """A worker took up a cell. session: under which name its cost is measured (`sessions.session_here`)."""
 
     key: str
     session: str = ""

@@ -43,7 +43,7 @@ class Record:
     seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers in mid-stage and answers after
     stages took, in all stages that ended.
     together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
-    session: the run and machine that its cost was measured in (`environment.session_here`); empty where it is not known, or of several.
+    session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is not known, or of several.
     environment: a digest of what is said of the machine, where a board says it.
     """
 

@@ -21,9 +21,9 @@ import numpy as np
 from harness import checkpoint, seeds
 from harness.acceptance import answered
 from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
-from harness.environment import session_here
 from harness.kept_stage import learn_once
 from harness.sealing import Episode
+from harness.sessions import session_here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,7 +124,7 @@ class StageResult:
 
     borrowed_s: the part of these seconds that another cell spent, which the stage was shared with, or an earlier attempt at this one.
     together: how many cells were learned at once; `learn_s` is then an equal share.
-    session: where the seconds were measured (`environment.session_here`); empty where that is not known.
+    session: where the seconds were measured (`sessions.session_here`); empty where that is not known.
     """
 
     stage: int

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import Status
-from harness.environment import session_here
 from harness.messages import Episodes, Event, Outcome, Progressed, Started, Task
 from harness.out_of_memory import what_to_try
 from harness.processes.cell import End, Order, scratch_of
@@ -23,6 +22,7 @@ from harness.processes.link import Gone, Inbox
 from harness.processes.mapped import Mapped
 from harness.processes.workshop import Process, Workshop, open_workshop
 from harness.sealing import Episode
+from harness.sessions import session_here
 
 _LONGEST_TAIL = 64 << 10
 

@@ -167,9 +167,9 @@ def _joined(documents: str) -> list[Any]:
 
 def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machine, store_uri: str, *, as_json: bool) -> list[Record]:
     """Run all suites under one study; return their records one after another."""
-    from harness.drivers import new_session
     from harness.protocol import cells, contenders, protocols
     from harness.record import Store
+    from harness.sessions import new_session
     from harness.study import Study, end, keep
     from leaderboards.sensitivity import Definition
 
