@@ -198,7 +198,7 @@ class _Run:
                    conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
                    shared=self.sharing.paths(cell),
                    timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
-                   ahead=plugin.cls.loaded_ahead)  # fmt: skip
+                   ahead=plugin.loaded_ahead)  # fmt: skip
 
     def _next(self) -> tuple[Cell, int]:
         """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""

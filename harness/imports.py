@@ -131,6 +131,13 @@ def statements(body: Sequence[ast.stmt]) -> Iterator[Import]:
             yield from (Import(node.level, node.module or "", alias.name, alias.asname or alias.name) for alias in node.names)
 
 
+def released(source: str, folder: str) -> list[str]:
+    """Return the modules of released distributions that the file with this text imports as it is loaded, neighbours left out."""
+    own = Module("", folder=folder)
+    named = (own.imported(one)[0] for one in statements(ast.parse(source).body))
+    return list(dict.fromkeys(loaded[-1].name for loaded in named if loaded and not loaded[-1].is_ours and loaded[-1].releases))
+
+
 def _chain(name: str, folder: str, *, only_there: bool = False) -> list[Module]:
     """Return the packages that lead to `name` and itself, as far as they are found; `only_there`: not outside `folder`, if one is said."""
     top, *rest = name.split(".")
@@ -185,4 +192,4 @@ def _is_released(distribution: importlib.metadata.Distribution) -> bool:
     return not said.get("dir_info", {}).get("editable", False)
 
 
-__all__ = ["OURS", "Import", "Module", "beside", "module_named", "spec_in", "statements"]
+__all__ = ["OURS", "Import", "Module", "beside", "module_named", "released", "spec_in", "statements"]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from harness import by_path
 from harness.errors import UserError, unknown
-from harness.imports import OURS
+from harness.imports import OURS, released
 
 Kind = Literal["strategy", "scenario", "dataset"]
 PLURAL: Mapping[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "dataset": "datasets"}
@@ -36,6 +36,12 @@ class Plugin:
     def folder(self) -> str:
         """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
         return "" if self.source is None else by_path.folder_of(self.name.rpartition(":")[0])
+
+    @property
+    def loaded_ahead(self) -> tuple[str, ...]:
+        """The modules that the process of its cells begins with: those it declares, and the libraries that its file imports."""
+        imported = [] if self.source is None else released(self.source, self.folder)
+        return (*imported, *self.cls.loaded_ahead)
 
     @property
     def address(self) -> str:

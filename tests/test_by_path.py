@@ -167,3 +167,10 @@ def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(tiny_
     assert record.reason == "a module that mine.py:Mine imports changed after the run began: run the same command again"
     (again,) = tiny_run([name], store="late")
     assert again.status is Status.DONE
+
+
+def test_libraries_that_a_file_imports_are_loaded_ahead_and_its_neighbours_are_not(tmp_path: Path) -> None:
+    text = _write(tmp_path, "bare", 1)
+    (tmp_path / "mine.py").write_text("import os\nfrom sklearn import cluster\nimport scipy.stats as s\nfrom harness import seeds\n"
+                                      + (tmp_path / "mine.py").read_text())  # fmt: skip
+    assert find("strategy", text).loaded_ahead == ("sklearn.cluster", "scipy.stats", "numpy")

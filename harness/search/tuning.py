@@ -225,7 +225,7 @@ def _assignment(search: Search, own: Path, resources: Resources, timeout_s: floa
     return Assignment(strategy=plugin.address, code=search.contender.code, source=plugin.source, looks=looks,
                       keep=(own / _CELLS).resolve(), threads=resources.threads,
                       conditions=[replace(each, probe_epochs=looks.epochs, probe_every=looks.steps) for each in conditions],
-                      timeout_s=timeout_s, memory_mib=memory_mib, ahead=plugin.cls.loaded_ahead)  # fmt: skip
+                      timeout_s=timeout_s, memory_mib=memory_mib, ahead=plugin.loaded_ahead)  # fmt: skip
 
 
 def _last_line(error: Exception) -> str:
