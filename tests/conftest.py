@@ -8,13 +8,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from harness.cli import main
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources, start
+from harness.pool import Pool, Resources, start
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 
@@ -90,13 +90,45 @@ def call_owb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
     return call
 
 
+class _Lending(Pool):
+    """A pool whose workers, which run no strategy themselves, are left to the next one: they take seconds to load their libraries."""
+
+    idle: ClassVar[list[tuple[object, Any]]] = []
+
+    def __exit__(self, *error: object) -> None:
+        self.idle += [(self._kind(), seat) for seat in self._seats if seat.task is None]
+        self._seats = [seat for seat in self._seats if seat.task is not None]
+        super().__exit__(*error)
+
+    def _new_seat(self) -> Any:
+        for place, (kind, seat) in enumerate(self.idle):
+            if kind == self._kind():
+                del self.idle[place]
+                return seat
+        self.dismiss()  # else those of another kind would hold the cores
+        return super()._new_seat()
+
+    def _kind(self) -> object:
+        return (self.resources.threads, self.resources.gpus, tuple(sys.path))
+
+    @classmethod
+    def dismiss(cls) -> None:
+        import ray
+
+        while cls.idle:
+            ray.kill(cls.idle.pop()[1].worker)
+
+
 @pytest.fixture(scope="session")
 def warm_ray() -> Iterator[None]:
-    """Start Ray once for all tests of a process: every pool joins it, with workers and a monitor of its own."""
+    """Start Ray once for all tests of a process; every pool joins it and takes over the workers of the one before."""
     start(Resources(workers=4, object_store_mib=256))
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.execute.Pool", _Lending)
+        yield
     import ray
 
+    _Lending.dismiss()
     ray.shutdown()
 
 
