@@ -12,7 +12,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,24 @@ class Finding:
 
 
 Make = Callable[[], Strategy]
-Redeal = Callable[[], Deal]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What claims are put to. make: gives a fresh strategy.  deal: gives the part of the scenario anew."""
+
+    make: Make
+    deal: Callable[[], Deal]
+    conditions: Conditions
+
+    @cached_property
+    def alone(self) -> list[Answer]:
+        """What an ordinary cell answers; most claims compare another cell with it."""
+        return self.answers(seal(self.deal(), _SEED).episodes)
+
+    def answers(self, episodes: Sequence[Episode]) -> list[Answer]:
+        """Return what a fresh cell answers to these episodes."""
+        return _answers(self.make, episodes, self.conditions)
 
 
 def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
@@ -65,16 +82,16 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         small = _shrunk(scenario.deal(_SEED))
         return revealed(small) if reveal else small
 
-    conditions = _conditions(scenario)
-    around = cache(lambda: _around_a_cell(make, deal, conditions))
-    first: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
-        "leaves global state alone": lambda *_: _changed_globals(*around()[:2]),
-        "leaves nothing running and no library patched": lambda *_: _left_behind(*around()[2:]),
+    case = _Case(make=make, deal=deal, conditions=_conditions(scenario))
+    around = cache(lambda: _around_a_cell(case))
+    first: dict[str, Callable[[_Case], str]] = {
+        "leaves global state alone": lambda _: _changed_globals(*around()[:2]),
+        "leaves nothing running and no library patched": lambda _: _left_behind(*around()[2:]),
     }  # while nothing has been changed yet
     claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
     if stages < 2:
         claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
-    return [_found(claim, lambda test=test: test(make, deal, conditions)) for claim, test in claims.items()]  # type: ignore[misc]
+    return [_found(claim, lambda test=test: test(case)) for claim, test in claims.items()]  # type: ignore[misc]
 
 
 def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reveal: bool = False) -> str:
@@ -116,42 +133,42 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
 # --- strategies -----------------------------------------------------------------------------------------------------------------
 
 
-def _answers_every_stage(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    given = [answer for answer in _answers(make, seal(deal(), _SEED).episodes, conditions) if answer.step is None]
-    asked = len(deal().stages)
+def _answers_every_stage(case: _Case) -> str:
+    given = [answer for answer in case.alone if answer.step is None]
+    asked = len(case.deal().stages)
     return "" if len(given) == asked else f"{len(given)} answers for {asked} stages"
 
 
-def _is_deterministic(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    return _differs(*[_answers(make, seal(deal(), _SEED).episodes, conditions) for _ in range(2)])
+def _is_deterministic(case: _Case) -> str:
+    return _differs(case.alone, case.answers(seal(case.deal(), _SEED).episodes))
 
 
-def _survives_one_class(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    whole = deal()
+def _survives_one_class(case: _Case) -> str:
+    whole = case.deal()
     second = whole.stages[1]
     visible = second.given[second.given != HIDDEN]
     only = second.given == visible[0] if len(visible) else np.arange(len(second.given)) < 2
     thin = replace(second, rows=second.rows[only], given=second.given[only])
-    _answers(make, seal(replace(whole, stages=[whole.stages[0], thin, *whole.stages[2:]]), _SEED).episodes, conditions)
+    case.answers(seal(replace(whole, stages=[whole.stages[0], thin, *whole.stages[2:]]), _SEED).episodes)
     return ""
 
 
-def _continues(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    episodes = seal(deal(), _SEED).episodes
+def _continues(case: _Case) -> str:
+    episodes = seal(case.deal(), _SEED).episodes
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder)
-        first = make()
-        next(run_cell(first, episodes, conditions, scratch=keep, keep=keep))  # as if killed after the first stage
-        continued = [a for result in run_cell(make(), episodes, conditions, scratch=keep, keep=keep) for a in result.answers]
-    problem = _differs(_answers(make, episodes, conditions), continued)
+        first = case.make()
+        next(run_cell(first, episodes, case.conditions, scratch=keep, keep=keep))  # as if killed after the first stage
+        continued = [a for result in run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep) for a in result.answers]
+    problem = _differs(case.alone, continued)
     return problem or ("" if first.resumable else "note: declared as starting again at the first stage")
 
 
-def _around_a_cell(make: Make, deal: Redeal, conditions: Conditions) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
+def _around_a_cell(case: _Case) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
     """Return global state and traces before and after the first cell of this process."""
     _load_what_looks_around()
     state, left_before = _global_state(), traces()
-    _answers(make, seal(deal(), _SEED).episodes, conditions)
+    _ = case.alone
     return state, _global_state(), left_before, traces()
 
 
@@ -165,43 +182,40 @@ def _left_behind(before: Traces, after: Traces) -> str:
     return f"warning: {', '.join(found)}" if found else ""
 
 
-def _ignores_hidden_labels(make: Make, deal: Redeal, conditions: Conditions) -> str:
+def _ignores_hidden_labels(case: _Case) -> str:
     """One world at a time exists, so that whatever truth a cheat finds is that of the world it is in."""
-    as_dealt = _answers_beside(seal(deal(), _SEED), make, conditions)
-    permuted = _answers_beside(seal(with_permuted_truth(deal(), _SEED), _SEED), make, conditions)
+    as_dealt = _answers_beside(seal(case.deal(), _SEED), case)
+    permuted = _answers_beside(seal(with_permuted_truth(case.deal(), _SEED), _SEED), case)
     return _differs(as_dealt, permuted)
 
 
-def _ignores_the_future(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    whole = _answers(make, seal(deal(), _SEED).episodes, conditions)
-    cut = _answers(make, seal(deal(), _SEED).episodes[:1], conditions)
-    return _differs([answer for answer in whole if answer.stage == 0], cut)
+def _ignores_the_future(case: _Case) -> str:
+    cut = case.answers(seal(case.deal(), _SEED).episodes[:1])
+    return _differs([answer for answer in case.alone if answer.stage == 0], cut)
 
 
-def _ignores_query_order(make: Make, deal: Redeal, conditions: Conditions) -> str:
-    episodes = seal(deal(), _SEED).episodes
-    turned = [Episode(stage, _turned(query)) for stage, query in episodes]
-    first, second = _answers(make, episodes, conditions), _answers(make, turned, conditions)
-    for a, b in zip(first, second, strict=True):
+def _ignores_query_order(case: _Case) -> str:
+    turned = [Episode(stage, _turned(query)) for stage, query in seal(case.deal(), _SEED).episodes]
+    for a, b in zip(case.alone, case.answers(turned), strict=True):
         for name, array in a.arrays.items():
             if not _same(array, b.arrays[name]):
                 return f"{name} after stage {a.stage} depends on the order of the query"
     return ""
 
 
-def _learns_together(make: Make, deal: Redeal, conditions: Conditions) -> str:
+def _learns_together(case: _Case) -> str:
     """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and each alone."""
-    strange = [name for name in make().together if name not in model_of(type(make())).model_fields]
+    strange = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
     if strange:
         return f"`together` names {', '.join(strange)}, which is no parameter"
-    first = [seal(replace(deal(), stages=deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
-    lent = [replace(conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
+    first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
+    lent = [replace(case.conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
-        members = [Member(strategy=make(), episode=episodes[0], conditions=own, scratch=Path(folder))
+        members = [Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
                    for episodes, own in zip(first, lent, strict=True)]  # fmt: skip
         at_once = run_together(members)
     for seed, episodes, own, result in zip(_TWO_SEEDS, first, lent, at_once, strict=True):
-        if problem := _apart(_answers(make, episodes, own), result.answers):
+        if problem := _apart(_answers(case.make, episodes, own), result.answers):
             return f"the cell of seed {seed}: {problem}"
     return ""
 
@@ -230,7 +244,7 @@ def _same(first: AnyArray, second: AnyArray) -> bool:
 
 
 _TOGETHER = "two cells at once answer as each alone"
-_STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
+_STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
     "answers every stage": _answers_every_stage,
     "same seed, same bytes": _is_deterministic,
     "survives a stage with one class": _survives_one_class,
@@ -244,9 +258,9 @@ _STRATEGY_CLAIMS: dict[str, Callable[[Make, Redeal, Conditions], str]] = {
 _OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
 
 
-def _answers_beside(world: Sealed, make: Make, conditions: Conditions) -> list[Answer]:
+def _answers_beside(world: Sealed, case: _Case) -> list[Answer]:
     """Answer with the truth within reach of anything but the contract; `world` stays alive until the last answer."""
-    given = _answers(make, world.episodes, conditions)
+    given = case.answers(world.episodes)
     assert len(world.truth.labels)
     return given
 

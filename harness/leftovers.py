@@ -81,7 +81,7 @@ def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
 
 def _is_library(module: ModuleType, roots: tuple[str, ...]) -> bool:
     file = getattr(module, "__file__", None)
-    return module.__name__ in sys.builtin_module_names or (isinstance(file, str) and str(Path(file)).startswith(roots))
+    return module.__name__ in sys.builtin_module_names or (isinstance(file, str) and file.startswith(roots))
 
 
 __all__ = ["Traces", "left", "traces"]
