@@ -38,10 +38,11 @@ def load(path: str, source: str) -> ModuleType:
     folder = folder_of(path)
     package = _PREFIX + (folder.encode().hex() if folder else _SENT)
     name = f"{package}.{Path(path).stem.replace('.', '_')}"
-    if name in sys.modules and not _has_changed(package, name, source):
+    if _has_changed(package, name, source):
+        for loaded in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
+            del sys.modules[loaded]
+    if name in sys.modules:
         return sys.modules[name]
-    for loaded in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
-        del sys.modules[loaded]
     import_module(package)
     spec = spec_from_loader(name, _Loader(name, path, source))
     assert spec is not None

@@ -182,7 +182,11 @@ class _Run:
         if where not in self.deals:
             sealed = build(cell.protocol.scenario, cell.seed, reveal=_is_upper_bound(cell))
             shape = shape_of_only_stage(sealed.episodes)
-            self.deals[where] = _Dealt(self.pool.publish(sealed.episodes), sealed.truth, self.users[where], shape)
+            try:
+                published = self.pool.publish(sealed.episodes)
+            except OSError as error:
+                raise UserError(f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}") from error
+            self.deals[where] = _Dealt(published, sealed.truth, self.users[where], shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:

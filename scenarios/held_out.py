@@ -16,7 +16,6 @@ not say cannot be kept apart: where a data set has groups, such as font families
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -139,7 +138,6 @@ def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
         return ""
 
 
-@cache
 def _beneath(text: str) -> Scenario:
     scenario: Scenario = configured("scenario", text)
     return scenario

@@ -174,3 +174,10 @@ def test_libraries_that_a_file_imports_are_loaded_ahead_and_its_neighbours_are_n
     (tmp_path / "mine.py").write_text("import os\nfrom sklearn import cluster\nimport scipy.stats as s\nfrom harness import seeds\n"
                                       + (tmp_path / "mine.py").read_text())  # fmt: skip
     assert find("strategy", text).loaded_ahead == ("sklearn.cluster", "scipy.stats", "numpy")
+
+
+def test_two_plugins_of_one_folder_do_not_unload_each_other(tmp_path: Path) -> None:
+    first = find("strategy", _write(tmp_path, "bare", 1)).cls
+    (tmp_path / "second.py").write_text((tmp_path / "mine.py").read_text())
+    second = find("strategy", f"{tmp_path}/second.py:Mine").cls
+    assert find("strategy", f"{tmp_path}/mine.py:Mine").cls is first is not second

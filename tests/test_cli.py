@@ -251,7 +251,8 @@ def fill(view, update, call=console.RunView.__call__):
     call(view, update)
 
 console.RunView.__call__ = fill
-sys.argv = ["owb", "run", world("Means"), "-s", BLOBS, "--no-bounds", "--workers", "1", "--store", {str(tmp_path / "store")!r}]
+sys.argv = ["owb", "run", world("Means"), "-s", BLOBS, "--no-bounds", "--workers", "1", "--seeds", "1",
+            "--store", {str(tmp_path / "store")!r}]
 main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
