@@ -199,8 +199,9 @@ class Store:
     @_told
     def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str]) -> None:
         """Set tags, then the status."""
-        for name, value in {**tags, "owb.status": status}.items():
-            self.client.set_tag(run_id, name, value)
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in {**tags, "owb.status": status}.items()])
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
 
     @_told

@@ -52,6 +52,7 @@ class Worker:
         self.path = list(dict.fromkeys([*sys.path, *path]))
         self.workshop = workshop or open_workshop(threads)
         self._mapped: dict[str, Mapped] = {}
+        self._posted: list[Any] = []
 
     def ready(self) -> None:
         """Return once the libraries are loaded."""
@@ -65,16 +66,23 @@ class Worker:
             episodes: of every cell: a file of this machine, or references to every stage and query.
             mailbox: handle of the `Mailbox`.
         """
+        import ray
+
         order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=self.path)
-        return self._learned(order, mailbox)
+        outcome = self._learned(order, mailbox)
+        ray.get(self._posted)
+        self._posted.clear()
+        return outcome
 
     def _learned(self, order: Order, mailbox: Any) -> Outcome:
         task = order.task
+        if said := _changed(task):
+            return Outcome(status=Status.FAILED, reason=said, seconds=0.0, log_tail="")
         for job in task.jobs:
             scratch_of(job).mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         process = self.workshop.begin(_ahead(task))
-        limits = Limits(process.tree, timeout_s=task.timeout_s, memory_mib=task.memory_mib)
+        limits = Limits(process.tree, timeout_s=task.timeout_s, memory_mib=task.memory_mib, processes=[process.root])
         status, reason, lost = self._attended(order, process, limits, mailbox)
         for job in task.jobs:
             shutil.rmtree(scratch_of(job), ignore_errors=True)
@@ -110,10 +118,8 @@ class Worker:
         return (end.status, end.reason, False) if end else (Status.FAILED, f"its process {how}", True)
 
     def _take(self, message: Any, process: Process, mailbox: Any) -> None:
-        """Do what a message is for: here, pass it on to the driver."""
-        import ray
-
-        ray.get(mailbox.post.remote(message))
+        """Do what a message is for: here, pass it on to the driver; `run` returns when all of them have arrived."""
+        self._posted.append(mailbox.post.remote(message))
 
     def _files(self, episodes: Sequence[Episodes]) -> list[str]:
         """Return files with the episodes of every cell; those that this worker wrote itself for the last task are used again."""
@@ -149,6 +155,17 @@ def _ahead(task: Task) -> tuple[str, ...]:
     job = task.jobs[0]
     modules = [] if job.source is not None else [registered("strategy")[job.strategy].module]
     return (*modules, *job.ahead, *(["timm"] if "timm" in job.conditions.backbone else []))
+
+
+def _changed(task: Task) -> str:
+    """Say whether what a strategy from a file imports is no longer what its cells were planned with; empty where it is."""
+    from harness import by_path, fingerprint
+
+    job = task.jobs[0]
+    folder = by_path.folder_of(job.strategy.rpartition(":")[0]) if job.source is not None else ""
+    if folder and job.code and fingerprint.of_code("", job.source, folder) != job.code:
+        return f"a module that {Path(job.strategy).name} imports changed after the run began: run the same command again"
+    return ""
 
 
 def _fetched(own: Any) -> list[Episode]:

@@ -15,7 +15,7 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.contracts import Status, Strategy
 from harness.errors import Diverged, Unsuitable, UserError
@@ -23,9 +23,6 @@ from harness.messages import Job, Pack, Progressed, StageEnded, Task
 from harness.processes.link import Gone, Link
 from harness.processes.mapped import episodes
 from harness.run import Member, StageResult, run_cell, run_together
-
-if TYPE_CHECKING:
-    from harness.plugins import Plugin
 
 _PROGRESS_S = 0.5
 
@@ -71,24 +68,11 @@ def learn(order: Order, link: Link) -> Iterator[StageEnded]:
     return (StageEnded(key=key, result=result) for key, result in results)
 
 
-def plugin_of(job: Job) -> Plugin:
-    """Return the strategy's plugin.
-
-    Raises:
-        UserError: it came from a file, and what it imports is no longer what the cell was planned with.
-    """
-    from harness import fingerprint
-    from harness.plugins import find
-
-    plugin = find("strategy", job.strategy, source=job.source)
-    if plugin.folder and job.code and fingerprint.of_code("", plugin.source, plugin.folder) != job.code:
-        raise UserError(f"a module that {Path(job.strategy).name} imports changed after the run began: run the same command again")
-    return plugin
-
-
 def strategy_of(job: Job) -> Strategy:
     """Return a fresh instance of a cell's strategy."""
-    strategy: Strategy = plugin_of(job).cls(**job.params)
+    from harness.plugins import find
+
+    strategy: Strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
     return strategy
 
 
@@ -197,4 +181,4 @@ if __name__ == "__main__":
     served()
 
 
-__all__ = ["End", "Order", "learn", "plugin_of", "scratch_of", "strategy_of", "task", "throttled"]
+__all__ = ["End", "Order", "learn", "scratch_of", "strategy_of", "task", "throttled"]

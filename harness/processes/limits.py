@@ -26,18 +26,26 @@ class Stopped(Exception):
 class Limits:
     """Looks at the processes of one task. The time limit counts from when it is made.
 
-    tree: returns the processes now.  every: seconds between two calls of it.  most: how many there were at once, at most.
+    tree: returns the processes now.  every: seconds between two calls of it.  processes: those that are known at first, so that the first
+    call can wait as long.  most: how many there were at once, at most.
     """
 
     def __init__(
-        self, tree: Callable[[], Sequence[psutil.Process]], *, timeout_s: float, memory_mib: float, every: float = _TREE_S
+        self,
+        tree: Callable[[], Sequence[psutil.Process]],
+        *,
+        timeout_s: float,
+        memory_mib: float,
+        every: float = _TREE_S,
+        processes: Sequence[psutil.Process] = (),
     ) -> None:
         self.tree, self.timeout_s, self.memory_mib, self.every = tree, timeout_s, memory_mib, every
         self.deadline = time.monotonic() + timeout_s
-        self.processes: Sequence[psutil.Process] = ()
+        self.processes = processes
         self.peak_mib = 0.0
-        self.most = 0
-        self._look_due = self._tree_due = 0.0
+        self.most = len(processes)
+        self._look_due = 0.0
+        self._tree_due = time.monotonic() + every if processes else 0.0
 
     def hold(self) -> None:
         """Look, where it is time to.

@@ -58,11 +58,10 @@ def threads() -> int:
 
 
 def _load_libraries() -> None:
-    """Import what is slow to load, and what looks around while it is loaded, which a process behind walls may not."""
+    """Import what is slow to load and what most tasks need; what runs tasks imports what it needs besides."""
     import faiss  # noqa: F401
-    import sklearn  # noqa: F401
     import torch
-    import torch._dynamo
+    import torch._dynamo  # the first optimiser would load it
     import torch.utils.data
 
     from harness.plugins import PLURAL, registered

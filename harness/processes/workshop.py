@@ -23,9 +23,12 @@ _MOST_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that waits for its order. ended: kills what is left of it, waits until it is gone, and says in words how it died."""
+    """A process that waits for its order. tree: it and all below it.  ended: kills what is left of it, waits until it is gone, and says in
+    words how it died.
+    """
 
     link: Link
+    root: psutil.Process
     tree: Callable[[], Sequence[psutil.Process]]
     ended: Callable[[], str]
 
@@ -60,10 +63,10 @@ class Forked:
             return _tree(root)
 
         def ended() -> str:
-            kill(tree()[:1])
+            kill([root])
             return _words(line.ended())
 
-        return Process(Link(inward, outward), tree, ended)
+        return Process(Link(inward, outward), root, tree, ended)
 
     def close(self) -> None:
         """End the parents and whatever they run."""
@@ -114,7 +117,7 @@ class Fresh:
             kill(seen[1:])
             return _words(process.wait() if process.returncode is None else process.returncode, waited=False)
 
-        return Process(link, tree, ended)
+        return Process(link, root, tree, ended)
 
     def close(self) -> None:
         """Nothing lives on between tasks."""

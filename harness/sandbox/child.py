@@ -16,6 +16,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import sklearn  # noqa: F401  (looks around while it is loaded, which a process behind walls may not)
+
+import harness.conformance  # noqa: F401
 from harness.sandbox.guard import arm, limit, mount_apart
 from harness.sandbox.wire import Task, answers_frame, episode_of, packed, unpacked
 

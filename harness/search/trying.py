@@ -20,7 +20,7 @@ from harness.acceptance import answered
 from harness.contracts import Answer, Prediction, Query, Stage, Status, Strategy, Truth
 from harness.messages import Episodes, Job, Outcome
 from harness.pool import job_folder
-from harness.processes.cell import Order, plugin_of, scratch_of
+from harness.processes.cell import Order, scratch_of
 from harness.processes.link import Link
 from harness.processes.mapped import episodes
 from harness.processes.workshop import Process, Workshop, open_workshop
@@ -170,8 +170,10 @@ def _workshop(threads: int) -> Workshop:
 
 def learn(order: Order, link: Link) -> Iterator[Look]:
     """Learn the cell of one seed in a process of its own, sending what it answers at every look."""
+    from harness.plugins import find
+
     (job,), (path,), looks = order.task.jobs, order.mapped, order.further
-    cls = plugin_of(job).cls
+    cls = find("strategy", job.strategy, source=job.source).cls
     ended: list[Answer] = []
     asked: list[Query] = []
     look = 0
