@@ -80,8 +80,11 @@ def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
 
 
 def _is_library(module: ModuleType, roots: tuple[str, ...]) -> bool:
+    """Whether it is of the standard library or of an installed package, wherever on the search path that is."""
     file = getattr(module, "__file__", None)
-    return module.__name__ in sys.builtin_module_names or (isinstance(file, str) and file.startswith(roots))
+    if not isinstance(file, str):
+        return module.__name__ in sys.builtin_module_names
+    return file.startswith(roots) or "site-packages" in file or "dist-packages" in file
 
 
 __all__ = ["Traces", "left", "traces"]
