@@ -21,7 +21,7 @@ from harness.record import Record, Store
 WORLDS = str(Path(__file__).parent / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
 
-LONGEST = ("test_papers.py", "test_search.py", "test_conformance.py", "test_gate.py", "test_gate_sandbox.py", "test_execute.py")
+LONGEST = ("test_execute.py", "test_isolation.py", "test_search.py", "test_papers.py", "test_conformance.py", "test_cli.py")
 """Files that take a process longest: begun first, so that none is left alone with one of them at the end."""
 
 Run = Callable[..., list[Record]]
