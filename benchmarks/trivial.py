@@ -59,5 +59,5 @@ class Clock(Heads):
         """Do what it is told."""
         if self.touch:
             for row in range(len(stage.ids)):
-                float(stage.inputs[np.array([row])].sum())
+                float(np.asarray(stage.inputs)[row].sum())
         time.sleep(self.sleep)

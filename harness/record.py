@@ -34,6 +34,7 @@ FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
 """Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
 PREDICTIONS = "predictions.npz"
 _PAGE = 1000
+_BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +121,7 @@ class Store:
         self.uri = f"sqlite:///{self.folder / 'mlflow.db'}" if self.is_local else where
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
+        self._begun: dict[str, Run] = {}
 
     @property
     def exists(self) -> bool:
@@ -189,6 +191,7 @@ class Store:
             content = {"protocol": cell.protocol.content, "environment": dict(environment)}
             Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
             self.keep_files(run, Path(folder))
+        self._begun[run.info.run_id] = run
         return str(run.info.run_id)
 
     @_told
@@ -197,34 +200,33 @@ class Store:
         return self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
 
     @_told
-    def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str]) -> None:
-        """Set tags, then the status."""
-        from mlflow.entities import RunTag
-
-        self.client.log_batch(run_id, tags=[RunTag(name, value) for name, value in {**tags, "owb.status": status}.items()])
+    def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str], figures: Sequence[tuple[str, float, int]] = ()) -> None:
+        """Store figures, then tags, then the status."""
+        self._log(run_id, figures, tags={**tags, "owb.status": status})
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
 
     @_told
     def stage(self, run_id: str, scores: Scores, stage: int) -> None:
         """Add what is known after `stage`, so that curves grow while the cell runs."""
         figures = {name: values[stage] for name, values in scores.per_stage.items() if len(values) > stage}
-        self._log(run_id, [(f"stage/{name}", value, stage) for name, value in figures.items()])
+        ended = [(f"stage/{name}", value, stage) for name, value in figures.items()]
         probes = [(f"probe/{name}/stage-{s}", value, step) for name, rows in scores.probes.items() for s, step, value in rows if s == stage]
-        self._log(run_id, probes)
+        self._log(run_id, [*ended, *probes])
 
     @_told
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
         """Store files and figures first, then the status."""
         if files is not None:
-            self.keep_files(self.client.get_run(run_id), files)
+            run = self._begun.pop(run_id) if run_id in self._begun else self.client.get_run(run_id)
+            self.keep_files(run, files)
         figures = dict(scores.final) if scores else {}
         figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
                     "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
-        self._log(run_id, [(name, value, 0) for name, value in figures.items() if not math.isnan(value)])
+        rows = [(name, value, 0) for name, value in figures.items() if not math.isnan(value)]
         tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
         tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
         tags |= {"owb.session": ending.session} if ending.session else {}
-        self.close_run(run_id, status=ending.status, tags=tags)
+        self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
 
     @_told
     def keep_files(self, run: Run, folder: Path) -> None:
@@ -233,13 +235,17 @@ class Store:
 
         get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
-    def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]]) -> None:
-        from mlflow.entities import Metric
+    def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None) -> None:
+        """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its tags."""
+        from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
-        for start in range(0, len(rows), _PAGE):
-            batch = [Metric(name, float(value), now, step) for name, value, step in rows[start : start + _PAGE]]
-            self.client.log_batch(run_id, metrics=batch)
+        for start in range(0, max(len(rows), 1), _BATCH):
+            batch = [Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]]
+            is_last = start + _BATCH >= len(rows)
+            said = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
+            if batch or said:
+                self.client.log_batch(run_id, metrics=batch, tags=said)
 
     def bury(self, protocol_hash: str) -> int:
         """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
