@@ -94,17 +94,16 @@ class Worker:
         inbox = Inbox(process.link)
         end: End | None = None
         try:
-            limits.hold()
             process.link.send(order)
             for job in order.task.jobs:
                 self._take(Started(key=job.key, session=session_here(job.conditions.session)), process, mailbox)
             while end is None:
+                limits.hold()
                 message = inbox.next(LOOK_S)
                 if isinstance(message, End):
                     end = message
                 elif message is not None:
                     self._take(message, process, mailbox)
-                limits.hold()
         except Stopped as stopped:
             advice = f"; {what_to_try(order.task, 'host')}" if stopped.status is Status.OUT_OF_MEMORY else ""
             end = End(stopped.status, f"{stopped.reason}{advice}")
