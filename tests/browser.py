@@ -81,7 +81,8 @@ class Browser:
             self._note(answer)
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file in a window of this size."""
+        """Load a file in a window of this size, as for somebody who was never here before."""
+        self.ask("(() => { try { localStorage.clear(); } catch (error) { /* closed to the blank page */ } })()")
         self.requests, self.complaints, self._events = [], [], []
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
         self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
