@@ -49,7 +49,7 @@ class Worker:
 
     def __init__(self, threads: int, *, path: Sequence[str] = (), workshop: Workshop | None = None) -> None:
         self.threads = threads
-        self.path = list(dict.fromkeys([*sys.path, *path]))
+        sys.path += [place for place in path if place not in sys.path]
         self.workshop = workshop or open_workshop(threads)
         self._mapped: dict[str, Mapped] = {}
         self._posted: list[Any] = []
@@ -68,7 +68,7 @@ class Worker:
         """
         import ray
 
-        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=self.path)
+        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
         outcome = self._learned(order, mailbox)
         ray.get(self._posted)
         self._posted.clear()

@@ -8,6 +8,7 @@ learns.
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -132,7 +133,7 @@ class Trier(Worker):
 
     def try_cell(self, job: Job, episodes: Episodes) -> Outcome:
         """Run the cell of one seed; where Ray Tune stops the trial, it ends as failed and `stopped` is set."""
-        order = Order(task=job, mapped=self._files([episodes]), threads=self.threads, path=self.path, learn=f"{__name__}:learn",
+        order = Order(task=job, mapped=self._files([episodes]), threads=self.threads, path=sys.path, learn=f"{__name__}:learn",
                       further=self.looks)  # fmt: skip
         try:
             return self._learned(order, None)
