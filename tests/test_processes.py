@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from harness.messages import Event, Job, Outcome, StageEnded
 from harness.plugins import find
 from harness.processes.limits import Limits, Stopped
 from harness.processes.mapped import Mapped, episodes
+from harness.processes.nursery import Nursery, Place
 from harness.processes.workshop import Fresh, Workshop, open_workshop
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import Episode, build
@@ -155,3 +157,12 @@ def test_the_tail_of_a_log_is_its_last_lines_and_bounded(tmp_path: Path) -> None
     assert tail(log, lines=3) == "997\n998\n999"
     log.write_text("x" * 1_000_000)
     assert tail(log) == "x" * (64 << 10)
+
+
+def test_a_parent_whose_asker_dies_while_it_loads_clears_its_folder_away(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    nursery = Nursery("harness.processes.cell:task", Place(home, dict(os.environ), apart=True))
+    nursery.line.close()  # as if killed, long before the libraries are loaded
+    assert nursery.process.wait(timeout=120) == 0
+    assert not home.exists()

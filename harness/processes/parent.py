@@ -76,9 +76,12 @@ def _serve(asking: socket.socket, run: Run) -> socket.socket | None:
     _adopt_orphans()
     gc.collect()
     gc.freeze()  # else the first collection in every child would copy all that is loaded
-    asking.send(ANSWER.pack(LOADED, threads()))
+    _say(asking, LOADED, threads())
     while True:
-        message, files, _, _ = socket.recv_fds(asking, _LONGEST, 2)
+        try:
+            message, files, _, _ = socket.recv_fds(asking, _LONGEST, 2)
+        except ConnectionError:
+            message = b""
         _reap()
         if not message:
             return None
@@ -99,12 +102,16 @@ def _serve(asking: socket.socket, run: Run) -> socket.socket | None:
                 os._exit(0)
         os.close(inward)
         os.close(outward)
-        with contextlib.suppress(BrokenPipeError):
-            asking.send(ANSWER.pack(BEGUN, process))
+        _say(asking, BEGUN, process)
         status = _await(process, asking)
         _sweep()
-        with contextlib.suppress(BrokenPipeError):
-            asking.send(ANSWER.pack(ENDED, status))
+        _say(asking, ENDED, status)
+
+
+def _say(asking: socket.socket, kind: bytes, value: int) -> None:
+    """Answer whoever asked, if it is still there; where it is not, the next request says so."""
+    with contextlib.suppress(OSError):
+        asking.send(ANSWER.pack(kind, value))
 
 
 def _import(modules: list[str]) -> None:
