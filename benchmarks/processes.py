@@ -102,7 +102,9 @@ def trivial(owb: Path) -> float:
         suite = Path(folder) / "trivial.yaml"
         suite.write_text(f"name: trivial\nscenarios: ['{TRIVIAL}:Coin']\nstrategies: ['{TRIVIAL}:Heads']\nseeds: {CELLS}\n")
         started = time.perf_counter()
-        subprocess.run([owb, "run", suite, "--workers", "2", "--store", Path(folder) / "store", "--json"], capture_output=True, check=True)
+        subprocess.run(
+            [owb, "run", suite, "--workers", "2", "--store", Path(folder) / "store", "--json"], capture_output=True, check=True, cwd=folder
+        )
         return time.perf_counter() - started
 
 

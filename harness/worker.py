@@ -66,12 +66,13 @@ class Worker:
             episodes: of every cell: a file of this machine, or references to every stage and query.
             mailbox: handle of the `Mailbox`.
         """
-        import ray
-
         order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
         outcome = self._learned(order, mailbox)
-        ray.get(self._posted)
-        self._posted.clear()
+        if self._posted:
+            import ray
+
+            ray.get(self._posted)
+            self._posted.clear()
         return outcome
 
     def _learned(self, order: Order, mailbox: Any) -> Outcome:
