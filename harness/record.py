@@ -216,9 +216,9 @@ class Store:
     @_told
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
         """Store files and figures first, then the status."""
+        begun: Run | None = self._begun.pop(run_id, None)
         if files is not None:
-            run = self._begun.pop(run_id) if run_id in self._begun else self.client.get_run(run_id)
-            self.keep_files(run, files)
+            self.keep_files(begun or self.client.get_run(run_id), files)
         figures = dict(scores.final) if scores else {}
         figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
                     "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
