@@ -25,6 +25,7 @@ from harness.imports import beside, spec_in
 __path__: list[str] = []  # so that this module is a package, whose modules `_Finder` finds
 _PREFIX = f"{__name__}."
 _SENT = "sent"
+_loaders: dict[str, _Loader] = {}  # of what is loaded: looking through all of sys.modules would copy its pages in a forked process
 
 
 def folder_of(path: str) -> str:
@@ -75,6 +76,7 @@ class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         package = ".".join(module.__name__.split(".")[: _PREFIX.count(".") + 1])
         vars(module)["__builtins__"] = vars(builtins) | {"__import__": _importing(package)}
+        _loaders[module.__name__] = self
         super().exec_module(module)
 
 
@@ -116,11 +118,11 @@ def _folders(package: str) -> list[str]:
 
 def _has_changed(package: str, name: str, source: str) -> bool:
     """Say whether the module `name` no longer says `source`, or a neighbour that is loaded no longer says what its file does."""
-    for each, module in list(sys.modules.items()):
-        loader = getattr(module.__spec__, "loader", None) if each.startswith(f"{package}.") else None
-        if isinstance(loader, _Loader) and loader.text != (source if each == name else _said(loader.path)):
-            return True
-    return False
+    return any(
+        loader.text != (source if each == name else _said(loader.path))
+        for each, loader in _loaders.items()
+        if each.startswith(f"{package}.") and each in sys.modules
+    )
 
 
 def _said(path: str) -> str | None:

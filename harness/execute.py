@@ -108,6 +108,7 @@ class _Running:
     attempt: int
     run_id: Future[str]
     results: dict[int, StageResult] = field(default_factory=dict)
+    unwritten: list[int] = field(default_factory=list)
     session: str = ""
 
     @property
@@ -149,6 +150,7 @@ class _Run:
                     self._hear()
                     for each in ended:
                         self._end(each)
+                    self._write_stages()
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -230,7 +232,14 @@ class _Run:
                     self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
                 case StageEnded():
                     running.results[event.result.stage] = event.result
-                    self._write(_record_stage, self.store, running, event.result.stage)
+                    running.unwritten.append(event.result.stage)
+
+    def _write_stages(self) -> None:
+        """Record the stages that ended in cells that go on; those of a cell that ended are recorded with its end."""
+        for running in self.running.values():
+            if running.unwritten:
+                self._write(_record_stages, self.store, running, tuple(running.unwritten))
+                running.unwritten.clear()
 
     def _end(self, ended: Ended) -> None:
         task = ended.task
@@ -295,8 +304,8 @@ class _Run:
                 raise UserError(f"cannot write to the store {self.store.folder}: {error.strerror or error}") from error
 
 
-def _record_stage(store: Store, running: _Running, stage: int) -> None:
-    store.stage(running.run_id.result(), _scores(running), stage)
+def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:
+    store.add_stages(running.run_id.result(), _scores(running), stages)
 
 
 def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
@@ -317,7 +326,7 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     if scores:
         write_answers(files / PREDICTIONS, answers)
         figures.draw(scores, files, title=str(running.cell))
-    store.end(running.run_id.result(), ending, scores=scores, files=files)
+    store.end(running.run_id.result(), ending, scores=scores, files=files, stages=running.unwritten)
     shutil.rmtree(files)
     if keep is None:
         return

@@ -10,7 +10,7 @@ import ast
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +23,7 @@ Kind = Literal["strategy", "scenario", "dataset"]
 PLURAL: Mapping[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "dataset": "datasets"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Plugin:
     """A class and where it came from. `source` is the text of the file for plugins by path, else None."""
 
@@ -37,7 +37,7 @@ class Plugin:
         """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
         return "" if self.source is None else by_path.folder_of(self.name.rpartition(":")[0])
 
-    @property
+    @cached_property
     def loaded_ahead(self) -> tuple[str, ...]:
         """The modules that the process of its cells begins with: those it declares, and the libraries that its file imports."""
         imported = [] if self.source is None else released(self.source, self.folder)

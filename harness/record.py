@@ -206,16 +206,14 @@ class Store:
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
 
     @_told
-    def stage(self, run_id: str, scores: Scores, stage: int) -> None:
-        """Add what is known after `stage`, so that curves grow while the cell runs."""
-        figures = {name: values[stage] for name, values in scores.per_stage.items() if len(values) > stage}
-        ended = [(f"stage/{name}", value, stage) for name, value in figures.items()]
-        probes = [(f"probe/{name}/stage-{s}", value, step) for name, rows in scores.probes.items() for s, step, value in rows if s == stage]
-        self._log(run_id, [*ended, *probes])
+    def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
+        """Add what is known after these stages, so that curves grow while the cell runs."""
+        self._log(run_id, _after(stages, scores))
 
     @_told
-    def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None) -> None:
-        """Store files and figures first, then the status."""
+    def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None,
+            stages: Sequence[int] = ()) -> None:  # fmt: skip
+        """Store files and figures first, also those after `stages`, then the status."""
         begun: Run | None = self._begun.pop(run_id, None)
         if files is not None:
             self.keep_files(begun or self.client.get_run(run_id), files)
@@ -223,6 +221,7 @@ class Store:
         figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
                     "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
         rows = [(name, value, 0) for name, value in figures.items() if not math.isnan(value)]
+        rows += _after(stages, scores) if scores else []
         tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
         tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
         tags |= {"owb.session": ending.session} if ending.session else {}
@@ -370,6 +369,13 @@ class Store:
             token = page.token
             if not token:
                 return runs
+
+
+def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
+    """Return the figures after these stages, and those of the probes in them: name, value, stage or step."""
+    ended = [(f"stage/{name}", values[k], k) for k in stages for name, values in scores.per_stage.items() if len(values) > k]
+    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows]
+    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes if k in stages]
 
 
 def _row(run: Run) -> local_records.Row:

@@ -197,7 +197,7 @@ class _Learner:
                 _enter(self.strategy, stage, query, self.context)
             self.strategy.load_state(state)
 
-        with _seeded(_seed_of(stage, self.conditions)):
+        with _seeded(_seed_of(stage, self.conditions), self.conditions):
             started = _clock(self.conditions)
             if shared is None:
                 learn()
@@ -213,7 +213,7 @@ class _Learner:
         self.strategy = strategy
         self.context = CellContext(conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage)
         address = {"stage": stage} if stage else {}
-        with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address)):
+        with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address), self.conditions):
             strategy.start(self.context)
 
 
@@ -240,7 +240,7 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
     learning: list[tuple[int, Member, CellContext]] = []
     for place, one in enumerate(members):
         context = CellContext(conditions=one.conditions, scratch=one.scratch, on_progress=one.on_progress)
-        with _seeded(seeds.derive("setup", seed=one.conditions.root_seed)):
+        with _seeded(seeds.derive("setup", seed=one.conditions.root_seed), one.conditions):
             one.strategy.start(context)
         finished = _continue(one.strategy, one.keep) if one.keep else []
         if finished:
@@ -260,7 +260,7 @@ def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult
     looked = [_enter(one.strategy, *one.episode, context) for one, context in learning]
     first = learning[0][0].conditions
     started = _clock(first)
-    with _seeded(_seed_of(stages[0], first)):
+    with _seeded(_seed_of(stages[0], first), first):
         if len(learning) == 1:
             strategies[0].learn(stages[0])
         else:
@@ -270,7 +270,7 @@ def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult
     for (one, _), looks in zip(learning, looked, strict=True):
         stage, query = one.episode
         started = _clock(one.conditions)
-        with _seeded(_seed_of(stage, one.conditions)):
+        with _seeded(_seed_of(stage, one.conditions), one.conditions):
             answer = _asked(one.strategy, query, one.conditions, stage.index, None)
         results.append(StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learn_s,
                                    predict_s=_clock(one.conditions) - started, probe_s=looks.seconds, together=len(learning),
@@ -292,7 +292,7 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
 
     def probe(step: int) -> None:
         started = _clock(context.conditions)
-        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step)):
+        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step), context.conditions):
             looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
         looks.seconds += _clock(context.conditions) - started
 
@@ -346,14 +346,14 @@ def _continue(strategy: Strategy, keep: Path) -> list[StageResult]:
 
 
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Seed the global generators for code that uses them, and put them back afterwards."""
+def _seeded(seed: int, conditions: Conditions) -> Iterator[None]:
+    """Seed the global generators for code that uses them, and put them back afterwards; those of other devices only where one is used."""
     import torch
 
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    (torch.default_generator if conditions.device == "cpu" else torch).manual_seed(seed)
     try:
         yield
     finally:

@@ -21,7 +21,8 @@ from harness.plugins import find
 from harness.processes.limits import Limits, Stopped
 from harness.processes.mapped import Mapped, episodes
 from harness.processes.nursery import Nursery, Place
-from harness.processes.workshop import Fresh, Workshop, open_workshop
+from harness.processes.parent import OFTEN
+from harness.processes.workshop import FORKS, Forked, Fresh, Workshop, open_workshop
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import Episode, build
 from harness.worker import Mailbox, Worker, tail
@@ -166,3 +167,29 @@ def test_a_parent_whose_asker_dies_while_it_loads_clears_its_folder_away(tmp_pat
     nursery.line.close()  # as if killed, long before the libraries are loaded
     assert nursery.process.wait(timeout=120) == 0
     assert not home.exists()
+
+
+@pytest.mark.skipif(not FORKS, reason="nothing is forked here")
+def test_a_parent_that_is_asked_often_uses_large_pages_and_its_children_answer_the_same(tmp_path: Path) -> None:
+    forked = open_workshop(1)
+    assert isinstance(forked, Forked)
+    try:
+        digests = set()
+        for _ in range(OFTEN + 2):  # it moves to large pages after answering, so one more has seen it
+            outcome, events = _run(forked, "Trains", tmp_path)
+            digests.add(digest([answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]))
+            assert outcome.status is Status.DONE
+            (tmp_path / "state.pt").unlink()
+        parent = psutil.Process(forked.nursery.process.pid).children()[0]
+        large = sum(region.anonymous for region in parent.memory_maps(grouped=False)), _large_kib(parent.pid)
+    finally:
+        forked.close()
+    assert len(digests) == 1
+    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1):
+        assert large[1] > 0.5 * large[0] / 1024
+
+
+def _large_kib(pid: int) -> int:
+    """Return how much of a process lies in pages of 2 MiB."""
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))

@@ -20,6 +20,7 @@ from typing import Any
 from harness.contracts import Status, Strategy
 from harness.errors import Diverged, Unsuitable, UserError
 from harness.messages import Job, Pack, Progressed, StageEnded, Task
+from harness.out_of_memory import shortage, what_to_try
 from harness.processes.link import Gone, Link
 from harness.processes.mapped import episodes
 from harness.run import Member, StageResult, run_cell, run_together
@@ -116,8 +117,6 @@ def _prepare(order: Order) -> None:
 
 
 def _attempt(order: Order, link: Link) -> End:
-    from harness.out_of_memory import shortage, what_to_try
-
     try:
         module, _, function = order.learn.partition(":")
         for message in getattr(importlib.import_module(module), function)(order, link):
