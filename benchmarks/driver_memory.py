@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
+from harness.cluster import Resources
 from harness.contracts import Status
 from harness.execute import Limits, Update, execute, plan
-from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import tempfile
 
+from harness.cluster import Resources
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 

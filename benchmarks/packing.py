@@ -8,8 +8,8 @@ from __future__ import annotations
 import tempfile
 import time
 
+from harness.cluster import Resources
 from harness.execute import Limits, Update, execute, plan
-from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -32,13 +31,6 @@ CELLS, ROUNDS, STARTS = 500, 3, 40
 CONDITIONS = Conditions(root_seed=0, **Coin().lent())
 
 
-class Here(Worker):
-    """A worker of this process: nothing is sent to a driver."""
-
-    def _take(self, message: Any, process: Any, mailbox: Any) -> None:
-        """Drop what a cell says."""
-
-
 def episode(size: int) -> Episode:
     """Return one stage of ten items that together have `size` bytes."""
     inputs = np.zeros((10, max(1, size // 40)), np.float32)
@@ -53,7 +45,8 @@ def run(workshop: Workshop, mapped: Mapped, *, timeout_s: float = 60.0, **params
         job = Job(key="cell", strategy=f"{TRIVIAL}:Clock", source=TRIVIAL.read_text(), params={"mark": str(mark), **params},
                   conditions=CONDITIONS, keep=Path(folder), shared=(), timeout_s=timeout_s, memory_mib=16384)  # fmt: skip
         ordered = time.monotonic()
-        outcome = Here(1, workshop=workshop).run(job, [mapped.path], SimpleNamespace())
+        *_, outcome = Worker(1, workshop=workshop).run(job, [mapped.path])
+        assert isinstance(outcome, Outcome)
         if outcome.status not in (Status.DONE, Status.TIMEOUT):
             raise SystemExit(outcome.reason)
         return float(mark.read_text()) - ordered, outcome

@@ -8,22 +8,26 @@ its cells run again one by one, so that a pack costs no cell its result and the 
 from __future__ import annotations
 
 import shutil
+import signal
+import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
+from harness.cluster import Resources
 from harness.contracts import Answer, Precision, Scores, Status, Truth
 from harness.environment import environment
 from harness.errors import UserError
 from harness.lock import locked
-from harness.messages import Episodes, Job, Pack, Progressed, StageEnded, Started
+from harness.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.plan import Plan, plan
-from harness.pool import Ended, Pool, Resources, job_folder
+from harness.pool import Ended, Pool, job_folder
 from harness.protocol import Cell, Shape
 from harness.record import PREDICTIONS, Ending, Record, Store
 from harness.run import Conditions, StageResult, learner_seed
@@ -141,15 +145,20 @@ class _Run:
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer, Pool(self.resources) as self.pool:
+        with (
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
+            Pool(self.resources) as self.pool,
+            _signals_as_interrupt(),
+        ):
             try:
                 while self.queue or self.running:
                     while self.queue and self.pool.has_room:
                         self._submit(*self._next())
-                    ended = self.pool.wait(_TICK_S)
-                    self._hear()
-                    for each in ended:
-                        self._end(each)
+                    for said in self.pool.wait(_TICK_S):
+                        if isinstance(said, Ended):
+                            self._end(said)
+                        else:
+                            self._hear(said)
                     self._write_stages()
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
@@ -219,20 +228,19 @@ class _Run:
                 return taken
         return self.queue.popleft()
 
-    def _hear(self) -> None:
-        for event in self.pool.events():
-            running = self.running.get(event.key)
-            if running is None:
-                continue
-            match event:
-                case Started():
-                    running.session = event.session
-                    self.listen(Update(cell=running.cell, status=Status.RUNNING))
-                case Progressed():
-                    self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
-                case StageEnded():
-                    running.results[event.result.stage] = event.result
-                    running.unwritten.append(event.result.stage)
+    def _hear(self, event: Event) -> None:
+        running = self.running.get(event.key)
+        if running is None:
+            return
+        match event:
+            case Started():
+                running.session = event.session
+                self.listen(Update(cell=running.cell, status=Status.RUNNING))
+            case Progressed():
+                self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
+            case StageEnded():
+                running.results[event.result.stage] = event.result
+                running.unwritten.append(event.result.stage)
 
     def _write_stages(self) -> None:
         """Record the stages that ended in cells that go on; those of a cell that ended are recorded with its end."""
@@ -279,7 +287,7 @@ class _Run:
         self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
 
     def _interrupted(self) -> None:
-        """Ctrl-C: record every cell that did not finish as failed; its state between stages is kept."""
+        """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between stages is kept."""
         waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
         for cell in [*(running.cell for running in self.running.values()), *waiting]:
             reason = "interrupted; the same command continues"
@@ -302,6 +310,24 @@ class _Run:
                 self.writes.popleft().result()
             except OSError as error:
                 raise UserError(f"cannot write to the store {self.store.folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Take a request to end (SIGTERM) and a terminal that was closed (SIGHUP) as Ctrl-C; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:

@@ -90,6 +90,11 @@ class StageEnded:
     result: StageResult
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heartbeat:
+    """A worker is well, though what it runs has said nothing for a while."""
+
+
 Event = Started | Progressed | StageEnded
 
 

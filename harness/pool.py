@@ -1,47 +1,48 @@
 """A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when they die.
 
-Ray is started here and nowhere else; `address` joins a cluster instead of starting a local one, and a Ray that this process has running
-already is used and left running. Every worker has its stated cores and threads.
+Every worker has its stated cores and threads. Whatever is lost (a worker at work, one that is still loading, a node, a local Ray itself)
+is begun again, and the task that ran there ends as lost, which says that it may be tried once more.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cluster import Resources, Watch, on_one_machine, start, stop
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.messages import Episodes, Event, Outcome, Task
+from harness.messages import Episodes, Event, Heartbeat, Outcome, Task
 from harness.processes.mapped import Mapped
 from harness.sealing import Episode
-from harness.worker import Mailbox, Worker, tail
+from harness.worker import Worker, tail
 
-_OBJECT_STORE_MIB = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What a run may use. `gpus` is a worker's share."""
-
-    workers: int = 2
-    threads: int = 1
-    gpus: float = 0.0
-    address: str | None = None
-    object_store_mib: int = _OBJECT_STORE_MIB
+_SILENT_S = 60.0
+"""Seconds after which a worker that says nothing is taken for lost; one that is well says something every `worker.HEARTBEAT_S`."""
+_LOADING_S = 240.0
+_MOST_FAILURES = 4
+"""How many workers in a row may die while they load, and how often a local Ray may, before the run ends."""
+_LONGEST_TICK_S = 1.0
+"""What a look counts for at most, so that a driver that was stopped for an hour takes nobody for lost."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    """A place for one worker: the actor that sits there, and what it runs."""
+    """A place for one worker: the actor that sits there, and what it runs. stream: what it says of that.  silent_s: since its last word."""
 
     worker: Any
     arriving: Any
     task: Task | None = None
-    busy: Any = None
+    stream: Any = None
+    pid: int = 0
+    silent_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,53 +53,17 @@ class Ended:
     outcome: Outcome
 
 
-def start(resources: Resources) -> bool:
-    """Start Ray or join the cluster at the address; return False, and do nothing, where this process has Ray running already.
-
-    Raises:
-        UserError: Ray does not start or the address does not answer.
-    """
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
-    os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads))
-    import ray
-
-    if resources.address is None and ray.is_initialized():
-        return False
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
-    if resources.address:
-        options["address"] = resources.address
-    else:
-        options |= {"address": "local", "num_cpus": resources.workers * resources.threads, "include_dashboard": False,
-                    "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
-    try:
-        ray.init(**options)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise UserError(f"cannot start Ray ({resources.address or 'local'}): {str(error).strip().splitlines()[0]}") from error
-    return True
-
-
-def on_one_machine(resources: Resources) -> bool:
-    """Return whether all workers will run where this process does, so that they can map the same files. Ray has to run already."""
-    import ray
-
-    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
-    return resources.address is None and sum(node["Alive"] for node in nodes) == 1
-
-
 class Pool:
-    """The workers of one run and their mailbox; a context manager that stops them all."""
+    """The workers of one run; a context manager that stops them all."""
 
     def __init__(self, resources: Resources) -> None:
         """Start Ray as `start` does and seat the workers."""
-        self.own = start(resources)
-        import ray
-
-        self.ray = ray
         self.resources = resources
-        self._mailbox: Any = ray.remote(Mailbox).options(num_cpus=0).remote()
-        self._one_machine = on_one_machine(resources)
         self._mapped: dict[str, Mapped] = {}
-        self._seats = [self._new_seat() for _ in range(resources.workers)]
+        self._failures = 0
+        self._restarts = 0
+        self._looked = time.monotonic()
+        self._open()
 
     def __enter__(self) -> Pool:
         return self
@@ -107,10 +72,10 @@ class Pool:
         for path in list(self._mapped):
             self.withdraw(path)
         if self.own:
-            self.ray.shutdown()
+            stop()
         else:
-            for actor in (*(seat.worker for seat in self._seats), self._mailbox):
-                self.ray.kill(actor)
+            for seat in self._seats:
+                self._dismiss(seat)
 
     def publish(self, episodes: Sequence[Episode]) -> Episodes:
         """Put episodes where workers reach them, a query that several stages share only once, until they are withdrawn."""
@@ -130,42 +95,101 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether a worker is ready for a task."""
-        self._seat_arrivals()
         return any(seat.arriving is None and seat.task is None for seat in self._seats)
 
     def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
         """Give `task` to a worker that is ready; `episodes` of every cell in it."""
         seat = next(seat for seat in self._seats if seat.arriving is None and seat.task is None)
-        seat.task = task
-        seat.busy = seat.worker.run.remote(task, episodes, self._mailbox)
+        seat.task, seat.silent_s = task, 0.0
+        seat.stream = seat.worker.run.options(num_returns="streaming").remote(task, episodes)
 
-    def wait(self, seconds: float) -> list[Ended]:
-        """Wait up to `seconds` for tasks to end or workers to arrive; dead workers are replaced."""
-        waiting = [seat.busy for seat in self._seats if seat.busy is not None]
-        waiting += [seat.arriving for seat in self._seats if seat.arriving is not None]
-        self.ray.wait(waiting, timeout=seconds)
-        done, _ = self.ray.wait(waiting, num_returns=len(waiting), timeout=0)
-        self._seat_arrivals()
-        return [self._collect(seat) for seat in self._seats if seat.busy is not None and seat.busy in done]
+    def wait(self, seconds: float) -> list[Event | Ended]:
+        """Wait up to `seconds` until something is heard; return it, in the order in which every worker said it.
 
-    def events(self) -> list[Event]:
-        """Return what workers reported since the last call."""
-        events: list[Event] = self.ray.get(self._mailbox.drain.remote())
-        return events
+        Raises:
+            UserError: workers, or Ray itself, die again and again.
+        """
+        waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
+        if waiting:
+            self.ray.wait(waiting, timeout=seconds)
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
+        if self._watch and (trouble := self._watch.trouble(passed)):
+            return list(self._start_over(trouble))
+        heard: list[Event | Ended] = []
+        for place in range(len(self._seats)):
+            self._seat_arrival(place, passed)
+            heard += self._heard(place, passed)
+        return heard
 
-    def _collect(self, seat: _Seat) -> Ended:
-        task, busy = seat.task, seat.busy
-        assert task is not None
-        try:
-            outcome: Outcome = self.ray.get(busy)
-            seat.task = seat.busy = None
-        except self.ray.exceptions.RayError as error:
-            ran_out = isinstance(error, self.ray.exceptions.OutOfMemoryError)
-            outcome = Outcome(status=Status.OUT_OF_MEMORY if ran_out else Status.FAILED, reason=_words(error), seconds=float("nan"),
-                              log_tail=tail(task.keep / "log.txt"), lost=not ran_out)  # fmt: skip
-            self.ray.kill(seat.worker)
-            self._seats[self._seats.index(seat)] = self._new_seat()
-        return Ended(task=task, outcome=outcome)
+    def _open(self) -> None:
+        self.own = start(self.resources)
+        import ray
+
+        self.ray = ray
+        self._one_machine = on_one_machine(self.resources)
+        self._watch = Watch() if self.own and self.resources.address is None else None
+        self._seats = [self._new_seat() for _ in range(self.resources.workers)]
+
+    def _start_over(self, trouble: str) -> Iterator[Ended]:
+        """Start a local Ray again; what ran in the old one is lost."""
+        lost = [_lost(seat.task, trouble) for seat in self._seats if seat.task is not None]
+        self._restarts += 1
+        if self._restarts > _MOST_FAILURES:
+            raise UserError(f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs")
+        for seat in self._seats:
+            self._dismiss(seat)
+        stop()
+        self._open()
+        yield from lost
+
+    def _heard(self, place: int, passed: float) -> Iterator[Event | Ended]:
+        """Take in what a worker said; where it can say nothing any more, it is replaced."""
+        seat = self._seats[place]
+        seat.silent_s += passed
+        while seat.task is not None and self._is_there(seat.stream):
+            seat.silent_s = 0.0
+            try:
+                said = self.ray.get(next(seat.stream))
+            except (self.ray.exceptions.RayError, StopIteration) as error:
+                yield self._replace(place, _words(error), out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError))
+                return
+            if isinstance(said, Outcome):
+                yield Ended(task=seat.task, outcome=said)
+                seat.task = seat.stream = None
+            elif not isinstance(said, Heartbeat):
+                yield said
+        if seat.task is not None and seat.silent_s > _SILENT_S:
+            yield self._replace(place, f"its worker said nothing for {_SILENT_S:g} s")
+
+    def _replace(self, place: int, reason: str, *, out_of_memory: bool = False) -> Ended:
+        """Have another worker in the place of one; return the end of what it ran."""
+        seat = self._seats[place]
+        assert seat.task is not None
+        self._dismiss(seat)
+        self._seats[place] = self._new_seat()
+        return _lost(seat.task, reason, out_of_memory=out_of_memory)
+
+    def _seat_arrival(self, place: int, passed: float) -> None:
+        """Notice that a worker is ready; one that died while it loaded, or that takes too long on this machine, is replaced."""
+        seat = self._seats[place]
+        if seat.arriving is None:
+            return
+        reason = f"they load for {_LOADING_S:g} s" if self._watch and seat.silent_s + passed > _LOADING_S else ""
+        if self._is_there(seat.arriving):
+            try:
+                seat.pid, seat.arriving, seat.silent_s = self.ray.get(seat.arriving), None, 0.0
+            except self.ray.exceptions.RayError as error:
+                reason = _words(error)
+            else:
+                self._failures = 0
+        if not reason:
+            return
+        self._failures += 1
+        if self._failures >= _MOST_FAILURES * len(self._seats):
+            raise UserError(f"workers do not start: {reason}; see `owb doctor`")
+        self._dismiss(seat)
+        self._seats[place] = self._new_seat()
 
     def _new_seat(self) -> _Seat:
         need = self.resources
@@ -173,11 +197,23 @@ class Pool:
         worker = actor.remote(need.threads, path=sys.path)
         return _Seat(worker=worker, arriving=worker.ready.remote())
 
-    def _seat_arrivals(self) -> None:
-        for seat in self._seats:
-            if seat.arriving is not None and self.ray.wait([seat.arriving], timeout=0)[0]:
-                self.ray.get(seat.arriving)
-                seat.arriving = None
+    def _dismiss(self, seat: _Seat) -> None:
+        """End a worker, also one that is stopped, or whose Ray is no more."""
+        with contextlib.suppress(Exception):
+            self.ray.kill(seat.worker)
+        if self._one_machine and seat.pid:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(seat.pid, signal.SIGKILL)
+
+    def _is_there(self, what: Any) -> bool:
+        return bool(self.ray.wait([what], timeout=0)[0])
+
+
+def _lost(task: Task, reason: str, *, out_of_memory: bool = False) -> Ended:
+    """Return the end of a task that cannot say itself how it ended."""
+    status = Status.OUT_OF_MEMORY if out_of_memory else Status.FAILED
+    outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"), lost=not out_of_memory)
+    return Ended(task=task, outcome=outcome)
 
 
 def _words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The processes of a run: `Worker` has tasks learned one after another, each in a process of its own; `Mailbox` carries their events.
+"""What has tasks learned, one after another, each in a process of its own, and streams what they say to the driver.
 
 The worker itself runs no strategy and loads no torch: it fetches what a cell needs, has a process begun, holds it to its limits and passes
 on what it says. So a limit, a crash or a kill ends that process alone, and nothing that a strategy leaves behind outlives its cell.
@@ -6,15 +6,16 @@ on what it says. So a limit, a crash or a kill ends that process alone, and noth
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.contracts import Status
-from harness.messages import Episodes, Event, Outcome, Progressed, Started, Task
+from harness.messages import Episodes, Event, Heartbeat, Outcome, Started, Task
 from harness.out_of_memory import what_to_try
 from harness.processes.cell import End, Order, scratch_of
 from harness.processes.limits import LOOK_S, Limits, Stopped
@@ -24,24 +25,9 @@ from harness.processes.workshop import Process, Workshop, open_workshop
 from harness.sealing import Episode
 from harness.sessions import session_here
 
+HEARTBEAT_S = 5.0
 _LONGEST_TAIL = 64 << 10
-
-
-class Mailbox:
-    """Actor: takes in what workers report, for the driver to collect."""
-
-    def __init__(self) -> None:
-        self.events: list[Event] = []
-
-    def post(self, event: Event) -> None:
-        """Take in an event for the driver."""
-        self.events.append(event)
-
-    def drain(self) -> list[Event]:
-        """Return the events since the last call; of progress, only the newest of every cell."""
-        events, self.events = self.events, []
-        newest = {event.key: event for event in events if isinstance(event, Progressed)}
-        return [event for event in events if not isinstance(event, Progressed) or newest[event.key] is event]
+_LARGEST_LOG = 16 << 20
 
 
 class Worker:
@@ -52,62 +38,68 @@ class Worker:
         sys.path += [place for place in path if place not in sys.path]
         self.workshop = workshop or open_workshop(threads)
         self._mapped: dict[str, Mapped] = {}
-        self._posted: list[Any] = []
 
-    def ready(self) -> None:
-        """Return once the libraries are loaded."""
+    def ready(self) -> int:
+        """Return this process's id once the libraries are loaded."""
         self.workshop.wait_ready()
+        return os.getpid()
 
-    def run(self, task: Task, episodes: Sequence[Episodes], mailbox: Any) -> Outcome:
-        """Run one cell or pack in a process of its own, every finished stage of a cell posted to `mailbox` before the next begins.
+    def run(self, task: Task, episodes: Sequence[Episodes]) -> Iterator[Event | Heartbeat | Outcome]:
+        """Run one cell or pack in a process of its own; yield what it says, every finished stage before the next begins, and last its end.
 
         Args:
             task: the cell or pack.
             episodes: of every cell: a file of this machine, or references to every stage and query.
-            mailbox: handle of the `Mailbox`.
         """
-        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
-        outcome = self._learned(order, mailbox)
-        if self._posted:
-            import ray
+        yield from self._learned(Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path))
 
-            ray.get(self._posted)
-            self._posted.clear()
-        return outcome
-
-    def _learned(self, order: Order, mailbox: Any) -> Outcome:
+    def _learned(self, order: Order) -> Iterator[Any]:
         task = order.task
         if said := _changed(task):
-            return Outcome(status=Status.FAILED, reason=said, seconds=0.0, log_tail="")
+            yield Outcome(status=Status.FAILED, reason=said, seconds=0.0, log_tail="")
+            return
         for job in task.jobs:
             scratch_of(job).mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         process = self.workshop.begin(_ahead(task))
         limits = Limits(process.tree, timeout_s=task.timeout_s, memory_mib=task.memory_mib, processes=[process.root])
-        status, reason, lost = self._attended(order, process, limits, mailbox)
+        status, reason, lost = yield from self._attended(order, process, limits)
         for job in task.jobs:
             shutil.rmtree(scratch_of(job), ignore_errors=True)
-        return Outcome(status=status, reason=reason, seconds=time.perf_counter() - started, log_tail=tail(task.keep / "log.txt"),
-                       peak_mib=limits.peak_mib, lost=lost)  # fmt: skip
+        yield Outcome(status=status, reason=reason, seconds=time.perf_counter() - started, log_tail=tail(task.keep / "log.txt"),
+                      peak_mib=limits.peak_mib, lost=lost)  # fmt: skip
 
-    def _attended(self, order: Order, process: Process, limits: Limits, mailbox: Any) -> tuple[Status, str, bool]:
+    def _attended(self, order: Order, process: Process, limits: Limits) -> Generator[Any, None, tuple[Status, str, bool]]:
         """Give the order, pass on what comes, hold the process to its limits, and see it to its end."""
         inbox = Inbox(process.link)
+        log = order.task.keep / "log.txt"
         end: End | None = None
+        lost = False
         try:
             process.link.send(order)
             for job in order.task.jobs:
-                self._take(Started(key=job.key, session=session_here(job.conditions.session)), process, mailbox)
+                yield Started(key=job.key, session=session_here(job.conditions.session))
+            beat = time.monotonic()
             while end is None:
                 limits.hold()
+                bound(log)
                 message = inbox.next(LOOK_S)
                 if isinstance(message, End):
                     end = message
                 elif message is not None:
-                    self._take(message, process, mailbox)
+                    reply = self._answer(message)
+                    if reply is not None:
+                        process.link.send(reply)
+                        continue
+                    yield message
+                elif time.monotonic() - beat > HEARTBEAT_S:
+                    yield Heartbeat()
+                else:
+                    continue
+                beat = time.monotonic()
         except Stopped as stopped:
             advice = f"; {what_to_try(order.task, 'host')}" if stopped.status is Status.OUT_OF_MEMORY else ""
-            end = End(stopped.status, f"{stopped.reason}{advice}")
+            end, lost = End(stopped.status, f"{stopped.reason}{advice}"), stopped.lost
         except Gone:
             pass
         finally:
@@ -115,11 +107,10 @@ class Worker:
             process.link.close_outward()
             inbox.close()
             process.link.close_inward()
-        return (end.status, end.reason, False) if end else (Status.FAILED, f"its process {how}", True)
+        return (end.status, end.reason, lost) if end else (Status.FAILED, f"its process {how}", True)
 
-    def _take(self, message: Any, process: Process, mailbox: Any) -> None:
-        """Do what a message is for: here, pass it on to the driver; `run` returns when all of them have arrived."""
-        self._posted.append(mailbox.post.remote(message))
+    def _answer(self, message: Any) -> Any:
+        """Return what the process is told in answer to a message; here nothing (None): it is passed on to the driver."""
 
     def _files(self, episodes: Sequence[Episodes]) -> list[str]:
         """Return files with the episodes of every cell; those that this worker wrote itself for the last task are used again."""
@@ -146,6 +137,20 @@ def tail(path: Path, lines: int = 200) -> str:
         file.seek(max(0, path.stat().st_size - _LONGEST_TAIL))
         content = file.read(_LONGEST_TAIL)
     return "\n".join(content.decode("utf-8", errors="replace").splitlines()[-lines:])
+
+
+def bound(log: Path) -> None:
+    """Cut a log that has grown beyond 16 MiB to its last 64 KiB; what is written to it meanwhile goes on at its end."""
+    try:
+        size = log.stat().st_size
+        if size <= _LARGEST_LOG:
+            return
+        kept = tail(log)
+        os.truncate(log, 0)
+        with log.open("a", encoding="utf-8") as file:
+            file.write(f"[{(size - len(kept)) / 2**20:.0f} MiB of the log were dropped here]\n{kept}\n")
+    except OSError:  # it is not there, or the disk is full: neither is worth a cell
+        return
 
 
 def _ahead(task: Task) -> tuple[str, ...]:
@@ -178,4 +183,4 @@ def _name(reference: Any) -> str:
     return str(reference.hex()) if hasattr(reference, "hex") else f"{id(reference):x} "
 
 
-__all__ = ["Mailbox", "Worker", "tail"]
+__all__ = ["HEARTBEAT_S", "Worker", "bound", "tail"]

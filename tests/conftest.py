@@ -13,8 +13,9 @@ from typing import Any, ClassVar
 import pytest
 
 from harness.cli import main
+from harness.cluster import Resources, start
 from harness.execute import Limits, execute, plan
-from harness.pool import Pool, Resources, start
+from harness.pool import Pool
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from conftest import BLOBS, Owb, Run
 
+from harness.cluster import Resources
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execute import Limits, execute
 from harness.plan import plan
 from harness.plugins import find
-from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 

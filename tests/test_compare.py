@@ -15,10 +15,10 @@ from conftest import BLOBS, Owb, world
 
 from harness import statistics
 from harness.answers import read_answers, write_answers
+from harness.cluster import Resources
 from harness.contracts import Answer, Scenario
 from harness.errors import UserError
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources
 from harness.protocol import Cell, Protocol, cells, contenders, protocols
 from harness.record import Record, Store
 from harness.sealing import build, seal

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import psutil
@@ -25,7 +23,7 @@ from harness.processes.parent import OFTEN
 from harness.processes.workshop import FORKS, Forked, Fresh, Workshop, open_workshop
 from harness.run import Conditions, learner_seed, run_cell
 from harness.sealing import Episode, build
-from harness.worker import Mailbox, Worker, tail
+from harness.worker import Worker, tail
 
 BLOBS = Blobs()
 CONDITIONS = Conditions(root_seed=learner_seed(0), **BLOBS.lent(), needed=BLOBS.answers, probed=BLOBS.probed, kept=BLOBS.kept)
@@ -40,23 +38,16 @@ def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
 
 def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[Outcome, list[Event]]:
     """Run a strategy of worlds.py on blobs by a worker in this process; Ray only carries events, and here a list does."""
-    mailbox = Mailbox()
-    handle: Any = SimpleNamespace(post=SimpleNamespace(remote=mailbox.post))
     plugin = find("strategy", world(name))
     job = Job(key=name, strategy=plugin.name, source=plugin.source, params=plugin.cls().__dict__, conditions=CONDITIONS, keep=folder,
               shared=(), **{"timeout_s": 60.0, "memory_mib": 4096.0, **limits})  # fmt: skip
     mapped = Mapped(build(BLOBS, 0).episodes)
     try:
-        return _PlainWorker(1, workshop=workshop).run(job, [mapped.path], handle), mailbox.drain()
+        *events, outcome = Worker(1, workshop=workshop).run(job, [mapped.path])
     finally:
         mapped.close()
-
-
-class _PlainWorker(Worker):
-    """A worker whose mailbox is called, not asked through Ray."""
-
-    def _take(self, message: Any, process: Any, mailbox: Any) -> None:
-        mailbox.post.remote(message)
+    assert isinstance(outcome, Outcome)
+    return outcome, events
 
 
 def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_path: Path) -> None:
@@ -180,16 +171,6 @@ def test_a_parent_that_is_asked_often_uses_large_pages_and_its_children_answer_t
             digests.add(digest([answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]))
             assert outcome.status is Status.DONE
             (tmp_path / "state.pt").unlink()
-        parent = psutil.Process(forked.nursery.process.pid).children()[0]
-        large = sum(region.anonymous for region in parent.memory_maps(grouped=False)), _large_kib(parent.pid)
     finally:
         forked.close()
     assert len(digests) == 1
-    if tuple(map(int, os.uname().release.split(".")[:2])) >= (6, 1):
-        assert large[1] > 0.5 * large[0] / 1024
-
-
-def _large_kib(pid: int) -> int:
-    """Return how much of a process lies in pages of 2 MiB."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("AnonHugePages:"))

@@ -16,9 +16,9 @@ from worlds import Means
 
 from harness import fingerprint
 from harness.cli.searching import chosen_of, how_chosen, show_report
+from harness.cluster import Resources
 from harness.contracts import Prediction, Query
 from harness.errors import UserError
-from harness.pool import Resources
 from harness.protocol import Cell, HowChosen, Suite, contenders, protocols, read_suite
 from harness.record import Store
 from harness.run import Conditions, learner_seed, run_cell

@@ -17,10 +17,10 @@ from worlds import Blobs, Means
 from harness import execute as execution
 from harness import seeds
 from harness.cli import main
+from harness.cluster import Resources
 from harness.conformance import check_strategy
 from harness.contracts import Status, Strategy
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources
 from harness.protocol import Cell, Suite, cells, contenders, protocols
 from harness.record import Record, Store
 from harness.run import Conditions, Member, learner_seed, run_cell, run_together

@@ -116,8 +116,8 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
+    from harness.cluster import Resources
     from harness.execute import Limits, execute, plan
-    from harness.pool import Resources
     from harness.protocol import cells, contenders, protocols
     from harness.record import Store
     from harness.stage_sharing import FOLDER, Sharing

@@ -43,7 +43,7 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
     Raises:
         UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`, `tuning.run` and `run_cells` refuse.
     """
-    from harness.pool import Resources
+    from harness.cluster import Resources
     from harness.record import Store
     from harness.search.question import wanted
     from harness.search.tuning import FOLDER, run, still_to_try

@@ -12,15 +12,16 @@ from harness.contracts import Status
 
 LOOK_S = 0.1
 """Seconds between two looks at the memory of a task."""
+_PATIENCE_S = 10.0
 _TREE_S = 1.0  # finding processes reads all of /proc, so it is done less often
 
 
 class Stopped(Exception):
-    """A task is over a limit, or its process is no more."""
+    """A task is over a limit, or its process goes on no more. lost: for a reason that is not its own."""
 
-    def __init__(self, status: Status, reason: str) -> None:
+    def __init__(self, status: Status, reason: str, *, lost: bool = False) -> None:
         super().__init__(reason)
-        self.status, self.reason = status, reason
+        self.status, self.reason, self.lost = status, reason, lost
 
 
 class Limits:
@@ -45,6 +46,7 @@ class Limits:
         self.peak_mib = 0.0
         self.most = len(processes)
         self._look_due = 0.0
+        self._stopped = 0
         self._tree_due = time.monotonic() + every if processes else 0.0
 
     def hold(self) -> None:
@@ -62,11 +64,21 @@ class Limits:
             self.processes = self.tree()
             self.most = max(self.most, len(self.processes))
             self._tree_due = now + self.every
+            self._stopped = self._stopped + 1 if _are_stopped(self.processes) else 0
+            if self._stopped * self.every > _PATIENCE_S:
+                raise Stopped(Status.FAILED, f"its processes were stopped (SIGSTOP) for {_PATIENCE_S:g} s", lost=True)
         self._look_due = now + min(LOOK_S, self.every)
         used = private_mib(self.processes)
         self.peak_mib = max(self.peak_mib, used)
         if used > self.memory_mib:
             raise Stopped(Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {self.memory_mib:.0f} MiB")
+
+
+def _are_stopped(processes: Sequence[psutil.Process]) -> bool:
+    """Whether the first process of a task was stopped by a signal; one that a debugger holds was not."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return bool(processes) and processes[0].status() == psutil.STATUS_STOPPED
+    return False
 
 
 def private_mib(processes: Sequence[psutil.Process]) -> float:

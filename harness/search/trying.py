@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from harness import fingerprint
 from harness.acceptance import answered
@@ -24,7 +24,7 @@ from harness.pool import job_folder
 from harness.processes.cell import Order, scratch_of
 from harness.processes.link import Link
 from harness.processes.mapped import episodes
-from harness.processes.workshop import Process, Workshop, open_workshop
+from harness.processes.workshop import Workshop, open_workshop
 from harness.run import Conditions, run_cell
 from harness.sealing import Episode
 from harness.worker import Worker
@@ -136,14 +136,16 @@ class Trier(Worker):
         order = Order(task=job, mapped=self._files([episodes]), threads=self.threads, path=sys.path, learn=f"{__name__}:learn",
                       further=self.looks)  # fmt: skip
         try:
-            return self._learned(order, None)
+            *_, outcome = self._learned(order)
         except SystemExit:
             return Outcome(status=Status.FAILED, reason="stopped", seconds=time.perf_counter() - self.started, log_tail="")
+        return cast("Outcome", outcome)
 
-    def _take(self, message: Any, process: Process, mailbox: Any) -> None:
-        if isinstance(message, Look):
-            self._tell(message.number, message.answers)
-            process.link.send(True)
+    def _answer(self, message: Any) -> Any:
+        if not isinstance(message, Look):
+            return None
+        self._tell(message.number, message.answers)
+        return True
 
     def _tell(self, look: int, answers: Sequence[Answer]) -> None:
         """Report the mean over the seeds so far at this look; does not return where Ray Tune stops the trial."""

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from harness.cluster import Resources, on_one_machine, start, stop
 from harness.contracts import Precision
 from harness.errors import UserError
 from harness.lock import locked
 from harness.messages import Episodes
 from harness.plugins import find
-from harness.pool import Resources, on_one_machine, start
 from harness.processes.mapped import Mapped
 from harness.run import Conditions, learner_seed
 from harness.sealing import build
@@ -158,7 +158,7 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
         for each in mapped:
             each.close()
         if is_ours:
-            ray.shutdown()
+            stop()
         else:
             ray.kill(judge)
 

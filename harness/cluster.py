@@ -1,0 +1,142 @@
+"""Ray: started here or joined, and nowhere else; what it has room for, and whether its own processes are well.
+
+`address` joins a cluster instead of starting a local one, and a Ray that this process has running already is used and left running.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from harness.errors import UserError
+
+_OBJECT_STORE_MIB = 1024
+_SERVERS = ("gcs_server", "raylet")
+_PATIENCE_S = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a run may use. `gpus` is a worker's share."""
+
+    workers: int = 2
+    threads: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+    object_store_mib: int = _OBJECT_STORE_MIB
+
+
+def start(resources: Resources) -> bool:
+    """Start Ray or join the cluster at the address; return False, and start nothing, where this process has Ray running already.
+
+    Raises:
+        UserError: Ray does not start, the address does not answer, or no node has what a worker needs.
+    """
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads))
+    import ray
+
+    is_ours = resources.address is not None or not ray.is_initialized()
+    if is_ours:
+        _keep_quiet()
+        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        if resources.address:
+            options["address"] = resources.address
+        else:
+            options |= {"address": "local", "num_cpus": resources.workers * resources.threads, "include_dashboard": False,
+                        "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray raises whatever it has, a bare Exception too
+            stop()
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(f"cannot start Ray ({resources.address or 'local'}): {said[0]}") from error
+    if shortage := _shortage(resources):
+        if is_ours:
+            stop()
+        raise UserError(shortage)
+    return is_ours
+
+
+def stop() -> None:
+    """End the Ray of this process; where it started the servers, they are killed, for one that does not answer would not end."""
+    import ray
+
+    for server in _servers():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            server.kill()
+    ray.shutdown()
+
+
+def on_one_machine(resources: Resources) -> bool:
+    """Return whether all workers will run where this process does, so that they can map the same files. Ray has to run already."""
+    return resources.address is None and len(_nodes()) == 1
+
+
+class Watch:
+    """Looks after the servers of a Ray that this process started: its own calls would wait for them, or end the process after a minute."""
+
+    def __init__(self) -> None:
+        self._servers = _servers()
+        self._stopped_s = 0.0
+
+    def trouble(self, seconds: float) -> str:
+        """Say what is wrong, empty where all is well; `seconds` since the last look."""
+        if len(self._servers) < len(_SERVERS):
+            return "Ray has ended"
+        states = {}
+        for name, server in zip(_SERVERS, self._servers, strict=True):
+            try:
+                states[name] = server.status()
+            except psutil.NoSuchProcess:
+                states[name] = psutil.STATUS_DEAD
+        for name, state in states.items():
+            if state in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+                return f"Ray's {name} was killed"
+        is_stopped = psutil.STATUS_STOPPED in states.values()
+        self._stopped_s = self._stopped_s + seconds if is_stopped else 0.0
+        return f"Ray was stopped for {_PATIENCE_S:g} s" if self._stopped_s > _PATIENCE_S else ""
+
+
+def _servers() -> list[psutil.Process]:
+    """Return the servers that this process started, in the order of `_SERVERS`."""
+    found = {}
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            found[child.name()] = child
+    return [found[name] for name in _SERVERS if name in found]
+
+
+def _nodes() -> list[dict[str, Any]]:
+    import ray
+
+    nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
+    return [node for node in nodes if node["Alive"]]
+
+
+def _shortage(resources: Resources) -> str:
+    """Say what no node has, which a worker would wait for without end; empty where there is enough."""
+    needed = {"CPU": float(resources.threads), "GPU": resources.gpus}
+    nodes: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
+    if any(all(node.get(kind, 0.0) >= amount for kind, amount in needed.items()) for node in nodes):
+        return ""
+    asked = f"{resources.threads} {'thread' if resources.threads == 1 else 'threads'}"
+    asked += f" and {resources.gpus:g} of a GPU" if 0 < resources.gpus < 1 else f" and GPUs: {resources.gpus:g}" if resources.gpus else ""
+    cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
+    there = f"at most {cores:g} cores and {gpus:g} GPUs are to be had"
+    return f"no node has what a worker needs ({asked}): {there} on one; say less with --threads or --gpus"
+
+
+def _keep_quiet() -> None:
+    """Keep Ray from printing what befell its processes, on standard output and at length, whatever it is told: a run says it itself."""
+    from ray._private import worker
+
+    if hasattr(worker, "print_to_stdstream"):
+        worker.print_to_stdstream = lambda *_, **__: None
+
+
+__all__ = ["Resources", "Watch", "on_one_machine", "start", "stop"]
