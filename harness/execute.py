@@ -255,9 +255,9 @@ class _Run:
             self._end_pack(task, ended)
             return
         running = self.running.pop(task.key)
-        if ended.outcome.lost and running.attempt < _MAX_ATTEMPTS:
+        if ended.outcome.lost and (running.attempt < _MAX_ATTEMPTS or ended.outcome.elsewhere):
             self._write(_record_end, self.store, running, ended, task, self.records, self.listen, None)
-            self.queue.appendleft((running.cell, running.attempt + 1))
+            self.queue.appendleft((running.cell, running.attempt + (not ended.outcome.elsewhere)))
             return
         if ended.outcome.lost:
             reason = f"{ended.outcome.reason}, {running.attempt} times"

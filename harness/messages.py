@@ -101,7 +101,7 @@ Event = Started | Progressed | StageEnded
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a task ended. peak_mib: the most memory its processes used at once.  lost: it died of something other than a limit, so that a
-    retry can help.
+    retry can help.  elsewhere: what died was no process of its own, so that this counts as no attempt.
     """
 
     status: Status
@@ -110,3 +110,4 @@ class Outcome:
     log_tail: str
     peak_mib: float = math.nan
     lost: bool = False
+    elsewhere: bool = False

@@ -133,7 +133,7 @@ class Pool:
 
     def _start_over(self, trouble: str) -> Iterator[Ended]:
         """Start a local Ray again; what ran in the old one is lost."""
-        lost = [_lost(seat.task, trouble) for seat in self._seats if seat.task is not None]
+        lost = [_lost(seat.task, trouble, elsewhere=True) for seat in self._seats if seat.task is not None]
         self._restarts += 1
         if self._restarts > _MOST_FAILURES:
             raise UserError(f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs")
@@ -209,10 +209,11 @@ class Pool:
         return bool(self.ray.wait([what], timeout=0)[0])
 
 
-def _lost(task: Task, reason: str, *, out_of_memory: bool = False) -> Ended:
+def _lost(task: Task, reason: str, *, out_of_memory: bool = False, elsewhere: bool = False) -> Ended:
     """Return the end of a task that cannot say itself how it ended."""
     status = Status.OUT_OF_MEMORY if out_of_memory else Status.FAILED
-    outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"), lost=not out_of_memory)
+    outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"),
+                      lost=not out_of_memory, elsewhere=elsewhere)  # fmt: skip
     return Ended(task=task, outcome=outcome)
 
 

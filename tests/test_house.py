@@ -61,7 +61,11 @@ def test_the_engine_knows_no_method_and_no_data_set(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("mlflow", ["record.py"]), ("ray", ["cluster.py", "pool.py", "proposing.py", "trying.py", "tuning.py", "worker.py"]), ("rich", ["console.py"])],
+    [
+        ("mlflow", ["record.py"]),
+        ("ray", ["cluster.py", "pool.py", "proposing.py", "trying.py", "tuning.py", "worker.py"]),
+        ("rich", ["console.py"]),
+    ],
 )
 def test_a_library_has_one_home(library: str, home: list[str]) -> None:
     users = [path.name for path in _modules(*PACKAGES) if library in _tops(path)]

@@ -266,6 +266,7 @@ class Announces(Strategy):
     """Means that writes its process id to a file and takes its time, so that a test can kill it in mid-cell."""
 
     mark: str = param("", "file to write the process id to; one line per started stage")
+    pause: float = param(0.7, "how long a stage takes", ge=0, unit="s")
 
     def setup(self) -> None:
         self.means: dict[int, np.ndarray] = {}
@@ -273,7 +274,7 @@ class Announces(Strategy):
     def learn(self, stage: Stage) -> None:
         with Path(self.mark).open("a") as file:
             file.write(f"{os.getpid()} {stage.index}\n")
-        time.sleep(0.7)
+        time.sleep(self.pause)
         noise = self.context.stream("method").normal(scale=1e-3)
         for label in np.unique(stage.labels):
             self.means[int(label)] = stage.inputs[np.flatnonzero(stage.labels == label)].mean(axis=0) + noise
