@@ -20,13 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import seeds
-from harness.contracts import Answer, Data, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from harness.metrics import open_set
 from scenarios.held_out import choosing_on
-from scenarios.on_disk import dataset_named
-from scenarios.splits import tested_part, validation_part
+from scenarios.on_disk import data_of, dataset_named
+from scenarios.splits import check_filled, tested_part, validation_part
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
@@ -74,9 +74,9 @@ class ClassIncremental(Scenario):
         """Deal the stages under `seed`.
 
         Raises:
-            UserError: the data set has too few classes for the stages, no published test where that is asked for, or an empty class.
+            UserError: the data set has too few classes for the stages, no published test where that is asked for, or a class too few items.
         """
-        data = dataset_named(self.dataset).load()
+        data = data_of(self.dataset)
         sizes = self._stage_sizes(len(data.class_names))
         order = np.arange(len(data.class_names))
         if self.class_order == "shuffled":
@@ -86,8 +86,8 @@ class ClassIncremental(Scenario):
         arrival = np.searchsorted(named, labels, side="right").astype(np.int64)
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
         is_held = validation_part(data, is_test)
-        if self.test_fraction == 0:
-            self._check_filled(data, {"training": ~is_test & ~is_held, "test": is_test})
+        parts = {"training": ~is_test & ~is_held, "test": is_test}
+        check_filled(data.labels, parts, np.arange(len(order)), self.dataset, fraction=self.test_fraction, names=data.class_names)
         query = np.flatnonzero(is_test)
         stages = []
         for index, size in enumerate(sizes):
@@ -131,12 +131,6 @@ class ClassIncremental(Scenario):
             "backward_transfer": figures.backward_transfer(matrix),
             "forward_transfer": figures.forward_transfer(matrix, list(untrained)),
         }
-
-    def _check_filled(self, data: Data, parts: Mapping[str, NDArray[np.bool_]]) -> None:
-        for name, inside in parts.items():
-            if len(empty := np.flatnonzero(np.bincount(data.labels[inside], minlength=len(data.class_names)) == 0)):
-                raise UserError(f"{self.dataset}: class {empty[0]} has no {name} item, as its publisher split it ({len(empty)} of "
-                                f"{len(data.class_names)} classes have none)")  # fmt: skip
 
     def _stage_sizes(self, classes: int) -> list[int]:
         first = self.first_classes

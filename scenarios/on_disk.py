@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-from harness.contracts import Dataset
+from harness.contracts import Card, Data, Dataset
 from harness.errors import UserError
 from harness.selection import configured
+from scenarios.datasets.sound import loaded
 
 ON_DISK = ("cifar10", "cifar100", "svhn", "tinyimagenet", "imagenet", "cub", "cars", "aircraft", "herbarium")
 """Data sets of published presets; who takes part in which stage needs their labels only."""
@@ -79,7 +80,7 @@ def dataset_named(text: str) -> Dataset:
     """Return the data set, with its parameters in brackets.
 
     Raises:
-        UserError: it is unknown, or known and not installed.
+        UserError: it is unknown, known and not installed, or no data set.
     """
     try:
         dataset: Dataset = configured("dataset", text)
@@ -88,4 +89,17 @@ def dataset_named(text: str) -> Dataset:
             raise UserError(f"{text!r} has to be read from your disk, which no installed data set does; a package can register "
                             "one of that name under openworld.datasets") from None  # fmt: skip
         raise
+    if not isinstance(dataset, Dataset):
+        raise UserError(f"{text} is no data set: derive it from harness.contracts.Dataset")
+    if not isinstance(getattr(type(dataset), "card", None), Card):
+        raise UserError(f"{text} has no card: say `card = Card(...)` in its class, see harness.contracts.Card")
     return dataset
+
+
+def data_of(text: str) -> Data:
+    """Return what the data set loads, held against the contract.
+
+    Raises:
+        UserError: it is unknown or not there, or what it loads is wrong: see `scenarios.datasets.sound`.
+    """
+    return loaded(dataset_named(text), text)

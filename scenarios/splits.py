@@ -1,6 +1,8 @@
-"""Which items are kept for the test, and which to choose by."""
+"""Which items are kept for the test, and which to choose by; and that no class is left out of either side."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,34 @@ def tested_part(data: Data, fraction: float, seed: int, *, name: str) -> Mask:
 def validation_part(data: Data, is_test: Mask) -> Mask:
     """Return the items that the publisher set apart to choose by, bool (N,), without those in the test; none where it has no such part."""
     return np.zeros(len(data.labels), dtype=bool) if data.published_validation is None else data.published_validation & ~is_test
+
+
+def check_filled(labels: IntArray, parts: Mapping[str, Mask], numbers: IntArray, dataset: str, *, fraction: float,
+                 names: Sequence[str] = ()) -> None:  # fmt: skip
+    """Do nothing where every class that takes part has an item in every part.
+
+    Args:
+        labels: int64 (U,) places of the classes in `numbers`; larger ones take no part.
+        parts: bool (U,) the items of each part, by its name.
+        numbers: int64 (C,) the data set's own numbers of the classes.
+        dataset: its name, for the message.
+        fraction: share that was drawn for the test; 0 for the publisher's part.
+        names: of all classes of the data set, where they are at hand.
+
+    Raises:
+        UserError: a class has none in a part: which, how many items it has in all, and what it needs.
+    """
+    for part, inside in parts.items():
+        counts = np.bincount(labels[inside], minlength=len(numbers))[: len(numbers)]
+        if len(empty := np.flatnonzero(counts == 0)):
+            number, items = numbers[empty[0]], int((labels == empty[0]).sum())
+            split, apart, advice = (
+                ("", ", of different groups where there are groups", "add items, or leave the class out") if fraction
+                else (", as its publisher split it", "", "leave the class out, or set test_fraction above 0")
+            )  # fmt: skip
+            raise UserError(f"{dataset}: class {number} has no {part} item{split} ({len(empty)} of {len(numbers)} classes have none): "
+                            f"{repr(names[number]) if names else 'it'} has {items} item{'s' * (items != 1)} in all, and each class needs "
+                            f"one at least for each of {' and '.join(parts)}{apart}; {advice}")  # fmt: skip
 
 
 def test_mask(data: Data, fraction: float, seed: int) -> Mask:

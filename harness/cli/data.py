@@ -84,15 +84,16 @@ def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], 
 
 @app.command("check", epilog=options.examples("owb data check mnist5k", "owb data check 'cifar100[root=FOLDER]'"))
 def check_data(name: Name) -> None:
-    """Hold a data set against its card; of one on disk say all that is wrong with its files at once."""
-    from harness.selection import configured
+    """Hold a data set against its card and the contract; of one on disk say all that is wrong with its files at once."""
     from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.datasets.sound import loaded
+    from scenarios.on_disk import dataset_named
 
-    dataset: Dataset = configured("dataset", name)
+    dataset = dataset_named(name)
     if isinstance(dataset, OnDisk):
         _check_on_disk(dataset, name)
         return
-    data = dataset.load()
+    data = loaded(dataset, name)
     if (len(data.labels), len(data.class_names)) != (dataset.card.items, dataset.card.classes) and "[" not in name:
         raise UserError(f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise")
     console.say(f"{name}: {_counted(data.labels, data.class_names)}, inputs {data.inputs.shape}")

@@ -38,8 +38,8 @@ from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
 from scenarios.class_lists import ClassList, all_exist, class_list
 from scenarios.held_out import choosing_on
-from scenarios.on_disk import dataset_named
-from scenarios.splits import tested_part
+from scenarios.on_disk import data_of, dataset_named
+from scenarios.splits import check_filled, tested_part
 
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -158,14 +158,14 @@ class CGCD(Scenario):
         """
         if self.choose == "best-on-test" and not self.probe_every:
             raise UserError("choose=best-on-test needs probes to choose from; set probe_every")
-        data = dataset_named(self.dataset).load()
+        data = data_of(self.dataset)
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
-        dealt = self.allocate(data.labels, is_test, len(data.class_names), seed)
+        dealt = self.allocate(data.labels, is_test, len(data.class_names), seed, names=data.class_names)
         facts = {"stage": dealt.arrival, "is_test": is_test}
         numbers = data.labels[np.unique(dealt.labels, return_index=True)[1]]
         return Deal(inputs=data.inputs, labels=dealt.labels, facts=facts, stages=dealt.stages, recurring=False, class_numbers=numbers)
 
-    def allocate(self, classes: IntArray, is_test: Mask, n_classes: int, seed: int) -> Allocation:
+    def allocate(self, classes: IntArray, is_test: Mask, n_classes: int, seed: int, *, names: Sequence[str] = ()) -> Allocation:
         """Return which items go into which stage; no inputs are needed.
 
         Args:
@@ -173,6 +173,7 @@ class CGCD(Scenario):
             is_test: bool (U,).
             n_classes: how many classes the data set has.
             seed: of the deal.
+            names: of the classes, for messages.
 
         Raises:
             UserError: it cannot be done, with the class and the numbers.
@@ -185,15 +186,19 @@ class CGCD(Scenario):
         labels = position[classes]
         arrival = np.searchsorted(known, labels, side="right").astype(np.int64)
         train = _by_class(np.flatnonzero(~is_test & (labels < known[-1])), labels, int(known[-1]))
-        tested = np.bincount(labels[is_test], minlength=known[-1])[: known[-1]]
-        if len(missing := np.flatnonzero(tested == 0)):
-            raise UserError(f"{self.dataset}: {len(missing)} of the classes have no test item, so their accuracy is undefined")
+        parts = {"training": ~is_test, "test": is_test}
+        check_filled(labels, parts, order, self.dataset, fraction=self.test_fraction, names=names)
         if self.test_scope == "stage" and 0 in new:
             raise UserError("test_scope=stage asks for nothing after a stage without new classes")
-        draw = self._shared(train, known, seed) if self.shares else self._drawn(train, known, seed)
+        draw = self._shared(train, known, seed) if self.shares else self._drawn(train, known, order, seed)
         stages = []
         for index in range(len(known)):
-            rows = np.sort(np.concatenate([draw(label, index) for label in range(known[index])]))
+            drawn = [draw(label, index) for label in range(known[index])]
+            if len(missing := [label for label in range(known[index - 1] if index else 0, known[index]) if not len(drawn[label])]):
+                label = missing[0]
+                raise UserError(f"{self.dataset}: stage {index}, in which class {order[label]} arrives, takes none of its "
+                                f"{len(train[label])} training items; raise {'shares' if self.shares else 'n_new'}")  # fmt: skip
+            rows = np.sort(np.concatenate(drawn))
             query = self._query(arrival, is_test, index, len(known), rows)
             given = labels[rows] if index == 0 else np.full(len(rows), HIDDEN, dtype=np.int64)
             arriving = self.initial if index == 0 else new[index - 1] if self.known_k else None
@@ -240,7 +245,7 @@ class CGCD(Scenario):
             order = np.concatenate([order[: self.initial], rng.permutation(order[self.initial :])])
         return order[:needed]
 
-    def _drawn(self, train: list[IntArray], known: IntArray, seed: int) -> Callable[[int, int], IntArray]:
+    def _drawn(self, train: list[IntArray], known: IntArray, numbers: IntArray, seed: int) -> Callable[[int, int], IntArray]:
         """Return the function (class, stage) -> rows, by numbers per class."""
         stages = len(known)
         sizes = {name: per_stage(getattr(self, name), stages - 1, name) for name in ("n_new", "n_init", "n_seen")}
@@ -257,18 +262,19 @@ class CGCD(Scenario):
                 own = initial(label)
                 labelled = int(self.labelled * len(own))
                 if stage == 0:
-                    return own[: self._count(str(max(1, labelled)), own, label, 0)]
+                    return own[: self._count(str(max(1, labelled)), own, numbers[label], 0)]
                 own = own[labelled:]
             group = "n_init" if arrived == 0 else "n_new" if arrived == stage else "n_seen"
-            size = self._count(sizes[group][stage - 1], own, label, stage, whole=len(train[label]))
+            size = self._count(sizes[group][stage - 1], own, numbers[label], stage, whole=len(train[label]))
             size = self._tapered(size, group, label, stage, known)
             again = self.resample == "independent" or (self.resample == "disjoint-initial" and arrived > 0)
             if again:
                 return seeds.stream("draw", seed=seed, label=label, stage=stage).permutation(own)[:size]
             start = taken.get(label, 0)
             if start + size > len(own) and self.shortage == "error":
-                raise UserError(f"class {label} has {len(own)} items to show once each, but stage {stage} needs items {start + 1} to "
-                                f"{start + size}; lower n_new, n_init or n_seen, or set shortage=all or resample=independent")  # fmt: skip
+                raise UserError(f"{self.dataset}: class {numbers[label]} has {len(own)} items to show once each, but stage {stage} needs "
+                                f"items {start + 1} to {start + size}; lower n_new, n_init or n_seen, or set shortage=all or "
+                                "resample=independent")  # fmt: skip
             taken[label] = start + size
             return seeds.stream("draw", seed=seed, label=label).permutation(own)[start : start + size]
 
@@ -289,12 +295,12 @@ class CGCD(Scenario):
 
         return draw
 
-    def _count(self, amount: str, own: IntArray, label: int, stage: int, *, whole: int = 0) -> int:
-        """Return how many of `own` an amount asks for; a share counts from the `whole` class."""
+    def _count(self, amount: str, own: IntArray, number: int, stage: int, *, whole: int = 0) -> int:
+        """Return how many of `own`, of the data set's class `number`, an amount asks for; a share counts from the `whole` class."""
         size = len(own) if amount == "all" else round(float(amount[:-1]) / 100 * whole) if amount.endswith("%") else int(amount)
         if size > len(own) and self.shortage == "error":
-            raise UserError(f"stage {stage} needs {size} items of class {label}, which has {len(own)} to draw from; lower n_new, n_init or "
-                            "n_seen, or set shortage=all")  # fmt: skip
+            raise UserError(f"{self.dataset}: stage {stage} needs {size} items of class {number}, which has {len(own)} to draw from; "
+                            "lower n_new, n_init or n_seen, or set shortage=all")  # fmt: skip
         return min(size, len(own))
 
     def _tapered(self, size: int, group: str, label: int, stage: int, known: IntArray) -> int:

@@ -27,8 +27,8 @@ from harness.errors import UserError
 from scenarios.class_lists import ClassList, all_exist, class_list
 from scenarios.ncd.presets import PRESETS
 from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, moment_of, scores_of
-from scenarios.on_disk import dataset_named
-from scenarios.splits import tested_part
+from scenarios.on_disk import data_of, dataset_named
+from scenarios.splits import check_filled, tested_part
 
 Text = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -104,12 +104,12 @@ class NCD(Scenario):
         Raises:
             UserError: the classes or shares do not fit the data set.
         """
-        data = dataset_named(self.dataset).load()
+        data = data_of(self.dataset)
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
-        dealt = self.allocate(data.labels, is_test, len(data.class_names), seed)
+        dealt = self.allocate(data.labels, is_test, len(data.class_names), seed, names=data.class_names)
         return Deal(inputs=data.inputs, labels=dealt.labels, facts={"role": dealt.role}, stages=dealt.stages, class_numbers=dealt.numbers)
 
-    def allocate(self, classes: IntArray, is_test: Mask, n_classes: int, seed: int) -> Allocation:
+    def allocate(self, classes: IntArray, is_test: Mask, n_classes: int, seed: int, *, names: Sequence[str] = ()) -> Allocation:
         """Return which items go into which stage; no inputs are needed.
 
         Args:
@@ -117,6 +117,7 @@ class NCD(Scenario):
             is_test: bool (U,).
             n_classes: how many classes the data set has.
             seed: of the deal.
+            names: of the classes, for messages.
 
         Raises:
             UserError: it cannot be done, with the classes and the numbers.
@@ -128,11 +129,12 @@ class NCD(Scenario):
         place = np.full(n_classes, len(numbers), dtype=np.int64)
         place[numbers] = np.arange(len(numbers))
         labels = place[classes]
-        self._check_filled(labels, is_test, numbers)
+        parts = {"training": ~is_test, "test": is_test}
+        check_filled(labels, parts, numbers, self.dataset, fraction=self.test_fraction, names=names)
         train = _by_class(np.flatnonzero(~is_test & (labels < len(numbers))), labels, len(numbers))
         own = [self._kept(rows, label, len(known), len(novel), seed) for label, rows in enumerate(train)]
         labelled, rest = self._parted(own[: len(known)], seed)
-        held = self._held(labelled, labels, len(known), seed)
+        held = self._held(labelled, labels, numbers[: len(known)], seed)
         unlabelled = np.sort(np.concatenate([*own[len(known) :], rest]))
         labelled = np.setdiff1d(labelled, held)
         query = np.flatnonzero(is_test & (labels < len(numbers)))
@@ -183,11 +185,6 @@ class NCD(Scenario):
             raise UserError(f"two known and two novel classes are the least, here are {len(known)} and {len(novel)} of {self.dataset}")
         return known, novel
 
-    def _check_filled(self, labels: IntArray, is_test: Mask, numbers: IntArray) -> None:
-        for part, inside in (("training", ~is_test), ("test", is_test)):
-            if len(empty := np.flatnonzero(np.bincount(labels[inside], minlength=len(numbers))[: len(numbers)] == 0)):
-                raise UserError(f"{self.dataset}: class {numbers[empty[0]]} has no {part} item ({len(empty)} classes have none)")
-
     def _kept(self, own: IntArray, label: int, n_known: int, n_novel: int, seed: int) -> IntArray:
         """Return the training items of a class that are used, one at least: the share, the cap, then n q^(-i / (C - 1)) for the i-th."""
         group, rank, size_of_group = ("known", label, n_known) if label < n_known else ("novel", label - n_known, n_novel)
@@ -203,14 +200,14 @@ class NCD(Scenario):
         size = int(self.labelled_fraction * len(pool) + 1e-9)
         return pool[:size], pool[size:] if self.unlabelled_known == "mix" else pool[:0]
 
-    def _held(self, labelled: IntArray, labels: IntArray, n_known: int, seed: int) -> IntArray:
+    def _held(self, labelled: IntArray, labels: IntArray, numbers: IntArray, seed: int) -> IntArray:
         """Return the labelled items held out, the same share of every class; each class keeps one to learn from."""
         held = []
-        for label, own in enumerate(_by_class(np.sort(labelled), labels, n_known)):
+        for label, own in enumerate(_by_class(np.sort(labelled), labels, len(numbers))):
             size = max(1, round(self.validation_fraction * len(own))) if self.validation_fraction else 0
             if size >= len(own):
-                raise UserError(f"a known class has {len(own)} labelled items, {size} of them held out, so none is left to learn from; "
-                                "raise labelled_fraction or cap, or lower validation_fraction")  # fmt: skip
+                raise UserError(f"{self.dataset}: the known class {numbers[label]} has {len(own)} labelled items, {size} of them held out, "
+                                "so none is left to learn from; raise labelled_fraction or cap, or lower validation_fraction")  # fmt: skip
             held.append(seeds.stream("held", seed=seed, label=label).permutation(own)[:size])
         return np.sort(np.concatenate(held))
 

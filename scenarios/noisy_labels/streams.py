@@ -38,9 +38,12 @@ class Lots:
 
     @classmethod
     def of(cls, deal: Deal, fraction: float, seed: int) -> Lots:
-        """Collect the labelled items and set a share of every class apart; at least one item of each stays for training.
+        """Collect the labelled items and set a share of every class apart, at least one item; at least one stays for training.
 
         What the deal itself holds out stays out of both.
+
+        Raises:
+            UserError: a share is wanted of a class that has a single item.
         """
         labelled = [dealt.rows[dealt.given != HIDDEN] for dealt in deal.stages]
         rows = np.concatenate(labelled)
@@ -50,6 +53,10 @@ class Lots:
             rng = seeds.stream("validation", seed=seed)
             for label in np.unique(deal.labels[rows]):
                 own = rng.permutation(np.flatnonzero(deal.labels[rows] == label))
+                if len(own) < 2:
+                    number = label if deal.class_numbers is None else deal.class_numbers[label]
+                    raise UserError(f"class {number} has 1 labelled training item, and needs two where one is held out for validation; "
+                                    "add items, leave the class out, or set validation=none")  # fmt: skip
                 held[own[: min(max(1, round(fraction * len(own))), len(own) - 1)]] = True
         return cls(rows=rows, stage=stage, held=held)
 

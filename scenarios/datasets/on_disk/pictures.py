@@ -21,6 +21,7 @@ from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import combined, page_problem
 from scenarios.datasets.on_disk.place import Labelled, OnDisk
 from scenarios.datasets.packed import Sizes, packed_images
+from scenarios.datasets.sound import label_flaw
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 _SHOWN = 20
@@ -97,7 +98,8 @@ class Pictures(OnDisk):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             wrong = [said for said in pool.map(_problem, [picture.path for picture in pictures]) if said]
         more = [f"and {len(wrong) - _SHOWN} more pictures"] if len(wrong) > _SHOWN else []
-        return [*wrong[:_SHOWN], *more, *self.miscounted(len(pictures), len(names))]
+        unsound = self.unsound(label_flaw(_labels(pictures), names))
+        return [*wrong[:_SHOWN], *more, *self.miscounted(len(pictures), len(names)), *unsound]
 
 
 def tree(part: Path, names: Sequence[str], *, is_test: bool, inside: str = "") -> list[Picture]:

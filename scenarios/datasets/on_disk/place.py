@@ -24,6 +24,7 @@ from harness.contracts import Card, Data, Dataset, IntArray, param
 from harness.errors import UserError
 from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import archive_problem, combined
+from scenarios.datasets.sound import flaw
 
 _log = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class OnDisk(Dataset):
             data = self.read()
         except UserError as error:
             return [str(error)]
-        return self.miscounted(len(data.labels), len(data.class_names))
+        return [*self.miscounted(len(data.labels), len(data.class_names)), *self.unsound(flaw(data))]
 
     def labelled(self) -> Labelled:
         """Return the labels of all items; raise `UserError` as `load`."""
@@ -185,6 +186,10 @@ class OnDisk(Dataset):
         if stated in (None, (items, classes)):
             return []
         return [f"{self.name} has {items} items of {classes} classes, {stated[0]} of {stated[1]} were published"]
+
+    def unsound(self, found: str) -> list[str]:
+        """Return the sentence in which `scenarios.datasets.sound` refuses these items, where it `found` something."""
+        return [f"{self.name}: {found}"] if found else []
 
     def stated(self) -> tuple[int, int] | None:
         """Return how many items and classes were published under these parameters, None where that is not known."""
