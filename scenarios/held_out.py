@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import Answer, Deal, Metric, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Answer, Deal, Metric, Scenario, Scores, Truth, param
 from harness.errors import UserError
 from harness.metrics.discovery import match
 from harness.selection import Selection, configured
@@ -96,10 +96,12 @@ class HeldOut(Scenario):
         """Deal the scenario beneath and hold items out.
 
         Raises:
-            UserError: it hands over no labels, or so few that none can be held out; or it has no use for `novel`.
+            UserError: it hands over no labels, or so few of a class that none can be held out; or it has no use for `novel`.
         """
-        deal = _beneath(self.of).deal(seed)
-        return novel_half(deal, self.fraction, self.novel, seed) if self.novel else held_out(deal, self.fraction, seed)
+        beneath = _beneath(self.of).deal(seed)
+        deal = novel_half(beneath, self.fraction, self.novel, seed) if self.novel else held_out(beneath, self.fraction, seed)
+        _check_asked(deal, beneath)
+        return deal
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score what was answered so far; summaries count the stages that are there."""
@@ -136,6 +138,21 @@ def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
         return str(Selection("held-out", {"of": beneath, **said})) if _beneath(beneath) == scenario else ""
     except UserError:  # a value with a comma or a list in it
         return ""
+
+
+def _check_asked(deal: Deal, beneath: Deal) -> None:
+    """Do nothing where an item of every label handed over is held out by the end, so that no class is left out of a choice.
+
+    Raises:
+        UserError: a class has too few.
+    """
+    if len(missing := np.setdiff1d(deal.labels, [HIDDEN, *deal.labels[deal.stages[-1].query]])):
+        rows = np.flatnonzero(deal.labels == missing[0])
+        label = next(stage.given[stage.rows == rows[0]][0] for stage in beneath.stages if rows[0] in stage.rows)
+        number = label if beneath.class_numbers is None else beneath.class_numbers[label]
+        raise UserError(f"class {number} comes with {len(rows)} labelled training item{'s' * (len(rows) != 1)}, no two of them in one "
+                        "stage, and needs two there, one to learn from and one held out to choose settings by "
+                        f"({len(missing)} classes have too few); add items, or leave the class out")  # fmt: skip
 
 
 def _beneath(text: str) -> Scenario:

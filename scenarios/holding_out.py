@@ -28,7 +28,7 @@ def held_out(deal: Deal, fraction: float, seed: int) -> Deal:
         seed: of the deal; the stream is `held-out`.
 
     Raises:
-        UserError: no item comes with a label, or none of a class can be spared.
+        UserError: no item comes with a label, or none can be spared.
     """
     kept_by_others = np.concatenate([stage.held for stage in deal.stages])
     truth = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
@@ -42,7 +42,6 @@ def held_out(deal: Deal, fraction: float, seed: int) -> Deal:
     asked = np.concatenate(taken)
     if not len(asked):
         raise UserError("no two training items of a class come with a label, so none can be held out to choose settings by")
-    _check_held(truth, asked, deal.class_numbers)
     is_asked = np.zeros(len(truth), dtype=bool)
     is_asked[asked] = True
     stages = [_without(stage, is_asked, np.sort(np.concatenate(taken[: index + 1]))) for index, stage in enumerate(deal.stages)]
@@ -62,7 +61,7 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
         seed: of the deal; the streams are `held-out` and `held-out-classes`.
 
     Raises:
-        UserError: later stages come with labels, or there are none; fewer than three classes; a class with a single item.
+        UserError: later stages come with labels, or there are none; fewer than three classes.
     """
     first, *later = deal.stages
     if not later or any((stage.given != HIDDEN).any() for stage in later):
@@ -79,9 +78,6 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
     truth = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
     truth[rows] = number[given]
     asked = share_of_each(rows, given, fraction, seed, stage=0)
-    labels = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
-    labels[rows] = given
-    _check_held(labels, asked, deal.class_numbers)
     trained = np.setdiff1d(rows, asked)
     known = trained[truth[trained] < n_known]
     again = share_of_each(known, truth[known], AGAIN, seed, stage=1)
@@ -104,15 +100,6 @@ def share_of_each(rows: IntArray, given: IntArray, fraction: float, seed: int, *
         own = rng.permutation(np.sort(rows[given == label]))
         drawn.append(own[: min(max(1, round(fraction * len(own))), len(own) - 1)])
     return np.sort(np.concatenate(drawn))
-
-
-def _check_held(labels: IntArray, asked: IntArray, class_numbers: IntArray | None) -> None:
-    """Do nothing where of every class in `labels`, `HIDDEN` where there is none, an item is among `asked`; else raise `UserError`."""
-    if len(missing := np.setdiff1d(labels, [HIDDEN, *labels[asked]])):
-        number = missing[0] if class_numbers is None else class_numbers[missing[0]]
-        count = int((labels == missing[0]).sum())
-        raise UserError(f"class {number} comes with {count} labelled training item{'s' * (count != 1)}, no two in one stage, and needs two "
-                        f"there, so that one can be held out to choose settings by ({len(missing)} classes have too few)")  # fmt: skip
 
 
 def _without(stage: DealtStage, is_asked: NDArray[np.bool_], query: IntArray) -> DealtStage:

@@ -385,7 +385,7 @@ def test_bad_input_is_told_in_one_sentence(said: Mapping[str, Any], message: str
 def test_a_class_without_items_is_named() -> None:
     scenario = _scenario()
     labels, is_test = np.tile(np.arange(10), 4), np.repeat([False, True], 20)
-    with pytest.raises(UserError, match=r"class 7 has no test item \(1 classes have none\)"):
+    with pytest.raises(UserError, match=r"class 7 has no test item \(1 of 10 classes have none\): it has 4 items in all"):
         scenario.allocate(labels, is_test & (labels != 7), 10, 0)
     with pytest.raises(UserError, match="class 9 has no training item"):
         scenario.allocate(labels, is_test | (labels == 9), 10, 0)
