@@ -351,6 +351,16 @@ def test_a_folder_knows_its_categories_and_its_contents(folder: Path) -> None:
     assert _on_disk(folder).data_digests()["folder"] != digest
 
 
+@pytest.mark.parametrize(("kind", "lacking", "images"), [("good", "normal", 4), ("dent", "defective", 3)])
+def test_a_category_that_no_figure_can_speak_of_is_named(folder: Path, kind: str, lacking: str, images: int) -> None:
+    for path in (folder / "cap" / "test" / kind).iterdir():
+        path.unlink()
+        (folder / "cap" / "ground_truth" / kind / f"{path.stem}_mask.png").unlink(missing_ok=True)
+    with pytest.raises(UserError, match=f"category cap has {images} test images, none of them {lacking}, and needs one at least"):
+        _on_disk(folder).deal(0)
+    assert len(_on_disk(folder, categories="nut").deal(0).stages[0].query) == 7
+
+
 def test_zero_shot_learns_from_another_data_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "cap").rename(folder / "capsule")
     (folder.parent / "data" / "mvtec").mkdir(parents=True)

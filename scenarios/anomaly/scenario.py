@@ -32,7 +32,7 @@ from scenarios.anomaly.names import PUBLISHED, chosen, foreign, listed
 from scenarios.anomaly.pool import GOOD, Pool
 from scenarios.anomaly.postprocess import Padding, PostProcess
 from scenarios.anomaly.presets import PRESETS
-from scenarios.anomaly.staging import Setting, Step, contaminated, few, rows_of, steps_of, strays
+from scenarios.anomaly.staging import Setting, Step, check_asked, contaminated, few, rows_of, steps_of, strays
 from scenarios.anomaly.textures import CONTENTS, DIGESTS, Amounts, texture_pool
 from scenarios.datasets.packed import Sizes
 
@@ -142,6 +142,7 @@ class Anomaly(Scenario):
         remain = few(pool, self.shots, seed) if self.setting == "few-shot" else np.ones(len(pool.train), dtype=bool)
         if self.source != "texture" and self.contamination:
             pool = contaminated(pool, remain, self.contamination, seed)
+        check_asked(pool, self._asked_names())
         place = np.array([arriving.index(name) for name in numbered], dtype=np.int64)[pool.category]
         arrival = np.zeros(len(place), dtype=np.int64)
         stages = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -92,6 +92,20 @@ def contaminated(pool: Pool, remain: NDArray[np.bool_], contamination: float, se
             raise UserError(f"contamination={contamination:g} takes {number} defective images of {name}, which has {len(rows)} in its test")
         train[seeds.stream("contamination", seed=seed, category=name).permutation(rows)[:number]] = True
     return replace(pool, train=train)
+
+
+def check_asked(pool: Pool, asked: Iterable[str]) -> None:
+    """Do nothing where every category that is asked has normal and defective images to test, without which no figure says anything of it.
+
+    Raises:
+        UserError: one has not.
+    """
+    for name in asked:
+        tested = pool.anomalous[~pool.train & (pool.category == pool.categories.index(name))]
+        if (defective := int(tested.sum())) in (0, len(tested)):
+            lacking = "normal" if defective else "defective"
+            raise UserError(f"category {name} has {len(tested)} test images, none of them {lacking}, and needs one at least: add some, or "
+                            "name the other categories with categories=")  # fmt: skip
 
 
 def rows_of(pool: Pool, places: IntArray, step: Sequence[int], *, train: bool) -> IntArray:

@@ -120,7 +120,8 @@ def _of_no_integers(labels: AnyArray) -> Iterator[str]:
     broken = labels != np.floor(labels) if labels.dtype.kind == "f" else np.full(len(labels), labels.dtype.kind != "b")
     row = int(broken.argmax())
     advice = "give the number of each class, its place in class_names" if broken[row] else "say labels.astype(np.int64)"
-    yield f"labels should be integers, they are {labels.dtype}, such as {reprlib.repr(labels[row].item())} in row {row}: {advice}"
+    value = reprlib.repr(labels[row : row + 1].tolist()[0])
+    yield f"labels should be integers, they are {labels.dtype}, such as {value} in row {row}: {advice}"
 
 
 def _of_rows(name: str, values: Any, items: int, dtype: np.dtype[Any]) -> Iterator[str]:
