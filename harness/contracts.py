@@ -496,9 +496,10 @@ class Card:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Data:
-    """A loaded data set.
+    """A loaded data set. What is said here is checked before anything is dealt (`scenarios.datasets.sound`).
 
-    inputs: N items.  labels: int64 (N,).  class_names: one per class.
+    inputs: N items as in `Stage`.  labels: int64 (N,), or integers of another width, in [0, number of classes).
+    class_names: one per class, no two alike; every class has an item.
     groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
     published_test: bool (N,) which items the publisher set apart for the test, or None.
     published_validation: bool (N,) which of the others it set apart to choose by, or None.

@@ -59,6 +59,22 @@ def _scenario(text: str) -> Scenario:
     return scenario
 
 
+def test_what_a_run_refuses_is_said_by_the_check_in_the_same_sentence(owb: Owb, tmp_path: Path) -> None:
+    """A list of CUB that calls two classes alike; one of CIFAR, whose items lie in arrays."""
+    names = formats.cub(tmp_path / "data") / "classes.txt"
+    names.write_text(names.read_text().replace("004.Bird_3", "001.Bird_0"))
+    formats.cifar10(tmp_path / "data")
+    meta = {"label_names": [*"abcdefgha", "j"]}
+    (tmp_path / "data" / "cifar-10-batches-py" / "batches.meta").write_bytes(formats.python2_pickle(meta))
+    for text, name, again in (("cub[resize=8,crop=0]", "'Bird_0'", "3"), ("cifar10", "'a'", "8")):
+        with pytest.raises(UserError) as refused:
+            _scenario(f"class-incremental[dataset={text},stages=2,test_fraction=0]").deal(0)
+        said = str(refused.value).removeprefix(f"{text}: ")
+        assert said.startswith(f"classes 0 and {again} are both called {name} in class_names")
+        assert f"{text.partition('[')[0]}: {said}" in configured("dataset", text).inspected()
+    assert "error: cub: classes 0 and 3 are both called" in owb("data", "check", "cub").err
+
+
 def test_the_names_of_published_presets_are_registered() -> None:
     assert {*ON_DISK} - {*registered("dataset")} <= {"herbarium"}
     with pytest.raises(UserError, match="'herbarium' has to be read from your disk, which no installed data set does"):
