@@ -156,8 +156,8 @@ def _of_values(inputs: Inputs) -> Iterator[str]:
         yield (f"inputs are uint8 of shape {tuple(inputs.shape)}, but {_LAYOUTS}, and features are float32: give images their channels, as "
                "in inputs[:, None], or say inputs.astype(np.float32)")  # fmt: skip
     if values.dtype not in (np.uint8, np.float32):
-        advice = {"f": ": say inputs.astype(np.float32)", "i": ": say inputs.astype(np.uint8) of pixels, else inputs.astype(np.float32)"}
-        yield f"inputs are {values.dtype}, but {_FORMATS}{advice.get(values.dtype.kind.replace('u', 'i'), '')}"
+        of_pixels = "inputs.astype(np.uint8) of pixels, else " if values.dtype.kind in "iu" else ""
+        yield f"inputs are {values.dtype}, but {_FORMATS}: say {of_pixels}inputs.astype(np.float32)"
 
 
 def _first(is_wrong: AnyArray, values: AnyArray) -> tuple[int, float]:
