@@ -31,9 +31,7 @@ class Plan:
 
 def plan(cells: Sequence[Cell], store: Store) -> Plan:
     """Look up which cells have a finished record."""
-    known: dict[str, Record] = {}
-    for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in cells):
-        known |= store.finished(protocol_hash)
+    known = store.finished({cell.protocol.hash for cell in cells})
     return Plan(cells=cells, cached={cell.key: known[cell.key] for cell in cells if cell.key in known})
 
 

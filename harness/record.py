@@ -2,25 +2,32 @@
 
 By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions and
 pictures are stored before its status says `done`, so a half-written record is never read as a result. One process writes: the driver.
-`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything.
+`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied (`harness.artifact_places`),
+and a data base that is busy is waited for (`harness.busy`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 import json
 import math
 import os
+import re
 import shutil
+import sqlite3
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from urllib.parse import unquote
 
-from harness import drivers, local_records
+from harness import artifact_places, drivers, local_records
 from harness.answers import read_answers
+from harness.busy import PATIENCE_S, look, opened, patiently
 from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
 from harness.protocol import Cell
@@ -99,26 +106,33 @@ def _told(action: Callable[P, T]) -> Callable[P, T]:
 
         try:
             return action(*args, **options)
-        except (MlflowException, OSError) as error:
+        except (MlflowException, sqlite3.Error, OSError) as error:
             raise UserError(f"cannot write to the store: {_first_line(error)}") from error
 
     return wrapped
 
 
 class Store:
-    """A place for records. Opening it does not write; the data base is made at the first `begin`."""
+    """A place for records. Opening it does not write; the data base is made at the first `begin`.
 
-    def __init__(self, where: str = "owb-store") -> None:
-        """Take a folder, or the URI of a tracking server or data base."""
+    A local store is a folder; the URI of an sqlite file is that file in its folder. Methods raise `UserError` where its data base was busy
+    for longer than they wait.
+    """
+
+    def __init__(self, where: str = "owb-store", *, patience_s: float = PATIENCE_S) -> None:
+        """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is waited for, in seconds."""
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        self.is_local = "://" not in where
-        self.folder = Path(where if self.is_local else "owb-store").absolute()
+        local = _database(where)
+        self.is_local = local is not None
+        self.database = (local or Path("owb-store", "mlflow.db")).absolute()
+        self.folder = self.database.parent
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{where} is a file; a store is a folder or the URI of a tracking server")
-        self.uri = f"sqlite:///{self.folder / 'mlflow.db'}" if self.is_local else where
+        self.uri = _uri(self.database) if self.is_local else where
+        self.patience_s = patience_s
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
         self._begun: dict[str, Run] = {}
@@ -126,11 +140,11 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether there is anything to read."""
-        return not self.is_local or (self.folder / "mlflow.db").is_file()
+        return not self.is_local or self.database.is_file()
 
     @property
     def client(self) -> MlflowClient:
-        """The MLflow client, opened at first use.
+        """The MLflow client, opened at first use. Its calls wait while the data base is busy.
 
         Raises:
             UserError: the store cannot be opened.
@@ -139,17 +153,42 @@ class Store:
             import logging
 
             logging.getLogger("alembic").setLevel(logging.WARNING)
-            try:
+            with self._opening():
                 from mlflow.tracking import MlflowClient
 
                 if self.is_local:
                     self.folder.mkdir(parents=True, exist_ok=True)
-                client = MlflowClient(tracking_uri=self.uri)
-                client.search_experiments(max_results=1)
-            except Exception as error:
-                raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
-            self._client = client
+                client = self._waits(lambda: MlflowClient(tracking_uri=self.uri))()
+                waiting = cast("MlflowClient", _Waiting(client, self._waits))
+                waiting.search_experiments(max_results=1)
+            self._client = waiting
         return self._client
+
+    def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
+        """Return an action that first looks whether the data base is busy, since MLflow would wait for it without a word."""
+
+        def once(*args: P.args, **options: P.kwargs) -> T:
+            if self.is_local and self.exists:
+                look(self.database, to_write=writes)
+            return action(*args, **options)
+
+        return lambda *args, **options: patiently(lambda: once(*args, **options), f"the data base {self.uri}", self.patience_s)
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
+        """Say in one sentence why the store cannot be read."""
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to the data base of a local store."""
+        with self._opening(), local_records.reading(self.database, self.patience_s) as base:
+            yield base
 
     def check_room(self, needed_mib: float = 200) -> None:
         """Refuse to begin a run that the disk has no room for.
@@ -232,7 +271,9 @@ class Store:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        get_artifact_repository(run.info.artifact_uri, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+        here = self._files_here(run.info.run_id)
+        place = here.as_uri() if here else run.info.artifact_uri
+        get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
     def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None) -> None:
         """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its tags."""
@@ -257,15 +298,11 @@ class Store:
 
     # --- reading --------------------------------------------------------------------------------------------------------------
 
-    def finished(self, protocol_hash: str) -> dict[str, Record]:
-        """Return the newest record of every key under this protocol whose end would be the same again: see `FINAL`."""
-        if not self.exists:
-            return {}
-        found: dict[str, Record] = {}
-        for status in reversed(FINAL):
-            runs = self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = '{status}'")
-            found |= {record.key: record for record in map(_record, map(_row, runs))}
-        return found
+    def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
+        """Return the newest record of every key under these protocols whose end would be the same again: see `FINAL`."""
+        wanted = sorted(set(protocol_hashes))
+        records = self._records(protocols=wanted, statuses=FINAL) if wanted else []
+        return _newest(sorted(records, key=lambda record: -FINAL.index(record.status)))
 
     def records(self, experiment: str = "") -> list[Record]:
         """Return the newest record of every cell of an experiment, of all experiments if none is named, oldest first.
@@ -273,29 +310,28 @@ class Store:
         Raises:
             UserError: no such experiment.
         """
-        if not experiment:
-            return self._all() if self.exists else []
-        found = self.client.get_experiment_by_name(experiment) if self.exists else None
+        found = self._experiment_id(experiment) if experiment else ""
         if found is None:
             raise unknown("experiment", experiment, self.experiments(), "owb show")
-        return self._all([found.experiment_id])
+        return list(_newest(self._records(experiment=found)).values())
 
     def experiments(self) -> list[str]:
         """Return the names of all experiments of ours."""
         if not self.exists:
             return []
+        if self.is_local:
+            with self._reading() as base:
+                return local_records.experiments(base)
         found = self.client.search_experiments(filter_string="tags.`owb` = 'experiment'", max_results=_PAGE)
         return sorted(experiment.name for experiment in found)
 
     def by_key(self, prefix: str) -> Record:
-        """Return the newest record whose cell key or run id begins with `prefix`.
+        """Return the newest record whose cell key begins with `prefix`.
 
         Raises:
             UserError: no such record, or cells with different keys.
         """
-        safe = "".join(letter for letter in prefix if letter.isalnum())
-        runs = self._search(f"tags.`owb.key` LIKE '{safe}%'") if self.exists else []
-        records = {record.key: record for record in map(_record, map(_row, runs))}
+        records = _newest(self._records(key="".join(letter for letter in prefix if letter.isalnum())))
         if len(records) != 1:
             raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
         return next(iter(records.values()))
@@ -329,31 +365,69 @@ class Store:
             ) from None
 
     def file_of_run(self, run_id: str, name: str) -> Path:
-        """Return a local path to one of a run's files; raise what MLflow raises."""
-        return Path(self.client.download_artifacts(run_id, name))
+        """Return a local path to one of a run's files; raise what MLflow raises, or `OSError`."""
+        here = self._files_here(run_id)
+        if here is None:
+            return Path(self.client.download_artifacts(run_id, name))
+        if not (here / name).exists():
+            raise FileNotFoundError(f"there is no {here / name}")
+        return here / name
 
     def search(self, condition: str, experiment: str) -> list[Run]:
         """Return the runs of an experiment that match, oldest first; none where there is no such experiment."""
         found = self.client.get_experiment_by_name(experiment)
         return self._search(condition, [found.experiment_id]) if found else []
 
+    def _files_here(self, run_id: str) -> Path | None:
+        """Return the folder of a run's files in a local store; None where MLflow alone knows."""
+        if not self.is_local:
+            return None
+        with self._reading() as base:
+            return artifact_places.folder_of_run(base, self.folder, run_id)
+
     def _experiment(self, name: str) -> str:
+        """Return the id of an experiment that is written to, which is made where it is not there."""
         if name not in self._experiments:
             found = self.client.get_experiment_by_name(name)
-            place = (self.folder / "artifacts" / name).as_uri() if self.is_local else None
+            if self.is_local:
+                self._waits(self._settle, writes=True)()
+            place = artifact_places.folder_of_new(self.folder, name).as_uri() if self.is_local else None
             made = found.experiment_id if found else self.client.create_experiment(name, place, tags={"owb": "experiment"})
             self._experiments[name] = made
         return self._experiments[name]
 
-    def _all(self, experiments: list[str] | None = None) -> list[Record]:
-        """Return the newest record of every cell of these experiments, of all by default, oldest first."""
-        if experiments is None:
-            experiments = [found.experiment_id for found in self.client.search_experiments(max_results=_PAGE)]
+    def _settle(self) -> None:
+        with closing(opened(self.database)) as base:
+            artifact_places.settle(base, self.folder)
+
+    def _experiment_id(self, name: str) -> str | None:
+        """Return the id of an experiment, None where there is none of this name."""
+        if not self.exists:
+            return None
         if self.is_local:
-            runs = [row for row in local_records.rows(self.folder / "mlflow.db", experiments) if "owb.schema" in row.tags]
-        else:
-            runs = [_row(run) for run in self._search("tags.`owb.schema` LIKE '%'", experiments)]
-        return list({record.key: record for record in map(_record, runs)}.values())
+            with self._reading() as base:
+                return local_records.experiment_id(base, name)
+        found = self.client.get_experiment_by_name(name)
+        return found.experiment_id if found else None
+
+    def _records(self, **wanted: Any) -> list[Record]:
+        """Return what `local_records.rows` says, from any store."""
+        if not self.exists:
+            return []
+        if not self.is_local:
+            return [_record(row) for row in self._searched(**wanted)]
+        with self._reading() as base:
+            return [_record(row) for row in local_records.rows(base, **wanted)]
+
+    def _searched(self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = (),
+                  statuses: Sequence[str] = ()) -> Iterator[local_records.Row]:  # fmt: skip
+        """Return what `local_records.rows` returns, by MLflow's search; by protocol and status where several are said."""
+        experiments = [experiment] if experiment else None
+        for protocol, status in itertools.product(protocols or ("",), statuses or ("",)):
+            said = {"= '{}'": {"protocol": protocol, "status": status}, "LIKE '{}%'": {"schema": "", "key": key}}
+            conditions = [f"tags.`owb.{name}` {how.format(value)}" for how, values in said.items() for name, value in values.items()
+                          if value or how.startswith("LIKE")]  # fmt: skip
+            yield from map(_row, self._search(" and ".join(conditions), experiments))
 
     def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
         """Return matching runs, oldest first."""
@@ -376,6 +450,43 @@ def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]
     ended = [(f"stage/{name}", values[k], k) for k in stages for name, values in scores.per_stage.items() if len(values) > k]
     probes = [(name, *row) for name, rows in scores.probes.items() for row in rows]
     return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes if k in stages]
+
+
+class _Waiting:
+    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given twice."""
+
+    def __init__(self, client: MlflowClient, waits: Callable[..., Callable[..., Any]]) -> None:
+        self._client, self._waits = client, waits
+
+    def __getattr__(self, name: str) -> Any:
+        return self._waits(getattr(self._client, name), writes=name.startswith(("create_", "log_", "set_")))
+
+
+def _database(where: str) -> Path | None:
+    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of any other store."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
+        return Path(where, "mlflow.db")
+    if not where.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    named = make_url(where).database or ":memory:"
+    path = Path(unquote(named.removeprefix("file:"))) if named.startswith("file:") else Path(named)
+    return None if named == ":memory:" else path
+
+
+def _uri(database: Path) -> str:
+    """Return the URI by which MLflow finds an sqlite file, whatever is in its path."""
+    if not set(str(database)) & set("?%"):
+        return f"sqlite:///{database}"
+    from sqlalchemy.engine import URL
+
+    return str(URL.create("sqlite+pysqlite", database=database.as_uri(), query={"uri": "true"}))
+
+
+def _newest(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the last record of every key."""
+    return {record.key: record for record in records}
 
 
 def _row(run: Run) -> local_records.Row:

@@ -84,9 +84,7 @@ def render(folder: Path) -> None:
 
 def _records(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
     """Return the finished record of every cell, else its newest one."""
-    found: dict[str, Record] = {}
-    for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in cells):
-        found |= store.finished(protocol_hash)
+    found = store.finished({cell.protocol.hash for cell in cells})
     open_cells = []
     for cell in cells:
         if cell.key not in found:

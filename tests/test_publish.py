@@ -180,8 +180,8 @@ def test_a_new_strategy_leaves_the_board_hash_alone_and_a_new_limit_does_not(mad
 def test_a_record_that_its_predictions_do_not_give_is_refused(made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     finished = made.store.finished
 
-    def flattered(protocol_hash: str) -> dict:
-        records = finished(protocol_hash)
+    def flattered(protocol_hashes: set[str]) -> dict:
+        records = finished(protocol_hashes)
         key = next(key for key, record in records.items() if record.strategy == MEANS and record.seed == 1)
         return {**records, key: replace(records[key], metrics={"average_accuracy": 0.999})}
 

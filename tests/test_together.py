@@ -223,7 +223,7 @@ def test_whatever_goes_wrong_in_a_pack_its_cells_run_again_and_the_right_one_is_
     assert {store.file(records[trouble, 0.1], "log.txt").read_text() for trouble in troubles} == {""}
     for rate in (0.1, 0.3, 0.4):  # the sound ones of all groups are the same learner on the same data
         assert len({records[trouble, rate].digest for trouble in troubles}) == 1
-    assert Counter(record.status for record in store.finished(todo[0].protocol.hash).values()) == {Status.DONE: 15, Status.DIVERGED: 2}
+    assert Counter(record.status for record in store.finished([todo[0].protocol.hash]).values()) == {Status.DONE: 15, Status.DIVERGED: 2}
 
 
 class _OneDeal:
