@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import resource
 import sqlite3
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -52,9 +53,11 @@ def make(suite: Path, folder: str) -> None:
             for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
                 columns = [row[1] for row in base.execute(f"PRAGMA table_info({table})")]
                 taken = ", ".join("?" if column == "run_uuid" else column for column in columns)
-                said = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM {table} WHERE run_uuid = ?"  # noqa: S608
+                said = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM {table} WHERE run_uuid = ?"
                 base.execute(said, (copied, run_id))
-            base.executemany("UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", [(value, copied, key) for key, value in own.items()])
+            base.executemany(
+                "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", [(value, copied, key) for key, value in own.items()]
+            )
 
 
 def planning(suite: Path, folder: str) -> None:
@@ -80,9 +83,10 @@ def measured(python: Path, suite: Path, folder: str) -> None:
     """Print what planning and the whole command cost with this interpreter."""
     rounds = [subprocess.run([python, __file__, "planning", suite, folder], capture_output=True, check=True, text=True, cwd=suite.parent)
               for _ in range(ROUNDS)]  # fmt: skip
-    cells, store, memory = (sorted(column)[ROUNDS // 2] for column in zip(*(map(float, done.stdout.split()) for done in rounds), strict=True))
-    print(f"  planning         {cells + store:5.1f} s: {cells:.1f} s cells and keys, {store:.1f} s the store; largest memory {memory:.0f} MiB "
-          f"(medians of {ROUNDS})")  # fmt: skip
+    figures = [map(float, done.stdout.split()) for done in rounds]
+    cells, store, memory = (statistics.median(column) for column in zip(*figures, strict=True))
+    print(f"  planning         {cells + store:5.1f} s: {cells:.1f} s cells and keys, {store:.1f} s the store; "
+          f"largest memory {memory:.0f} MiB (medians of {ROUNDS})")  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([python.with_name("owb"), "run", suite, "--store", folder, "--json"], capture_output=True, check=True, cwd=suite.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)

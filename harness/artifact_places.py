@@ -41,8 +41,8 @@ def settle(base: sqlite3.Connection, store: Path) -> None:
     base.execute("BEGIN IMMEDIATE")
     for experiment, before, now in _moved(base, store):
         base.execute("UPDATE experiments SET artifact_location = ? WHERE experiment_id = ?", (now, experiment))
-        base.execute("UPDATE runs SET artifact_uri = ? || substr(artifact_uri, ?) WHERE experiment_id = ? AND substr(artifact_uri, 1, ?) = ?",
-                     (now, len(before) + 1, experiment, len(before) + 1, f"{before}/"))  # fmt: skip
+        of_runs = "UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?) WHERE experiment_id = ?"
+        base.execute(of_runs, (f"{before}/", f"{now}/", experiment))
     base.execute("COMMIT")
 
 

@@ -23,8 +23,8 @@ _TRY_S = 1.0
 T = TypeVar("T")
 
 
-def patiently(action: Callable[[], T], database: str, patience_s: float = PATIENCE_S) -> T:
-    """Return what `action` returns, which is called again while it raises that its data base is busy. `database` is what it is called.
+def patiently(action: Callable[[], T], database: object, patience_s: float = PATIENCE_S) -> T:
+    """Return what `action` returns, which is called again while it raises that its data base is busy. `database` says which one.
 
     Raises:
         UserError: it was busy for longer than `patience_s` seconds; and what `action` raises besides.
@@ -38,10 +38,10 @@ def patiently(action: Callable[[], T], database: str, patience_s: float = PATIEN
                 raise
             waited_s = time.monotonic() - started
             if waited_s > patience_s:
-                held = f"{database} was busy for {_words(patience_s)}: another program holds it"
+                held = f"the data base {database} was busy for {_words(patience_s)}: another program holds it"
                 raise UserError(f"{held}; close that one and give the command again") from error
         if waited_s > _SAID_AFTER_S and not is_said:
-            console.note(f"{database} is busy, another program holds it: waiting up to {_words(patience_s)}")
+            console.note(f"the data base {database} is busy, another program holds it: waiting up to {_words(patience_s)}")
             is_said = True
         time.sleep(_TRY_S / 10)
 
@@ -70,7 +70,7 @@ def is_busy(error: BaseException | None) -> bool:
 
 
 def _words(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:g} s"
 
 
 __all__ = ["PATIENCE_S", "is_busy", "look", "opened", "patiently"]

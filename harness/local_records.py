@@ -51,7 +51,7 @@ class Row:
 @contextmanager
 def reading(database: Path, patience_s: float = PATIENCE_S) -> Iterator[sqlite3.Connection]:
     """Give a connection that sees one state of an sqlite file, which is waited for while it is busy."""
-    with closing(patiently(lambda: _begun(database), f"the data base {database}", patience_s)) as base:
+    with closing(patiently(lambda: _begun(database), database, patience_s)) as base:
         yield base
 
 

@@ -2,8 +2,8 @@
 
 By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions and
 pictures are stored before its status says `done`, so a half-written record is never read as a result. One process writes: the driver.
-`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied (`harness.artifact_places`),
-and a data base that is busy is waited for (`harness.busy`).
+`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied (`artifact_places`), and a
+data base that is busy is waited for (`busy`).
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ class Store:
             import logging
 
             logging.getLogger("alembic").setLevel(logging.WARNING)
-            with self._opening():
+            try:
                 from mlflow.tracking import MlflowClient
 
                 if self.is_local:
@@ -161,6 +161,10 @@ class Store:
                 client = self._waits(lambda: MlflowClient(tracking_uri=self.uri))()
                 waiting = cast("MlflowClient", _Waiting(client, self._waits))
                 waiting.search_experiments(max_results=1)
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
             self._client = waiting
         return self._client
 
@@ -172,23 +176,17 @@ class Store:
                 look(self.database, to_write=writes)
             return action(*args, **options)
 
-        return lambda *args, **options: patiently(lambda: once(*args, **options), f"the data base {self.uri}", self.patience_s)
-
-    @contextmanager
-    def _opening(self) -> Iterator[None]:
-        """Say in one sentence why the store cannot be read."""
-        try:
-            yield
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+        held = self.database if self.is_local else self.uri
+        return lambda *args, **options: patiently(lambda: once(*args, **options), held, self.patience_s)
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection to the data base of a local store."""
-        with self._opening(), local_records.reading(self.database, self.patience_s) as base:
-            yield base
+        """Give a connection to the data base of a local store; say in one sentence why it cannot be read."""
+        try:
+            with local_records.reading(self.database, self.patience_s) as base:
+                yield base
+        except sqlite3.Error as error:
+            raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
 
     def check_room(self, needed_mib: float = 200) -> None:
         """Refuse to begin a run that the disk has no room for.

@@ -2,28 +2,65 @@
 
 from __future__ import annotations
 
-import math
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
 
-from conftest import Run, world
+import pytest
+from conftest import BLOBS, Run, world
 
-from harness import record
+from harness import local_records, record
 from harness.contracts import Status
-from harness.record import Record, Store
+from harness.plan import plan
+from harness.protocol import cells, contenders, protocols
+from harness.record import FINAL, Store
+
+STRATEGIES = [world(name) for name in ("Means", "Raises", "NotANumber", "Refuses")]
 
 
-def _same(one: Record, other: Record) -> bool:
-    fields = [name for name in Record.__dataclass_fields__ if name not in ("seconds", "peak_mib")]
-    equal = all(getattr(one, name) == getattr(other, name) for name in fields)
-    pairs = ((one.seconds, other.seconds), (one.peak_mib, other.peak_mib))
-    return equal and all(a == b or (math.isnan(a) and math.isnan(b)) for a, b in pairs)
+def _said(rows: Iterable[local_records.Row]) -> list[str]:
+    """Return what the rows say, in words that are equal where they are, also what is not a number."""
+    return [json.dumps(asdict(record._record(row)), sort_keys=True) for row in rows]
 
 
-def test_tables_and_search_give_the_same_records(tiny_run: Run, tmp_path: Path) -> None:
-    tiny_run([world("Means"), world("Raises")], seeds=2)
+def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = tiny_run(STRATEGIES, seeds=2)
+    tiny_run(STRATEGIES[1:2])  # once more
     store = Store(str(tmp_path / "store"))
-    searched = [record._record(record._row(run)) for run in store._search("tags.`owb.schema` LIKE '%'")]
-    for read in (store.records(), store.records("test")):
-        assert len(read) == len(searched) == 4
-        assert all(map(_same, read, searched))
-    assert {one.status for one in searched} == {Status.DONE, Status.FAILED}
+    first, *_ = known
+    (experiment,) = store.experiments()
+    number = store.client.get_experiment_by_name(experiment).experiment_id  # type: ignore[union-attr]
+    wanted = [{}, {"experiment": number}, {"experiment": "0"}, {"key": first.key[:9]}, {"key": "none"}, {"protocols": ["none"]},
+              {"protocols": [first.protocol_hash]}, {"protocols": [first.protocol_hash], "statuses": ["failed"]},
+              {"statuses": ["done"], "experiment": number}]  # fmt: skip
+    counts = []
+    for asked in wanted:
+        with local_records.reading(store.database) as base:
+            read = _said(local_records.rows(base, **asked))
+        assert read == _said(store._searched(**asked))
+        counts.append(len(read))
+    assert counts == [9, 9, 0, 1, 0, 0, 9, 3, 2]
+
+    def refuse(_: Store) -> None:
+        raise AssertionError("MLflow was opened")
+
+    monkeypatch.setattr(Store, "client", property(refuse))
+    store, todo = Store(str(tmp_path / "store")), cells(protocols([BLOBS]), contenders(STRATEGIES), 2)
+    planned = plan(todo, store)
+    assert {known.status for known in planned.cached.values()} == set(FINAL)
+    assert [cell.contender.label for cell in planned.open] == [STRATEGIES[1]] * 2
+    assert store.by_key(todo[0].key) == planned.cached[todo[0].key]
+    assert len(store.answers(store.records("test")[0])) == 3
+
+
+def test_of_two_ends_of_a_cell_the_better_one_counts_and_then_the_newer(tmp_path: Path) -> None:
+    store = Store(str(tmp_path / "store"))
+    tags = {"owb.schema": "1", "owb.key": "k", "owb.protocol": "p", "owb.scenario": "s", "owb.strategy": "t", "owb.seed": "0"}
+    ends = [Status.DONE, Status.DONE, Status.DIVERGED, Status.FAILED]
+    runs = [store.open_run("runs", name="a cell", tags={**tags, "owb.status": status}).info.run_id for status in ends]
+    assert store.finished(["p", "q"])["k"].run_id == runs[1]
+    assert store.finished([]) == store.finished(["q"]) == {}
+    assert store.by_key("k").run_id == runs[3]

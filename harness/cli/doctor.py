@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -189,25 +188,29 @@ def _libraries() -> Finding:
 
 def _store(where: str) -> Finding:
     """Look at the store without opening MLflow: experiments and cells are counted where its data base is a local file."""
-    if "://" in where:
+    from harness import local_records
+    from harness.record import Store
+
+    opened = Store(where)
+    if not opened.is_local:
         return Finding(text=where, facts={"uri": where})
-    folder = Path(where).absolute()
+    folder = opened.folder
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / _GIB
     advice = [f"only {free:.1f} GiB are free where the store is: choose another --store"] if free < _LEAST_FREE_GIB else []
     broken = [] if os.access(there, os.W_OK) else [f"{there} cannot be written: choose another --store"]
-    if not (folder / "mlflow.db").is_file():
+    if not opened.exists:
         return Finding(
             text=f"{folder} (made at the first run), {free:.0f} GiB free", facts={"free_gib": free}, advice=advice, broken=broken
         )
     try:
-        with closing(sqlite3.connect(f"{(folder / 'mlflow.db').as_uri()}?mode=ro", uri=True)) as base:
+        with local_records.reading(opened.database) as base:
             experiments, cells = (
                 base.execute(f"SELECT count(*) FROM {table} WHERE lifecycle_stage = 'active'").fetchone()[0]  # noqa: S608
                 for table in ("experiments", "runs")
             )
     except sqlite3.Error as error:
-        broken.append(f"{folder / 'mlflow.db'} cannot be read ({_line(error)}): bring it back from a copy, or choose another --store")
+        broken.append(f"{opened.database} cannot be read ({_line(error)}): bring it back from a copy, or choose another --store")
         return Finding(text=f"{folder} (damaged), {free:.0f} GiB free", facts={"free_gib": free}, advice=advice, broken=broken)
     files, size = _content(folder)
     facts = {"experiments": experiments, "cells": cells, "files": files, "mib": size >> 20, "free_gib": free}
