@@ -69,14 +69,17 @@ def planning(suite: Path, folder: str) -> None:
     asked = read_suite(suite)
     started = time.process_time()
     todo = cells(protocols(asked.scenarios), contenders(asked.strategies), asked.seeds)
-    named = time.process_time()
+    named, before = time.process_time(), _largest_mib()
     planned = plan(todo, Store(folder))
     left = len(planned.open), len(planned.packs)
     ended = time.process_time()
     if left != (0, 0):
         raise SystemExit(f"{left} of {len(todo)} cells and packs are open")
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{named - started:.2f} {ended - named:.2f} {memory:.0f}")
+    print(f"{named - started:.2f} {ended - named:.2f} {before:.0f} {_largest_mib():.0f}")
+
+
+def _largest_mib() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(python: Path, suite: Path, folder: str) -> None:
@@ -84,9 +87,9 @@ def measured(python: Path, suite: Path, folder: str) -> None:
     rounds = [subprocess.run([python, __file__, "planning", suite, folder], capture_output=True, check=True, text=True, cwd=suite.parent)
               for _ in range(ROUNDS)]  # fmt: skip
     figures = [map(float, done.stdout.split()) for done in rounds]
-    cells, store, memory = (statistics.median(column) for column in zip(*figures, strict=True))
+    cells, store, before, after = (statistics.median(column) for column in zip(*figures, strict=True))
     print(f"  planning         {cells + store:5.1f} s: {cells:.1f} s cells and keys, {store:.1f} s the store; "
-          f"largest memory {memory:.0f} MiB (medians of {ROUNDS})")  # fmt: skip
+          f"largest memory {before:.0f} MiB before the store, {after:.0f} after (medians of {ROUNDS})")  # fmt: skip
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([python.with_name("owb"), "run", suite, "--store", folder, "--json"], capture_output=True, check=True, cwd=suite.parent)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
