@@ -159,9 +159,12 @@ def _continues(case: _Case) -> str:
         keep = Path(folder)
         first = case.make()
         next(run_cell(first, episodes, case.conditions, scratch=keep, keep=keep))  # as if killed after the first stage
-        continued = [a for result in run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep) for a in result.answers]
-    problem = _differs(case.alone, continued)
-    return problem or ("" if first.resumable else "note: declared as starting again at the first stage")
+        continued = list(run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep))
+    problem = _differs(case.alone, [answer for result in continued for answer in result.answers])
+    if problem or not first.resumable:
+        return problem or "note: declared as starting again at the first stage"
+    is_anew = len(episodes) > 1 and not continued[0].borrowed_s
+    return "its state could not be loaded into a fresh one, so that it began again at the first stage" if is_anew else ""
 
 
 def _around_a_cell(case: _Case) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:

@@ -249,6 +249,9 @@ class Strategy(ABC):
     context: Context
     """Set by `start`."""
 
+    made_in_setup: frozenset[tuple[Any, ...]]
+    """Where `setup` put objects with `load_state_dict`, into which a kept state is loaded. Set by `start`."""
+
     def __init__(self, **values: Any) -> None:
         """Check `values` against the declared parameters; raise `UserError` that names the parameter, its range and the value."""
         for name, value in validated(type(self), values).items():
@@ -256,8 +259,11 @@ class Strategy(ABC):
 
     def start(self, context: Context) -> None:
         """Take the context and make ready for the first stage. Called once per cell, also before `load_state`."""
+        from harness.checkpoint import parts_of
+
         self.context = context
         self.setup()
+        self.made_in_setup = parts_of(self)
 
     def setup(self) -> None:  # noqa: B027  (optional hook, not abstract)
         """Make what must exist before the first stage: models, buffers. Override as needed."""
@@ -281,7 +287,10 @@ class Strategy(ABC):
         """Answer `query`; the answer for an item must not depend on the other items or their order."""
 
     def state(self) -> dict[str, Any]:
-        """Return all that later stages need: arrays, tensors, numbers, strings and containers of them."""
+        """Return all that later stages need: arrays, tensors, numbers, strings, and dicts, lists and tuples of them.
+
+        By default, what was set on `self`; of objects with `state_dict` that, which `load_state` loads into those that `setup` made.
+        """
         from harness.checkpoint import state_of
 
         return state_of(self)

@@ -1,7 +1,7 @@
 """The state after a stage, kept on disk for all cells that share it: the first one to come learns the stage, the others begin from there.
 
 Who shares what is said by `harness.stage_sharing`. Answers are every cell's own; since every stage starts from seeds of its own, the bytes
-are those of unshared runs.
+are those of unshared runs. A state that is damaged, or that a cell cannot take over, is dropped, and the stage is learned again.
 """
 
 from __future__ import annotations
@@ -25,15 +25,18 @@ def learn_once(path: Path, learn: Callable[[], Mapping[str, Any]], adopt: Callab
     Args:
         path: where the state is kept; one process at a time works on it.
         learn: learns the stage and returns the state after it.
-        adopt: takes over that state.
+        adopt: takes over that state; where it raises, the cell is as it was before.
         session: where it is learned, if it is; empty where nobody says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if path.is_file():
-            kept = checkpoint.load(path)
-            adopt(kept["state"])
-            return float(kept["learn_s"]), str(kept.get("session", ""))
+            try:
+                kept = checkpoint.load(path)
+                adopt(kept["state"])
+                return float(kept["learn_s"]), str(kept["session"])
+            except Exception as error:
+                checkpoint.drop([path], error, instead="the stage is learned again")
         started = time.perf_counter()
         state = learn()
         checkpoint.save(path, {"state": state, "learn_s": time.perf_counter() - started, "session": session})

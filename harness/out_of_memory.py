@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from harness.messages import Task
+if TYPE_CHECKING:
+    from harness.messages import Task
 
 Where = Literal["host", "device"]
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from harness import checkpoint, seeds
 from harness.acceptance import answered
+from harness.checkpoint import CannotKeep, kept_state
 from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
 from harness.kept_stage import learn_once
 from harness.sealing import Episode
@@ -152,20 +153,24 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
 
     Raises:
         BadAnswer: a prediction of the wrong shape or kind.
+        CannotKeep: with `keep` or `shared`, a state that a later stage could not be continued from.
         Diverged: training or a prediction left the finite numbers.
         Exception: whatever the strategy raises.
     """
     learner = _Learner(strategy, conditions, scratch, on_progress)
-    finished = _continue(learner.strategy, keep) if keep else []
+    finished = _continue(learner, keep) if keep else []
     yield from finished
+    refusal: CannotKeep | None = None
     for index, (stage, query) in enumerate(episodes):
         if index < len(finished):
             continue
+        if refusal:  # of the state before this stage; after the last one nobody needs it
+            raise refusal
         if conditions.apart and index:
             learner.begin(stage=index)
         result = learner.run(stage, query, shared[index] if index < len(shared) else None)
         if keep:
-            _keep(learner.strategy, result, keep)
+            refusal = _keep(learner, result, keep)
         yield result
 
 
@@ -189,15 +194,26 @@ class _Learner:
 
         def learn() -> Mapping[str, Any]:
             self.strategy.learn(seen)
-            return {} if shared is None else self.strategy.state()
+            return {} if shared is None else kept_state(self.strategy)
 
         def adopt(state: Mapping[str, Any]) -> None:
+            before = self.strategy, self.context
             if stage.index:
                 self.begin()
                 _enter(self.strategy, stage, query, self.context)
-            self.strategy.load_state(state)
+            try:
+                with _seeded(seed, self.conditions):
+                    self.strategy.load_state(state)
+            except Exception:
+                if stage.index:
+                    self.strategy, self.context = before
+                else:  # it was fresh, and is no longer
+                    self.begin()
+                    _enter(self.strategy, stage, query, self.context)
+                raise
 
-        with _seeded(_seed_of(stage, self.conditions), self.conditions):
+        seed = _seed_of(stage, self.conditions)
+        with _seeded(seed, self.conditions):
             started = _clock(self.conditions)
             if shared is None:
                 learn()
@@ -237,28 +253,26 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
     Raises: as `run_cell`, whichever member it was.
     """
     done: dict[int, StageResult] = {}
-    learning: list[tuple[int, Member, CellContext]] = []
+    learning: list[tuple[int, Member, _Learner]] = []
     for place, one in enumerate(members):
-        context = CellContext(conditions=one.conditions, scratch=one.scratch, on_progress=one.on_progress)
-        with _seeded(seeds.derive("setup", seed=one.conditions.root_seed), one.conditions):
-            one.strategy.start(context)
-        finished = _continue(one.strategy, one.keep) if one.keep else []
+        learner = _Learner(one.strategy, one.conditions, one.scratch, one.on_progress)
+        finished = _continue(learner, one.keep) if one.keep else []
         if finished:
             done[place] = finished[0]
         else:
-            learning.append((place, one, context))
-    results = _learned([(one, context) for _, one, context in learning]) if learning else []
-    for (place, one, _), result in zip(learning, results, strict=True):
+            learning.append((place, one, learner))
+    results = _learned([(one.episode, learner) for _, one, learner in learning]) if learning else []
+    for (place, one, learner), result in zip(learning, results, strict=True):
         if one.keep:
-            _keep(one.strategy, result, one.keep)
+            _keep(learner, result, one.keep)
         done[place] = result
     return [done[place] for place in range(len(members))]
 
 
-def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult]:
-    strategies, stages = [one.strategy for one, _ in learning], [one.episode.stage for one, _ in learning]
-    looked = [_enter(one.strategy, *one.episode, context) for one, context in learning]
-    first = learning[0][0].conditions
+def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
+    strategies, stages = [learner.strategy for _, learner in learning], [episode.stage for episode, _ in learning]
+    looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
+    first = learning[0][1].conditions
     started = _clock(first)
     with _seeded(_seed_of(stages[0], first), first):
         if len(learning) == 1:
@@ -267,14 +281,14 @@ def _learned(learning: Sequence[tuple[Member, CellContext]]) -> list[StageResult
             type(strategies[0]).learn_together(strategies, stages)
     learn_s = (_clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
     results = []
-    for (one, _), looks in zip(learning, looked, strict=True):
-        stage, query = one.episode
-        started = _clock(one.conditions)
-        with _seeded(_seed_of(stage, one.conditions), one.conditions):
-            answer = _asked(one.strategy, query, one.conditions, stage.index, None)
+    for ((stage, query), learner), looks in zip(learning, looked, strict=True):
+        conditions = learner.conditions
+        started = _clock(conditions)
+        with _seeded(_seed_of(stage, conditions), conditions):
+            answer = _asked(learner.strategy, query, conditions, stage.index, None)
         results.append(StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learn_s,
-                                   predict_s=_clock(one.conditions) - started, probe_s=looks.seconds, together=len(learning),
-                                   session=session_here(one.conditions.session)))  # fmt: skip
+                                   predict_s=_clock(conditions) - started, probe_s=looks.seconds, together=len(learning),
+                                   session=session_here(conditions.session)))  # fmt: skip
     return results
 
 
@@ -320,29 +334,48 @@ def _seed_of(stage: Stage, conditions: Conditions) -> int:
     return seeds.derive("stage", seed=conditions.root_seed, stage=stage.index)
 
 
-def _keep(strategy: Strategy, result: StageResult, keep: Path) -> None:
-    """Keep the answers first and the state last: a state on disk means that every earlier answer is there too."""
+def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | None:
+    """Keep the answers first and the state last: a state on disk means that every earlier answer is there too.
+
+    Return why the state cannot be kept, where it cannot.
+    """
     rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
     times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "probe_s": result.probe_s,
              "together": result.together, "session": result.session}  # fmt: skip
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
-    if strategy.resumable:
-        checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": strategy.state()})
+    if learner.strategy.resumable:
+        try:
+            state = {} if learner.conditions.apart else kept_state(learner.strategy)
+        except CannotKeep as refusal:
+            return refusal
+        checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": state})
+    return None
 
 
-def _continue(strategy: Strategy, keep: Path) -> list[StageResult]:
-    """Load the kept state into `strategy` and return the results of the stages it has behind it, whose seconds are now borrowed."""
-    if not strategy.resumable or not (keep / "state.pt").is_file():
+def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
+    """Load the kept state into the strategy and return the results of the stages it has behind it, whose seconds are now borrowed.
+
+    Where one of the files cannot be used, all of them are dropped, and the strategy has no stage behind it.
+    """
+    if not learner.strategy.resumable or not (keep / "state.pt").exists():
         return []
-    kept = checkpoint.load(keep / "state.pt")
-    strategy.load_state(kept["state"])
-    results = []
-    for stage in range(kept["stages"]):
-        content = checkpoint.load(keep / f"answers-{stage:03d}.pt")
-        answers = tuple(Answer(**row) for row in content.pop("answers"))
-        result = StageResult(answers=answers, **content)
-        results.append(replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s))
+    try:
+        kept = checkpoint.load(keep / "state.pt")
+        results = [_kept_result(keep / f"answers-{stage:03d}.pt") for stage in range(kept["stages"])]
+        if not learner.conditions.apart:
+            learner.strategy.load_state(kept["state"])
+    except Exception as error:
+        checkpoint.drop([keep / "state.pt", *keep.glob("answers-*.pt")], error, instead="the cell begins at its first stage")
+        learner.begin()
+        return []
     return results
+
+
+def _kept_result(path: Path) -> StageResult:
+    content = checkpoint.load(path)
+    answers = tuple(Answer(**row) for row in content.pop("answers"))
+    result = StageResult(answers=answers, **content)
+    return replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s)
 
 
 @contextmanager
