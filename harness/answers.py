@@ -8,6 +8,7 @@ hardly change cost next to nothing. The digest is taken over the answers, not ov
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zipfile
 import zlib
@@ -23,6 +24,8 @@ from harness.errors import UserError
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _END = -1
+_READ_AT_A_GLANCE = 256 << 10
+"""Bytes: 97 % of the files of our boards are smaller, and 10,000 of them are read in half a second."""
 
 
 def digest(answers: Iterable[Answer]) -> str:
@@ -56,6 +59,26 @@ def read_answers(path: Path) -> list[Answer]:
     except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"cannot read predictions in {path.name}: {error}") from None
     return sorted(answers, key=lambda answer: (answer.stage, float("inf") if answer.step is None else answer.step))
+
+
+def stamp_of(path: Path) -> str:
+    """Return size and SHA-256 of a file of predictions, by which it is known later; raise `UserError` where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return f"{path.stat().st_size} {hashlib.file_digest(file, 'sha256').hexdigest()}"
+    except OSError as error:
+        raise UserError(f"cannot read predictions in {path.name}: {error.strerror or error}") from None
+
+
+def looks_whole(path: Path, stamp: str) -> bool:
+    """Say whether a file of predictions has the size of its stamp, where it is small also the digest; without one, whether it is there."""
+    try:
+        size = path.stat().st_size
+        if not stamp or size > _READ_AT_A_GLANCE:
+            return size == int(stamp.partition(" ")[0]) if stamp else size > 0
+        return stamp_of(path) == stamp
+    except (OSError, UserError):
+        return False
 
 
 def _stacked(answers: Sequence[Answer]) -> Arrays:

@@ -36,6 +36,7 @@ from harness.sessions import new_session
 from harness.stage_sharing import FOLDER, Sharing
 from harness.together import shape_of_only_stage
 
+CELLS = "cells"
 _TICK_S = 0.25
 _MAX_ATTEMPTS = 2
 _MAX_WRITES = 32
@@ -86,9 +87,12 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
     with locked(store.folder):
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)
+        sharing = Sharing(plan.open if share else [], store.folder / FOLDER)
+        if plan.again:
+            _forget(plan.open, sharing, store.folder / CELLS)
         run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
                    limits=limits, device=device, precision=precision, compiled=compiled, listen=listen, parent=parent,
-                   session=session or new_session(), sharing=Sharing(plan.open if share else [], store.folder / FOLDER))  # fmt: skip
+                   session=session or new_session(), sharing=sharing)  # fmt: skip
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
@@ -186,7 +190,7 @@ class _Run:
             self.pool.submit(jobs[0], episodes)
         else:
             key = f"pack-{fingerprint.of_value([job.key for job in jobs])}"
-            self.pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / "cells", key)), episodes)
+            self.pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / CELLS, key)), episodes)
 
     def _deal(self, cell: Cell) -> _Dealt:
         where = _deal_of(cell)
@@ -210,7 +214,7 @@ class _Run:
         self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
         plugin = cell.contender.plugin
         return Job(key=cell.key, strategy=plugin.address, source=plugin.source, params=cell.contender.params, code=cell.contender.code,
-                   conditions=conditions, keep=job_folder(self.store.folder / "cells", cell.key),
+                   conditions=conditions, keep=job_folder(self.store.folder / CELLS, cell.key),
                    shared=self.sharing.paths(cell),
                    timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
                    ahead=plugin.loaded_ahead)  # fmt: skip
@@ -328,6 +332,15 @@ def _signals_as_interrupt() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _forget(cells: Sequence[Cell], sharing: Sharing, kept: Path) -> None:
+    """Remove what earlier runs have left of these cells: the state each was in, and the stages they share."""
+    for cell in cells:
+        shutil.rmtree(kept / cell.key, ignore_errors=True)
+        for path in sharing.paths(cell):
+            if path is not None:
+                path.unlink(missing_ok=True)
 
 
 def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:

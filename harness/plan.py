@@ -12,10 +12,11 @@ from harness.together import packs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do: cells that are there already, and cells to run."""
+    """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that earlier runs have left."""
 
     cached: dict[str, Record]
     cells: Sequence[Cell]
+    again: bool = False
 
     @property
     def open(self) -> list[Cell]:
@@ -29,10 +30,15 @@ class Plan:
         return [pack for pack in left if pack]
 
 
-def plan(cells: Sequence[Cell], store: Store) -> Plan:
-    """Look up which cells have a finished record."""
+def plan(cells: Sequence[Cell], store: Store, *, again: bool = False) -> Plan:
+    """Look up which cells have a finished record with its predictions; `again`: none counts."""
+    if again:
+        return Plan(cells=cells, cached={}, again=True)
     known = store.finished({cell.protocol.hash for cell in cells})
-    return Plan(cells=cells, cached={cell.key: known[cell.key] for cell in cells if cell.key in known})
+    cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
+    for key in store.lost(cached.values()):
+        del cached[key]
+    return Plan(cells=cells, cached=cached)
 
 
 __all__ = ["Plan", "plan"]

@@ -219,9 +219,13 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     return found
 
 
-def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int) -> list[Cell]:
-    """Return all cells, those that share data next to each other; two labels for one thing make one cell."""
-    every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in range(seeds) for c in contenders]
+def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int | Sequence[int]) -> list[Cell]:
+    """Return all cells, those that share data next to each other; two labels for one thing make one cell.
+
+    `seeds`: which ones, or how many from 0.
+    """
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders]
     return list({cell.key: cell for cell in every}.values())
 
 

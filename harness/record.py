@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import unquote
 
 from harness import artifact_places, drivers, local_records
-from harness.answers import read_answers
+from harness.answers import digest, looks_whole, read_answers, stamp_of
 from harness.busy import PATIENCE_S, look, opened, patiently
 from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
@@ -53,6 +53,7 @@ class Record:
     together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
     session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is not known, or of several.
     environment: a digest of what is said of the machine, where a board says it.
+    stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version 0.8.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Record:
     together: int = 1
     session: str = ""
     environment: str = ""
+    stamp: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,6 +264,7 @@ class Store:
         tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
         tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
         tags |= {"owb.session": ending.session} if ending.session else {}
+        tags |= {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
         self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
 
     @_told
@@ -297,10 +300,10 @@ class Store:
     # --- reading --------------------------------------------------------------------------------------------------------------
 
     def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
-        """Return the newest record of every key under these protocols whose end would be the same again: see `FINAL`."""
+        """Return the newest record of every key under these protocols, where its end would be the same again: see `FINAL`."""
         wanted = sorted(set(protocol_hashes))
-        records = self._records(protocols=wanted, statuses=FINAL) if wanted else []
-        return _newest(sorted(records, key=lambda record: -FINAL.index(record.status)))
+        newest = _newest(self._records(protocols=wanted)) if wanted else {}
+        return {key: record for key, record in newest.items() if record.status in FINAL}
 
     def records(self, experiment: str = "") -> list[Record]:
         """Return the newest record of every cell of an experiment, of all experiments if none is named, oldest first.
@@ -335,8 +338,37 @@ class Store:
         return next(iter(records.values()))
 
     def answers(self, record: Record) -> list[Answer]:
-        """Return the stored predictions of a record."""
-        return read_answers(self.file(record, PREDICTIONS))
+        """Return the stored predictions of a record; raise as `predictions`."""
+        return read_answers(self.predictions(record))
+
+    def predictions(self, record: Record) -> Path:
+        """Return a local path to the predictions of a record, which are those that were recorded.
+
+        Raises:
+            UserError: they are gone or damaged.
+        """
+        try:
+            path = self.file(record, PREDICTIONS)
+            is_whole = stamp_of(path) == record.stamp if record.stamp else digest(read_answers(path)) == record.digest
+        except UserError:
+            is_whole = False
+        if not is_whole:
+            raise UserError(f"the predictions of {record.scenario} | {record.strategy} | seed {record.seed} are gone or damaged: "
+                            "run the cell anew with owb run --again")  # fmt: skip
+        return path
+
+    def lost(self, records: Iterable[Record]) -> set[str]:
+        """Return the keys of done records whose predictions are gone, or are seen at a glance to be damaged (`answers.looks_whole`).
+
+        What a server keeps is not looked at.
+        """
+        done = [record for record in records if record.status is Status.DONE]
+        if not self.is_local or not done:
+            return set()
+        with self._reading() as base:
+            folders = {record.key: artifact_places.folder_of_run(base, self.folder, record.run_id) for record in done}
+        stamps = {record.key: record.stamp for record in done}
+        return {key for key, folder in folders.items() if folder and not looks_whole(folder / PREDICTIONS, stamps[key])}
 
     def stages(self, record: Record) -> dict[str, dict[int, float]]:
         """Return the figures after every stage: by name, then by stage."""
@@ -514,6 +546,7 @@ def _record(run: local_records.Row) -> Record:
         started=run.start_time / 1000,
         together=int(tags.get("owb.together", 1)),
         session=tags.get("owb.session", ""),
+        stamp=tags.get("owb.file", ""),
     )
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.protocol import Cell, Contender, Suite
-from harness.record import PREDICTIONS, Record, Store
+from harness.record import Record, Store
 from leaderboards.board import (
     ENTRY,
     PROTOCOL,
@@ -127,7 +127,7 @@ def _recomputed(cells: Sequence[Cell], records: Mapping[str, Record], store: Sto
             if record.status is not Status.DONE:
                 continue
             sheet = sheet or exam(cell.protocol.scenario, seed)
-            marked = mark(sheet, store.file(record, PREDICTIONS))
+            marked = mark(sheet, store.predictions(record))
             problems = [] if marked.digest == record.digest else ["its predictions are not those recorded"]
             problems += marked.problems or differences(record.metrics, marked.metrics)
             wrong += [f"{cell}: {problem}" for problem in problems]
@@ -188,7 +188,7 @@ def _write(board: Board, cells: Sequence[Cell], records: Mapping[str, Record], s
         for cell in entry.done:
             target = folder / predictions_file(entry, cell)
             target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(store.file(records[cell.key], PREDICTIONS), target)
+            shutil.copyfile(store.predictions(records[cell.key]), target)
     for name, text in rendered(board).items():
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 

@@ -138,10 +138,10 @@ def tiny_run(tmp_path: Path, warm_ray: None) -> Run:
     """Return a function that runs strategies on blobs through the real pool and store."""
 
     def run(strategies: Sequence[str], *, scenario: str = BLOBS, seeds: int = 1, workers: int = 2, store: str = "store",
-            limits: Limits = Limits(), reverse: bool = False, share: bool = True) -> list[Record]:  # fmt: skip  # noqa: B008
+            limits: Limits = Limits(), reverse: bool = False, share: bool = True, again: bool = False) -> list[Record]:  # fmt: skip  # noqa: B008
         todo = cells(protocols([scenario]), contenders(strategies), seeds)
         opened = Store(str(tmp_path / store))
-        planned = plan(todo[::-1] if reverse else todo, opened)
+        planned = plan(todo[::-1] if reverse else todo, opened, again=again)
         resources = Resources(workers=workers, object_store_mib=128)
         return execute(planned, opened, experiment="test", resources=resources, limits=limits, share=share)
 

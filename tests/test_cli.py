@@ -46,6 +46,11 @@ WRONG = {
     "run replay -s class-incremental[stages=99]": "digits has 10 classes, which 99 stages with first_classes=0 cannot share",
     "run replay -s class-incremental[backbone=mpl]": "unknown backbone 'mpl'; did you mean 'mlp'? (all: linear, mlp, cnn, adapter, ",
     "run replay -s class-incremental[backbone=timm:resnet_19]": "unknown timm model 'resnet_19'; did you mean",
+    "run replay --seeds 0": "--seeds takes a number of seeds from 1 to 1000, or seeds such as 3,7, got '0'",
+    "run replay --seeds 3;7": "--seeds takes a number of seeds from 1 to 1000, or seeds such as 3,7, got '3;7'",
+    "run replay --seeds 3,7,3": "seed 3 is said twice in --seeds 3,7,3",
+    "run replay --seed=-1": "--seed takes a seed such as 3, or 3,7, got '-1'",
+    "run replay --seed 3 --seeds 5": "say --seeds or --seed, not both",
     "run none.yaml": "cannot read suite 'none.yaml': No such file or directory",
     "run none.py:Mine": "cannot read 'none.py': No such file or directory",
     "run bad.yaml": "suite 'bad.yaml': strategies: field required; stategies: extra inputs are not permitted (keys: name, title,",
@@ -199,6 +204,27 @@ def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Pat
     table.write_text(table.read_text().replace("joint", "ours"))
     refused = owb("board", "check", "blobs")
     assert (refused.code, refused.err) == (3, "error: board.csv is not what the entries render to\n")
+
+
+def test_single_seeds_run_and_run_anew(owb: Owb, tmp_path: Path) -> None:
+    words = ("run", world("Means"), "-s", BLOBS, "--no-bounds", "--workers", "1")
+    assert owb(*words, "--seed", "3", "--json").json["rankings"][0]["seeds"] == [3]
+    both = owb(*words, "--seeds", "3,7")
+    assert "1 done, 1 cached" in both.err
+    before = {cell["seed"]: cell for cell in owb("show", "runs", "--cells", "--json").json}
+    assert sorted(before) == [3, 7]
+    assert "1 of 1 cells would run" in owb(*words, "--seed", "7", "--again", "--plan").out
+    assert "1 done" in owb(*words, "--seed", "7", "--again").err
+    after = {cell["seed"]: cell for cell in owb("show", "runs", "--cells", "--json").json}
+    assert [after[seed]["run_id"] == before[seed]["run_id"] for seed in (3, 7)] == [True, False]
+    assert after[7]["digest"] == before[7]["digest"]
+    (lost,) = (tmp_path / "owb-store").rglob(f"{after[7]['run_id']}/**/predictions.npz")
+    lost.write_bytes(lost.read_bytes()[:-9])
+    assert "1 of 2 cells would run, 1 are there already" in owb(*words, "--seed", "3,7", "--plan").out
+    shown = owb("show", after[7]["key"])
+    assert (shown.code, shown.err) == (0, "its predictions are gone or damaged: run the cell anew with owb run --again\n")
+    said = owb("compare", world("Means"), f"{world('Means')}[offset=1.0]", "--name", "runs")
+    assert said.code == 2
 
 
 def test_a_failed_cell_makes_the_run_end_with_1_and_is_shown(owb: Owb) -> None:

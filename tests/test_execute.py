@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from conftest import BLOBS, Run, world
 
+from harness import checkpoint
 from harness import execute as execution
 from harness.contracts import Status
-from harness.execute import Limits
+from harness.errors import UserError
+from harness.execute import Limits, plan
 from harness.protocol import cells, contenders, protocols
 from harness.record import Record, Store
 from harness.stage_sharing import Sharing
@@ -85,6 +90,89 @@ def test_a_fully_cached_rerun_starts_no_worker(tiny_run: Run, monkeypatch: pytes
     again = tiny_run([world("Means")])
     assert [record.metrics for record in again] == [record.metrics for record in first]
     assert _digests(again) == _digests(first)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "gone": Path.unlink,
+    "its folder gone": lambda path: shutil.rmtree(path.parent),
+    "emptied": lambda path: path.write_bytes(b""),
+    "cut by a byte": lambda path: path.write_bytes(path.read_bytes()[:-1]),
+    "longer": lambda path: path.write_bytes(path.read_bytes() + b"x"),
+}
+
+
+def _flip(path: Path, luck: random.Random) -> None:
+    content = bytearray(path.read_bytes())
+    content[luck.randrange(len(content))] ^= 1 << luck.randrange(8)
+    path.write_bytes(content)
+
+
+def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (first,) = tiny_run([world("Means")])
+    store, todo = Store(str(tmp_path / "store")), cells(protocols([BLOBS]), contenders([world("Means")]), 1)
+    (known,) = store.records()
+    path = store.predictions(known)
+    whole = path.read_bytes()
+    luck = random.Random(0)
+    for damage in [*DAMAGE.values(), *[lambda path: _flip(path, luck)] * 25]:
+        assert not store.lost([known])
+        damage(path)
+        assert store.lost([known]) == {known.key}
+        with pytest.raises(UserError, match=r"^the predictions of .*Means \| seed 0 are gone or damaged: .* owb run --again$"):
+            store.answers(known)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(whole)
+    assert not plan(todo, store).open
+    _flip(path, luck)
+    assert plan(todo, store).open == todo
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.answers._READ_AT_A_GLANCE", 0)
+        assert not store.lost([known]), "of a large file the size is looked at"
+        with pytest.raises(UserError, match="gone or damaged"):
+            store.answers(known)
+    path.write_bytes(whole)
+    store.client.delete_tag(known.run_id, "owb.file")
+    (of_version_0_8,) = store.records()
+    assert store.predictions(of_version_0_8) == path
+    _flip(path, luck)
+    with pytest.raises(UserError, match="gone or damaged"):
+        store.predictions(of_version_0_8)
+    path.write_bytes(b"")
+    (second,) = tiny_run([world("Means")])
+    assert (second.status, second.digest) == (Status.DONE, first.digest)
+    assert second.run_id != first.run_id
+    assert plan(todo, store).cached[second.key].run_id == second.run_id
+
+
+def test_a_cell_run_anew_takes_nothing_from_earlier_runs(tiny_run: Run, tmp_path: Path) -> None:
+    """Neither its record, nor the state of an attempt, nor the stage it shares: here those of another seed, which are whole but wrong."""
+    options = {"scenario": world("HiddenBlobs"), "seeds": 2, "workers": 1}
+    first = tiny_run(["k-means"], **options)
+    one, other = (tmp_path / "store" / "stages").glob("*.pt")
+    contents = [checkpoint.load(path) for path in (one, other)]
+    for path, content, record in zip((other, one), contents, first, strict=True):
+        checkpoint.save(path, content)
+        cell = tmp_path / "store" / "cells" / record.key
+        cell.mkdir()
+        checkpoint.save(cell / "state.pt", {"stages": 0, "state": content["state"]})
+    again = tiny_run(["k-means"], again=True, **options)
+    assert [record.status for record in again] == [Status.DONE] * 2
+    assert _digests(again) == _digests(first)
+    assert {record.run_id for record in again}.isdisjoint(record.run_id for record in first)
+    cached = tiny_run(["k-means"], **options)
+    assert [record.run_id for record in cached] == [record.run_id for record in again]
+
+
+def test_the_newest_record_counts(tiny_run: Run, tmp_path: Path) -> None:
+    """A cell that fails when it is run anew is not done, whatever it was before."""
+    (first,) = tiny_run([f"{world('Means')}[pause=0.5]"])
+    (again,) = tiny_run([f"{world('Means')}[pause=0.5]"], again=True, limits=Limits(timeout_s=0.2))
+    assert (first.status, again.status) == (Status.DONE, Status.TIMEOUT)
+    (third,) = tiny_run([f"{world('Means')}[pause=0.5]"])
+    assert (third.status, third.digest) == (Status.DONE, first.digest)
+    assert len({first.run_id, again.run_id, third.run_id}) == 3
 
 
 def test_every_way_to_fail_ends_as_a_row_and_the_neighbours_finish(tiny_run: Run) -> None:

@@ -25,11 +25,15 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 DEFAULT_SCENARIO = "class-incremental"
+_MOST_SEEDS = 1000
+_LONGEST_SEED = 9  # digits
 
 EPILOGUE = options.examples(
     "owb run replay ewc                                      two strategies on digits, 5 seeds, bounds added",
     "owb run 'replay[memory=[50,200]]' -s 'class-incremental[dataset=mnist5k]' --seeds 3",
     "owb run my.py:Mine --plan                               what would run, and what is already there",
+    "owb run replay --seed 3                                 seed 3 alone; --seeds 3,7 for two of them",
+    "owb run replay --seed 3 --no-bounds --again             one cell anew, whatever is there already",
     "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
     "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; --preset list for all",
 )
@@ -58,7 +62,8 @@ class Machine:
 def run(
     strategies: Annotated[list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")] = None,
     scenario: options.Scenarios = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", "-n", min=1, help="Number of seeds, from 0; 5 by default.")] = None,
+    seeds: Annotated[str | None, typer.Option("--seeds", "-n", help="Number of seeds, from 0 (5 by default); or seeds: 3,7.")] = None,
+    seed: Annotated[str | None, typer.Option("--seed", help="One seed alone, such as 3; or seeds: 3,7.")] = None,
     name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
     preset: Annotated[str | None, typer.Option(help="A published table by name, such as paper/happy-cifar100; 'list' lists them.")] = None,
@@ -75,6 +80,7 @@ def run(
     together: options.Together = True,
     share: options.Share = True,
     store: options.Store = "owb-store",
+    again: Annotated[bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
@@ -84,11 +90,12 @@ def run(
         return
     _check_said(strategies or [], scenario or [], preset, smoke=smoke)
     suite = papers.suite_of(preset, smoke=smoke, plan=plan) if preset else _suite(strategies or [], scenario or [], bounds)
-    changes = {"seeds": seeds, "name": name, "timeout_s": timeout, "memory_mib": memory}
+    count, chosen = _seeds_said(seeds, seed)
+    changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
                       compile=compiled, together=together, share=share)  # fmt: skip
-    records = run_cells(suite, machine, store, only_plan=plan, as_json=as_json)
+    records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
     if smoke and not plan:
         papers.show_smoke(records, as_json=as_json)
     elif preset and not plan:
@@ -107,11 +114,12 @@ def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     return records
 
 
-def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False,
-              study: Study | None = None, session: str = "") -> list[Record]:  # fmt: skip
+def run_cells(suite: Suite, machine: Machine, store_uri: str, *, seeds: Sequence[int] = (), again: bool = False, only_plan: bool = False,
+              as_json: bool = False, study: Study | None = None, session: str = "") -> list[Record]:  # fmt: skip
     """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell, none of a plan.
 
-    Costs compare within a `session`; a command that runs several suites gives all of them the same.
+    `seeds` are run in place of the suite's, `again` runs every cell anew, from nothing that earlier runs have left. Costs compare within a
+    `session`; a command that runs several suites gives all of them the same.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -126,9 +134,9 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool
     check_machine(machine)
     scenarios = protocols(suite.scenarios)
     _check_networks_and_views(scenarios)
-    todo = cells(scenarios, contenders(suite.strategies), suite.seeds)
+    todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
     store = Store(store_uri)
-    planned = plan(todo, store)
+    planned = plan(todo, store, again=again)
     if only_plan:
         costs = cost.costs_of(planned)
         _show_plan(
@@ -182,6 +190,27 @@ def _check_said(strategies: list[str], scenarios: list[str], preset: str | None,
         raise UserError("--smoke tries a published table: name it with --preset")
     if not preset and not strategies:
         raise UserError("name a strategy, a suite file, or a published table with --preset (owb list strategies, owb run --preset list)")
+
+
+def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[int, ...]]:
+    """Return how many seeds were asked for, None where that is not said, and which ones where these are named."""
+    if seeds is not None and seed is not None:
+        raise UserError("say --seeds or --seed, not both")
+    said, option = (seed, "--seed") if seeds is None else (seeds, "--seeds")
+    if said is None:
+        return None, ()
+    parts = [part.strip() for part in said.split(",")]
+    is_count = option == "--seeds" and len(parts) == 1
+    numbers = [int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= _LONGEST_SEED]
+    if len(numbers) < len(parts) or (is_count and not 1 <= numbers[0] <= _MOST_SEEDS):
+        wanted = f"a number of seeds from 1 to {_MOST_SEEDS}, or seeds such as 3,7" if option == "--seeds" else "a seed such as 3, or 3,7"
+        raise UserError(f"{option} takes {wanted}, got {said!r}")
+    if is_count:
+        return numbers[0], ()
+    twice = next((number for number in numbers if numbers.count(number) > 1), None)
+    if twice is not None:
+        raise UserError(f"seed {twice} is said twice in {option} {said}")
+    return None, tuple(numbers)
 
 
 def check_machine(machine: Machine) -> None:

@@ -108,7 +108,10 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         rows = [[name, *[_number(values.get(step, math.nan)) for step in steps]] for name, values in stages.items()]
         console.grid(["after stage", *map(str, steps)], rows)
     console.grid(["parameter", "value"], list(record.params.items()))
-    console.say(f"files: {store.file(record, '.')}")
+    if store.lost([record]):
+        console.note("its predictions are gone or damaged: run the cell anew with owb run --again")
+    else:
+        console.say(f"files: {store.file(record, '.')}")
 
 
 def _parts(record: Record) -> str:
