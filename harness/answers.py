@@ -71,12 +71,10 @@ def stamp_of(path: Path) -> str:
 
 
 def looks_whole(path: Path, stamp: str) -> bool:
-    """Say whether a file of predictions has the size of its stamp, where it is small also the digest; without one, whether it is there."""
+    """Say whether a file of predictions has the size of its stamp, and where it is small the digest as well."""
     try:
         size = path.stat().st_size
-        if not stamp or size > _READ_AT_A_GLANCE:
-            return size == int(stamp.partition(" ")[0]) if stamp else size > 0
-        return stamp_of(path) == stamp
+        return size == int(stamp.partition(" ")[0]) and (size > _READ_AT_A_GLANCE or stamp_of(path) == stamp)
     except (OSError, UserError):
         return False
 

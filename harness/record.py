@@ -362,13 +362,13 @@ class Store:
 
         What a server keeps is not looked at.
         """
-        done = [record for record in records if record.status is Status.DONE]
+        done = [record for record in records if record.status is Status.DONE and record.stamp]
         if not self.is_local or not done:
             return set()
         with self._reading() as base:
-            folders = {record.key: artifact_places.folder_of_run(base, self.folder, record.run_id) for record in done}
-        stamps = {record.key: record.stamp for record in done}
-        return {key for key, folder in folders.items() if folder and not looks_whole(folder / PREDICTIONS, stamps[key])}
+            folders = [artifact_places.folder_of_run(base, self.folder, record.run_id) for record in done]
+        both = zip(done, folders, strict=True)
+        return {record.key for record, folder in both if folder and not looks_whole(folder / PREDICTIONS, record.stamp)}
 
     def stages(self, record: Record) -> dict[str, dict[int, float]]:
         """Return the figures after every stage: by name, then by stage."""

@@ -210,7 +210,7 @@ def test_single_seeds_run_and_run_anew(owb: Owb, tmp_path: Path) -> None:
     words = ("run", world("Means"), "-s", BLOBS, "--no-bounds", "--workers", "1")
     assert owb(*words, "--seed", "3", "--json").json["rankings"][0]["seeds"] == [3]
     both = owb(*words, "--seeds", "3,7")
-    assert "1 done, 1 cached" in both.err
+    assert "1 cached, 1 done; recorded in" in both.err
     before = {cell["seed"]: cell for cell in owb("show", "runs", "--cells", "--json").json}
     assert sorted(before) == [3, 7]
     assert "1 of 1 cells would run" in owb(*words, "--seed", "7", "--again", "--plan").out

@@ -139,7 +139,9 @@ def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
     _flip(path, luck)
     with pytest.raises(UserError, match="gone or damaged"):
         store.predictions(of_version_0_8)
-    path.write_bytes(b"")
+    path.write_bytes(whole)
+    store.client.set_tag(known.run_id, "owb.file", known.stamp)
+    path.unlink()
     (second,) = tiny_run([world("Means")])
     assert (second.status, second.digest) == (Status.DONE, first.digest)
     assert second.run_id != first.run_id
