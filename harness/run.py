@@ -177,6 +177,9 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
 class _Learner:
     """The strategy of a cell with its context; it can begin anew, since a state is only ever loaded into a fresh instance."""
 
+    strategy: Strategy
+    context: CellContext
+
     def __init__(self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress) -> None:
         self.conditions, self.scratch, self.on_progress = conditions, scratch, on_progress
         self.blank = copy.copy(strategy)
@@ -190,14 +193,14 @@ class _Learner:
         """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept one."""
         looks = _enter(self.strategy, stage, query, self.context)
         seen = replace(stage, index=0) if self.conditions.apart else stage
-        borrowed_s, session = 0.0, session_here(self.conditions.session)
+        borrowed_s, session, seed = 0.0, session_here(self.conditions.session), _seed_of(stage, self.conditions)
 
         def learn() -> Mapping[str, Any]:
             self.strategy.learn(seen)
             return {} if shared is None else kept_state(self.strategy)
 
         def adopt(state: Mapping[str, Any]) -> None:
-            before = self.strategy, self.context
+            strategy, context = self.strategy, self.context
             if stage.index:
                 self.begin()
                 _enter(self.strategy, stage, query, self.context)
@@ -206,13 +209,12 @@ class _Learner:
                     self.strategy.load_state(state)
             except Exception:
                 if stage.index:
-                    self.strategy, self.context = before
+                    self.strategy, self.context = strategy, context
                 else:  # it was fresh, and is no longer
                     self.begin()
                     _enter(self.strategy, stage, query, self.context)
                 raise
 
-        seed = _seed_of(stage, self.conditions)
         with _seeded(seed, self.conditions):
             started = _clock(self.conditions)
             if shared is None:
