@@ -67,17 +67,15 @@ def experiment_id(base: sqlite3.Connection, name: str) -> str | None:
     return str(found[0]) if found else None
 
 
-def rows(base: sqlite3.Connection, *, experiment: str = "", key: str = "", protocols: Collection[str] = (),
-         statuses: Collection[str] = ()) -> Iterator[Row]:  # fmt: skip
+def rows(base: sqlite3.Connection, *, experiment: str = "", key: str = "", protocols: Collection[str] = ()) -> Iterator[Row]:
     """Return our runs that MLflow wrote, oldest first, one after another.
 
-    Where they are said: those of one experiment, of keys that begin with `key`, of these protocols, with these statuses.
+    Where they are said: those of one experiment, of keys that begin with `key`, of these protocols.
     """
-    among = {"protocol": protocols, "status": statuses}
     said = [_ACTIVE, _TAGGED.format("schema", "IS NOT NULL"), _TAGGED.format("key", "GLOB ?")]
-    said += [_TAGGED.format(name, f"IN ({','.join('?' * len(values))})") for name, values in among.items() if values]
+    said += [_TAGGED.format("protocol", f"IN ({','.join('?' * len(protocols))})")] if protocols else []
     said += ["runs.experiment_id = ?"] if experiment else []
-    values = [f"{key}*", *protocols, *statuses, *([int(experiment)] if experiment else [])]
+    values = [f"{key}*", *protocols, *([int(experiment)] if experiment else [])]
     base.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (place INTEGER PRIMARY KEY, run_uuid TEXT, start_time INTEGER)")
     base.execute("DELETE FROM temp.chosen")
     base.execute(f"INSERT INTO temp.chosen (run_uuid, start_time) {_RUNS.format(' AND '.join(said))}", values)

@@ -9,7 +9,6 @@ data base that is busy is waited for (`busy`).
 from __future__ import annotations
 
 import functools
-import itertools
 import json
 import math
 import os
@@ -449,12 +448,11 @@ class Store:
         with self._reading() as base:
             return [_record(row) for row in local_records.rows(base, **wanted)]
 
-    def _searched(self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = (),
-                  statuses: Sequence[str] = ()) -> Iterator[local_records.Row]:  # fmt: skip
-        """Return what `local_records.rows` returns, by MLflow's search; by protocol and status where several are said."""
+    def _searched(self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()) -> Iterator[local_records.Row]:
+        """Return what `local_records.rows` returns, by MLflow's search; by protocol where several are said."""
         experiments = [experiment] if experiment else None
-        for protocol, status in itertools.product(protocols or ("",), statuses or ("",)):
-            said = {"= '{}'": {"protocol": protocol, "status": status}, "LIKE '{}%'": {"schema": "", "key": key}}
+        for protocol in protocols or ("",):
+            said = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
             conditions = [f"tags.`owb.{name}` {how.format(value)}" for how, values in said.items() for name, value in values.items()
                           if value or how.startswith("LIKE")]  # fmt: skip
             yield from map(_row, self._search(" and ".join(conditions), experiments))
