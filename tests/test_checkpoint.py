@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import math
 import random
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -445,14 +444,3 @@ def test_parts_in_containers_and_optimisers_of_setup_are_loaded_into(tmp_path: P
     strategy.load_state(checkpoint.load(tmp_path / "cell" / "state.pt")["state"])
     assert strategy.parts["layers"][1] is layers[1], "which the optimiser trains"
     assert checkpoint.load(tmp_path / "cell" / "state.pt")["state"]["parts"]["layers"][0]._metadata[""] == {"version": 2}
-
-
-def test_the_line_goes_to_the_log_of_the_cell(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    """Where nobody has set up logging, as in the process of a cell, warnings go to its standard error."""
-    logger = logging.getLogger("harness.checkpoint")
-    assert logger.getEffectiveLevel() <= logging.WARNING
-    checkpoint.drop([tmp_path / "x.pt"], Damaged("x.pt is not what was written"), instead="the stage is learned again")
-    assert logging.lastResort is not None
-    record = logging.LogRecord("harness.checkpoint", logging.WARNING, "", 0, "x", None, None)
-    logging.lastResort.handle(record)
-    assert capfd.readouterr().err.endswith("x\n")

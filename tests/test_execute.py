@@ -148,6 +148,17 @@ def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
     assert plan(todo, store).cached[second.key].run_id == second.run_id
 
 
+def test_a_damaged_state_costs_a_line_in_the_log_of_its_cell(tiny_run: Run, tmp_path: Path) -> None:
+    (whole,) = tiny_run([world("Chatty")], store="whole")
+    cell = tmp_path / "store" / "cells" / whole.key
+    cell.mkdir(parents=True)
+    (cell / "state.pt").write_bytes(b"half of a state")
+    (record,) = tiny_run([world("Chatty")])
+    assert (record.status, record.digest) == (Status.DONE, whole.digest)
+    log = Store(str(tmp_path / "store")).file(record, "log.txt").read_text().splitlines()
+    assert log == ["state.pt is not what was written; the cell begins at its first stage", *(f"hello from stage {k}" for k in range(3))]
+
+
 def test_a_cell_run_anew_takes_nothing_from_earlier_runs(tiny_run: Run, tmp_path: Path) -> None:
     """Neither its record, nor the state of an attempt, nor the stage it shares: here those of another seed, which are whole but wrong."""
     options = {"scenario": world("HiddenBlobs"), "seeds": 2, "workers": 1}
