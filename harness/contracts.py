@@ -361,7 +361,7 @@ class Truth:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """Predictions of one stage or probe, sorted by id. Made by `run`, read by `Scenario.score`.
+    """Predictions of one stage or probe, sorted by id. Made by `run`, read by scorers.
 
     ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows: int64, bool, or float16, float32 or float64, whichever
     is the first to hold what was answered.  step: None after the stage, else the probe's.
@@ -416,8 +416,37 @@ class Scores:
     strips: Mapping[str, tuple[AnyArray, Sequence[str]]] = field(default_factory=dict)
 
 
+class Scorer(Protocol):
+    """Scores one cell as its answers come. What an answer says by itself is worked out once, when it is added."""
+
+    def add(self, answer: Answer) -> None:
+        """Take in the next answer, in order of stages, the probes of a stage before its end."""
+        ...
+
+    def scores(self) -> Scores:
+        """Return what the answers so far come to; what is added later does not change it."""
+        ...
+
+
+class _Anew:
+    """The scorer of a scenario that has none of its own: asked for scores, it scores all answers from scratch."""
+
+    def __init__(self, scenario: Scenario, truth: Truth) -> None:
+        self.scenario, self.truth, self.answers = scenario, truth, list[Answer]()
+
+    def add(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def scores(self) -> Scores:
+        return self.scenario.score(self.truth, list(self.answers))
+
+
 class Scenario(BaseModel, ABC):
-    """What is learned from, as a value: typed, hashable, comparable. Unknown keys are refused."""
+    """What is learned from, as a value: typed, hashable, comparable. Unknown keys are refused.
+
+    It says how it scores by one of two methods: `score`, from all answers at once, or `scorer`, answer by answer, which a cell of hundreds
+    of stages needs. The other follows from it; a subclass that writes `score` anew is scored by that.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -450,6 +479,13 @@ class Scenario(BaseModel, ABC):
     later: ClassVar[tuple[str, ...]] = ()
     """Parameters that came after results did. At their defaults they are not written, so that a protocol from before is still the same."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let what was written last, `score` or `scorer`, say how is scored."""
+        super().__init_subclass__(**options)
+        score, scorer = (next(at for at, kind in enumerate(cls.__mro__) if name in vars(kind)) for name in ("score", "scorer"))
+        if score < scorer:
+            cls.scorer = Scenario.scorer  # type: ignore[method-assign]
+
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = written(self)
@@ -472,9 +508,18 @@ class Scenario(BaseModel, ABC):
     def deal(self, seed: int) -> Deal:
         """Deal all stages under `seed`; raise `UserError` where the parameters do not fit the data."""
 
-    @abstractmethod
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Score the answers of the stages finished so far."""
+        scorer = self.scorer(truth)
+        for answer in answers:
+            scorer.add(answer)
+        return scorer.scores()
+
+    def scorer(self, truth: Truth) -> Scorer:
+        """Return what scores a cell answer by answer."""
+        if type(self).score is Scenario.score:
+            raise NotImplementedError(f"{type(self).__name__} has neither score nor scorer")
+        return _Anew(self, truth)
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return what somebody would answer for the items `ids` who knows the truth; every declared metric has a figure for it."""
@@ -540,6 +585,6 @@ class Dataset(BaseModel, ABC):
 
 __all__ = [
     "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
-    "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scores", "Stage", "Status", "Strategy",
-    "TaskAccess", "Truth", "Validation", "param",
+    "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scorer", "Scores", "Stage", "Status",
+    "Strategy", "TaskAccess", "Truth", "Validation", "param",
 ]  # fmt: skip

@@ -13,14 +13,13 @@ that have come.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scorer, Scores, TaskAccess, Truth, param
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from harness.metrics import open_set
@@ -97,40 +96,9 @@ class ClassIncremental(Scenario):
         facts = {"stage": arrival}
         return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access, class_numbers=order)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; figures that need the last stage are left out until it is there."""
-        ended = [answer for answer in answers if answer.step is None]
-        n_stages = len(truth.named_classes)
-        predicted = [answer.arrays["classes"] for answer in ended]
-        labels = [truth.labels[answer.ids] for answer in ended]
-        arrival = [truth.facts["stage"][answer.ids] for answer in ended]
-        matrix = figures.accuracy_matrix([answer.stage for answer in ended], predicted, labels, arrival, n_stages)
-        seen = [_seen_accuracy(truth, answer) for answer in ended]
-        probes = [(answer.stage, answer.step, _seen_accuracy(truth, answer)) for answer in answers if answer.step is not None]
-        strange = self._open_set(truth, ended)
-        final = self._final(matrix, seen, truth) if len(ended) == n_stages else {}
-        if final and self.open_set:
-            final |= open_set.summary(strange)
-        per_stage = {"seen_accuracy": seen, **strange}
-        return Scores(final=final, per_stage=per_stage, probes={"seen_accuracy": probes}, matrices={"accuracy": matrix})
-
-    def _open_set(self, truth: Truth, ended: Sequence[Answer]) -> dict[str, list[float]]:
-        """Return the open-set figures after every stage; nothing where they are not wanted or not answered."""
-        if not self.open_set:
-            return {}
-        novel = [truth.labels[answer.ids] >= truth.named_classes[answer.stage] for answer in ended]
-        return open_set.after_stages(ended, [np.ones_like(new) for new in novel], novel)
-
-    def _final(self, matrix: NDArray[np.float64], seen: Sequence[float], truth: Truth) -> dict[str, float]:
-        sizes = np.diff([0, *truth.named_classes])
-        untrained = 1.0 / np.maximum(sizes, 1) if self.task_access == "test" else np.zeros(len(sizes))
-        return {
-            "average_accuracy": figures.average_accuracy(matrix),
-            "average_incremental_accuracy": figures.average_incremental_accuracy(seen),
-            "forgetting": figures.forgetting(matrix),
-            "backward_transfer": figures.backward_transfer(matrix),
-            "forward_transfer": figures.forward_transfer(matrix, list(untrained)),
-        }
+        return _Scorer(self, truth)
 
     def _stage_sizes(self, classes: int) -> list[int]:
         first = self.first_classes
@@ -142,7 +110,43 @@ class ClassIncremental(Scenario):
         return ([first] if first else []) + shares
 
 
-def _seen_accuracy(truth: Truth, answer: Answer) -> float:
-    labels = truth.labels[answer.ids]
-    seen = labels < truth.named_classes[answer.stage]
-    return float(np.mean(answer.arrays["classes"][seen] == labels[seen]))
+class _Scorer:
+    """Fills the accuracy matrix row by row."""
+
+    def __init__(self, scenario: ClassIncremental, truth: Truth) -> None:
+        self.scenario, self.truth, self.n_stages = scenario, truth, len(truth.named_classes)
+        self.matrix = np.full((self.n_stages, self.n_stages), np.nan)
+        self.seen: list[float] = []
+        self.strange: list[Mapping[str, float]] = []
+        self.probes: list[tuple[int, int, float]] = []
+
+    def add(self, answer: Answer) -> None:
+        labels, predicted = self.truth.labels[answer.ids], answer.arrays["classes"]
+        novel = labels >= self.truth.named_classes[answer.stage]
+        seen = float(np.mean(predicted[~novel] == labels[~novel]))
+        if answer.step is not None:
+            self.probes.append((answer.stage, answer.step, seen))
+            return
+        self.matrix[answer.stage] = figures.accuracy_row(predicted, labels, self.truth.facts["stage"][answer.ids], self.n_stages)
+        self.seen.append(seen)
+        if self.scenario.open_set:
+            self.strange.append(open_set.of_answer(answer, np.ones_like(novel), novel))
+
+    def scores(self) -> Scores:
+        strange = open_set.after_stages(self.strange)
+        final = self._final() if len(self.seen) == self.n_stages else {}
+        if final and self.scenario.open_set:
+            final |= open_set.summary(strange)
+        return Scores(final=final, per_stage={"seen_accuracy": [*self.seen], **strange}, probes={"seen_accuracy": [*self.probes]},
+                      matrices={"accuracy": self.matrix.copy()})  # fmt: skip
+
+    def _final(self) -> dict[str, float]:
+        sizes = np.diff([0, *self.truth.named_classes])
+        untrained = 1.0 / np.maximum(sizes, 1) if self.scenario.task_access == "test" else np.zeros(len(sizes))
+        return {
+            "average_accuracy": figures.average_accuracy(self.matrix),
+            "average_incremental_accuracy": figures.average_incremental_accuracy(self.seen),
+            "forgetting": figures.forgetting(self.matrix),
+            "backward_transfer": figures.backward_transfer(self.matrix),
+            "forward_transfer": figures.forward_transfer(self.matrix, list(untrained)),
+        }

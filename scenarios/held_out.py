@@ -15,13 +15,13 @@ not say cannot be kept apart: where a data set has groups, such as font families
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import HIDDEN, Answer, Deal, Metric, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Answer, Deal, Metric, Scenario, Scorer, Scores, Truth, param
 from harness.errors import UserError
 from harness.metrics.discovery import match
 from harness.selection import Selection, configured
@@ -103,30 +103,37 @@ class HeldOut(Scenario):
         _check_asked(deal, beneath)
         return deal
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; summaries count the stages that are there."""
-        ended = [answer for answer in answers if answer.step is None]
-        name = self.metrics[0].name
-        seen = [self._accuracy(truth, answer) for answer in ended]
-        final = (
-            {}
-            if not seen
-            else self._after_matching(truth, ended[-1])
-            if self.novel
-            else {name: float(np.mean(seen)), f"final_{name}": seen[-1]}
-        )
-        probes = [(answer.stage, answer.step, self._accuracy(truth, answer)) for answer in answers if answer.step is not None]
-        return Scores(final=final, per_stage={name: seen}, probes={name: probes})
+        return _Scorer(self.metrics[0].name, truth, matched=self.novel > 0)
 
-    def _accuracy(self, truth: Truth, answer: Answer) -> float:
-        if self.novel:
-            return self._after_matching(truth, answer)["held_out_all"]
-        return float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
 
-    def _after_matching(self, truth: Truth, answer: Answer) -> dict[str, float]:
+class _Scorer:
+    """Accuracies of answers under the name of the leading metric, by number, or where `matched`, after matching."""
+
+    def __init__(self, name: str, truth: Truth, *, matched: bool) -> None:
+        self.name, self.truth, self.matched = name, truth, matched
+        self.seen: list[float] = []
+        self.probes: list[tuple[int, int, float]] = []
+        self.final: dict[str, float] = {}
+
+    def add(self, answer: Answer) -> None:
+        figures = self._after_matching(answer) if self.matched else {}
+        accuracy = figures[self.name] if self.matched else float(np.mean(answer.arrays["classes"] == self.truth.labels[answer.ids]))
+        if answer.step is not None:
+            self.probes.append((answer.stage, answer.step, accuracy))
+            return
+        self.seen.append(accuracy)
+        self.final = figures or {self.name: float(np.mean(self.seen)), f"final_{self.name}": accuracy}
+
+    def scores(self) -> Scores:
+        return Scores(final=self.final, per_stage={self.name: [*self.seen]}, probes={self.name: [*self.probes]})
+
+    def _after_matching(self, answer: Answer) -> dict[str, float]:
         """Return all figures of discovery; nothing is new after the first stage."""
-        agreement = match(answer.arrays["classes"], truth.labels[answer.ids], n_classes=int(truth.labels.max()) + 1)
-        old = np.arange(len(agreement.counts)) < truth.named_classes[0]
+        labels = self.truth.labels
+        agreement = match(answer.arrays["classes"], labels[answer.ids], n_classes=int(labels.max()) + 1)
+        old = np.arange(len(agreement.counts)) < self.truth.named_classes[0]
         figures = {"all": agreement.accuracy(), "old": agreement.accuracy(old), "new": agreement.accuracy(~old)}
         return {f"held_out_{group}": figure for group, figure in figures.items() if np.isfinite(figure)}
 

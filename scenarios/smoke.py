@@ -6,7 +6,7 @@ two gradient steps. What comes out measures nothing, so no board takes it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import Answer, Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scores, Truth, param
+from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scorer, Truth, param
 from harness.errors import UserError
 from harness.selection import configured
 
@@ -105,9 +105,9 @@ class Smoke(Scenario):
             stages.append(replace(cut, watched=stage.watched[given[stage.watched]]))
         return replace(deal, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score as the scenario beneath."""
-        return self.base.score(truth, answers)
+        return self.base.scorer(truth)
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return what the scenario beneath says."""

@@ -6,7 +6,7 @@ import doctest
 import math
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,20 @@ from harness.contracts import Answer, Prediction, Query, Scores, Truth
 from harness.errors import UserError
 from scenarios.anomaly import postprocess as module
 from scenarios.anomaly.postprocess import PostProcess, bilinear, blur, ground_of, kernel
-from scenarios.anomaly.scoring import Rules, judged, metrics_of, scores
+from scenarios.anomaly.scoring import AnomalyScorer, Rules, judged, metrics_of
 
 PLAIN = PostProcess(image_size=(4, 4), resolution=(4, 4), blur_size=0, top=0)
 """Maps of 4 x 4 pixels are evaluated as they are, an image's score is the largest value."""
 
 SIDES = st.tuples(st.integers(1, 20), st.integers(1, 20))
+
+
+def scores(truth: Truth, answers: Sequence[Answer], rules: Rules) -> Scores:
+    """Return what all answers of a cell come to."""
+    scorer = AnomalyScorer(truth, rules)
+    for answer in answers:
+        scorer.add(answer)
+    return scorer.scores()
 
 
 def test_the_examples_run() -> None:

@@ -300,8 +300,8 @@ def test_figures_do_not_depend_on_scale_and_offset(scale: float, offset: float) 
     strange = rng.random(400) + 0.5 * novel
     query = Query(ids=np.arange(400), inputs=strange)
     kept = answered(Prediction(anomaly_scores=scale * strange + offset), query, needed=(), stage=0, step=None)
-    found = open_set.after_stages([kept], [np.ones(400, dtype=bool)], [novel])
-    assert {name: stage[0] for name, stage in found.items()} == pytest.approx(open_set.figures(strange, novel), abs=1e-12)
+    found = open_set.of_answer(kept, np.ones(400, dtype=bool), novel)
+    assert found == pytest.approx(open_set.figures(strange, novel), abs=1e-12)
 
 
 # --- learners -----------------------------------------------------------------------------------------------------------------------

@@ -30,11 +30,18 @@ def accuracy_matrix(stages: Sequence[int], predicted: Sequence[IntArray], labels
         n_stages: T.
     """
     matrix = np.full((n_stages, n_stages), np.nan)
-    for row, answer, truth, column in zip(stages, predicted, labels, arrival, strict=True):
-        hits = np.bincount(column, weights=answer == truth, minlength=n_stages)
-        asked = np.bincount(column, minlength=n_stages)
-        np.divide(hits, asked, out=matrix[row], where=asked > 0)
+    for row, *answer in zip(stages, predicted, labels, arrival, strict=True):
+        matrix[row] = accuracy_row(*answer, n_stages)
     return matrix
+
+
+def accuracy_row(predicted: IntArray, labels: IntArray, arrival: IntArray, n_stages: int) -> NDArray[np.float64]:
+    """Return a row of R, float64 (n_stages,), NaN for stages without items; arguments as in `accuracy_matrix`, of one answer."""
+    row = np.full(n_stages, np.nan)
+    hits = np.bincount(arrival, weights=predicted == labels, minlength=n_stages)
+    asked = np.bincount(arrival, minlength=n_stages)
+    np.divide(hits, asked, out=row, where=asked > 0)
+    return row
 
 
 def average_accuracy(matrix: Matrix) -> float:

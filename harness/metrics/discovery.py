@@ -52,6 +52,12 @@ class Match(NamedTuple):
         np.divide(self.matched, self.counts, out=shares, where=self.counts > 0)
         return shares
 
+    def per_group(self, group: Counts, n_groups: int) -> NDArray[np.float64]:
+        """Return A over each of `n_groups` groups, float64 (n_groups,), NaN for empty ones; `group` int (C,) is that of every class."""
+        shares, (matched, counts) = np.full(n_groups, np.nan), (np.bincount(group, own, n_groups) for own in (self.matched, self.counts))
+        np.divide(matched, counts, out=shares, where=counts > 0)
+        return shares
+
     def balanced_accuracy(self, group: Classes | None = None) -> float:
         """Return the mean accuracy over the classes of `group` that have items, every class counting the same."""
         return mean_of_finite(self.per_class()[slice(None) if group is None else group])

@@ -95,18 +95,21 @@ def figures(scores: Scores, novel: Mask) -> dict[str, float]:
     }
 
 
-def after_stages(answers: Sequence[Answer], asked: Sequence[Mask], novel: Sequence[Mask]) -> dict[str, list[float]]:
-    """Return the figures after every stage by name; nothing unless every answer says how strange its items are.
+def of_answer(answer: Answer, asked: Mask, novel: Mask) -> dict[str, float]:
+    """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items are.
 
     Args:
-        answers: one per finished stage.
-        asked: bool (N,) for each, the items that count.
-        novel: bool (N,) for each, as in `figures`.
+        answer: of a finished stage.
+        asked: bool (N,), the items that count.
+        novel: bool (N,), as in `figures`.
     """
-    if not answers or any("anomaly_scores" not in answer.arrays for answer in answers):
-        return {}
-    each = [figures(answer.arrays["anomaly_scores"][rows], new[rows]) for answer, rows, new in zip(answers, asked, novel, strict=True)]
-    return {metric.name: [stage[metric.name] for stage in each] for metric in METRICS}
+    strange = answer.arrays.get("anomaly_scores")
+    return {} if strange is None else figures(strange[asked], novel[asked])
+
+
+def after_stages(each: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
+    """Return the figures after every stage by name, from those `of_answer`; nothing unless every stage has some."""
+    return {metric.name: [stage[metric.name] for stage in each] for metric in METRICS} if each and all(each) else {}
 
 
 def summary(per_stage: Mapping[str, Sequence[float]]) -> dict[str, float]:
@@ -114,4 +117,4 @@ def summary(per_stage: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {metric.name: mean_of_finite(np.asarray(per_stage.get(metric.name, ()), dtype=np.float64)) for metric in METRICS}
 
 
-__all__ = ["METRICS", "after_stages", "auroc", "average_precision", "false_positives", "figures", "summary"]
+__all__ = ["METRICS", "after_stages", "auroc", "average_precision", "false_positives", "figures", "of_answer", "summary"]

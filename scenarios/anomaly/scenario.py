@@ -15,7 +15,7 @@ figure of test images enters it. Published codes choose epochs or rescale scores
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,7 +23,7 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, IntArray, Metric, Prediction, Preset, Scenario, Scores, TaskAccess, Truth, param
+from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Preset, Scenario, Scorer, TaskAccess, Truth, param
 from harness.errors import UserError
 from scenarios.anomaly.defects import KINDS
 from scenarios.anomaly.disk import disk_pool, hashed, kinds_of
@@ -159,19 +159,15 @@ class Anomaly(Scenario):
         return Deal(inputs=pool.inputs, labels=place, facts=facts, stages=stages, task_access=self.task_access,
                     class_numbers=np.array([numbered.index(name) for name in arriving], dtype=np.int64))  # fmt: skip
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
-        """Score what was answered so far.
-
-        Raises:
-            UserError: a strategy that answered neither maps nor scores.
-        """
-        from scenarios.anomaly.scoring import Rules, scores
+    def scorer(self, truth: Truth) -> Scorer:
+        """Score what was answered so far; refuse a strategy that answered neither maps nor scores by a `UserError`."""
+        from scenarios.anomaly.scoring import AnomalyScorer, Rules
 
         numbered = self._numbered()
         kinds = (GOOD, *self._drawn_kinds()) if self.source == "texture" else kinds_of(self._files(numbered))
         rules = Rules(categories=numbered, defects=kinds, post=self._post(), fpr_limit=self.fpr_limit, pooled=self.pooled,
                       continual=self.setting == "continual", samples=self.source == "realiad")  # fmt: skip
-        return scores(truth, answers, rules)
+        return AnomalyScorer(truth, rules)
 
     # --- categories ------------------------------------------------------------------------------------------------------------
 

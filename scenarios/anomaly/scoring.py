@@ -7,7 +7,7 @@ category with one kind of image, a strategy without maps) is NaN, and means are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -93,29 +93,47 @@ def metrics_of(asked: Sequence[str], *, continual: bool = False, pooled: bool = 
     return (*METRICS, *CONTINUAL * continual, *(POOLED,) * pooled, *(SAMPLES,) * samples, *own)
 
 
-def scores(truth: Truth, answers: Sequence[Answer], rules: Rules) -> Scores:
-    """Return what the answers so far come to; the figures of the run are there once every stage has answered.
+class AnomalyScorer:
+    """Scores answers category by category; the figures of the run are there once every stage has answered.
 
-    A category is scored in the last answer in which it was asked for: where every category has a learner of its own, in its only one.
-
-    Raises:
-        UserError: an answer with neither maps nor scores, or one of the wrong shape.
+    A category is scored in the last answer in which it was asked for: where every category has a learner of its own, in its only one. An
+    answer with neither maps nor scores, or one of the wrong shape, is refused by a `UserError`.
     """
-    ended = [judged(truth, answer, rules) for answer in answers if answer.step is None]
-    means = {name: [_mean(stage, name) for stage in ended] for name in PER_STAGE}
-    per_stage = {name: values for name, values in means.items() if np.isfinite(values).any()}
-    looks = [
-        (answer.stage, answer.step, _mean(_of_images(truth, answer, rules), "image_auroc")) for answer in answers if answer.step is not None
-    ]
-    probes = {"image_auroc": [look for look in looks if np.isfinite(look[2])]}
-    if len(ended) < len(truth.named_classes):
-        return Scores(final={}, per_stage=per_stage, probes=probes)
-    last = _in_order_of_arrival(truth, {category: own for stage in ended for category, own in stage.items()})
-    matrices = {name: _matrix(ended if rules.continual else [last], list(last), name) for name in ("image_auroc", "pixel_ap")}
-    final = _final(truth, last, rules) | (_over_time(truth, last, matrices) if rules.continual else {})
-    matrices["image_auroc_by_defect"] = _by_defect(truth, last, rules)
-    strips = {f"cases_of_{rules.categories[category]}": cases(truth, own, rules) for category, own in last.items() if own.grids is not None}
-    return Scores(final=final, per_stage=per_stage, probes=probes, matrices=matrices, axes=_axes(rules), strips=strips)
+
+    def __init__(self, truth: Truth, rules: Rules) -> None:
+        self.truth, self.rules = truth, rules
+        self.figures: list[dict[int, Mapping[str, float]]] = []  # after every stage, by category
+        self.last: dict[int, Judged] = {}
+        self.looks: list[tuple[int, int, float]] = []
+
+    def add(self, answer: Answer) -> None:
+        """Take in the next answer."""
+        if answer.step is None:
+            stage = judged(self.truth, answer, self.rules)
+            self.figures.append({category: own.figures for category, own in stage.items()})
+            self.last |= stage
+            return
+        look = _mean([own.figures for own in _of_images(self.truth, answer, self.rules).values()], "image_auroc")
+        if np.isfinite(look):
+            self.looks.append((answer.stage, answer.step, look))
+
+    def scores(self) -> Scores:
+        """Return what the answers so far come to."""
+        truth, rules = self.truth, self.rules
+        means = {name: [_mean(stage.values(), name) for stage in self.figures] for name in PER_STAGE}
+        per_stage = {name: values for name, values in means.items() if np.isfinite(values).any()}
+        probes = {"image_auroc": [*self.looks]}
+        if len(self.figures) < len(truth.named_classes):
+            return Scores(final={}, per_stage=per_stage, probes=probes)
+        last = _in_order_of_arrival(truth, self.last)
+        of_last = {category: own.figures for category, own in last.items()}
+        matrices = {name: _matrix(self.figures if rules.continual else [of_last], list(last), name) for name in ("image_auroc", "pixel_ap")}
+        final = _final(truth, last, rules) | (_over_time(truth, last, matrices) if rules.continual else {})
+        matrices["image_auroc_by_defect"] = _by_defect(truth, last, rules)
+        strips = {
+            f"cases_of_{rules.categories[category]}": cases(truth, own, rules) for category, own in last.items() if own.grids is not None
+        }
+        return Scores(final=final, per_stage=per_stage, probes=probes, matrices=matrices, axes=_axes(rules), strips=strips)
 
 
 def judged(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
@@ -207,7 +225,7 @@ def _final(truth: Truth, last: Stage, rules: Rules) -> dict[str, float]:
     """Return the figures of every category's last answer."""
     by_category = {f"image_auroc_of_{rules.categories[category]}": own.figures["image_auroc"] for category, own in last.items()}
     auroc = np.array(list(by_category.values()))
-    found = {name: _mean(last, name) for name in last[min(last)].figures}
+    found = {name: _mean([own.figures for own in last.values()], name) for name in last[min(last)].figures}
     found["worst_image_auroc"] = float(np.nanmin(auroc)) if np.isfinite(auroc).any() else NAN
     if rules.pooled:
         values = np.concatenate([own.scores for own in last.values()])
@@ -248,9 +266,9 @@ def _over_time(truth: Truth, last: Stage, matrices: Mapping[str, NDArray[np.floa
     }
 
 
-def _matrix(stages: Sequence[Stage], categories: Sequence[int], name: str) -> NDArray[np.float64]:
+def _matrix(stages: Sequence[Mapping[int, Mapping[str, float]]], categories: Sequence[int], name: str) -> NDArray[np.float64]:
     """Return a figure after every stage and of every category, float64 (stages, categories); NaN where it was not asked for."""
-    return np.array([[stage[category].figures[name] if category in stage else NAN for category in categories] for stage in stages])
+    return np.array([[stage[category][name] if category in stage else NAN for category in categories] for stage in stages])
 
 
 def _axes(rules: Rules) -> dict[str, Axes]:
@@ -270,8 +288,8 @@ def _by_defect(truth: Truth, last: Stage, rules: Rules) -> NDArray[np.float64]:
     return table
 
 
-def _mean(stage: Stage, name: str) -> float:
-    return mean_of_finite(np.array([own.figures[name] for own in stage.values()]))
+def _mean(categories: Iterable[Mapping[str, float]], name: str) -> float:
+    return mean_of_finite(np.array([figures[name] for figures in categories]))
 
 
 def _resized(panel: AnyArray, size: Sequence[int]) -> AnyArray:
@@ -282,4 +300,4 @@ def _resized(panel: AnyArray, size: Sequence[int]) -> AnyArray:
     return panel[:, :, rows[:, None], columns]
 
 
-__all__ = ["CONTINUAL", "METRICS", "POOLED", "SAMPLES", "Judged", "Rules", "cases", "judged", "metrics_of", "scores"]
+__all__ = ["CONTINUAL", "METRICS", "POOLED", "SAMPLES", "AnomalyScorer", "Judged", "Rules", "cases", "judged", "metrics_of"]

@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
 from harness.metrics import open_set
 from scenarios.cgcd import scoring
@@ -205,25 +205,10 @@ class CGCD(Scenario):
             stages.append(DealtStage(rows=rows, given=given, query=query, named_classes=self.initial, new_classes=arriving))
         return Allocation(labels, arrival, stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; summaries are there once the last stage is."""
-        arrival = scoring.arrival_of_classes(truth)
-        ended = [self._chosen(truth, answers, answer, arrival) for answer in answers if answer.step is None]
-        rounds = [
-            scoring.round_of(truth, answer, arrival, before, known_k=self.known_k, transductive=self.transductive)
-            for answer, before in zip(ended, [None, *ended], strict=False)
-        ]
-        per_stage = {name: [each.figures[name] for each in rounds] for name in (rounds[0].figures if rounds else ())}
-        strange = scoring.open_set_figures(truth, ended) if self.open_set else {}
-        probes = [(a.stage, a.step, scoring.agreement_of(truth, a, arrival).accuracy()) for a in answers if a.step is not None]
-        n_stages = len(truth.named_classes)
-        matrix = np.full((n_stages, n_stages), np.nan)
-        for row, each in enumerate(rounds):
-            matrix[row] = [each.agreement.accuracy(arrival == cohort) if cohort <= row else np.nan for cohort in range(n_stages)]
-        final = scoring.summary(rounds, per_stage, arrival) if len(rounds) == n_stages > 1 else {}
-        if final and self.open_set:
-            final |= open_set.summary(strange)
-        return Scores(final=final, per_stage=per_stage | strange, probes={"all": probes}, matrices={"accuracy": matrix})
+        return scoring.CGCDScorer(truth, known_k=self.known_k, transductive=self.transductive, open_set=self.open_set,
+                                  best=self.choose == "best-on-test")  # fmt: skip
 
     # --- dealing ---------------------------------------------------------------------------------------------------------------
 
@@ -318,15 +303,6 @@ class CGCD(Scenario):
             asked |= (arrival > stage) & (arrival < stages)
         query = np.flatnonzero(is_test & asked)
         return np.union1d(query, rows) if self.transductive and stage else query
-
-    # --- scoring ---------------------------------------------------------------------------------------------------------------
-
-    def _chosen(self, truth: Truth, answers: Sequence[Answer], last: Answer, arrival: IntArray) -> Answer:
-        """Return the answer of a stage that counts. The learner goes on from its last epoch either way: no test label reaches it."""
-        if self.choose == "last":
-            return last
-        probes = [answer for answer in answers if answer.stage == last.stage]
-        return max(probes, key=lambda answer: scoring.agreement_of(truth, answer, arrival).accuracy())
 
 
 def _by_class(rows: IntArray, labels: IntArray, n_classes: int) -> list[IntArray]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.contracts import Answer, IntArray, Metric, Truth
+from harness.contracts import Answer, IntArray, Metric, Scores, Truth
 from harness.metrics import discovery as figures
 from harness.metrics import open_set
 
@@ -40,6 +40,51 @@ class Round(NamedTuple):
     agreement: figures.Match
     groups: figures.Groups
     figures: dict[str, float]
+
+
+class CGCDScorer:
+    """Matches rows to classes once an answer.
+
+    best: the best answer of a stage on the test counts, else its last. The learner goes on from its last epoch either way: no test label
+    reaches it. The rest as in the scenario.
+    """
+
+    def __init__(self, truth: Truth, *, known_k: bool, transductive: bool, open_set: bool, best: bool) -> None:
+        self.truth, self.known_k, self.transductive, self.open_set, self.best = truth, known_k, transductive, open_set, best
+        self.arrival, self.n_stages = arrival_of_classes(truth), len(truth.named_classes)
+        self.matrix = np.full((self.n_stages, self.n_stages), np.nan)
+        self.rounds: list[Round] = []
+        self.strange: list[Mapping[str, float]] = []
+        self.probes: list[tuple[int, int, float]] = []
+        self.before: Answer | None = None
+        self.leading: dict[int, tuple[Answer, float]] = {}  # by stage, of those that have not ended
+
+    def add(self, answer: Answer) -> None:
+        """Take in the next answer."""
+        if answer.step is not None or self.best:
+            accuracy = agreement_of(self.truth, answer, self.arrival).accuracy()
+            if answer.step is not None:
+                self.probes.append((answer.stage, answer.step, accuracy))
+            if self.best and (answer.stage not in self.leading or accuracy > self.leading[answer.stage][1]):
+                self.leading[answer.stage] = answer, accuracy
+        if answer.step is not None:
+            return
+        chosen, _ = self.leading.pop(answer.stage, (answer, 0.0))
+        found = round_of(self.truth, chosen, self.arrival, self.before, known_k=self.known_k, transductive=self.transductive)
+        self.matrix[len(self.rounds)] = found.agreement.per_group(self.arrival, self.n_stages)
+        self.rounds.append(found)
+        if self.open_set:
+            self.strange.append(open_set_figures(self.truth, chosen))
+        self.before = chosen
+
+    def scores(self) -> Scores:
+        """Return what the answers so far come to."""
+        per_stage = {name: [each.figures[name] for each in self.rounds] for name in (self.rounds[0].figures if self.rounds else ())}
+        strange = open_set.after_stages(self.strange)
+        final = summary(self.rounds, per_stage, self.arrival) if len(self.rounds) == self.n_stages > 1 else {}
+        if final and self.open_set:
+            final |= open_set.summary(strange)
+        return Scores(final=final, per_stage=per_stage | strange, probes={"all": [*self.probes]}, matrices={"accuracy": self.matrix.copy()})
 
 
 def agreement_of(truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bool = True) -> figures.Match:
@@ -117,15 +162,14 @@ def summary(rounds: Sequence[Round], per_stage: Mapping[str, Sequence[float]], a
     }
 
 
-def open_set_figures(truth: Truth, ended: Sequence[Answer]) -> dict[str, list[float]]:
-    """Return the figures of `open_set.METRICS` after every stage, over test items; nothing where strangeness was not answered.
+def open_set_figures(truth: Truth, answer: Answer) -> dict[str, float]:
+    """Return the figures of `open_set.METRICS` after a stage, over test items; nothing where strangeness was not answered.
 
     Args:
         truth: with the facts `stage` and `is_test`.
-        ended: one answer per finished stage. Novel are classes that have not been revealed; those found so far count as known.
+        answer: of the finished stage. Novel are classes that have not been revealed; those found so far count as known.
     """
-    asked = [truth.facts["is_test"][answer.ids] for answer in ended]
-    return open_set.after_stages(ended, asked, [truth.facts["stage"][answer.ids] > answer.stage for answer in ended])
+    return open_set.of_answer(answer, truth.facts["is_test"][answer.ids], truth.facts["stage"][answer.ids] > answer.stage)
 
 
 def arrival_of_classes(truth: Truth) -> IntArray:

@@ -21,13 +21,13 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
 
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, NoiseFacts, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, NoiseFacts, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
 from harness.selection import Selection, chosen, single
 from scenarios.grokking.corruption import Kind, corrupted_rows, matrix_of, replacements
@@ -35,7 +35,7 @@ from scenarios.grokking.doshi import published_labels, published_split
 from scenarios.grokking.encodings import ENCODINGS, LOOKED_UP
 from scenarios.grokking.operations import OPERATIONS, OperationName, Table, check_modulus, commutes, table_of
 from scenarios.grokking.presets import PRESETS
-from scenarios.grokking.scoring import METRICS, TEST, TRAIN, scores_of
+from scenarios.grokking.scoring import METRICS, TEST, TRAIN, GrokkingScorer
 from scenarios.grokking.splitting import floored, train_rows
 from scenarios.held_out import choosing_on
 
@@ -168,9 +168,9 @@ class Grokking(Scenario):
         facts = {"role": role, "given": lots.given, "corrupted": corrupted, "wrong": wrong, "pair": table.ids}
         return Deal(inputs=encode(table.pairs, self.modulus, seed), labels=table.labels, facts=facts, stages=[stage])
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; the figures are there once the end is."""
-        return scores_of(truth, answers, steps=self.steps, corruption=self.corruption, modulus=self.modulus)
+        return GrokkingScorer(truth, steps=self.steps, corruption=self.corruption, modulus=self.modulus)
 
     def _lots(self, table: Table, seed: int) -> Lots:
         if self.split == "doshi2024":

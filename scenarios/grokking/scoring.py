@@ -90,32 +90,46 @@ class Look:
     curves: Mapping[str, float]
 
 
-def scores_of(truth: Truth, answers: Sequence[Answer], *, steps: int, corruption: float, modulus: int) -> Scores:
-    """Return what the answers come to; `answers` in order of time, `steps` the budget."""
-    if not answers:
-        return Scores(final={})
-    asked = _asked(truth, answers[0], modulus)
-    ended = answers[-1].step is None
-    counted = [answer for answer in answers if answer.step is None or not (ended and answer.step >= steps)]
-    looks = [_look(answer, asked, steps) for answer in counted]
-    curves = {name: [(0, look.step, look.curves[name]) for look in looks if np.isfinite(look.curves[name])] for name in looks[0].curves}
-    panels = {"fates": _SHARES, "detection": _DETECTED, "collapse": _COLLAPSE}
-    seen = {name: list(together) for name, together in panels.items()}
-    if not ended:
-        return Scores(final={}, probes=curves, panels=seen)
-    last = looks[-1]
-    spectrum = spectra.spectrum_of(last.arrays.get("weights"), asked, last.arrays["classes"], modulus=modulus)
-    final = {
-        **_course(looks, corruption),
-        **spectrum.figures,
-        **_detection(looks, asked),
-        **{name: last.curves[name] for name in HEALTH},
-        **_counts(asked, modulus),
-    }
-    matrices = {} if spectrum.pruning is None else {"pruning": spectrum.pruning}
-    histograms = {"ipr": {"neurons": spectrum.ratios}} if len(spectrum.ratios) else {}
-    per_stage = {"test_accuracy": [last.fates.test]}
-    return Scores(final=final, per_stage=per_stage, probes=curves, panels=seen, matrices=matrices, histograms=histograms)
+class GrokkingScorer:
+    """Takes looks in order of time; `steps` is the budget."""
+
+    def __init__(self, truth: Truth, *, steps: int, corruption: float, modulus: int) -> None:
+        self.truth, self.steps, self.corruption, self.modulus = truth, steps, corruption, modulus
+        self.asked: Asked | None = None
+        self.looks: list[Look] = []
+        self.ended = False
+
+    def add(self, answer: Answer) -> None:
+        """Take in the next answer."""
+        self.asked = self.asked or _asked(self.truth, answer, self.modulus)
+        self.ended = answer.step is None
+        if self.ended:
+            self.looks = [look for look in self.looks if look.step < self.steps]
+        self.looks.append(_look(answer, self.asked, self.steps))
+
+    def scores(self) -> Scores:
+        """Return what the answers so far come to."""
+        if not self.asked:
+            return Scores(final={})
+        looks = self.looks
+        curves = {name: [(0, look.step, look.curves[name]) for look in looks if np.isfinite(look.curves[name])] for name in looks[0].curves}
+        panels = {"fates": _SHARES, "detection": _DETECTED, "collapse": _COLLAPSE}
+        seen = {name: list(together) for name, together in panels.items()}
+        if not self.ended:
+            return Scores(final={}, probes=curves, panels=seen)
+        last = looks[-1]
+        spectrum = spectra.spectrum_of(last.arrays.get("weights"), self.asked, last.arrays["classes"], modulus=self.modulus)
+        final = {
+            **_course(looks, self.corruption),
+            **spectrum.figures,
+            **_detection(looks, self.asked),
+            **{name: last.curves[name] for name in HEALTH},
+            **_counts(self.asked, self.modulus),
+        }
+        matrices = {} if spectrum.pruning is None else {"pruning": spectrum.pruning}
+        histograms = {"ipr": {"neurons": spectrum.ratios}} if len(spectrum.ratios) else {}
+        per_stage = {"test_accuracy": [last.fates.test]}
+        return Scores(final=final, per_stage=per_stage, probes=curves, panels=seen, matrices=matrices, histograms=histograms)
 
 
 def _asked(truth: Truth, answer: Answer, modulus: int) -> Asked:

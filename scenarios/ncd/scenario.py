@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
 from scenarios.class_lists import ClassList, all_exist, class_list
 from scenarios.ncd.presets import PRESETS
-from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, moment_of, scores_of
+from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, NCDScorer
 from scenarios.on_disk import data_of, dataset_named
 from scenarios.splits import check_filled, tested_part
 
@@ -155,11 +155,9 @@ class NCD(Scenario):
         ]
         return Allocation(labels, role, numbers, stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; the figures are there once stage 1 is."""
-        moments = [moment_of(truth, answer) for answer in answers]
-        ended = [moment for moment in moments if moment.answer.step is None]
-        return scores_of(ended, [moment for moment in moments if moment.answer.step is not None], len(truth.named_classes))
+        return NCDScorer(truth)
 
     # --- dealing ---------------------------------------------------------------------------------------------------------------
 

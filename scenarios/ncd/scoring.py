@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -130,17 +129,37 @@ def relation_agreement(first: Moment, last: Moment) -> float:
     return mean_of_finite((before == now).astype(np.float64))
 
 
-def scores_of(moments: Sequence[Moment], probes: Sequence[Moment], n_stages: int) -> Scores:
-    """Return what the answers after stages and in mid-stage come to; the figures of the run are there once both stages are."""
-    each = [figures_of(moment) for moment in moments]
-    per_stage = {name: [counted[name] for counted in each] for name in PER_STAGE}
-    seen = [(moment.answer.stage, moment.answer.step or 0, figures_of(moment)) for moment in probes]
-    curves = {name: [(stage, step, counted[name]) for stage, step, counted in seen if np.isfinite(counted[name])] for name in CURVES}
-    if len(moments) < n_stages:
-        return Scores(final={}, per_stage=per_stage, probes=curves)
-    first, last = moments[0], moments[-1]
-    final = {**each[-1], "relation_agreement": relation_agreement(first, last), "first_known": each[0]["known_strict"]}
-    return Scores(final=final, per_stage=per_stage, probes=curves, matrices=_matrices(last), histograms=_histograms(last))
+class NCDScorer:
+    """Scores answers after stages and in mid-stage; the figures of the run are there once both stages are."""
+
+    def __init__(self, truth: Truth) -> None:
+        self.truth = truth
+        self.moments: list[Moment] = []
+        self.figures: list[dict[str, float]] = []
+        self.curves: dict[str, list[tuple[int, int, float]]] = {name: [] for name in CURVES}
+
+    def add(self, answer: Answer) -> None:
+        """Take in the next answer."""
+        moment = moment_of(self.truth, answer)
+        counted = figures_of(moment)
+        if answer.step is None:
+            self.moments.append(moment)
+            self.figures.append(counted)
+            return
+        for name, curve in self.curves.items():
+            if np.isfinite(counted[name]):
+                curve.append((answer.stage, answer.step, counted[name]))
+
+    def scores(self) -> Scores:
+        """Return what the answers so far come to."""
+        per_stage = {name: [counted[name] for counted in self.figures] for name in PER_STAGE}
+        curves = {name: [*curve] for name, curve in self.curves.items()}
+        if len(self.moments) < len(self.truth.named_classes):
+            return Scores(final={}, per_stage=per_stage, probes=curves)
+        first, last = self.moments[0], self.moments[-1]
+        again = {"relation_agreement": relation_agreement(first, last), "first_known": self.figures[0]["known_strict"]}
+        return Scores(final={**self.figures[-1], **again}, per_stage=per_stage, probes=curves, matrices=_matrices(last),
+                      histograms=_histograms(last))  # fmt: skip
 
 
 def _renumbered(rows: IntArray, fixed: int) -> IntArray:

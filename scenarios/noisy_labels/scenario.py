@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, OF_LEARNER, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scores, Truth, param
+from harness.contracts import HIDDEN, OF_LEARNER, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scorer, Scores, Truth, param
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured, single, split_outside
@@ -153,27 +153,9 @@ class NoisyLabels(Scenario):
         facts = {**deal.facts, "part": part, "observed": shown}
         return replace(deal, facts=facts, stages=self._watched(deal, stages, part, seed))
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; summaries are there once the last stage is."""
-        known = self.knows_truth
-        moments = [scoring.moment_of(truth, answer, known=known) for answer in answers]
-        if not moments:
-            return Scores(final={})
-        beneath = self.base.score(truth, [_asked_beneath(truth, answer) for answer in answers])
-        n_stages = len(truth.named_classes)
-        lent = self.lent()
-        epochs = {stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"] for stage in range(n_stages)}
-        ended = [moment for moment in moments if moment.answer.step is None]
-        final: dict[str, float] = {}
-        if len(ended) == n_stages:
-            last = [moment for moment in moments if moment.answer.stage == n_stages - 1]
-            final = scoring.accuracies(last, self.tail, epochs[n_stages - 1]) | (scoring.label_figures(truth, last[-1]) if known else {})
-            final = {**beneath.final, **final} if n_stages > 1 or self.report == "stream" else final
-        followed = ("accuracy", "memorised", "corrected") if known else ("accuracy", "fitted")
-        per_stage = {name: [moment.figures[name] for moment in ended] for name in followed}
-        seen = scoring.pictures(truth, moments, epochs, known=known)
-        further = beneath.matrices if n_stages > 1 else {}
-        return replace(seen, final=final, per_stage={**beneath.per_stage, **per_stage}, matrices={**further, **seen.matrices})
+        return _Scorer(self, truth)
 
     def _check_truth(self) -> None:
         """Refuse to call labels true of which their publisher says that many are not."""
@@ -200,6 +182,38 @@ class NoisyLabels(Scenario):
             rows = np.setdiff1d(np.concatenate(watched), stage.query)
             found.append(replace(stage, watched=rows, told=facts_told(deal, stage, self.told)))
         return found
+
+
+class _Scorer:
+    """Scores what became of labels beside what the scenario beneath scores."""
+
+    def __init__(self, scenario: NoisyLabels, truth: Truth) -> None:
+        self.scenario, self.truth, self.n_stages, self.known = scenario, truth, len(truth.named_classes), scenario.knows_truth
+        lent = scenario.lent()
+        self.epochs = {stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"] for stage in range(self.n_stages)}
+        self.beneath = scenario.base.scorer(truth)
+        self.moments: list[scoring.Moment] = []
+
+    def add(self, answer: Answer) -> None:
+        self.moments.append(scoring.moment_of(self.truth, answer, known=self.known))
+        self.beneath.add(_asked_beneath(self.truth, answer))
+
+    def scores(self) -> Scores:
+        if not self.moments:
+            return Scores(final={})
+        beneath = self.beneath.scores()
+        ended = [moment for moment in self.moments if moment.answer.step is None]
+        final: dict[str, float] = {}
+        if len(ended) == self.n_stages:
+            last = [moment for moment in self.moments if moment.answer.stage == self.n_stages - 1]
+            final = scoring.accuracies(last, self.scenario.tail, self.epochs[self.n_stages - 1])
+            final |= scoring.label_figures(self.truth, last[-1]) if self.known else {}
+            final = {**beneath.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
+        followed = ("accuracy", "memorised", "corrected") if self.known else ("accuracy", "fitted")
+        per_stage = {name: [moment.figures[name] for moment in ended] for name in followed}
+        seen = scoring.pictures(self.truth, self.moments, self.epochs, known=self.known)
+        further = beneath.matrices if self.n_stages > 1 else {}
+        return replace(seen, final=final, per_stage={**beneath.per_stage, **per_stage}, matrices={**further, **seen.matrices})
 
 
 def _asked_beneath(truth: Truth, answer: Answer) -> Answer:

@@ -41,14 +41,34 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Moment:
-    """One answer taken apart. `figures` holds shares; the arrays speak of the items given with labels so far that are watched."""
+    """One answer taken apart. `figures` holds shares; the arrays speak of the items given with labels so far that are watched, and are
+    made when they are asked for: of hundreds of moments the last one's are.
+    """
 
+    truth: Truth
     answer: Answer
     figures: Mapping[str, float]
-    labels: NDArray[np.int64]
-    observed: NDArray[np.int64]
-    predicted: NDArray[np.int64]
-    rows: NDArray[np.int64]
+
+    @property
+    def rows(self) -> NDArray[np.int64]:
+        """Where in the answer they stand."""
+        return np.flatnonzero(self.truth.facts["part"][self.answer.ids] == TRAIN)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Their true classes."""
+        return self.truth.labels[self.answer.ids[self.rows]]
+
+    @property
+    def observed(self) -> NDArray[np.int64]:
+        """The labels handed over with them."""
+        observed: NDArray[np.int64] = self.truth.facts["observed"][self.answer.ids[self.rows]]
+        return observed
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """Their classes as answered."""
+        return self.answer.arrays["classes"][self.rows]
 
 
 def moment_of(truth: Truth, answer: Answer, *, known: bool = True) -> Moment:
@@ -67,7 +87,7 @@ def moment_of(truth: Truth, answer: Answer, *, known: bool = True) -> Moment:
         shares |= figures.memorisation(predicted[rows], labels[rows], observed[rows])._asdict()
     else:
         shares["fitted"] = _share(predicted[rows] == observed[rows])
-    return Moment(answer, shares, labels[rows], observed[rows], predicted[rows], rows)
+    return Moment(truth, answer, shares)
 
 
 def accuracies(moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, float]:
@@ -82,8 +102,8 @@ def accuracies(moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, f
 
 def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
     """Return what became of right and wrong labels at the end, and how well the learner tells them apart."""
-    wrong = last.labels != last.observed
-    arrays = {name: values[last.rows] for name, values in last.answer.arrays.items()}
+    wrong, rows = last.labels != last.observed, last.rows
+    arrays = {name: values[rows] for name, values in last.answer.arrays.items()}
     kept = figures.clean_selection(arrays["kept"], wrong) if "kept" in arrays else (NAN, NAN)
     true, implied = transitions(truth, last)
     return {
