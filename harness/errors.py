@@ -7,7 +7,9 @@ is stored with the cell it broke.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -31,3 +33,13 @@ def unknown(kind: str, name: str, valid: Iterable[str], see: str) -> UserError:
     near = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return UserError(f"unknown {kind} {name!r}{hint} (all: {see})")
+
+
+def in_one_line(error: BaseException) -> str:
+    """Say what went wrong and where, in one line; what a user can mend in its own words."""
+    text = " ".join(str(error).split())[:500]
+    if isinstance(error, UserError):
+        return text
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"

@@ -7,11 +7,13 @@ its cells run again one by one, so that a pack costs no cell its result and the 
 
 from __future__ import annotations
 
+import logging
 import shutil
 import signal
+import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,9 +23,9 @@ from typing import Any
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.cluster import Resources
-from harness.contracts import Answer, Precision, Scores, Status, Truth
+from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth
 from harness.environment import environment
-from harness.errors import UserError
+from harness.errors import UserError, in_one_line
 from harness.lock import locked
 from harness.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.plan import Plan, plan
@@ -36,8 +38,11 @@ from harness.sessions import new_session
 from harness.stage_sharing import FOLDER, Sharing
 from harness.together import shape_of_only_stage
 
+_log = logging.getLogger(__name__)
+
 CELLS = "cells"
 _TICK_S = 0.25
+_LOG = "log.txt"
 _MAX_ATTEMPTS = 2
 _MAX_WRITES = 32
 
@@ -108,6 +113,33 @@ class _Dealt:
 
 
 @dataclass(slots=True)
+class _Scoring:
+    """The scores of a cell as its stages end. Of the thread that records alone.
+
+    failure: why there are none any more; what raised once is not asked again.
+    """
+
+    scenario: Scenario
+    truth: Truth
+    scorer: Scorer | None = None
+    stages: int = 0
+    failure: str = ""
+
+    def of(self, results: Mapping[int, StageResult]) -> Scores | None:
+        """Return what the stages that follow on each other come to, each taken in once; None where there is none, or a failure."""
+        try:
+            while not self.failure and self.stages in results:
+                self.scorer = self.scorer or self.scenario.scorer(self.truth)
+                for answer in results[self.stages].answers:
+                    self.scorer.add(answer)
+                self.stages += 1
+            return self.scorer.scores() if self.scorer and not self.failure else None
+        except Exception as error:
+            self.failure = f"scoring failed: {in_one_line(error)}"
+            return None
+
+
+@dataclass(slots=True)
 class _Running:
     """A cell in a worker."""
 
@@ -115,6 +147,7 @@ class _Running:
     dealt: _Dealt
     attempt: int
     run_id: Future[str]
+    scoring: _Scoring
     results: dict[int, StageResult] = field(default_factory=dict)
     unwritten: list[int] = field(default_factory=list)
     session: str = ""
@@ -211,7 +244,8 @@ class _Run:
                                 needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
                                 precision=self.precision, compile=self.compile, session=self.session)  # fmt: skip
         run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
-        self.running[cell.key] = _Running(cell, self.deals[_deal_of(cell)], attempt, run_id)
+        dealt = self.deals[_deal_of(cell)]
+        self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
         plugin = cell.contender.plugin
         return Job(key=cell.key, strategy=plugin.address, source=plugin.source, params=cell.contender.params, code=cell.contender.code,
                    conditions=conditions, keep=job_folder(self.store.folder / CELLS, cell.key),
@@ -344,13 +378,17 @@ def _forget(cells: Sequence[Cell], sharing: Sharing, kept: Path) -> None:
 
 
 def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:
-    store.add_stages(running.run_id.result(), _scores(running), stages)
+    if scores := running.scoring.of(running.results):
+        store.add_stages(running.run_id.result(), scores, stages)
 
 
 def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
                 keep: Path | None) -> None:  # fmt: skip
-    """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
+    """Score, store, then tell, then draw; with `keep`, the folder of a cell that is done is cleared away."""
     answers, results, outcome = running.answers, running.results.values(), ended.outcome
+    scores = running.scoring.of(running.results)
+    if outcome.status is Status.DONE and running.scoring.failure:
+        outcome = replace(outcome, status=Status.FAILED, reason=running.scoring.failure)
     seconds = outcome.seconds + sum(result.borrowed_s for result in results)  # a shared stage counts for everyone who used it
     is_of_one = all(result.session == running.session for result in results)
     ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds,
@@ -358,13 +396,11 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
                     predict_s=sum(result.predict_s for result in results), peak_mib=outcome.peak_mib,
                     together=max((result.together for result in results), default=1),
                     session=running.session if is_of_one else "")  # fmt: skip
-    scores = _scores(running) if answers else None
     files = job.keep / "files"
     files.mkdir(exist_ok=True)
-    (files / "log.txt").write_text(outcome.log_tail, encoding="utf-8")
-    if scores:
+    (files / _LOG).write_text(outcome.log_tail, encoding="utf-8")
+    if answers:
         write_answers(files / PREDICTIONS, answers)
-        figures.draw(scores, files, title=str(running.cell))
     store.end(running.run_id.result(), ending, scores=scores, files=files, stages=running.unwritten)
     shutil.rmtree(files)
     if keep is None:
@@ -377,10 +413,21 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     listen(
         Update(cell=running.cell, status=ending.status, reason=ending.reason, figure=record.metrics.get(primary), seconds=ending.seconds)
     )
+    if scores:
+        _draw(store, running, scores, outcome.log_tail)
 
 
-def _scores(running: _Running) -> Scores:
-    return running.cell.protocol.scenario.score(running.dealt.truth, running.answers)
+def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
+    """Add pictures to a record that is closed. What cannot be drawn is a line in its log; what cannot be kept either, a warning."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            failed: list[str] = []
+            figures.draw(scores, Path(folder), title=str(running.cell), say=failed.append)
+            if failed:
+                Path(folder, _LOG).write_text("\n".join([*log.splitlines(), *failed]), encoding="utf-8")
+            store.add_files(running.run_id.result(), Path(folder))
+    except Exception as error:
+        _log.warning("%s: no pictures: %s", running.cell, in_one_line(error))
 
 
 def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Record:

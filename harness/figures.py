@@ -1,17 +1,36 @@
-"""Pictures of one cell, drawn from its scores: matrices as heat maps, curves over probes or stages as lines, values as histograms."""
+"""Pictures of one cell, drawn from its scores: matrices as heat maps, curves over probes or stages as lines, values as histograms.
+
+However much there is to show, no picture is larger than `canvas` allows: cells shrink, ticks thin out, and of plots, lines and rows beyond
+a number some are left out, which the title says.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.contracts import Axes, Scores
+from harness.errors import in_one_line
 
+LONGEST_SIDE, MOST_PIXELS = 2400, 4_000_000
+"""Of any picture."""
+
+_log = logging.getLogger(__name__)
+
+_DPI = 90
 _MOST_LINES = 5
+_MOST_PLOTS = 7
+_MOST_STAGES = 10
+_MOST_ROWS = 18
+_WIDEST = 16.0
+"""Inches for all cells of a matrix, side by side or one below the other."""
 _MOST_TICKS = 30
 _BY_STEP = ("fates", "detection", "collapse")
 """Panels over gradient steps and not epochs; what happens late and slowly is drawn over their logarithm."""
@@ -35,48 +54,86 @@ _MARGINS = {"left": 0.72, "right": 0.12, "bottom": 0.5, "top": 0.3}
 
 Curve = Sequence[tuple[int, int, float]]
 
+T = TypeVar("T")
 
-def draw(scores: Scores, folder: Path, *, title: str) -> list[Path]:
-    """Write a PNG per matrix, panel, other probe curve, histogram and strip, and one of the figures over the stages; return their paths."""
+
+def draw(scores: Scores, folder: Path, *, title: str, say: Callable[[str], None] = _log.warning) -> list[Path]:
+    """Write a PNG per matrix, panel, other probe curve, histogram and strip, and one of the figures over the stages; return their paths.
+
+    A picture that cannot be drawn is a line for `say`, and the others are drawn.
+    """
     made = []
+    for name, picture in _pictures(scores, title):
+        try:
+            picture().savefig(folder / f"{name}.png")
+            made.append(folder / f"{name}.png")
+        except Exception as error:
+            (folder / f"{name}.png").unlink(missing_ok=True)
+            say(f"{name}.png could not be drawn: {in_one_line(error)}")
+    return made
+
+
+def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], Any]]]:
+    """Yield the name of every picture, and what draws it."""
     for name, matrix in scores.matrices.items():
-        if name == "pruning":
-            made.append(_save(prune_curves(matrix, title=title), folder / "pruning.png"))
-            continue
         axes = {**KNOWN_AXES, **scores.axes}.get(name, Axes("row", "column"))
-        made.append(_save(heat_map(matrix, axes, title=title, quantity=name.replace("_", " ")), folder / f"{name}_matrix.png"))
+        if name == "pruning":
+            yield "pruning", partial(prune_curves, matrix, title=title)
+        else:
+            yield f"{name}_matrix", partial(heat_map, matrix, axes, title=title, quantity=name.replace("_", " "))
     for name, together in scores.panels.items():
-        if any(scores.probes[curve] for curve in together):
-            picture = panel({curve: scores.probes[curve] for curve in together}, title=title, by_step=name in _BY_STEP)
-            made.append(_save(picture, folder / f"{name}_panel.png"))
+        if curves := {curve: scores.probes[curve] for curve in together if scores.probes.get(curve)}:
+            yield f"{name}_panel", partial(panel, curves, title=title, by_step=name in _BY_STEP)
     for name in scores.probes.keys() - {curve for together in scores.panels.values() for curve in together}:
         if scores.probes[name]:
-            made.append(_save(_curve(scores.probes[name], title=title, quantity=name), folder / f"{name}_curve.png"))
+            yield f"{name}_curve", partial(_curve, scores.probes[name], title=title, quantity=name)
     for name, groups in scores.histograms.items():
-        picture = histogram(groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name))
-        made.append(_save(picture, folder / f"{name}_histogram.png"))
+        yield f"{name}_histogram", partial(histogram, groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name))
     for name, (cases, captions) in scores.strips.items():
-        made.append(_save(strip(cases, captions, title=title), folder / f"{name}_strip.png"))
+        yield f"{name}_strip", partial(strip, cases, captions, title=title)
     if any(len(values) > 1 for values in scores.per_stage.values()):
-        made.append(_save(stage_lines([scores.per_stage], [""], title=title), folder / "stages.png"))
-    return made
+        yield "stages", partial(stage_lines, [scores.per_stage], [""], title=title)
+
+
+def canvas(width: float, height: float, *, dpi: int = _DPI, **options: Any) -> Any:
+    """Return an empty figure of `width` x `height` inches, or as much of it as `LONGEST_SIDE` and `MOST_PIXELS` leave."""
+    from matplotlib.figure import Figure
+
+    width, height = min(width, LONGEST_SIDE / dpi), min(height, LONGEST_SIDE / dpi)
+    shrink = min(1.0, math.sqrt(MOST_PIXELS / (width * height)) / dpi)
+    return Figure(figsize=(width * shrink, height * shrink), dpi=dpi, **options)
+
+
+def spread(items: Sequence[T], most: int, title: str, what: str) -> tuple[Sequence[T], str]:
+    """Return at most `most` of `items`, evenly spread from the first to the last, and the title, which says so where some are left out."""
+    if len(items) <= most:
+        return items, title
+    places = np.linspace(0, len(items) - 1, most).round().astype(int)
+    return [items[place] for place in places], f"{title} ({most} of {len(items)} {what})".strip()
+
+
+def ticks(count: int, *, most: int = _MOST_TICKS) -> range:
+    """Return which of `count` places are marked, `most` of them: all, or every second, fifth, tenth and so on.
+
+    >>> ticks(3), ticks(31), ticks(200)
+    (range(0, 3), range(0, 31, 2), range(0, 200, 10))
+    """
+    steps = (factor * 10**power for power in range(10) for factor in (1, 2, 5))
+    return range(0, count, next(step for step in steps if count <= step * most))
 
 
 def heat_map(matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], *, title: str, quantity: str) -> Any:
     """Return a figure of a matrix of shares, such as R[i, j]; values in per cent where there is room."""
-    from matplotlib.figure import Figure
-
     height, width = matrix.shape
-    figure = Figure(figsize=(2.4 + 0.55 * width, 1.6 + 0.5 * height), layout="constrained")
+    whole = min(0.55 * width, _WIDEST), min(0.5 * height, _WIDEST)
+    figure = canvas(2.4 + whole[0], 1.6 + whole[1], layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
-    axes.set(xlabel=axes_.columns, ylabel=axes_.rows)
-    if max(height, width) <= _MOST_TICKS:
-        axes.set(xticks=range(width), yticks=range(height))
-        if axes_.row_names:
-            axes.set_yticklabels(axes_.row_names)
-        if axes_.column_names:
-            axes.set_xticklabels(axes_.column_names, rotation=40, ha="right")
+    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis", aspect="auto" if _WIDEST in whole else "equal")
+    axes.set(xlabel=axes_.columns, ylabel=axes_.rows, xticks=ticks(width), yticks=ticks(height))
+    if axes_.row_names:
+        axes.set_yticklabels([axes_.row_names[row] for row in ticks(height)])
+    if axes_.column_names:
+        axes.set_xticklabels([axes_.column_names[column] for column in ticks(width)], rotation=40, ha="right")
     axes.set_title(title, fontsize=8)
     if max(height, width) <= 12:
         for row, column in np.argwhere(np.isfinite(matrix)):
@@ -88,15 +145,17 @@ def heat_map(matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], 
 
 def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[str], *, title: str, names: Sequence[str] = ()) -> Any:
     """Return a figure with a panel per run: the shares in it (`names`, or the first five) after every stage."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(1.5 + 3.3 * len(runs), 2.9), layout="constrained")
-    panels = figure.subplots(1, len(runs), sharey=True, squeeze=False)[0]
-    for axes, run, label in zip(panels, runs, labels, strict=True):
+    shown, title = spread(list(zip(runs, labels, strict=True)), _MOST_PLOTS, title, "runs")
+    figure = canvas(1.5 + 3.3 * len(shown), 2.9, layout="constrained")
+    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
+    for axes, (run, label) in zip(panels, shown, strict=True):
         for name in names or list(run)[:_MOST_LINES]:
-            axes.plot(range(len(run[name])), run[name], marker="o", markersize=3, label=name.replace("_", " "))
-        axes.set(xlabel="after stage", ylim=(-0.02, 1.02), xticks=range(max(map(len, run.values()))))
+            dense = len(run[name]) > _MOST_TICKS
+            axes.plot(range(len(run[name])), run[name], marker="" if dense else "o", markersize=3, label=name.replace("_", " "))
+        axes.set(xlabel="after stage", ylim=(-0.02, 1.02), xticks=ticks(max(map(len, run.values())), most=_MOST_STAGES))
         axes.set_title(label or title, fontsize=8)
+    if len(shown) < len(runs):
+        figure.suptitle(title, fontsize=8)
     panels[0].set_ylabel("accuracy")
     panels[-1].legend(fontsize=7)
     return figure
@@ -104,7 +163,8 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
 
 def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> Any:
     """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over epochs or the log of steps."""
-    stages = sorted({stage for rows in curves.values() for stage, _, _ in rows})
+    there = sorted({stage for rows in curves.values() for stage, _, _ in rows})
+    stages, title = spread(there, _MOST_PLOTS, title, "stages")
     plots = _plots(len(stages), width=3.3)
     for axes, stage in zip(plots, stages, strict=True):
         for name, rows in curves.items():
@@ -153,7 +213,6 @@ def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[f
         title, row_name, column_name: in words.
     """
     from matplotlib.colors import ListedColormap
-    from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
     names = [name for name, share in shares.items() if np.nansum(share) > 0]
@@ -161,13 +220,16 @@ def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[f
     there = np.isfinite(stacked).all(axis=0)
     commonest = np.where(there, stacked.argmax(axis=0), np.nan)
     shades = [_PHASE_SHADES[list(shares).index(name) % len(_PHASE_SHADES)] for name in names]
-    figure = Figure(figsize=(3.8 + 0.42 * len(columns), 1.6 + 0.42 * len(rows)), layout="constrained")
+    across, down = ticks(len(columns)), ticks(len(rows))
+    whole = min(0.42 * len(columns), _WIDEST), min(0.42 * len(rows), _WIDEST)
+    figure = canvas(3.8 + whole[0], 1.6 + whole[1], layout="constrained")
     axes = figure.subplots()
-    axes.imshow(commonest, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest")
-    axes.set(xticks=range(len(columns)), yticks=range(len(rows)), xlabel=column_name, ylabel=row_name)
-    axes.set_xticklabels([f"{value:g}" for value in columns], fontsize=8)
-    axes.set_yticklabels([f"{value:g}" for value in rows], fontsize=8)
-    for row, column in np.argwhere(there):
+    axes.imshow(commonest, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest",
+                aspect="auto" if _WIDEST in whole else "equal")  # fmt: skip
+    axes.set(xticks=across, yticks=down, xlabel=column_name, ylabel=row_name)
+    axes.set_xticklabels([f"{columns[place]:g}" for place in across], fontsize=8)
+    axes.set_yticklabels([f"{rows[place]:g}" for place in down], fontsize=8)
+    for row, column in np.argwhere(there) if _WIDEST not in whole else ():
         if (most := stacked[:, row, column].max()) < 1:
             axes.text(column, row, f"{100 * most:.0f}", ha="center", va="center", fontsize=7)
     axes.set_title(title, fontsize=8)
@@ -195,15 +257,13 @@ def strip(cases: NDArray[Any], captions: Sequence[str], *, title: str, panels: S
         title: of the figure.
         panels: what stands in each column.
     """
-    from matplotlib.figure import Figure
-
-    rows, columns = cases.shape[:2]
-    figure = Figure(figsize=(1.6 + 1.1 * columns, 0.5 + 1.1 * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for row, caption in enumerate(captions):
+    shown, title = spread(list(zip(cases, captions, strict=True)), _MOST_ROWS, title, "rows")
+    figure = canvas(1.6 + 1.1 * cases.shape[1], 0.5 + 1.1 * len(shown), layout="constrained")
+    grid = figure.subplots(len(shown), cases.shape[1], squeeze=False)
+    for row, (case, caption) in enumerate(shown):
         for column, name in enumerate(panels):
             axes = grid[row, column]
-            axes.imshow(cases[row, column], cmap="gray", vmin=0, vmax=1)
+            axes.imshow(case[column], cmap="gray", vmin=0, vmax=1)
             axes.set(xticks=[], yticks=[])
             if row == 0:
                 axes.set_title(name, fontsize=8)
@@ -214,7 +274,8 @@ def strip(cases: NDArray[Any], captions: Sequence[str], *, title: str, panels: S
 
 def _curve(rows: Any, *, title: str, quantity: str) -> Any:
     (axes,) = _plots(1, width=4.2)
-    for stage in sorted({row[0] for row in rows}):
+    stages, title = spread(sorted({row[0] for row in rows}), _MOST_STAGES, title, "stages")
+    for stage in stages:
         steps, values = zip(*[(step, value) for at, step, value in rows if at == stage], strict=True)
         axes.plot(steps, values, label=f"stage {stage}")
     axes.set(xlabel="gradient step")
@@ -225,11 +286,9 @@ def _curve(rows: Any, *, title: str, quantity: str) -> Any:
 
 def _plots(count: int, *, width: float) -> list[Any]:
     """Return plots side by side that share their vertical axis, `width` inches each, on a figure of their own."""
-    from matplotlib.figure import Figure
-
     around, height = _MARGINS, 2.9
     whole = around["left"] + count * width + around["right"]
-    figure = Figure(figsize=(whole, height))
+    figure = canvas(whole, height)
     figure.subplots_adjust(left=around["left"] / whole, right=1 - around["right"] / whole, bottom=around["bottom"] / height,
                            top=1 - around["top"] / height, wspace=0.06)  # fmt: skip
     return list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
@@ -242,8 +301,3 @@ def _titled(plots: Sequence[Any], title: str, quantity: str) -> Any:
     plots[0].set_ylabel(quantity)
     plots[-1].legend(fontsize=7)
     return figure
-
-
-def _save(figure: Any, path: Path) -> Path:
-    figure.savefig(path, dpi=90)
-    return path

@@ -1,9 +1,9 @@
 """The record: one MLflow run per cell. The only module that talks to MLflow.
 
-By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions and
-pictures are stored before its status says `done`, so a half-written record is never read as a result. One process writes: the driver.
-`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied (`artifact_places`), and a
-data base that is busy is waited for (`busy`).
+By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions are
+stored before its status says `done`, so a half-written record is never read as a result; its pictures follow, and nothing needs them. One
+process writes: the driver. `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied
+(`artifact_places`), and a data base that is busy is waited for (`busy`).
 """
 
 from __future__ import annotations
@@ -266,6 +266,10 @@ class Store:
         tags |= {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
         self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
 
+    def add_files(self, run_id: str, folder: Path) -> None:
+        """Store the files of `folder` with a run that has ended."""
+        self.keep_files(self.client.get_run(run_id), folder)
+
     @_told
     def keep_files(self, run: Run, folder: Path) -> None:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
@@ -476,8 +480,8 @@ class Store:
 def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
     """Return the figures after these stages, and those of the probes in them: name, value, stage or step."""
     ended = [(f"stage/{name}", values[k], k) for k in stages for name, values in scores.per_stage.items() if len(values) > k]
-    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows]
-    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes if k in stages]
+    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows if row[0] in stages]
+    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
 
 
 class _Waiting:

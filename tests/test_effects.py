@@ -8,20 +8,23 @@ import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy import stats
 
-from harness import statistics
+from harness import figures, statistics
 from harness.ablation import ablation
 from harness.contracts import Metric, Status
 from harness.contrasts import Ablation, Contrast
 from harness.errors import UserError
 from harness.record import Record
 from leaderboards.effects import Measured, Report, arranged, csv_text, effects_table, latex, markdown, metrics_table, notes, report, words
+from leaderboards.effects.forest import forest_png
 from leaderboards.effects.page import html, write_report
 
 ACCURACY, LOSS, TIME = Metric(name="accuracy"), Metric(name="loss", better="lower"), Metric(name="steps_to_learn", censored=True)
@@ -325,6 +328,12 @@ def test_files_are_written_whole_and_hold_text_as_text(hostile: Report, tmp_path
     assert r"a\_b\textless{}script\textgreater{}\&" in tex
     assert tex.count(r"\begin{tabular}{llrr}") == 1
     assert markdown(hostile) == (tmp_path / "new" / "effects.md").read_text()
+
+
+def test_a_forest_of_many_scenarios_is_no_larger_than_any_picture(hostile: Report) -> None:
+    with Image.open(io.BytesIO(forest_png(replace(hostile, parts=hostile.parts * 60)))) as picture:
+        assert max(picture.size) <= figures.LONGEST_SIDE
+        assert picture.size[0] * picture.size[1] <= figures.MOST_PIXELS
 
 
 def test_a_folder_that_cannot_be_written_is_told(hostile: Report, tmp_path: Path) -> None:

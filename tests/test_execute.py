@@ -21,6 +21,7 @@ from conftest import BLOBS, Run, world
 
 from harness import checkpoint
 from harness import execute as execution
+from harness import figures
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execute import Limits, plan
@@ -283,6 +284,57 @@ def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) 
     # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either, where the orphaned worker lived to end it.
     assert stages[5:] in (["1", "2"], ["2"])
     assert json.loads(again.stdout)
+
+
+def test_scoring_that_raises_ends_its_cell_with_the_reason_and_not_the_run(tiny_run: Run, tmp_path: Path) -> None:
+    for ended in (0, 2):
+        records = tiny_run([world("Means"), world("Raises")], scenario=f"{world('UnscoredBlobs')}[ended={ended}]", seeds=2)
+        assert [record.status for record in records] == [Status.FAILED] * 4
+        assert {record.reason.partition(" (")[0] for record in records[::2]} == {"scoring failed: TypeError: no figure for this"}
+        assert {record.reason.partition(":")[0] for record in records[1::2]} == {"ValueError"}, "what came first stays the reason"
+        store = Store(str(tmp_path / "store"))
+        assert len(store.answers(records[0])) == 3, "what was answered is kept"
+        assert records[0].metrics == {}
+        assert list(store.stages(records[0])["seen_accuracy"] if ended else []) == list(range(ended))
+
+
+def test_pictures_are_drawn_once_the_record_is_closed_and_cost_a_line_of_the_log_where_they_fail(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Status] = []
+
+    def too_much(*_: object, **__: object) -> None:
+        seen.extend(record.status for record in Store(str(tmp_path / "store")).records("test"))
+        raise MemoryError
+
+    monkeypatch.setattr(figures, "heat_map", too_much)
+    (record,) = tiny_run([world("Chatty")])
+    assert (record.status, seen) == (Status.DONE, [Status.DONE])
+    store = Store(str(tmp_path / "store"))
+    *printed, line = store.file(record, "log.txt").read_text().splitlines()
+    assert printed == ["hello from stage 0", "hello from stage 1", "hello from stage 2"]
+    assert line.startswith("accuracy_matrix.png could not be drawn: MemoryError")
+    names = {file.path for file in store.client.list_artifacts(record.run_id)}
+    assert names == {"cell.json", "log.txt", "predictions.npz", "stages.png"}
+
+
+def test_a_record_needs_no_pictures(
+    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As after a kill, or where the disk is full by then: the run goes on, and the cell is not learned again."""
+
+    def no_room(*_: object) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(Store, "add_files", no_room)
+    first = tiny_run([world("Means"), world("Trains")])
+    assert [record.status for record in first] == [Status.DONE] * 2
+    assert [message.partition(": no pictures: ")[2].partition(" (")[0] for message in caplog.messages if "pictures" in message] == [
+        "OSError: no space left on device"
+    ] * 2
+    monkeypatch.undo()
+    again = tiny_run([world("Means"), world("Trains")])
+    assert [record.run_id for record in again] == [record.run_id for record in first]
 
 
 def test_what_a_strategy_prints_ends_in_its_log(tiny_run: Run, tmp_path: Path) -> None:

@@ -9,15 +9,17 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from conftest import BLOBS, Owb
+from PIL import Image
 from scipy import stats
 
-from harness import statistics
+from harness import figures, statistics
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.record import Record, Store
@@ -425,6 +427,15 @@ def test_the_plot_is_a_picture_with_a_panel_per_dimension(grid: tuple[Definition
     picture = imread(io.BytesIO(sensitivity_png(grid[1])))
     wide = imread(io.BytesIO(sensitivity_png(told(asked("replay[lr=[0.1,1]]", seeds=2), lambda *_: 0.5))))
     assert picture.shape[1] > 1.5 * wide.shape[1]  # two curves and a heat map beside one curve
+
+
+def test_a_plot_of_many_parts_and_dimensions_is_no_larger_than_any_picture(grid: tuple[Definition, Report]) -> None:
+    part = grid[1].parts[0]
+    wide, narrow = (replace(part.views[0], effects=part.views[0].effects[:1] * count, heat=None) for count in (20, 1))
+    for view, parts in ((wide, 1), (narrow, 30)):
+        with Image.open(io.BytesIO(sensitivity_png(replace(grid[1], parts=(replace(part, views=(view,)),) * parts)))) as picture:
+            assert max(picture.size) <= figures.LONGEST_SIDE
+            assert picture.size[0] * picture.size[1] <= figures.MOST_PIXELS
 
 
 def test_what_a_page_shows_is_escaped(toy: str) -> None:

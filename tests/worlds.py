@@ -74,6 +74,17 @@ class Blobs(Scenario):
         return Scores(final=final, per_stage={"seen_accuracy": seen}, matrices={"accuracy": matrix})
 
 
+class UnscoredBlobs(Blobs):
+    """The same blobs, whose scoring gives up once a stage has ended."""
+
+    ended: int = param(1, "stages that can be scored", ge=0)
+
+    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+        if len(answers) > self.ended:
+            raise TypeError("no figure for this")
+        return super().score(truth, answers)
+
+
 class HiddenBlobs(Blobs):
     """The same blobs, with labels in the first stage alone."""
 

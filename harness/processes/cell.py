@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.contracts import Status, Strategy
-from harness.errors import Diverged, Unsuitable, UserError
+from harness.errors import Diverged, Unsuitable, UserError, in_one_line
 from harness.messages import Job, Pack, Progressed, StageEnded, Task
 from harness.out_of_memory import shortage, what_to_try
 from harness.processes.link import Gone, Link
@@ -135,7 +135,7 @@ def _attempt(order: Order, link: Link) -> End:
             return End(Status.OUT_OF_MEMORY, f"{said}; {what_to_try(order.task, where)}")
         from harness.compiling import uncompiled
 
-        return End(Status.FAILED, uncompiled(error) or _sentence(error))
+        return End(Status.FAILED, uncompiled(error) or in_one_line(error))
     return End(Status.DONE, "")
 
 
@@ -154,14 +154,6 @@ def _pack_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
         for job, path in zip(jobs, order.mapped, strict=True)
     ]  # fmt: skip
     return zip((job.key for job in jobs), run_together(members), strict=True)
-
-
-def _sentence(error: BaseException) -> str:
-    """Say what went wrong and where, in one line."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
-    text = " ".join(str(error).split())[:500]
-    return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
 
 
 def main() -> None:

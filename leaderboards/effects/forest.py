@@ -6,28 +6,30 @@ import io
 import math
 from typing import Any
 
+from harness.figures import canvas, spread
 from leaderboards.effects.contributions import Effect, Part, Report, Verdict
 from leaderboards.effects.text import title
 
+_MOST_PARTS = 12
 _GREY = "#868c96"
 _SHADES: dict[Verdict, str] = {"contributes": "#18945c", "reinforce each other": "#18945c", "hurts": "#d9541e", "overlap": "#d9541e"}
 
 
 def forest_png(report: Report) -> bytes:
     """Return the plot as PNG: green helps, orange hurts, grey cannot be told from nothing (Holm-corrected p above 0.05)."""
-    from matplotlib.figure import Figure
-
     rows = len(report.ablation.contrasts)
-    figure = Figure(figsize=(2.6 + 3.4 * len(report.parts), 1.2 + 0.3 * rows), layout="constrained")
-    panels = figure.subplots(1, len(report.parts), sharey=True, squeeze=False)[0]
-    for axes, part in zip(panels, report.parts, strict=True):
+    heading = f"{report.ablation.strategy}, {report.ablation.design}, {report.seeds} seeds, 95 % intervals"
+    parts, heading = spread(report.parts, _MOST_PARTS, heading, "scenarios")
+    figure = canvas(2.6 + 3.4 * len(parts), 1.2 + 0.3 * rows, dpi=110, layout="constrained")
+    panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
+    for axes, part in zip(panels, parts, strict=True):
         _draw(axes, part)
     labels = [f"{one.on}\nrather than {one.off}" if one.kind != "interaction" else one.on for one in report.ablation.contrasts]
     panels[0].set_yticks(range(rows), labels, fontsize=7)
     panels[0].set_ylim(rows - 0.5, -0.5)
-    figure.suptitle(f"{report.ablation.strategy}, {report.ablation.design}, {report.seeds} seeds, 95 % intervals", fontsize=8)
+    figure.suptitle(heading, fontsize=8)
     written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()
 
 

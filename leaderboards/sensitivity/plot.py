@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
+from harness.figures import canvas, spread, ticks
 from leaderboards.sensitivity.curves import Curve, Effect, Heat, Scatter
 from leaderboards.sensitivity.report import Part, Report, View
 from leaderboards.sensitivity.text import said, title
 
+_MOST_PARTS, _MOST_PANELS, _MOST_WRITTEN = 8, 8, 20
 _MEAN, _BEST, _GREY, _BAD = "#2a6fb0", "#18945c", "#868c96", "#d9541e"
 
 
 def sensitivity_png(report: Report) -> bytes:
     """Return the plot as PNG: means with 95 % intervals over seeds, bounds as lines, crosses where every cell failed."""
-    from matplotlib.figure import Figure
-
-    widest = max(_panels(part) for part in report.parts)
-    figure = Figure(figsize=(max(4.6, 3.4 * widest), 0.6 + 2.9 * len(report.parts)), layout="constrained")
-    grid = figure.subplots(len(report.parts), widest, squeeze=False)
-    for row, part in zip(grid, report.parts, strict=True):
+    parts, heading = spread(report.parts, _MOST_PARTS, f"{report.title}, {report.seeds} seeds, 95 % intervals", "parts")
+    widest = min(max(_panels(part) for part in parts), _MOST_PANELS)
+    figure = canvas(max(4.6, 3.4 * widest), 0.6 + 2.9 * len(parts), dpi=110, layout="constrained")
+    grid = figure.subplots(len(parts), widest, squeeze=False)
+    for row, part in zip(grid, parts, strict=True):
         _draw_part(figure, row, part)
-    figure.suptitle(f"{report.title}, {report.seeds} seeds, 95 % intervals", fontsize=8)
+    figure.suptitle(heading, fontsize=8)
     written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=110, metadata={"Software": None})
+    figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()
 
 
@@ -35,16 +38,15 @@ def _panels(part: Part) -> int:
 
 def _draw_part(figure: Any, row: Any, part: Part) -> None:
     view = part.views[0]
-    panels = iter(row)
-    for effect in view.effects:
-        _draw_effect(next(panels), part, view, effect)
-    for scatter in view.scatters:
-        _draw_scatter(next(panels), part, view, scatter)
-    if view.heat:
-        _draw_heat(figure, next(panels), view, view.heat)
-    for empty in panels:
+    panels: list[Callable[[Any], None]] = [partial(_draw_effect, part=part, view=view, effect=effect) for effect in view.effects]
+    panels += [partial(_draw_scatter, part=part, view=view, scatter=scatter) for scatter in view.scatters]
+    panels += [partial(_draw_heat, figure=figure, view=view, heat=view.heat)] if view.heat else []
+    shown, label = spread(panels, len(row), part.label, "panels")
+    for axes, draw in zip(row, shown, strict=False):
+        draw(axes)
+    for empty in row[len(shown) :]:
         empty.set_axis_off()
-    row[0].set_title(part.label, fontsize=7, loc="left")
+    row[0].set_title(label, fontsize=7, loc="left")
 
 
 def _draw_effect(axes: Any, part: Part, view: View, effect: Effect) -> None:
@@ -56,7 +58,7 @@ def _draw_effect(axes: Any, part: Part, view: View, effect: Effect) -> None:
     if effect.best and several:
         _draw_curve(axes, effect.best, view.factor, color=_BEST, fmt="s--", label="others at best", shift=0.03)
     values = list(effect.curve.values)
-    axes.set_xticks(range(len(values)), [said(value) for value in values], fontsize=6)
+    _mark(axes.set_xticks, values)
     if part.defaults.get(effect.dimension) in values and part.kind == "settings":
         axes.axvline(values.index(part.defaults[effect.dimension]), color=_GREY, linewidth=0.8, linestyle=":", label="default")
     _finish(axes, view, effect.dimension)
@@ -77,7 +79,7 @@ def _draw_scatter(axes: Any, part: Part, view: View, scatter: Scatter) -> None:
         names = list(scatter.levels)
         axes.plot([names.index(str(value)) for value in scatter.values], [y * view.factor for y in scatter.figures], "o", markersize=3,
                   color=_MEAN)  # fmt: skip
-        axes.set_xticks(range(len(names)), names, fontsize=6)
+        _mark(axes.set_xticks, names)
     else:
         axes.plot(scatter.values, [y * view.factor for y in scatter.figures], "o", markersize=3, color=_MEAN)
         if scatter.dimension in part.logarithmic:
@@ -87,18 +89,23 @@ def _draw_scatter(axes: Any, part: Part, view: View, scatter: Scatter) -> None:
     _finish(axes, view, scatter.dimension)
 
 
-def _draw_heat(figure: Any, axes: Any, view: View, heat: Heat) -> None:
+def _draw_heat(axes: Any, figure: Any, view: View, heat: Heat) -> None:
     shown = [[mean * view.factor for mean in row] for row in heat.means]
     image = axes.imshow(shown, aspect="auto", cmap="viridis")
     figure.colorbar(image, ax=axes).ax.tick_params(labelsize=6)
-    for y, row in enumerate(shown):
+    for y, row in enumerate(shown if max(len(shown), len(shown[0])) <= _MOST_WRITTEN else ()):
         for x, mean in enumerate(row):
             text = "x" if math.isnan(mean) else f"{mean:.3g}{'*' if heat.lacking[y][x] else ''}"
             axes.text(x, y, text, ha="center", va="center", fontsize=6, color=_BAD if math.isnan(mean) else _ink(image, mean))
-    axes.set_xticks(range(len(heat.across_values)), [said(value) for value in heat.across_values], fontsize=6)
-    axes.set_yticks(range(len(heat.down_values)), [said(value) for value in heat.down_values], fontsize=6)
+    _mark(axes.set_xticks, heat.across_values)
+    _mark(axes.set_yticks, heat.down_values)
     axes.set_xlabel(heat.across, fontsize=7)
     axes.set_ylabel(heat.down, fontsize=7)
+
+
+def _mark(set_ticks: Any, values: Sequence[Any]) -> None:
+    places = ticks(len(values), most=15)
+    set_ticks(places, [said(values[place]) for place in places], fontsize=6)
 
 
 def _ink(image: Any, mean: float) -> str:
