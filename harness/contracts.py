@@ -428,24 +428,11 @@ class Scorer(Protocol):
         ...
 
 
-class _Anew:
-    """The scorer of a scenario that has none of its own: asked for scores, it scores all answers from scratch."""
-
-    def __init__(self, scenario: Scenario, truth: Truth) -> None:
-        self.scenario, self.truth, self.answers = scenario, truth, list[Answer]()
-
-    def add(self, answer: Answer) -> None:
-        self.answers.append(answer)
-
-    def scores(self) -> Scores:
-        return self.scenario.score(self.truth, list(self.answers))
-
-
 class Scenario(BaseModel, ABC):
     """What is learned from, as a value: typed, hashable, comparable. Unknown keys are refused.
 
     It says how it scores by one of two methods: `score`, from all answers at once, or `scorer`, answer by answer, which a cell of hundreds
-    of stages needs. The other follows from it; a subclass that writes `score` anew is scored by that.
+    of stages needs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -479,13 +466,6 @@ class Scenario(BaseModel, ABC):
     later: ClassVar[tuple[str, ...]] = ()
     """Parameters that came after results did. At their defaults they are not written, so that a protocol from before is still the same."""
 
-    def __init_subclass__(cls, **options: Any) -> None:
-        """Let what was written last, `score` or `scorer`, say how is scored."""
-        super().__init_subclass__(**options)
-        score, scorer = (next(at for at, kind in enumerate(cls.__mro__) if name in vars(kind)) for name in ("score", "scorer"))
-        if score < scorer:
-            cls.scorer = Scenario.scorer  # type: ignore[method-assign]
-
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = written(self)
@@ -516,10 +496,8 @@ class Scenario(BaseModel, ABC):
         return scorer.scores()
 
     def scorer(self, truth: Truth) -> Scorer:
-        """Return what scores a cell answer by answer."""
-        if type(self).score is Scenario.score:
-            raise NotImplementedError(f"{type(self).__name__} has neither score nor scorer")
-        return _Anew(self, truth)
+        """Return what scores a cell answer by answer. Ask for it by `scorer_of`, which serves scenarios that have none."""
+        raise NotImplementedError(f"{type(self).__name__} has neither score nor scorer")
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return what somebody would answer for the items `ids` who knows the truth; every declared metric has a figure for it."""
@@ -528,6 +506,25 @@ class Scenario(BaseModel, ABC):
     @abstractmethod
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest of every data set that is dealt from."""
+
+
+class _FromScratch:
+    """Scores all answers so far whenever it is asked."""
+
+    def __init__(self, scenario: Scenario, truth: Truth) -> None:
+        self.scenario, self.truth, self.answers = scenario, truth, list[Answer]()
+
+    def add(self, answer: Answer) -> None:
+        self.answers.append(answer)
+
+    def scores(self) -> Scores:
+        return self.scenario.score(self.truth, [*self.answers])
+
+
+def scorer_of(scenario: Scenario, truth: Truth) -> Scorer:
+    """Return what scores a cell answer by answer: the scenario's scorer, or where it wrote `score` after that, one that calls `score`."""
+    score, scorer = (next(at for at, kind in enumerate(type(scenario).__mro__) if name in vars(kind)) for name in ("score", "scorer"))
+    return _FromScratch(scenario, truth) if score < scorer else scenario.scorer(truth)
 
 
 # --- data sets ------------------------------------------------------------------------------------------------------------------
@@ -586,5 +583,5 @@ class Dataset(BaseModel, ABC):
 __all__ = [
     "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
     "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scorer", "Scores", "Stage", "Status",
-    "Strategy", "TaskAccess", "Truth", "Validation", "param",
+    "Strategy", "TaskAccess", "Truth", "Validation", "param", "scorer_of",
 ]  # fmt: skip

@@ -23,7 +23,7 @@ from typing import Any
 from harness import figures, fingerprint
 from harness.answers import digest, write_answers
 from harness.cluster import Resources
-from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth
+from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth, scorer_of
 from harness.environment import environment
 from harness.errors import UserError, in_one_line
 from harness.lock import locked
@@ -129,7 +129,7 @@ class _Scoring:
         """Return what the stages that follow on each other come to, each taken in once; None where there is none, or a failure."""
         try:
             while not self.failure and self.stages in results:
-                self.scorer = self.scorer or self.scenario.scorer(self.truth)
+                self.scorer = self.scorer or scorer_of(self.scenario, self.truth)
                 for answer in results[self.stages].answers:
                     self.scorer.add(answer)
                 self.stages += 1

@@ -23,7 +23,7 @@ from pydantic import field_validator
 
 from harness.contracts import HIDDEN, Answer, Deal, Metric, Scenario, Scorer, Scores, Truth, param
 from harness.errors import UserError
-from harness.metrics.discovery import match
+from harness.metrics.discovery import counted_rows, match
 from harness.selection import Selection, configured
 from scenarios.holding_out import held_out, novel_half
 
@@ -132,7 +132,7 @@ class _Scorer:
     def _after_matching(self, answer: Answer) -> dict[str, float]:
         """Return all figures of discovery; nothing is new after the first stage."""
         labels = self.truth.labels
-        agreement = match(answer.arrays["classes"], labels[answer.ids], n_classes=int(labels.max()) + 1)
+        agreement = match(counted_rows(answer.arrays["classes"]), labels[answer.ids], n_classes=int(labels.max()) + 1)
         old = np.arange(len(agreement.counts)) < self.truth.named_classes[0]
         figures = {"all": agreement.accuracy(), "old": agreement.accuracy(old), "new": agreement.accuracy(~old)}
         return {f"held_out_{group}": figure for group, figure in figures.items() if np.isfinite(figure)}

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scorer, Truth, param
+from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scorer, Truth, param, scorer_of
 from harness.errors import UserError
 from harness.selection import configured
 
@@ -107,7 +107,7 @@ class Smoke(Scenario):
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score as the scenario beneath."""
-        return self.base.scorer(truth)
+        return scorer_of(self.base, truth)
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return what the scenario beneath says."""

@@ -69,6 +69,11 @@ class Match(NamedTuple):
         return float(own.min()) if len(own) else float("nan")
 
 
+def counted_rows(rows: Counts) -> Counts:
+    """Return the rows answered, int64 (N,), renumbered where some are negative or beyond the items, so that no table is sized by them."""
+    return rows if rows.min(initial=0) >= 0 and rows.max(initial=0) < max(1024, len(rows)) else np.unique(rows, return_inverse=True)[1]
+
+
 def contingency(predicted: NDArray[Any], classes: NDArray[Any], *, n_classes: int | None = None) -> Counts:
     """Return M, int64 (rows, classes): how many items of each class got each row.
 
@@ -224,6 +229,6 @@ def mean_of_finite(values: NDArray[Any]) -> float:
 
 
 __all__ = [
-    "Groups", "Match", "by_group", "contingency", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match", "matched_by",
-    "mean_of_finite", "new_taken_for_old", "optimal_rows", "probability_gap",
+    "Groups", "Match", "by_group", "contingency", "counted_rows", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match",
+    "matched_by", "mean_of_finite", "new_taken_for_old", "optimal_rows", "probability_gap",
 ]  # fmt: skip

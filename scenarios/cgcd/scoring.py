@@ -90,7 +90,7 @@ class CGCDScorer:
 def agreement_of(truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bool = True) -> figures.Match:
     """Match rows to classes over the test items of the classes revealed so far, or over the stage's own unlabelled ones."""
     asked = truth.facts["is_test"][answer.ids] == on_test
-    labels, rows = truth.labels[answer.ids], _rows(answer)
+    labels, rows = truth.labels[answer.ids], figures.counted_rows(answer.arrays["classes"])
     revealed = asked & (truth.facts["stage"][answer.ids] <= answer.stage)
     return figures.match(rows[revealed], labels[revealed], n_classes=len(arrival))
 
@@ -178,12 +178,6 @@ def arrival_of_classes(truth: Truth) -> IntArray:
     arrival = np.zeros(int(truth.labels[comes].max()) + 1, dtype=np.int64)
     arrival[truth.labels[comes]] = truth.facts["stage"][comes]
     return arrival
-
-
-def _rows(answer: Answer) -> IntArray:
-    """Return the rows answered; numbers that are negative or beyond the items are renumbered, so that no table is sized by them."""
-    rows: IntArray = answer.arrays["classes"]
-    return rows if rows.min(initial=0) >= 0 and rows.max(initial=0) < max(1024, len(rows)) else np.unique(rows, return_inverse=True)[1]
 
 
 def _clusters(answer: Answer) -> int | None:

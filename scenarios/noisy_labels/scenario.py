@@ -20,7 +20,21 @@ import numpy as np
 from pydantic import field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, OF_LEARNER, Answer, Deal, DealtStage, Metric, Preset, Scenario, Scorer, Scores, Truth, param
+from harness.contracts import (
+    HIDDEN,
+    OF_LEARNER,
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Preset,
+    Scenario,
+    Scorer,
+    Scores,
+    Truth,
+    param,
+    scorer_of,
+)
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured, single, split_outside
@@ -191,7 +205,7 @@ class _Scorer:
         self.scenario, self.truth, self.n_stages, self.known = scenario, truth, len(truth.named_classes), scenario.knows_truth
         lent = scenario.lent()
         self.epochs = {stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"] for stage in range(self.n_stages)}
-        self.beneath = scenario.base.scorer(truth)
+        self.beneath = scorer_of(scenario.base, truth)
         self.moments: list[scoring.Moment] = []
 
     def add(self, answer: Answer) -> None:

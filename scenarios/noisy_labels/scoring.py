@@ -103,7 +103,7 @@ def accuracies(moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, f
 def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
     """Return what became of right and wrong labels at the end, and how well the learner tells them apart."""
     wrong, rows = last.labels != last.observed, last.rows
-    arrays = {name: values[rows] for name, values in last.answer.arrays.items()}
+    arrays = {name: last.answer.arrays[name][rows] for name in ("kept", "suspicion") if name in last.answer.arrays}
     kept = figures.clean_selection(arrays["kept"], wrong) if "kept" in arrays else (NAN, NAN)
     true, implied = transitions(truth, last)
     return {
