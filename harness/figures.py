@@ -29,7 +29,7 @@ _MOST_LINES = 5
 _MOST_PLOTS = 7
 _MOST_STAGES = 10
 _MOST_ROWS = 18
-_WIDEST = 16.0
+_WIDEST = 10.0
 """Inches for all cells of a matrix, side by side or one below the other."""
 _MOST_TICKS = 30
 _BY_STEP = ("fates", "detection", "collapse")

@@ -144,4 +144,4 @@ figures.draw(scores, Path({str(tmp_path)!r}), title="")
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 """
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert float(said) < 400, "MiB"
+    assert float(said) < 200, "MiB"

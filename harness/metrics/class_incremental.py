@@ -30,8 +30,8 @@ def accuracy_matrix(stages: Sequence[int], predicted: Sequence[IntArray], labels
         n_stages: T.
     """
     matrix = np.full((n_stages, n_stages), np.nan)
-    for row, *answer in zip(stages, predicted, labels, arrival, strict=True):
-        matrix[row] = accuracy_row(*answer, n_stages)
+    for row, answer, truth, column in zip(stages, predicted, labels, arrival, strict=True):
+        matrix[row] = accuracy_row(answer, truth, column, n_stages)
     return matrix
 
 
