@@ -20,9 +20,9 @@ from pathlib import Path
 import numpy as np
 
 from harness import figures, seeds
+from harness.cluster import Resources
 from harness.contracts import Answer, Deal, DealtStage, Scores, Status, scorer_of
 from harness.execute import Limits, execute, plan
-from harness.pool import Resources
 from harness.protocol import cells, contenders, protocols
 from harness.record import Store
 from harness.sealing import build
