@@ -1,6 +1,6 @@
 """Many records of a local store at once: its tables are read as they lie, for MLflow's own search makes an object of every figure.
 
-Read only, in one transaction. Ten thousand records take a second this way, where the search takes thirteen. The schema is that of the
+Read only, in one transaction. Ten thousand records take half a second this way, where the search takes thirteen. The schema is that of the
 pinned MLflow; a test holds both ways against each other.
 """
 

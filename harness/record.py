@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 from urllib.parse import unquote
 
+from filelock import FileLock
+
 from harness import artifact_places, drivers, local_records
 from harness.answers import digest, looks_whole, read_answers, stamp_of
 from harness.busy import PATIENCE_S, look, opened, patiently
@@ -141,7 +143,7 @@ class Store:
     @property
     def exists(self) -> bool:
         """Whether there is anything to read."""
-        return not self.is_local or self.database.is_file()
+        return not self.is_local or (self.database.is_file() and self.database.stat().st_size > 0)
 
     @property
     def client(self) -> MlflowClient:
@@ -158,7 +160,7 @@ class Store:
                 from mlflow.tracking import MlflowClient
 
                 if self.is_local:
-                    self.folder.mkdir(parents=True, exist_ok=True)
+                    self._make()
                 client = self._waits(lambda: MlflowClient(tracking_uri=self.uri))()
                 waiting = cast("MlflowClient", _Waiting(client, self._waits))
                 waiting.search_experiments(max_results=1)
@@ -168,6 +170,22 @@ class Store:
                 raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
             self._client = waiting
         return self._client
+
+    def _make(self) -> None:
+        """Make the data base where it is not there, whole: one that a killed process left half made could not be mended."""
+        if self.exists:
+            return
+        from mlflow.tracking import MlflowClient
+
+        being_made = self.folder / "being-made"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "being-made.lock"):
+            if not self.exists:
+                shutil.rmtree(being_made, ignore_errors=True)
+                being_made.mkdir()
+                MlflowClient(tracking_uri=_uri(being_made / "mlflow.db")).search_experiments(max_results=1)
+                (being_made / "mlflow.db").replace(self.database)
+                shutil.rmtree(being_made, ignore_errors=True)
 
     def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
         """Return an action that first looks whether the data base is busy, since MLflow would wait for it without a word."""

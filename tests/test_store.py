@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -242,3 +243,18 @@ def test_what_a_killed_writer_left_half_done_is_undone(tmp_path: Path, files: Pa
     assert store.database.with_name("mlflow.db-journal").stat().st_size > 0
     (record,) = Store(str(tmp_path / "store")).records(RUN)
     assert (record.run_id, record.key, record.status) == (run, "k", Status.DONE)
+
+
+def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+    """Half a data base, to which MLflow's own making is not a transaction, could be neither read nor mended."""
+    code = "import sys; from harness.record import Store; Store(sys.argv[1]).client"
+    making = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "store")], stderr=subprocess.DEVNULL)
+    while making.poll() is None and not any(path.stat().st_size > 150_000 for path in tmp_path.rglob("mlflow.db")):
+        time.sleep(0.001)
+    making.kill()
+    making.wait()
+    store = Store(str(tmp_path / "store"))
+    assert store.experiments() == []
+    _record(store)
+    assert store.by_key("k").status is Status.DONE
+    assert sorted(path.name for path in store.folder.iterdir()) == ["being-made.lock", "mlflow.db"]
