@@ -19,9 +19,8 @@ from types import SimpleNamespace
 import pytest
 from conftest import BLOBS, Run, world
 
-from harness import checkpoint
+from harness import checkpoint, figures
 from harness import execute as execution
-from harness import figures
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execute import Limits, plan
