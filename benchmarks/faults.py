@@ -2,10 +2,10 @@
 
 Run: OMP_NUM_THREADS=1 python benchmarks/faults.py [--faults 200] [--seed 0] [--log faults.jsonl] [--only KIND ...]
 
-After a launch with its fault the same command is launched until all cells are done, unless they are already. Asked of every launch: it ends, without a traceback,
-and leaves no process behind; of every record that says `done`, before and after: its predictions have the bytes of a run without a fault;
-of every cell that was done before: it is not learned again, unless the fault took its predictions away. What was seen is added to the log,
-line by line, so that a campaign goes on where it was; the table is made from the log.
+After a launch with its fault the same command is launched until all cells are done, unless they are already. Asked of every launch: it
+ends, without a traceback, and leaves no process behind; of every record that says `done`, before and after: its predictions have the bytes
+of a run without a fault; of every cell that was done before: it is not learned again, unless the fault took its predictions away. What was
+seen is added to the log, line by line, so that a campaign goes on where it was; the table is made from the log.
 
 Some faults need root (file systems of a certain size, control groups); where it is not to be had they are left out and named.
 """
