@@ -52,7 +52,7 @@ def start(resources: Resources) -> bool:
         try:
             ray.init(**options)
         except Exception as error:  # Ray raises whatever it has, a bare Exception too
-            stop()
+            stop(by_force=True)
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"cannot start Ray ({resources.address or 'local'}): {said[0]}") from error
     if shortage := _shortage(resources):
@@ -62,13 +62,16 @@ def start(resources: Resources) -> bool:
     return is_ours
 
 
-def stop() -> None:
-    """End the Ray of this process; where it started the servers, they are killed, for one that does not answer would not end."""
+def stop(*, by_force: bool = False) -> None:
+    """End the Ray of this process; `by_force`, also one that does not answer: what this process started of it is killed first."""
     import ray
 
-    for server in _servers():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            server.kill()
+    if by_force:
+        for server in _servers():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                for process in (server, *server.children(recursive=True)):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        process.kill()
     ray.shutdown()
 
 

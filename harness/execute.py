@@ -316,7 +316,7 @@ class _Run:
             for job, running in members:
                 self._write(_record_end, self.store, running, failed, job, self.records, self.listen, None)
             self.queue.extendleft((running.cell, 1) for _, running in reversed(members))
-        self._write(shutil.rmtree, pack.keep)
+        self._write(shutil.rmtree, pack.keep, ignore_errors=True)
 
     def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
         running.dealt.users -= 1
@@ -397,7 +397,7 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
                     together=max((result.together for result in results), default=1),
                     session=running.session if is_of_one else "")  # fmt: skip
     files = job.keep / "files"
-    files.mkdir(exist_ok=True)
+    files.mkdir(parents=True, exist_ok=True)  # whoever removed the folder of a cell has not removed its answers
     (files / _LOG).write_text(outcome.log_tail, encoding="utf-8")
     if answers:
         write_answers(files / PREDICTIONS, answers)
@@ -406,7 +406,7 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     if keep is None:
         return
     if ending.status is Status.DONE:
-        shutil.rmtree(keep)
+        shutil.rmtree(keep, ignore_errors=True)
     record = _row(running.cell, running.run_id.result(), ending, scores)
     records[running.cell.key] = record
     primary = running.cell.protocol.scenario.metrics[0].name
@@ -425,7 +425,8 @@ def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
             figures.draw(scores, Path(folder), title=str(running.cell), say=failed.append)
             if failed:
                 Path(folder, _LOG).write_text("\n".join([*log.splitlines(), *failed]), encoding="utf-8")
-            store.add_files(running.run_id.result(), Path(folder))
+            if any(Path(folder).iterdir()):
+                store.add_files(running.run_id.result(), Path(folder))
     except Exception as error:
         _log.warning("%s: no pictures: %s", running.cell, in_one_line(error))
 

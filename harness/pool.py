@@ -139,7 +139,7 @@ class Pool:
             raise UserError(f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs")
         for seat in self._seats:
             self._dismiss(seat)
-        stop()
+        stop(by_force=True)
         self._open()
         yield from lost
 
