@@ -155,21 +155,22 @@ def full_disk(launch: Launch, _: random.Random) -> bool:
 
 
 def read_only(launch: Launch, _: random.Random) -> bool:
-    """Make the file system of the store refuse writing: files that are open for writing are refused, so it is tried until it works."""
-    for _ in range(200):
-        if subprocess.run(["mount", "-o", "remount,ro", launch.store.parent], capture_output=True).returncode == 0:
-            return True
-        time.sleep(0.02)
-    return False
+    """Make the data base refuse to be written to, also by whoever has it open."""
+    base = launch.store / "mlflow.db"
+    while not base.exists():
+        if launch.ended.wait(0.05):
+            return False
+    return subprocess.run(["chattr", "+i", base], capture_output=True).returncode == 0
 
 
 def remove_folder(launch: Launch, draw: random.Random) -> bool:
-    """Remove the folder of a cell, of kept stages or of a record."""
-    found = [path for name in ("cells/*", "stages*", "artifacts/faults/*") for path in launch.store.glob(name) if path.is_dir()]
-    if not found:
-        return False
-    shutil.rmtree(draw.choice(sorted(found)), ignore_errors=True)
-    return True
+    """Remove the folder of a cell, of kept stages or of a record, as soon as there is one."""
+    while not launch.ended.wait(0.05):
+        found = [path for name in ("cells/*", "stages*", "artifacts/faults/*") for path in launch.store.glob(name) if path.is_dir()]
+        if found:
+            shutil.rmtree(draw.choice(sorted(found)), ignore_errors=True)
+            return True
+    return False
 
 
 def trap(said: str) -> Callable[[Launch, random.Random], bool]:
@@ -228,15 +229,15 @@ DURING: dict[str, Callable[[Launch, random.Random], bool]] = {
     **SIGNALS,
     "busy data base": busy,
     "full disk": full_disk,
-    "read-only disk": read_only,
+    "read-only data base": read_only,
     "removed folder": remove_folder,
     "hang of a cell": trap("hang"),
     "memory of a cell": trap("memory"),
     "memory of the node": memory_of_the_node,
 }
 AFTER = {f"{how} file": damage(how) for how in ("truncated", "emptied", "flipped")}
-MOUNTED = ("full disk", "read-only disk")
-BY_ROOT = (*MOUNTED, "memory of the node")
+MOUNTED = ("full disk",)
+BY_ROOT = (*MOUNTED, "read-only data base", "memory of the node")
 
 
 def command(store: Path, suite: Path) -> list[str]:
@@ -317,8 +318,8 @@ def repaired(kind: str, store: Path) -> None:
     """Undo what a person would have to undo."""
     if kind == "full disk":
         (store.parent / "filler").unlink(missing_ok=True)
-    if kind == "read-only disk":
-        subprocess.run(["mount", "-o", "remount,rw", store.parent], check=False)
+    if kind == "read-only data base" and (store / "mlflow.db").exists():
+        subprocess.run(["chattr", "-i", store / "mlflow.db"], check=True)
 
 
 def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float) -> Seen:

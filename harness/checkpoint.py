@@ -174,6 +174,8 @@ def _plain(value: Any, place: Place, parts: list[Place]) -> Any:
         bool, int, float, complex, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, torch.device,
     ):  # fmt: skip
         return value
+    if isinstance(value, torch.Tensor) and type(value).__reduce_ex__ is not torch.Tensor.__reduce_ex__:
+        return value  # it says itself how it is saved
     kind = f"an array of {value.dtype}" if type(value) is np.ndarray else f"a {type(value).__name__}"
     raise CannotKeep(f"{_said(place)} is {kind}, which cannot be kept between stages: override state() and load_state()")
 
