@@ -17,6 +17,7 @@ from harness.errors import UserError
 _OBJECT_STORE_MIB = 1024
 _SERVERS = ("gcs_server", "raylet")
 _PATIENCE_S = 10.0
+_LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,10 +86,14 @@ class Watch:
 
     def __init__(self) -> None:
         self._servers = _servers()
-        self._stopped_s = 0.0
+        self._stopped_s = self._since_s = 0.0
 
     def trouble(self, seconds: float) -> str:
         """Say what is wrong, empty where all is well; `seconds` since the last look."""
+        self._since_s += seconds
+        if self._since_s < _LOOK_S:
+            return ""
+        seconds, self._since_s = self._since_s, 0.0
         if len(self._servers) < len(_SERVERS):
             return "Ray has ended"
         states = {}

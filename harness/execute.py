@@ -12,6 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -42,6 +43,7 @@ _log = logging.getLogger(__name__)
 
 CELLS = "cells"
 _TICK_S = 0.25
+_STAGES_S = 1.0
 _LOG = "log.txt"
 _MAX_ATTEMPTS = 2
 _MAX_WRITES = 32
@@ -179,6 +181,7 @@ class _Run:
         self.running: dict[str, _Running] = {}
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
+        self.stages_due = 0.0
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
@@ -191,12 +194,14 @@ class _Run:
                 while self.queue or self.running:
                     while self.queue and self.pool.has_room:
                         self._submit(*self._next())
-                    for said in self.pool.wait(_TICK_S):
+                    heard = self.pool.wait(_TICK_S)
+                    for said in heard:
                         if isinstance(said, Ended):
                             self._end(said)
                         else:
                             self._hear(said)
-                    self._write_stages()
+                    if not heard or time.monotonic() > self.stages_due:
+                        self._write_stages()
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -281,7 +286,8 @@ class _Run:
                 running.unwritten.append(event.result.stage)
 
     def _write_stages(self) -> None:
-        """Record the stages that ended in cells that go on; those of a cell that ended are recorded with its end."""
+        """Record the stages that ended in cells that go on; those of a cell that ends within a second are recorded with its end."""
+        self.stages_due = time.monotonic() + _STAGES_S
         for running in self.running.values():
             if running.unwritten:
                 self._write(_record_stages, self.store, running, tuple(running.unwritten))
