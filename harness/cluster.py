@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -53,7 +54,7 @@ def start(resources: Resources) -> bool:
         try:
             ray.init(**options)
         except Exception as error:  # Ray raises whatever it has, a bare Exception too
-            stop(by_force=True)
+            stop()
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"cannot start Ray ({resources.address or 'local'}): {said[0]}") from error
     if shortage := _shortage(resources):
@@ -63,16 +64,16 @@ def start(resources: Resources) -> bool:
     return is_ours
 
 
-def stop(*, by_force: bool = False) -> None:
-    """End the Ray of this process; `by_force`, also one that does not answer: what this process started of it is killed first."""
+def stop() -> None:
+    """End the Ray of this process. What was stopped of it is killed first, with all below: its answer would be waited for."""
     import ray
 
-    if by_force:
-        for server in _servers():
-            with contextlib.suppress(psutil.NoSuchProcess):
-                for process in (server, *server.children(recursive=True)):
+    for process in _started():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() == psutil.STATUS_STOPPED:
+                for each in (*process.children(recursive=True), process):
                     with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
+                        each.kill()
     ray.shutdown()
 
 
@@ -117,6 +118,18 @@ def _servers() -> list[psutil.Process]:
         with contextlib.suppress(psutil.NoSuchProcess):
             found[child.name()] = child
     return [found[name] for name in _SERVERS if name in found]
+
+
+def _started() -> list[psutil.Process]:
+    """Return what Ray started from this process, servers and helpers, and all below them."""
+    import ray
+
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(part.startswith(str(Path(ray.__file__).parent)) for part in child.cmdline()):
+                found += [child, *child.children(recursive=True)]
+    return found
 
 
 def _nodes() -> list[dict[str, Any]]:

@@ -332,6 +332,7 @@ class _Run:
 
     def _interrupted(self) -> None:
         """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between stages is kept."""
+        self._write_stages()
         waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
         for cell in [*(running.cell for running in self.running.values()), *waiting]:
             reason = "interrupted; the same command continues"

@@ -115,7 +115,7 @@ class Pool:
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
         if self._watch and (trouble := self._watch.trouble(passed)):
-            return list(self._start_over(trouble))
+            return self._start_over(trouble)
         heard: list[Event | Ended] = []
         for place in range(len(self._seats)):
             self._seat_arrival(place, passed)
@@ -131,17 +131,17 @@ class Pool:
         self._watch = Watch() if self.own and self.resources.address is None else None
         self._seats = [self._new_seat() for _ in range(self.resources.workers)]
 
-    def _start_over(self, trouble: str) -> Iterator[Ended]:
+    def _start_over(self, trouble: str) -> list[Event | Ended]:
         """Start a local Ray again; what ran in the old one is lost."""
-        lost = [_lost(seat.task, trouble, elsewhere=True) for seat in self._seats if seat.task is not None]
+        lost: list[Event | Ended] = [_lost(seat.task, trouble, elsewhere=True) for seat in self._seats if seat.task is not None]
         self._restarts += 1
         if self._restarts > _MOST_FAILURES:
             raise UserError(f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs")
         for seat in self._seats:
             self._dismiss(seat)
-        stop(by_force=True)
+        stop()
         self._open()
-        yield from lost
+        return lost
 
     def _heard(self, place: int, passed: float) -> Iterator[Event | Ended]:
         """Take in what a worker said; where it can say nothing any more, it is replaced."""

@@ -138,7 +138,7 @@ class Store:
         self.patience_s = patience_s
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._begun: dict[str, Run] = {}
+        self._open: dict[str, Run] = {}
 
     @property
     def exists(self) -> bool:
@@ -247,19 +247,21 @@ class Store:
             content = {"protocol": cell.protocol.content, "environment": dict(environment)}
             Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
             self.keep_files(run, Path(folder))
-        self._begun[run.info.run_id] = run
         return str(run.info.run_id)
 
     @_told
     def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> Run:
         """Make a run in an experiment, which is made where it is not there."""
-        return self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
+        run: Run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
+        self._open[run.info.run_id] = run
+        return run
 
     @_told
     def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str], figures: Sequence[tuple[str, float, int]] = ()) -> None:
         """Store figures, then tags, then the status."""
         self._log(run_id, figures, tags={**tags, "owb.status": status})
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
+        self._open.pop(run_id, None)
 
     @_told
     def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
@@ -270,9 +272,8 @@ class Store:
     def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None,
             stages: Sequence[int] = ()) -> None:  # fmt: skip
         """Store files and figures first, also those after `stages`, then the status."""
-        begun: Run | None = self._begun.pop(run_id, None)
         if files is not None:
-            self.keep_files(begun or self.client.get_run(run_id), files)
+            self.add_files(run_id, files)
         figures = dict(scores.final) if scores else {}
         figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
                     "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
@@ -285,15 +286,15 @@ class Store:
         self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
 
     def add_files(self, run_id: str, folder: Path) -> None:
-        """Store the files of `folder` with a run that has ended."""
-        self.keep_files(self.client.get_run(run_id), folder)
+        """Store the files of `folder` with a run, open or ended."""
+        self.keep_files(self._open.get(run_id) or self.client.get_run(run_id), folder)
 
     @_told
     def keep_files(self, run: Run, folder: Path) -> None:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        here = self._files_here(run.info.run_id)
+        here = None if run.info.run_id in self._open else self._files_here(run.info.run_id)  # one that was opened here says it itself
         place = here.as_uri() if here else run.info.artifact_uri
         get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 

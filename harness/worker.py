@@ -86,17 +86,11 @@ class Worker:
                 message = inbox.next(LOOK_S)
                 if isinstance(message, End):
                     end = message
-                elif message is not None:
-                    reply = self._answer(message)
-                    if reply is not None:
-                        process.link.send(reply)
-                        continue
-                    yield message
-                elif time.monotonic() - beat > HEARTBEAT_S:
-                    yield Heartbeat()
-                else:
-                    continue
-                beat = time.monotonic()
+                elif message is not None and (reply := self._answer(message)) is not None:
+                    process.link.send(reply)
+                elif message is not None or time.monotonic() - beat > HEARTBEAT_S:
+                    yield Heartbeat() if message is None else message
+                    beat = time.monotonic()
         except Stopped as stopped:
             advice = f"; {what_to_try(order.task, 'host')}" if stopped.status is Status.OUT_OF_MEMORY else ""
             end, lost = End(stopped.status, f"{stopped.reason}{advice}"), stopped.lost

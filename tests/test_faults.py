@@ -81,9 +81,12 @@ class _Launch:
         self.wait_for(there)
         found[0].kill()
 
-    def left(self) -> list[psutil.Process]:
-        """Return what still runs of it."""
-        return [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.name]
+    def leaves_nothing(self) -> None:
+        """Check that nothing runs of it any more, once what notices its end by itself has had time to."""
+        deadline = time.monotonic() + 20
+        while left := [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.name]:
+            assert time.monotonic() < deadline, left
+            time.sleep(0.1)
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
@@ -120,24 +123,21 @@ def test_a_run_outlives_workers_cells_fork_servers_and_ray_itself(tmp_path: Path
     assert [record.status for record in records] == [Status.DONE] * SEEDS
     assert {record.seed: record.digest for record in records} == {seed: _alone(seed, tmp_path) for seed in range(SEEDS)}
     assert len(launch.stages) > 3 * SEEDS, "no cell was hit"
-    deadline = time.monotonic() + 20
-    while launch.left() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert launch.left() == []
+    launch.leaves_nothing()
 
 
-def test_a_request_to_end_is_taken_as_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stopped", ["", "/raylet", "/gcs_server"])
+def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(stopped: str, tmp_path: Path) -> None:
     launch = _Launch(tmp_path, 4)
     launch.wait_for(lambda: launch.stages)
+    if stopped:
+        next(process for process, line, _ in launch.below() if line.partition(" ")[0].endswith(stopped)).suspend()
     launch.process.send_signal(signal.SIGTERM)
     assert launch.process.wait(timeout=60) == 1
     assert "Traceback" not in launch.said
     assert {record.status for record in Store(str(launch.store)).records()} <= {Status.FAILED, Status.DONE}
     assert "interrupted; the same command continues" in launch.said
-    deadline = time.monotonic() + 20
-    while launch.left() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert launch.left() == []
+    launch.leaves_nothing()
 
 
 def test_what_no_node_has_is_one_sentence(warm_ray: None) -> None:
