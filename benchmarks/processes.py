@@ -68,11 +68,9 @@ def starts() -> None:
         print(f"from order to strategy, {name:<10} {1000 * statistics.median(first):7.1f} ms "
               f"(median of {count}; {1000 * min(first):.1f} to {1000 * max(first):.1f})", flush=True)  # fmt: skip
         if forks:
-            pages = (
-                f"{1000 * statistics.median(whole[: OFTEN - 2]):.1f} ms, {1000 * statistics.median(whole[OFTEN:]):.1f} ms in large pages"
-            )
-            print(f"a cell that does nothing, from order to end: {pages} (medians of {OFTEN - 2} and {count - OFTEN})", flush=True)
-        if forks:
+            print(f"a cell that does nothing, from order to end: {1000 * statistics.median(whole[: OFTEN - 2]):.1f} ms, "
+                  f"{1000 * statistics.median(whole[OFTEN:]):.1f} ms in large pages (medians of {OFTEN - 2} and {count - OFTEN})",
+                  flush=True)  # fmt: skip
             late = []
             for _ in range(5):
                 started = time.monotonic()

@@ -321,10 +321,14 @@ def test_a_record_needs_no_pictures(
 ) -> None:
     """As after a kill, or where the disk is full by then: the run goes on, and the cell is not learned again."""
 
-    def no_room(*_: object) -> None:
-        raise OSError("no space left on device")
+    add_files = Store.add_files
 
-    monkeypatch.setattr(Store, "add_files", no_room)
+    def no_room_for_pictures(store: Store, run_id: str, folder: Path) -> None:
+        if any(folder.glob("*.png")):
+            raise OSError("no space left on device")
+        add_files(store, run_id, folder)
+
+    monkeypatch.setattr(Store, "add_files", no_room_for_pictures)
     first = tiny_run([world("Means"), world("Trains")])
     assert [record.status for record in first] == [Status.DONE] * 2
     assert [message.partition(": no pictures: ")[2].partition(" (")[0] for message in caplog.messages if "pictures" in message] == [
