@@ -25,7 +25,7 @@ from harness.errors import Unsuitable, UserError, unknown
 from harness.parameters import model_of
 from harness.plugins import Plugin, find
 from harness.protocol import Protocol
-from harness.selection import Selection, expand, resolved, single, split_outside
+from harness.selection import Selection, as_declared, expand, resolved, single, split_outside
 
 Design = Literal["leave-one-out", "add-one-in", "factorial"]
 DESIGNS: tuple[Design, ...] = get_args(Design)
@@ -132,8 +132,9 @@ class _Arms:
     """The arms so far, by label; configurations that are the same have one label."""
 
     def __init__(self, strategy: str) -> None:
-        self.given = single(strategy)
-        self.plugin: Plugin = find("strategy", self.given.name)
+        said = single(strategy)
+        self.plugin: Plugin = find("strategy", said.name)
+        self.given = as_declared(self.plugin, said)
         self.params = resolved(self.plugin, self.given)
         self.known: dict[str, tuple[str, dict[str, Any]]] = {}
 
@@ -148,6 +149,7 @@ class _Arms:
             UserError: no such strategy or parameter, or a value that a selection cannot say.
         """
         plugin = find("strategy", selection.name)
+        selection = as_declared(plugin, selection)
         own = (plugin.name, resolved(plugin, selection))
         for label, known in self.known.items():
             if known == own:
@@ -177,7 +179,8 @@ def _chosen(arms: _Arms, text: str) -> list[Component]:
             raise UserError(f"component {name!r} is said twice in {text!r}")
         if not equals and name not in declared:
             raise UserError(f"{name} of {arms.plugin.name} declares no alternatives: say one, --components {name}=VALUE")
-        values = tuple(said.params[name] for said in expand(f"{arms.given.name}[{part}]")) if equals else declared[name]
+        said = expand(f"{arms.given.name}[{part}]") if equals else []
+        values = tuple(as_declared(arms.plugin, one).params[name] for one in said) if equals else declared[name]
         for value in values:
             if resolved(arms.plugin, Selection(arms.given.name, {**arms.given.params, name: value})) == arms.params:
                 raise UserError(f"{name} is {_said(value)} in {arms.given} already: say something else to switch to")

@@ -11,7 +11,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
@@ -60,6 +61,17 @@ def model_of(owner: type) -> type[BaseModel]:
     return create_model(owner.__name__, __config__=config, **fields)
 
 
+@cache
+def text_parameters(owner: type) -> Mapping[str, bool]:
+    """Return the parameters of `owner` that are text, free or one of some words, and whether null is a value of theirs too."""
+    texts = {}
+    for name, field in model_of(owner).model_fields.items():
+        kinds = kinds_of(field.annotation)
+        if {str} <= kinds <= {str, type(None)}:
+            texts[name] = type(None) in kinds
+    return texts
+
+
 def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return all parameters of `owner`, defaults filled in, as plain JSON-ready values.
 
@@ -74,6 +86,17 @@ def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
         return model(**values).model_dump(mode="json")
     except ValidationError as error:
         raise UserError("; ".join(_sentence(owner, problem) for problem in error.errors())) from None
+
+
+def kinds_of(annotation: Any) -> set[Any]:
+    """Return the types that an annotation stands for."""
+    if get_origin(annotation) is Literal:
+        return {type(word) for word in get_args(annotation)}
+    if get_origin(annotation) is Annotated:
+        return kinds_of(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, UnionType):
+        return set().union(*map(kinds_of, get_args(annotation)))
+    return {annotation}
 
 
 def _sentence(owner: type, problem: Any) -> str:

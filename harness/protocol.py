@@ -22,8 +22,8 @@ from harness import fingerprint
 from harness.contracts import DealtStage, Inputs, Scenario, Stage
 from harness.contrasts import Ablation
 from harness.errors import UserError
-from harness.plugins import Plugin, find, of_others
-from harness.selection import Selection, expand, resolved
+from harness.plugins import Kind, Plugin, find, of_others
+from harness.selection import Selection, as_declared, expand, resolved
 from harness.weights import weights_said
 
 
@@ -65,8 +65,8 @@ class Suite(BaseModel):
 
     @model_validator(mode="after")
     def _has_every_arm(self) -> Self:
-        labels = {str(selection) for selection in _selections(self.strategies)}
-        missing = [arm for arm in self.ablation.arms if arm not in labels] if self.ablation else []
+        labels = {str(selection) for text in self.strategies for selection in expand(text)}
+        missing = [arm for arm in self.ablation.arms if not labels.issuperset(map(str, expand(arm)))] if self.ablation else []
         if missing:
             raise ValueError(f"the ablation has arms that are not among the strategies: {', '.join(missing)}")
         return self
@@ -200,8 +200,7 @@ def protocols(texts: Iterable[str]) -> list[Protocol]:
         UserError: no such scenario or parameter; a scenario whose primary metric is censored.
     """
     found = []
-    for selection in _selections(texts):
-        plugin = find("scenario", selection.name)
+    for plugin, selection in _selections("scenario", texts):
         scenario = plugin.cls(**resolved(plugin, selection))
         if scenario.metrics[0].censored:
             raise UserError(f"{selection} lists {scenario.metrics[0].name} first, which may not be reached: no ranking goes by that")
@@ -212,8 +211,7 @@ def protocols(texts: Iterable[str]) -> list[Protocol]:
 def contenders(texts: Iterable[str]) -> list[Contender]:
     """Return the contenders that the selections stand for."""
     found = []
-    for selection in _selections(texts):
-        plugin = find("strategy", selection.name)
+    for plugin, selection in _selections("strategy", texts):
         code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
         found.append(Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code))
     return found
@@ -244,6 +242,12 @@ def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
     return found
 
 
-def _selections(texts: Iterable[str]) -> list[Selection]:
-    """Expand all texts; the same selection said twice counts once."""
-    return list({str(selection): selection for text in texts for selection in expand(text)}.values())
+def _selections(kind: Kind, texts: Iterable[str]) -> list[tuple[Plugin, Selection]]:
+    """Expand all texts and find what they select; the same selection said twice counts once."""
+    found: dict[str, tuple[Plugin, Selection]] = {}
+    for text in texts:
+        for said in expand(text):
+            plugin = find(kind, said.name)
+            selection = as_declared(plugin, said)
+            found.setdefault(str(selection), (plugin, selection))
+    return list(found.values())

@@ -5,28 +5,36 @@ from __future__ import annotations
 from typing import Any
 
 from harness.errors import unknown
-from harness.parameters import validated
+from harness.parameters import text_parameters, validated
 from harness.plugins import Kind, Plugin, find
 from harness.syntax import Selection, chosen, expand, single, split_outside
 
 
-def configured(kind: Kind, text: str) -> Any:
-    """Return an instance of the plugin that `text` selects."""
-    selection = single(text)
+def configured(kind: Kind, said: str | Selection) -> Any:
+    """Return an instance of the plugin that `said` selects."""
+    selection = single(said) if isinstance(said, str) else said
     plugin = find(kind, selection.name)
     return plugin.cls(**resolved(plugin, selection))
 
 
+def as_declared(plugin: Plugin, selection: Selection) -> Selection:
+    """Return the selection with the plugin's text parameters as they were said; its label says them so."""
+    texts = text_parameters(plugin.cls)
+    nothing = {name for name, value in selection.params.items() if value is None and texts.get(name)}
+    return selection.with_texts(texts.keys() - nothing)
+
+
 def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     """Return every parameter of the plugin: preset (`preset=NAME`) below what was said, defaults below both."""
-    said = dict(selection.params)
+    said = dict(as_declared(plugin, selection).params)
     presets = getattr(plugin.cls, "presets", {})
     if "preset" in said and presets:
-        name = str(said.pop("preset"))
+        said.pop("preset")
+        name = selection.text("preset")
         if name not in presets:
             raise unknown(f"preset of {plugin.name}", name, presets, f"owb list {plugin.name}")
         said = {**presets[name].values, **said}
     return validated(plugin.cls, said)
 
 
-__all__ = ["Selection", "chosen", "configured", "expand", "resolved", "single", "split_outside"]
+__all__ = ["Selection", "as_declared", "chosen", "configured", "expand", "resolved", "single", "split_outside"]

@@ -21,15 +21,14 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Any, Literal
 
 import numpy as np
 
 from harness.errors import UserError, unknown
-from harness.parameters import model_of
+from harness.parameters import kinds_of, model_of
 from harness.plugins import Plugin, find
-from harness.selection import Selection, expand, resolved, split_outside
+from harness.selection import Selection, as_declared, expand, resolved, split_outside
 
 DIGITS = 4
 """Significant digits of what is drawn from a range."""
@@ -220,7 +219,7 @@ def read_space(kind: Kind, text: str) -> Space:
     fixed: dict[str, Any] = {}
     dimensions: list[Dimension] = []
     for part in split_outside(rest[:-1], ","):
-        said = expand(f"{name}[{part}]")
+        said = [as_declared(plugin, one) for one in expand(f"{name}[{part}]")]
         parameter = part.partition("=")[0].strip()
         if parameter in fixed or any(parameter == dimension.name for dimension in dimensions):
             raise UserError(f"{parameter!r} is said twice in {text!r}")
@@ -276,14 +275,8 @@ def _number_of(plugin: Plugin, parameter: str) -> type[int] | type[float] | None
         return None
     if parameter not in fields:
         raise unknown(f"parameter of {plugin.name}", parameter, fields, f"owb list {plugin.name}")
-    kinds = _kinds(fields[parameter].annotation)
+    kinds = kinds_of(fields[parameter].annotation)
     return float if float in kinds else int if int in kinds else None
-
-
-def _kinds(annotation: Any) -> set[Any]:
-    if get_origin(annotation) in (Union, UnionType):
-        return set().union(*map(_kinds, get_args(annotation)))
-    return _kinds(get_args(annotation)[0]) if get_origin(annotation) is Annotated else {annotation}
 
 
 def _check_values(plugin: Plugin, space: Space) -> None:

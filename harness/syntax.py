@@ -1,5 +1,8 @@
 """The selection syntax: `name[param=value, other=[1, 2]]`. A list stands for alternatives, each a selection of its own.
 
+A value is a number where it is written as one, true, false, null, or text; nothing of it is a comment, a date or an octal number. What a
+parameter that is text makes of it is what was said (`Selection.with_texts`): `1e3` is no number there, nor is `null` nothing.
+
 >>> [str(selection) for selection in expand("replay[memory=[50, 200], lr=0.1]")]
 ['replay[memory=50,lr=0.1]', 'replay[memory=200,lr=0.1]']
 """
@@ -9,26 +12,49 @@ from __future__ import annotations
 import inspect
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import yaml
-
 from harness.errors import UserError, unknown
+
+_NUMBER = re.compile(r"[-+]?(?:(?P<whole>0|[1-9]\d*)|(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|\.?(?:inf|infinity|nan))", re.ASCII | re.I)
+_WORDS = {"true": True, "false": False, "null": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """A plugin's name and the parameters that were said; defaults are not filled in."""
+    """A plugin's name and the parameters that were said; defaults are not filled in.
+
+    spelled: the words of those values that are printed otherwise than they were said, such as `1e-3` for 0.001.
+    """
 
     name: str
     params: Mapping[str, Any] = field(default_factory=dict)
+    spelled: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __str__(self) -> str:
-        said = ",".join(f"{key}={_text(value)}" for key, value in self.params.items())
-        return f"{self.name}[{said}]" if said else self.name
+        return _written(self.name, {name: _text(value) for name, value in self.params.items()})
+
+    @property
+    def as_said(self) -> str:
+        """The selection in the words it was said in; `str` is its label, in which equal values look alike."""
+        return _written(self.name, {name: self.text(name) for name in self.params})
+
+    def text(self, name: str) -> str:
+        """Return the words of one parameter, empty where it was not said."""
+        return self.spelled.get(name) or (_text(self.params[name]) if name in self.params else "")
+
+    def changed(self, **values: Any) -> Selection:
+        """Return the selection with further or other values."""
+        return Selection(self.name, {**self.params, **values}, {name: words for name, words in self.spelled.items() if name not in values})
+
+    def with_texts(self, names: Collection[str]) -> Selection:
+        """Return the selection with those of its parameters that are text as they were said."""
+        texts = {name: self.text(name) for name in self.params if name in names}
+        return self.changed(**texts) if texts else self
 
 
 def expand(text: str) -> list[Selection]:
@@ -43,7 +69,7 @@ def expand(text: str) -> list[Selection]:
         return [Selection(name)]
     if not rest.endswith("]") or not name:
         raise UserError(f"cannot read {text!r}: expected name[param=value,other=value]")
-    params: dict[str, list[Any]] = {}
+    params: dict[str, list[tuple[Any, str]]] = {}
     for part in split_outside(rest[:-1], ","):
         key, equals, value = part.partition("=")
         if not equals:
@@ -51,7 +77,7 @@ def expand(text: str) -> list[Selection]:
         if key.strip() in params:
             raise UserError(f"{key.strip()!r} is said twice in {text!r}")
         params[key.strip()] = _alternatives(value)
-    return [Selection(name, dict(zip(params, values, strict=True))) for values in itertools.product(*params.values())]
+    return [_selection(name, dict(zip(params, values, strict=True))) for values in itertools.product(*params.values())]
 
 
 def single(text: str) -> Selection:
@@ -72,11 +98,12 @@ def chosen(kind: str, text: str, makers: Mapping[str, Callable[..., Any]], *, gi
     if selection.name not in makers:
         raise unknown(kind, selection.name, makers, ", ".join(makers))
     make = makers[selection.name]
-    known = [option for option in inspect.signature(make).parameters if option not in given]
+    declared = inspect.signature(make).parameters
+    known = [option for option in declared if option not in given]
     for option in selection.params:
         if option not in known:
             raise unknown(f"parameter of {kind} {selection.name}", option, known, ", ".join(known) or "none")
-    return partial(make, **selection.params)
+    return partial(make, **selection.with_texts([option for option in known if declared[option].annotation in (str, "str")]).params)
 
 
 def split_outside(text: str, separator: str) -> list[str]:
@@ -93,30 +120,38 @@ def split_outside(text: str, separator: str) -> list[str]:
     return [part for part in parts if part.strip()]
 
 
-def _alternatives(text: str) -> list[Any]:
-    text = text.strip()
-    if text.startswith("["):
-        return [_value(part) for part in split_outside(text[1:-1], ",")]
-    return [_value(text)]
+def _selection(name: str, said: Mapping[str, tuple[Any, str]]) -> Selection:
+    spelled = {parameter: words for parameter, (value, words) in said.items() if _text(value) != words}
+    return Selection(name, {parameter: value for parameter, (value, _) in said.items()}, spelled)
 
 
-def _value(text: str) -> Any:
-    """Read a scalar as YAML does; what holds a bracket is a nested selection and stays text."""
+def _alternatives(text: str) -> list[tuple[Any, str]]:
+    """Return the values that a text stands for, each with its words."""
     text = text.strip()
-    if "[" in text and not text.startswith("["):
-        return text
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return text
-    if isinstance(value, bool) and text.lower() not in ("true", "false"):
-        return text  # YAML 1.1 takes on, off, yes and no for truth values; here they are names
-    if isinstance(value, str):
-        try:
-            return float(text)  # YAML 1.1 reads 1e-3 as text
-        except ValueError:
-            return value
-    return value
+    parts = split_outside(text[1:-1], ",") if text.startswith("[") else [text]
+    return [(_value(words), words) for words in map(_unquoted, parts)]
+
+
+def _unquoted(text: str) -> str:
+    """Return the words of a value without the quotes around them."""
+    text = text.strip()
+    quoted = len(text) > 1 and text[0] in "'\"" and text.find(text[0], 1) == len(text) - 1
+    return text[1:-1] if quoted else text
+
+
+def _value(words: str) -> Any:
+    """Read a scalar; what is no number, truth value or null is text, a nested selection too."""
+    if words.lower() in _WORDS:
+        return _WORDS[words.lower()]
+    number = _NUMBER.fullmatch(words)
+    if number is None:
+        return words
+    return int(words) if number["whole"] else float(words.replace(".", "") if words[-1].isalpha() else words)
+
+
+def _written(name: str, texts: Mapping[str, str]) -> str:
+    said = ",".join(f"{parameter}={words}" for parameter, words in texts.items())
+    return f"{name}[{said}]" if said else name
 
 
 def _text(value: Any) -> str:

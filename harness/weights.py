@@ -28,18 +28,19 @@ def weights_said(backbone: str) -> dict[str, str]:
     Raises:
         UserError: no such file, a digest other than `sha256` says, an `overlap` that is no such word, or one of no weights.
     """
-    said = single(backbone).params
+    selection = single(backbone)
+    said = selection.params
     if not said.get("weights") and said.get("pretrained") is not True:
         for name in ("pretrained_on", "overlap"):
             if name in said:
                 raise UserError(f"{backbone} says {name} and names no weights that it could speak of")
         return {}
-    overlap = str(said.get("overlap", OVERLAPS[0]))
+    overlap = selection.text("overlap") or OVERLAPS[0]
     if overlap not in OVERLAPS:
         raise UserError(f"overlap of {backbone} should be one of {', '.join(OVERLAPS)}, got {overlap!r}")
-    file = located(str(said["weights"])) if said.get("weights") else fetched(single(backbone).name)
-    digest = digest_of(file, str(said.get("sha256", "")))
-    return {"sha256": digest, "pretrained_on": str(said.get("pretrained_on", "")), "overlap": overlap}
+    file = located(selection.text("weights")) if said.get("weights") else fetched(selection.name)
+    digest = digest_of(file, selection.text("sha256"))
+    return {"sha256": digest, "pretrained_on": selection.text("pretrained_on"), "overlap": overlap}
 
 
 def located(file: str) -> Path:

@@ -70,7 +70,7 @@ def _header_problems(header: Header, folder: Path) -> Iterator[str]:
         yield f"{PROTOCOL} names the board {header.name!r}, its folder {name!r}"
     if header.hash != board_hash(header.suite, header.protocols):
         yield f"{PROTOCOL}: the board hash is not that of its protocols, seeds and limits"
-    said, held = _labels(header.suite.scenarios), [protocol.label for protocol in header.protocols]
+    said, held = _labels(header.suite.scenarios), _labels(protocol.label for protocol in header.protocols)
     if said != held:
         yield f"{PROTOCOL}: the suite names the scenarios {', '.join(said)}, but the protocols are {', '.join(held)}"
 
@@ -78,7 +78,7 @@ def _header_problems(header: Header, folder: Path) -> Iterator[str]:
 def _suite_problems(board: Board) -> Iterator[str]:
     """Say where the entries are not every strategy of the suite with every cell once."""
     suite = board.header.suite
-    said, labels = _labels(suite.strategies), [entry.label for entry in board.entries]
+    said, labels = _labels(suite.strategies), _labels(entry.label for entry in board.entries)
     yield from (f"the suite names {label!r}, which has no readable entry" for label in said if label not in labels)
     yield from (f"entry {label!r} is not named in the suite" for label in labels if label not in said)
     wanted = sorted((protocol.label, seed) for protocol in board.header.protocols for seed in range(suite.seeds))

@@ -177,9 +177,9 @@ def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
     scenarios = scenarios or [DEFAULT_SCENARIO]
     added: list[str] = []
     if bounds:
-        chosen = [configured("scenario", str(selection)) for text in scenarios for selection in expand(text)]
+        chosen = [configured("scenario", selection) for text in scenarios for selection in expand(text)]
         added = [name for scenario in chosen for name in (scenario.lower_bound, scenario.upper_bound)]
-    said = [str(selection) for text in strategies for selection in expand(text)]
+    said = [selection.as_said for text in strategies for selection in expand(text)]
     return Suite(scenarios=tuple(scenarios), strategies=tuple(dict.fromkeys([*said, *added])))
 
 

@@ -50,7 +50,7 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
     from harness.selection import expand
 
     check_machine(machine)
-    texts = list(dict.fromkeys(str(selection) for text in scenario_texts for selection in expand(text)))
+    texts = list(dict.fromkeys(selection.as_said for text in scenario_texts for selection in expand(text)))
     asked = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
     folder = Store(store_uri).folder / FOLDER
     if only_plan:

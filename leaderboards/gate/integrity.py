@@ -65,7 +65,7 @@ def _configuration(case: Case) -> Iterator[str]:
     said = single(entry.label)
     if case.source is not None:
         for name, value in said.params.items():
-            if name != "preset" and entry.params.get(name) != value:
+            if name != "preset" and entry.params.get(name) not in (value, said.text(name)):
                 yield f"the label says {name}={value}, the configuration {name}={entry.params.get(name)!r}"
         return
     try:

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import UserError, unknown
 from harness.protocol import Suite
-from harness.selection import Selection, single
+from harness.selection import single
 
 PREFIX = "paper/"
 FOLDER = Path(__file__).parent
@@ -191,5 +191,4 @@ def is_here(data: str) -> bool:
 
 def _with(text: str, said: Mapping[str, Any]) -> str:
     """Return the selection `text` with further parameters."""
-    selection = single(text)
-    return str(Selection(selection.name, {**selection.params, **said}))
+    return single(text).changed(**said).as_said

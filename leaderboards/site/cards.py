@@ -98,10 +98,10 @@ def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
 
 def _declared(backbone: str) -> dict[str, str]:
     """Return what the text of a backbone says of its weights, without a look at their file; nothing where it names none."""
-    said = single(backbone).params
-    if not said.get("weights") and said.get("pretrained") is not True:
+    said = single(backbone)
+    if not said.params.get("weights") and said.params.get("pretrained") is not True:
         return {}
-    return {"pretrained_on": str(said.get("pretrained_on", "")), "overlap": str(said.get("overlap", OVERLAPS[0]))}
+    return {"pretrained_on": said.text("pretrained_on"), "overlap": said.text("overlap") or OVERLAPS[0]}
 
 
 def _division(weights: Mapping[str, Any] | None) -> Division | None:

@@ -29,7 +29,7 @@ from pydantic import field_validator, model_validator
 
 from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, NoiseFacts, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
-from harness.selection import Selection, chosen, single
+from harness.selection import chosen, single
 from scenarios.grokking.corruption import Kind, corrupted_rows, matrix_of, replacements
 from scenarios.grokking.doshi import published_labels, published_split
 from scenarios.grokking.encodings import ENCODINGS, LOOKED_UP
@@ -135,7 +135,7 @@ class Grokking(Scenario):
         passes = math.ceil(self.steps / max(1, math.ceil(n_train / batch_size)))
         backbone = single(self.backbone)
         if backbone.name in LOOKING_UP:
-            backbone = Selection(backbone.name, {**backbone.params, "modulus": self.modulus})
+            backbone = backbone.changed(modulus=self.modulus)
         return {"backbone": str(backbone), "batch_size": batch_size, "epochs": passes, "gradient_steps": self.steps}
 
     def choosing(self) -> str:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 
 from harness.contracts import AnyArray, IntArray, param
 from harness.errors import UserError, unknown
-from harness.parameters import validated
+from harness.parameters import text_parameters, validated
 from harness.selection import single
 from scenarios.noisy_labels.human import human_labels
 from scenarios.noisy_labels.instance import Features, part_dependent
@@ -251,7 +251,7 @@ def noise_of(text: str) -> Noise:
     if selection.name not in KINDS:
         raise unknown("noise", selection.name, KINDS, ", ".join(KINDS))
     kind = KINDS[selection.name]
-    return kind(**validated(kind, selection.params))
+    return kind(**validated(kind, selection.with_texts(text_parameters(kind)).params))
 
 
 def checked(matrix: Matrix, name: str) -> Matrix:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -49,9 +50,9 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
         if not timm.is_model(name):
             raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
         glance(selection)
-        return partial(timm_network, name=name, **selection.params)
-    make = selected("backbone", str(selection), {**BACKBONES, "timm:NAME": timm_network}, given=("item_shape",))
-    if selection.name in _FILES and not selection.params.get("weights"):
+        return partial(timm_network, name=name, **selection.with_texts(["weights"]).params)
+    make = selected("backbone", selection.as_said, {**BACKBONES, "timm:NAME": timm_network}, given=("item_shape",))
+    if selection.name in _FILES and not selection.text("weights"):
         file = _FILES[selection.name]
         raise UserError(f"backbone {selection.name} needs its weights: {selection.name}[weights=FILE], such as {file} of its authors")
     glance(selection)
@@ -60,14 +61,14 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
 
 def glance(selection: Selection) -> None:
     """Raise `UserError` where the weights file that a selection names is no weights at first sight."""
-    if weights := selection.params.get("weights"):
-        look_at(located(str(weights)))
+    if weights := selection.text("weights"):
+        look_at(located(weights))
 
 
 def undeclared(text: str) -> Selection:
     """Return a selection without what it says for the protocol alone."""
     said = single(text)
-    return Selection(said.name, {option: value for option, value in said.params.items() if option not in DECLARED})
+    return replace(said, params={option: value for option, value in said.params.items() if option not in DECLARED})
 
 
 def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") -> nn.Module:
