@@ -15,7 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from harness import fingerprint
@@ -25,6 +24,7 @@ from harness.errors import UserError
 from harness.plugins import Kind, Plugin, find, of_others
 from harness.selection import Selection, as_declared, expand, resolved
 from harness.weights import weights_said
+from harness.yaml_files import read_yaml
 
 
 class HowChosen(BaseModel):
@@ -81,19 +81,14 @@ def read_suite(path: Path) -> Suite:
     """Read a suite file.
 
     Raises:
-        UserError: not readable, not YAML, or a key or value that a suite does not have.
+        UserError: not readable, not YAML, a key said twice, or a key or value that a suite does not have.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read suite {str(path)!r}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"suite {str(path)!r} is not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, f"suite {str(path)!r}", as_said=True)
     if not isinstance(content, dict):
         raise UserError(f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds {type(content).__name__}")
     content = content.get("suite", content)  # a board's protocol.yaml keeps its suite beside what came of it
     try:
-        return Suite(**content)
+        return Suite.model_validate(content)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].lower()}" for p in error.errors())
         raise UserError(f"suite {str(path)!r}: {problems} (keys: {', '.join(Suite.model_fields)})") from None

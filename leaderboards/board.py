@@ -27,12 +27,12 @@ from harness.contracts import Metric, Scenario, Status
 from harness.errors import UserError
 from harness.protocol import Protocol, Suite
 from harness.record import Record
+from harness.yaml_files import read_yaml
 from leaderboards.rank import Ranking, rank
 
 PROTOCOL, ENTRY, README, CSV, SOURCE = "protocol.yaml", "entry.yaml", "README.md", "board.csv", "strategy.py"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _LONGEST_SLUG = 80
-SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times faster where libyaml is there
 _Model = TypeVar("_Model", bound=BaseModel)
 
 
@@ -227,12 +227,7 @@ def yaml_text(content: BaseModel) -> str:
 
 def _read(path: Path, model: type[_Model]) -> _Model:
     where = "/".join(path.parts[-3:] if path.name == ENTRY else path.parts[-2:])
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=SafeLoader)  # noqa: S506  (a safe loader)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read {where}: {getattr(error, 'strerror', None) or error}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{where} is not YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(path, where)
     try:
         return model.model_validate(content)
     except ValidationError as error:

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness import fingerprint
@@ -29,6 +28,7 @@ from harness.errors import UserError
 from harness.plan import plan
 from harness.protocol import Cell, cells, contenders, protocols
 from harness.record import Store
+from harness.yaml_files import read_yaml
 from leaderboards.board import (
     ENTRY,
     SOURCE,
@@ -36,7 +36,6 @@ from leaderboards.board import (
     BoardProtocol,
     Entry,
     Header,
-    SafeLoader,
     read_entry,
     read_header,
     slug,
@@ -112,10 +111,7 @@ def read_metadata(path: Path | None, said: dict[str, Any]) -> Metadata:
     """Return the metadata of a YAML file, overridden by what was `said` (values that are None or empty count as not said)."""
     content: Any = {}
     if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise UserError(f"cannot read {str(path)!r}: {' '.join(str(error).split())}") from None
+        content = read_yaml(path, repr(str(path)), as_said=True)
         if not isinstance(content, dict):
             raise UserError(f"{str(path)!r} should hold the keys {', '.join(Metadata.model_fields)}")
     return parsed(Metadata, content | {name: value for name, value in said.items() if value}, "the metadata")
@@ -128,11 +124,7 @@ def read_submission(folder: Path) -> Submission:
 
 def read_content(path: Path, model: type[_Model]) -> _Model:
     """Read a YAML file of a submission as `model`; messages name the file alone, never where it lies."""
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=SafeLoader)  # noqa: S506  (a safe loader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UserError(f"{path.name} cannot be read as YAML: {type(error).__name__}") from None
-    return parsed(model, content, path.name)
+    return parsed(model, read_yaml(path, path.name), path.name)
 
 
 def parsed(model: type[_Model], content: Any, what: str) -> _Model:

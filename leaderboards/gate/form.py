@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 from harness.sandbox.arrays import npz_problems
-from leaderboards.board import ENTRY, SOURCE, SafeLoader
+from harness.yaml_files import Loader
+from leaderboards.board import ENTRY, SOURCE
 from leaderboards.submission import SUBMISSION
 
 MOST_FILES = 1000
@@ -106,7 +107,7 @@ def _yaml_problems(text: str) -> Iterator[str]:
     """Walk the events, which builds no object: tags could make any, aliases could make many, depth could end the interpreter's stack."""
     depth = 0
     try:
-        for event in yaml.parse(text, Loader=SafeLoader):
+        for event in yaml.parse(text, Loader=Loader):
             line = event.start_mark.line + 1 if event.start_mark else 0
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
                 yield f"line {line} has a YAML anchor or alias; say the value where it is needed"

@@ -15,12 +15,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, unknown
 from harness.protocol import Suite
 from harness.selection import single
+from harness.yaml_files import read_yaml
 
 PREFIX = "paper/"
 FOLDER = Path(__file__).parent
@@ -151,9 +151,7 @@ def read(path: Path) -> Paper:
         UserError: not YAML, or a key or value that a preset does not have.
     """
     try:
-        return Paper.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except yaml.YAMLError as error:
-        raise UserError(f"preset {path} is not YAML: {' '.join(str(error).split())}") from None
+        return Paper.model_validate(read_yaml(path, f"preset {path}"))
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
         raise UserError(f"preset {path}: {problems}") from None
