@@ -18,6 +18,7 @@ from typing import Any, Literal
 from harness import by_path
 from harness.errors import UserError, unknown
 from harness.imports import OURS, released
+from harness.places import written
 
 Kind = Literal["strategy", "scenario", "dataset"]
 PLURAL: Mapping[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "dataset": "datasets"}
@@ -35,7 +36,7 @@ class Plugin:
     @property
     def folder(self) -> str:
         """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
-        return "" if self.source is None else by_path.folder_of(self.name.rpartition(":")[0])
+        return "" if self.source is None else by_path.folder_of(str(written(self.name.rpartition(":")[0])))
 
     @cached_property
     def loaded_ahead(self) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ class Plugin:
     def address(self) -> str:
         """The name by which a process with another working folder finds it."""
         path, _, class_name = self.name.rpartition(":")
-        return f"{Path(path).absolute()}:{class_name}" if self.folder else self.name
+        return f"{written(path).absolute()}:{class_name}" if self.folder else self.name
 
 
 @cache
@@ -84,7 +85,7 @@ def of_others(name: str, kinds: Sequence[Kind]) -> Iterator[Plugin]:
     """Return the plugins called `name` that are not shipped with this program: the one by path, or what other packages registered."""
     path, colon, _ = name.rpartition(":")
     if colon and path.endswith(".py"):
-        if Path(path).is_file():
+        if written(path).is_file():
             yield find(kinds[0], name)
         return
     for kind in kinds:
@@ -100,11 +101,11 @@ def summaries(kind: Kind) -> dict[str, str]:
 def _by_path(kind: Kind, name: str, path: str, class_name: str, source: str | None) -> Plugin:
     if source is None:
         try:
-            source = Path(path).read_text(encoding="utf-8")
+            source = written(path).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read {path!r}: {error.strerror or error}") from None
     try:
-        module = by_path.load(path, source)
+        module = by_path.load(str(written(path)), source)
     except Exception as error:
         raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
     cls = getattr(module, class_name, None)

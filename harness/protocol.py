@@ -21,6 +21,7 @@ from harness import fingerprint
 from harness.contracts import DealtStage, Inputs, Scenario, Stage
 from harness.contrasts import Ablation
 from harness.errors import UserError
+from harness.places import written
 from harness.plugins import Kind, Plugin, find, of_others
 from harness.selection import Selection, as_declared, expand, resolved
 from harness.weights import weights_said
@@ -83,7 +84,7 @@ def read_suite(path: Path) -> Suite:
     Raises:
         UserError: not readable, not YAML, a key said twice, or a key or value that a suite does not have.
     """
-    content = read_yaml(path, f"suite {str(path)!r}", as_said=True)
+    content = read_yaml(written(path), f"suite {str(path)!r}", as_said=True)
     if not isinstance(content, dict):
         raise UserError(f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds {type(content).__name__}")
     content = content.get("suite", content)  # a board's protocol.yaml keeps its suite beside what came of it

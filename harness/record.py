@@ -31,6 +31,7 @@ from harness.answers import digest, looks_whole, read_answers, stamp_of
 from harness.busy import PATIENCE_S, look, opened, patiently
 from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
+from harness.places import written
 from harness.protocol import Cell
 
 if TYPE_CHECKING:
@@ -516,13 +517,13 @@ class _Waiting:
 def _database(where: str) -> Path | None:
     """Return the data base of a local store, which is said by its folder or by the URI of the file; None of any other store."""
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
-        return Path(where, "mlflow.db")
+        return written(where) / "mlflow.db"
     if not where.startswith("sqlite"):
         return None
     from sqlalchemy.engine import make_url
 
     named = make_url(where).database or ":memory:"
-    path = Path(unquote(named.removeprefix("file:"))) if named.startswith("file:") else Path(named)
+    path = written(unquote(named.removeprefix("file:")) if named.startswith("file:") else named)
     return None if named == ":memory:" else path
 
 

@@ -10,12 +10,12 @@ who names the weights declares it.
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.errors import UserError
+from harness.places import below_data
 from harness.stamps import Stamp, stamp_of
 from harness.syntax import single
 
@@ -45,7 +45,7 @@ def weights_said(backbone: str) -> dict[str, str]:
 
 def located(file: str) -> Path:
     """Return where a weights file lies; a relative one counts from OWB_DATA where that is set."""
-    return Path(os.environ.get("OWB_DATA", "")) / Path(file).expanduser()
+    return below_data(file)
 
 
 class TimmsWeights(NamedTuple):

@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from harness import fingerprint
 from harness.contracts import Status
 from harness.errors import UserError
+from harness.places import home_folder
 from harness.plan import plan
 from harness.protocol import Cell, cells, contenders, protocols
 from harness.record import Store
@@ -197,7 +198,7 @@ def _anonymous(entry: Entry) -> Entry:
 
 
 def _check_anonymous(folder: Path) -> None:
-    home = str(Path.home())
+    home = str(home_folder() or "")
     for name in (SUBMISSION, ENTRY, SOURCE):
         path = folder / name
         if len(home) > 1 and path.is_file() and home in path.read_text(encoding="utf-8"):

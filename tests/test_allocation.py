@@ -11,10 +11,10 @@ import pytest
 
 from harness.contracts import Deal
 from harness.errors import UserError
+from harness.places import cache_folder
 from harness.selection import configured
 from scenarios.cgcd.scenario import CGCD
 from scenarios.class_lists import class_list
-from scenarios.datasets.packaged import cache_folder
 
 SMALL = "resize=4,crop=0"
 AMOUNTS = "n_new=1,n_init=1,n_seen=1"

@@ -25,7 +25,7 @@ app = typer.Typer(
     ),
 )
 
-Root = Annotated[Path, typer.Option("--root", help="Folder that holds the boards.")]
+Root = Annotated[Path, options.path("--root", help="Folder that holds the boards.")]
 
 
 @app.command("publish", epilog=options.examples("owb board publish leaderboards/suites/demo.yaml --name demo"))
@@ -78,7 +78,7 @@ def build_pages(
         list[str] | None, typer.Argument(metavar="[NAME]...", help="Boards; all of them by default.", show_default=False)
     ] = None,
     root: Root = BOARDS,
-    out: Annotated[Path, typer.Option("--out", help="Folder to write into.")] = Path("site"),
+    out: Annotated[Path, options.path("--out", help="Folder to write into.")] = Path("site"),
     store: options.Store = "owb-store",
     experiment: Annotated[str, typer.Option("--name", help="An experiment of the store to render, instead of all boards.")] = "",
     curves: Annotated[

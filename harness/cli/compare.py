@@ -37,7 +37,7 @@ def compare(
     metric: Annotated[str, typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric.")] = "",
     margin: Annotated[float, typer.Option("--margin", help="Also test equivalence within this, in units of the metric.")] = 0.0,
     board: Annotated[str, typer.Option("--board", help="A published board to compare on, in place of the store.")] = "",
-    root: Annotated[Path, typer.Option("--root", help="Folder that holds the boards.")] = _BOARDS,
+    root: Annotated[Path, options.path("--root", help="Folder that holds the boards.")] = _BOARDS,
     predictions: Annotated[bool, typer.Option(help="Whether to compare the stored predictions too.")] = True,
     store: options.Store = "owb-store",
     as_json: options.Json = False,

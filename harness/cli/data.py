@@ -8,7 +8,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -16,6 +15,7 @@ import typer
 from harness import console
 from harness.cli import options
 from harness.errors import UserError
+from harness.places import below_data, data_folder, written
 
 if TYPE_CHECKING:
     from harness.contracts import Card, Dataset, IntArray
@@ -110,10 +110,10 @@ def fetch_data(
     from scenarios.datasets.on_disk.fetching import errand
 
     dataset = _fetchable(name)
-    above = to or os.environ.get("OWB_DATA", "")
+    above = written(to) if to else data_folder()
     if not above:
         raise UserError(f"set OWB_DATA to the folder that {name} shall lie in, or say --to")
-    todo = errand(dataset, Path(above).expanduser())
+    todo = errand(dataset, above)
     if todo is None:
         console.say(f"{name}: is there already, and right")
         return
@@ -122,7 +122,7 @@ def fetch_data(
         todo.run(report=report, tell=console.note)
     _check_on_disk(todo.dataset, name)
     if to:
-        console.note(f"found by OWB_DATA={Path(to).absolute()} or {dataset.name}[root={todo.folder.absolute()}]")
+        console.note(f"found by OWB_DATA={above.absolute()} or {dataset.name}[root={todo.folder.absolute()}]")
 
 
 def _fetchable(name: str) -> OnDisk:
@@ -233,7 +233,7 @@ def _anomaly(name: str) -> Found:
     from scenarios.on_disk import ANOMALY_SOURCES
 
     source = ANOMALY_SOURCES[name]
-    folder = Path(os.environ.get("OWB_DATA", "")).expanduser() / source.folder
+    folder = below_data(source.folder)
     found = folder.is_dir()
     return Found(found, str(folder) if found else "", source.obtain)
 

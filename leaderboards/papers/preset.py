@@ -10,7 +10,6 @@ Figures are under the names of our metrics, in the unit they were published in. 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -18,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from harness.errors import UserError, unknown
+from harness.places import below_data, data_folder
 from harness.protocol import Suite
 from harness.selection import single
 from harness.yaml_files import read_yaml
@@ -77,9 +77,9 @@ class Weights(_Content):
     @property
     def path(self) -> Path | None:
         """Where it lies, None where it does not."""
-        above = os.environ.get("OWB_DATA", "")
-        path = Path(above).expanduser() / "weights" / self.file
-        return path if above and path.is_file() else None
+        above = data_folder()
+        path = above and above / "weights" / self.file
+        return path if path and path.is_file() else None
 
 
 class StandIn(_Content):
@@ -183,7 +183,7 @@ def is_here(data: str) -> bool:
     from scenarios.on_disk import ANOMALY_SOURCES
 
     if data in ANOMALY_SOURCES:
-        return (Path(os.environ.get("OWB_DATA", "")).expanduser() / ANOMALY_SOURCES[data].folder).is_dir()
+        return below_data(ANOMALY_SOURCES[data].folder).is_dir()
     return find("dataset", data).cls().whereabouts().folder is not None
 
 

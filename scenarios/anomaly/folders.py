@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError, unknown
+from harness.places import below_data
 from scenarios.anomaly.names import listed
 from scenarios.anomaly.pool import GOOD
 
@@ -46,7 +46,7 @@ def folder_at(root: str, source: str) -> Path:
     """
     if source == "folder" and not root:
         raise UserError("source=folder needs root, the folder with the categories")
-    folder = Path(os.environ.get("OWB_DATA", "")) / (root or source)
+    folder = below_data(root or source)
     if not folder.is_dir():
         raise UserError(f"no folder {folder} for source={source}; say where it is with root, or set OWB_DATA to the folder above it")
     return folder

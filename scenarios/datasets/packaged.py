@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from harness.errors import UserError
+from harness.places import cache_folder
 
 Arrays = Mapping[str, np.ndarray[Any, Any]]
 
@@ -80,18 +81,16 @@ def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], A
         anew: make them whatever is kept.
     """
     code = hashlib.sha256(inspect.getsource(recipe).encode()).hexdigest()
-    path = cache_folder() / f"{name}-{digest[:16]}-{code[:16]}.npz"
+    folder = cache_folder()
+    if folder is None:
+        return make()
+    path = folder / f"{name}-{digest[:16]}-{code[:16]}.npz"
     if not anew:
         with contextlib.suppress(OSError, ValueError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as content:
             return {key: content[key] for key in content.files}
     arrays = make()
     _keep(path, arrays)
     return arrays
-
-
-def cache_folder() -> Path:
-    """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench."""
-    return Path(os.environ.get("OWB_CACHE") or Path.home() / ".cache" / "openworld-bench")
 
 
 def _keep(path: Path, arrays: Arrays) -> None:

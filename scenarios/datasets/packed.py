@@ -33,8 +33,8 @@ from numpy.typing import NDArray
 
 from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
+from harness.places import cache_folder
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.packaged import cache_folder
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -133,7 +133,10 @@ def _packed(paths: Sequence[Path], hashes: Sequence[str], recipe: str, shape: tu
     key = hashlib.sha256(
         "\n".join([inspect.getsource(sys.modules[__name__]), version("pillow"), recipe, *(hashes[item] for item in order)]).encode()
     )
-    path = cache_folder() / f"pack-{key.hexdigest()[:32]}.npy"
+    folder = cache_folder()
+    if folder is None:
+        raise UserError("packed images need a folder to lie in, and this user has no home folder: set OWB_CACHE to one with room for them")
+    path = folder / f"pack-{key.hexdigest()[:32]}.npy"
     if paths and not _is_whole(path, (len(paths), *shape)):
         _pack(path, [paths[item] for item in order], shape, dtype, read)
     return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)

@@ -13,7 +13,6 @@ pair_consistent: (x, y) and (y, x) are corrupted together, with the same wrong l
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from harness import seeds
 from harness.contracts import IntArray
 from harness.errors import UserError
+from harness.places import written
 from scenarios.grokking.operations import OperationName, Table, labels_of
 from scenarios.grokking.splitting import floored, whole_groups
 from scenarios.noisy_labels.noise import checked
@@ -77,9 +77,9 @@ def matrix_of(rows: str, file: str, modulus: int) -> Matrix:
         if rows:
             matrix = np.array([[float(entry) for entry in row.split("/")] for row in rows.split(";")], dtype=np.float64)
         elif file.endswith(".npy"):
-            matrix = np.asarray(np.load(file, allow_pickle=False), dtype=np.float64)
+            matrix = np.asarray(np.load(written(file), allow_pickle=False), dtype=np.float64)
         else:
-            matrix = np.loadtxt(Path(file), delimiter=",", ndmin=2)
+            matrix = np.loadtxt(written(file), delimiter=",", ndmin=2)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"cannot read the transition matrix {rows or file!r}: {error}") from None
     if matrix.shape != (modulus, modulus):

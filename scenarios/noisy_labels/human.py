@@ -8,7 +8,6 @@ OWB_DATA, there also in the folders that the publisher's repository has, and the
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 
 from harness.contracts import IntArray
 from harness.errors import UserError, unknown
+from harness.places import data_folder, written
 from scenarios.datasets.file_digests import digests_of
 from scenarios.on_disk import HUMAN_FOLDERS
 
@@ -48,10 +48,10 @@ def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> I
 
 def located(file: str) -> Path:
     """Return where the file is; raise `UserError` where it is not."""
-    above = os.environ.get("OWB_DATA", "")
-    folders = [Path(above).expanduser() / folder for folder in ("", *HUMAN_FOLDERS)] if above else []
+    above = data_folder()
+    folders = [above / folder for folder in ("", *HUMAN_FOLDERS)] if above else []
     for folder in (*folders, Path()):
-        if file and (path := folder / Path(file).expanduser()).is_file():
+        if file and (path := folder / written(file)).is_file():
             return path
     places = ", ".join([*map(str, folders), "the current folder"])
     raise UserError(f"no file {file!r} with human labels, looked for in {places}; CIFAR-10N and CIFAR-100N come as CIFAR-10_human.pt and "

@@ -10,7 +10,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -20,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from harness.contracts import AnyArray, IntArray, param
 from harness.errors import UserError, unknown
 from harness.parameters import text_parameters, validated
+from harness.places import written
 from harness.selection import single
 from scenarios.noisy_labels.human import human_labels
 from scenarios.noisy_labels.instance import Features, part_dependent
@@ -190,8 +190,8 @@ class FromMatrix(Noise):
             if self.rows:
                 return np.array([[float(entry) for entry in row.split("/")] for row in self.rows.split(";")], dtype=np.float64)
             if self.file.endswith(".npy"):
-                return np.asarray(np.load(self.file, allow_pickle=False), dtype=np.float64)
-            return np.loadtxt(Path(self.file), delimiter=",", ndmin=2)
+                return np.asarray(np.load(written(self.file), allow_pickle=False), dtype=np.float64)
+            return np.loadtxt(written(self.file), delimiter=",", ndmin=2)
         except (OSError, ValueError, EOFError) as error:
             raise UserError(f"cannot read the transition matrix {self.rows or self.file!r}: {error}") from None
 

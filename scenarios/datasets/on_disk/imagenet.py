@@ -22,6 +22,7 @@ import numpy as np
 
 from harness.contracts import Card, param
 from harness.errors import UserError
+from harness.places import written
 from scenarios.datasets.on_disk.contents import lines_of
 from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, tree
 
@@ -99,7 +100,7 @@ class ImageNet(Pictures):
 
     def _file(self) -> Path | None:
         said = self.subset in ("", "present") or re.fullmatch(r"first\d+", self.subset) or _DRAWN.fullmatch(self.subset)
-        return None if said else Path(self.subset).expanduser()
+        return None if said else written(self.subset)
 
     def _chosen(self, train: Path) -> tuple[str, ...]:
         """Return the ids that take part, sorted."""

@@ -11,7 +11,6 @@ that the card of the class states it for data that nobody has fetched yet; other
 from __future__ import annotations
 
 import logging
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -22,6 +21,7 @@ from typing import ClassVar, NamedTuple, cast
 
 from harness.contracts import Card, Data, Dataset, IntArray, param
 from harness.errors import UserError
+from harness.places import below_data, data_folder
 from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import archive_problem, combined
 from scenarios.datasets.sound import flaw
@@ -113,12 +113,12 @@ class OnDisk(Dataset):
 
     def whereabouts(self) -> Whereabouts:
         """Return where the data set lies, without reading anything."""
-        above = os.environ.get("OWB_DATA", "")
+        above = data_folder()
         if self.root:
-            base = Path(above) / Path(self.root).expanduser()
+            base = below_data(self.root)
             candidates = [base, *(base / name for name in self.folders)]
         else:
-            candidates = [Path(above).expanduser() / name for name in dict.fromkeys((*self.folders, self.name))] if above else []
+            candidates = [above / name for name in dict.fromkeys((*self.folders, self.name))] if above else []
         marked = [folder for folder in candidates if any((folder / mark).exists() for mark in self.marks)]
         return Whereabouts(marked[0] if marked else None, tuple(candidates))
 

@@ -1,0 +1,53 @@
+"""Where files lie that a person names, and where prepared data is kept.
+
+`~` is the user's folder and `~NAME` that of another, in every parameter, option and environment variable that is a path: a shell expands it
+in few of these. A path of data is relative to OWB_DATA where that is set.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from harness.errors import UserError
+
+
+def written(path: str | Path) -> Path:
+    """Return the path that a person wrote, with `~` at its start expanded.
+
+    Raises:
+        UserError: nobody knows whose folder that is.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # no HOME and no entry in the user data base, or no user of that name
+        raise UserError(f"no home folder is known for {Path(path).parts[0]} of {str(path)!r}: say the whole path, or set HOME") from None
+
+
+def data_folder() -> Path | None:
+    """Return the folder above the data sets, `OWB_DATA`; None where it is not set."""
+    said = os.environ.get("OWB_DATA")
+    return written(said) if said else None
+
+
+def below_data(path: str | Path) -> Path:
+    """Return where a path of data leads: below OWB_DATA, if it is relative and that is set."""
+    return (data_folder() or Path()) / written(path)
+
+
+def cache_folder() -> Path | None:
+    """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench; None where there is no home folder either."""
+    said = os.environ.get("OWB_CACHE")
+    home = home_folder()
+    return written(said) if said else home and home / ".cache" / "openworld-bench"
+
+
+def home_folder() -> Path | None:
+    """Return the user's folder; None for a user without one, as in a container that runs under a number."""
+    try:
+        return Path.home()
+    except RuntimeError:
+        return None
+
+
+__all__ = ["below_data", "cache_folder", "data_folder", "home_folder", "written"]
