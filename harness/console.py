@@ -1,11 +1,18 @@
-"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON; the words are the same."""
+"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON; the words are the same.
+
+Where the output cannot show a character, as in Latin-1 or ASCII, one like it is shown. Output that nobody takes any more ends no run.
+"""
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
 import math
+import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
@@ -22,8 +29,54 @@ if TYPE_CHECKING:
 
 _STYLES = {"done": "green", "cached": "cyan", "running": "yellow", "queued": "dim", "skipped": "dim"}
 
-out = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+_ALIKE = {
+    **{"±": "+-", "↑": "^", "↓": "v", "→": "->", "ß": "ss", "\N{MULTIPLICATION SIGN}": "x"},
+    **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}", "-"),
+    **dict.fromkeys("\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}", "'"),
+}
+_ERRORS = "openworld-alike"
+
+
+def _alike(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding lacks: something like them in ASCII, letters without their marks, or `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    plain = (_ALIKE.get(letter) or unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in missing)
+    return "".join(letter or "?" for letter in plain), error.end
+
+
+codecs.register_error(_ERRORS, _alike)
+
+
+def take_streams() -> None:
+    """Make the standard streams of this process take every text: those that are closed lead nowhere, and no character fails the others."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # its number must not go to the next file that is opened, which what is printed would end up in
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ERRORS)
+
+
+class _Output(Console):
+    """A standard stream. Where its reader is gone, the rest is for nobody, and what runs goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+
+take_streams()
+out = _Output(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 def say(text: str = "") -> None:
@@ -43,12 +96,20 @@ def complain(text: str) -> None:
 
 def dump(value: Any) -> None:
     """Print JSON for machines; what is not a number becomes null."""
-    sys.stdout.write(json.dumps(_json_ready(value), indent=2, ensure_ascii=False) + "\n")
+    ready = _json_ready(value)
+    text = json.dumps(ready, indent=2, ensure_ascii=False)
+    if _shown(text) != text:
+        text = json.dumps(ready, indent=2)  # JSON spells what the output lacks, and nothing is lost
+    try:
+        out.file.write(f"{text}\n")
+        out.file.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
     """Print a table: boxed columns on a terminal, tab-free aligned text in a pipe."""
-    rows = [[str(cell) for cell in row] for row in rows]
+    header, rows = [_shown(name) for name in header], [[_shown(str(cell)) for cell in row] for row in rows]
     if out.is_terminal:
         table = Table(*header, title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
         for row in rows:
@@ -95,7 +156,8 @@ class RunView:
             self.ended += 1
             self.counts[update.status] = self.counts.get(update.status, 0) + 1
             if not self.quiet and update.status != "cached":
-                (self.live.console if self.live else err).print(Text(self._line(update), style=_STYLES.get(update.status, "red")))
+                with contextlib.suppress(OSError):  # a full disk below the output ends no run
+                    (self.live.console if self.live else err).print(Text(self._line(update), style=_STYLES.get(update.status, "red")))
         if self.live:
             self.live.update(self._table())
 
@@ -141,6 +203,11 @@ def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None],
             bars.update(bar_of[name], completed=done, total=total)
 
         yield report
+
+
+def _shown(text: str) -> str:
+    """Return `text` as the output shows it."""
+    return text.encode(out.encoding, _ERRORS).decode(out.encoding)
 
 
 def _json_ready(value: Any) -> Any:

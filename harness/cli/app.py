@@ -52,6 +52,7 @@ app.command("doctor", epilog=doctor.EPILOGUE)(doctor.doctor)
 
 def main() -> None:
     """Run the command line; exit with 0 fine, 1 some cells failed, 2 user error, 3 gate refused."""
+    console.take_streams()
     try:
         app()
     except UserError as error:
