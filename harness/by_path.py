@@ -9,6 +9,7 @@ loaded anew. Nothing beside a text is found that was sent without its file.
 from __future__ import annotations
 
 import builtins
+import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -37,7 +38,7 @@ def folder_of(path: str) -> str:
 def load(path: str, source: str) -> ModuleType:
     """Return the module of the file at `path`, which says `source`; whatever executing it raises is raised here."""
     folder = folder_of(path)
-    package = _PREFIX + (folder.encode().hex() if folder else _SENT)
+    package = _PREFIX + (os.fsencode(folder).hex() if folder else _SENT)
     name = f"{package}.{Path(path).stem.replace('.', '_')}"
     if _has_changed(package, name, source):
         for loaded in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
@@ -113,7 +114,7 @@ def _importing(package: str) -> Callable[..., Any]:
 
 def _folders(package: str) -> list[str]:
     code = package.removeprefix(_PREFIX)
-    return [] if code == _SENT else [bytes.fromhex(code).decode()]
+    return [] if code == _SENT else [os.fsdecode(bytes.fromhex(code))]
 
 
 def _has_changed(package: str, name: str, source: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import psutil
 
 from harness.errors import UserError
+from harness.places import home_folder
 
 _OBJECT_STORE_MIB = 1024
 _SERVERS = ("gcs_server", "raylet")
@@ -49,6 +51,7 @@ def start(resources: Resources) -> bool:
         if resources.address:
             options["address"] = resources.address
         else:
+            _bring_token()
             options |= {"address": "local", "num_cpus": resources.workers * resources.threads, "include_dashboard": False,
                         "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
         try:
@@ -150,6 +153,14 @@ def _shortage(resources: Resources) -> str:
     cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
     there = f"at most {cores:g} cores and {gpus:g} GPUs are to be had"
     return f"no node has what a worker needs ({asked}): {there} on one; say less with --threads or --gpus"
+
+
+def _bring_token() -> None:
+    """Give Ray the token by which its processes know one another, where there is none: it would write one to the home folder."""
+    home = home_folder()
+    is_kept = home is not None and os.access(home / ".ray" / "auth_token", os.R_OK)
+    if not is_kept and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
 
 
 def _keep_quiet() -> None:

@@ -11,6 +11,9 @@ from pathlib import Path
 
 from harness.errors import UserError
 
+_NOWHERE = Path(os.devnull)
+"""The home folder of a user who has none: nothing can be made below it."""
+
 
 def written(path: str | Path) -> Path:
     """Return the path that a person wrote, with `~` at its start expanded.
@@ -18,10 +21,14 @@ def written(path: str | Path) -> Path:
     Raises:
         UserError: nobody knows whose folder that is.
     """
+    said = Path(path)
     try:
-        return Path(path).expanduser()
+        found = said.expanduser()
     except RuntimeError:  # no HOME and no entry in the user data base, or no user of that name
-        raise UserError(f"no home folder is known for {Path(path).parts[0]} of {str(path)!r}: say the whole path, or set HOME") from None
+        found = _NOWHERE
+    if found != said and found.is_relative_to(_NOWHERE):
+        raise UserError(f"no home folder is known for {said.parts[0]} of {str(path)!r}: say the whole path, or set HOME")
+    return found
 
 
 def data_folder() -> Path | None:
@@ -45,9 +52,16 @@ def cache_folder() -> Path | None:
 def home_folder() -> Path | None:
     """Return the user's folder; None for a user without one, as in a container that runs under a number."""
     try:
-        return Path.home()
+        home = Path.home()
     except RuntimeError:
         return None
+    return None if home == _NOWHERE else home
 
 
-__all__ = ["below_data", "cache_folder", "data_folder", "home_folder", "written"]
+def settle_home() -> None:
+    """Set HOME for a user who has no home folder, since libraries do not import or start without one (MLflow, matplotlib, Ray)."""
+    if home_folder() is None:
+        os.environ["HOME"] = str(_NOWHERE)
+
+
+__all__ = ["below_data", "cache_folder", "data_folder", "home_folder", "settle_home", "written"]

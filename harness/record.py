@@ -31,7 +31,7 @@ from harness.answers import digest, looks_whole, read_answers, stamp_of
 from harness.busy import PATIENCE_S, look, opened, patiently
 from harness.contracts import Answer, Scores, Status
 from harness.errors import UserError, unknown
-from harness.places import written
+from harness.places import settle_home, written
 from harness.protocol import Cell
 
 if TYPE_CHECKING:
@@ -125,6 +125,7 @@ class Store:
 
     def __init__(self, where: str = "owb-store", *, patience_s: float = PATIENCE_S) -> None:
         """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is waited for, in seconds."""
+        settle_home()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")

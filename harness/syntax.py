@@ -20,7 +20,9 @@ from typing import Any
 
 from harness.errors import UserError, unknown
 
-_NUMBER = re.compile(r"[-+]?(?:(?P<whole>0|[1-9]\d*)|(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|\.?(?:inf|infinity|nan))", re.ASCII | re.I)
+_NUMBER = re.compile(
+    r"[-+]?(?:(?P<whole>0|[1-9]\d*)|(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|\.?(?:inf|infinity|nan))", re.ASCII | re.I
+)
 _WORDS = {"true": True, "false": False, "null": None}
 
 

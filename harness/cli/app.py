@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from harness import console
 from harness.cli import ablate, board, check, compare, data, demo, doctor, listing, new, run, show, submit, sweep, verify
 from harness.errors import UserError, unknown
+from harness.places import settle_home
 
 USER_ERROR = 2
 
@@ -53,6 +54,7 @@ app.command("doctor", epilog=doctor.EPILOGUE)(doctor.doctor)
 def main() -> None:
     """Run the command line; exit with 0 fine, 1 some cells failed, 2 user error, 3 gate refused."""
     console.take_streams()
+    settle_home()
     try:
         app()
     except UserError as error:
