@@ -7,7 +7,7 @@ decimal, truth values `true` and `false`. Nothing but plain values is made, what
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,18 +34,17 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping of a node; raise `SaidTwiceError` where a key is in it twice."""
-        lines: dict[Any, int] = {}
-        for key_node, _ in getattr(node, "value", ()):
-            key, line = self.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-            if not isinstance(key, Hashable):
-                continue  # refused below
-            if key in lines:
-                where = f"line {line}" if lines[key] == line else f"lines {lines[key]} and {line}"
-                raise SaidTwiceError(f"says {str(key)[:_LONGEST]!r} twice, in {where}")
-            lines[key] = line
-        return super().construct_mapping(node, deep)  # type: ignore[no-any-return]
+    def construct_document(self, node: Any) -> Any:
+        """Return the content of a document; raise `SaidTwiceError` where a mapping in it has a key twice."""
+        waiting, seen = [node], {id(node)}
+        while waiting:
+            here = waiting.pop()
+            pairs = here.value if isinstance(here, yaml.MappingNode) else []
+            _check_keys([key for key, _ in pairs])
+            inside = [part for pair in pairs for part in pair] if pairs else here.value if isinstance(here, yaml.SequenceNode) else []
+            waiting += [part for part in inside if id(part) not in seen]  # an alias is the node that it stands for
+            seen.update(map(id, inside))
+        return super().construct_document(node)
 
 
 class _AsSaid(Loader):
@@ -80,6 +79,18 @@ def read_yaml(path: Path, what: str, *, as_said: bool = False) -> Any:
         raise UserError(f"cannot read {what}: {error}") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise UserError(f"{what} is not YAML: {_problem(error)}") from None
+
+
+def _check_keys(keys: Sequence[Any]) -> None:
+    lines: dict[tuple[str, str], int] = {}
+    for key in keys:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        said, line = (key.tag, key.value), key.start_mark.line + 1
+        if said in lines:
+            where = f"line {line}" if lines[said] == line else f"lines {lines[said]} and {line}"
+            raise SaidTwiceError(f"says {key.value[:_LONGEST]!r} twice, in {where}")
+        lines[said] = line
 
 
 def _problem(error: Exception) -> str:
