@@ -19,7 +19,8 @@ def configured(kind: Kind, said: str | Selection) -> Any:
 
 def as_declared(plugin: Plugin, selection: Selection) -> Selection:
     """Return the selection with the plugin's text parameters as they were said; its label says them so."""
-    texts = text_parameters(plugin.cls)
+    owner: type = plugin.cls
+    texts = text_parameters(owner)
     nothing = {name for name, value in selection.params.items() if value is None and texts.get(name)}
     return selection.with_texts(texts.keys() - nothing)
 

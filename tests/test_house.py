@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "scenarios", "strategies", "leaderboards")
 # What scenarios and strategies may take from the harness: the contract, and what it is written with.
-CONTRACT = {"contracts", "errors", "seeds", "selection", "syntax", "metrics", "clustering", "parameters", "stamps", "weights"}
+CONTRACT = {"contracts", "errors", "seeds", "selection", "syntax", "metrics", "clustering", "parameters", "places", "stamps", "weights"}
 
 
 def _modules(*packages: str) -> list[Path]:
