@@ -441,7 +441,7 @@ def _break(root: Path, what: str) -> None:
     elif what == "two images":
         _picture(tile / "test" / "cut" / "001.jpg", 90)
     elif what == "deep":
-        Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(tile / "train" / "good" / "001.png")
+        Image.fromarray(np.full((8, 8), 1023, dtype=np.uint16)).save(tile / "train" / "good" / "001.png")
 
 
 @pytest.mark.parametrize(("what", "message"), [
@@ -455,7 +455,7 @@ def _break(root: Path, what: str) -> None:
     ("nobody's mask", r"mask .*017_mask.png belongs to no image in .*tile/test/cut"),
     ("two masks", r"001.PNG and 001_mask.png in .*tile/ground_truth/cut are both masks of 001"),
     ("two images", r"tile/test/cut has two images of one name"),
-    ("deep", r"image .*tile/train/good/001.png is of mode I;16, not of 8 bits"),
+    ("deep", r"image .*tile/train/good/001.png is of 16 bits and has no value above 1023, which shows as black"),
 ])  # fmt: skip
 def test_bad_files_are_named(tmp_path: Path, what: str, message: str) -> None:
     root = _mvtec(tmp_path / "mvtec")
@@ -468,6 +468,71 @@ def test_bad_files_are_named(tmp_path: Path, what: str, message: str) -> None:
 def test_a_category_that_is_not_there_gets_the_nearest_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"unknown category 'carpets'; did you mean 'carpet'\?"):
         trees(_mvtec(tmp_path / "mvtec"), ("carpets",), masks_expected=True)
+
+
+def test_what_systems_and_editors_keep_in_a_folder_is_no_category_no_kind_and_no_image(tmp_path: Path) -> None:
+    root = _mvtec(tmp_path / "mvtec")
+    before = hashed(trees(root, categories_of(root), masks_expected=True)).digest()
+    hidden = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "._cut")
+    for number, name in enumerate(hidden):
+        for place in (root, root / "tile" / "test", root / "tile" / "test" / "cut", root / "tile" / "ground_truth"):
+            _picture(place / name / "train" / "good" / "000.png", 60 + number)
+            _picture(place / name / "000.png", 70 + number)
+    for folder in ("train/good", "test/cut", "ground_truth/cut"):
+        for name in ("._000.png", ".DS_Store", "Thumbs.db", "desktop.ini"):
+            (root / "tile" / folder / name).write_bytes(b"of the system")
+    assert categories_of(root) == ("carpet", "tile")
+    files = trees(root, categories_of(root), masks_expected=True)
+    assert kinds_of(files) == ("good", "cut", "hole")
+    assert hashed(files).digest() == before
+    with pytest.raises(UserError) as problem:
+        trees(root, ("__MACOS",), masks_expected=True)
+    assert not any(name in str(problem.value) for name in hidden)
+
+
+def test_every_format_counts_and_what_is_not_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = _mvtec(tmp_path / "mvtec")
+    images = _all(_read(trees(root, ("tile",), masks_expected=True)))[0]
+    good = root / "tile" / "train" / "good"
+    for name, other in (("000", "000.WEBP"), ("001", "001.tiff"), ("002", "002.Bmp")):
+        with Image.open(good / f"{name}.png") as opened:
+            opened.save(good / other, **({"lossless": True} if other.endswith("WEBP") else {}))
+        (good / f"{name}.png").unlink()
+    files = trees(root, ("tile",), masks_expected=True)
+    assert np.array_equal(_all(_read(files))[0], images)
+    assert "left out" not in caplog.text
+    (good / "003.heic").write_bytes(b"ftypheic")
+    assert len(trees(root, ("tile",), masks_expected=True)) == len(files)
+    assert (
+        f"1 files among pictures are in no format that is read and are left out: .heic (1); the first of them is {good / '003.heic'}"
+        in (caplog.text)
+    )
+    crack = root / "tile" / "test" / "crack"
+    crack.mkdir()
+    (crack / "000.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(UserError, match=r"tile/test/crack has no picture in a format that is read, only \.heic \(1\)"):
+        trees(root, ("tile",), masks_expected=False)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
+def test_an_image_that_exif_turns_and_its_mask_are_brought_to_one_orientation(tmp_path: Path, suffix: str) -> None:
+    """The picture is white where the mask, drawn on what a viewer shows, says; it is stored lying on its side."""
+    image, mask = tmp_path / f"a{suffix}", tmp_path / "a_mask.png"
+    pixels = np.zeros((24, 40), dtype=np.uint8)
+    pixels[2:10, 4:30] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    stored = Image.fromarray(np.repeat(np.rot90(pixels)[..., None], 3, axis=2))
+    stored.save(image, exif=exif, quality=97)
+    Image.fromarray(pixels).save(mask)
+    sizes = Sizes(resize=24, crop=0, keep_aspect=True)
+    shown = _packed(image, sizes)[np.array([0])][0]
+    pack = packed_masks([mask], [image], digests_of([mask]), sizes, resolution=24, rule=">0.5")
+    assert np.array_equal(pack[np.array([0])][0], pixels[:, 8:32] > 0)
+    assert np.array_equal(shown.mean(axis=0) > 127, pixels[:, 8:32] > 0)
+    Image.fromarray(np.rot90(pixels)).save(mask)
+    with pytest.raises(UserError, match=r"has 24 x 40 pixels, its image .* 40 x 24; one of them lies on its side, an EXIF orientation"):
+        packed_masks([mask], [image], digests_of([mask]), sizes, resolution=24, rule=">0.5")
 
 
 def test_a_single_defective_image_may_lack_its_mask(tmp_path: Path) -> None:
@@ -589,13 +654,13 @@ def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     first = _read(files)
     images = _all(first)[0]
     made: list[Path] = []
-    inner: Callable[[Path], Image.Image] = packed._decoded
+    inner: Callable[[Path], Image.Image] = packed.shown
 
-    def decoded(path: Path, *, header: bool = False) -> Image.Image:
+    def decoded(path: Path) -> Image.Image:
         made.append(path)
         return inner(path)
 
-    monkeypatch.setattr(packed, "_decoded", decoded)
+    monkeypatch.setattr(packed, "shown", decoded)
     assert np.array_equal(_all(_read(files))[0], images)
     assert not made
     assert isinstance(first.inputs, Packed)

@@ -370,6 +370,54 @@ def test_plain_arrays_and_tensors_do_as_well(tmp_path: Path) -> None:
         np.testing.assert_array_equal(human_labels(str(tmp_path / name), "worse_label", rows, labels), columns["worse_label"])
 
 
+@pytest.mark.parametrize(
+    "form", [list, tuple, torch.from_numpy, lambda values: [*values], lambda values: [*torch.from_numpy(values)], np.uint8, np.int32,
+             lambda values: values[:, None]]
+)  # fmt: skip
+@pytest.mark.parametrize("new", [False, True])
+def test_a_column_is_an_array_a_list_or_a_tensor(tmp_path: Path, new: bool, form: Any) -> None:
+    labels = _balanced(10, 2)
+    columns, file = _columns(labels), tmp_path / "human.pt"
+    file.write_bytes(_archive({name: form(values) for name, values in columns.items()}, new=new, old_numpy=True))
+    found = human_labels(str(file), "worse_label", np.arange(20), labels)
+    assert found.dtype == np.int64
+    np.testing.assert_array_equal(found, columns["worse_label"])
+
+
+def test_a_column_that_nobody_asks_for_blocks_none(tmp_path: Path) -> None:
+    labels = _balanced(10, 2)
+    strange: dict[str, Any] = {
+        "coarse": [int(label) // 5 for label in labels], "ragged": [[1], [2, 3]], "votes": np.zeros((20, 3)), "share": np.float32(0.4),
+        "times": np.arange(20) / 3, "names": np.array(["cat"] * 20), "classes": ["cat", "dog"], "note": "as published", "none": None,
+        "dates": np.zeros(20, dtype="datetime64[s]"), "low": torch.zeros(20, dtype=torch.bfloat16), "nested": {"who": [{1, 2}]},
+        "objects": np.array([None, "a"], dtype=object), "empty": []
+    }  # fmt: skip
+    torch.save({**_columns(labels), **strange, "file": Path("a"), "by": zipfile.ZipInfo("a")},
+               tmp_path / "human.pt")  # fmt: skip
+    arrays = {name: values for name, values in strange.items() if isinstance(values, np.ndarray)}
+    np.savez(tmp_path / "human.npz", **_columns(labels), **arrays)  # type: ignore[arg-type]
+    for name in ("human.pt", "human.npz"):
+        np.testing.assert_array_equal(human_labels(str(tmp_path / name), "worse_label", np.arange(20), labels),
+                                      _columns(labels)["worse_label"])  # fmt: skip
+        with pytest.raises(UserError, match="column objects should hold one integer an item"):
+            human_labels(str(tmp_path / name), "objects", np.arange(20), labels)
+    with pytest.raises(UserError, match=r"unknown column of human.pt 'coarser'; did you mean 'coarse'"):
+        human_labels(str(tmp_path / "human.pt"), "coarser", np.arange(20), labels)
+
+
+@pytest.mark.parametrize(("clean", "said"), [(np.arange(3), "its clean_label has 3 items, worse_label has 20"), (["a"] * 20, "")])
+def test_clean_labels_are_of_as_many_items_or_cannot_be_compared(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, clean: Any, said: str
+) -> None:
+    torch.save({"clean_label": clean, "worse_label": np.arange(20)}, tmp_path / "human.pt")
+    if said:
+        with pytest.raises(UserError, match=said):
+            human_labels(str(tmp_path / "human.pt"), "worse_label", np.arange(20), np.arange(20))
+    else:
+        np.testing.assert_array_equal(human_labels(str(tmp_path / "human.pt"), "worse_label", np.arange(20), np.zeros(20)), np.arange(20))
+        assert "whether it belongs to the data set is not checked" in caplog.text
+
+
 class _Trap:
     """Leaves a mark where it is unpickled."""
 
@@ -411,10 +459,20 @@ def test_human_labels_that_do_not_fit_are_refused(tmp_path: Path, column: str, r
     assert said in str(problem.value)
 
 
-@pytest.mark.parametrize("content", [[np.arange(3)], {"worse_label": np.zeros((2, 2), dtype=int)}, {"worse_label": {"a": np.arange(3)}}])
-def test_what_holds_no_columns_is_refused(tmp_path: Path, content: Any) -> None:
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ([np.arange(3)], "should hold labels by the name of their column"),
+        ({"worse_label": np.zeros((2, 2), dtype=int)}, "column worse_label should hold one integer an item"),
+        ({"worse_label": {"a": np.arange(3)}}, "column worse_label should hold one integer an item"),
+        ({"worse_label": [0.5, 1.0]}, "column worse_label should hold one integer an item"),
+        ({"worse_label": [[0], [1, 2]]}, "column worse_label should hold one integer an item"),
+        ({"worse_label": ["cat", "dog"]}, "column worse_label should hold one integer an item"),
+    ],
+)
+def test_what_holds_no_columns_is_refused(tmp_path: Path, content: Any, said: str) -> None:
     torch.save(content, tmp_path / "human.pt")
-    with pytest.raises(UserError, match="should hold one array of labels per column"):
+    with pytest.raises(UserError, match=said):
         human_labels(str(tmp_path / "human.pt"), "worse_label", np.array([0]), np.array([0]))
 
 

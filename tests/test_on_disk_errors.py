@@ -238,6 +238,19 @@ def test_cars_in_folders_are_all_196(tmp_path: Path) -> None:
     assert "train has 3 class folders, 196 were expected" in _refusal("cars")
 
 
+@pytest.mark.parametrize(("name", "said"), [("imagenet", f"[subset=present,{SMALL}]"), ("cars", "[resize=8,crop=6]"), ("animal10n", "")])
+def test_hidden_files_and_folders_are_no_class_and_no_picture(name: str, said: str, tmp_path: Path) -> None:
+    writer = {"imagenet": lambda above: formats.imagenet(above / "imagenet"), "cars": formats.cars_in_folders}.get(name, formats.animal10n)
+    folder = writer(tmp_path / "data")
+    before = configured("dataset", f"{name}{said}").card.digest
+    for above in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
+        for hidden in (".ipynb_checkpoints", "__MACOSX"):
+            formats.picture(above / hidden / "7_7.jpg", 7, 7)
+        for hidden in ("._n01440764_0.JPEG", "Thumbs.db", "desktop.ini", ".DS_Store"):
+            (above / hidden).write_bytes(b"of the system")
+    assert configured("dataset", f"{name}{said}").card.digest == before
+
+
 @pytest.mark.parametrize("name", ["11_4.jpg", "cat_4.jpg"])
 def test_a_name_of_animal10n_without_a_label_is_refused(name: str, tmp_path: Path) -> None:
     folder = formats.animal10n(tmp_path / "data")

@@ -22,8 +22,7 @@ from harness.errors import UserError, unknown
 from harness.places import below_data
 from scenarios.anomaly.names import listed
 from scenarios.anomaly.pool import GOOD
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+from scenarios.datasets.picture_folders import folders_in, images_in
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +91,7 @@ def categories_of(root: Path) -> tuple[str, ...]:
     Raises:
         UserError: there are none.
     """
-    found = tuple(sorted(folder.name for folder in root.iterdir() if (folder / "train").is_dir()))
+    found = tuple(name for name in folders_in(root) if (root / name / "train").is_dir())
     if not found:
         raise UserError(f"{root} has no folder with a folder train in it, so no category")
     return found
@@ -108,13 +107,12 @@ def trees(root: Path, categories: Iterable[str], *, masks_expected: bool) -> lis
     for category in categories:
         folder = root / category
         if not folder.is_dir():
-            present = [path.name for path in root.iterdir() if path.is_dir()]
-            raise unknown("category", category, present, f"the folders of {root}")
-        normal = _images(folder / "train" / GOOD)
+            raise unknown("category", category, folders_in(root), f"the folders of {root}")
+        (normal,) = images_in([folder / "train" / GOOD])
         if not normal:
             raise UserError(f"category {category} is empty: no image in {folder / 'train' / GOOD}")
         files += [ImageFile(path=path, category=category, defect=GOOD, train=True, sample=str(path)) for path in normal]
-        tested = [_tested(folder, kind, category, masks_expected=masks_expected) for kind in _folders(folder / "test")]
+        tested = [_tested(folder, kind, category, masks_expected=masks_expected) for kind in folders_in(folder / "test")]
         if not any(tested):
             raise UserError(f"category {category} is empty: no image below {folder / 'test'}")
         files += [file for kind in tested for file in kind]
@@ -198,7 +196,7 @@ def _complete(files: list[ImageFile], categories: Iterable[str], source: Path) -
 
 def _tested(folder: Path, kind: str, category: str, *, masks_expected: bool) -> list[ImageFile]:
     """Return the test images of one kind, each with the mask of its stem."""
-    images = _images(folder / "test" / kind)
+    (images,) = images_in([folder / "test" / kind])
     masks = {} if kind == GOOD else _masks(folder / "ground_truth" / kind, images, expected=masks_expected)
     return [ImageFile(path=path, category=category, defect=kind, train=False, sample=str(path), mask=masks.get(path.stem))
             for path in images]  # fmt: skip
@@ -214,7 +212,7 @@ def _masks(folder: Path, images: Sequence[Path], *, expected: bool) -> dict[str,
     masks: dict[str, Path] = {}
     if len(stems) < len(images):
         raise UserError(f"{images[0].parent} has two images of one name, so masks cannot be told apart")
-    for mask in _images(folder):
+    for mask in images_in([folder])[0]:
         stem = mask.stem if mask.stem in stems else mask.stem.removesuffix("_mask")
         if stem not in stems:
             raise UserError(f"mask {mask} belongs to no image in {images[0].parent if images else folder}")
@@ -222,14 +220,3 @@ def _masks(folder: Path, images: Sequence[Path], *, expected: bool) -> dict[str,
             raise UserError(f"{masks[stem].name} and {mask.name} in {folder} are both masks of {stem}")
         masks[stem] = mask
     return masks
-
-
-def _images(folder: Path) -> list[Path]:
-    """Return the images in `folder`, sorted by name; none where there is no folder. Hidden files do not count."""
-    if not folder.is_dir():
-        return []
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
-
-
-def _folders(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []

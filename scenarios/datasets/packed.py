@@ -5,7 +5,7 @@ SHA-256 beside it, by which one that was changed later is told and made again. I
 neither a row number nor the name of the pack tells a category, a defect or which images are to test.
 `Packed` hands out rows and holds nothing but the pack's path and their numbers.
 
-Masks go the way of the released code (INP-Former, Dinomaly): any value but 0 is defective, the 0-1 picture is resized like the image
+Masks go the way of the released code (INP-Former, Dinomaly): whatever is not black is defective, the 0-1 picture is resized like the image
 (bilinear with antialiasing), cut, brought to the evaluation resolution by nearest pixels, and only then is the mask rule applied. So the
 rule decides about pixels that a defect covers in part; a mask resized by nearest pixels alone would leave it nothing to decide.
 """
@@ -34,13 +34,12 @@ from numpy.typing import NDArray
 from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
 from harness.places import cache_folder
+from scenarios.datasets import pictures_shown
 from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.pictures_shown import marked, shown, size_shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-_EIGHT_BIT = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr")
-_LOSSY = (".jpg", ".jpeg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +130,9 @@ def _packed(paths: Sequence[Path], hashes: Sequence[str], recipe: str, shape: tu
             read: Callable[[Path], AnyArray]) -> Packed:  # fmt: skip
     order = np.argsort(np.array(hashes, dtype=np.str_), kind="stable")
     key = hashlib.sha256(
-        "\n".join([inspect.getsource(sys.modules[__name__]), version("pillow"), recipe, *(hashes[item] for item in order)]).encode()
+        "\n".join(
+            [*map(inspect.getsource, (sys.modules[__name__], pictures_shown)), version("pillow"), recipe, *(hashes[item] for item in order)]
+        ).encode()
     )
     folder = cache_folder()
     if folder is None:
@@ -203,23 +204,17 @@ def _opened(path: str, number: int) -> AnyArray:
 
 
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
-    opened = _decoded(path)
-    if opened.mode not in _EIGHT_BIT:
-        raise UserError(f"image {path} is of mode {opened.mode}, not of 8 bits a channel; convert it first")
-    return np.asarray(_squared(opened.convert("RGB"), sizes)).transpose(2, 0, 1)
+    return np.asarray(_squared(shown(path), sizes)).transpose(2, 0, 1)
 
 
 def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
     """Return how far a defect covers every evaluated pixel, float32 (resolution, resolution)."""
     from PIL import Image
 
-    opened = _decoded(path)
-    width, height = _decoded(image, header=True).size
-    if opened.size != (width, height):
-        raise UserError(f"mask {path} has {opened.width} x {opened.height} pixels, its image {image} {width} x {height}")
-    values = np.asarray(opened.convert("RGB") if opened.mode in ("RGBA", "LA", "PA", "CMYK") else opened)
-    values = values if values.ndim == 2 else values.max(axis=2)
-    defective = values > (127 if path.suffix.lower() in _LOSSY else 0)
+    defective, (width, height) = marked(path), size_shown(image)
+    if defective.shape != (height, width):
+        turned = "; one of them lies on its side, an EXIF orientation turns it alone" if defective.shape == (width, height) else ""
+        raise UserError(f"mask {path} has {defective.shape[1]} x {defective.shape[0]} pixels, its image {image} {width} x {height}{turned}")
     if not defective.any():
         raise UserError(f"mask {path} is empty, but {image} counts as defective")
     covered = np.asarray(_squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
@@ -235,16 +230,3 @@ def _squared(image: Image, sizes: Sizes) -> Image:
         width, height = (side * sizes.resize // min(image.size) for side in image.size)
     left, top = round((width - sizes.side) / 2), round((height - sizes.side) / 2)
     return image.resize((width, height), Resampling.BILINEAR).crop((left, top, left + sizes.side, top + sizes.side))
-
-
-def _decoded(path: Path, *, header: bool = False) -> Image:
-    """Return the image, with `header` its size and mode alone."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as opened:
-            if not header:
-                opened.load()
-            return opened
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"cannot read the image {path}: damaged, or not an image ({error})") from None

@@ -22,6 +22,7 @@ from scenarios.datasets.on_disk.contents import archive_problem
 from scenarios.datasets.on_disk.download import Report, Unreachable, download, size_at
 from scenarios.datasets.on_disk.place import OnDisk
 from scenarios.datasets.on_disk.unpack import unpack
+from scenarios.datasets.picture_folders import folders_in
 
 T = TypeVar("T")
 Tell = Callable[[str], None]
@@ -102,7 +103,7 @@ class Errand:
         try:
             part.mkdir()
             unpack(archive, part)
-            places = [part, *sorted(path for path in part.iterdir() if path.is_dir())]
+            places = [part, *(part / name for name in folders_in(part))]
             found = [place for place in places if any((place / mark).exists() for mark in self.dataset.marks)]
             if not found:
                 raise UserError(f"{archive} holds none of {', '.join(self.dataset.marks)}: it is another archive")

@@ -19,6 +19,7 @@ from harness.contracts import Card
 from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import lines_of, mat_of
 from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, tree
+from scenarios.datasets.picture_folders import folders_in
 
 _CUB_LISTS = ("images.txt", "image_class_labels.txt", "train_test_split.txt", "classes.txt")
 _AIRCRAFT_LISTS = ("variants.txt", "images_variant_trainval.txt", "images_variant_test.txt")
@@ -127,7 +128,7 @@ class Cars(Pictures):
         )
         if not (above / "train").is_dir():
             raise UserError(f"{folder} has neither annotations in devkit nor folders train and test with a folder per class")
-        names = tuple(sorted(path.name for path in (above / "train").iterdir() if path.is_dir()))
+        names = tuple(folders_in(above / "train"))
         if len(names) != self.published.classes:
             raise UserError(f"{above / 'train'} has {len(names)} class folders, {self.published.classes} were expected")
         return Listing([*tree(above / "train", names, is_test=False), *tree(above / "test", names, is_test=True)], names)

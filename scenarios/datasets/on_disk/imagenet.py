@@ -25,6 +25,7 @@ from harness.errors import UserError
 from harness.places import written
 from scenarios.datasets.on_disk.contents import lines_of
 from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, tree
+from scenarios.datasets.picture_folders import folders_in, is_hidden
 
 _WNID = re.compile(r"n\d{8}")
 _DRAWN = re.compile(r"drawn(\d+)-(\d+)")
@@ -95,7 +96,7 @@ class ImageNet(Pictures):
         if not test.is_dir():
             raise UserError(f"{self._images()} lacks the folder val with the validation images of ImageNet, which are its test")
         with os.scandir(test) as entries:
-            flat = any(entry.name.lower().endswith(".jpeg") for entry in entries)
+            flat = any(entry.name.lower().endswith(".jpeg") and not is_hidden(entry.name) for entry in entries)
         return self.folder() / "LOC_val_solution.csv" if flat else None
 
     def _file(self) -> Path | None:
@@ -106,7 +107,7 @@ class ImageNet(Pictures):
         """Return the ids that take part, sorted."""
         if (file := self._file()) is not None:
             return tuple(sorted(_ids(file)))
-        there = sorted(entry.name for entry in os.scandir(train) if entry.is_dir() and _WNID.fullmatch(entry.name))
+        there = [name for name in folders_in(train) if _WNID.fullmatch(name)]
         if self.subset == "present" and there:
             return tuple(there)
         drawn = _DRAWN.fullmatch(self.subset)

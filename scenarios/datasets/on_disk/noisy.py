@@ -26,7 +26,8 @@ from harness import seeds
 from harness.contracts import Card, IntArray, param
 from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import lines_of
-from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there, pictures_in
+from scenarios.datasets.on_disk.pictures import Listing, Picture, Pictures, all_there
+from scenarios.datasets.picture_folders import images_in
 
 _SIZES = {"noisy_train": 1_000_000, "clean_train": 47_570, "clean_val": 14_313, "clean_test": 10_526}
 
@@ -71,7 +72,8 @@ class Animal10N(Pictures):
         pictures = []
         for part in ("training", "testing"):
             folder = self.folder() / part
-            if not folder.is_dir() or not (paths := pictures_in(folder)):
+            (paths,) = images_in([folder])
+            if not paths:
                 raise UserError(f"{folder} is missing or has no picture: <label>_<number>.jpg was expected")
             for path in paths:
                 label = path.stem.partition("_")[0]

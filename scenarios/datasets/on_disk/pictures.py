@@ -21,9 +21,10 @@ from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import combined, page_problem
 from scenarios.datasets.on_disk.place import Labelled, OnDisk
 from scenarios.datasets.packed import Sizes, packed_images
+from scenarios.datasets.picture_folders import images_in
+from scenarios.datasets.pictures_shown import shown
 from scenarios.datasets.sound import label_flaw
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 _SHOWN = 20
 
 
@@ -111,16 +112,10 @@ def tree(part: Path, names: Sequence[str], *, is_test: bool, inside: str = "") -
     folders = {name: part / name / inside if inside else part / name for name in names}
     if missing := [name for name, folder in folders.items() if not folder.is_dir()]:
         raise UserError(f"{part} lacks {len(missing)} of the {len(names)} class folders that were expected there: {_some(missing)}")
-    found = {name: pictures_in(folder) for name, folder in folders.items()}
+    found = dict(zip(names, images_in([*folders.values()]), strict=True))
     if empty := [name for name in names if not found[name]]:
         raise UserError(f"{part} has {len(empty)} class folders without a picture: {_some(empty)}")
     return [Picture(path, label, is_test) for label, name in enumerate(names) for path in found[name]]
-
-
-def pictures_in(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, sorted by name; hidden files do not count."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."))
-    return [folder / name for name in names]
 
 
 def all_there(pictures: list[Picture], source: Path) -> list[Picture]:
@@ -146,13 +141,10 @@ def _some(names: Sequence[str]) -> str:
 
 def _problem(path: Path) -> str:
     """Return what is wrong with a picture; nothing where it can be decoded."""
-    from PIL import Image
-
     if problem := page_problem(path, "an image"):
         return problem
     try:
-        with Image.open(path) as opened:
-            opened.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return f"cannot read the image {path}: damaged, or not an image ({error})"
+        shown(path)
+    except UserError as error:
+        return str(error)
     return ""
