@@ -371,7 +371,7 @@ def test_plain_arrays_and_tensors_do_as_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "form", [list, tuple, torch.from_numpy, lambda values: [*values], lambda values: [*torch.from_numpy(values)], np.uint8, np.int32,
+    "form", [list, tuple, torch.from_numpy, np.ndarray.tolist, lambda values: [*torch.from_numpy(values)], np.uint8, np.int32,
              lambda values: values[:, None]]
 )  # fmt: skip
 @pytest.mark.parametrize("new", [False, True])
@@ -390,10 +390,9 @@ def test_a_column_that_nobody_asks_for_blocks_none(tmp_path: Path) -> None:
         "coarse": [int(label) // 5 for label in labels], "ragged": [[1], [2, 3]], "votes": np.zeros((20, 3)), "share": np.float32(0.4),
         "times": np.arange(20) / 3, "names": np.array(["cat"] * 20), "classes": ["cat", "dog"], "note": "as published", "none": None,
         "dates": np.zeros(20, dtype="datetime64[s]"), "low": torch.zeros(20, dtype=torch.bfloat16), "nested": {"who": [{1, 2}]},
-        "objects": np.array([None, "a"], dtype=object), "empty": []
+        "objects": np.array([None, "a"], dtype=object), "empty": [],
     }  # fmt: skip
-    torch.save({**_columns(labels), **strange, "file": Path("a"), "by": zipfile.ZipInfo("a")},
-               tmp_path / "human.pt")  # fmt: skip
+    torch.save({**_columns(labels), **strange, "file": Path("a"), "by": zipfile.ZipInfo("a")}, tmp_path / "human.pt")
     arrays = {name: values for name, values in strange.items() if isinstance(values, np.ndarray)}
     np.savez(tmp_path / "human.npz", **_columns(labels), **arrays)  # type: ignore[arg-type]
     for name in ("human.pt", "human.npz"):
