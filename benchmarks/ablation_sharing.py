@@ -16,12 +16,12 @@ from pathlib import Path
 
 import torch
 
-from harness.ablation import published
-from harness.answers import digest
-from harness.protocol import Cell, cells, contenders, protocols
-from harness.run import Conditions, StageResult, learner_seed, run_cell
-from harness.sealing import build
-from harness.stage_sharing import Sharing
+from harness.cell.run import Conditions, StageResult, learner_seed, run_cell
+from harness.cell.sealing import build
+from harness.protocol.cells import Cell, cells, contenders, protocols
+from harness.protocol.stage_sharing import Sharing
+from harness.store.predictions import digest
+from harness.studies.ablation.design import published
 
 SCENARIO = "cgcd[preset=clinc150]"
 

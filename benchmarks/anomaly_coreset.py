@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from strategies.toolkit.coreset import k_centres
+from strategies.anomaly.coreset import k_centres
 
 PATCHES, SHARE, ROUNDS = 4_096, 0.1, 3
 

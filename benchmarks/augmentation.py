@@ -29,9 +29,9 @@ from torchvision import transforms
 
 from harness.contracts import AnyArray, Inputs, IntArray
 from scenarios.datasets.packed import Packed
-from strategies.toolkit.prefetch import AHEAD, in_turn
-from strategies.toolkit.stored import FromInputs, Stored
-from strategies.toolkit.views import view_of
+from strategies.toolkit.augmentations import view_of
+from strategies.toolkit.training.lazy_tensor import FromInputs, Stored
+from strategies.toolkit.training.prefetch import AHEAD, in_turn
 
 ROUNDS = 7
 SIZES = {32: 512, 224: 64}

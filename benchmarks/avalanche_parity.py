@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.selection import configured
 from harness.statistics import paired_t
 

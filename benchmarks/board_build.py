@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from harness.contracts import Scores, Status
-from harness.environment import environment
-from harness.protocol import Cell, cells, contenders, protocols
-from harness.record import Ending, Store
+from harness.execution.environment import environment
+from harness.protocol.cells import Cell, cells, contenders, protocols
+from harness.store.mlflow_store import Ending, Store
 
 SCENARIOS, STRATEGIES, SEEDS = 20, 50, 10
 NAME = "board-build"

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.run import CellContext, Conditions
-from strategies.toolkit.backbones import backbone
-from strategies.toolkit.evaluating import evaluating
+from harness.cell.run import CellContext, Conditions
+from strategies.toolkit.networks import backbone
+from strategies.toolkit.training.eval_mode import evaluating
 
 CASES = [("mlp", (1, 8, 8), 32, 1000), ("cnn", (1, 8, 8), 32, 300), ("resnet18-cifar", (3, 32, 32), 128, 7)]
 """Network, shape of an item, rows of a batch, pairs of steps."""

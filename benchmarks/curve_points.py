@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from harness.answers import read_answers
-from harness.sealing import build
+from harness.cell.sealing import build
 from harness.selection import configured
-from leaderboards.board import predictions_file, read_board
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import predictions_file, read_board
 
 BOARDS = Path(__file__).parents[1] / "leaderboards" / "boards"
 

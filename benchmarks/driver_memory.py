@@ -14,11 +14,11 @@ from pathlib import Path
 
 import psutil
 
-from harness.cluster import Resources
 from harness.contracts import Status
-from harness.execute import Limits, Update, execute, plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import Store
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, Update, execute, plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Store
 
 TRIVIAL = Path(__file__).with_name("trivial.py")
 EARLY = 20

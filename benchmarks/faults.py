@@ -32,7 +32,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.record import Store
+from harness.store.mlflow_store import Store
 
 HERE = Path(__file__).parent
 SUITE = f"""
@@ -96,14 +96,17 @@ def _is(process: psutil.Process, what: str) -> bool:
         line = " ".join(process.cmdline())
         if what in ("raylet", "gcs_server"):
             return process.name() == what
-        is_parent = "harness.processes.parent" in line
+        is_parent = "harness.execution.processes.parent" in line
         above = " ".join(getattr(process.parent(), "cmdline", list)())
         if what == "cell":
             return (
-                is_parent and "harness.processes.parent" in above and not process.children() and len(process.net_connections("unix")) == 0
+                is_parent
+                and "harness.execution.processes.parent" in above
+                and not process.children()
+                and len(process.net_connections("unix")) == 0
             )
         if what == "fork server":
-            return is_parent and "harness.processes.parent" not in above
+            return is_parent and "harness.execution.processes.parent" not in above
         if what == "loading worker":
             return line.startswith("ray::Worker") and not any("parent" in " ".join(child.cmdline()) for child in process.children())
         if what == "worker":
@@ -366,8 +369,8 @@ def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float)
 
 def whole(store: Path, run: str, digest: str) -> bool:
     """Say whether the predictions of a run are there with the right bytes."""
-    from harness.answers import digest as digest_of
-    from harness.answers import read_answers
+    from harness.store.predictions import digest as digest_of
+    from harness.store.predictions import read_answers
 
     path = store / "artifacts" / "faults" / run / "artifacts" / "predictions.npz"
     try:

@@ -15,16 +15,17 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import fingerprint, seeds
-from harness.answers import digest, write_answers
+from harness import seeds
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
-from harness.environment import environment
-from harness.protocol import Protocol, Suite, protocols
-from leaderboards.board import BoardCell, BoardProtocol, Entry, Header, board_hash, cell_key, entry_folder, yaml_text
+from harness.execution.environment import environment
+from harness.protocol import fingerprint
+from harness.protocol.cells import Protocol, Suite, protocols
+from harness.store.predictions import digest, write_answers
 from leaderboards.gate.examine import examine
-from leaderboards.recompute import Exam, exam, mark
-from leaderboards.submission import Submission, sha256, submitted_file
+from leaderboards.publishing.board import BoardCell, BoardProtocol, Entry, Header, board_hash, cell_key, entry_folder, yaml_text
+from leaderboards.publishing.rescore import Exam, exam, mark
+from leaderboards.publishing.submission import Submission, sha256, submitted_file
 
 SEEDS = 5
 SCENARIOS = tuple(f"class-incremental[dataset=digits,stages={stages},epochs={epochs}]" for stages in (2, 3, 4, 5) for epochs in range(1, 6))

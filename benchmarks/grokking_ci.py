@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import torch
 
+from harness.cell.run import Conditions, Member, learner_seed, run_together
+from harness.cell.sealing import build
 from harness.contracts import Scores
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, Member, learner_seed, run_together
-from harness.sealing import build
+from harness.protocol.cells import cells, contenders, protocols
 
 SEEDS = 6
 POINTS, STEPS = 0.03, 20

@@ -8,10 +8,10 @@ from __future__ import annotations
 import sys
 import tempfile
 
-from harness.cluster import Resources
-from harness.execute import Limits, execute, plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import Record, Store
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute, plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Record, Store
 
 SCENARIO = "grokking[preset=ci,corruption=0.2,probe_every=50]"
 SWEEP = "grok-adamw[weight_decay=[0,1,2,5,10,15,20,25],lr=[0.003,0.01,0.02,0.03],dropout=[0,0.3]]"

@@ -20,11 +20,11 @@ import timm
 import torch
 from torch import Tensor
 
-from harness.run import CellContext, Conditions
-from strategies.happy import Happy
-from strategies.toolkit import discovery_losses as losses
-from strategies.toolkit.two_views import Bank, Fresh
-from strategies.toolkit.views import Same, generator_of
+from harness.cell.run import CellContext, Conditions
+from strategies.cgcd.happy import Happy
+from strategies.toolkit.augmentations import Same, generator_of
+from strategies.toolkit.discovery import losses
+from strategies.toolkit.discovery.two_views import Bank, Fresh
 
 BATCH, ROUNDS, KNOWN, NEW = 4, 7, 50, 10
 

@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.run import CellContext, Conditions
-from strategies.inp_former import InpFormer
-from strategies.toolkit.inp_losses import coherence_loss, soft_mining_loss
-from strategies.toolkit.stable_adamw import StableAdamW
+from harness.cell.run import CellContext, Conditions
+from strategies.anomaly.inp_former import InpFormer
+from strategies.anomaly.inp_losses import coherence_loss, soft_mining_loss
+from strategies.anomaly.stable_adamw import StableAdamW
 
 SMALL = {"backbone": "gabor", "size": 64, "images": 96, "batch_size": 16}
 LARGE = {"backbone": "timm:vit_small_patch14_reg4_dinov2", "size": 392, "images": 4, "batch_size": 4}

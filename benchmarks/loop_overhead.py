@@ -20,14 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.processes.cell import throttled
-from harness.run import CellContext, Conditions
-from harness.sealing import build
+from harness.cell.run import CellContext, Conditions
+from harness.cell.sealing import build
+from harness.execution.processes.cell import throttled
 from harness.selection import configured
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche
-from strategies.toolkit.tensors import Items, items_of
-from strategies.toolkit.training import sgd, train
+from strategies.toolkit.training.loop import sgd, train
+from strategies.toolkit.training.tensors import Items, items_of
 
 ROUNDS, EPOCHS, BATCH = 25, 20, 32
 

@@ -19,14 +19,15 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import figures, seeds
-from harness.cluster import Resources
+from harness import seeds
+from harness.cell.sealing import build
 from harness.contracts import Answer, Deal, DealtStage, Scores, Status, scorer_of
-from harness.execute import Limits, execute, plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import Store
-from harness.sealing import build
-from scenarios.class_incremental import ClassIncremental
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute, plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store import plots
+from harness.store.mlflow_store import Store
+from scenarios.class_incremental.scenario import ClassIncremental
 
 TRAIN, TEST, DIMENSIONS = 20, 5, 32
 
@@ -88,7 +89,7 @@ def draw(stages: int, folder: str) -> None:
     scenario = Many(stages=stages)
     scores = scenario.score(build(scenario, 0).truth, store.answers(record))
     before = _peak_mib()
-    made = figures.draw(scores, Path(folder), title="many stages")
+    made = plots.draw(scores, Path(folder), title="many stages")
     from PIL import Image
 
     for path in made:

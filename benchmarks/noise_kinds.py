@@ -15,7 +15,7 @@ from harness import seeds
 from harness.contracts import HIDDEN
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured
-from scenarios.noisy_labels.instance import Features, entropy, part_dependent
+from scenarios.shared.instance_noise import Features, entropy, part_dependent
 
 KINDS = (
     "symmetric[rate=0.4]",

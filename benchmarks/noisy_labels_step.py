@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import Sealed, build
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import Sealed, build
 from harness.selection import configured
-from strategies.toolkit.nested import right_by_width
-from strategies.toolkit.training import sgd
+from strategies.noisy_labels.nested import right_by_width
+from strategies.toolkit.training.loop import sgd
 
 ROUNDS = 15
 

@@ -27,15 +27,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+from harness.cell.run import CellContext, Conditions
 from harness.metrics.discovery import contingency
-from harness.run import CellContext, Conditions
-from strategies.baselines.uno import Seen
-from strategies.cr_kd import CrKD
-from strategies.toolkit import novel_losses as losses
-from strategies.toolkit.discovery_losses import rank_pairs
-from strategies.toolkit.novel_network import HeadSizes
-from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch
+from strategies.ncd import losses
+from strategies.ncd.cr_kd import CrKD
+from strategies.ncd.network import HeadSizes
+from strategies.ncd.uno import Seen
+from strategies.toolkit.discovery.losses import rank_pairs
+from strategies.toolkit.training.loop import Batch
+from strategies.toolkit.training.tensors import Items
 
 ITEMS, FEATURES, TOP = 256, 512, 5
 ANSWERS, CLASSES = 10_000, 100

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
-from harness.stage_sharing import Sharing
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
+from harness.protocol.cells import cells, contenders, protocols
+from harness.protocol.stage_sharing import Sharing
 
 
 def main() -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import tempfile
 import time
 
-from harness.cluster import Resources
-from harness.execute import Limits, Update, execute, plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import Store
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, Update, execute, plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Store
 
 WORKERS, CELLS = 2, 16
 SCENARIO = "class-incremental[dataset=mnist5k,epochs=50]"

@@ -33,9 +33,9 @@ seeds: {SEEDS}
 def make(suite: Path, folder: str) -> None:
     """Fill a store with a record for every cell of the suite."""
     from harness.contracts import Scores, Status
-    from harness.environment import environment
-    from harness.protocol import cells, contenders, protocols, read_suite
-    from harness.record import Ending, Store
+    from harness.execution.environment import environment
+    from harness.protocol.cells import cells, contenders, protocols, read_suite
+    from harness.store.mlflow_store import Ending, Store
 
     asked = read_suite(suite)
     every = cells(protocols(asked.scenarios), contenders(asked.strategies), asked.seeds)
@@ -62,9 +62,9 @@ def make(suite: Path, folder: str) -> None:
 
 def planning(suite: Path, folder: str) -> None:
     """Plan once in this process and print the seconds of the processor."""
-    from harness.execute import plan
-    from harness.protocol import cells, contenders, protocols, read_suite
-    from harness.record import Store
+    from harness.execution.execute import plan
+    from harness.protocol.cells import cells, contenders, protocols, read_suite
+    from harness.store.mlflow_store import Store
 
     asked = read_suite(suite)
     started = time.process_time()

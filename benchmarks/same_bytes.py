@@ -17,10 +17,10 @@ from pathlib import Path
 
 import torch
 
-from harness.answers import digest
-from harness.protocol import contenders, protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
+from harness.protocol.cells import contenders, protocols
+from harness.store.predictions import digest
 
 CELLS = {
     "smoke[gradient_steps=20,items=8]": ("fine-tune", "replay", "ewc", "lwf", "der"),

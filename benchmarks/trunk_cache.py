@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.run import CellContext, Conditions
-from strategies.toolkit.parted import Parted
-from strategies.toolkit.tensors import as_tensor
-from strategies.toolkit.trunk_cache import TrunkCache
-from strategies.toolkit.views import Same, generator_of
+from harness.cell.run import CellContext, Conditions
+from strategies.toolkit.augmentations import Same, generator_of
+from strategies.toolkit.discovery.feature_cache import TrunkCache
+from strategies.toolkit.discovery.split_network import Parted
+from strategies.toolkit.training.tensors import as_tensor
 
 ITEMS, EPOCHS, BATCH, CLASSES = 500, 3, 50, 10
 MODEL = "vit_small_patch16_224"

@@ -11,16 +11,13 @@ import hashlib
 import logging
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.contracts import Strategy
-from harness.errors import UserError
-from harness.out_of_memory import shortage
-from harness.parameters import model_of
+from harness.errors import UserError, shortage
 
 Place = tuple[Any, ...]
 """Where something lies: the name of an attribute, then the keys and indices that lead to it."""
@@ -51,44 +48,47 @@ class StateDict(dict[Any, Any]):
         return StateDict, (content,)
 
 
-def state_of(strategy: Strategy) -> dict[str, Any]:
-    """Return the attributes of `strategy` that are not parameters.
+def state_of(owner: object, *, skip: Collection[str] = ()) -> dict[str, Any]:
+    """Return the attributes of `owner` but those named in `skip`.
 
     Raises:
-        CannotKeep: an attribute that is neither plain data nor has a `state_dict`; such a strategy overrides `state`.
+        CannotKeep: an attribute that is neither plain data nor has a `state_dict`; such an owner overrides `state`.
     """
-    skip = {*model_of(type(strategy)).model_fields, "context", "made_in_setup"}
-    return {name: _plain(value, (name,), []) for name, value in vars(strategy).items() if name not in skip}
+    return {name: _plain(value, (name,), []) for name, value in vars(owner).items() if name not in skip}
 
 
-def restore(strategy: Strategy, state: Mapping[str, Any]) -> None:
-    """Set what `state_of` gathered on a freshly started `strategy`.
+def restore(owner: object, state: Mapping[str, Any]) -> None:
+    """Set what `state_of` gathered on a fresh `owner`.
 
     Raises:
         CannotKeep: what `load_state_dict` should be given has nothing to be given to.
     """
     for name, value in state.items():
-        setattr(strategy, name, _restored(getattr(strategy, name, None), value, (name,)))
+        setattr(owner, name, _restored(getattr(owner, name, None), value, (name,)))
 
 
-def kept_state(strategy: Strategy) -> dict[str, Any]:
-    """Return `strategy.state()`, fit for `save`: numpy's scalars as plain numbers.
+def kept_state(state: Mapping[str, Any], *, fits: Collection[Place] | None = None) -> dict[str, Any]:
+    """Return `state`, fit for `save`: numpy's scalars as plain numbers.
+
+    Args:
+        state: what `Strategy.state` returned.
+        fits: where a fresh owner has objects with `load_state_dict`; None where its `load_state` may make what it needs.
 
     Raises:
-        CannotKeep: it holds what no file keeps, or what `load_state` would have nowhere to put on a freshly started strategy.
+        CannotKeep: it holds what no file keeps, or a state dict that `fits` has no place for.
     """
     parts: list[Place] = []
-    state = {name: _plain(value, (name,), parts) for name, value in strategy.state().items()}
-    if type(strategy).load_state is Strategy.load_state:  # else it may make what it needs
+    kept = {name: _plain(value, (name,), parts) for name, value in state.items()}
+    if fits is not None:
         for place in parts:
-            if place not in strategy.made_in_setup:
+            if place not in fits:
                 raise _made_in_learn(place)
-    return state
+    return kept
 
 
-def parts_of(strategy: Strategy) -> frozenset[Place]:
-    """Return where `strategy` holds objects with `load_state_dict`, in containers too."""
-    return frozenset(place for name, value in vars(strategy).items() for place in _parts(value, (name,)))
+def parts_of(owner: object) -> frozenset[Place]:
+    """Return where `owner` holds objects with `load_state_dict`, in containers too."""
+    return frozenset(place for name, value in vars(owner).items() for place in _parts(value, (name,)))
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """The whole plugin contract: what a scenario deals, what a strategy holds, what it answers, and who knows the truth.
 
-A **scenario** deals items into stages. `harness.sealing` splits the deal into a public part (`Stage`, `Query`), which a strategy may
+A **scenario** deals items into stages. `harness.cell.sealing` splits the deal into a public part (`Stage`, `Query`), which a strategy may
 hold, and a sealed part (`Truth`), which never enters a worker. A **strategy** learns stages one after another and predicts queries.
 A **data set** loads real inputs and labels from an installed package or from the user's disk.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
 
-from harness.parameters import param, validated
+from harness.checkpoint import parts_of, restore, state_of
+from harness.errors import UserError
+from harness.parameters import model_of, param, validated
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -259,8 +261,6 @@ class Strategy(ABC):
 
     def start(self, context: Context) -> None:
         """Take the context and make ready for the first stage. Called once per cell, also before `load_state`."""
-        from harness.checkpoint import parts_of
-
         self.context = context
         self.setup()
         self.made_in_setup = parts_of(self)
@@ -291,14 +291,10 @@ class Strategy(ABC):
 
         By default, what was set on `self`; of objects with `state_dict` that, which `load_state` loads into those that `setup` made.
         """
-        from harness.checkpoint import state_of
-
-        return state_of(self)
+        return state_of(self, skip={*model_of(type(self)).model_fields, "context", "made_in_setup"})
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Become what `state()` was taken from. Called after `start` on a fresh instance."""
-        from harness.checkpoint import restore
-
         restore(self, state)
 
 
@@ -372,6 +368,11 @@ class Answer:
     ids: IntArray
     arrays: Mapping[str, AnyArray]
 
+    def subset(self, rows: NDArray[np.bool_]) -> Answer:
+        """Return what is said of the items in `rows`, bool (N,); what speaks of the learner stays whole."""
+        arrays = {name: values if name in OF_LEARNER else values[rows] for name, values in self.arrays.items()}
+        return replace(self, ids=self.ids[rows], arrays=arrays)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Metric:
@@ -414,6 +415,20 @@ class Scores:
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     histograms: Mapping[str, Mapping[str, NDArray[np.float64]]] = field(default_factory=dict)
     strips: Mapping[str, tuple[AnyArray, Sequence[str]]] = field(default_factory=dict)
+
+
+class ClassCounts(NamedTuple):
+    """How often one cell was right after `stage`, by class.
+
+    right: float64 (C,) how many of the `asked`, int64 (C,).  arrival: int64 (C,) the stage each class came in.
+    classes: C names, the same for a class whatever its place in the order of arrival.
+    """
+
+    stage: int
+    right: NDArray[np.float64]
+    asked: IntArray
+    arrival: IntArray
+    classes: tuple[str, ...]
 
 
 class Scorer(Protocol):
@@ -503,6 +518,31 @@ class Scenario(BaseModel, ABC):
         """Return what somebody would answer for the items `ids` who knows the truth; every declared metric has a figure for it."""
         return Prediction(classes=truth.labels[ids])
 
+    def per_class_measure(self) -> str:
+        """Return in words what `correct_by_class` counts as right."""
+        return "accuracy"
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return for every answer how often it is right, by class; classes that have not arrived are left out.
+
+        The default takes classes to be answered by name, and to have arrived when they are named. `class_names`: in order of arrival.
+
+        Raises:
+            UserError: predictions under this scenario do not say classes.
+        """
+        if "classes" not in self.answers:
+            raise UserError(f"{type(self).__name__} asks for {', '.join(self.answers) or 'no classes'}, not for classes to be compared")
+        arrival = np.searchsorted(truth.named_classes, np.arange(len(class_names)), side="right").astype(np.int64)
+        found = []
+        for answer in answers:
+            labels = truth.labels[answer.ids]
+            come = labels < truth.named_classes[answer.stage]
+            hits = (answer.arrays["classes"] == labels)[come]
+            asked = np.bincount(labels[come], minlength=len(class_names))
+            right = np.bincount(labels[come], weights=hits, minlength=len(class_names)).astype(np.float64)
+            found.append(ClassCounts(answer.stage, right, asked, arrival, class_names))
+        return found
+
     @abstractmethod
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest of every data set that is dealt from."""
@@ -581,7 +621,7 @@ class Dataset(BaseModel, ABC):
 
 
 __all__ = [
-    "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
+    "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "ClassCounts", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
     "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scorer", "Scores", "Stage", "Status",
     "Strategy", "TaskAccess", "Truth", "Validation", "param", "scorer_of",
 ]  # fmt: skip

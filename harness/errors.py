@@ -10,6 +10,12 @@ import difflib
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
+
+Memory = Literal["host", "device"]
+
+_SAID_BY_TORCH = ("can't allocate memory", "not enough memory", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+"""What torch says in a plain RuntimeError: its allocators on the host, the CUDA driver, and cuBLAS."""
 
 
 class UserError(Exception):
@@ -43,3 +49,15 @@ def in_one_line(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
     return f"{type(error).__name__}: {text}{place}" if text else f"{type(error).__name__}{place}"
+
+
+def shortage(error: BaseException) -> Memory | None:
+    """Return which memory an error says there is too little of, None where it is another error."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "device"
+    text = str(error)
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(said in text for said in _SAID_BY_TORCH)):
+        return "device" if "CU" in text else "host"
+    return None

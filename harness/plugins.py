@@ -15,9 +15,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, Literal
 
-from harness import by_path
+from harness.code import by_path
+from harness.code.imports import OURS, released
 from harness.errors import UserError, unknown
-from harness.imports import OURS, released
 from harness.places import written
 
 Kind = Literal["strategy", "scenario", "dataset"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.contracts import Stage
-from strategies.baselines.joint import Joint
+from strategies.class_incremental.joint import Joint
 
 
 class Compiled(Joint):

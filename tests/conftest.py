@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import pytest
 
 from harness.cli import main
-from harness.cluster import Resources, start
-from harness.execute import Limits, execute, plan
-from harness.pool import Pool
-from harness.protocol import cells, contenders, protocols
-from harness.record import Record, Store
+from harness.execution.cluster import Resources, start
+from harness.execution.execute import Limits, execute, plan
+from harness.execution.pool import Pool
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Record, Store
 
 WORLDS = str(Path(__file__).parent / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
@@ -125,7 +125,7 @@ def warm_ray() -> Iterator[None]:
     """Start Ray once for all tests of a process; every pool joins it and takes over the workers of the one before."""
     start(Resources(workers=4, object_store_mib=256))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.execute.Pool", _Lending)
+        patch.setattr("harness.execution.execute.Pool", _Lending)
         yield
     import ray
 

@@ -19,19 +19,19 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness import fingerprint
-from harness.answers import digest, read_answers, write_answers
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
-from harness.environment import environment
-from harness.protocol import Cell, Suite, cells, contenders, protocols
-from harness.record import PREDICTIONS, Ending, Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
-from leaderboards.board import Entry, cell_key, read_entry, read_header, yaml_text
-from leaderboards.publish import publish
-from leaderboards.recompute import exam, mark
-from leaderboards.submission import Metadata, Submission, read_submission, sha256, submit, submitted_file
+from harness.execution.environment import environment
+from harness.protocol import fingerprint
+from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
+from harness.store.mlflow_store import PREDICTIONS, Ending, Store
+from harness.store.predictions import digest, read_answers, write_answers
+from leaderboards.publishing.board import Entry, cell_key, read_entry, read_header, yaml_text
+from leaderboards.publishing.publish import publish
+from leaderboards.publishing.rescore import exam, mark
+from leaderboards.publishing.submission import Metadata, Submission, read_submission, sha256, submit, submitted_file
 
 SCENARIO = "class-incremental[dataset=digits,stages=2,epochs=1]"
 SEEDS = 3
@@ -217,7 +217,7 @@ def swapped_seeds(folder: Path) -> None:
 def stale_protocol(folder: Path) -> None:
     """Made for a board of the same name with one seed less."""
     header = read_header(world().board)
-    from leaderboards.board import board_hash
+    from leaderboards.publishing.board import board_hash
 
     earlier = board_hash(header.suite.model_copy(update={"seeds": SEEDS - 1}), header.protocols)
     edit(folder / "submission.yaml", lambda content: content.update(board_hash=earlier))

@@ -30,7 +30,7 @@ from harness.contracts import (
     param,
 )
 from harness.errors import Diverged, Unsuitable
-from scenarios.held_out import choosing_on
+from scenarios.model_selection.scenario import choosing_on
 
 HERE = str(Path(__file__))
 

@@ -12,13 +12,13 @@ import pytest
 import typer
 from conftest import BLOBS, world
 
-from harness.ablation import DESIGNS, ablation, check_feasible, published
 from harness.cli import ablate as verb
-from harness.contrasts import Contrast
 from harness.errors import UserError
-from harness.protocol import protocols
-from harness.record import Store
-from strategies.happy import Happy
+from harness.protocol.cells import protocols
+from harness.protocol.contrasts import Contrast
+from harness.store.mlflow_store import Store
+from harness.studies.ablation.design import DESIGNS, ablation, check_feasible, published
+from strategies.cgcd.happy import Happy
 
 TOY = '''
 """A learner of class means whose parts can be switched off."""

@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.places import cache_folder
 from harness.selection import configured
 from scenarios.cgcd.scenario import CGCD
-from scenarios.class_lists import class_list
+from scenarios.shared.class_lists import class_list
 
 SMALL = "resize=4,crop=0"
 AMOUNTS = "n_new=1,n_init=1,n_seen=1"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from harness.cell.sealing import build, seal, with_permuted_truth
 from harness.contracts import Answer, Deal
 from harness.errors import UserError
 from harness.parameters import validated
-from harness.sealing import build, seal, with_permuted_truth
 from scenarios.anomaly.names import PUBLISHED
 from scenarios.anomaly.presets import PRESETS
 from scenarios.anomaly.scenario import Anomaly

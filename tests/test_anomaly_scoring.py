@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
 
-from harness import figures
-from harness.acceptance import answered
+from harness.cell.acceptance import answered
 from harness.contracts import Answer, Prediction, Query, Scores, Truth
 from harness.errors import UserError
+from harness.store import plots
 from scenarios.anomaly import postprocess as module
 from scenarios.anomaly.postprocess import PostProcess, bilinear, blur, ground_of, kernel
 from scenarios.anomaly.scoring import AnomalyScorer, Rules, judged, metrics_of
@@ -465,7 +465,7 @@ def test_a_large_picture_is_shown_smaller_and_a_missing_mask_is_grey() -> None:
 def test_a_constant_map_can_be_drawn(tmp_path: Path) -> None:
     truth = _truth()
     found = scores(truth, [_answer(BRICK, anomaly_maps=np.zeros((4, 2, 2), np.float16))], RULES)
-    drawn = figures.draw(found, tmp_path, title="a cell")
+    drawn = plots.draw(found, tmp_path, title="a cell")
     assert {path.name for path in drawn} >= {"cases_of_brick_strip.png", "image_auroc_matrix.png", "image_auroc_by_defect_matrix.png"}
 
 

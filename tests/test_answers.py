@@ -12,10 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.acceptance import answered
-from harness.answers import digest, read_answers, write_answers
+from harness.cell.acceptance import answered
 from harness.contracts import Answer, Prediction, Query
 from harness.errors import Diverged, UserError
+from harness.store.predictions import digest, read_answers, write_answers
 
 
 def _assert_same(found: list[Answer], expected: list[Answer]) -> None:

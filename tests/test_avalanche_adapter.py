@@ -12,19 +12,19 @@ import pytest
 import torch
 from worlds import Blobs
 
-from harness.answers import digest
+from harness.cell.run import CellContext, Conditions, run_cell
+from harness.cell.sealing import build, seal
 from harness.contracts import HIDDEN, Answer, Deal, Strategy
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find, registered
-from harness.run import CellContext, Conditions, run_cell
-from harness.sealing import build, seal
-from scenarios.class_incremental import ClassIncremental
+from harness.store.predictions import digest
+from scenarios.class_incremental.scenario import ClassIncremental
 from strategies.avalanche_adapter.benchmarks import from_avalanche, to_avalanche
 from strategies.avalanche_adapter.experiences import SeenSoFar, dataset_of, experience_of
 from strategies.avalanche_adapter.loading import avalanche
-from strategies.baselines.ewc import batch_fisher
-from strategies.baselines.lwf import distillation
-from strategies.toolkit.tensors import items_of
+from strategies.class_incremental.ewc import batch_fisher
+from strategies.class_incremental.lwf import distillation
+from strategies.toolkit.training.tensors import items_of
 
 NAMES = sorted(name for name in registered("strategy") if name.startswith("avalanche-"))
 CONDITIONS = Conditions(root_seed=3, backbone="mlp[width=32,depth=1]", epochs=10, batch_size=8)

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError
-from strategies.toolkit.backbones import Timm, backbone
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.parted import Parted
+from strategies.toolkit.discovery.split_network import Parted
+from strategies.toolkit.networks import Timm, backbone
 
 VIT = "timm:vit_tiny_patch16_224"
 SMALL = "img_size=32,patch_size=8,embed_dim=48,depth=4,num_heads=3"

@@ -19,12 +19,12 @@ from torch import Tensor
 from worlds import Blobs
 
 from harness.errors import UserError
-from harness.protocol import Protocol
+from harness.protocol.cells import Protocol
 from harness.weights import weights_said
-from leaderboards.board import BoardProtocol
-from leaderboards.page import _division
-from strategies.toolkit.backbones import backbone
-from strategies.toolkit.encoders import encoder
+from leaderboards.publishing.board import BoardProtocol
+from leaderboards.publishing.readme import _division
+from strategies.toolkit.encoders.by_name import encoder
+from strategies.toolkit.networks import backbone
 
 NAME = "vit_tiny_patch16_224"
 OPTIONS: dict[str, Any] = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 4, "num_heads": 3}

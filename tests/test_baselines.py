@@ -12,15 +12,15 @@ from test_toolkit import FakeContext, stage_of
 from torch.nn.functional import cross_entropy
 from worlds import Blobs
 
+from harness.cell.run import Conditions, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Strategy
 from harness.plugins import find
-from harness.run import Conditions, run_cell
-from harness.sealing import build
-from strategies.baselines.der import logit_error
-from strategies.baselines.ewc import EWC, batch_fisher, sample_fisher
-from strategies.baselines.lwf import distillation
+from strategies.class_incremental.der import logit_error
+from strategies.class_incremental.ewc import EWC, batch_fisher, sample_fisher
+from strategies.class_incremental.lwf import distillation
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.tensors import Items, items_of
+from strategies.toolkit.training.tensors import Items, items_of
 
 
 def _model_and_items() -> tuple[Classifier, Items]:

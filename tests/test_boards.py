@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from leaderboards.check import check_board
-from leaderboards.publish import LIMIT_MB
+from leaderboards.publishing.check import check_board
+from leaderboards.publishing.publish import LIMIT_MB
 
 BOARDS = sorted((Path(__file__).parents[1] / "leaderboards" / "boards").iterdir())
 

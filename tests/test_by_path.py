@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from conftest import BLOBS, Owb, Run
 
-from harness.cluster import Resources
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.execute import Limits, execute
-from harness.plan import plan
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute
+from harness.execution.plan import plan
 from harness.plugins import find
-from harness.protocol import cells, contenders, protocols
-from harness.record import Store
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Store
 
 ASKING = """
 import numpy as np

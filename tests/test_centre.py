@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize  # type: ignore[import-untyped]
 
 from harness.errors import UserError
-from strategies.toolkit.backbones import Prepare, chosen
+from strategies.toolkit.networks import Prepare, chosen
 
 
 def _prepare(crop_pct: float) -> Prepare:

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.conformance import check_scenario
+from harness.cell.sealing import Sealed, build
+from harness.checks.conformance import check_scenario
 from harness.contracts import HIDDEN, Answer, Deal
 from harness.errors import UserError
 from harness.plugins import find
-from harness.sealing import Sealed, build
 from harness.selection import resolved, single
 from scenarios.cgcd.scenario import CGCD, Allocation
-from scenarios.class_lists import class_list
+from scenarios.shared.class_lists import class_list
 
 EMBEDDED = ("digits", "chars47", "glyphs", "clinc150")
 

@@ -17,12 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from worlds import Blobs, Means, Trains
 
-from harness import answers, checkpoint
+from harness import checkpoint
+from harness.cell.run import Conditions, Member, StageResult, run_cell, run_together
+from harness.cell.sealing import build
 from harness.checkpoint import CannotKeep, Damaged
-from harness.conformance import check_strategy
+from harness.checks.conformance import check_strategy
 from harness.contracts import Prediction, Query, Stage, Strategy
-from harness.run import Conditions, Member, StageResult, run_cell, run_together
-from harness.sealing import build
+from harness.store import predictions
 
 EPISODES = build(Blobs(items=6), 0).episodes
 CONDITIONS = Conditions(root_seed=5, backbone="mlp", epochs=1, batch_size=8)
@@ -36,7 +37,7 @@ def _run(
 
 
 def _digest(results: Sequence[StageResult]) -> str:
-    return answers.digest([answer for result in results for answer in result.answers])
+    return predictions.digest([answer for result in results for answer in result.answers])
 
 
 def _flipped(content: bytes, luck: random.Random) -> bytes:
@@ -288,7 +289,7 @@ def test_what_is_plain_comes_back_as_it_was_and_numbers_of_numpys_as_pythons(nam
 @pytest.mark.parametrize("kind", ["uint16", "uint64", "complex64", "U3", "S3", "M8[D]", "m8[s]", ">f4", "float16", "bool", "longdouble"])
 def test_arrays_of_every_plain_kind_are_kept(kind: str, tmp_path: Path) -> None:
     array = np.array([0, 1, 1]).astype(kind)
-    checkpoint.save(tmp_path / "x.pt", {"x": checkpoint.kept_state(_started(_holding(lambda: array)))["thing"]})
+    checkpoint.save(tmp_path / "x.pt", {"x": checkpoint.kept_state(_started(_holding(lambda: array)).state())["thing"]})
     found = checkpoint.load(tmp_path / "x.pt")["x"]
     assert found.dtype == array.dtype.newbyteorder("=")
     np.testing.assert_array_equal(found, array)
@@ -305,7 +306,7 @@ def _started(cls: type[Holds]) -> Holds:
 def test_a_mapped_array_is_kept_as_an_array(tmp_path: Path) -> None:
     mapped = np.memmap(tmp_path / "m", dtype=np.int16, shape=(3,), mode="w+")
     mapped[:] = [1, 2, 3]
-    checkpoint.save(tmp_path / "x.pt", checkpoint.kept_state(_started(_holding(lambda: mapped[1:]))))
+    checkpoint.save(tmp_path / "x.pt", checkpoint.kept_state(_started(_holding(lambda: mapped[1:])).state()))
     found = checkpoint.load(tmp_path / "x.pt")["thing"]
     assert (type(found), found.tolist()) == (np.ndarray, [2, 3])
 
@@ -326,7 +327,7 @@ PLAIN = st.recursive(
 @given(PLAIN)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_plain_value_survives_a_file(tmp_path: Path, value: Any) -> None:
-    checkpoint.save(tmp_path / "x.pt", checkpoint.kept_state(_started(_holding(lambda: value))))
+    checkpoint.save(tmp_path / "x.pt", checkpoint.kept_state(_started(_holding(lambda: value)).state()))
     again = _started(_holding(lambda: None))
     again.load_state(checkpoint.load(tmp_path / "x.pt"))
     assert again.thing == value

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from harness.cell.sealing import Sealed, build
 from harness.contracts import Answer, Deal
 from harness.errors import UserError
-from harness.sealing import Sealed, build
-from scenarios.class_incremental import ClassIncremental
+from scenarios.class_incremental.scenario import ClassIncremental
 
 
 def _answers(sealed: Sealed, what: str) -> list[Answer]:

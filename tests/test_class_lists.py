@@ -9,18 +9,18 @@ import numpy as np
 import pytest
 import yaml
 
-from harness.conformance import check_scenario
+from harness.checks.conformance import check_scenario
 from harness.contracts import HIDDEN, Deal
 from harness.errors import UserError
-from harness.protocol import protocols
+from harness.protocol.cells import protocols
 from harness.selection import configured
 from leaderboards.papers.preset import preset
 from scenarios.cgcd.scenario import CGCD
-from scenarios.class_lists import all_exist, class_list
 from scenarios.datasets.digits import Digits
-from scenarios.held_out import HeldOut
+from scenarios.model_selection.scenario import HeldOut
 from scenarios.ncd.scenario import NCD
-from scenarios.smoke import Smoke
+from scenarios.shared.class_lists import all_exist, class_list
+from scenarios.shared.smoke import Smoke
 
 ROOT = Path(__file__).parents[1]
 LISTED = "cgcd[initial_list=3+1+7,class_order=novel]"

@@ -18,10 +18,10 @@ import pytest
 import typer
 from conftest import BLOBS, Owb, Run, world
 
-from harness.answers import digest, read_answers
 from harness.cli.app import app
 from harness.errors import UserError
-from harness.record import Store
+from harness.store.mlflow_store import Store
+from harness.store.predictions import digest, read_answers
 from scenarios.datasets import packaged
 
 
@@ -268,8 +268,9 @@ import resource, sys
 from pathlib import Path
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from conftest import BLOBS, world
-from harness import console, execute
-from harness.answers import digest, read_answers
+from harness.cli import console
+from harness.execution import execute
+from harness.store.predictions import digest, read_answers
 from harness.cli import main
 
 def fill(view, update, call=console.RunView.__call__):

@@ -12,8 +12,8 @@ from types import MappingProxyType
 
 import pytest
 
-from harness import fingerprint
-from harness.protocol import contenders
+from harness.protocol import fingerprint
+from harness.protocol.cells import contenders
 
 PROJECT = Path(__file__).parents[1]
 
@@ -122,7 +122,7 @@ def test_words_do_not_count_and_deeds_do() -> None:
 
 def _digest(code: str, *path: Path, cwd: Path) -> str:
     """Return what `code` prints that ends in an expression of a digest, with `path` first on the search path."""
-    said = subprocess.run([sys.executable, "-c", f"from harness import fingerprint\nprint({code})"], cwd=cwd, check=True, text=True,
+    said = subprocess.run([sys.executable, "-c", f"from harness.protocol import fingerprint\nprint({code})"], cwd=cwd, check=True, text=True,
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}, capture_output=True)  # fmt: skip
     return said.stdout.strip()
 
@@ -175,7 +175,7 @@ def test_a_released_distribution_counts_by_name_and_version(tmp_path: Path) -> N
 def test_a_plugin_of_a_package_counts_by_the_content_of_that_package(tmp_path: Path) -> None:
     """Released or not: it is what runs."""
     module = _install(tmp_path / "site", "brought", "1.0")
-    (module.parent / "plugin.py").write_text("from .values import VALUE\nfrom strategies.baselines.replay import Replay\n")
+    (module.parent / "plugin.py").write_text("from .values import VALUE\nfrom strategies.class_incremental.replay import Replay\n")
     code = "fingerprint.of_code('brought.plugin')"
     before = _digest(code, tmp_path / "site", cwd=tmp_path)
     module.write_text("VALUE = 2\n")
@@ -197,24 +197,32 @@ def test_the_digest_of_replay_follows_what_it_trains_with_and_what_runs_it(proje
         if file:
             path.write_text(f"{text}\nMORE = 1\n")
         try:
-            return _digest("fingerprint.of_code('strategies.baselines.replay')", project, cwd=project)
+            return _digest("fingerprint.of_code('strategies.class_incremental.replay')", project, cwd=project)
         finally:
             if file:
                 path.write_text(text)
 
     before = digest()
-    assert before == fingerprint.of_code("strategies.baselines.replay")
-    assert digest("strategies/baselines/ewc.py") == before
-    changed = [digest(f) for f in ("strategies/toolkit/training.py", "strategies/toolkit/buffer.py", "harness/run.py", "harness/seeds.py")]
+    assert before == fingerprint.of_code("strategies.class_incremental.replay")
+    assert digest("strategies/class_incremental/ewc.py") == before
+    changed = [
+        digest(f)
+        for f in (
+            "strategies/toolkit/training/loop.py",
+            "strategies/class_incremental/buffer.py",
+            "harness/cell/run.py",
+            "harness/seeds.py",
+        )
+    ]
     assert len({before, *changed}) == 5
 
 
 def test_a_module_of_the_project_that_moves_keeps_the_digest(project: Path) -> None:
     (project / "strategies" / "toolkit" / "memory").mkdir()
     (project / "strategies" / "toolkit" / "memory" / "__init__.py").write_text('"""What is rehearsed."""\n')
-    (project / "strategies" / "toolkit" / "buffer.py").rename(project / "strategies" / "toolkit" / "memory" / "rehearsed.py")
+    (project / "strategies" / "class_incremental" / "buffer.py").rename(project / "strategies" / "toolkit" / "memory" / "rehearsed.py")
     for path in project.rglob("*.py"):
-        path.write_text(path.read_text().replace("strategies.toolkit.buffer", "strategies.toolkit.memory.rehearsed"))
-    assert _digest("fingerprint.of_code('strategies.baselines.replay')", project, cwd=project) == fingerprint.of_code(
-        "strategies.baselines.replay"
+        path.write_text(path.read_text().replace("strategies.class_incremental.buffer", "strategies.toolkit.memory.rehearsed"))
+    assert _digest("fingerprint.of_code('strategies.class_incremental.replay')", project, cwd=project) == fingerprint.of_code(
+        "strategies.class_incremental.replay"
     )

@@ -14,20 +14,19 @@ import pytest
 from conftest import BLOBS, Owb, world
 
 from harness import statistics
-from harness.answers import read_answers, write_answers
-from harness.cluster import Resources
-from harness.contracts import Answer, Scenario
+from harness.cell.sealing import build, seal
+from harness.contracts import Answer, ClassCounts, Scenario, Truth
 from harness.errors import UserError
-from harness.execute import Limits, execute, plan
-from harness.protocol import Cell, Protocol, cells, contenders, protocols
-from harness.record import Record, Store
-from harness.sealing import build, seal
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute, plan
+from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
+from harness.results.breakdown import contrast
+from harness.results.comparison import metric_of, verdict
 from harness.selection import configured
-from leaderboards.board import predictions_file, read_board
-from leaderboards.contrast import contrast
-from leaderboards.meeting import on_board
-from leaderboards.rightness import Marks, rule_of
-from leaderboards.verdict import metric_of, verdict
+from harness.store.mlflow_store import Record, Store
+from harness.store.predictions import read_answers, write_answers
+from leaderboards.publishing.board import predictions_file, read_board
+from leaderboards.publishing.matchup_on_board import on_board
 from scenarios.anomaly.scenario import Anomaly
 
 BOARDS = Path(__file__).parents[1] / "leaderboards" / "boards"
@@ -280,7 +279,7 @@ def test_a_time_that_may_not_be_reached_is_refused() -> None:
 # --- what counts as right -------------------------------------------------------------------------------------------------------------
 
 
-def marks_of(board: str, label: str, scenario_part: str = "") -> tuple[Scenario, list[Answer], Any, list[Marks]]:
+def marks_of(board: str, label: str, scenario_part: str = "") -> tuple[Scenario, list[Answer], Any, list[ClassCounts]]:
     """Return the marks of the first cell of a strategy on a committed board, with what they are made from."""
     folder = BOARDS / board
     entry = next(entry for entry in read_board(folder).entries if entry.label == label)
@@ -291,10 +290,10 @@ def marks_of(board: str, label: str, scenario_part: str = "") -> tuple[Scenario,
     answers = read_answers(folder / predictions_file(entry, cell))
     ended = [answer for answer in answers if answer.step is None]
     names = tuple(f"class {number}" for number in range(int(deal.labels.max()) + 1))
-    return scenario, answers, truth, rule_of(scenario).mark(scenario, truth, ended, names)
+    return scenario, answers, truth, scenario.correct_by_class(truth, ended, names)
 
 
-def share(mark: Marks, arrival: int | None = None) -> float:
+def share(mark: ClassCounts, arrival: int | None = None) -> float:
     own = np.ones(len(mark.asked), dtype=bool) if arrival is None else mark.arrival == arrival
     return float(mark.right[own].sum() / mark.asked[own].sum())
 
@@ -334,7 +333,7 @@ def test_shares_in_anomaly_detection_are_areas_by_category(setting: str) -> None
     for stage, episode in enumerate(sealed.episodes):
         ids = np.sort(episode.query.ids)
         answers.append(Answer(stage=stage, step=None, ids=ids, arrays={"anomaly_scores": rng.normal(size=len(ids))}))
-    marks = rule_of(scenario).mark(scenario, sealed.truth, answers, ())
+    marks = scenario.correct_by_class(sealed.truth, answers, ())
     answer, mark = answers[-1], marks[-1]
     assert len(marks) == (len(answers) if setting == "continual" else 1)
     assert mark.stage == answers[-1].stage
@@ -351,4 +350,4 @@ def test_a_scenario_without_classes_cannot_be_compared_by_them() -> None:
         answers = ("anomaly_scores",)
 
     with pytest.raises(UserError, match="Other asks for anomaly_scores, not for classes"):
-        rule_of(Other())
+        Other().correct_by_class(Truth(labels=np.zeros(0, np.int64), facts={}, named_classes=[2]), [], ())

@@ -20,18 +20,18 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.func import functional_call, vmap
 
-from harness.compiling import uncompiled
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Answer, Context
-from harness.environment import environment
 from harness.errors import UserError
-from harness.record import Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.execution.compiler import uncompiled
+from harness.execution.environment import environment
 from harness.selection import configured
-from strategies.toolkit.backbones import backbone
-from strategies.toolkit.compiling import compiled
-from strategies.toolkit.encoders import encoder
-from strategies.toolkit.novel_network import NovelNetwork
+from harness.store.mlflow_store import Store
+from strategies.ncd.network import NovelNetwork
+from strategies.toolkit.encoders.by_name import encoder
+from strategies.toolkit.networks import backbone
+from strategies.toolkit.networks.compiling import compiled
 
 COMPILED = f"{Path(__file__).with_name('compile_worlds.py')}:Compiled"
 SMALL = "mlp[width=16,depth=1]"

@@ -10,11 +10,12 @@ import pytest
 import torch
 from worlds import Blobs, Cheats, HiddenBlobs, Means, NoisyBlobs, NovelBlobs, Residues, Trains
 
-from harness import conformance, sealing
-from harness.conformance import Finding, check_scenario, check_strategy
+from harness.cell import sealing
+from harness.cell.sealing import Sealed
+from harness.checks import conformance
+from harness.checks.conformance import Finding, check_scenario, check_strategy
 from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.plugins import find, registered
-from harness.sealing import Sealed
 from harness.selection import configured
 
 PROBE = "permuted hidden labels change no byte"

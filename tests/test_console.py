@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-TABLE = "from harness import console; console.grid(['forgetting % ↓', 'mean'], [['é', '2 ± 1'], ['ß漢', '\\udcc3']])"
+TABLE = "from harness.cli import console; console.grid(['forgetting % ↓', 'mean'], [['é', '2 ± 1'], ['ß漢', '\\udcc3']])"
 
 
 def _run(code: str, encoding: str = "utf-8", **more: object) -> subprocess.CompletedProcess[bytes]:
@@ -37,18 +37,18 @@ def test_a_table_shows_what_the_output_can(encoding: str, table: list[str]) -> N
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8", "cp1252"])
 def test_json_loses_nothing(encoding: str) -> None:
-    done = _run("from harness import console; console.dump({'ü': ['↓', 'é', '\\udcc3', float('nan')]})", encoding)
+    done = _run("from harness.cli import console; console.dump({'ü': ['↓', 'é', '\\udcc3', float('nan')]})", encoding)
     assert json.loads(done.stdout.decode(encoding)) == {"ü": ["↓", "é", "\udcc3", None]}
 
 
 def test_notes_and_mistakes_are_shown_too() -> None:
-    done = _run("from harness import console; console.note('↓ → ±'); console.complain('no ↓'); console.say('x :bug: [b]↓[/b]')", "ascii")
+    done = _run("from harness.cli import console; console.note('↓ → ±'); console.complain('no ↓'); console.say('x :bug: [b]↓[/b]')", "ascii")
     assert (done.stderr, done.stdout) == (b"v -> +-\nerror: no v\n", b"x :bug: [b]v[/b]\n")
 
 
 RUN = """
 from types import SimpleNamespace
-from harness import console
+from harness.cli import console
 def update(status, number):
     cell = SimpleNamespace(key=str(number))
     return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
@@ -114,7 +114,7 @@ def test_a_full_disk_below_the_progress_ends_no_run_and_one_below_the_result_is_
 
 @pytest.mark.skipif(os.name == "nt", reason="file numbers of POSIX")
 def test_closed_streams_lead_nowhere_and_their_numbers_are_taken(tmp_path: Path) -> None:
-    code = f"from harness import console; file = open({str(tmp_path / 'x')!r}, 'w'); print('a'); console.say('b'); assert file.fileno() > 2"
+    code = f"from harness.cli import console; file = open({str(tmp_path / 'x')!r}, 'w'); print('a'); console.say('b'); assert file.fileno() > 2"
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=False)
     assert done.returncode == 0
     assert (tmp_path / "x").read_text() == ""

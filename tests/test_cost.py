@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from conftest import Owb
 
+from harness.cell.run import CellContext, Conditions
 from harness.cli.cost import measured
 from harness.contracts import Status
-from harness.cost import Cost, Network, Work, cost_of, duration, looks, scaled, time_of
-from harness.plan import Plan
-from harness.protocol import Cell, Protocol, cells, contenders, protocols
-from harness.record import Record
-from harness.run import CellContext, Conditions
+from harness.execution.cost import Cost, Network, Work, cost_of, duration, looks, scaled, time_of
+from harness.execution.plan import Plan
+from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
+from harness.store.mlflow_store import Record
 
 
 def _protocol(text: str) -> Protocol:

@@ -16,7 +16,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from harness.contracts import HIDDEN, Stage
 from leaderboards.papers.preset import names, preset
-from strategies.cr_kd import CrKD
+from strategies.ncd.cr_kd import CrKD
 
 KNOWN, NOVEL, ITEMS, STEPS = 2, 2, 40, 40
 RNG = np.random.default_rng(3)

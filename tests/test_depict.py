@@ -14,9 +14,9 @@ from torch import Tensor
 from harness.contracts import HIDDEN, Prediction, Query, Stage
 from harness.errors import Unsuitable, UserError
 from harness.metrics.discovery import match
-from strategies.baselines import depict
-from strategies.baselines.depict import DEPICT, Start, first_centres, targets
-from strategies.toolkit.autoencoder import Autoencoder, reconstruction_loss
+from strategies.ncd import depict
+from strategies.ncd.autoencoder import Autoencoder, reconstruction_loss
+from strategies.ncd.depict import DEPICT, Start, first_centres, targets
 
 KNOWN = 2
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from strategies.toolkit import discovery_losses as losses
+from strategies.toolkit.discovery import losses
 
 
 def _rows(*shape: int, seed: int = 0) -> Tensor:

@@ -15,9 +15,9 @@ import pytest
 import torch
 from conftest import Owb
 
-from harness import cgroup
-from harness.cli.data import fetchable
-from harness.record import Store
+from harness.execution import cgroup
+from harness.store.mlflow_store import Store
+from scenarios.cli.data import fetchable
 
 
 @pytest.fixture(autouse=True)
@@ -54,7 +54,7 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
 
 @pytest.mark.parametrize(("forks", "sentence"), [(True, "forked from a parent"), (False, "loads the libraries itself, which takes sec")])
 def test_how_cells_begin_is_said(call_owb: Owb, monkeypatch: pytest.MonkeyPatch, forks: bool, sentence: str) -> None:
-    monkeypatch.setattr("harness.processes.workshop.FORKS", forks)
+    monkeypatch.setattr("harness.execution.processes.workshop.FORKS", forks)
     assert sentence in _lines(call_owb("doctor").out)["processes"]
 
 

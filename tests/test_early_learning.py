@@ -13,11 +13,11 @@ from test_label_baselines import QUERY, as_items, fresh, learned, lent, noisy_st
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-import strategies.elr as module
+import strategies.noisy_labels.elr as module
 from harness.contracts import Query, Stage
+from strategies.toolkit.augmentations import showing
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.early_learning import Regulariser, Targets, agreement, clamped, early_learning_loss, mixed_labels, ramp
-from strategies.toolkit.views import showing
+from strategies.toolkit.losses.early_learning import Regulariser, Targets, agreement, clamped, early_learning_loss, mixed_labels, ramp
 
 # --- targets ----------------------------------------------------------------------------------------------------------------------
 

@@ -17,15 +17,28 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from harness import figures, statistics
-from harness.ablation import ablation
+from harness import statistics
 from harness.contracts import Metric, Status
-from harness.contrasts import Ablation, Contrast
 from harness.errors import UserError
-from harness.record import Record
-from leaderboards.effects import Measured, Report, arranged, csv_text, effects_table, latex, markdown, metrics_table, notes, report, words
-from leaderboards.effects.forest import forest_png
-from leaderboards.effects.page import html, write_report
+from harness.protocol.contrasts import Ablation, Contrast
+from harness.store import plots
+from harness.store.mlflow_store import Record
+from harness.studies.ablation import (
+    Measured,
+    Report,
+    arranged,
+    csv_text,
+    effects_table,
+    latex,
+    markdown,
+    metrics_table,
+    notes,
+    report,
+    words,
+)
+from harness.studies.ablation.design import ablation
+from harness.studies.ablation.forest import forest_png
+from harness.studies.ablation.page import html, write_report
 
 ACCURACY, LOSS, TIME = Metric(name="accuracy"), Metric(name="loss", better="lower"), Metric(name="steps_to_learn", censored=True)
 FULL = (0.70, 0.74, 0.78)
@@ -35,9 +48,9 @@ Figures = Mapping[str, Sequence[float]]
 def measured(figures: Figures, *, label: str = "blobs", metrics: Sequence[Metric] = (ACCURACY,), seconds: Figures | None = None,
              together: int = 1, sessions: Mapping[str, Sequence[str]] | None = None) -> Measured:  # fmt: skip
     """Return made-up cells of one run, or of `sessions`: the same figure in every metric; one that is not a number has failed."""
-    seeds = len(next(iter(figures.values())))
+    seeds = len(next(iter(plots.values())))
     cells = {}
-    for arm, series in figures.items():
+    for arm, series in plots.items():
         for seed, figure in enumerate(series):
             is_done = math.isfinite(figure)
             cells[arm, seed] = Record(
@@ -332,8 +345,8 @@ def test_files_are_written_whole_and_hold_text_as_text(hostile: Report, tmp_path
 
 def test_a_forest_of_many_scenarios_is_no_larger_than_any_picture(hostile: Report) -> None:
     with Image.open(io.BytesIO(forest_png(replace(hostile, parts=hostile.parts * 60)))) as picture:
-        assert max(picture.size) <= figures.LONGEST_SIDE
-        assert picture.size[0] * picture.size[1] <= figures.MOST_PIXELS
+        assert max(picture.size) <= plots.LONGEST_SIDE
+        assert picture.size[0] * picture.size[1] <= plots.MOST_PIXELS
 
 
 def test_a_folder_that_cannot_be_written_is_told(hostile: Report, tmp_path: Path) -> None:

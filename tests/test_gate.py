@@ -28,14 +28,12 @@ from forgeries import (
 )
 from typer.testing import CliRunner
 
-from harness.answers import read_answers
-from harness.cli.verify import verify
+from harness.cell.sealing import build
 from harness.contracts import Answer, Metric, Status
 from harness.sandbox.scan import scan
-from harness.sealing import build
 from harness.selection import configured
-from leaderboards.board import BoardCell, read_board
-from leaderboards.check import check_board
+from harness.store.predictions import read_answers
+from leaderboards.cli.verify import verify
 from leaderboards.gate.examine import examine
 from leaderboards.gate.form import form
 from leaderboards.gate.plausibility import _same_figures
@@ -44,7 +42,9 @@ from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.report import text_of
 from leaderboards.gate.rerun import drawn, rerun
 from leaderboards.gate.schema import schema
-from leaderboards.submission import submit
+from leaderboards.publishing.board import BoardCell, read_board
+from leaderboards.publishing.check import check_board
+from leaderboards.publishing.submission import submit
 
 APP = typer.Typer()
 APP.command()(verify)
@@ -228,11 +228,11 @@ def test_the_same_figures_under_every_seed_are_refused_where_the_answers_differ(
 
 SOURCES = [
     (
-        "from scenarios.class_incremental import ClassIncremental",
-        "imports scenarios.class_incremental.ClassIncremental, which holds or leads",
+        "from scenarios.class_incremental.scenario import ClassIncremental",
+        "imports scenarios.class_incremental.scenario.ClassIncremental, which holds or leads",
     ),
-    ("from harness.sealing import Truth", "imports harness.sealing.Truth, which holds or leads to the truth"),
-    ("import harness.record", "imports harness.record, which holds or leads to the truth"),
+    ("from harness.cell.sealing import Truth", "imports harness.cell.sealing.Truth, which holds or leads to the truth"),
+    ("import harness.store.mlflow_store", "imports harness.store.mlflow_store, which holds or leads to the truth"),
     ("from sklearn.datasets import load_digits", "imports sklearn.datasets.load_digits, which ships data sets with their labels"),
     ("frame = np.__builtins__", "uses .__builtins__, which reaches objects of others"),
     ("self.stolen = stage._getframe().f_back.f_locals", "uses .f_locals, which reads stack frames"),
@@ -282,9 +282,10 @@ class Mine(Strategy):
 
 def test_every_installed_strategy_keeps_to_what_a_submission_may_import() -> None:
     """The rules are not stricter than our own methods can live with, but for what the toolkit does for them."""
-    root = Path(__file__).parents[1] / "strategies" / "baselines"
-    for name in ("replay", "fine_tune", "ewc", "lwf", "der", "nearest_prototype"):
-        assert scan((root / f"{name}.py").read_text(), "strategy.py") == [], name
+    root = Path(__file__).parents[1] / "strategies"
+    for name in ("replay", "fine_tune", "ewc", "lwf", "der"):
+        assert scan((root / "class_incremental" / f"{name}.py").read_text(), "strategy.py") == [], name
+    assert scan((root / "cgcd" / "nearest_prototype.py").read_text(), "strategy.py") == []
 
 
 # --- only running it gives it away -----------------------------------------------------------------------------------------------------
@@ -321,7 +322,9 @@ def _rerun(made: World, folder: Path, seed: int = 0) -> list[str]:
 
 def test_labels_read_through_an_import_of_the_scenario_are_refused_by_the_sandbox(gate: Verify, folder: Path) -> None:
     """The scan of the source does not see it, conformance lets it pass, the sandbox does neither."""
-    with_attack(folder, lines(UNSEEN, 'hidden("scenarios.class_incremental").class_incremental.ClassIncremental(stages=2).deal(0).labels'))
+    with_attack(
+        folder, lines(UNSEEN, 'hidden("scenarios.class_incremental.scenario").class_incremental.scenario.ClassIncremental(stages=2).deal(0).labels')
+    )
     said = gate(folder, "--cells", "1")
     assert (said.code, stages_that_refuse(said.report)) == (3, ["re-run"])
     assert any("the strategy imports scenarios" in problem for problem in problems_of(said.report))

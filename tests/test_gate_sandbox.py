@@ -17,14 +17,14 @@ import psutil
 import pytest
 
 from harness import sandbox
-from harness.answers import digest
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import Episode, Subset, build
 from harness.contracts import Answer, Status
-from harness.run import Conditions, learner_seed, run_cell
 from harness.sandbox import launch
 from harness.sandbox.arrays import npz_problems
 from harness.sandbox.wire import BadFrame, Task, answers_frame, answers_of, episode_frame, episode_of, packed, unpacked
-from harness.sealing import Episode, Subset, build
 from harness.selection import configured
+from harness.store.predictions import digest
 
 SCENARIO = configured("scenario", "class-incremental[dataset=digits,stages=2,epochs=1]")
 EPISODES = build(SCENARIO, 0).episodes
@@ -99,7 +99,10 @@ FORBIDDEN = {
         "writes outside its scratch folder ('owb-outside')",
     ),
     "a link": ("os.symlink('/etc/passwd', '/tmp/owb-outside')", "changes files outside its scratch folder (os.symlink)"),
-    "the scenario": ("import scenarios.class_incremental", "imports scenarios.class_incremental, which leads to the truth"),
+    "the scenario": (
+        "import scenarios.class_incremental.scenario",
+        "imports scenarios.class_incremental.scenario, which leads to the truth",
+    ),
     "the C library": ("ctypes.CDLL(None).fork", "calls fork of the C library"),
     "a signal": ("os.kill(os.getppid(), 9)", "sends signals to other processes"),
 }

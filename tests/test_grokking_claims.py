@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness.cell.run import Conditions, Member, learner_seed, run_together
+from harness.cell.sealing import build
 from harness.contracts import Scores
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, Member, learner_seed, run_together
-from harness.sealing import build
+from harness.protocol.cells import cells, contenders, protocols
 
 FRESH = (70, 71, 72)
 """Seeds that neither the boards nor the reference runs have used."""

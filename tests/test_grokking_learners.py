@@ -17,14 +17,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from harness import checkpoint, seeds
-from harness.conformance import check_strategy
+from harness.checks.conformance import check_strategy
 from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Truth, param
 from harness.errors import Unsuitable, UserError
 from harness.metrics.grokking import HEALTH
-from strategies.baselines.co_teaching import CoTeaching
-from strategies.baselines.mixup import Mixup
-from strategies.baselines.robust_losses import GCE, CrossEntropy
-from strategies.elr import ELR
 from strategies.grokking.learner import Grokker
 from strategies.grokking.networks import Weights
 from strategies.grokking.pruning import removal_order
@@ -40,8 +36,12 @@ from strategies.grokking.remedies import (
     SGDLearner,
     StableMaxLearner,
 )
-from strategies.toolkit.backbones import chosen
-from strategies.toolkit.label_learner import LabelLearner
+from strategies.noisy_labels.base import LabelLearner
+from strategies.noisy_labels.co_teaching import CoTeaching
+from strategies.noisy_labels.elr import ELR
+from strategies.noisy_labels.loss_learners import GCE, CrossEntropy
+from strategies.noisy_labels.mixup import Mixup
+from strategies.toolkit.networks import chosen
 
 LEARNERS: list[type[Grokker]] = [
     AdamWLearner, SGDLearner, StableMaxLearner, PerpGradLearner, GrokfastEMALearner, GrokfastMALearner, MuonLearner, IPRPruning,

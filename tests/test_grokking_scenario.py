@@ -22,14 +22,14 @@ from hypothesis import strategies as st
 from scipy.stats import chi2_contingency, chisquare
 from sklearn.metrics import roc_auc_score
 
-from harness import figures
-from harness.conformance import check_scenario
+from harness.cell.sealing import Sealed, build
+from harness.checks.conformance import check_scenario
 from harness.contracts import HIDDEN, Answer, Deal, Scores, Status
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
-from harness.sealing import Sealed, build
-from leaderboards.board import BoardCell, Entry
+from harness.store import plots
+from leaderboards.publishing.board import BoardCell, Entry
 from scenarios.grokking import operations, splitting
 from scenarios.grokking.corruption import Kind
 from scenarios.grokking.operations import NAMES, OPERATIONS, OperationName, table_of
@@ -677,7 +677,7 @@ def test_weights_that_do_not_give_the_answers_are_not_pruned_and_others_say_noth
 
 def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: Path) -> None:
     scores, _ = _scored_network(label_losses=np.linspace(0, 1, 121).astype(np.float16), health=np.ones(6, dtype=np.float32))
-    made = {path.name for path in figures.draw(scores, tmp_path, title="a cell")}
+    made = {path.name for path in plots.draw(scores, tmp_path, title="a cell")}
     assert made >= {
         "fates_panel.png",
         "detection_panel.png",
@@ -689,7 +689,7 @@ def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: P
 
 
 def test_courses_are_drawn_over_the_logarithm_of_steps() -> None:
-    (axes,) = figures.panel({"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True).axes
+    (axes,) = plots.panel({"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True).axes
     assert (axes.get_xscale(), axes.get_xlabel(), len(axes.lines)) == ("log", "gradient step", 1)
 
 

@@ -16,20 +16,20 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from worlds import HiddenBlobs
 
-from harness import answers
+from harness.cell.run import Conditions, run_cell
+from harness.cell.sealing import build, revealed, seal
 from harness.contracts import HIDDEN, Answer, Stage
 from harness.errors import Diverged, Unsuitable, UserError
 from harness.plugins import find
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, run_cell
-from harness.sealing import build, revealed, seal
-from harness.stage_sharing import stage_keys
-from strategies.happy import Happy
-from strategies.toolkit.backbones import Adapter, chosen
-from strategies.toolkit.discovery_network import CosineClassifier, DiscoveryNetwork, Projector, usual_length
-from strategies.toolkit.transformers import taken_apart
-from strategies.toolkit.two_views import Bank, Fresh
-from strategies.toolkit.views import Noise, Same
+from harness.protocol.cells import cells, contenders, protocols
+from harness.protocol.stage_sharing import stage_keys
+from harness.store import predictions
+from strategies.cgcd.happy import Happy
+from strategies.toolkit.augmentations import Noise, Same
+from strategies.toolkit.discovery.network import CosineClassifier, DiscoveryNetwork, Projector, usual_length
+from strategies.toolkit.discovery.two_views import Bank, Fresh
+from strategies.toolkit.networks import Adapter, chosen
+from strategies.toolkit.networks.vit_blocks import taken_apart
 
 LABELS = np.arange(30) % 3
 
@@ -192,7 +192,7 @@ def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
 
 def test_stage_0_adds_up_as_in_the_code_and_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
     """With every loss a known constant: 0.65 (2 + 3 m) + 0.35 CE + 0.65 x 5 + 0.35 x 7, or CE + 0.35 x 7 + 0.65 x 5."""
-    from strategies.toolkit import discovery_losses as losses
+    from strategies.toolkit.discovery import losses
 
     for name, value in {"self_distillation": 2.0, "mean_entropy": 3.0, "info_nce": 5.0, "supervised_contrastive": 7.0}.items():
         monkeypatch.setattr(losses, name, lambda *_, value=value, **__: torch.tensor(value))
@@ -219,7 +219,7 @@ def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
     changes: str, warmup: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Five passes of two batches: a line over the steps, or between epochs numpy's linspace with both ends, as in the released code."""
-    from strategies.toolkit import discovery_losses as losses
+    from strategies.toolkit.discovery import losses
 
     strategy = Happy(projector_width=8, projector_out=4, rate_changes=changes, warmup=warmup, later_warmup=warmup,
                      later_teacher_start=0.07, later_teacher=0.04)  # fmt: skip
@@ -330,7 +330,7 @@ def test_rehearsal_moves_rows_of_the_classifier_alone() -> None:
 
 
 def test_rehearsal_is_the_cross_entropy_of_what_was_drawn_with_the_radius_of_stage_0() -> None:
-    from strategies.toolkit.prototypes import rehearsed
+    from strategies.cgcd.prototypes import rehearsed
 
     strategy = _started(radius_scale=2.0)
     value = strategy.rehearsal_loss(torch.ones(3), 64, _generator())
@@ -456,8 +456,8 @@ def test_arms_share_stage_0_and_what_differs_there_does_not() -> None:
 
 
 def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
-    from harness.stage_sharing import _owner_of_first_stage
-    from strategies.toolkit.category_discovery import CategoryDiscovery
+    from harness.protocol.stage_sharing import _owner_of_first_stage
+    from strategies.cgcd.base import CategoryDiscovery
 
     class Other(Happy):
         def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float) -> Tensor:
@@ -480,9 +480,9 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
         return [answer for result in results for answer in result.answers]
 
     shared = tmp_path / "first.pt"
-    alone = {name: answers.digest(answered(name, None)) for name in ("happy", "simgcd", "k-means", "frost")}
+    alone = {name: predictions.digest(answered(name, None)) for name in ("happy", "simgcd", "k-means", "frost")}
     for name in ("simgcd", "happy", "k-means", "frost"):  # the first trains, the others begin from there
-        assert answers.digest(answered(name, shared)) == alone[name]
+        assert predictions.digest(answered(name, shared)) == alone[name]
     assert borrowed["simgcd"] == 0
     assert borrowed["happy"] == borrowed["k-means"] == borrowed["frost"] > 0
 

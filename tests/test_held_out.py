@@ -10,19 +10,19 @@ import pytest
 from conftest import BLOBS
 from search_worlds import HERE
 
-from harness import fingerprint
+from harness.cell.sealing import build, revealed, seal
 from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Scenario
 from harness.errors import UserError
-from harness.protocol import cells, contenders, protocols
-from harness.record import Store
-from harness.sealing import build, revealed, seal
+from harness.protocol import fingerprint
+from harness.protocol.cells import cells, contenders, protocols
 from harness.selection import configured
-from leaderboards.publish import publish
+from harness.store.mlflow_store import Store
+from leaderboards.publishing.publish import publish
 from scenarios.cgcd.scenario import CGCD
-from scenarios.class_incremental import ClassIncremental
+from scenarios.class_incremental.scenario import ClassIncremental
 from scenarios.grokking.scenario import Grokking
-from scenarios.held_out import HeldOut, choosing_on
-from scenarios.holding_out import held_out, novel_half
+from scenarios.model_selection.deals import held_out, novel_half
+from scenarios.model_selection.scenario import HeldOut, choosing_on
 from scenarios.noisy_labels.scenario import NoisyLabels
 
 WITH_CHOOSING = {

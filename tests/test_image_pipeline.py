@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from worlds import Blobs, HiddenBlobs, NoisyBlobs, NovelBlobs
 
 from harness import checkpoint
+from harness.cell.run import Conditions, run_cell
+from harness.cell.sealing import build
 from harness.contracts import AnyArray, Deal, Inputs, IntArray, Scenario
-from harness.fingerprint import of_arrays
 from harness.plugins import find
-from harness.run import Conditions, run_cell
-from harness.sealing import build
+from harness.protocol.fingerprint import of_arrays
 from harness.selection import resolved, single
 from scenarios.datasets.packed import Packed, Sizes, packed_images
-from strategies.toolkit import stored
-from strategies.toolkit.stored import FromInputs, Held, Source, Stored
-from strategies.toolkit.tensors import Items, as_tensor
+from strategies.toolkit.training import lazy_tensor
+from strategies.toolkit.training.lazy_tensor import FromInputs, Held, Source, Stored
+from strategies.toolkit.training.tensors import Items, as_tensor
 
 ITEMS, SHAPE = 30, (3, 6, 6)
 
@@ -53,7 +53,7 @@ def _kinds(pack: Packed) -> dict[str, Tensor]:
                "floats": FromInputs(array.astype(np.float32) / np.float32(255))}  # fmt: skip
     kinds: dict[str, Tensor] = {name: Stored(source, torch.arange(ITEMS), SHAPE, "cpu") for name, source in sources.items()}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stored, "AT_ONCE", 0)
+        patch.setattr(lazy_tensor, "AT_ONCE", 0)
         kinds["joined"] = torch.cat([kinds["loader"][:7], kinds["loader"][7:]])
         kinds["mixed"] = torch.cat([kinds["loader"][:11], _numbers(pack)[11:20], kinds["device"][20:]])
     assert all(isinstance(kind, Stored) for kind in kinds.values())
@@ -101,7 +101,7 @@ def test_whatever_is_done_gives_what_it_gives_to_the_numbers(
     kind: str, at_once: int, pack: Packed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     items, whole = _kinds(pack)[kind], _numbers(pack)
-    monkeypatch.setattr(stored, "AT_ONCE", at_once)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", at_once)
     assert (items.shape, items.dtype, items.device, len(items)) == (whole.shape, whole.dtype, whole.device, ITEMS)
     for name, do in DONE.items():
         found, expected = do(items), do(whole)
@@ -113,7 +113,7 @@ def test_whatever_is_done_gives_what_it_gives_to_the_numbers(
 
 def test_what_picks_many_rows_reads_nothing_and_few_rows_are_read_at_once(pack: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
     items = _kinds(pack)["loader"]
-    monkeypatch.setattr(stored, "AT_ONCE", 10 * 4 * 108)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", 10 * 4 * 108)
     for name in ("a mask", "split", "chunks", "a slice", "detach", "cat", "to", "everything"):
         found = DONE[name](items)
         assert all(isinstance(part, Stored) for part in (found if isinstance(found, (tuple, list)) else [found])), name
@@ -142,7 +142,7 @@ def test_small_sets_become_numbers_and_only_bytes_and_loaders_stay_where_they_ar
     array = pack[np.arange(ITEMS)]
     for inputs in (pack, array, array.astype(np.float32)):
         assert type(as_tensor(inputs, "cpu")) is Tensor
-    monkeypatch.setattr(stored, "AT_ONCE", 4 * array.size - 1)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", 4 * array.size - 1)
     assert isinstance(as_tensor(pack, "cpu"), Stored)
     assert isinstance(as_tensor(array, "cpu"), Stored)
     assert type(as_tensor(array.astype(np.float32), "cpu")) is Tensor
@@ -150,7 +150,7 @@ def test_small_sets_become_numbers_and_only_bytes_and_loaders_stay_where_they_ar
 
 
 def test_items_of_several_stages_are_joined_without_reading_them(pack: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "AT_ONCE", 0)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", 0)
     first = Items(as_tensor(pack.subset(np.arange(9)), "cpu"), torch.arange(9))
     second = Items(as_tensor(pack.subset(np.arange(9, ITEMS)), "cpu"), torch.arange(9, ITEMS))
     for both in (first.joined_with(second), Items.all_of([list(first), list(second)])):
@@ -238,7 +238,7 @@ def test_a_learner_answers_the_same_bytes_from_a_loader_as_from_memory(
 ) -> None:
     in_memory, on_shelf = _shown(world)
     expected = _answers(in_memory, learner, tmp_path / "memory")
-    monkeypatch.setattr(stored, "AT_ONCE", 0)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", 0)
     assert _answers(on_shelf, learner, tmp_path / "shelf") == expected
     assert len(expected) == len(build(on_shelf(), 0).episodes)
 
@@ -254,7 +254,7 @@ def test_no_more_than_a_chunk_is_in_memory_at_once(
     """Batches of 16, and chunks of 64 in evaluation (512, made smaller here)."""
     in_chunks: Callable[..., Any] = torch.split
     monkeypatch.setattr(torch, "split", lambda x, size, dim=0: in_chunks(x, 64 if size == 512 else size, dim))
-    monkeypatch.setattr(stored, "AT_ONCE", 0)
+    monkeypatch.setattr(lazy_tensor, "AT_ONCE", 0)
     monkeypatch.setattr(Shelf, "most", 0)
     _answers(_shown(world)[1], learner, tmp_path / "shelf")
     assert 16 <= Shelf.most <= 64

@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, layer_norm
 
 from harness.contracts import Query, Stage
 from harness.errors import UserError
-from strategies.inp_former import (
+from strategies.anomaly.inp_former import (
     VIEWS,
     Expanded,
     InpFormer,
@@ -23,8 +23,8 @@ from strategies.inp_former import (
     merged,
     principal_components,
 )
-from strategies.toolkit.inp_losses import nearest, prototype_distances
-from strategies.toolkit.inp_modules import Design, ExtractorBlock, GuidedBlock, InpNetwork, by_group
+from strategies.anomaly.inp_losses import nearest, prototype_distances
+from strategies.anomaly.inp_modules import Design, ExtractorBlock, GuidedBlock, InpNetwork, by_group
 
 
 def _generator(seed: int = 0) -> torch.Generator:

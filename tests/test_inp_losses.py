@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from strategies.toolkit.inp_losses import (
+from strategies.anomaly.inp_losses import (
     Normaliser,
     coherence_loss,
     cosine_map,

@@ -14,7 +14,7 @@ from conftest import BLOBS, Run
 from harness import sandbox
 from harness.contracts import Status
 from harness.plugins import find
-from harness.record import Record, Store
+from harness.store.mlflow_store import Record, Store
 
 HERE = str(Path(__file__).parent / "leaky_worlds.py")
 SEEDS = 3
@@ -34,10 +34,10 @@ ALONE = """
 import os, sys, tempfile
 from pathlib import Path
 import torch
-from harness.answers import digest
-from harness.protocol import contenders, protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.store.predictions import digest
+from harness.protocol.cells import contenders, protocols
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 
 def cell(name, seed):
     world, strategy = protocols([sys.argv[1]])[0].scenario, contenders([name])[0]

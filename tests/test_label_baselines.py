@@ -19,23 +19,23 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness import checkpoint
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import NoiseFacts, Prediction, Query, Stage, Validation
 from harness.errors import Unsuitable, UserError
 from harness.parameters import model_of
 from harness.plugins import find, registered
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.protocol.cells import cells, contenders, protocols
 from harness.selection import configured
-from strategies.baselines import dividemix
-from strategies.baselines.dividemix import _Draws, _Mixing, chance_of_right
-from strategies.baselines.loss_correction import anchor_matrix
+from strategies.noisy_labels import dividemix
+from strategies.noisy_labels.base import LabelLearner, noise_rate
+from strategies.noisy_labels.dividemix import _Draws, _Mixing, chance_of_right
+from strategies.noisy_labels.loss_correction import anchor_matrix
+from strategies.noisy_labels.state_list import Together
+from strategies.toolkit.augmentations import generator_of, view_of
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.label_learner import LabelLearner, noise_rate
 from strategies.toolkit.label_memory import LabelMemory, doubt
-from strategies.toolkit.tensors import Items, items_of
-from strategies.toolkit.together import Together
-from strategies.toolkit.views import generator_of, view_of
+from strategies.toolkit.training.tensors import Items, items_of
 
 # --- a small noisy problem --------------------------------------------------------------------------------------------------------
 
@@ -475,7 +475,7 @@ def test_self_distillation_leans_on_the_prediction_of_the_epoch_before() -> None
 @pytest.mark.parametrize("epochs", [49, 100])
 def test_trust_in_the_own_prediction_rises_in_every_epoch(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """a = 0.8 (e + 1) / E, also where (e / E) E is rounded to a little less than e."""
-    from strategies.baselines import ps_kd
+    from strategies.noisy_labels import ps_kd
 
     seen: list[float] = []
 

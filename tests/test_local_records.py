@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 from conftest import BLOBS, Run, world
 
-from harness import local_records, record
 from harness.contracts import Status
-from harness.plan import plan
-from harness.protocol import cells, contenders, protocols
-from harness.record import FINAL, Store
+from harness.execution.plan import plan
+from harness.protocol.cells import cells, contenders, protocols
+from harness.store import mlflow_store, sqlite_reader
+from harness.store.mlflow_store import FINAL, Store
 
 STRATEGIES = [world(name) for name in ("Means", "Raises", "NotANumber", "Refuses")]
 
 
-def _said(rows: Iterable[local_records.Row]) -> list[str]:
+def _said(rows: Iterable[sqlite_reader.Row]) -> list[str]:
     """Return what the rows say, in words that are equal where they are, also what is not a number."""
-    return [json.dumps(asdict(record._record(row)), sort_keys=True) for row in rows]
+    return [json.dumps(asdict(mlflow_store._record(row)), sort_keys=True) for row in rows]
 
 
 def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
@@ -37,8 +37,8 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
               {"protocols": [first.protocol_hash]}, {"protocols": [first.protocol_hash, "none"], "experiment": "0"}]  # fmt: skip
     counts = []
     for asked in wanted:
-        with local_records.reading(store.database) as base:
-            read = _said(local_records.rows(base, **asked))
+        with sqlite_reader.reading(store.database) as base:
+            read = _said(sqlite_reader.rows(base, **asked))
         assert read == _said(store._searched(**asked))
         counts.append(len(read))
     assert counts == [9, 9, 0, 1, 0, 0, 9, 0]

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.metrics import novel_classes as module
+from harness.metrics import ncd as module
 from harness.metrics.discovery import contingency, match
-from harness.metrics.novel_classes import balance, empty_rows, leakage, own_matching, rows_by_class, split, strict_match
+from harness.metrics.ncd import balance, empty_rows, leakage, own_matching, rows_by_class, split, strict_match
 
 PAIRS = st.integers(1, 40).flatmap(
     lambda n: st.tuples(st.lists(st.integers(0, 5), min_size=n, max_size=n), st.lists(st.integers(0, 4), min_size=n, max_size=n))

@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import figures
-from harness.conformance import check_scenario
+from harness.cell.run import CellContext, Conditions
+from harness.cell.sealing import Sealed, build, revealed, seal
+from harness.checks.conformance import check_scenario
 from harness.contracts import HIDDEN, Answer, Deal, Scores, Truth
 from harness.errors import UserError
 from harness.parameters import validated
-from harness.run import CellContext, Conditions
-from harness.sealing import Sealed, build, revealed, seal
-from scenarios.class_lists import PUBLISHED, class_list
+from harness.store import plots
+from scenarios.datasets.by_name import dataset_named
 from scenarios.ncd.scenario import NCD, Allocation
 from scenarios.ncd.scoring import HELD, LABELLED, METRICS, TEST, UNLABELLED
-from scenarios.on_disk import dataset_named
+from scenarios.shared.class_lists import PUBLISHED, class_list
 
 EMBEDDED = ("digits", "chars47", "clinc150", "gcd-digits")
 
@@ -472,7 +472,7 @@ def test_everything_declared_is_there_and_pictures_too(scores: Scores, tmp_path:
     np.testing.assert_allclose(scores.matrices["novel_rows"], np.array([[3 / 4, 1 / 4], [0.0, 1.0]]))
     np.testing.assert_allclose(scores.histograms["relation_shift"]["unlabelled novel items"], [0.5, 0.25, 0.25, 0.0, 0.5, 0.0])
     assert scores.per_stage["known_strict"] == [5 / 6, 5 / 6]
-    names = {path.name for path in figures.draw(scores, tmp_path, title="by hand")}
+    names = {path.name for path in plots.draw(scores, tmp_path, title="by hand")}
     assert names == {"novel_rows_matrix.png", "relation_shift_histogram.png", "stages.png"}
 
 

@@ -13,14 +13,17 @@ from test_label_baselines import QUERY, Curious, as_items, fresh, learned, lent,
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-import strategies.nested_coteaching as module
+import strategies.noisy_labels.nested_coteaching as module
 from harness.contracts import Query, Stage
 from harness.errors import Unsuitable, UserError
-from strategies.nested_coteaching import NestedCoTeaching
-from strategies.nested_dropout import Compress, Layers, NestedDropout
-from strategies.toolkit import backbones, label_learner, nested, training
+from strategies.noisy_labels import base as label_learner
+from strategies.noisy_labels import nested
+from strategies.noisy_labels.nested_coteaching import NestedCoTeaching
+from strategies.noisy_labels.nested_dropout import Compress, Layers, NestedDropout
+from strategies.toolkit import networks
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.training import Batch
+from strategies.toolkit.training import loop as training
+from strategies.toolkit.training.loop import Batch
 
 # --- the law of the number of channels --------------------------------------------------------------------------------------------
 
@@ -116,7 +119,7 @@ class _Counting(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backbone = backbones.MLP((1,), width=16, depth=2)
+        self.backbone = networks.MLP((1,), width=16, depth=2)
         first, second = [layer for layer in self.backbone.layers if isinstance(layer, nn.Linear)]
         with torch.no_grad():
             for layer in (first, second):
@@ -469,7 +472,7 @@ class _Normed(nn.Module):
 @pytest.mark.parametrize("judge", ["whole", "halves"])
 @pytest.mark.parametrize("freeze", [True, False])
 def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, judge: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backbones.BACKBONES, "normed", _Normed)
+    monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     before: list[dict[str, Tensor]] = []
     original = NestedCoTeaching._taught
 
@@ -491,7 +494,7 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, 
 
 @pytest.mark.parametrize("freeze", [True, False])
 def test_batch_normalisation_stands_still_in_stage_one_if_told_to(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(backbones.BACKBONES, "normed", _Normed)
+    monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     context, stage = lent(epochs=4, backbone="normed"), noisy_stage()
     strategy = started("nested-dropout", context, freeze_first=freeze)
     strategy.learn(stage)

@@ -17,21 +17,21 @@ import torch
 from scipy.special import ndtr, ndtri
 from scipy.stats import chisquare
 
-from harness.conformance import check_scenario
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import Sealed, build
+from harness.checks.conformance import check_scenario
 from harness.contracts import HIDDEN, Answer, Deal, IntArray, Prediction, Query, Scenario, Stage, Strategy, Validation
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import Sealed, build
 from harness.selection import configured
-from scenarios.noisy_labels.human import human_labels
-from scenarios.noisy_labels.instance import Features, entropy, part_dependent, prepared
-from scenarios.noisy_labels.maps import CIFAR100_SUPERCLASS, class_map, next_in_group
-from scenarios.noisy_labels.noise import Known, drawn, noise_of
+from scenarios.grokking.two_gaussians import TwoGaussians
 from scenarios.noisy_labels.scenario import NoisyLabels
 from scenarios.noisy_labels.scoring import TEST, TRAIN, VALIDATION
 from scenarios.noisy_labels.streams import Mode
-from scenarios.two_gaussians import TwoGaussians
+from scenarios.shared.human_labels import human_labels
+from scenarios.shared.instance_noise import Features, entropy, part_dependent, prepared
+from scenarios.shared.noise import Known, drawn, noise_of
+from scenarios.shared.noise_maps import CIFAR100_SUPERCLASS, class_map, next_in_group
 
 ONE, TWO, FIVE = (f"class-incremental[dataset=digits,stages={stages}]" for stages in (1, 2, 5))
 DISCOVERY = "cgcd[preset=digits]"
@@ -855,7 +855,7 @@ class Restless(Strategy):
 
 
 def _run(scenario: Scenario, strategy: Strategy, folder: Path, seed: int = 0) -> tuple[Sealed, list[Answer]]:
-    """Run a cell in this process, under the conditions that `harness.execute` sets."""
+    """Run a cell in this process, under the conditions that `harness.execution.execute` sets."""
     sealed = build(scenario, seed)
     conditions = Conditions(root_seed=learner_seed(seed), **scenario.lent(), probe_every=scenario.probe_every, needed=scenario.answers,
                             probed=scenario.probed)  # fmt: skip

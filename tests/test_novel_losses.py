@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from strategies.toolkit import novel_losses as losses
-from strategies.toolkit.novel_network import HeadSizes, NovelHead, NovelNetwork, Prototypes
+from strategies.ncd import losses
+from strategies.ncd.network import HeadSizes, NovelHead, NovelNetwork, Prototypes
 
 Array = NDArray[np.float64]
 

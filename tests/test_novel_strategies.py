@@ -16,29 +16,30 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from worlds import NovelBlobs
 
-from harness import answers, checkpoint
+from harness import checkpoint
+from harness.cell.run import Conditions, run_cell
+from harness.cell.sealing import seal
 from harness.clustering import assign
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy
 from harness.errors import Diverged, Unsuitable, UserError
 from harness.metrics.discovery import match
 from harness.parameters import model_of
 from harness.plugins import find
-from harness.protocol import cells, contenders, protocols
-from harness.run import Conditions, run_cell
-from harness.sealing import seal
+from harness.protocol.cells import cells, contenders, protocols
+from harness.protocol.stage_sharing import stage_keys
 from harness.selection import configured
-from harness.stage_sharing import stage_keys
-from strategies.baselines.joint_novel import JointNovel
-from strategies.baselines.ncd_kmeans import NCDKMeans
-from strategies.baselines.ncd_simgcd import NCDSimGCD
-from strategies.baselines.ncd_ss_kmeans import NCDPinnedKMeans
-from strategies.baselines.rank_stats import RankStats
-from strategies.baselines.uno import UNO
-from strategies.cr_kd import CrKD
-from strategies.toolkit import novel_losses as losses
-from strategies.toolkit.discovery_losses import pair_cross_entropy, rank_pairs
-from strategies.toolkit.novel_classes import NovelClasses
-from strategies.toolkit.tensors import items_of
+from harness.store import predictions
+from strategies.ncd import losses
+from strategies.ncd.base import NovelClasses
+from strategies.ncd.cr_kd import CrKD
+from strategies.ncd.joint import JointNovel
+from strategies.ncd.kmeans import NCDKMeans
+from strategies.ncd.rank_stats import RankStats
+from strategies.ncd.semi_supervised_kmeans import NCDPinnedKMeans
+from strategies.ncd.simgcd import NCDSimGCD
+from strategies.ncd.uno import UNO
+from strategies.toolkit.discovery.losses import pair_cross_entropy, rank_pairs
+from strategies.toolkit.training.tensors import items_of
 
 KNOWN, NOVEL, EACH = 2, 3, 20
 TRAINED: list[type[NovelClasses]] = [CrKD, UNO, RankStats, NCDSimGCD]
@@ -315,7 +316,7 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
     def digest(name: str, shared: Path | None) -> str:
         results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared]))
         borrowed[name] = results[0].borrowed_s
-        return answers.digest([answer for result in results for answer in result.answers])
+        return predictions.digest([answer for result in results for answer in result.answers])
 
     alone = {name: digest(name, None) for name in NAMES}
     for name in reversed(NAMES):  # the first trains, the others begin from there

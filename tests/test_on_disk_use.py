@@ -12,14 +12,14 @@ import disk_formats as formats
 import numpy as np
 import pytest
 
+from harness.cell.sealing import seal
 from harness.cli import main
 from harness.contracts import HIDDEN, Scenario
 from harness.errors import UserError
 from harness.plugins import registered
-from harness.sealing import seal
 from harness.selection import configured
-from scenarios.noisy_labels.human import human_labels
-from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES, ON_DISK, dataset_named
+from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES, ON_DISK, dataset_named
+from scenarios.shared.human_labels import human_labels
 
 
 class Said(NamedTuple):

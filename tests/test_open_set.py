@@ -16,21 +16,22 @@ from sklearn.metrics import average_precision_score, roc_auc_score, roc_curve
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from harness import answers, checkpoint
-from harness.acceptance import answered
-from harness.conformance import check_scenario, check_strategy
+from harness import checkpoint
+from harness.cell.acceptance import answered
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
+from harness.checks.conformance import check_scenario, check_strategy
 from harness.contracts import Answer, Prediction, Query, Stage, Strategy
 from harness.errors import Diverged, UserError
 from harness.metrics import open_set
 from harness.plugins import find
-from harness.protocol import protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.protocol.cells import protocols
 from harness.selection import configured
+from harness.store import predictions
 from scenarios.cgcd.scenario import CGCD
-from scenarios.class_incremental import ClassIncremental
+from scenarios.class_incremental.scenario import ClassIncremental
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.novelty import SCORES, Detector, Seen, detector_of, origin_of, whitening
+from strategies.toolkit.ood_scores import SCORES, Detector, Seen, detector_of, origin_of, whitening
 
 Vectors = NDArray[np.float64]
 
@@ -325,7 +326,7 @@ def test_without_a_score_nothing_changes_and_with_one_no_other_answer_does(name:
     plain, measured = (_run(f"{name}{said}", scenario, tmp_path) for said in ("", "[novelty=relative-mahalanobis]"))
     assert all(set(answer.arrays) == {"classes"} for answer in plain)
     assert all(set(answer.arrays) == {"classes", "anomaly_scores"} for answer in measured)
-    assert answers.digest(plain) == answers.digest([_only(answer, "classes") for answer in measured])
+    assert predictions.digest(plain) == predictions.digest([_only(answer, "classes") for answer in measured])
 
 
 @pytest.mark.parametrize("name", ["happy", "simgcd", "frost", "joint-discovery"])
@@ -333,7 +334,7 @@ def test_category_discovery_answers_the_same_beside_its_scores(name: str, tmp_pa
     scenario = "cgcd[preset=digits,epochs=1,first_epochs=1]"
     plain, measured = (_run(f"{name}{said}", scenario, tmp_path) for said in ("", "[novelty=knn]"))
     assert all("anomaly_scores" in answer.arrays for answer in measured)
-    assert answers.digest(plain) == answers.digest([_only(answer, *plain[-1].arrays) for answer in measured])
+    assert predictions.digest(plain) == predictions.digest([_only(answer, *plain[-1].arrays) for answer in measured])
 
 
 def _only(answer: Answer, *names: str) -> Answer:
@@ -393,7 +394,7 @@ def test_a_killed_cell_continues_to_the_same_bytes(strategy: str, scenario: str,
     kept = tmp_path / "kept"
     kept.mkdir()
     _run(strategy, scenario, kept, keep=True, stages=2)
-    assert answers.digest(_run(strategy, scenario, kept, keep=True)) == answers.digest(whole)
+    assert predictions.digest(_run(strategy, scenario, kept, keep=True)) == predictions.digest(whole)
 
 
 @pytest.mark.parametrize(("strategy", "scenario"), [

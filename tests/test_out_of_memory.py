@@ -10,11 +10,12 @@ import torch
 from conftest import BLOBS, Run, world
 from memory_worlds import CUDA
 
+from harness.cell.run import Conditions
 from harness.contracts import Status
-from harness.execute import Limits
-from harness.messages import Job, Pack
-from harness.out_of_memory import shortage, what_to_try
-from harness.run import Conditions
+from harness.errors import shortage
+from harness.execution.execute import Limits
+from harness.execution.messages import Job, Pack
+from harness.execution.out_of_memory import what_to_try
 
 
 def _job(batch_size: int = 32, views: str = "same", precision: str = "float32") -> Job:

@@ -14,21 +14,22 @@ import pytest
 import yaml
 from conftest import BLOBS, Owb, Run, world
 
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
+from harness.checks.conformance import check_scenario
 from harness.cli.cost import measured
-from harness.conformance import check_scenario
-from harness.cost import cost_of
 from harness.errors import UserError
+from harness.execution.cost import cost_of
 from harness.plugins import registered
-from harness.protocol import Cell, Suite, cells, contenders, protocols
-from harness.record import Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
 from harness.selection import configured, single
+from harness.store.mlflow_store import Store
 from leaderboards.papers import beside, page
 from leaderboards.papers import preset as presets
 from leaderboards.papers.preset import Paper, Row, StandIn, names, preset, read, tried, without_weights
-from scenarios.smoke import Smoke, first_of_each
-from strategies.toolkit import backbones, encoders
+from scenarios.shared.smoke import Smoke, first_of_each
+from strategies.toolkit import networks
+from strategies.toolkit.encoders import by_name as encoders
 
 ROOT = Path(__file__).parents[1]
 NAMES = names()
@@ -70,7 +71,7 @@ def test_a_preset_names_what_there_is(name: str) -> None:
         configured("strategy", text)
     for text in without_weights(paper).scenarios:
         scenario = configured("scenario", text)
-        (encoders if scenario.frozen_encoder else backbones).chosen(scenario.lent()["backbone"])
+        (encoders if scenario.frozen_encoder else networks).chosen(scenario.lent()["backbone"])
         assert paper.data in str(scenario.model_dump())
     for row in paper.published:
         metrics = {metric.name for metric in configured("scenario", paper.suite.scenarios[row.scenario]).metrics}

@@ -18,13 +18,15 @@ from scipy.spatial.distance import cdist, mahalanobis
 from torch import Tensor
 
 from harness import checkpoint, seeds
-from harness.conformance import check_strategy
+from harness.checks.conformance import check_strategy
 from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth
 from harness.errors import Unsuitable, UserError
-from strategies.baselines.colour_statistics import ColourStatistics
-from strategies.baselines.image_distance import ImageDistance
-from strategies.baselines.padim import PaDiM
-from strategies.baselines.patch_bank import (
+from strategies.anomaly.base import PatchDetector, Standard, joined
+from strategies.anomaly.colour_statistics import ColourStatistics
+from strategies.anomaly.coreset import k_centres, projected
+from strategies.anomaly.image_distance import ImageDistance
+from strategies.anomaly.padim import PaDiM
+from strategies.anomaly.patch_bank import (
     JointBank,
     PatchCore,
     PatchKNN,
@@ -34,10 +36,8 @@ from strategies.baselines.patch_bank import (
     proportional_shares,
     rarity,
 )
-from strategies.baselines.patch_gaussian import Moments, PatchGaussian
-from strategies.baselines.pixel_autoencoder import PixelAutoencoder
-from strategies.toolkit.coreset import k_centres, projected
-from strategies.toolkit.patch_detector import PatchDetector, Standard, joined
+from strategies.anomaly.patch_gaussian import Moments, PatchGaussian
+from strategies.anomaly.pixel_autoencoder import PixelAutoencoder
 
 SIDE, EACH = 32, 12
 PATCHES = (SIDE // 4) ** 2

@@ -14,14 +14,14 @@ from conftest import Owb
 from harness.errors import UserError
 from harness.places import below_data, cache_folder, data_folder, home_folder, written
 from harness.plugins import find
-from harness.protocol import contenders, read_suite
-from harness.record import Store
+from harness.protocol.cells import contenders, read_suite
+from harness.store.mlflow_store import Store
 from harness.weights import located
 from scenarios.anomaly.folders import folder_at
 from scenarios.datasets.on_disk.cifar import Cifar10
 from scenarios.grokking.corruption import matrix_of
-from scenarios.noisy_labels import human
-from scenarios.noisy_labels.noise import noise_of
+from scenarios.shared import human_labels
+from scenarios.shared.noise import noise_of
 
 NOBODY = """
 import os, pwd, sys
@@ -77,7 +77,7 @@ def test_every_reader_of_data_expands_it(home: Path, monkeypatch: pytest.MonkeyP
             assert folder_at(root, "folder") == folder
             assert Cifar10(root=root).whereabouts().folder == folder
             assert located(f"{root}/w.pth") == folder / "w.pth"
-            assert human.located(f"{root}/labels.npz") == folder / "labels.npz"
+            assert human_labels.located(f"{root}/labels.npz") == folder / "labels.npz"
         for name in ("matrix.npy", "matrix.csv"):
             assert (matrix_of("", f"~/mine/{name}", 2) == np.eye(2)).all()
             assert noise_of(f"matrix[file=~/mine/{name}]")._read().shape == (2, 2)
@@ -88,7 +88,7 @@ def test_stores_suites_and_plugins_expand_it(home: Path, monkeypatch: pytest.Mon
     assert Store("sqlite:///~/store/mlflow.db").folder == home / "store"
     (home / "suite.yaml").write_text("scenarios: [class-incremental]\nstrategies: ['~/mine.py:Mine']\n")
     (home / "mine.py").write_text("from beside import Means as Mine\nclass Mine(Mine):\n    '''Mine.'''\n")
-    (home / "beside.py").write_text("from strategies.baselines.fine_tune import FineTune as Means\n")
+    (home / "beside.py").write_text("from strategies.class_incremental.fine_tune import FineTune as Means\n")
     suite = read_suite(Path("~/suite.yaml"))
     (mine,) = contenders(suite.strategies)
     (same,) = contenders([f"{home}/mine.py:Mine"])

@@ -13,7 +13,7 @@ from torch.nn.functional import batch_norm, conv2d
 
 from harness.errors import UserError
 from leaderboards.papers.preset import names, preset
-from strategies.toolkit.backbones import backbone
+from strategies.toolkit.networks import backbone
 
 NAME = "preact-resnet18-cifar"
 FORMS = ("identity", "normed")

@@ -11,12 +11,12 @@ import torch
 from conftest import Owb
 from torch import nn
 
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Precision
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
 from harness.selection import configured
-from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import sgd, train
+from strategies.toolkit.training.loop import sgd, train
+from strategies.toolkit.training.tensors import Items
 
 DIGITS = "class-incremental[dataset=digits,backbone=cnn,epochs=1]"
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import AnyArray, IntArray
-from strategies.toolkit.prefetch import AHEAD, in_turn
-from strategies.toolkit.stored import FromInputs, Stored
-from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, sgd, train
+from strategies.toolkit.training.lazy_tensor import FromInputs, Stored
+from strategies.toolkit.training.loop import Batch, sgd, train
+from strategies.toolkit.training.prefetch import AHEAD, in_turn
+from strategies.toolkit.training.tensors import Items
 
 ITEMS = 100
 
@@ -138,7 +138,7 @@ def _trained(inputs: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("ahead", [0, AHEAD, 4])
 def test_training_gives_the_same_weights_as_from_memory(ahead: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("strategies.toolkit.training.in_turn", partial(in_turn, ahead=ahead))
+    monkeypatch.setattr("strategies.toolkit.training.loop.in_turn", partial(in_turn, ahead=ahead))
     shelf = Shelf()
     assert torch.equal(_trained(_stored(shelf)), _trained(torch.from_numpy(shelf.items).float() / 255))
     assert max(map(len, shelf.fetched)) <= 8

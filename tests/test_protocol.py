@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from conftest import BLOBS, world
 
-from harness import fingerprint
 from harness.errors import UserError
-from harness.protocol import Suite, cells, contenders, protocols, read_suite
+from harness.protocol import fingerprint
+from harness.protocol.cells import Suite, cells, contenders, protocols, read_suite
 
 
 def _key(strategy: str, scenario: str = BLOBS) -> str:

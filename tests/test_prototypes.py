@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.nn.functional import normalize
 
-from strategies.toolkit.prototypes import class_means, drift_corrected, hardness, rehearsed, spreads
+from strategies.cgcd.prototypes import class_means, drift_corrected, hardness, rehearsed, spreads
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -13,20 +13,20 @@ import pytest
 import yaml
 from conftest import BLOBS, world
 
-from harness.answers import digest, read_answers, write_answers
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Answer, Status
-from harness.environment import environment
 from harness.errors import UserError
+from harness.execution.environment import environment
 from harness.plugins import Plugin, find
-from harness.protocol import Cell, Contender, Suite, cells, contenders, protocols, read_suite
-from harness.record import PREDICTIONS, Ending, Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
-from leaderboards import board
-from leaderboards import publish as publishing
-from leaderboards.board import Board, predictions_file, read_board, slug
-from leaderboards.check import check_board
-from leaderboards.publish import publish
+from harness.protocol.cells import Cell, Contender, Suite, cells, contenders, protocols, read_suite
+from harness.store.mlflow_store import PREDICTIONS, Ending, Store
+from harness.store.predictions import digest, read_answers, write_answers
+from leaderboards.publishing import board
+from leaderboards.publishing import publish as publishing
+from leaderboards.publishing.board import Board, predictions_file, read_board, slug
+from leaderboards.publishing.check import check_board
+from leaderboards.publishing.publish import publish
 
 SEEDS = 2
 MEANS, RAISES = world("Means"), world("Raises")

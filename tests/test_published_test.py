@@ -12,18 +12,18 @@ import pytest
 import yaml
 from test_on_disk_formats import WRITERS
 
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.contracts import Data, Deal, IntArray, Scenario
 from harness.errors import UserError
 from harness.plugins import find, registered
-from harness.protocol import protocols
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
+from harness.protocol.cells import protocols
 from harness.selection import configured, resolved, single
+from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
 from scenarios.datasets.on_disk.place import OnDisk
 from scenarios.noisy_labels.presets import PRESETS
 from scenarios.noisy_labels.scoring import ACCURACIES, TEST, TRAIN, VALIDATION
-from scenarios.on_disk import ANOMALY_SOURCES, HUMAN_SOURCES
-from scenarios.splits import WITH_PUBLISHED_TEST
+from scenarios.shared.splits import WITH_PUBLISHED_TEST
 
 BOARDS = Path(__file__).parents[1] / "leaderboards" / "boards"
 

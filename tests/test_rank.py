@@ -22,13 +22,12 @@ from together_worlds import HERE
 
 from harness.contracts import Metric, Status
 from harness.errors import UserError
-from harness.protocol import protocols
-from harness.record import Record
-from harness.statistics import Comparison, Interval, holm
-from leaderboards import render
-from leaderboards.aggregate import aggregate
-from leaderboards.rank import Ranking, Row, by_protocol, rank, rankings
-from leaderboards.render import (
+from harness.protocol.cells import protocols
+from harness.results import tables
+from harness.results.aggregate import aggregate
+from harness.results.comparison import metric_of
+from harness.results.ranking import Ranking, Row, by_protocol, rank, rankings
+from harness.results.tables import (
     aggregate_table,
     csv_text,
     failures_table,
@@ -40,7 +39,8 @@ from leaderboards.render import (
     ranking_table,
     scale,
 )
-from leaderboards.verdict import metric_of
+from harness.statistics import Comparison, Interval, holm
+from harness.store.mlflow_store import Record
 
 ACCURACY = Metric(name="accuracy")
 FORGETTING = Metric(name="forgetting", better="lower")
@@ -144,7 +144,7 @@ def test_a_contender_alone_is_first() -> None:
 
 def test_figures_in_a_table_of_their_own_have_the_rows_of_the_ranking_and_the_metrics_named() -> None:
     ranking = _rank({"a": [0.5, 0.7], "b": [0.1, 0.3]})
-    table = render.figures_table(ranking, metrics=[FORGETTING.name])
+    table = tables.figures_table(ranking, metrics=[FORGETTING.name])
     assert [row[0] for row in table.rows] == [row.strategy for row in ranking.rows]
     assert len(table.header) == 2
     assert table.header[1].startswith("forgetting")
@@ -359,7 +359,7 @@ def test_the_detectable_difference_is_among_the_notes() -> None:
 
 
 def test_markdown_escapes_what_would_break_a_table() -> None:
-    table = render.Table(["strategy", "reason"], [["replay[memory=50]", "a|b <img>\nsecond line `x`"]])
+    table = tables.Table(["strategy", "reason"], [["replay[memory=50]", "a|b <img>\nsecond line `x`"]])
     assert markdown(table).splitlines()[2] == r"| replay\[memory=50\] | a\|b \<img\> second line \`x\` |"
 
 
@@ -441,7 +441,7 @@ def test_pairs_of_times_are_not_compared() -> None:
 
 
 def test_ranking_imports_neither_mlflow_nor_torch() -> None:
-    modules = "leaderboards.aggregate, leaderboards.render, leaderboards.publish"
+    modules = "harness.results.aggregate, harness.results.tables, leaderboards.publishing.publish"
     code = f"import sys, {modules}; print({{'torch', 'mlflow', 'ray'}} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
 
@@ -455,4 +455,4 @@ def test_ten_thousand_cells_are_ranked_in_seconds() -> None:
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
-    assert doctest.testmod(render).failed == 0
+    assert doctest.testmod(tables).failed == 0

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError
-from strategies.toolkit.views import ResizedCrop, view_of
+from strategies.toolkit.augmentations import ResizedCrop, view_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:

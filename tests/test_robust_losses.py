@@ -12,7 +12,7 @@ from test_label_baselines import learned
 from torch import Tensor
 
 from harness.errors import UserError
-from strategies.toolkit import robust_losses as losses
+from strategies.toolkit.losses import robust as losses
 
 P = np.array([[0.2, 0.3, 0.5], [0.7, 0.1, 0.2], [0.05, 0.9, 0.05], [0.3, 0.3, 0.4]])
 Y = np.array([0, 0, 2, 1])

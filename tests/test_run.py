@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from worlds import Blobs, Guess, Means
 
-from harness import run
+from harness.cell import run
+from harness.cell.run import Conditions, Member, run_cell, run_together
+from harness.cell.sealing import build
 from harness.contracts import Prediction, Query, Stage, Strategy
-from harness.run import Conditions, Member, run_cell, run_together
-from harness.sealing import build
 
 APART = Conditions(root_seed=1, backbone="mlp", epochs=1, batch_size=8, apart=True)
 

@@ -15,9 +15,9 @@ from torch import Tensor
 from harness.contracts import Context
 from harness.errors import UserError
 from harness.selection import configured
-from strategies.toolkit.schedules import schedule_of
-from strategies.toolkit.tensors import Items
-from strategies.toolkit.training import Batch, RateChanges, train
+from strategies.toolkit.training.loop import Batch, RateChanges, train
+from strategies.toolkit.training.schedules import schedule_of
+from strategies.toolkit.training.tensors import Items
 
 SGD = torch.optim.SGD
 Scheduler = Callable[[torch.optim.Optimizer], Any]

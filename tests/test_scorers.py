@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from harness.cell.sealing import Sealed, build
 from harness.contracts import Answer, Deal, Metric, Scenario, Scores, Truth, scorer_of
 from harness.metrics.grokking import HEALTH
-from harness.sealing import Sealed, build
 from harness.selection import configured
-from scenarios.class_incremental import ClassIncremental
+from scenarios.class_incremental.scenario import ClassIncremental
 
 FAMILIES = (
     "class-incremental[dataset=digits,stages=5]",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from worlds import Blobs
 
+from harness.cell.sealing import Subset, build, seal, with_permuted_truth
 from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, IntArray
-from harness.sealing import Subset, build, seal, with_permuted_truth
 
 
 def _deal() -> Deal:

@@ -14,25 +14,25 @@ from conftest import BLOBS, Owb, world
 from search_worlds import HERE
 from worlds import Means
 
-from harness import fingerprint
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import build
 from harness.cli.searching import chosen_of, how_chosen, show_report
-from harness.cluster import Resources
 from harness.contracts import Prediction, Query
 from harness.errors import UserError
-from harness.protocol import Cell, HowChosen, Suite, contenders, protocols, read_suite
-from harness.record import Store
-from harness.run import Conditions, learner_seed, run_cell
-from harness.sealing import build
-from harness.search.proposing import asha, default_of, drawn
-from harness.search.question import FIRST_SEED, Search, wanted
-from harness.search.trials import Chosen, Trial, best_first, read_trials, write_trials
-from harness.search.trying import Looks, watched
-from harness.search.tuning import run, still_to_try
+from harness.execution.cluster import Resources
+from harness.protocol import fingerprint
+from harness.protocol.cells import Cell, HowChosen, Suite, contenders, protocols, read_suite
 from harness.selection import configured
-from harness.space import read_space
-from leaderboards.board import read_board
-from leaderboards.page import page
-from leaderboards.publish import publish
+from harness.store.mlflow_store import Store
+from harness.studies.search.proposers import asha, default_of, drawn
+from harness.studies.search.search import FIRST_SEED, Search, wanted
+from harness.studies.search.trial_worker import Looks, watched
+from harness.studies.search.trials import Chosen, Trial, best_first, read_trials, write_trials
+from harness.studies.search.tune_runner import run, still_to_try
+from harness.studies.space import read_space
+from leaderboards.publishing.board import read_board
+from leaderboards.publishing.publish import publish
+from leaderboards.publishing.readme import page
 from leaderboards.site.pages import files_of
 from leaderboards.site.report import report_of_board
 

@@ -12,9 +12,9 @@ from PIL import Image
 from harness.contracts import Prediction, Preset, Query, Stage, Strategy, param
 from harness.errors import UserError
 from harness.plugins import Plugin, find
-from harness.protocol import protocols, read_suite
+from harness.protocol.cells import protocols, read_suite
 from harness.selection import Selection, as_declared, configured, expand, resolved, single
-from harness.space import read_space
+from harness.studies.space import read_space
 from harness.weights import weights_said
 
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage
+from strategies.toolkit.augmentations import showing
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.views import showing
 
 NOISE = "noise[std=0.5]"
 CLASS_LEARNERS = ["fine-tune", "joint", "replay", "der", "lwf", "ewc", "avalanche-naive", "avalanche-replay"]

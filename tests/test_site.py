@@ -25,12 +25,12 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.record import Record, Store
-from leaderboards.rank import Ranking
-from leaderboards.render import ranking_table
+from harness.results.latex import MOST_METRICS
+from harness.results.ranking import Ranking
+from harness.results.tables import ranking_table
+from harness.store.mlflow_store import Record, Store
 from leaderboards.site import build_boards, page_of_records, report_of_board, report_of_records, write_index, write_page
 from leaderboards.site.figures import PALETTE, pareto_front
-from leaderboards.site.latex import MOST_METRICS
 from leaderboards.site.pages import CSV, HTML, LATEX, MARKDOWN, SUMMARY, files_of
 from leaderboards.site.report import Report
 from leaderboards.site.tables import short_names

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from harness.contracts import Status
-from harness.record import Record
-from leaderboards.board import read_board
-from leaderboards.page import _division
+from harness.store.mlflow_store import Record
+from leaderboards.publishing.board import read_board
+from leaderboards.publishing.readme import _division
 from leaderboards.site import page_of_records, report_of_board
 from leaderboards.site.cards import card_of_protocol
 from leaderboards.site.pages import HTML, files_of

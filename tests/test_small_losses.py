@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import Query
 from harness.errors import Unsuitable, UserError
-from strategies.baselines import co_teaching
-from strategies.toolkit.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.noisy_labels import co_teaching
+from strategies.noisy_labels.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
 
 # --- by hand ----------------------------------------------------------------------------------------------------------------------
 

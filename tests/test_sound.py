@@ -17,8 +17,8 @@ from harness.contracts import Deal
 from harness.errors import UserError
 from harness.plugins import registered
 from harness.selection import configured
+from scenarios.datasets.by_name import data_of
 from scenarios.datasets.sound import SAMPLED, flaw
-from scenarios.on_disk import data_of
 
 HERE = Path(wrong_data.__file__)
 FAMILIES = {

@@ -12,7 +12,7 @@ from harness import seeds
 from harness.errors import UserError
 from harness.plugins import find
 from harness.selection import resolved, single
-from harness.space import Choice, Kind, Range, read_space, sample_together
+from harness.studies.space import Choice, Kind, Range, read_space, sample_together
 
 TOY = '''
 """A strategy with a rule over two parameters."""

@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from strategies.toolkit.stable_adamw import StableAdamW, steps_of, warmed_cosine
-from strategies.toolkit.training import _sizes
+from strategies.anomaly.stable_adamw import StableAdamW, steps_of, warmed_cosine
+from strategies.toolkit.training.loop import _sizes
 
 
 def _weights(*shapes: tuple[int, ...]) -> list[nn.Parameter]:

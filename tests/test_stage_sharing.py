@@ -13,16 +13,17 @@ import torch
 from pydantic.fields import FieldInfo
 from worlds import Blobs, HiddenBlobs, Means, NovelBlobs
 
-from harness import answers, checkpoint
+from harness import checkpoint
+from harness.cell.run import Conditions, StageResult, run_cell
+from harness.cell.sealing import seal
 from harness.contracts import Prediction, Query, Scenario, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
 from harness.parameters import model_of
 from harness.plugins import Plugin, find, registered
-from harness.protocol import Cell, Contender, Protocol
-from harness.run import Conditions, StageResult, run_cell
-from harness.sealing import seal
+from harness.protocol.cells import Cell, Contender, Protocol
+from harness.protocol.stage_sharing import Sharing, saved, stage_keys
 from harness.selection import configured
-from harness.stage_sharing import Sharing, saved, stage_keys
+from harness.store import predictions
 
 
 class Drifts(Strategy):
@@ -65,7 +66,7 @@ def _run(cell: Cell, folder: Path, shared: Sequence[Path | None] = ()) -> list[S
 
 
 def _digest(results: Sequence[StageResult]) -> str:
-    return answers.digest([answer for result in results for answer in result.answers])
+    return predictions.digest([answer for result in results for answer in result.answers])
 
 
 def test_cells_share_the_stages_before_they_differ() -> None:

@@ -22,7 +22,7 @@ from harness.selection import configured
 from harness.stamps import Stamp, stamp_of
 from scenarios.datasets import file_digests
 from scenarios.datasets.file_digests import digests_of
-from scenarios.noisy_labels.human import human_labels
+from scenarios.shared.human_labels import human_labels
 
 _LONG_AGO = (1_700_000_000, 1_700_000_000)
 Change = Callable[[Path, bytes], None]

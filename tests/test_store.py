@@ -14,11 +14,11 @@ from urllib.parse import unquote, urlparse
 import pytest
 from conftest import Owb, Run, world
 
-from harness import busy
-from harness.answers import digest
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.record import Ending, Store
+from harness.store import busy
+from harness.store.mlflow_store import Ending, Store
+from harness.store.predictions import digest
 
 HOLD = """
 import sqlite3, sys
@@ -189,7 +189,7 @@ def held(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
 def test_a_data_base_that_is_busy_is_waited_for_and_written_once(
-    how: str, held: Callable[[str], subprocess.Popen[str]], tmp_path: Path, files: Path, capfd: pytest.CaptureFixture[str]
+    how: str, held: Callable[[str], subprocess.Popen[str]], tmp_path: Path, files: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One holds it against readers too, the other against writers."""
     opened = Store(str(tmp_path / "store"))
@@ -199,11 +199,10 @@ def test_a_data_base_that_is_busy_is_waited_for_and_written_once(
         Store(str(tmp_path / "store"), patience_s=0.1).open_run(RUN, name="never", tags={})
     if how == "BEGIN IMMEDIATE":
         assert len(Store(str(tmp_path / "store"), patience_s=0.1).records(RUN)) == 1
-    capfd.readouterr()
+    caplog.clear()
     threading.Timer(2.5, lambda: holder.communicate("go on\n")).start()
     second = _record(opened, files, key="another")
-    said = capfd.readouterr().err
-    assert said.count("mlflow.db is busy, another program holds it: waiting up to 5 minutes") == 1
+    assert caplog.text.count("mlflow.db is busy, another program holds it: waiting up to 5 minutes") == 1
     assert [run.info.run_id for run in opened.search("", RUN)] == [first, second]
     assert opened.file_of_run(second, FILE).read_bytes() == b"content"
 
@@ -247,7 +246,7 @@ def test_what_a_killed_writer_left_half_done_is_undone(tmp_path: Path, files: Pa
 
 def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     """Half a data base, to which MLflow's own making is not a transaction, could be neither read nor mended."""
-    code = "import sys; from harness.record import Store; Store(sys.argv[1]).client"
+    code = "import sys; from harness.store.mlflow_store import Store; Store(sys.argv[1]).client"
     making = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "store")], stderr=subprocess.DEVNULL)
     while making.poll() is None and not any(path.stat().st_size > 150_000 for path in tmp_path.rglob("mlflow.db")):
         time.sleep(0.001)

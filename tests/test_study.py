@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from conftest import BLOBS, Owb
 
-from harness.contrasts import Ablation, Contrast
 from harness.errors import UserError
-from harness.protocol import Suite, cells, contenders, protocols, read_suite
-from harness.record import Store
-from harness.study import Study, keep, records_of, studies, study_by_key
+from harness.protocol.cells import Suite, cells, contenders, protocols, read_suite
+from harness.protocol.contrasts import Ablation, Contrast
+from harness.store.mlflow_store import Store
+from harness.studies.study import Study, keep, records_of, studies, study_by_key
 
 FULL, NONE = "replay", "replay[lr=0.001]"
 

@@ -15,12 +15,12 @@ import yaml
 from forgeries import METADATA, World
 from typer.testing import CliRunner
 
-from harness.cli.submit import submit as submit_verb
 from harness.errors import UserError
-from harness.protocol import cells, contenders, protocols
-from leaderboards import submission
-from leaderboards.board import read_entry
-from leaderboards.submission import read_metadata, read_submission, sha256, submit
+from harness.protocol.cells import cells, contenders, protocols
+from leaderboards.cli.submit import submit as submit_verb
+from leaderboards.publishing import submission
+from leaderboards.publishing.board import read_entry
+from leaderboards.publishing.submission import read_metadata, read_submission, sha256, submit
 
 APP = typer.Typer()
 APP.command()(submit_verb)

@@ -19,16 +19,17 @@ from conftest import BLOBS, Owb
 from PIL import Image
 from scipy import stats
 
-from harness import figures, statistics
+from harness import statistics
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.record import Record, Store
-from harness.space import read_space
-from leaderboards.sensitivity import Definition, Report, View, csv_text, definition_of, latex, markdown, notes, report_of, sentences, tables
-from leaderboards.sensitivity.definition import Figure
-from leaderboards.sensitivity.dependence import moves, spearman
-from leaderboards.sensitivity.page import html, write_report
-from leaderboards.sensitivity.plot import sensitivity_png
+from harness.store import plots
+from harness.store.mlflow_store import Record, Store
+from harness.studies.space import read_space
+from harness.studies.sweep import Definition, Report, View, csv_text, definition_of, latex, markdown, notes, report_of, sentences, tables
+from harness.studies.sweep.definition import Figure
+from harness.studies.sweep.dependence import moves, spearman
+from harness.studies.sweep.page import html, write_report
+from harness.studies.sweep.plot import sensitivity_png
 
 TOY = '''
 """A learner of class means with parameters that matter, matter not, or cannot be."""
@@ -434,8 +435,8 @@ def test_a_plot_of_many_parts_and_dimensions_is_no_larger_than_any_picture(grid:
     wide, narrow = (replace(part.views[0], effects=part.views[0].effects[:1] * count, heat=None) for count in (20, 1))
     for view, parts in ((wide, 1), (narrow, 30)):
         with Image.open(io.BytesIO(sensitivity_png(replace(grid[1], parts=(replace(part, views=(view,)),) * parts)))) as picture:
-            assert max(picture.size) <= figures.LONGEST_SIDE
-            assert picture.size[0] * picture.size[1] <= figures.MOST_PIXELS
+            assert max(picture.size) <= plots.LONGEST_SIDE
+            assert picture.size[0] * picture.size[1] <= plots.MOST_PIXELS
 
 
 def test_what_a_page_shows_is_escaped(toy: str) -> None:
@@ -489,7 +490,7 @@ def accuracies(folder: Path) -> dict[str, list[float]]:
 
 
 def test_a_report_is_drawn_again_from_the_store_alone(call_owb: Owb, toy: str, here: Path, warm_ray: None) -> None:
-    from harness.study import records_of, studies
+    from harness.studies.study import records_of, studies
 
     args = ("sweep", f"{toy}[shift=0..2]", "-s", f"{BLOBS}[items=5..20]", "--random", "3", "--seeds", "1", "--no-bounds", "--workers", "1")
     first = call_owb(*args, "--json")

@@ -14,21 +14,21 @@ import pytest
 from together_worlds import HERE, Coins, Copycat, Descent, Stranger
 from worlds import Blobs, Means
 
-from harness import execute as execution
 from harness import seeds
+from harness.cell.run import Conditions, Member, learner_seed, run_cell, run_together
+from harness.cell.sealing import seal
+from harness.checks.conformance import check_strategy
 from harness.cli import main
-from harness.cluster import Resources
-from harness.conformance import check_strategy
 from harness.contracts import Status, Strategy
-from harness.execute import Limits, execute, plan
-from harness.protocol import Cell, Suite, cells, contenders, protocols
-from harness.record import Record, Store
-from harness.run import Conditions, Member, learner_seed, run_cell, run_together
-from harness.sealing import seal
-from harness.together import packs
-from leaderboards.board import read_board
-from leaderboards.check import check_board
-from leaderboards.publish import publish
+from harness.execution import execute as execution
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute, plan
+from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
+from harness.protocol.packing import packs
+from harness.store.mlflow_store import Record, Store
+from leaderboards.publishing.board import read_board
+from leaderboards.publishing.check import check_board
+from leaderboards.publishing.publish import publish
 
 CLAIM = "two cells at once answer as each alone"
 Together = Callable[..., list[Record]]

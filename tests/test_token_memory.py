@@ -21,16 +21,16 @@ from torch.utils._pytree import tree_leaves
 from harness.contracts import Query, Stage
 from harness.errors import UserError
 from harness.metrics.noisy_labels import auroc
-from strategies import inp_former
-from strategies.baselines.image_distance import ImageDistance
-from strategies.baselines.padim import PaDiM
-from strategies.baselines.patch_bank import PatchCore, PatchKNN
-from strategies.baselines.patch_gaussian import PatchGaussian
-from strategies.inp_former import InpFormer
-from strategies.toolkit import token_memory as memory
-from strategies.toolkit.coreset import k_centres
-from strategies.toolkit.encoders import Encoder
-from strategies.toolkit.patch_detector import PatchDetector
+from strategies.anomaly import inp_former
+from strategies.anomaly import token_memory as memory
+from strategies.anomaly.base import PatchDetector
+from strategies.anomaly.coreset import k_centres
+from strategies.anomaly.image_distance import ImageDistance
+from strategies.anomaly.inp_former import InpFormer
+from strategies.anomaly.padim import PaDiM
+from strategies.anomaly.patch_bank import PatchCore, PatchKNN
+from strategies.anomaly.patch_gaussian import PatchGaussian
+from strategies.toolkit.encoders.by_name import Encoder
 
 IMAGES, SMALL = 640, 1 << 16
 PER_IMAGE = 4 * 2 * 16 * 48

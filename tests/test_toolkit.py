@@ -14,11 +14,11 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import Query, Stage
 from harness.errors import Diverged, UserError
-from strategies.toolkit.backbones import backbone
-from strategies.toolkit.buffer import Buffer
+from strategies.class_incremental.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.tensors import Items, as_tensor
-from strategies.toolkit.training import Batch, _sizes, constant, cosine, sgd, train
+from strategies.toolkit.networks import backbone
+from strategies.toolkit.training.loop import Batch, _sizes, constant, cosine, sgd, train
+from strategies.toolkit.training.tensors import Items, as_tensor
 
 
 def stage_of(index: int, labels: np.ndarray, named: int) -> Stage:

@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from harness.errors import UserError
-from strategies.happy import Happy
-from strategies.toolkit import trunk_cache
-from strategies.toolkit.parted import Parted, Previous
-from strategies.toolkit.trunk_cache import TrunkCache
-from strategies.toolkit.two_views import Bank
-from strategies.toolkit.views import Affine, Noise, Same
+from strategies.cgcd.happy import Happy
+from strategies.toolkit.augmentations import Affine, Noise, Same
+from strategies.toolkit.discovery import feature_cache
+from strategies.toolkit.discovery.feature_cache import TrunkCache
+from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.two_views import Bank
 
 IMAGES = torch.rand(90, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 ALL_PAIRS = [(which, row) for which in range(3) for row in range(90)]
@@ -26,7 +26,7 @@ ALL_PAIRS = [(which, row) for which in range(3) for row in range(90)]
 @pytest.fixture
 def by_kib(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count budgets in KiB, so that small items fill them."""
-    monkeypatch.setattr(trunk_cache, "_MIB", 2**10)
+    monkeypatch.setattr(feature_cache, "_MIB", 2**10)
 
 
 def _network(backbone: str = "cnn[width=8]") -> Parted:

@@ -8,7 +8,7 @@ from torch.nn.functional import linear, relu
 from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
 from harness.errors import UserError
-from strategies.toolkit.backbones import VGG19, chosen
+from strategies.toolkit.networks import VGG19, chosen
 
 
 def test_features_are_those_of_torchvisions_convolutions_and_two_connected_layers() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from strategies.toolkit.views import VIEWS, Affine, Chain, Crop, TokenDropout, view_of
+from strategies.toolkit.augmentations import VIEWS, Affine, Chain, Crop, TokenDropout, view_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:

@@ -11,9 +11,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from strategies.toolkit.views import ColourJitter, view_of
-from strategies.toolkit.views.blur import blurred
-from strategies.toolkit.views.equalise import equalised
+from strategies.toolkit.augmentations import ColourJitter, view_of
+from strategies.toolkit.augmentations.blur import blurred
+from strategies.toolkit.augmentations.equalise import equalised
 
 functional = pytest.importorskip("torchvision.transforms.functional")
 
@@ -110,7 +110,7 @@ def test_padded_crop(border: int, sides: tuple[int, int], monkeypatch: pytest.Mo
         expected.append(functional.hflip(cut) if luck < 0.5 else cut)
     view = view_of(f"padded-crop[pad={border},mirror=0.5]")
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
-    monkeypatch.setattr("strategies.toolkit.views.padded_crop._AT_ONCE", 3 * images[0].numel())
+    monkeypatch.setattr("strategies.toolkit.augmentations.padded_crop._AT_ONCE", 3 * images[0].numel())
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
 
 

@@ -9,11 +9,11 @@ import pytest
 import yaml
 
 from harness.errors import UserError
-from harness.protocol import read_suite
-from harness.yaml_files import read_yaml
-from leaderboards.board import read_entry, read_header
+from harness.protocol.cells import read_suite
+from harness.protocol.yaml_files import read_yaml
 from leaderboards.papers import preset
-from leaderboards.submission import read_metadata, read_submission
+from leaderboards.publishing.board import read_entry, read_header
+from leaderboards.publishing.submission import read_metadata, read_submission
 
 SUITE = "scenarios: [class-incremental]\nstrategies: [fine-tune]\n"
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness import figures
-from harness.answers import read_answers
-from harness.sealing import build
+from harness.cell.sealing import build
 from harness.selection import configured
-from leaderboards.board import predictions_file, read_board
+from harness.store import plots
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import predictions_file, read_board
 
 ROOT = Path(__file__).parents[2]
 TRACK = "cgcd[preset=clinc150]"
@@ -26,7 +26,7 @@ def main() -> None:
         cell = next(cell for cell in entries[label].cells if (cell.scenario, cell.seed) == (TRACK, 0))
         stages = dict(scenario.score(truth, read_answers(folder / predictions_file(entries[label], cell))).per_stage)
         runs.append({**stages, "new": [float("nan"), *stages["new"][1:]]})
-    picture = figures.stage_lines(runs, list(SHOWN.values()), title="", names=["all", "old", "new"])
+    picture = plots.stage_lines(runs, list(SHOWN.values()), title="", names=["all", "old", "new"])
     picture.savefig(Path(__file__).with_suffix(".png"), dpi=90)
 
 

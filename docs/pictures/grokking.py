@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import figures
-from harness.answers import read_answers
+from harness.cell.sealing import build
 from harness.contracts import Scenario, Scores
-from harness.sealing import build
 from harness.selection import configured
-from leaderboards.board import predictions_file, read_board
+from harness.store import plots
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import predictions_file, read_board
 
 HERE = Path(__file__).parent
 BOARDS = HERE.parents[1] / "leaderboards" / "boards"
@@ -22,14 +22,14 @@ def main() -> None:
     """Write the pictures: one run each but for detection, the mean over the seeds of its board."""
     spectra = {decay: scores_of("grokking-spectra", f"grok-adamw[weight_decay={decay}]", 0) for decay in DECAYS}
     fates = {name: spectra[15].probes[name] for name in ("test", "clean", "memorised", "recovered")}
-    figures.panel(fates, title="weight decay 15", by_step=True).savefig(HERE / "grokking-fates.png", dpi=90)
-    figures.prune_curves(spectra[0].matrices["pruning"], title="weight decay 0").savefig(HERE / "grokking-pruning.png", dpi=90)
+    plots.panel(fates, title="weight decay 15", by_step=True).savefig(HERE / "grokking-fates.png", dpi=90)
+    plots.prune_curves(spectra[0].matrices["pruning"], title="weight decay 0").savefig(HERE / "grokking-pruning.png", dpi=90)
     ratios = {f"decay {decay}": scores.histograms["ipr"]["neurons"] for decay, scores in spectra.items()}
-    picture = figures.histogram(ratios, title="", quantity="inverse participation ratio of a neuron", edges=np.linspace(0, 1, 21))
+    picture = plots.histogram(ratios, title="", quantity="inverse participation ratio of a neuron", edges=np.linspace(0, 1, 21))
     picture.savefig(HERE / "grokking-ipr.png", dpi=90)
     seeds = range(read_board(BOARDS / "grokking-detection").header.suite.seeds)
     told = {f"decay {decay}": mean_curve(f"grok-adamw[weight_decay={decay}]", "loss_auroc", seeds) for decay in DECAYS}
-    figures.panel(told, title="AUROC of the loss for wrong labels", by_step=True).savefig(HERE / "grokking-detection.png", dpi=90)
+    plots.panel(told, title="AUROC of the loss for wrong labels", by_step=True).savefig(HERE / "grokking-detection.png", dpi=90)
 
 
 def mean_curve(label: str, name: str, seeds: range) -> list[tuple[int, int, float]]:

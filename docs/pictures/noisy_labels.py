@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from harness import figures
-from harness.answers import read_answers
-from harness.sealing import build
+from harness.cell.sealing import build
 from harness.selection import configured
-from leaderboards.board import predictions_file, read_board
+from harness.store import plots
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import predictions_file, read_board
 
 ROOT = Path(__file__).parents[2]
 TRACK = "noisy-labels[preset=digits,noise=symmetric[rate=0.4]]"
@@ -38,7 +38,7 @@ def main() -> None:
             each = np.array([probe[quantity] for probe in probes]).mean(axis=0)
             lines[name] = [(int(stage), int(epoch), float(share)) for stage, epoch, share in each]
     for quantity, title in PICTURES.items():
-        figures.panel(curves[quantity], title=title).savefig(Path(__file__).with_name(f"noisy-{quantity}.png"), dpi=90)
+        plots.panel(curves[quantity], title=title).savefig(Path(__file__).with_name(f"noisy-{quantity}.png"), dpi=90)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness import figures
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.selection import configured
-from leaderboards.board import Entry, read_board
+from harness.store import plots
+from leaderboards.publishing.board import Entry, read_board
 
 BOARDS = Path(__file__).parents[2] / "leaderboards" / "boards"
 
@@ -60,7 +60,7 @@ def diagram(runs: Sequence[Ending], parameter: str) -> Any:
     """Return the figure."""
     rows, columns = sorted({run.row for run in runs}), sorted({run.column for run in runs})
     title = f"{len(runs)} runs; a number is the share of seeds in per cent where they differ"
-    return figures.phase_diagram(
+    return plots.phase_diagram(
         shares_of(runs, rows, columns), rows=rows, columns=columns, title=title,
         row_name="share of labels corrupted", column_name=parameter.replace("_", " "),
     )  # fmt: skip

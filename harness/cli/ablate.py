@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, run_cells
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.contrasts import Ablation
-    from harness.protocol import Protocol, Suite
-    from harness.record import Record
-    from leaderboards.effects import Report
+    from harness.protocol.cells import Protocol, Suite
+    from harness.protocol.contrasts import Ablation
+    from harness.store.mlflow_store import Record
+    from harness.studies.ablation import Report
 
 EPILOGUE = options.examples(
     "owb ablate elr -s 'noisy-labels[preset=digits]' --seeds 3           every alternative that elr declares, one at a time",
@@ -59,11 +58,11 @@ def ablate(
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Say what each part of a strategy contributes; finished cells are reused, a killed or enlarged ablation runs only what is missing."""
-    from harness.ablation import check_feasible
-    from harness.protocol import Suite
-    from harness.study import Study
-    from leaderboards.effects import definition_of
-    from leaderboards.verdict import metric_of
+    from harness.protocol.cells import Suite
+    from harness.results.comparison import metric_of
+    from harness.studies.ablation import definition_of
+    from harness.studies.ablation.design import check_feasible
+    from harness.studies.study import Study
 
     scenarios = _scenarios(scenario or [DEFAULT_SCENARIO])
     wanted = _wanted(strategy, design, components, arm or [], table, most_arms, len(scenarios) * seeds)
@@ -113,8 +112,8 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], out: P
     Raises:
         UserError: the folder cannot be written.
     """
-    from leaderboards.effects import report_of
-    from leaderboards.effects.page import write_report
+    from harness.studies.ablation import report_of
+    from harness.studies.ablation.page import write_report
 
     found = report_of(definition, records)
     written = write_report(found, out) if out else []
@@ -129,7 +128,7 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], out: P
 def _wanted(
     strategy: str, design: Design | None, components: str, extra: list[str], table: str, most_arms: int | None, cells: int
 ) -> Ablation:
-    from harness.ablation import MOST_ARMS, ablation, published
+    from harness.studies.ablation.design import MOST_ARMS, ablation, published
 
     if not table:
         return ablation(strategy, design=design or "leave-one-out", components=components, extra=extra, most_arms=most_arms or MOST_ARMS,
@@ -141,7 +140,7 @@ def _wanted(
 
 def _scenarios(texts: list[str]) -> list[Protocol]:
     """Return the scenarios that the selections stand for, those that are the same under two names once."""
-    from harness.protocol import protocols
+    from harness.protocol.cells import protocols
 
     found: list[Protocol] = []
     for one in protocols(texts):
@@ -157,8 +156,8 @@ def _experiment(strategy: str) -> str:
 
 
 def _dump(found: Report) -> None:
-    from leaderboards.effects import words
-    from leaderboards.render import json_ready
+    from harness.results.tables import json_ready
+    from harness.studies.ablation import words
 
     plain = json_ready(found)
     for part, plain_part in zip(found.parts, plain["parts"], strict=True):
@@ -169,8 +168,8 @@ def _dump(found: Report) -> None:
 
 
 def _say(found: Report) -> None:
-    from leaderboards.effects import effects_table, metrics_table, notes
-    from leaderboards.effects.text import MOST_METRICS, failures_table, reference_line
+    from harness.studies.ablation import effects_table, metrics_table, notes
+    from harness.studies.ablation.text import MOST_METRICS, failures_table, reference_line
 
     console.say(f"{found.ablation.design} of {found.ablation.strategy}: {len(found.ablation.arms)} arms, {found.seeds} seeds")
     for part in found.parts:

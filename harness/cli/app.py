@@ -8,8 +8,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from harness import console
-from harness.cli import ablate, board, check, compare, data, demo, doctor, listing, new, run, show, submit, sweep, verify
+from harness.cli import ablate, check, console, doctor, listing, new, plugged, run, show, sweep
 from harness.errors import UserError, unknown
 from harness.places import settle_home
 
@@ -35,25 +34,24 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("demo", epilog=demo.EPILOGUE)(demo.demo)
-app.command("list", epilog=listing.EPILOGUE)(listing.list_plugins)
-app.command("run", epilog=run.EPILOGUE)(run.run)
-app.command("show", epilog=show.EPILOGUE)(show.show)
-app.command("compare", epilog=compare.EPILOGUE)(compare.compare)
-app.command("ablate", epilog=ablate.EPILOGUE)(ablate.ablate)
-app.command("sweep", epilog=sweep.EPILOGUE)(sweep.sweep)
-app.add_typer(board.app, name="board")
-app.command("check", epilog=check.EPILOGUE)(check.check)
-app.add_typer(new.app, name="new")
-app.command("submit", epilog=submit.EPILOGUE)(submit.submit)
-app.command("verify", epilog=verify.EPILOGUE)(verify.verify)
-app.add_typer(data.app, name="data")
-app.command("doctor", epilog=doctor.EPILOGUE)(doctor.doctor)
+_OWN = {
+    "list": listing.list_plugins,
+    "run": run.run,
+    "show": show.show,
+    "ablate": ablate.ablate,
+    "sweep": sweep.sweep,
+    "check": check.check,
+    "new": new.app,
+    "doctor": doctor.doctor,
+}
+_ORDER = ("demo", "list", "run", "show", "compare", "ablate", "sweep", "board", "check", "new", "submit", "verify", "data", "doctor")
+plugged.add_commands(app, _OWN, _ORDER)
 
 
 def main() -> None:
     """Run the command line; exit with 0 fine, 1 some cells failed, 2 user error, 3 gate refused."""
     console.take_streams()
+    console.take_log()
     settle_home()
     try:
         app()

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 from harness.errors import UserError, unknown
 from harness.plugins import Kind, Plugin, find, registered
 
 if TYPE_CHECKING:
-    from harness.conformance import Finding
+    from harness.checks.conformance import Finding
 
 SOME_FAILED = 1
 _A_DAY_S = 86400.0
@@ -51,7 +50,7 @@ def check(
 
 
 def _findings(text: str, scenario_text: str) -> list[Finding]:
-    from harness.conformance import check_scenario
+    from harness.checks.conformance import check_scenario
     from harness.contracts import Scenario, Strategy
     from harness.selection import resolved, single
 
@@ -75,9 +74,9 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
 
 def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, reveal: bool) -> list[Finding]:
     """Check a strategy in processes of its own; where there is no fork, in this one, without the claims that take several."""
-    from harness.conformance import check_strategy
+    from harness.checks.conformance import check_strategy
     from harness.contracts import Status
-    from harness.processes.workshop import FORKS
+    from harness.execution.processes.workshop import FORKS
     from harness.selection import configured
 
     if not FORKS:

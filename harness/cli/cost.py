@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from harness import console
+from harness.cli import console
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.cost import Cost, Network
-    from harness.plan import Plan
-    from harness.record import Store
+    from harness.execution.cost import Cost, Network
+    from harness.execution.plan import Plan
+    from harness.store.mlflow_store import Store
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 _UNMEASURABLE = (UserError, RuntimeError, TypeError, ValueError, AttributeError)
@@ -22,7 +22,7 @@ _UNMEASURABLE = (UserError, RuntimeError, TypeError, ValueError, AttributeError)
 
 def costs_of(planned: Plan) -> dict[str, Cost]:
     """Return what a cell costs, by the hash of its protocol."""
-    from harness.cost import cost_of
+    from harness.execution.cost import cost_of
 
     protocols = {cell.protocol.hash: cell.protocol for cell in planned.cells}
     return {key: cost_of(protocol, measured) for key, protocol in protocols.items()}
@@ -30,7 +30,7 @@ def costs_of(planned: Plan) -> dict[str, Cost]:
 
 def show_costs(planned: Plan, costs: Mapping[str, Cost], store: Store, workers: int) -> None:
     """Print a line for every protocol with open cells, what is assumed, and the time where cells alike are recorded."""
-    from harness.cost import ASSUMED, scaled, time_of
+    from harness.execution.cost import ASSUMED, scaled, time_of
 
     if not planned.open:
         return
@@ -53,14 +53,15 @@ def measured(text: str, item_shape: tuple[int, ...], frozen: bool) -> Network | 
     """Return what a backbone or encoder takes for one item, made without memory for its weights; None where that cannot be done."""
     import torch
 
-    from harness.cost import Network
-    from strategies.toolkit import backbones, encoders
+    from harness.execution.cost import Network
+    from strategies.toolkit import networks
+    from strategies.toolkit.encoders import by_name as encoders
 
     before = torch.get_rng_state()
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # weights of a file find no place to go
-            network = (encoders if frozen else backbones).chosen(text)(item_shape)
+            network = (encoders if frozen else networks).chosen(text)(item_shape)
             flops, activations = _passed(network, torch.zeros(1, *item_shape))
             weights = [(weight.numel(), weight.requires_grad and not frozen) for weight in network.parameters()]
     except _UNMEASURABLE:
@@ -77,7 +78,7 @@ def _passed(network: Any, item: Any) -> tuple[float, int]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from harness.cost import FLOAT
+    from harness.execution.cost import FLOAT
 
     kept = 0
     training = False
@@ -97,7 +98,7 @@ def _passed(network: Any, item: Any) -> tuple[float, int]:
 
 
 def _figures(of: Cost) -> list[str]:
-    from harness.cost import scaled
+    from harness.execution.cost import scaled
 
     network, work = of.network, of.work
     views = f" ({work.views} views)" if work.views > 1 else ""

@@ -8,35 +8,21 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import typer
 
-from harness import console
-from harness.cli import options
-from harness.places import cache_folder, data_folder, home_folder, written
+from harness.cli import console, options, plugged
+from harness.cli.plugged import Finding
+from harness.places import cache_folder, home_folder, written
 
 BROKEN = 1
 _GIB = 2**30
 _LEAST_FREE_GIB = 1
 
 EPILOGUE = options.examples("owb doctor", "owb doctor --json", "owb doctor --store /data/owb-store")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing that was looked at.
-
-    text: for people.  facts: for machines.  advice: what to do next, a line each.  broken: what does not work, a line each.
-    """
-
-    text: str
-    facts: dict[str, Any] = field(default_factory=dict)
-    advice: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
 
 
 def doctor(store: options.Store = "owb-store", as_json: options.Json = False) -> None:
@@ -70,7 +56,7 @@ def examine(store: str) -> dict[str, Finding]:
         "libraries": _libraries,
         "store": lambda: _store(store),
         "cache": _cache,
-        "data sets": _data_sets,
+        **plugged.findings(),
         "weights": _weights,
     }
     return {name: look() for name, look in looks.items()}
@@ -82,7 +68,7 @@ def _python() -> Finding:
 
 def _cores() -> Finding:
     """Look at cores: a scheduler's affinity and a container's share can leave fewer than the machine has."""
-    from harness import cgroup
+    from harness.execution import cgroup
 
     there = os.cpu_count() or 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else there
@@ -98,8 +84,8 @@ def _cores() -> Finding:
 def _memory() -> Finding:
     import psutil
 
-    from harness import cgroup
-    from harness.execute import Limits
+    from harness.execution import cgroup
+    from harness.execution.execute import Limits
 
     seen, limit = psutil.virtual_memory(), cgroup.memory_mib()
     available = min(seen.available / 2**20, limit or float("inf"))
@@ -142,7 +128,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _processes() -> Finding:
-    from harness.processes.workshop import FORKS
+    from harness.execution.processes.workshop import FORKS
 
     text = "every cell is forked from a parent that has the libraries loaded"
     if not FORKS:
@@ -152,7 +138,7 @@ def _processes() -> Finding:
 
 def _compiler() -> Finding:
     """Look for what `--compile` needs on the CPU."""
-    from harness.compiling import compiler_found, compiler_named
+    from harness.execution.compiler import compiler_found, compiler_named
 
     found = compiler_found()
     advice = [] if found else [f"no C++ compiler: --compile needs {compiler_named()}, or another that CXX names; all else goes without"]
@@ -189,8 +175,8 @@ def _libraries() -> Finding:
 
 def _store(where: str) -> Finding:
     """Look at the store without opening MLflow: experiments and cells are counted where its data base is a local file."""
-    from harness import local_records
-    from harness.record import Store
+    from harness.store import sqlite_reader
+    from harness.store.mlflow_store import Store
 
     opened = Store(where)
     if not opened.is_local:
@@ -205,7 +191,7 @@ def _store(where: str) -> Finding:
             text=f"{folder} (made at the first run), {free:.0f} GiB free", facts={"free_gib": free}, advice=advice, broken=broken
         )
     try:
-        with local_records.reading(opened.database) as base:
+        with sqlite_reader.reading(opened.database) as base:
             experiments, cells = (
                 base.execute(f"SELECT count(*) FROM {table} WHERE lifecycle_stage = 'active'").fetchone()[0]  # noqa: S608
                 for table in ("experiments", "runs")
@@ -229,26 +215,6 @@ def _cache() -> Finding:
     writable = there.is_dir() and os.access(there, os.W_OK)
     advice = [] if writable else [f"the cache {folder} cannot be written: set OWB_CACHE to a folder that can"]
     return Finding(text=f"{folder}, {files} files, {size / 2**20:.0f} MiB", facts={"files": files, "mib": size >> 20}, advice=advice)
-
-
-def _data_sets() -> Finding:
-    """Look at which data sets are there, as `owb data list` does."""
-    from harness.cli.data import all_places, fetchable
-
-    places = all_places()
-    there = [name for name, place in places.items() if place.found]
-    missing = [name for name in places if name not in there]
-    at_hand = [name for name in missing if name in fetchable()]
-    others = [name for name in missing if name not in at_hand]
-    above = data_folder()
-    advice = [f"`owb data fetch NAME` brings {', '.join(at_hand)}"] if at_hand else []
-    advice += [f"`owb data list` says how to get {', '.join(others)}"] if others else []
-    if not above:
-        advice.append("OWB_DATA is not set: set it to the folder above your data sets")
-    elif not above.is_dir():
-        advice.append(f"OWB_DATA is {above}, and there is no such folder: make it, or set it to the folder above your data sets")
-    text = f"{', '.join(there)} ({len(there)} of {len(places)}); OWB_DATA is {above or 'not set'}"
-    return Finding(text=text, facts={"there": there, "missing": missing, "OWB_DATA": str(above or "")}, advice=advice)
 
 
 def _weights() -> Finding:

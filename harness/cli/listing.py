@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 from harness.errors import unknown
 from harness.plugins import PLURAL, Kind, find, registered, summaries
 

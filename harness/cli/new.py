@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 from harness.errors import UserError
 
 app = typer.Typer(help="Write a file to start from.", no_args_is_help=True, epilog=options.examples("owb new strategy mine"))

@@ -10,18 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from harness import console
-from harness.cli import cost, options, papers
-from harness.compiling import check_compiler
+from harness.cli import console, cost, options, plugged, tables
 from harness.errors import UserError
+from harness.execution.compiler import check_compiler
 
 if TYPE_CHECKING:
-    from harness.cost import Cost
-    from harness.plan import Plan
-    from harness.protocol import Protocol, Suite
-    from harness.record import Record
-    from harness.stage_sharing import Sharing
-    from harness.study import Study
+    from harness.execution.cost import Cost
+    from harness.execution.plan import Plan
+    from harness.protocol.cells import Protocol, Suite
+    from harness.protocol.stage_sharing import Sharing
+    from harness.store.mlflow_store import Record
+    from harness.studies.study import Study
 
 SOME_FAILED = 1
 DEFAULT_SCENARIO = "class-incremental"
@@ -86,10 +85,13 @@ def run(
 ) -> None:  # fmt: skip
     """Run strategies on scenarios; finished cells are reused, a killed run continues with the same command."""
     if preset == "list":
-        papers.show_presets(as_json=as_json)
+        for suites in plugged.every_suites():
+            suites.show_presets(as_json=as_json)
         return
     _check_said(strategies or [], scenario or [], preset, smoke=smoke)
-    suite = papers.suite_of(preset, smoke=smoke, plan=plan) if preset else _suite(strategies or [], scenario or [], bounds)
+    suite = (
+        plugged.suites_of(preset).suite_of(preset, smoke=smoke, plan=plan) if preset else _suite(strategies or [], scenario or [], bounds)
+    )
     count, chosen = _seeds_said(seeds, seed)
     changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
@@ -97,9 +99,9 @@ def run(
                       compile=compiled, together=together, share=share)  # fmt: skip
     records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
     if smoke and not plan:
-        papers.show_smoke(records, as_json=as_json)
+        tables.show_smoke(records, as_json=as_json)
     elif preset and not plan:
-        papers.show_beside(preset, records, as_json=as_json)
+        plugged.suites_of(preset).show_beside(preset, records, as_json=as_json)
     elif not plan:
         show_ranking(records, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):
@@ -124,12 +126,12 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, seeds: Sequence
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
-    from harness.cluster import Resources
-    from harness.execute import Limits, execute, plan
-    from harness.protocol import cells, contenders, protocols
-    from harness.record import Store
-    from harness.stage_sharing import FOLDER, Sharing
-    from harness.study import end, keep
+    from harness.execution.cluster import Resources
+    from harness.execution.execute import Limits, execute, plan
+    from harness.protocol.cells import cells, contenders, protocols
+    from harness.protocol.stage_sharing import FOLDER, Sharing
+    from harness.store.mlflow_store import Store
+    from harness.studies.study import end, keep
 
     check_machine(machine)
     scenarios = protocols(suite.scenarios)
@@ -161,13 +163,11 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, seeds: Sequence
 
 def show_ranking(records: list[Record], *, as_json: bool) -> None:
     """Print one ranked table per scenario."""
-    from harness.cli.tables import show
-
-    show(records, as_json=as_json)
+    tables.show(records, as_json=as_json)
 
 
 def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
-    from harness.protocol import Suite, read_suite
+    from harness.protocol.cells import Suite, read_suite
     from harness.selection import configured, expand
 
     if any(text.endswith((".yaml", ".yml")) for text in strategies):
@@ -235,17 +235,18 @@ def _check_device(device: str, precision: str) -> None:
 
 def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
     """Refuse a wrong network, encoder or view before a worker is started for it."""
-    from strategies.toolkit import backbones, encoders
-    from strategies.toolkit.views import view_of
+    from strategies.toolkit import networks
+    from strategies.toolkit.augmentations import view_of
+    from strategies.toolkit.encoders import by_name as encoders
 
     for text, frozen in dict.fromkeys((protocol.scenario.lent()["backbone"], protocol.scenario.frozen_encoder) for protocol in scenarios):
-        (encoders if frozen else backbones).chosen(text)
+        (encoders if frozen else networks).chosen(text)
     for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
         view_of(text)
 
 
 def _show_plan(planned: Plan, sharing: Sharing, costs: Mapping[str, Cost], as_json: bool, *, together: bool) -> None:
-    from harness.stage_sharing import saved
+    from harness.protocol.stage_sharing import saved
 
     rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
     if as_json:

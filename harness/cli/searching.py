@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness import console
+from harness.cli import console
 from harness.cli.run import Machine, check_machine, run_cells
 
 if TYPE_CHECKING:
-    from harness.protocol import HowChosen
-    from harness.record import Record
-    from harness.search.question import Search
-    from harness.search.trials import Chosen, Trial
-    from harness.space import Space
+    from harness.protocol.cells import HowChosen
+    from harness.store.mlflow_store import Record
+    from harness.studies.search.search import Search
+    from harness.studies.search.trials import Chosen, Trial
+    from harness.studies.space import Space
 
 MOST_ROWS = 10
 """Trials that a terminal shows; the file of trials has all."""
@@ -43,11 +43,11 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
     Raises:
         UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`, `tuning.run` and `run_cells` refuse.
     """
-    from harness.cluster import Resources
-    from harness.record import Store
-    from harness.search.question import wanted
-    from harness.search.tuning import FOLDER, run, still_to_try
+    from harness.execution.cluster import Resources
     from harness.selection import expand
+    from harness.store.mlflow_store import Store
+    from harness.studies.search.search import wanted
+    from harness.studies.search.tune_runner import FOLDER, run, still_to_try
 
     check_machine(machine)
     texts = list(dict.fromkeys(selection.as_said for text in scenario_texts for selection in expand(text)))
@@ -96,7 +96,7 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], *, as_
 
 def how_chosen(chosen: Chosen) -> HowChosen:
     """Return what a suite, and so a board, says of the chosen setting."""
-    from harness.protocol import HowChosen
+    from harness.protocol.cells import HowChosen
 
     criterion = f"{chosen.criterion.replace('held_out_', 'held-out ').replace('_', ' ')} on {chosen.choosing}"
     return HowChosen(method=chosen.method, trials=chosen.run, criterion=criterion, space=chosen.space, seeds=tuple(chosen.seeds))
@@ -104,7 +104,7 @@ def how_chosen(chosen: Chosen) -> HowChosen:
 
 def chosen_of(definition: Mapping[str, Any]) -> Chosen:
     """Return what a kept search chose."""
-    from harness.search.trials import Chosen, Trial
+    from harness.studies.search.trials import Chosen, Trial
 
     content = dict(definition["chosen"])
     return Chosen(**{**content, "trials": [Trial(**trial) for trial in content["trials"]]})
@@ -113,8 +113,8 @@ def chosen_of(definition: Mapping[str, Any]) -> Chosen:
 def _measured(search: Search, chosen: Chosen, seeds: int, machine: Machine, store_uri: str, *, name: str, as_json: bool, timeout: float,
               memory: int) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
     """Run the chosen setting beside the default and the bounds; return what the study keeps, and the records."""
-    from harness.protocol import Suite
-    from harness.study import Study
+    from harness.protocol.cells import Suite
+    from harness.studies.study import Study
 
     scenario, default = search.scenario, str(search.space.default)
     suite = Suite(name=name, scenarios=(scenario.label,), strategies=_contenders(search, chosen.selection), seeds=seeds, timeout_s=timeout,
@@ -131,8 +131,8 @@ def _contenders(search: Search, selection: str) -> tuple[str, ...]:
 
 def _plan(asked: Sequence[Search], trials: int, seeds: int, store_uri: str, *, as_json: bool) -> None:
     """Say how many trials and cells would run."""
-    from harness.record import Store
-    from harness.search.tuning import FOLDER, still_to_try
+    from harness.store.mlflow_store import Store
+    from harness.studies.search.tune_runner import FOLDER, still_to_try
 
     rows = []
     for one in asked:
@@ -166,7 +166,7 @@ class _Lines:
 
 
 def _say_trials(chosen: Chosen) -> None:
-    from harness.search.trials import best_first
+    from harness.studies.search.trials import best_first
 
     ordered = best_first(chosen.trials, chosen.better)
     rows = [
@@ -182,9 +182,9 @@ def _say_trials(chosen: Chosen) -> None:
 def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
     """Return the paired difference between the chosen setting and the default in words; empty where they are one or have no figures."""
     from harness.contracts import Status
-    from harness.protocol import protocols
-    from leaderboards.meeting import Meeting
-    from leaderboards.verdict import verdict
+    from harness.protocol.cells import protocols
+    from harness.results.comparison import verdict
+    from harness.results.matchup import Meeting
 
     sides = (definition["chosen"]["selection"], definition["default"])
     if sides[0] == sides[1]:
@@ -202,8 +202,8 @@ def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
 
 def _plain(definition: Mapping[str, Any], records: Sequence[Record]) -> dict[str, Any]:
     """Return everything for machines."""
-    from leaderboards.rank import rankings
-    from leaderboards.render import json_ready
+    from harness.results.ranking import rankings
+    from harness.results.tables import json_ready
 
     return {**definition, "rankings": json_ready(rankings(records)), "verdict": _verdict(definition, records)}
 

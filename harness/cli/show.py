@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.record import Record, Store
-    from harness.study import KeptStudy
+    from harness.store.mlflow_store import Record, Store
+    from harness.studies.study import KeptStudy
 
 EPILOGUE = options.examples(
     "owb show                  the experiments in the store",
@@ -33,8 +32,8 @@ def show(
     as_json: options.Json = False,
 ) -> None:
     """Show what is recorded."""
-    from harness.record import Store
-    from harness.study import studies, study_by_key
+    from harness.store.mlflow_store import Store
+    from harness.studies.study import studies, study_by_key
 
     opened = Store(store)
     names = opened.experiments()
@@ -61,7 +60,7 @@ def show(
 def _show_study(store: Store, kept: KeptStudy, earlier: Sequence[KeptStudy], as_json: bool) -> None:
     """Show one study, and name those that were kept before it."""
     from harness.cli import ablate, searching, sweep
-    from harness.study import records_of
+    from harness.studies.study import records_of
 
     show_report = {"ablation": ablate.show_report, "sweep": sweep.show_report, "search": searching.show_report}[kept.study.kind]
     show_report(kept.study.definition, records_of(store, kept), as_json=as_json)

@@ -12,15 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness import console
-from harness.cli import options
+from harness.cli import console, options
 from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, run_cells
 from harness.errors import UserError
 
 if TYPE_CHECKING:
-    from harness.protocol import Suite
-    from harness.record import Record
-    from leaderboards.sensitivity import Definition, Report
+    from harness.protocol.cells import Suite
+    from harness.store.mlflow_store import Record
+    from harness.studies.sweep import Definition, Report
 
 EPILOGUE = options.examples(
     "owb sweep 'elr[weight=[0,1,3,7],beta=[0,0.7,0.9]]' -s 'noisy-labels[preset=digits]' --seeds 3   a grid of twelve settings",
@@ -62,8 +61,8 @@ def sweep(
     as_json: options.Json = False,
 ) -> None:  # fmt: skip
     """Say how figures depend on parameters; finished cells are reused, a killed or enlarged sweep runs only what is missing."""
-    from harness.space import read_space
-    from leaderboards.sensitivity import MOST_SETTINGS, Definition, definition_of
+    from harness.studies.space import read_space
+    from harness.studies.sweep import MOST_SETTINGS, Definition, definition_of
 
     space = read_space("strategy", strategy)
     texts = list(dict.fromkeys(scenario or [DEFAULT_SCENARIO]))
@@ -99,9 +98,9 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], out: P
     Raises:
         UserError: the folder cannot be written.
     """
-    from leaderboards.render import json_ready
-    from leaderboards.sensitivity import report_of
-    from leaderboards.sensitivity.page import write_report
+    from harness.results.tables import json_ready
+    from harness.studies.sweep import report_of
+    from harness.studies.sweep.page import write_report
 
     found = report_of(definition, records)
     written = write_report(found, out) if out else []
@@ -125,8 +124,8 @@ def _suites(asked: Definition, name: str, timeout: float, memory: int) -> list[S
     Raises:
         UserError: settings whose parameters do not go together, all of them named.
     """
-    from harness.ablation import refused
-    from harness.protocol import Suite, protocols
+    from harness.protocol.cells import Suite, protocols
+    from harness.studies.ablation.design import refused
 
     swept = {setting.label for setting in asked.settings}
     problems = [refused([label for label in block.strategies if label in swept], protocols(block.scenarios)) for block in asked.blocks]
@@ -167,11 +166,11 @@ def _joined(documents: str) -> list[Any]:
 
 def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machine, store_uri: str, *, as_json: bool) -> list[Record]:
     """Run all suites under one study; return their records one after another."""
-    from harness.protocol import cells, contenders, protocols
-    from harness.record import Store
-    from harness.sessions import new_session
-    from harness.study import Study, end, keep
-    from leaderboards.sensitivity import Definition
+    from harness.cell.sessions import new_session
+    from harness.protocol.cells import cells, contenders, protocols
+    from harness.store.mlflow_store import Store
+    from harness.studies.study import Study, end, keep
+    from harness.studies.sweep import Definition
 
     study = Study(kind="sweep", title=Definition.model_validate(definition).title, definition=definition)
     if len(suites) == 1:
@@ -185,8 +184,8 @@ def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machin
 
 
 def _say(found: Report) -> None:
-    from leaderboards.sensitivity import notes, sentences, tables
-    from leaderboards.sensitivity.text import failures_table
+    from harness.studies.sweep import notes, sentences, tables
+    from harness.studies.sweep.text import failures_table
 
     console.say(f"{found.title}: {found.seeds} seeds")
     for part in found.parts:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from harness import console
-from harness.record import Record
+from harness.cli import console
+
+if TYPE_CHECKING:
+    from harness.store.mlflow_store import Record
 
 
 def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False) -> None:
     """Print the rankings of `records`; by default the primary metric and two more, so that a row fits a terminal."""
-    from leaderboards.aggregate import aggregate
-    from leaderboards.rank import rankings
-    from leaderboards.render import aggregate_table, failures_table, json_ready, ranking_notes, ranking_table
+    from harness.results.aggregate import aggregate
+    from harness.results.ranking import rankings
+    from harness.results.tables import aggregate_table, failures_table, json_ready, ranking_notes, ranking_table
 
     ranked = rankings(records)
     if as_json:
@@ -32,3 +35,14 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
     failures = failures_table(ranked)
     if failures.rows:
         console.grid(*failures, title="\nfailures")
+
+
+def show_smoke(records: Sequence[Record], *, as_json: bool) -> None:
+    """Say of every cell of a smoke run how it ended; its figures mean nothing and are not shown."""
+    if as_json:
+        console.dump([{"scenario": record.scenario, "strategy": record.strategy, "status": record.status, "reason": record.reason,
+                       "seconds": record.seconds} for record in records])  # fmt: skip
+        return
+    rows = [[record.status, record.scenario, record.strategy, f"{record.seconds:.1f}", record.reason] for record in records]
+    console.grid(["status", "scenario", "strategy", "seconds", "reason"], rows)
+    console.say("a smoke run tries data, disk and code; what it scored means nothing, and no board takes it")

@@ -1,11 +1,11 @@
-"""A strategy held against every claim, in processes of its own: those of `harness.conformance`, and those that take several processes."""
+"""A strategy held against every claim, in processes of its own: those of `harness.checks.conformance`, and those that take several processes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from harness.conformance import Finding
+from harness.checks.conformance import Finding
 from harness.contracts import Status
 from harness.sandbox.launch import Bounds, Result, run
 from harness.sandbox.scan import scan

@@ -1,6 +1,6 @@
 """What runs in the process of a sandboxed task: it confines itself, takes the task, runs it and answers stage by stage.
 
-A warm parent (`harness.processes.parent`) forks it, so tasks share nothing but libraries that were loaded before any submitted code was
+A warm parent (`harness.execution.processes.parent`) forks it, so tasks share nothing but libraries that were loaded before any submitted code was
 read. Never imported outside.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import sklearn  # noqa: F401  (looks around while it is loaded, which a process behind walls may not)
 
-import harness.conformance  # noqa: F401
+import harness.checks.conformance  # noqa: F401
 from harness.sandbox.guard import arm, limit, mount_apart
 from harness.sandbox.wire import Task, answers_frame, episode_of, packed, unpacked
 
@@ -135,7 +135,7 @@ def _made(task: Task) -> Any:
 
 
 def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
-    from harness.run import run_cell
+    from harness.cell.run import run_cell
 
     assert task.conditions is not None
 
@@ -157,7 +157,7 @@ def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> It
 
 
 def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
-    from harness.conformance import check_strategy
+    from harness.checks.conformance import check_strategy
 
     cls = _made(task)
     for finding in check_strategy(lambda: cls(**task.params), scenario, reveal=task.reveal):
@@ -165,7 +165,7 @@ def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int],
 
 
 def _digest(task: Task, scenario: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
-    from harness.conformance import digest_of_last
+    from harness.checks.conformance import digest_of_last
 
     cls = _made(task)
     yield packed({"kind": "digest", "digest": digest_of_last(lambda: cls(**task.params), scenario, task.seeds, reveal=task.reveal)})

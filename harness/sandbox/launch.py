@@ -14,12 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from harness.cell.sealing import Episode
 from harness.contracts import Answer, Status
-from harness.processes.limits import Limits, Stopped
-from harness.processes.nursery import Nursery, Place, kill
-from harness.processes.workshop import surroundings
+from harness.execution.processes.fork_server import Nursery, Place, kill
+from harness.execution.processes.limits import Limits, Stopped
+from harness.execution.processes.workshop import surroundings
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
-from harness.sealing import Episode
 
 _POLL_S = 0.05
 _LARGEST_ANSWER = 256 << 20

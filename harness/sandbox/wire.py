@@ -14,10 +14,10 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from harness.cell.run import Conditions
+from harness.cell.sealing import Episode
 from harness.contracts import Answer, AnyArray, Inputs, IntArray, NoiseFacts, Query, Stage, Validation
-from harness.run import Conditions
 from harness.sandbox.arrays import npz_problems
-from harness.sealing import Episode
 
 _LENGTHS = struct.Struct(">IQ")
 _LARGEST_HEADER = 4 << 20

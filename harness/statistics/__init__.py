@@ -12,7 +12,7 @@ from harness.statistics.aggregates import iqm, optimality_gap
 from harness.statistics.bootstrap import mean_over_strata, percentile_bootstrap, studentised_bootstrap
 from harness.statistics.equivalence import Equivalence, two_one_sided, two_one_sided_within_strata
 from harness.statistics.failures import Filled, failures_as
-from harness.statistics.friedman_test import Friedman, friedman, mean_ranks
+from harness.statistics.friedman_ranks import Friedman, friedman, mean_ranks
 from harness.statistics.improvement import probability_of_improvement
 from harness.statistics.intervals import Interval, pooled_sd, t_interval, t_quantile
 from harness.statistics.multiple import holm

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from numpy.typing import ArrayLike
 
-from harness.statistics.friedman_test import Better, block_ranks, mean_ranks
+from harness.statistics.friedman_ranks import Better, block_ranks, mean_ranks
 
 
 class RankGroups(NamedTuple):

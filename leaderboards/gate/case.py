@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.answers import read_answers
 from harness.contracts import Answer
-from leaderboards.board import SOURCE, Board, BoardCell, BoardProtocol, Entry
-from leaderboards.recompute import Exam, exam
-from leaderboards.submission import Submission, submitted_file
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import SOURCE, Board, BoardCell, BoardProtocol, Entry
+from leaderboards.publishing.rescore import Exam, exam
+from leaderboards.publishing.submission import Submission, submitted_file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from harness.contracts import Status
 from leaderboards.gate.case import Case, where
-from leaderboards.submission import submitted_file
+from leaderboards.publishing.submission import submitted_file
 
 _ENDS = (Status.DONE, Status.TIMEOUT, Status.OUT_OF_MEMORY, Status.DIVERGED, Status.FAILED, Status.SKIPPED)
 

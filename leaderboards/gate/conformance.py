@@ -12,7 +12,7 @@ from harness import sandbox
 from harness.contracts import Status
 from leaderboards.gate.case import Case
 from leaderboards.gate.surroundings import without_data
-from leaderboards.submission import without_folders
+from leaderboards.publishing.submission import without_folders
 
 _PLACES = ("OWB_DATA",)
 

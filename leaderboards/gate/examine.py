@@ -12,7 +12,6 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.sandbox.scan import scan
-from leaderboards.board import SOURCE
 from leaderboards.gate.case import Case
 from leaderboards.gate.completeness import completeness
 from leaderboards.gate.form import form
@@ -21,7 +20,8 @@ from leaderboards.gate.metrics import metrics
 from leaderboards.gate.plausibility import plausibility
 from leaderboards.gate.report import NAMES, Part, Report, part, plain
 from leaderboards.gate.schema import schema
-from leaderboards.submission import Submission
+from leaderboards.publishing.board import SOURCE
+from leaderboards.publishing.submission import Submission
 
 CELLS = 2
 """How many cells are run again."""

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import yaml
 
+from harness.protocol.yaml_files import Loader
 from harness.sandbox.arrays import npz_problems
-from harness.yaml_files import Loader
-from leaderboards.board import ENTRY, SOURCE
-from leaderboards.submission import SUBMISSION
+from leaderboards.publishing.board import ENTRY, SOURCE
+from leaderboards.publishing.submission import SUBMISSION
 
 MOST_FILES = 1000
 LARGEST = {SUBMISSION: 1 << 20, ENTRY: 4 << 20, SOURCE: 256 << 10}

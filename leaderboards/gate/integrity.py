@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from harness import answers, fingerprint
 from harness.errors import UserError
 from harness.plugins import find
-from harness.protocol import Protocol
+from harness.protocol import fingerprint
+from harness.protocol.cells import Protocol
 from harness.selection import resolved, single
-from leaderboards.board import SOURCE, BoardProtocol, cell_key
+from harness.store import predictions
 from leaderboards.gate.case import Case, where
-from leaderboards.submission import SUBMISSION, sha256
+from leaderboards.publishing.board import SOURCE, BoardProtocol, cell_key
+from leaderboards.publishing.submission import SUBMISSION, sha256
 
 
 def integrity(case: Case) -> Iterator[str]:
@@ -26,7 +27,7 @@ def integrity(case: Case) -> Iterator[str]:
             yield f"{where(cell)}: its key is not that of the board's protocol, configuration, seed, code and libraries"
     for cell in case.readable:
         try:
-            found = answers.digest(case.answers(cell))
+            found = predictions.digest(case.answers(cell))
         except UserError as error:
             yield f"{where(cell)}: {error}"
             continue

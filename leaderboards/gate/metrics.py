@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from harness.errors import UserError
 from leaderboards.gate.case import Case, where
-from leaderboards.recompute import differences, mark
+from leaderboards.publishing.rescore import differences, mark
 
 
 def metrics(case: Case) -> Iterator[str]:

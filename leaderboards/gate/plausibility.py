@@ -13,8 +13,8 @@ import numpy as np
 
 from harness.contracts import OF_LEARNER, Answer, AnyArray
 from harness.errors import UserError
-from leaderboards.board import BoardCell
 from leaderboards.gate.case import Case, arrays_of, where
+from leaderboards.publishing.board import BoardCell
 
 _FEW_ROWS = 20
 """Answers with fewer rows than this may agree by chance."""

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox
+from harness.cell.sealing import build
 from harness.contracts import Metric, Status
-from harness.protocol import Protocol
-from harness.sealing import build
+from harness.protocol.cells import Protocol
 from harness.statistics import Comparison, paired_t
-from leaderboards.board import SOURCE, Board, BoardCell, BoardProtocol, Entry, entry_folder, read_board
 from leaderboards.gate.report import counted
 from leaderboards.gate.rerun import conditions, figures
-from leaderboards.recompute import exam
-from leaderboards.submission import without_folders
+from leaderboards.publishing.board import SOURCE, Board, BoardCell, BoardProtocol, Entry, entry_folder, read_board
+from leaderboards.publishing.rescore import exam
+from leaderboards.publishing.submission import without_folders
 
 MARGIN = 0.01
 """How far the mean of the primary figure may drop: absolute up to 1, relative beyond."""

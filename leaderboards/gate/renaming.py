@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from harness.cell.sealing import Episode
 from harness.contracts import HIDDEN, Answer, IntArray
-from harness.sealing import Episode
 
 
 def new_names(episodes: Sequence[Episode]) -> IntArray | None:

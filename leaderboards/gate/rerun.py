@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox, seeds
-from harness.answers import digest, write_answers
+from harness.cell.run import Conditions, learner_seed
+from harness.cell.sealing import Episode, build, revealed, seal, with_permuted_truth
 from harness.contracts import Answer, IntArray, Metric, Query, Scenario, Status
-from harness.run import Conditions, learner_seed
-from harness.sealing import Episode, build, revealed, seal, with_permuted_truth
-from leaderboards.board import BoardCell
+from harness.store.predictions import digest, write_answers
 from leaderboards.gate.case import Case, where
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.surroundings import hidden
-from leaderboards.recompute import Exam, mark
-from leaderboards.submission import without_folders
+from leaderboards.publishing.board import BoardCell
+from leaderboards.publishing.rescore import Exam, mark
+from leaderboards.publishing.submission import without_folders
 
 TOLERANCE = 0.02
 """How far figures may be apart between machines: absolute up to 1, relative beyond."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.selection import single
-from leaderboards.board import ENTRY, SOURCE, Entry, read_board
 from leaderboards.gate.case import Case
-from leaderboards.submission import SUBMISSION, Submission, read_content
+from leaderboards.publishing.board import ENTRY, SOURCE, Entry, read_board
+from leaderboards.publishing.submission import SUBMISSION, Submission, read_content
 
 _PLUGIN = re.compile(r"[A-Za-z0-9_-]+|[A-Za-z0-9_-]+\.py:[A-Za-z_][A-Za-z0-9_]*")
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from leaderboards.board import Board
+from harness.results.ranking import Ranking
+from harness.results.tables import figure, scale, words
 from leaderboards.gate.case import Case
-from leaderboards.rank import Ranking
-from leaderboards.render import figure, scale, words
+from leaderboards.publishing.board import Board
 
 
 def standing(case: Case) -> list[str]:

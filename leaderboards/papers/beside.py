@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from harness.record import Record
 from harness.selection import single
+from harness.store.mlflow_store import Record
 from leaderboards.papers.preset import Certainty, Paper, Row
 
 HEADER = ("case", "metric", "published", "ours", "difference", "tolerance", "within", "seeds", "from")

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from harness.errors import UserError, unknown
 from harness.places import below_data, data_folder
-from harness.protocol import Suite
+from harness.protocol.cells import Suite
+from harness.protocol.yaml_files import read_yaml
 from harness.selection import single
-from harness.yaml_files import read_yaml
 
 PREFIX = "paper/"
 FOLDER = Path(__file__).parent
@@ -180,7 +180,7 @@ def without_weights(paper: Paper) -> Suite:
 def is_here(data: str) -> bool:
     """Return whether the data set of a preset lies on this disk, without reading it."""
     from harness.plugins import find
-    from scenarios.on_disk import ANOMALY_SOURCES
+    from scenarios.datasets.by_name import ANOMALY_SOURCES
 
     if data in ANOMALY_SOURCES:
         return below_data(ANOMALY_SOURCES[data].folder).is_dir()

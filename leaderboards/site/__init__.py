@@ -4,9 +4,9 @@
 `plain` is the page of an ablation or a sweep.
 """
 
+from harness.results.write_files import write_page
 from leaderboards.site.build import build_boards, build_experiment, write_index
 from leaderboards.site.pages import page_of_records
 from leaderboards.site.report import report_of_board, report_of_records
-from leaderboards.site.writing import write_page
 
 __all__ = ["build_boards", "build_experiment", "page_of_records", "report_of_board", "report_of_records", "write_index", "write_page"]

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from leaderboards.board import read_board, slug
+from harness.results.write_files import write_page
+from leaderboards.publishing.board import read_board, slug
 from leaderboards.site.pages import HTML, SUMMARY, files_of, index_page, page_of_records
 from leaderboards.site.report import report_of_board
-from leaderboards.site.writing import write_page
 
 if TYPE_CHECKING:
-    from harness.record import Store
+    from harness.store.mlflow_store import Store
 
 
 def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> Iterable[Path]:
@@ -23,8 +23,8 @@ def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> 
     Raises:
         UserError: a board that cannot be read.
     """
-    from leaderboards.effects.on_board import board_report  # that package builds on this one
-    from leaderboards.effects.page import write_report
+    from harness.studies.ablation.page import write_report
+    from leaderboards.publishing.ablation_on_board import board_report  # that package builds on this one
 
     for folder in folders:
         own = write_page(files_of(report_of_board(folder, curves=curves)), out / folder.resolve().name)

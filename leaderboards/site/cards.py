@@ -10,10 +10,10 @@ from typing import Any
 from harness.contracts import Card, Metric, Scenario
 from harness.errors import UserError
 from harness.plugins import find
+from harness.results.ranking import Ranking
 from harness.selection import single
 from harness.weights import OVERLAPS
-from leaderboards.board import BoardProtocol
-from leaderboards.rank import Ranking
+from leaderboards.publishing.board import BoardProtocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from harness.contracts import Answer, Axes, Scenario, Scores
 from harness.statistics import Interval, t_interval
-from leaderboards.recompute import exam
+from leaderboards.publishing.rescore import exam
 
 Moment = tuple[int, int]
 """Stage and gradient step in it."""

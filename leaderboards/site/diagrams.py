@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.results.aggregate import Aggregate
+from harness.results.ranking import Ranking
+from harness.results.tables import words
 from harness.statistics import friedman, performance_profile, probability_of_improvement, rank_groups
-from leaderboards.aggregate import Aggregate
-from leaderboards.rank import Ranking
-from leaderboards.render import words
 from leaderboards.site.figures import GREY, PALETTE, Spec, Variant, aggregate_plot, label_text, significant
 
 FEWEST_SCENARIOS = 4

@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from leaderboards.aggregate import Aggregate
-from leaderboards.rank import Ranking, Row
-from leaderboards.render import scale, words
+from harness.results.aggregate import Aggregate
+from harness.results.ranking import Ranking, Row
+from harness.results.tables import scale, words
 
 Spec = dict[str, Any]
 

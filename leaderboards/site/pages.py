@@ -23,8 +23,11 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from leaderboards.aggregate import Aggregate, aggregate
-from leaderboards.render import (
+from harness.results.aggregate import Aggregate, aggregate
+from harness.results.latex import latex
+from harness.results.placing import POWER
+from harness.results.plain_page import STYLE
+from harness.results.tables import (
     aggregate_table,
     csv_text,
     escaped,
@@ -39,15 +42,13 @@ from leaderboards.render import (
 from leaderboards.site import figures
 from leaderboards.site.cards import as_text
 from leaderboards.site.diagrams import over_scenarios
-from leaderboards.site.latex import latex
 from leaderboards.site.progress import curve_plots, matrix_plots
 from leaderboards.site.report import Report, Section, report_of_records
 from leaderboards.site.reproduce import command_of, one_seed
 from leaderboards.site.tables import aggregate_grid, in_short, ranking_grid, ranking_place
-from leaderboards.standing import POWER
 
 if TYPE_CHECKING:
-    from harness.record import Record, Store
+    from harness.store.mlflow_store import Record, Store
 
 HTML, CSV, MARKDOWN, LATEX, SUMMARY = "index.html", "board.csv", "board.md", "board.tex", "summary.json"
 TEMPLATES = Path(__file__).with_name("templates")
@@ -76,9 +77,9 @@ def files_of(report: Report) -> dict[str, str]:
 
 def index_page(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Return the page that lists boards by their summaries."""
-    scripts = {"theme": _asset("theme.js"), "main": _asset("index.js")}
+    scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "index.js")}
     return _environment().get_template("index.html").render(
-        boards=summaries, style=_asset("page.css"), scripts=scripts, policy=_policy(list(scripts.values()))
+        boards=summaries, style=_asset(STYLE), scripts=scripts, policy=_policy(list(scripts.values()))
     )  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def _html(report: Report, together: Aggregate | None) -> str:
     pictures |= {f"over-{diagram.name}": diagram.variants for diagram in diagrams}
     drawn = {name: [{"label": one.label, "group": one.group, **one.spec} for one in variants] for name, variants in pictures.items()}
     packed, digest = _plotly()
-    scripts = {"theme": _asset("theme.js"), "main": _asset("page.js")}
+    scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "page.js")}
     return _environment().get_template("board.html").render(
         report=report,
         sections=sections,
@@ -105,7 +106,7 @@ def _html(report: Report, together: Aggregate | None) -> str:
         has_times=any(metric.censored for ranking in report.rankings for metric in ranking.metrics),
         has_packs=any(line.together > 1 for line in report.lines),
         power=f"{POWER:.0%}",
-        style=_asset("page.css"),
+        style=_asset(STYLE),
         scripts=scripts,
         policy=_policy(list(scripts.values()), digest),
     )  # fmt: skip
@@ -248,11 +249,11 @@ def _grouped(variants: Sequence[figures.Variant]) -> list[tuple[str, list[tuple[
 
 
 @cache
-def _asset(name: str) -> Markup:
+def _asset(path: Path) -> Markup:
     """Return one of the page's own files, which are as trusted as this module."""
-    text = (TEMPLATES / name).read_text(encoding="utf-8").strip()
+    text = path.read_text(encoding="utf-8").strip()
     if "</" in text:
-        raise ValueError(f"{name} would close the element that holds it")
+        raise ValueError(f"{path.name} would close the element that holds it")
     return Markup(text)  # noqa: S704
 
 

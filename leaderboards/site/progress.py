@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.contracts import Axes
-from harness.figures import KNOWN_AXES
-from leaderboards.rank import Ranking, Row
-from leaderboards.render import words
+from harness.results.ranking import Ranking, Row
+from harness.results.tables import words
+from harness.store.plots import KNOWN_AXES
 from leaderboards.site.curves import Curve, Curves
 from leaderboards.site.figures import PALETTE, Spec, Variant, colour_of, label_text, significant, symbol_of
 

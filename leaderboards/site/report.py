@@ -1,6 +1,6 @@
 """What a page says, from either source: a board folder, whose figures anybody can recompute, or the records of an experiment.
 
-A `Report` holds rankings as `leaderboards.rank` makes them, the protocol cards, one line per cell and the curves; nothing in it is markup.
+A `Report` holds rankings as `harness.results.ranking` makes them, the protocol cards, one line per cell and the curves; nothing in it is markup.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.answers import read_answers
 from harness.contracts import Answer, Scenario, Status
 from harness.errors import UserError
-from harness.protocol import Suite
-from leaderboards.board import Board, BoardProtocol, predictions_file, read_board
-from leaderboards.page import page
-from leaderboards.rank import Ranking, rank
+from harness.protocol.cells import Suite
+from harness.results.ranking import Ranking, rank
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import Board, BoardProtocol, predictions_file, read_board
+from leaderboards.publishing.readme import page
 from leaderboards.site.cards import ProtocolCard, card_of_protocol, card_of_scenario
 from leaderboards.site.curves import Curves, Sitting, curves_of
 
 if TYPE_CHECKING:
-    from harness.record import Record, Store
+    from harness.store.mlflow_store import Record, Store
 
 MOST_SCORED = 1000
 """Cells of an experiment up to which curves are recomputed when nobody says otherwise."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shlex
 
-from harness.protocol import Suite
+from harness.protocol.cells import Suite
 
 SEED_PLACE = "{seeds}"
 """Stands for the number of seeds in `one_seed`."""

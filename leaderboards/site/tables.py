@@ -1,4 +1,4 @@
-"""Rankings as rows that a page can sort: the texts are those of `leaderboards.render`, the numbers beside them those of the ranking."""
+"""Rankings as rows that a page can sort: the texts are those of `harness.results.tables`, the numbers beside them those of the ranking."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from harness.errors import UserError
+from harness.results.aggregate import Aggregate
+from harness.results.ranking import Ranking, Row
+from harness.results.tables import aggregate_table, ranking_table, words
 from harness.selection import split_outside
-from leaderboards.aggregate import Aggregate
-from leaderboards.rank import Ranking, Row
-from leaderboards.render import aggregate_table, ranking_table, words
 
 SHOWN = 3
 """Figures that are in view before a reader asks for all."""

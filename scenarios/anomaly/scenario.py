@@ -15,7 +15,7 @@ figure of test images enters it. Published codes choose epochs or rescale scores
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -23,7 +23,21 @@ import numpy as np
 from pydantic import BeforeValidator
 
 from harness import seeds
-from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Preset, Scenario, Scorer, TaskAccess, Truth, param
+from harness.contracts import (
+    Answer,
+    ClassCounts,
+    Deal,
+    DealtStage,
+    IntArray,
+    Metric,
+    Prediction,
+    Preset,
+    Scenario,
+    Scorer,
+    TaskAccess,
+    Truth,
+    param,
+)
 from harness.errors import UserError
 from scenarios.anomaly.defects import KINDS
 from scenarios.anomaly.disk import disk_pool, hashed, kinds_of
@@ -158,6 +172,16 @@ class Anomaly(Scenario):
             facts["sample"] = pool.sample
         return Deal(inputs=pool.inputs, labels=place, facts=facts, stages=stages, task_access=self.task_access,
                     class_numbers=np.array([numbered.index(name) for name in arriving], dtype=np.int64))  # fmt: skip
+
+    def per_class_measure(self) -> str:
+        """Return in words what `correct_by_class` counts as right: the share of pairs of a defective and a normal image in order."""
+        return "AUROC of images, by category"
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return the image AUROC of every category that has one, each counted once; the names of categories are the scenario's own."""
+        from scenarios.anomaly.scoring import auroc_by_category
+
+        return auroc_by_category(self.score(truth, answers), last=max(answer.stage for answer in answers))
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; refuse a strategy that answered neither maps nor scores by a `UserError`."""

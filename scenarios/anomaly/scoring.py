@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, AnyArray, Axes, IntArray, Metric, Scores, Truth
+from harness.contracts import Answer, AnyArray, Axes, ClassCounts, IntArray, Metric, Scores, Truth
 from harness.errors import UserError
 from harness.metrics import anomaly as figures
 from harness.metrics.discovery import mean_of_finite
@@ -301,3 +301,15 @@ def _resized(panel: AnyArray, size: Sequence[int]) -> AnyArray:
 
 
 __all__ = ["CONTINUAL", "METRICS", "POOLED", "SAMPLES", "AnomalyScorer", "Judged", "Rules", "cases", "judged", "metrics_of"]
+
+
+def auroc_by_category(scores: Scores, *, last: int) -> list[ClassCounts]:
+    """Return the image AUROC of every category that has one, each counted once, after every stage, or after stage `last` alone."""
+    prefix = "image_auroc_of_"
+    table = scores.matrices["image_auroc"]
+    names = tuple(name.removeprefix(prefix) for name in scores.final if name.startswith(prefix))
+    known = np.isfinite(table)
+    arrival = np.argmax(known, axis=0).astype(np.int64)
+    stages = range(len(table)) if len(table) > 1 else [last]
+    rows = zip(stages, np.nan_to_num(table), known.astype(np.int64), strict=True)
+    return [ClassCounts(stage, right, asked, arrival, names) for stage, right, asked in rows]

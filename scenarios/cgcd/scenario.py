@@ -30,16 +30,16 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator, model_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
+from harness.contracts import HIDDEN, Answer, ClassCounts, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
 from harness.metrics import open_set
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
-from scenarios.class_lists import ClassList, all_exist, class_list
-from scenarios.held_out import choosing_on
-from scenarios.on_disk import data_of, dataset_named
-from scenarios.splits import check_filled, tested_part
+from scenarios.datasets.by_name import data_of, dataset_named
+from scenarios.model_selection.scenario import choosing_on
+from scenarios.shared.class_lists import ClassList, all_exist, class_list
+from scenarios.shared.splits import check_filled, tested_part
 
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -204,6 +204,14 @@ class CGCD(Scenario):
             arriving = self.initial if index == 0 else new[index - 1] if self.known_k else None
             stages.append(DealtStage(rows=rows, given=given, query=query, named_classes=self.initial, new_classes=arriving))
         return Allocation(labels, arrival, stages)
+
+    def per_class_measure(self) -> str:
+        """Return in words what `correct_by_class` counts as right."""
+        return "accuracy on test items, one matching of clusters to classes a stage"
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return for every answer how often it is right under the matching of its stage, by class."""
+        return scoring.correct_by_class(truth, answers, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; summaries are there once the last stage is."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.contracts import Answer, IntArray, Metric, Scores, Truth
+from harness.contracts import Answer, ClassCounts, IntArray, Metric, Scores, Truth
 from harness.metrics import discovery as figures
 from harness.metrics import open_set
 
@@ -178,6 +178,17 @@ def arrival_of_classes(truth: Truth) -> IntArray:
     arrival = np.zeros(int(truth.labels[comes].max()) + 1, dtype=np.int64)
     arrival[truth.labels[comes]] = truth.facts["stage"][comes]
     return arrival
+
+
+def correct_by_class(truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+    """Return for every answer how often it is right under the matching of its stage, by class."""
+    arrival = arrival_of_classes(truth)
+    found = []
+    for answer in answers:
+        agreement = agreement_of(truth, answer, arrival)
+        right = agreement.matched.astype(np.float64)
+        found.append(ClassCounts(answer.stage, right, agreement.counts, arrival, class_names[: len(arrival)]))
+    return found
 
 
 def _clusters(answer: Answer) -> int | None:

@@ -24,7 +24,7 @@ from harness.errors import UserError
 from harness.places import written
 from scenarios.grokking.operations import OperationName, Table, labels_of
 from scenarios.grokking.splitting import floored, whole_groups
-from scenarios.noisy_labels.noise import checked
+from scenarios.shared.noise import checked
 
 Kind = Literal["any", "other", "flip", "transition", "structured", "pair_consistent"]
 Matrix = NDArray[np.float64]

@@ -21,13 +21,27 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
 
-from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, NoiseFacts, Preset, Scenario, Scorer, Truth, param
+from harness.contracts import (
+    HIDDEN,
+    Answer,
+    ClassCounts,
+    Deal,
+    DealtStage,
+    IntArray,
+    Metric,
+    NoiseFacts,
+    Preset,
+    Scenario,
+    Scorer,
+    Truth,
+    param,
+)
 from harness.errors import UserError
 from harness.selection import chosen, single
 from scenarios.grokking.corruption import Kind, corrupted_rows, matrix_of, replacements
@@ -37,7 +51,7 @@ from scenarios.grokking.operations import OPERATIONS, OperationName, Table, chec
 from scenarios.grokking.presets import PRESETS
 from scenarios.grokking.scoring import METRICS, TEST, TRAIN, GrokkingScorer
 from scenarios.grokking.splitting import floored, train_rows
-from scenarios.held_out import choosing_on
+from scenarios.model_selection.scenario import choosing_on
 
 LOOKING_UP = ("quadratic", "relu", "transformer")
 """Networks that look rows up by operand numbers, and are lent the modulus."""
@@ -167,6 +181,15 @@ class Grokking(Scenario):
         encode = chosen("encoding", self.encoding, ENCODINGS, given=("pairs", "modulus", "seed"))
         facts = {"role": role, "given": lots.given, "corrupted": corrupted, "wrong": wrong, "pair": table.ids}
         return Deal(inputs=encode(table.pairs, self.modulus, seed), labels=table.labels, facts=facts, stages=[stage])
+
+    def per_class_measure(self) -> str:
+        """Return in words what `correct_by_class` counts as right."""
+        return "accuracy on test items"
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return for every answer how often it is right on test items, by class."""
+        tested = [answer.subset(truth.facts["role"][answer.ids] == TEST) for answer in answers]
+        return super().correct_by_class(truth, tested, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; the figures are there once the end is."""

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from pydantic import BeforeValidator, field_validator
 
 from harness import seeds
-from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
+from harness.contracts import HIDDEN, Answer, ClassCounts, Deal, DealtStage, IntArray, Metric, Preset, Scenario, Scorer, Truth, param
 from harness.errors import UserError
-from scenarios.class_lists import ClassList, all_exist, class_list
+from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.ncd.presets import PRESETS
-from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, NCDScorer
-from scenarios.on_disk import data_of, dataset_named
-from scenarios.splits import check_filled, tested_part
+from scenarios.ncd.scoring import GENERALISED, HELD, LABELLED, METRICS, TEST, UNLABELLED, NCDScorer, correct_by_class
+from scenarios.shared.class_lists import ClassList, all_exist, class_list
+from scenarios.shared.splits import check_filled, tested_part
 
 Text = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -154,6 +154,14 @@ class NCD(Scenario):
             ),
         ]
         return Allocation(labels, role, numbers, stages)
+
+    def per_class_measure(self) -> str:
+        """Return in words what `correct_by_class` counts as right."""
+        return "accuracy on test items, known rows fixed and the others matched"
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return for every answer how often it is right in the strict reading, by class."""
+        return correct_by_class(truth, answers, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; the figures are there once stage 1 is."""

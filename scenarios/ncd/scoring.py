@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, IntArray, Metric, Scores, Truth
-from harness.metrics import novel_classes as figures
+from harness.contracts import Answer, ClassCounts, IntArray, Metric, Scores, Truth
+from harness.metrics import ncd as figures
 from harness.metrics.discovery import match, mean_of_finite
 
 TEST, UNLABELLED, LABELLED, HELD = 1, 2, 3, 4
@@ -214,3 +215,16 @@ def _histograms(moment: Moment) -> dict[str, dict[str, NDArray[np.float64]]]:
 
 def _share(values: NDArray[np.bool_] | NDArray[np.float16], asked: NDArray[np.bool_]) -> float:
     return mean_of_finite(values[asked].astype(np.float64))
+
+
+def correct_by_class(truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+    """Return for every answer how often it is right on test items in the strict reading, by class; novel ones arrive in stage 1."""
+    found = []
+    for answer in answers:
+        moment = moment_of(truth, answer)
+        own = moment.tested & (~moment.novel if answer.stage == 0 else True)
+        agreement = figures.strict_match(moment.rows[own], moment.labels[own], moment.known, n_classes=moment.n_classes)
+        arrival = (np.arange(moment.n_classes) >= moment.known).astype(np.int64)
+        right = agreement.matched.astype(np.float64)
+        found.append(ClassCounts(answer.stage, right, agreement.counts, arrival, class_names[: len(arrival)]))
+    return found

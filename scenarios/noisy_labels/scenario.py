@@ -24,6 +24,7 @@ from harness.contracts import (
     HIDDEN,
     OF_LEARNER,
     Answer,
+    ClassCounts,
     Deal,
     DealtStage,
     Metric,
@@ -38,13 +39,13 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured, single, split_outside
-from scenarios.held_out import choosing_on
+from scenarios.datasets.by_name import dataset_named
+from scenarios.model_selection.scenario import choosing_on
 from scenarios.noisy_labels import scoring
-from scenarios.noisy_labels.human import digests_of_files
-from scenarios.noisy_labels.noise import Human, Noise, noise_of
 from scenarios.noisy_labels.presets import PRESETS
 from scenarios.noisy_labels.streams import Lots, Mode, Told, facts_told, observed_labels, restaged
-from scenarios.on_disk import dataset_named
+from scenarios.shared.human_labels import digests_of_files
+from scenarios.shared.noise import Human, Noise, noise_of
 
 
 class NoisyLabels(Scenario):
@@ -166,6 +167,15 @@ class NoisyLabels(Scenario):
         shown[lots.rows] = observed
         facts = {**deal.facts, "part": part, "observed": shown}
         return replace(deal, facts=facts, stages=self._watched(deal, stages, part, seed))
+
+    def per_class_measure(self) -> str:
+        """Return in words what the scenario below counts as right."""
+        return self.base.per_class_measure()
+
+    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+        """Return for every answer how often it is right on test items, by class, as the scenario below counts."""
+        tested = [answer.subset(truth.facts["part"][answer.ids] == scoring.TEST) for answer in answers]
+        return self.base.correct_by_class(truth, tested, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; summaries are there once the last stage is."""

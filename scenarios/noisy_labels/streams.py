@@ -22,7 +22,7 @@ from harness import seeds
 from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, NoiseFacts
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
-from scenarios.noisy_labels.noise import Known, Noise
+from scenarios.shared.noise import Known, Noise
 
 Mode = Literal["by-observed", "within-stage", "by-true-open", "by-true-masked"]
 Told = Literal["nothing", "rate", "matrix"]

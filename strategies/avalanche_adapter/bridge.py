@@ -12,10 +12,10 @@ from harness.contracts import Context, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche, quiet
-from strategies.toolkit.backbones import backbone, drawn_from
+from strategies.toolkit.augmentations import showing
 from strategies.toolkit.classifier import likeliest
-from strategies.toolkit.tensors import as_tensor
-from strategies.toolkit.views import showing
+from strategies.toolkit.networks import backbone, drawn_from
+from strategies.toolkit.training.tensors import as_tensor
 
 Make = Callable[..., Any]
 

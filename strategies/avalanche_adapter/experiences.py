@@ -12,7 +12,7 @@ from torch import Tensor
 from harness.contracts import HIDDEN, Stage
 from harness.errors import Unsuitable
 from strategies.avalanche_adapter.loading import avalanche
-from strategies.toolkit.tensors import as_tensor
+from strategies.toolkit.training.tensors import as_tensor
 
 
 @dataclass

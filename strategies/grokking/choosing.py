@@ -12,8 +12,8 @@ from strategies.grokking.normalised import Normalised
 from strategies.grokking.quadratic import Products, Quadratic
 from strategies.grokking.relu import Relu
 from strategies.grokking.transformer import Transformer
-from strategies.toolkit.backbones import BACKBONES
-from strategies.toolkit.encoders import ENCODERS
+from strategies.toolkit.encoders.by_name import ENCODERS
+from strategies.toolkit.networks import BACKBONES
 
 Norm = Literal["none", "batch"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from strategies.grokking.dropout import Dropout
 from strategies.grokking.networks import Network, Objective, Slope, Weights, uniform
 from strategies.grokking.tiles import TILE, Buffers, Pass, Tile, begun, errors_of, tiles
-from strategies.toolkit.backbones import sizes_of
+from strategies.toolkit.networks import sizes_of
 
 
 class Relu(Network):

@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from harness.contracts import HIDDEN, Context, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
-from strategies.toolkit.backbones import backbone, drawn_from
-from strategies.toolkit.evaluating import evaluating
-from strategies.toolkit.novelty import MEANING, NONE, Detector, Novelty, Seen, detector_of
-from strategies.toolkit.tensors import Items, as_tensor
+from strategies.toolkit.networks import backbone, drawn_from
+from strategies.toolkit.ood_scores import MEANING, NONE, Detector, Novelty, Seen, detector_of
+from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.training.tensors import Items, as_tensor
 
 
 def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:

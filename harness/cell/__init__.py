@@ -1,0 +1,1 @@
+"""One cell in one process: the label firewall, the stages, what is answered."""

@@ -1,0 +1,403 @@
+"""One cell: drive a strategy through the stages, keep what it answers and the state it is in.
+
+Every stage starts from seeds of its own, addressed by the cell's root seed and the stage. So a cell that continues from the state after
+stage k answers the same bytes as one that was never interrupted. Cells of one stage can be learned together (`run_together`): each then
+answers what it would have answered alone, within float tolerance.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import checkpoint, seeds
+from harness.cell.acceptance import answered
+from harness.cell.sealing import Episode
+from harness.cell.sessions import session_here
+from harness.cell.shared_stage import learn_once
+from harness.checkpoint import CannotKeep, kept_state
+from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
+
+    epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
+    gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
+    apart: every stage has a learner of its own, for which it is the first.
+    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
+    needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept of an answer after a stage.
+    session: the driver's run, within which costs compare; empty where nobody compares them.
+    """
+
+    root_seed: int
+    backbone: str
+    epochs: int
+    batch_size: int
+    first_epochs: int | None = None
+    first_batch_size: int | None = None
+    gradient_steps: int = 0
+    apart: bool = False
+    views: str = "same"
+    probe_every: int = 0
+    probe_epochs: int = 0
+    probe_tail: int = 0
+    needed: tuple[str, ...] = ("classes",)
+    probed: tuple[str, ...] = Scenario.probed
+    kept: tuple[str, ...] = Scenario.kept
+    device: str = "cpu"
+    precision: Precision = "float32"
+    compile: bool = False
+    session: str = ""
+
+
+def learner_seed(seed: int) -> int:
+    """Return the root seed that a strategy's streams hang from under the run's `seed`."""
+    return seeds.derive("learner", seed=seed)
+
+
+Progress = Callable[[int, int, int, dict[str, float]], None]
+"""Told (stage, step, total steps, figures)."""
+
+
+@dataclass(kw_only=True)
+class CellContext:
+    """The `Context` of one cell."""
+
+    conditions: Conditions
+    scratch: Path
+    on_progress: Progress
+    stage: int = 0
+    _probe: Callable[[int], None] = lambda _: None
+
+    def __post_init__(self) -> None:
+        self.device = self.conditions.device
+        self.precision = self.conditions.precision
+        self.compile = self.conditions.compile
+        self.backbone = self.conditions.backbone
+        self.views = self.conditions.views
+        self.epochs = self.conditions.epochs
+        self.gradient_steps = self.conditions.gradient_steps
+        self.batch_size = self.conditions.batch_size
+
+    def stream(self, name: str) -> np.random.Generator:
+        """Return the named stream of the current stage."""
+        return seeds.stream(name, seed=self.conditions.root_seed, stage=self.stage)
+
+    def progress(self, step: int, total: int, **values: float) -> None:
+        """Pass on how far the stage is."""
+        self.on_progress(self.stage, step, total, values)
+
+    def probe(self, step: int) -> None:
+        """Let the harness ask in mid-stage, where a probe is due."""
+        if self.conditions.probe_every and step % self.conditions.probe_every == 0:
+            self._probe(step)
+
+    def epoch_ended(self, epoch: int) -> None:
+        """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is answered anyway."""
+        every, tail = self.conditions.probe_epochs, self.conditions.probe_tail
+        if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
+            self._probe(epoch)
+
+    def enter(self, stage: int, probe: Callable[[int], None]) -> None:
+        """Begin a stage; `probe` asks the strategy now and keeps the answer."""
+        self.stage, self._probe = stage, probe
+        lent = self.conditions
+        self.epochs, self.gradient_steps, self.batch_size = lent.epochs, lent.gradient_steps, lent.batch_size
+        if stage == 0 and lent.first_epochs is not None:
+            self.epochs, self.gradient_steps = lent.first_epochs, 0
+        if stage == 0 and lent.first_batch_size is not None:
+            self.batch_size = lent.first_batch_size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """What one stage gave: the answers of its probes, then the answer after it; and the seconds that learning, probes and the answer took.
+
+    borrowed_s: the part of these seconds that another cell spent, which the stage was shared with, or an earlier attempt at this one.
+    together: how many cells were learned at once; `learn_s` is then an equal share.
+    session: where the seconds were measured (`sessions.session_here`); empty where that is not known.
+    """
+
+    stage: int
+    answers: tuple[Answer, ...]
+    learn_s: float
+    predict_s: float
+    probe_s: float = 0.0
+    borrowed_s: float = 0.0
+    together: int = 1
+    session: str = ""
+
+
+def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
+             shared: Sequence[Path | None] = (), on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
+    """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
+
+    Args:
+        strategy: a fresh instance.
+        episodes: the public stages in order.
+        conditions: root seed, network, budget, device.
+        scratch: an existing folder the strategy may write to.
+        keep: an existing folder for state and answers between stages, or None to keep nothing.
+        shared: for the first stages, where the state after each is kept for cells that share it, or None to learn it here.
+        on_progress: told about every step.
+
+    Raises:
+        BadAnswer: a prediction of the wrong shape or kind.
+        CannotKeep: with `keep` or `shared`, a state that a later stage could not be continued from.
+        Diverged: training or a prediction left the finite numbers.
+        Exception: whatever the strategy raises.
+    """
+    learner = _Learner(strategy, conditions, scratch, on_progress)
+    finished = _continue(learner, keep) if keep else []
+    yield from finished
+    refusal: CannotKeep | None = None
+    for index, (stage, query) in enumerate(episodes):
+        if index < len(finished):
+            continue
+        if refusal:  # of the state before this stage; after the last one nobody needs it
+            raise refusal
+        if conditions.apart and index:
+            learner.begin(stage=index)
+        result = learner.run(stage, query, shared[index] if index < len(shared) else None)
+        if keep:
+            refusal = _keep(learner, result, keep)
+        yield result
+
+
+class _Learner:
+    """The strategy of a cell with its context; it can begin anew, since a state is only ever loaded into a fresh instance."""
+
+    strategy: Strategy
+    context: CellContext
+
+    def __init__(self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress) -> None:
+        self.conditions, self.scratch, self.on_progress = conditions, scratch, on_progress
+        self.blank = copy.copy(strategy)
+        self._start(strategy, 0)
+
+    def begin(self, *, stage: int = 0) -> None:
+        """Start a fresh instance, for which `stage` is the first."""
+        self._start(copy.copy(self.blank), stage)
+
+    def run(self, stage: Stage, query: Query, shared: Path | None) -> StageResult:
+        """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept one."""
+        looks = _enter(self.strategy, stage, query, self.context)
+        seen = replace(stage, index=0) if self.conditions.apart else stage
+        borrowed_s, session, seed = 0.0, session_here(self.conditions.session), _seed_of(stage, self.conditions)
+
+        def learn() -> Mapping[str, Any]:
+            self.strategy.learn(seen)
+            return {} if shared is None else _kept_state(self.strategy)
+
+        def adopt(state: Mapping[str, Any]) -> None:
+            strategy, context = self.strategy, self.context
+            if stage.index:
+                self.begin()
+                _enter(self.strategy, stage, query, self.context)
+            try:
+                with _seeded(seed, self.conditions):
+                    self.strategy.load_state(state)
+            except Exception:
+                if stage.index:
+                    self.strategy, self.context = strategy, context
+                else:  # it was fresh, and is no longer
+                    self.begin()
+                    _enter(self.strategy, stage, query, self.context)
+                raise
+
+        with _seeded(seed, self.conditions):
+            started = _clock(self.conditions)
+            if shared is None:
+                learn()
+            else:
+                borrowed_s, session = learn_once(shared, learn, adopt, session=session)
+            learned = _clock(self.conditions)
+            answer = _asked(self.strategy, query, self.conditions, stage.index, None)
+            ended = _clock(self.conditions)
+        return StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learned - started - looks.seconds + borrowed_s,
+                           predict_s=ended - learned, probe_s=looks.seconds, borrowed_s=borrowed_s, session=session)  # fmt: skip
+
+    def _start(self, strategy: Strategy, stage: int) -> None:
+        self.strategy = strategy
+        self.context = CellContext(conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage)
+        address = {"stage": stage} if stage else {}
+        with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address), self.conditions):
+            strategy.start(self.context)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One cell of a pack: what `run_cell` is given, with its only stage."""
+
+    strategy: Strategy
+    episode: Episode
+    conditions: Conditions
+    scratch: Path
+    keep: Path | None = None
+    on_progress: Progress = lambda *_: None
+
+
+def run_together(members: Sequence[Member]) -> list[StageResult]:
+    """Learn the only stage of several cells at once; return their results in order, none of them kept before all are there.
+
+    A member that has its stage behind it already is not learned again. Global generators are seeded as for the first one that learns.
+
+    Raises: as `run_cell`, whichever member it was.
+    """
+    done: dict[int, StageResult] = {}
+    learning: list[tuple[int, Member, _Learner]] = []
+    for place, one in enumerate(members):
+        learner = _Learner(one.strategy, one.conditions, one.scratch, one.on_progress)
+        finished = _continue(learner, one.keep) if one.keep else []
+        if finished:
+            done[place] = finished[0]
+        else:
+            learning.append((place, one, learner))
+    results = _learned([(one.episode, learner) for _, one, learner in learning]) if learning else []
+    for (place, one, learner), result in zip(learning, results, strict=True):
+        if one.keep:
+            _keep(learner, result, one.keep)
+        done[place] = result
+    return [done[place] for place in range(len(members))]
+
+
+def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
+    strategies, stages = [learner.strategy for _, learner in learning], [episode.stage for episode, _ in learning]
+    looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
+    first = learning[0][1].conditions
+    started = _clock(first)
+    with _seeded(_seed_of(stages[0], first), first):
+        if len(learning) == 1:
+            strategies[0].learn(stages[0])
+        else:
+            type(strategies[0]).learn_together(strategies, stages)
+    learn_s = (_clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
+    results = []
+    for ((stage, query), learner), looks in zip(learning, looked, strict=True):
+        conditions = learner.conditions
+        started = _clock(conditions)
+        with _seeded(_seed_of(stage, conditions), conditions):
+            answer = _asked(learner.strategy, query, conditions, stage.index, None)
+        results.append(StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learn_s,
+                                   predict_s=_clock(conditions) - started, probe_s=looks.seconds, together=len(learning),
+                                   session=session_here(conditions.session)))  # fmt: skip
+    return results
+
+
+@dataclass(slots=True)
+class _Looks:
+    """What the probes of a stage gave so far, and the seconds they took."""
+
+    answers: list[Answer] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> _Looks:
+    """Begin a stage; return what its probes will be added to."""
+    looks = _Looks()
+
+    def probe(step: int) -> None:
+        started = _clock(context.conditions)
+        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step), context.conditions):
+            looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
+        looks.seconds += _clock(context.conditions) - started
+
+    context.enter(stage.index, probe)
+    return looks
+
+
+def _clock(conditions: Conditions) -> float:
+    """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for whoever waits for it next."""
+    if conditions.device.startswith("cuda"):
+        import torch
+
+        torch.cuda.synchronize(conditions.device)
+    return time.perf_counter()
+
+
+def _asked(strategy: Strategy, query: Query, conditions: Conditions, stage: int, step: int | None) -> Answer:
+    """Return what the strategy answers now, of it what the protocol keeps."""
+    answer = answered(strategy.predict(query), query, needed=conditions.needed, stage=stage, step=step)
+    fields = conditions.kept if step is None else conditions.probed
+    return replace(answer, arrays={name: array for name, array in answer.arrays.items() if name in fields})
+
+
+def _seed_of(stage: Stage, conditions: Conditions) -> int:
+    return seeds.derive("stage", seed=conditions.root_seed, stage=stage.index)
+
+
+def _kept_state(strategy: Strategy) -> dict[str, Any]:
+    """Return the strategy's state, fit for a file. A `load_state` of its own may make what it needs."""
+    fits = strategy.made_in_setup if type(strategy).load_state is Strategy.load_state else None
+    return kept_state(strategy.state(), fits=fits)
+
+
+def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | None:
+    """Keep the answers first and the state last: a state on disk means that every earlier answer is there too.
+
+    Return why the state cannot be kept, where it cannot.
+    """
+    rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
+    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "probe_s": result.probe_s,
+             "together": result.together, "session": result.session}  # fmt: skip
+    checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
+    if learner.strategy.resumable:
+        try:
+            state = {} if learner.conditions.apart else _kept_state(learner.strategy)
+        except CannotKeep as refusal:
+            return refusal
+        checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": state})
+    return None
+
+
+def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
+    """Load the kept state into the strategy and return the results of the stages it has behind it, whose seconds are now borrowed.
+
+    Where one of the files cannot be used, all of them are dropped, and the strategy has no stage behind it.
+    """
+    if not learner.strategy.resumable or not (keep / "state.pt").exists():
+        return []
+    try:
+        kept = checkpoint.load(keep / "state.pt")
+        results = [_kept_result(keep / f"answers-{stage:03d}.pt") for stage in range(kept["stages"])]
+        if not learner.conditions.apart:
+            learner.strategy.load_state(kept["state"])
+    except Exception as error:
+        checkpoint.drop([keep / "state.pt", *keep.glob("answers-*.pt")], error, instead="the cell begins at its first stage")
+        learner.begin()
+        return []
+    return results
+
+
+def _kept_result(path: Path) -> StageResult:
+    content = checkpoint.load(path)
+    answers = tuple(Answer(**row) for row in content.pop("answers"))
+    result = StageResult(answers=answers, **content)
+    return replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s)
+
+
+@contextmanager
+def _seeded(seed: int, conditions: Conditions) -> Iterator[None]:
+    """Seed the global generators for code that uses them, and put them back afterwards; those of other devices only where one is used."""
+    import torch
+
+    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    (torch.default_generator if conditions.device == "cpu" else torch).manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])
+        torch.set_rng_state(before[2])

@@ -1,0 +1,427 @@
+"""What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so do our own tests.
+
+Strategies run here in this very process, next to the sealed truth, so that one that searches frames or the garbage collector for labels
+is caught by the permutation probe as well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from harness import seeds
+from harness.cell.run import Conditions, Member, learner_seed, run_cell, run_together
+from harness.cell.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
+from harness.checks.leftovers import Traces, left, traces
+from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Scenario, Strategy
+from harness.errors import Unsuitable
+from harness.parameters import model_of
+from harness.protocol import fingerprint
+from harness.store import predictions
+
+_SEED = 0
+_TWO_SEEDS = (0, 1)
+_ITEMS = 96  # per stage and per query: enough to learn something, few enough to take seconds
+_MAY_DIFFER = 0.02  # share of rows, of cells learned together and alone: float sums in another order tip a close decision
+_TOLERANCE = 1e-2  # absolute and relative, of figures in all other rows; some are kept in half precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing was put to the test.
+
+    warns: it holds, but what is found is said in `detail`, because it will matter elsewhere.
+    """
+
+    claim: str
+    holds: bool
+    detail: str = ""
+    unsuitable: bool = False
+    warns: bool = False
+
+
+Make = Callable[[], Strategy]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Case:
+    """What claims are put to. make: gives a fresh strategy.  deal: gives the part of the scenario anew."""
+
+    make: Make
+    deal: Callable[[], Deal]
+    conditions: Conditions
+
+    @cached_property
+    def alone(self) -> list[Answer]:
+        """What an ordinary cell answers; most claims compare another cell with it."""
+        return self.answers(seal(self.deal(), _SEED).episodes)
+
+    def answers(self, episodes: Sequence[Episode]) -> list[Answer]:
+        """Return what a fresh cell answers to these episodes."""
+        return _answers(self.make, episodes, self.conditions)
+
+
+def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
+    """Hold a strategy against every claim on a small part of `scenario`.
+
+    Args:
+        make: gives a fresh instance at every call.
+        scenario: what to deal from; with a single stage the claims about later ones are left out.
+        reveal: hand over every training label, as the scenario's upper bound gets them.
+    """
+    stages, together = len(scenario.deal(_SEED).stages), bool(make().together)
+
+    def deal() -> Deal:
+        small = _shrunk(scenario.deal(_SEED))
+        return revealed(small) if reveal else small
+
+    case = _Case(make=make, deal=deal, conditions=_conditions(scenario))
+    around = cache(lambda: _around_a_cell(case))
+    first: dict[str, Callable[[_Case], str]] = {
+        "leaves global state alone": lambda _: _changed_globals(*around()[:2]),
+        "leaves nothing running and no library patched": lambda _: _left_behind(*around()[2:]),
+    }  # while nothing has been changed yet
+    claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
+    if stages < 2:
+        claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
+    return [_found(claim, lambda test=test: test(case)) for claim, test in claims.items()]  # type: ignore[misc]
+
+
+def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reveal: bool = False) -> str:
+    """Run a cell of the small part of `scenario` under each of `seeds`, one after another; return the digest of what the last answers.
+
+    A process that runs seed 1 and then seed 0 answers as one that runs seed 0 alone, unless the strategy keeps something outside itself: on
+    its class, in a module, in a library.
+
+    Raises:
+        Unsuitable: the strategy cannot take part.
+    """
+    last = ""
+    for seed in seeds:
+        small = _shrunk(scenario.deal(seed))
+        episodes = seal(revealed(small) if reveal else small, seed).episodes
+        last = predictions.digest(_answers(make, episodes, replace(_conditions(scenario), root_seed=learner_seed(seed))))
+    return last
+
+
+def check_scenario(scenario: Scenario) -> list[Finding]:
+    """Hold a scenario against every claim under two seeds."""
+    return [_found(claim, lambda test=test: test(scenario)) for claim, test in _SCENARIO_CLAIMS.items()]  # type: ignore[misc]
+
+
+def _found(claim: str, test: Callable[[], str]) -> Finding:
+    """Run one test, which returns what broke the claim (nothing if it held)."""
+    try:
+        problem = test()
+    except Unsuitable as refusal:
+        return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
+    except Exception as error:
+        return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
+    kind, said, detail = problem.partition(": ")
+    if kind in ("note", "warning") and said:
+        return Finding(claim=claim, holds=True, detail=detail, warns=kind == "warning")
+    return Finding(claim=claim, holds=not problem, detail=problem)
+
+
+# --- strategies -----------------------------------------------------------------------------------------------------------------
+
+
+def _answers_every_stage(case: _Case) -> str:
+    given = [answer for answer in case.alone if answer.step is None]
+    asked = len(case.deal().stages)
+    return "" if len(given) == asked else f"{len(given)} answers for {asked} stages"
+
+
+def _is_deterministic(case: _Case) -> str:
+    return _differs(case.alone, case.answers(seal(case.deal(), _SEED).episodes))
+
+
+def _survives_one_class(case: _Case) -> str:
+    whole = case.deal()
+    second = whole.stages[1]
+    visible = second.given[second.given != HIDDEN]
+    only = second.given == visible[0] if len(visible) else np.arange(len(second.given)) < 2
+    thin = replace(second, rows=second.rows[only], given=second.given[only])
+    case.answers(seal(replace(whole, stages=[whole.stages[0], thin, *whole.stages[2:]]), _SEED).episodes)
+    return ""
+
+
+def _continues(case: _Case) -> str:
+    episodes = seal(case.deal(), _SEED).episodes
+    with tempfile.TemporaryDirectory() as folder:
+        keep = Path(folder)
+        first = case.make()
+        next(run_cell(first, episodes, case.conditions, scratch=keep, keep=keep))  # as if killed after the first stage
+        continued = list(run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep))
+    problem = _differs(case.alone, [answer for result in continued for answer in result.answers])
+    if problem or not first.resumable:
+        return problem or "note: declared as starting again at the first stage"
+    is_anew = len(episodes) > 1 and not continued[0].borrowed_s
+    return "its state could not be loaded into a fresh one, so that it began again at the first stage" if is_anew else ""
+
+
+def _around_a_cell(case: _Case) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
+    """Return global state and traces before and after the first cell of this process."""
+    _load_what_looks_around()
+    state, left_before = _global_state(), traces()
+    _ = case.alone
+    return state, _global_state(), left_before, traces()
+
+
+def _changed_globals(before: dict[str, Any], after: dict[str, Any]) -> str:
+    changed = [name for name, value in before.items() if after[name] != value]
+    return f"changed: {', '.join(changed)}" if changed else ""
+
+
+def _left_behind(before: Traces, after: Traces) -> str:
+    found = left(before, after)
+    return f"warning: {', '.join(found)}" if found else ""
+
+
+def _ignores_hidden_labels(case: _Case) -> str:
+    """One world at a time exists, so that whatever truth a cheat finds is that of the world it is in."""
+    as_dealt = _answers_beside(seal(case.deal(), _SEED), case)
+    permuted = _answers_beside(seal(with_permuted_truth(case.deal(), _SEED), _SEED), case)
+    return _differs(as_dealt, permuted)
+
+
+def _ignores_the_future(case: _Case) -> str:
+    cut = case.answers(seal(case.deal(), _SEED).episodes[:1])
+    return _differs([answer for answer in case.alone if answer.stage == 0], cut)
+
+
+def _ignores_query_order(case: _Case) -> str:
+    turned = [Episode(stage, _turned(query)) for stage, query in seal(case.deal(), _SEED).episodes]
+    for a, b in zip(case.alone, case.answers(turned), strict=True):
+        for name, array in a.arrays.items():
+            if not _same(array, b.arrays[name]):
+                return f"{name} after stage {a.stage} depends on the order of the query"
+    return ""
+
+
+def _learns_together(case: _Case) -> str:
+    """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and each alone."""
+    strange = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
+    if strange:
+        return f"`together` names {', '.join(strange)}, which is no parameter"
+    first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
+    lent = [replace(case.conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
+    with tempfile.TemporaryDirectory() as folder:
+        members = [Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
+                   for episodes, own in zip(first, lent, strict=True)]  # fmt: skip
+        at_once = run_together(members)
+    for seed, episodes, own, result in zip(_TWO_SEEDS, first, lent, at_once, strict=True):
+        if problem := _apart(_answers(case.make, episodes, own), result.answers):
+            return f"the cell of seed {seed}: {problem}"
+    return ""
+
+
+def _apart(alone: Sequence[Answer], together: Sequence[Answer]) -> str:
+    """Return where two cells answer differently by more than the order of float sums explains."""
+    if [answer.step for answer in alone] != [answer.step for answer in together]:
+        return f"{len(together)} answers together, {len(alone)} alone"
+    for a, b in zip(alone, together, strict=True):
+        when = "after the stage" if a.step is None else f"at step {a.step}"
+        for name, array in a.arrays.items():
+            other = b.arrays.get(name)
+            if other is None or other.shape != array.shape:
+                return f"{name} {when} has another shape together than alone"
+            exact = array.dtype.kind != "f"
+            same = array == other if exact else np.isclose(array, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+            if (share := 1 - float(np.mean(same))) > _MAY_DIFFER:
+                return f"{share:.0%} of {name} {when} differ"
+    return ""
+
+
+def _same(first: AnyArray, second: AnyArray) -> bool:
+    if first.dtype.kind != "f":
+        return np.array_equal(first, second)
+    return np.allclose(first, second, atol=1e-4, equal_nan=True)
+
+
+_TOGETHER = "two cells at once answer as each alone"
+_STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
+    "answers every stage": _answers_every_stage,
+    "same seed, same bytes": _is_deterministic,
+    "survives a stage with one class": _survives_one_class,
+    "a killed cell continues to the same bytes": _continues,
+    "permuted hidden labels change no byte": _ignores_hidden_labels,
+    "removed future stages change nothing earlier": _ignores_the_future,
+    "shuffled query order changes nothing": _ignores_query_order,
+}
+
+
+_OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
+
+
+def _answers_beside(world: Sealed, case: _Case) -> list[Answer]:
+    """Answer with the truth within reach of anything but the contract; `world` stays alive until the last answer."""
+    given = case.answers(world.episodes)
+    assert len(world.truth.labels)
+    return given
+
+
+def _answers(make: Make, episodes: Sequence[Episode], conditions: Conditions) -> list[Answer]:
+    with tempfile.TemporaryDirectory() as folder:
+        results = run_cell(make(), episodes, conditions, scratch=Path(folder))
+        return [answer for result in results for answer in result.answers]
+
+
+def _differs(first: Sequence[Answer], second: Sequence[Answer]) -> str:
+    if predictions.digest(first) == predictions.digest(second):
+        return ""
+    for a, b in zip(first, second, strict=False):
+        if predictions.digest([a]) != predictions.digest([b]):
+            return f"the answers differ after stage {a.stage}"
+    return f"{len(first)} answers against {len(second)}"
+
+
+def _turned(query: Any) -> Any:
+    order: IntArray = seeds.stream("turned", seed=_SEED).permutation(len(query.ids)).astype(np.int64)
+    tasks = None if query.tasks is None else query.tasks[order]
+    return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
+
+
+def _load_what_looks_around() -> None:
+    """Load what changes the environment when it is first loaded."""
+    import sklearn  # noqa: F401
+    import torch._dynamo  # loaded by the first optimiser otherwise
+    import torch.utils.data  # noqa: F401
+
+
+def _global_state() -> dict[str, Any]:
+    import torch
+
+    return {
+        "torch's default dtype": torch.get_default_dtype(),
+        "torch's default device": str(torch.get_default_device()),
+        "torch's number of threads": torch.get_num_threads(),
+        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
+        "torch's gradient mode": torch.is_grad_enabled(),
+        "Dataset.__add__": torch.utils.data.Dataset.__add__,
+        "numpy's error handling": np.geterr(),
+        "working folder": Path.cwd(),
+        "environment variables": sorted(os.environ.items()),
+        "sys.path": list(sys.path),
+        "warning filters": len(warnings.filters),
+        "recursion limit": sys.getrecursionlimit(),
+    }
+
+
+def _conditions(scenario: Scenario) -> Conditions:
+    lent = scenario.lent()
+    budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent}
+    sizes: dict[str, Any] = {name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent}
+    return Conditions(**{**lent, **budget, **sizes}, root_seed=learner_seed(_SEED),
+                      needed=scenario.answers, probed=scenario.probed, kept=scenario.kept)  # fmt: skip
+
+
+def _shrunk(deal: Deal) -> Deal:
+    """Keep at most `_ITEMS` items of the first three stages and of every query."""
+    stages = []
+    for index, stage in enumerate(deal.stages[:3]):
+        chosen = _some(len(stage.rows), index)
+        query, watched = (rows[_some(len(rows), -1)] for rows in (stage.query, stage.watched))
+        held = _some(len(stage.held), -2)
+        stages.append(replace(stage, rows=stage.rows[chosen], given=stage.given[chosen], query=query, watched=watched,
+                              held=stage.held[held], held_given=stage.held_given[held]))  # fmt: skip
+    return replace(deal, stages=stages)
+
+
+def _some(size: int, address: int) -> IntArray:
+    return np.sort(seeds.stream("check", seed=_SEED, at=address).permutation(size)[:_ITEMS]).astype(np.int64)
+
+
+# --- scenarios ------------------------------------------------------------------------------------------------------------------
+
+
+def _deals_the_same(scenario: Scenario) -> str:
+    same = fingerprint.of_deal(scenario.deal(0)) == fingerprint.of_deal(scenario.deal(0))
+    return "" if same else "two deals under one seed differ"
+
+
+def _seeds_matter(scenario: Scenario) -> str:
+    differ = fingerprint.of_deal(scenario.deal(0)) != fingerprint.of_deal(scenario.deal(1))
+    return "" if differ else "seeds 0 and 1 deal the same"
+
+
+def _keeps_test_apart(scenario: Scenario) -> str:
+    """An item whose label is handed over is never asked for."""
+    deal = scenario.deal(0)
+    shown = [np.append(stage.rows[stage.given != HIDDEN], stage.held) for stage in deal.stages]
+    overlap = np.intersect1d(np.concatenate(shown), np.concatenate([stage.query for stage in deal.stages]))
+    return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
+
+
+def _names_classes_in_order(scenario: Scenario) -> str:
+    named = 0
+    for index, stage in enumerate(scenario.deal(0).stages):
+        if stage.named_classes < named:
+            return f"stage {index} names {stage.named_classes} classes after {named}"
+        named = stage.named_classes
+        if len(stage.given) and stage.given.max() >= named:
+            return f"stage {index} hands over label {stage.given.max()} with {named} classes named"
+    return ""
+
+
+def _public_owns_memory(scenario: Scenario) -> str:
+    """No array leads back to a larger one that holds other items."""
+    for name, array in _public_arrays(seal(scenario.deal(0), 0).episodes):
+        if array.base is not None:
+            return f"{name} is a view into a larger array"
+    return ""
+
+
+def _public_part_is_blind(scenario: Scenario) -> str:
+    deal = scenario.deal(0)
+    worlds = [seal(deal, 0), seal(with_permuted_truth(deal, 0), 0)]
+    first, second = (fingerprint.of_arrays(dict(_public_arrays(world.episodes))) for world in worlds)
+    return "" if first == second else "the public part changes when hidden labels are permuted"
+
+
+def _scores_the_truth(scenario: Scenario) -> str:
+    """Perfect answers give a finite figure for every declared metric (or one defined as not applicable)."""
+    sealed = seal(scenario.deal(0), 0)
+    given = []
+    for index, (_, query) in enumerate(sealed.episodes):
+        ids = np.sort(query.ids)
+        given.append(Answer(stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays()))
+    final = scenario.score(sealed.truth, given).final
+    missing = [metric.name for metric in scenario.metrics if metric.name not in final]
+    if missing:
+        return f"no figure for {', '.join(missing)}"
+    return "" if np.isfinite(final[scenario.metrics[0].name]) else f"{scenario.metrics[0].name} is {final[scenario.metrics[0].name]}"
+
+
+_SCENARIO_CLAIMS: dict[str, Callable[[Scenario], str]] = {
+    "same seed, same deal": _deals_the_same,
+    "another seed, another deal": _seeds_matter,
+    "labelled items are never asked": _keeps_test_apart,
+    "classes are named in order": _names_classes_in_order,
+    "public arrays own their memory": _public_owns_memory,
+    "permuted hidden labels change nothing public": _public_part_is_blind,
+    "every declared metric is scored": _scores_the_truth,
+}
+
+
+def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    for index, (stage, query) in enumerate(episodes):
+        held = {"stage.ids": stage.ids, "stage.labels": stage.labels, "stage.inputs": stage.inputs,
+                "query.ids": query.ids, "query.inputs": query.inputs, "query.tasks": query.tasks}  # fmt: skip
+        if (apart := stage.validation) is not None:
+            held |= {"validation.ids": apart.ids, "validation.inputs": apart.inputs, "validation.labels": apart.labels}
+        for name, value in held.items():
+            if isinstance(value, np.ndarray):
+                yield f"{index}.{name}", value
+
+
+__all__ = ["Finding", "check_scenario", "check_strategy", "digest_of_last"]

@@ -1,0 +1,237 @@
+"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON; the words are the same.
+
+Where the output cannot show a character, as in Latin-1 or ASCII, one like it is shown. Output that nobody takes any more ends no run.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import json
+import logging
+import math
+import os
+import sys
+import time
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+    from harness.execution.execute import Update
+
+_STYLES = {"done": "green", "cached": "cyan", "running": "yellow", "queued": "dim", "skipped": "dim"}
+
+_ALIKE = {
+    **{"±": "+-", "↑": "^", "↓": "v", "→": "->", "ß": "ss", "\N{MULTIPLICATION SIGN}": "x"},
+    **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}", "-"),
+    **dict.fromkeys("\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}", "'"),
+}
+_ERRORS = "openworld-alike"
+
+
+def _alike(error: UnicodeError) -> tuple[str, int]:
+    """Return what stands for characters that an encoding lacks: something like them in ASCII, letters without their marks, or `?`."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    plain = (_ALIKE.get(letter) or unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in missing)
+    return "".join(letter or "?" for letter in plain), error.end
+
+
+codecs.register_error(_ERRORS, _alike)
+
+
+def take_streams() -> None:
+    """Make the standard streams of this process take every text: those that are closed lead nowhere, and no character fails the others."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:  # its number must not go to the next file that is opened, which what is printed would end up in
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=_ERRORS)
+
+
+def take_log() -> None:
+    """Show the warnings of our packages as notes."""
+    for package in ("harness", "scenarios", "strategies", "leaderboards"):
+        logging.getLogger(package).addHandler(_NOTES)
+
+
+class _Notes(logging.Handler):
+    """Shows what is logged beside a live table, not across it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        note(record.getMessage())
+
+
+_NOTES = _Notes(logging.WARNING)
+
+
+class _Output(Console):
+    """A standard stream. Where its reader is gone, the rest is for nobody, and what runs goes on."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self.file.fileno())
+            os.close(nowhere)
+
+
+take_streams()
+out = _Output(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
+err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+
+
+def say(text: str = "") -> None:
+    """Print a line for people."""
+    out.print(text, markup=False)
+
+
+def note(text: str) -> None:
+    """Print a line beside the result, on standard error."""
+    err.print(text, markup=False, style="dim")
+
+
+def complain(text: str) -> None:
+    """Print a user's mistake."""
+    err.print(Text("error: ", style="bold red") + Text(text))
+
+
+def dump(value: Any) -> None:
+    """Print JSON for machines; what is not a number becomes null."""
+    ready = _json_ready(value)
+    text = json.dumps(ready, indent=2, ensure_ascii=False)
+    if _shown(text) != text:
+        text = json.dumps(ready, indent=2)  # JSON spells what the output lacks, and nothing is lost
+    try:
+        out.file.write(f"{text}\n")
+        out.file.flush()
+    except BrokenPipeError:
+        out.on_broken_pipe()
+
+
+def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
+    """Print a table: boxed columns on a terminal, tab-free aligned text in a pipe."""
+    header, rows = [_shown(name) for name in header], [[_shown(str(cell)) for cell in row] for row in rows]
+    if out.is_terminal:
+        table = Table(*header, title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+        for row in rows:
+            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
+        out.print(table)
+        return
+    if title:
+        say(title)
+    widths = [max(len(line[column]) for line in [list(header), *rows]) for column in range(len(header))]
+    for line in [list(header), *rows]:
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+class RunView:
+    """What a run shows while it runs: a live table on a terminal, one line per finished cell in a pipe, nothing with `quiet`."""
+
+    def __init__(self, total: int, *, quiet: bool = False) -> None:
+        self.total, self.quiet = total, quiet
+        self.ended = 0
+        self.counts: dict[str, int] = {}
+        self.running: dict[str, tuple[Update, float]] = {}
+        self.live: Live | None = None
+
+    def __enter__(self) -> Self:
+        if err.is_terminal and not self.quiet:
+            from rich.live import Live
+
+            self.live = Live(self._table(), console=err, refresh_per_second=4, transient=True)
+            self.live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self.live:
+            self.live.stop()
+
+    def __call__(self, update: Update) -> None:
+        """Take in news of a cell."""
+        key = update.cell.key
+        if update.status == "running":
+            started = self.running[key][1] if key in self.running else time.monotonic()
+            self.running[key] = (update, started)
+        else:
+            self.running.pop(key, None)
+            self.ended += 1
+            self.counts[update.status] = self.counts.get(update.status, 0) + 1
+            if not self.quiet and update.status != "cached":
+                with contextlib.suppress(OSError):  # a full disk below the output ends no run
+                    (self.live.console if self.live else err).print(Text(self._line(update), style=_STYLES.get(update.status, "red")))
+        if self.live:
+            self.live.update(self._table())
+
+    @property
+    def summary(self) -> str:
+        """How many cells ended in which way."""
+        return ", ".join(f"{count} {status}" for status, count in sorted(self.counts.items())) or "no cells"
+
+    def _line(self, update: Update) -> str:
+        figure = "" if update.figure is None else f"  {update.figure:.3f}"
+        seconds = "" if math.isnan(update.seconds) else f"  {update.seconds:.1f} s"
+        reason = f"  {update.reason}" if update.reason else ""
+        return f"[{self.ended}/{self.total}] {update.status:<8}  {update.cell}{figure}{seconds}{reason}"
+
+    def _table(self) -> Table:
+        from rich.progress_bar import ProgressBar
+
+        table = Table.grid(padding=(0, 1))
+        for update, started in self.running.values():
+            share = update.step / update.total if update.total else 0.0
+            bar = ProgressBar(total=1, completed=share, width=20)
+            table.add_row(Text("running", style="yellow"), Text(str(update.cell)), f"stage {update.stage}", bar,
+                          f"{time.monotonic() - started:.0f} s")  # fmt: skip
+        table.add_row(Text(f"{self.ended}/{self.total}", style="bold"), Text(self.summary), "", ProgressBar(
+            total=max(1, self.total), completed=self.ended, width=20), "")  # fmt: skip
+        return table
+
+
+@contextmanager
+def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar with bytes, speed and time left for every file that comes, on a terminal; nothing in a pipe.
+
+    Yields a function that is told (name, bytes that are there, bytes in all or None).
+    """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bars:
+        bar_of = {name: bars.add_task(name, total=None, start=False) for name in names}
+
+        def report(name: str, done: int, total: int | None) -> None:
+            bars.start_task(bar_of[name])
+            bars.update(bar_of[name], completed=done, total=total)
+
+        yield report
+
+
+def _shown(text: str) -> str:
+    """Return `text` as the output shows it."""
+    return text.encode(out.encoding, _ERRORS).decode(out.encoding)
+
+
+def _json_ready(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_json_ready(item) for item in value]
+    return value

@@ -1,0 +1,1 @@
+"""Many cells: plan, cost, the Ray pool, workers and their limits."""

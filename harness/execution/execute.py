@@ -1,0 +1,464 @@
+"""Many cells: what is already there is cached, the rest runs on the pool, every end is scored and recorded.
+
+The driver deals and scores; workers only see public stages. Recording happens on one thread of the driver, so the data base has one writer
+and the workers never wait for it. Cells that can learn together (`harness.protocol.packing`) go to a worker as one pack; whatever goes wrong there,
+its cells run again one by one, so that a pack costs no cell its result and the right one gets the blame.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from harness.cell.run import Conditions, StageResult, learner_seed
+from harness.cell.sealing import build
+from harness.cell.sessions import new_session
+from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth, scorer_of
+from harness.errors import UserError, in_one_line
+from harness.execution.cluster import Resources
+from harness.execution.environment import environment
+from harness.execution.lock import locked
+from harness.execution.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
+from harness.execution.plan import Plan, plan
+from harness.execution.pool import Ended, Pool, job_folder
+from harness.protocol import fingerprint
+from harness.protocol.cells import Cell, Shape
+from harness.protocol.packing import shape_of_only_stage
+from harness.protocol.stage_sharing import FOLDER, Sharing
+from harness.store import plots
+from harness.store.mlflow_store import PREDICTIONS, Ending, Record, Store
+from harness.store.predictions import digest, write_answers
+
+_log = logging.getLogger(__name__)
+
+CELLS = "cells"
+_TICK_S = 0.25
+_STAGES_S = 1.0
+_LOG = "log.txt"
+_MAX_ATTEMPTS = 2
+_MAX_WRITES = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Hard limits of a cell."""
+
+    timeout_s: float = 3600.0
+    memory_mib: float = 4096.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """Something a reader of the console wants to know about a cell."""
+
+    cell: Cell
+    status: Status
+    reason: str = ""
+    stage: int = 0
+    step: int = 0
+    total: int = 0
+    figure: float | None = None
+    seconds: float = float("nan")
+
+
+Listener = Callable[[Update], None]
+
+
+def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
+            precision: Precision = "float32", compiled: bool = False, together: bool = True, share: bool = True, parent: str = "",
+            session: str = "", listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
+    """Run what the plan leaves open; return one record per cell in the plan's order.
+
+    Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is the run of the store that
+    those of the cells are put below. Costs compare within a `session`, which is one of its own unless several calls are said to be one.
+
+    Raises:
+        UserError: the store is in use by another run, or cannot be written.
+    """
+    for cell in plan.cells:
+        if cell.key in plan.cached:
+            listen(_cached(cell, plan.cached[cell.key]))
+    if not plan.open:
+        return [plan.cached[cell.key] for cell in plan.cells]
+    store.check_room()
+    with locked(store.folder):
+        for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
+            store.bury(protocol_hash)
+        sharing = Sharing(plan.open if share else [], store.folder / FOLDER)
+        if plan.again:
+            _forget(plan.open, sharing, store.folder / CELLS)
+        run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
+                   limits=limits, device=device, precision=precision, compiled=compiled, listen=listen, parent=parent,
+                   session=session or new_session(), sharing=sharing)  # fmt: skip
+        fresh = run.to_the_end()
+    return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
+
+
+@dataclass(slots=True)
+class _Dealt:
+    """A deal in use: references for the workers, the truth for the scorer, and how many cells still need it."""
+
+    episodes: Episodes
+    truth: Truth
+    users: int
+    shape: Shape | None
+
+
+@dataclass(slots=True)
+class _Scoring:
+    """The scores of a cell as its stages end. Of the thread that records alone.
+
+    failure: why there are none any more; what raised once is not asked again.
+    """
+
+    scenario: Scenario
+    truth: Truth
+    scorer: Scorer | None = None
+    stages: int = 0
+    failure: str = ""
+
+    def of(self, results: Mapping[int, StageResult]) -> Scores | None:
+        """Return what the stages that follow on each other come to, each taken in once; None where there is none, or a failure."""
+        try:
+            while not self.failure and self.stages in results:
+                self.scorer = self.scorer or scorer_of(self.scenario, self.truth)
+                for answer in results[self.stages].answers:
+                    self.scorer.add(answer)
+                self.stages += 1
+            return self.scorer.scores() if self.scorer and not self.failure else None
+        except Exception as error:
+            self.failure = f"scoring failed: {in_one_line(error)}"
+            return None
+
+
+@dataclass(slots=True)
+class _Running:
+    """A cell in a worker."""
+
+    cell: Cell
+    dealt: _Dealt
+    attempt: int
+    run_id: Future[str]
+    scoring: _Scoring
+    results: dict[int, StageResult] = field(default_factory=dict)
+    unwritten: list[int] = field(default_factory=list)
+    session: str = ""
+
+    @property
+    def answers(self) -> list[Answer]:
+        """Those of the stages so far, in order."""
+        return [answer for stage in sorted(self.results) for answer in self.results[stage].answers]
+
+
+class _Run:
+    """The state of one call of `execute`."""
+
+    def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
+                 device: str, precision: Precision, compiled: bool, listen: Listener, sharing: Sharing, parent: str,
+                 session: str) -> None:  # fmt: skip
+        self.queue: deque[tuple[Cell, int]] = deque()
+        self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
+        self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
+        self.device, self.precision, self.compile, self.listen = device, precision, compiled, listen
+        self.resources, self.sharing, self.session = resources, sharing, session
+        self.environment = environment(resources.threads, device=device, precision=precision, compiled=compiled)
+        self.deals: dict[tuple[str, int, bool], _Dealt] = {}
+        self.users: dict[tuple[str, int, bool], int] = {}
+        for pack in packs:
+            self._enqueue(pack)
+            for cell in pack:
+                self.users[_deal_of(cell)] = self.users.get(_deal_of(cell), 0) + 1
+        self.running: dict[str, _Running] = {}
+        self.records: dict[str, Record] = {}
+        self.writes: deque[Future[Any]] = deque()
+        self.stages_due = 0.0
+
+    def to_the_end(self) -> dict[str, Record]:
+        """Run everything; return the records by key."""
+        with (
+            ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
+            Pool(self.resources) as self.pool,
+            _signals_as_interrupt(),
+        ):
+            try:
+                while self.queue or self.running:
+                    while self.queue and self.pool.has_room:
+                        self._submit(*self._next())
+                    heard = self.pool.wait(_TICK_S)
+                    for said in heard:
+                        if isinstance(said, Ended):
+                            self._end(said)
+                        else:
+                            self._hear(said)
+                    if not heard or time.monotonic() > self.stages_due:
+                        self._write_stages()
+                    self._check_writes(allowed=_MAX_WRITES)
+            except KeyboardInterrupt:
+                self._interrupted()
+            self._check_writes(allowed=0)
+        return self.records
+
+    def _enqueue(self, pack: tuple[Cell, ...], *, first: bool = False) -> None:
+        if len(pack) > 1:
+            self.packs[pack[0].key] = pack
+        (self.queue.appendleft if first else self.queue.append)((pack[0], 1))
+
+    def _submit(self, cell: Cell, attempt: int) -> None:
+        """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than the first wait."""
+        pack = self.packs.pop(cell.key, (cell,))
+        by_shape: dict[Shape | None, list[Cell]] = {}
+        for each in pack:
+            by_shape.setdefault(self._deal(each).shape, []).append(each)
+        alike, *others = by_shape.values()
+        for group in reversed(others):
+            self._enqueue(tuple(group), first=True)
+        jobs = tuple(self._begin(each, attempt) for each in alike)
+        episodes = [self.running[job.key].dealt.episodes for job in jobs]
+        if len(jobs) == 1:
+            self.pool.submit(jobs[0], episodes)
+        else:
+            key = f"pack-{fingerprint.of_value([job.key for job in jobs])}"
+            self.pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / CELLS, key)), episodes)
+
+    def _deal(self, cell: Cell) -> _Dealt:
+        where = _deal_of(cell)
+        if where not in self.deals:
+            sealed = build(cell.protocol.scenario, cell.seed, reveal=_is_upper_bound(cell))
+            shape = shape_of_only_stage(sealed.episodes)
+            try:
+                published = self.pool.publish(sealed.episodes)
+            except OSError as error:
+                raise UserError(f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}") from error
+            self.deals[where] = _Dealt(published, sealed.truth, self.users[where], shape)
+        return self.deals[where]
+
+    def _begin(self, cell: Cell, attempt: int) -> Job:
+        """Open the record of a cell and return what its worker is told."""
+        scenario = cell.protocol.scenario
+        conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
+                                needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
+                                precision=self.precision, compile=self.compile, session=self.session)  # fmt: skip
+        run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
+        dealt = self.deals[_deal_of(cell)]
+        self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
+        plugin = cell.contender.plugin
+        return Job(key=cell.key, strategy=plugin.address, source=plugin.source, params=cell.contender.params, code=cell.contender.code,
+                   conditions=conditions, keep=job_folder(self.store.folder / CELLS, cell.key),
+                   shared=self.sharing.paths(cell),
+                   timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
+                   ahead=plugin.loaded_ahead)  # fmt: skip
+
+    def _next(self) -> tuple[Cell, int]:
+        """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""
+        awaited: set[Path] = set()
+        for running in self.running.values():
+            awaited |= self.sharing.still_to_learn(running.cell, len(running.results))
+        for place, (cell, _) in enumerate(self.queue):
+            if not awaited or self.sharing.next_to_learn(cell) not in awaited:
+                self.queue.rotate(-place)
+                taken = self.queue.popleft()
+                self.queue.rotate(place)
+                return taken
+        return self.queue.popleft()
+
+    def _hear(self, event: Event) -> None:
+        running = self.running.get(event.key)
+        if running is None:
+            return
+        match event:
+            case Started():
+                running.session = event.session
+                self.listen(Update(cell=running.cell, status=Status.RUNNING))
+            case Progressed():
+                self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
+            case StageEnded():
+                running.results[event.result.stage] = event.result
+                running.unwritten.append(event.result.stage)
+
+    def _write_stages(self) -> None:
+        """Record the stages that ended in cells that go on; those of a cell that ends within a second are recorded with its end."""
+        self.stages_due = time.monotonic() + _STAGES_S
+        for running in self.running.values():
+            if running.unwritten:
+                self._write(_record_stages, self.store, running, tuple(running.unwritten))
+                running.unwritten.clear()
+
+    def _end(self, ended: Ended) -> None:
+        task = ended.task
+        if isinstance(task, Pack):
+            self._end_pack(task, ended)
+            return
+        running = self.running.pop(task.key)
+        if ended.outcome.lost and (running.attempt < _MAX_ATTEMPTS or ended.outcome.elsewhere):
+            self._write(_record_end, self.store, running, ended, task, self.records, self.listen, None)
+            self.queue.appendleft((running.cell, running.attempt + (not ended.outcome.elsewhere)))
+            return
+        if ended.outcome.lost:
+            reason = f"{ended.outcome.reason}, {running.attempt} times"
+            ended = replace(ended, outcome=replace(ended.outcome, reason=reason))
+        self._finish(running, ended, task)
+
+    def _end_pack(self, pack: Pack, ended: Ended) -> None:
+        """Record every cell with its share of the time; or put all of them back into the queue, each by itself."""
+        outcome = ended.outcome
+        members = [(job, self.running.pop(job.key)) for job in pack.jobs]
+        if outcome.status is Status.DONE:
+            shared = replace(ended, outcome=replace(outcome, seconds=outcome.seconds / len(members)))
+            for job, running in members:
+                self._finish(running, shared, job)
+        else:
+            reason = f"{len(members)} cells together: {outcome.reason}; it runs again by itself"
+            failed = replace(ended, outcome=replace(outcome, status=Status.FAILED, reason=reason))
+            for job, running in members:
+                self._write(_record_end, self.store, running, failed, job, self.records, self.listen, None)
+            self.queue.extendleft((running.cell, 1) for _, running in reversed(members))
+        self._write(shutil.rmtree, pack.keep, ignore_errors=True)
+
+    def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
+        running.dealt.users -= 1
+        if running.dealt.users == 0:
+            self.pool.withdraw(self.deals.pop(_deal_of(running.cell)).episodes)
+        self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
+
+    def _interrupted(self) -> None:
+        """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between stages is kept."""
+        self._write_stages()
+        waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
+        for cell in [*(running.cell for running in self.running.values()), *waiting]:
+            reason = "interrupted; the same command continues"
+            running = self.running.get(cell.key)
+            ending = Ending(status=Status.FAILED, reason=reason)
+            if running:
+                self._write(self.store.end, running.run_id.result(), ending)
+            self.records[cell.key] = _row(cell, "", ending, None)
+            self.listen(Update(cell=cell, status=ending.status, reason=reason))
+
+    def _write(self, action: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
+        future = self.writer.submit(action, *args, **options)
+        self.writes.append(future)
+        return future
+
+    def _check_writes(self, *, allowed: int) -> None:
+        """Raise what went wrong on the recording thread; wait while it lags behind by more than `allowed`, so that nothing piles up."""
+        while self.writes and (len(self.writes) > allowed or self.writes[0].done()):
+            try:
+                self.writes.popleft().result()
+            except OSError as error:
+                raise UserError(f"cannot write to the store {self.store.folder}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _signals_as_interrupt() -> Iterator[None]:
+    """Take a request to end (SIGTERM) and a terminal that was closed (SIGHUP) as Ctrl-C; only the main thread may."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forget(cells: Sequence[Cell], sharing: Sharing, kept: Path) -> None:
+    """Remove what earlier runs have left of these cells: the state each was in, and the stages they share."""
+    for cell in cells:
+        shutil.rmtree(kept / cell.key, ignore_errors=True)
+        for path in sharing.paths(cell):
+            if path is not None:
+                path.unlink(missing_ok=True)
+
+
+def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:
+    if scores := running.scoring.of(running.results):
+        store.add_stages(running.run_id.result(), scores, stages)
+
+
+def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
+                keep: Path | None) -> None:  # fmt: skip
+    """Score, store, then tell, then draw; with `keep`, the folder of a cell that is done is cleared away."""
+    answers, results, outcome = running.answers, running.results.values(), ended.outcome
+    scores = running.scoring.of(running.results)
+    if outcome.status is Status.DONE and running.scoring.failure:
+        outcome = replace(outcome, status=Status.FAILED, reason=running.scoring.failure)
+    seconds = outcome.seconds + sum(result.borrowed_s for result in results)  # a shared stage counts for everyone who used it
+    is_of_one = all(result.session == running.session for result in results)
+    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds,
+                    learn_s=sum(result.learn_s for result in results), probe_s=sum(result.probe_s for result in results),
+                    predict_s=sum(result.predict_s for result in results), peak_mib=outcome.peak_mib,
+                    together=max((result.together for result in results), default=1),
+                    session=running.session if is_of_one else "")  # fmt: skip
+    files = job.keep / "files"
+    files.mkdir(parents=True, exist_ok=True)  # whoever removed the folder of a cell has not removed its answers
+    (files / _LOG).write_text(outcome.log_tail, encoding="utf-8")
+    if answers:
+        write_answers(files / PREDICTIONS, answers)
+    store.end(running.run_id.result(), ending, scores=scores, files=files, stages=running.unwritten)
+    shutil.rmtree(files)
+    if keep is None:
+        return
+    if ending.status is Status.DONE:
+        shutil.rmtree(keep, ignore_errors=True)
+    record = _row(running.cell, running.run_id.result(), ending, scores)
+    records[running.cell.key] = record
+    primary = running.cell.protocol.scenario.metrics[0].name
+    listen(
+        Update(cell=running.cell, status=ending.status, reason=ending.reason, figure=record.metrics.get(primary), seconds=ending.seconds)
+    )
+    if scores:
+        _draw(store, running, scores, outcome.log_tail)
+
+
+def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
+    """Add pictures to a record that is closed. What cannot be drawn is a line in its log; what cannot be kept either, a warning."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            failed: list[str] = []
+            plots.draw(scores, Path(folder), title=str(running.cell), say=failed.append)
+            if failed:
+                Path(folder, _LOG).write_text("\n".join([*log.splitlines(), *failed]), encoding="utf-8")
+            if any(Path(folder).iterdir()):
+                store.add_files(running.run_id.result(), Path(folder))
+    except Exception as error:
+        _log.warning("%s: no pictures: %s", running.cell, in_one_line(error))
+
+
+def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Record:
+    return Record(key=cell.key, run_id=run_id, protocol_hash=cell.protocol.hash, scenario=cell.protocol.label,
+                  strategy=cell.contender.label, seed=cell.seed, status=ending.status, reason=ending.reason,
+                  metrics=dict(scores.final) if scores else {}, digest=ending.digest, seconds=ending.seconds, learn_s=ending.learn_s,
+                  probe_s=ending.probe_s, predict_s=ending.predict_s, peak_mib=ending.peak_mib, together=ending.together,
+                  session=ending.session)  # fmt: skip
+
+
+def _cached(cell: Cell, record: Record) -> Update:
+    figure = record.metrics.get(cell.protocol.scenario.metrics[0].name)
+    status = Status.CACHED if record.status is Status.DONE else record.status
+    return Update(cell=cell, status=status, reason=record.reason, figure=figure, seconds=record.seconds)
+
+
+def _deal_of(cell: Cell) -> tuple[str, int, bool]:
+    return cell.protocol.hash, cell.seed, _is_upper_bound(cell)
+
+
+def _is_upper_bound(cell: Cell) -> bool:
+    return cell.contender.plugin.name == cell.protocol.scenario.upper_bound
+
+
+__all__ = ["Limits", "Listener", "Plan", "Update", "execute", "plan"]

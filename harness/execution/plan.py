@@ -1,0 +1,44 @@
+"""What a run would do: cells that are there already, cells to run, and which of these learn together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.protocol.cells import Cell
+from harness.protocol.packing import packs
+from harness.store.mlflow_store import Record, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that earlier runs have left."""
+
+    cached: dict[str, Record]
+    cells: Sequence[Cell]
+    again: bool = False
+
+    @property
+    def open(self) -> list[Cell]:
+        """The cells without a finished record."""
+        return [cell for cell in self.cells if cell.key not in self.cached]
+
+    @property
+    def packs(self) -> list[tuple[Cell, ...]]:
+        """The open cells in the packs that all cells make; what is cached is missing from its pack."""
+        left = [tuple(cell for cell in pack if cell.key not in self.cached) for pack in packs(self.cells)]
+        return [pack for pack in left if pack]
+
+
+def plan(cells: Sequence[Cell], store: Store, *, again: bool = False) -> Plan:
+    """Look up which cells have a finished record with its predictions; `again`: none counts."""
+    if again:
+        return Plan(cells=cells, cached={}, again=True)
+    known = store.finished({cell.protocol.hash for cell in cells})
+    cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
+    for key in store.lost(cached.values()):
+        del cached[key]
+    return Plan(cells=cells, cached=cached)
+
+
+__all__ = ["Plan", "plan"]

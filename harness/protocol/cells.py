@@ -1,0 +1,249 @@
+"""What is compared with what: protocols, cells, suites, and their content addresses.
+
+A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts from, a digest of what it
+deals and the names of its metrics, and the code of scenarios and data sets that are not shipped with this program, whose figures
+nobody else recomputes; results under different protocol hashes never meet in one table. A **cell** is protocol x strategy
+configuration x seed, and its key adds the code and the library versions that can change the result. A **suite** names scenarios,
+strategies and seeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
+
+from harness.contracts import DealtStage, Inputs, Scenario, Stage
+from harness.errors import UserError
+from harness.places import written
+from harness.plugins import Kind, Plugin, find, of_others
+from harness.protocol import fingerprint
+from harness.protocol.contrasts import Ablation
+from harness.protocol.yaml_files import read_yaml
+from harness.selection import Selection, as_declared, expand, resolved
+from harness.weights import weights_said
+
+
+class HowChosen(BaseModel):
+    """How a configuration came to be chosen: among how many trials, of which space, by what. seeds: the run seeds of the trials."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    method: str
+    trials: int = Field(ge=1)
+    criterion: str
+    space: str
+    seeds: tuple[int, ...]
+
+    @property
+    def words(self) -> str:
+        """Say it, all but the space."""
+        return f"chosen among {self.trials} {'trial' if self.trials == 1 else 'trials'} ({self.method}) by {self.criterion}"
+
+
+class Suite(BaseModel):
+    """What to run, from a YAML file or from flags: every scenario x every strategy x every seed.
+
+    ablation: which differences between its strategies say what a component contributes, where that is what it is for.
+    chosen: by label, how a search chose the configuration of a strategy, where one did.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(default="runs", pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str = ""
+    scenarios: tuple[str, ...] = Field(min_length=1)
+    strategies: tuple[str, ...] = Field(min_length=1)
+    seeds: int = Field(default=5, ge=1, le=1000)
+    timeout_s: float = Field(default=3600.0, gt=0)
+    memory_mib: int = Field(default=4096, ge=64)
+    ablation: Ablation | None = None
+    chosen: dict[str, HowChosen] = {}
+
+    @model_validator(mode="after")
+    def _has_every_arm(self) -> Self:
+        labels = {str(selection) for text in self.strategies for selection in expand(text)}
+        missing = [arm for arm in self.ablation.arms if not labels.issuperset(map(str, expand(arm)))] if self.ablation else []
+        if missing:
+            raise ValueError(f"the ablation has arms that are not among the strategies: {', '.join(missing)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what most suites do not have."""
+        return {name: value for name, value in handler(self).items() if value or name not in ("ablation", "chosen")}
+
+
+def read_suite(path: Path) -> Suite:
+    """Read a suite file.
+
+    Raises:
+        UserError: not readable, not YAML, a key said twice, or a key or value that a suite does not have.
+    """
+    content = read_yaml(written(path), f"suite {str(path)!r}", as_said=True)
+    if not isinstance(content, dict):
+        raise UserError(f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds {type(content).__name__}")
+    content = content.get("suite", content)  # a board's protocol.yaml keeps its suite beside what came of it
+    try:
+        return Suite.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, p['loc']))}: {p['msg'].lower()}" for p in error.errors())
+        raise UserError(f"suite {str(path)!r}: {problems} (keys: {', '.join(Suite.model_fields)})") from None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A scenario with everything that defines a comparison on it."""
+
+    label: str
+    scenario_name: str
+    scenario: Scenario
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that are not what they say."""
+        weights = weights_said(self.scenario.lent().get("backbone", ""))
+        config = self.scenario.model_dump(mode="json")
+        code = _code_of_others([self.scenario_name, *config.values()])
+        return {
+            "scenario": self.scenario_name,
+            "config": config,
+            "data": self._first_deal[3],
+            "deal_of_seed_0": self._first_deal[0],
+            "metrics": [metric.name for metric in self.scenario.metrics],
+            **({"weights": weights} if weights else {}),
+            **({"code": code} if code else {}),
+        }
+
+    @cached_property
+    def hash(self) -> str:
+        """Digest of `content`."""
+        return fingerprint.of_value(self.content)
+
+    @property
+    def shapes(self) -> tuple[Shape, ...]:
+        """The shape of every stage under seed 0."""
+        return self._first_deal[1]
+
+    @property
+    def stage_items(self) -> tuple[int, ...]:
+        """How many training items every stage has under seed 0."""
+        return self._first_deal[2]
+
+    @cached_property
+    def _first_deal(self) -> tuple[str, tuple[Shape, ...], tuple[int, ...], dict[str, str]]:
+        deal, data = self.scenario.deal(0), dict(self.scenario.data_digests())
+        if not data or not all(data.values()):
+            data |= fingerprint.of_loaders(deal)
+        shapes = tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
+        return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages), data
+
+
+Shape = tuple[Any, ...]
+"""What stages have in common that are learned at once."""
+
+
+def shape_of(stage: DealtStage | Stage, inputs: Inputs, rows: int, held: int) -> Shape:
+    """Return the shape of a stage: of its items, their number, the classes, what is held out, whether it is told of noise."""
+    kind = str(getattr(inputs, "dtype", ""))
+    return (*inputs.shape[1:], kind, rows, stage.named_classes, stage.new_classes, held, stage.told is None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """A strategy with all its parameters; `label` is what was asked for, `code` the digest of what it runs."""
+
+    label: str
+    plugin: Plugin
+    params: Mapping[str, Any]
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One unit of work: a contender on a protocol under a seed."""
+
+    protocol: Protocol
+    contender: Contender
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """Content address: equal cells have equal keys on every machine with the same code and library versions."""
+        return fingerprint.of_value(
+            {
+                "protocol": self.protocol.hash,
+                "strategy": self.contender.plugin.name.rpartition("/")[2],
+                "params": dict(self.contender.params),
+                "seed": self.seed,
+                "code": self.contender.code,
+                "libraries": fingerprint.libraries(),
+            }
+        )
+
+    def __str__(self) -> str:
+        return f"{self.protocol.label} | {self.contender.label} | seed {self.seed}"
+
+
+def protocols(texts: Iterable[str]) -> list[Protocol]:
+    """Return the protocols that the selections stand for.
+
+    Raises:
+        UserError: no such scenario or parameter; a scenario whose primary metric is censored.
+    """
+    found = []
+    for plugin, selection in _selections("scenario", texts):
+        scenario = plugin.cls(**resolved(plugin, selection))
+        if scenario.metrics[0].censored:
+            raise UserError(f"{selection} lists {scenario.metrics[0].name} first, which may not be reached: no ranking goes by that")
+        found.append(Protocol(label=str(selection), scenario_name=plugin.name, scenario=scenario))
+    return found
+
+
+def contenders(texts: Iterable[str]) -> list[Contender]:
+    """Return the contenders that the selections stand for."""
+    found = []
+    for plugin, selection in _selections("strategy", texts):
+        code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
+        found.append(Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code))
+    return found
+
+
+def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int | Sequence[int]) -> list[Cell]:
+    """Return all cells, those that share data next to each other; two labels for one thing make one cell.
+
+    `seeds`: which ones, or how many from 0.
+    """
+    chosen = range(seeds) if isinstance(seeds, int) else seeds
+    every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders]
+    return list({cell.key: cell for cell in every}.values())
+
+
+def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
+    """Return the code of the scenarios and data sets of others that `values` select, also as parameters of one another, by name."""
+    found: dict[str, str] = {}
+    for value in values:
+        try:
+            selections = expand(value) if isinstance(value, str) else []
+        except UserError:  # a text of another kind
+            continue
+        for selection in selections:
+            for plugin in of_others(selection.name, ("scenario", "dataset")):
+                found[selection.name] = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder, engine=())
+            found |= _code_of_others(selection.params.values())
+    return found
+
+
+def _selections(kind: Kind, texts: Iterable[str]) -> list[tuple[Plugin, Selection]]:
+    """Expand all texts and find what they select; the same selection said twice counts once."""
+    found: dict[str, tuple[Plugin, Selection]] = {}
+    for text in texts:
+        for said in expand(text):
+            plugin = find(kind, said.name)
+            selection = as_declared(plugin, said)
+            found.setdefault(str(selection), (plugin, selection))
+    return list(found.values())

@@ -1,0 +1,1 @@
+"""Records become rankings, comparisons, breakdowns, tables, LaTeX and a plain page."""

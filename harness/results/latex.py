@@ -1,0 +1,87 @@
+r"""Rankings as LaTeX tables in the booktabs style, one per protocol; every text of a board is escaped, so that none becomes a command.
+
+>>> escaped(r"a_b & \input{x}")
+'a\\_b \\& \\textbackslash{}input\\{x\\}'
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.results.ranking import Ranking
+from harness.results.tables import Table, ranking_table
+
+MOST_METRICS = 4
+"""Metrics that fit beside each other on a page."""
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
+    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
+}  # fmt: skip
+
+
+NEEDS = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n"
+"""What a document with such tables loads; T1 fonts for quotes."""
+
+
+def latex(rankings: Sequence[Ranking]) -> str:
+    """Return a table per ranking; the group that leads is set in bold."""
+    return NEEDS + "\n".join(_floating(ranking) for ranking in rankings)
+
+
+def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left: int, label: str = "") -> str:
+    """Return a table: `left` columns of text, the others of numbers; `lines` are those of `latex_row`, and rules between them."""
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{escaped(caption)}}}",
+            *([rf"\label{{{label}}}"] if label else []),
+            rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(header) - left)}}}",
+            r"\toprule",
+            latex_row(header),
+            r"\midrule",
+            *lines,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "\\end{table}\n",
+        ]
+    )
+
+
+def escaped(text: str) -> str:
+    """Return `text` on one line with every special letter of LaTeX as itself; letters that do not print are left out."""
+    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    return "".join(_ESCAPES.get(letter, letter) for letter in line)
+
+
+def _floating(ranking: Ranking) -> str:
+    table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:MOST_METRICS]])
+    leading = table.rows[0][0] if ranking.best else None
+    caption = f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 % intervals over seeds."
+    label = f"tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}"
+    return floating(caption, table.header, _body(table, leading), left=2, label=label)
+
+
+def _body(table: Table, leading: str | None) -> list[str]:
+    """Return the rows, a rule between contenders and bounds."""
+    lines: list[str] = []
+    ruled = False
+    for cells in table.rows:
+        if cells[0].endswith("bound") and lines and not ruled:
+            lines.append(r"\midrule")
+            ruled = True
+        lines.append(latex_row(cells, bold=cells[0] == leading and not cells[0].startswith(("?", "-"))))
+    return lines
+
+
+def latex_row(cells: Sequence[str], *, bold: bool = False) -> str:
+    """Return a line of a table; `bold` sets the second cell so."""
+    texts = [escaped(cell) for cell in cells]
+    if bold:
+        texts[1] = rf"\textbf{{{texts[1]}}}"
+    return " & ".join(texts) + r" \\"
+
+
+__all__ = ["MOST_METRICS", "NEEDS", "escaped", "floating", "latex", "latex_row"]

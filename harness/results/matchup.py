@@ -1,0 +1,97 @@
+"""Where two strategies met: a protocol under which both were run, from the store or from a board, with figures and predictions by seed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.contracts import Answer, Metric, Scenario, Status
+from harness.errors import UserError, unknown
+from harness.protocol.cells import Protocol, protocols
+from harness.results.ranking import by_protocol
+
+if TYPE_CHECKING:
+    from harness.store.mlflow_store import Record, Store
+
+Sides = tuple[str, str]
+"""The labels of the two strategies."""
+
+Cells = Mapping[int, Mapping[str, float]]
+"""The metrics of every finished cell, by seed."""
+
+Read = Callable[[int, int], list[Answer]]
+"""(side, seed) -> the stored predictions of that cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meeting:
+    """A protocol that both were run under.
+
+    metrics: the first is the primary one.  cells: of either side.
+    """
+
+    sides: Sides
+    protocol: Protocol
+    protocol_hash: str
+    metrics: Sequence[Metric]
+    cells: tuple[Cells, Cells]
+    read: Read
+
+    @property
+    def label(self) -> str:
+        """The scenario as it was selected."""
+        return self.protocol.label
+
+    @property
+    def scenario(self) -> Scenario:
+        """The scenario with its configuration."""
+        return self.protocol.scenario
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds under which both cells are done."""
+        return sorted(self.cells[0].keys() & self.cells[1].keys())
+
+    def pairs(self, metric: str) -> tuple[list[float], list[float]]:
+        """Return the figures of both sides under every seed where both have one."""
+        both = [seed for seed in self.seeds if all(math.isfinite(cells[seed].get(metric, math.nan)) for cells in self.cells)]
+        first, second = ([cells[seed][metric] for seed in both] for cells in self.cells)
+        return first, second
+
+
+def in_store(store: Store, sides: Sides, experiment: str = "") -> list[Meeting]:
+    """Return the meetings among the records of an experiment, of all experiments if none is named.
+
+    Raises:
+        UserError: no such experiment, or a strategy without finished cells.
+    """
+    records = [record for record in store.records(experiment) if record.status is Status.DONE]
+    check_sides(sides, sorted({record.strategy for record in records}), f"owb show {experiment}".strip())
+    found = []
+    for protocol_hash, group in by_protocol(records).items():
+        own = tuple({record.seed: record for record in group if record.strategy == label} for label in sides)
+        if not all(own):
+            continue
+        (protocol,) = protocols([group[0].scenario])
+        first, second = ({seed: record.metrics for seed, record in side.items()} for side in own)
+        found.append(Meeting(sides=sides, protocol=protocol, protocol_hash=protocol_hash, metrics=protocol.scenario.metrics,
+                             cells=(first, second), read=_from_store(store, own)))  # fmt: skip
+    return found
+
+
+def _from_store(store: Store, records: Sequence[Mapping[int, Record]]) -> Read:
+    return lambda side, seed: store.answers(records[side][seed])
+
+
+def check_sides(sides: Sides, labels: Sequence[str], see: str) -> None:
+    """Refuse two labels that are the same, or one that is not among `labels`, which the command `see` shows."""
+    for label in sides:
+        if label not in labels:
+            raise unknown("strategy with finished cells", label, labels, see)
+    if sides[0] == sides[1]:
+        raise UserError(f"{sides[0]} would be compared with itself: name two strategies")
+
+
+__all__ = ["Cells", "Meeting", "Read", "Sides", "check_sides", "in_store"]

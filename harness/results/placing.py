@@ -1,0 +1,100 @@
+"""Who stands where: contenders with one figure per seed, in order, with places that say what is undecided."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from harness import statistics
+from harness.statistics import Better, Comparison, Interval
+
+Figures = Mapping[int, float]
+"""One figure per seed."""
+
+POWER = 0.8
+"""The probability with which the minimum detectable difference is found."""
+
+
+class Standing(NamedTuple):
+    """Contenders in order with their places.
+
+    complete: those that have every seed.  comparisons: of all pairs of complete ones, p Holm-corrected.
+    best: the first of the complete, else of those that lack seeds.
+    """
+
+    order: list[str]
+    places: dict[str, str]
+    complete: list[str]
+    comparisons: dict[tuple[str, str], Comparison]
+    best: str | None
+
+
+def standing(field: Mapping[str, Figures], seeds: Sequence[int], *, better: Better = "higher", level: float = 0.95) -> Standing:
+    """Place every contender of `field` by the rules at the top of `harness.results.ranking`."""
+    sign = -1 if better == "higher" else 1
+
+    def merit(label: str) -> tuple[float, str]:
+        return sign * round(interval(field[label], level).mean, 12), label
+
+    complete = sorted((label for label in field if seeds and len(field[label]) == len(seeds)), key=merit)
+    partial = sorted((label for label in field if field[label] and label not in complete), key=merit)
+    empty = sorted(label for label in field if not field[label])
+    series = {label: [field[label][seed] for seed in seeds] for label in complete}
+    is_decidable = len(seeds) > 1 or len(field) == 1
+    places = dict.fromkeys(empty, "-")
+    for group in statistics.tie_groups(series, better=better, level=level):
+        places |= dict.fromkeys(group, _range(complete.index(group[0]) + 1, len(group)) if is_decidable else "?")
+    places |= dict.fromkeys(partial, f"{_range(len(complete) + 1, len(partial))}*" if is_decidable else "?*")
+    return Standing(
+        order=[*complete, *partial, *empty],
+        places=places,
+        complete=complete,
+        comparisons=statistics.compare_all(series, level=level),
+        best=next(iter([*complete, *partial]), None),
+    )
+
+
+def notes_on(standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -> list[str]:
+    """Return what limits the places, in sentences."""
+    notes = []
+    smallest = statistics.smallest_sign_flip_p(len(seeds))
+    if len(standing.order) > 1 and len(seeds) == 1:
+        notes.append("cannot decide with one seed: no intervals, no places; order by the bare figure")
+    elif len(standing.order) > 1 and smallest > 1 - level:
+        notes.append(
+            f"{len(seeds)} seeds cannot reach two-sided {100 * (1 - level):.3g} % by sign flips (smallest p {smallest:.4g}): "
+            "places rest on Student's t, which takes the differences for normal"
+        )
+    if any(place.endswith("*") for place in standing.places.values()):
+        notes.append("* lacks seeds: placed after those that have all, without an order among its like")
+    if "-" in standing.places.values():
+        notes.append("- has no figure under any seed")
+    return notes
+
+
+def minimum_detectable(field: Mapping[str, Figures], standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -> float:
+    """Return the true difference found with probability `POWER` when every pair of complete contenders is compared.
+
+    The spread is pooled over the differences from the best; the level is divided by the number of pairs (Bonferroni, the hardest step of
+    Holm). NaN with fewer than two complete contenders or two seeds.
+    """
+    rivals = [label for label in standing.complete if label != standing.best]
+    if not rivals or standing.best is None:
+        return math.nan
+    best = field[standing.best]
+    spread = statistics.pooled_sd([[field[label][seed] - best[seed] for seed in seeds] for label in rivals])
+    pairs = len(standing.complete) * (len(standing.complete) - 1) // 2
+    return statistics.minimum_detectable_difference(spread, len(seeds), power=POWER, level=1 - (1 - level) / pairs)
+
+
+def interval(figures: Figures, level: float = 0.95) -> Interval:
+    """Return Student's interval over the seeds."""
+    return statistics.t_interval(list(figures.values()), level=level)
+
+
+def _range(start: int, count: int) -> str:
+    return str(start) if count <= 1 else f"{start}-{start + count - 1}"
+
+
+__all__ = ["POWER", "Figures", "Standing", "interval", "minimum_detectable", "notes_on", "standing"]

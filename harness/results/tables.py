@@ -1,0 +1,262 @@
+"""Rankings as text: cells for a terminal table, Markdown, CSV, JSON. Pure functions; nothing here prints or computes a statistic.
+
+A figure is printed with the digits its interval justifies: one significant digit of the half-width, two where that digit is 1 or 2.
+Metrics whose figures all lie in [-1, 1] are shares and printed in per cent. A time that may not be reached is printed as its median with
+how many reached it, "300 (4 of 5)", or as "not reached (2 of 5)".
+
+>>> figure(Interval(0.7143, 0.7051, 0.7235, 5), 100)
+'71.4 ± 0.9'
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import is_dataclass
+from typing import Any, NamedTuple
+
+from harness.contracts import Metric
+from harness.results.aggregate import Aggregate
+from harness.results.costs import NOT_COMPARABLE
+from harness.results.placing import POWER
+from harness.results.ranking import Ranking, Row
+from harness.statistics import Comparison, Interval, Times
+
+_CSV_HEADER = (
+    "scenario", "protocol", "strategy", "role", "place", "seeds", "lacking", "metric", "better", "mean", "low", "high",
+    "difference", "difference_low", "difference_high", "p_holm", "mean_seconds", "max_peak_mib",
+)  # fmt: skip
+_CSV_TIMES = ("median", "reached", "of")
+
+
+class Table(NamedTuple):
+    """Cell texts, ready for any kind of table."""
+
+    header: list[str]
+    rows: list[list[str]]
+
+
+def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> Table:
+    """Return one row per strategy; `metrics` names the ones to show, all by default."""
+    shown = [metric for metric in ranking.metrics if metrics is None or metric.name in metrics]
+    scales = {metric.name: scale(ranking, metric.name) for metric in ranking.metrics}
+    titles = [_title(metric.name, scales[metric.name], metric.better) for metric in shown]
+    header = ["place", "strategy", *titles, "versus best", "p", "seeds", "seconds", "peak MiB"]
+    rows = [
+        [
+            row.place if row.role == "contender" else row.role,
+            row.strategy,
+            *[_shown(row, metric, scales[metric.name]) for metric in shown],
+            *_comparison(row.versus_best, scales[ranking.primary.name]),
+            f"{len(row.seeds)}/{len(ranking.seeds)}",
+            *([_plain(row.seconds, 1), _plain(row.peak_mib, 0)] if row.compares else [NOT_COMPARABLE] * 2),
+        ]
+        for row in ranking.rows
+    ]
+    return Table(header, rows)
+
+
+def figures_table(ranking: Ranking, *, metrics: Sequence[str]) -> Table:
+    """Return one row per strategy with the figures of `metrics` alone."""
+    shown = [metric for metric in ranking.metrics if metric.name in metrics]
+    scales = {metric.name: scale(ranking, metric.name) for metric in shown}
+    rows = [[row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in shown]] for row in ranking.rows]
+    return Table(["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows)
+
+
+def ranking_notes(ranking: Ranking) -> list[str]:
+    """Return what a reader must know beside the table, in sentences."""
+    notes = list(ranking.notes)
+    if math.isfinite(ranking.minimum_detectable):
+        factor = scale(ranking, ranking.primary.name)
+        size = f"{float(f'{ranking.minimum_detectable * factor:.2g}'):g}{' points' if factor == 100 else ''}"
+        notes.append(f"smallest true difference in {words(ranking.primary.name)} found with probability {POWER:.0%}: about {size}")
+    return notes
+
+
+def aggregate_table(aggregate: Aggregate) -> Table:
+    """Return one row per contender: the scaled figure per scenario, and their mean."""
+    header = ["place", "strategy", "mean", *aggregate.scenarios, "seeds"]
+    rows = [
+        [
+            row.place,
+            row.strategy,
+            figure(row.mean, 1),
+            *[figure(row.scaled[scenario], 1) for scenario in aggregate.scenarios],
+            f"{len(row.seeds)}/{len(aggregate.seeds)}",
+        ]
+        for row in aggregate.rows
+    ]
+    return Table(header, rows)
+
+
+def failures_table(rankings: Iterable[Ranking]) -> Table:
+    """Return one row per cell without a figure."""
+    rows = [
+        [ranking.scenario, row.strategy, str(failure.seed), str(failure.status), failure.reason]
+        for ranking in rankings
+        for row in ranking.rows
+        for failure in row.failures
+    ]
+    return Table(["scenario", "strategy", "seed", "status", "reason"], rows)
+
+
+def markdown(table: Table) -> str:
+    """Return a GitHub table; what would break a cell is escaped."""
+    lines = [table.header, ["---"] * len(table.header), *table.rows]
+    return "".join(f"| {' | '.join(escaped(cell) for cell in line)} |\n" for line in lines)
+
+
+def csv_text(rankings: Iterable[Ranking]) -> str:
+    """Return tidy CSV: one line per scenario, strategy and metric, numbers unscaled, empty where there is none.
+
+    Where any metric is censored, three more columns hold its median, how many cells reached it, and of how many.
+    """
+    shown = list(rankings)
+    censored = any(metric.censored for ranking in shown for metric in ranking.metrics)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_CSV_HEADER, *(_CSV_TIMES if censored else ())])
+    for ranking in shown:
+        for row in ranking.rows:
+            for index, metric in enumerate(ranking.metrics):
+                writer.writerow([*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())])
+    return text.getvalue()
+
+
+def json_ready(value: Any) -> Any:
+    """Return `value` (a ranking, an aggregate, containers of them) for `json.dumps`; what is not a finite number becomes None.
+
+    Rows of a NamedTuple become objects with field names, seeds become text keys.
+    """
+    if is_dataclass(value) and not isinstance(value, type):
+        return {name: json_ready(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, tuple) and hasattr(value, "_asdict"):
+        return json_ready(value._asdict())
+    if isinstance(value, Mapping):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, str) else value
+
+
+def figure(interval: Interval | Comparison, factor: float) -> str:
+    """Return `mean ± half-width`, both times `factor`, with justified digits; the bare mean where there is no interval."""
+    mean = interval[0] * factor
+    half = (interval.high - interval.low) / 2 * factor
+    if not math.isfinite(mean):
+        return ""
+    if not math.isfinite(half):
+        return _signless(f"{mean:.{1 if factor == 100 else 3}f}")
+    digits = _decimals(half, 1 if factor == 100 else 3)
+    return f"{_signless(f'{mean:.{digits}f}')} ± {half:.{digits}f}"
+
+
+def time_text(times: Times) -> str:
+    """Return the median and how many cells reached it, the count alone where fewer than half did, nothing where no cell is done.
+
+    >>> time_text(Times(300.0, 4, 5)), time_text(Times(math.nan, 2, 5))
+    ('300 (4 of 5)', 'not reached (2 of 5)')
+    """
+    if not times.n:
+        return ""
+    median = "not reached" if math.isnan(times.median) else f"{times.median:.6g}"
+    return f"{median} ({times.reached} of {times.n})"
+
+
+def scale(ranking: Ranking, metric: str) -> float:
+    """Return 100 for a metric whose figures all lie in [-1, 1], otherwise 1; a time is never a share."""
+    if any(one.censored for one in ranking.metrics if one.name == metric):
+        return 1.0
+    figures = [value for row in ranking.rows for value in row.figures[metric].values()]
+    return 100.0 if all(abs(value) <= 1 for value in figures) else 1.0
+
+
+def words(name: str) -> str:
+    """Return a metric's name as words, which tables can wrap."""
+    return name.replace("_", " ")
+
+
+def _shown(row: Row, metric: Metric, factor: float) -> str:
+    return time_text(row.times[metric.name]) if metric.censored else figure(row.intervals[metric.name], factor)
+
+
+def _title(name: str, factor: float, better: str) -> str:
+    return f"{words(name)}{' %' if factor == 100 else ''} {'↑' if better == 'higher' else '↓'}"
+
+
+def _decimals(half: float, default: int) -> int:
+    """Return how many decimals show one significant digit of `half`, or two where it begins with 1 or 2.
+
+    >>> [_decimals(half, 1) for half in (0.94, 0.96, 0.12, 1.4, 5.2, 23.0, 0.0)]
+    [1, 1, 2, 1, 0, 0, 1]
+    """
+    if half <= 0:
+        return default
+    exponent = math.floor(math.log10(half))
+    leading = half / 10.0**exponent
+    wanted = (1 if leading < 2.95 else 0) - exponent
+    return max(0, min(wanted, default + 3))
+
+
+def _comparison(comparison: Comparison | None, factor: float) -> list[str]:
+    if comparison is None:
+        return ["best", ""]
+    return [_signed(figure(comparison, factor)), _p(comparison.p)]
+
+
+def _p(p: float) -> str:
+    if math.isnan(p):
+        return ""
+    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
+def _plain(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else ""
+
+
+def _signless(text: str) -> str:
+    """Return "-0.0" as "0.0"."""
+    return text.removeprefix("-") if not text.strip("-0.") else text
+
+
+def _signed(text: str) -> str:
+    return text if not text or text.startswith("-") or not text.split(" ")[0].strip("0.") else f"+{text}"
+
+
+def escaped(cell: str) -> str:
+    """Return `cell` on one line, with what Markdown or HTML would read as markup escaped."""
+    text = " ".join(cell.split())
+    for letter in "\\`*_[]<>|":
+        text = text.replace(letter, f"\\{letter}")
+    return text
+
+
+def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
+    metric = ranking.metrics[index]
+    interval = ("", "", "") if metric.censored else tuple(_number(value) for value in row.intervals[metric.name][:3])
+    compared = row.versus_best if index == 0 else None
+    difference = [_number(value) for value in compared[:4]] if compared else [""] * 4
+    what = [ranking.scenario, ranking.protocol_hash, row.strategy, row.role, row.place, str(len(row.seeds)), str(len(row.lacking))]
+    figures = [metric.name, metric.better, *interval, *difference]
+    return [*what, *figures, _number(row.seconds), _number(row.peak_mib)]
+
+
+def _csv_times(row: Row, metric: Metric) -> list[str]:
+    times = row.times.get(metric.name)
+    return [_number(times.median), str(times.reached), str(times.n)] if times else ["", "", ""]
+
+
+def _number(value: float) -> str:
+    """Return ten significant digits: more than any figure has, fewer than machines disagree on."""
+    return f"{value:.10g}" if math.isfinite(value) else ""
+
+
+__all__ = [
+    "Table", "aggregate_table", "csv_text", "escaped", "failures_table", "figure", "json_ready", "markdown", "ranking_notes",
+    "ranking_table", "scale", "time_text", "words",
+]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Records in MLflow, stored predictions, and the pictures of one cell."""

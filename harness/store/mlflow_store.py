@@ -1,0 +1,582 @@
+"""The record: one MLflow run per cell. The only module that talks to MLflow.
+
+By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions are
+stored before its status says `done`, so a half-written record is never read as a result; its pictures follow, and nothing needs them. One
+process writes: the driver. `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied
+(`artifact_places`), and a data base that is busy is waited for (`busy`).
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from urllib.parse import unquote
+
+from filelock import FileLock
+
+from harness.contracts import Answer, Scores, Status
+from harness.errors import UserError, unknown
+from harness.places import settle_home, written
+from harness.protocol.cells import Cell
+from harness.store import artifact_places, driver_id, sqlite_reader
+from harness.store.busy import PATIENCE_S, look, opened, patiently
+from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
+    from mlflow.tracking import MlflowClient
+
+SCHEMA = "1"
+FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
+"""Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
+PREDICTIONS = "predictions.npz"
+_PAGE = 1000
+_BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What the store knows of one cell. Read by boards and the command line.
+
+    seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers in mid-stage and answers after
+    stages took, in all stages that ended.
+    together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
+    session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is not known, or of several.
+    environment: a digest of what is said of the machine, where a board says it.
+    stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version 0.8.
+    """
+
+    key: str
+    run_id: str
+    protocol_hash: str
+    scenario: str
+    strategy: str
+    seed: int
+    status: Status
+    reason: str = ""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
+    digest: str = ""
+    seconds: float = math.nan
+    learn_s: float = math.nan
+    probe_s: float = math.nan
+    predict_s: float = math.nan
+    peak_mib: float = math.nan
+    started: float = math.nan
+    together: int = 1
+    session: str = ""
+    environment: str = ""
+    stamp: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; the rest as in `Record`."""
+
+    status: Status
+    reason: str = ""
+    digest: str = ""
+    seconds: float = math.nan
+    learn_s: float = math.nan
+    probe_s: float = math.nan
+    predict_s: float = math.nan
+    peak_mib: float = math.nan
+    together: int = 1
+    session: str = ""
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _told(action: Callable[P, T]) -> Callable[P, T]:
+    """Say in one sentence why the store could not be written."""
+
+    @functools.wraps(action)
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return action(*args, **options)
+        except (MlflowException, sqlite3.Error, OSError) as error:
+            raise UserError(f"cannot write to the store: {_first_line(error)}") from error
+
+    return wrapped
+
+
+class Store:
+    """A place for records. Opening it does not write; the data base is made at the first `begin`.
+
+    A local store is a folder; the URI of an sqlite file is that file in its folder. Methods raise `UserError` where its data base was busy
+    for longer than they wait.
+    """
+
+    def __init__(self, where: str = "owb-store", *, patience_s: float = PATIENCE_S) -> None:
+        """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is waited for, in seconds."""
+        settle_home()
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
+        os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+        os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        local = _database(where)
+        self.is_local = local is not None
+        self.database = (local or Path("owb-store", "mlflow.db")).absolute()
+        self.folder = self.database.parent
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UserError(f"{where} is a file; a store is a folder or the URI of a tracking server")
+        self.uri = _uri(self.database) if self.is_local else where
+        self.patience_s = patience_s
+        self._client: MlflowClient | None = None
+        self._experiments: dict[str, str] = {}
+        self._open: dict[str, Run] = {}
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is anything to read."""
+        return not self.is_local or (self.database.is_file() and self.database.stat().st_size > 0)
+
+    @property
+    def client(self) -> MlflowClient:
+        """The MLflow client, opened at first use. Its calls wait while the data base is busy.
+
+        Raises:
+            UserError: the store cannot be opened.
+        """
+        if self._client is None:
+            import logging
+
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            try:
+                from mlflow.tracking import MlflowClient
+
+                if self.is_local:
+                    self._make()
+                client = self._waits(lambda: MlflowClient(tracking_uri=self.uri))()
+                waiting = cast("MlflowClient", _Waiting(client, self._waits))
+                waiting.search_experiments(max_results=1)
+            except UserError:
+                raise
+            except Exception as error:
+                raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+            self._client = waiting
+        return self._client
+
+    def _make(self) -> None:
+        """Make the data base where it is not there, whole: one that a killed process left half made could not be mended."""
+        if self.exists:
+            return
+        from mlflow.tracking import MlflowClient
+
+        being_made = self.folder / "being-made"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / "being-made.lock"):
+            if not self.exists:
+                shutil.rmtree(being_made, ignore_errors=True)
+                being_made.mkdir()
+                MlflowClient(tracking_uri=_uri(being_made / "mlflow.db")).search_experiments(max_results=1)
+                (being_made / "mlflow.db").replace(self.database)
+                shutil.rmtree(being_made, ignore_errors=True)
+
+    def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
+        """Return an action that first looks whether the data base is busy, since MLflow would wait for it without a word."""
+
+        def once(*args: P.args, **options: P.kwargs) -> T:
+            if self.is_local and self.exists:
+                look(self.database, to_write=writes)
+            return action(*args, **options)
+
+        held = self.database if self.is_local else self.uri
+        return lambda *args, **options: patiently(lambda: once(*args, **options), held, self.patience_s)
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection to the data base of a local store; say in one sentence why it cannot be read."""
+        try:
+            with sqlite_reader.reading(self.database, self.patience_s) as base:
+                yield base
+        except sqlite3.Error as error:
+            raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+
+    def check_room(self, needed_mib: float = 200) -> None:
+        """Refuse to begin a run that the disk has no room for.
+
+        Raises:
+            UserError: less than `needed_mib` MiB are free where the store is.
+        """
+        there = next(path for path in (self.folder, *self.folder.parents) if path.exists())
+        free_mib = shutil.disk_usage(there).free / 2**20
+        if free_mib < needed_mib:
+            raise UserError(
+                f"only {free_mib:.0f} MiB are free in {there}, a run needs {needed_mib:.0f}: make room, or choose another --store"
+            )
+
+    # --- writing --------------------------------------------------------------------------------------------------------------
+
+    @_told
+    def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
+        """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
+        from mlflow.entities import Param
+
+        tags = {
+            "owb.schema": SCHEMA,
+            "owb.key": cell.key,
+            "owb.protocol": cell.protocol.hash,
+            "owb.scenario": cell.protocol.label,
+            "owb.strategy": cell.contender.label,
+            "owb.seed": str(cell.seed),
+            "owb.code": cell.contender.code,
+            "owb.status": Status.RUNNING,
+            "owb.driver": driver_id.this_driver(),
+        }
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
+        run = self.open_run(experiment, name=str(cell), tags=tags)
+        params = {"seed": cell.seed, **cell.contender.params}
+        params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
+        self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        with tempfile.TemporaryDirectory() as folder:
+            content = {"protocol": cell.protocol.content, "environment": dict(environment)}
+            Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+            self.keep_files(run, Path(folder))
+        return str(run.info.run_id)
+
+    @_told
+    def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> Run:
+        """Make a run in an experiment, which is made where it is not there."""
+        run: Run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
+        self._open[run.info.run_id] = run
+        return run
+
+    @_told
+    def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str], figures: Sequence[tuple[str, float, int]] = ()) -> None:
+        """Store figures, then tags, then the status."""
+        self._log(run_id, figures, tags={**tags, "owb.status": status})
+        self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
+        self._open.pop(run_id, None)
+
+    @_told
+    def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
+        """Add what is known after these stages, so that curves grow while the cell runs."""
+        self._log(run_id, _after(stages, scores))
+
+    @_told
+    def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None,
+            stages: Sequence[int] = ()) -> None:  # fmt: skip
+        """Store files and figures first, also those after `stages`, then the status."""
+        if files is not None:
+            self.add_files(run_id, files)
+        figures = dict(scores.final) if scores else {}
+        figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
+                    "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
+        rows = [(name, value, 0) for name, value in figures.items() if not math.isnan(value)]
+        rows += _after(stages, scores) if scores else []
+        tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
+        tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
+        tags |= {"owb.session": ending.session} if ending.session else {}
+        tags |= {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
+        self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
+
+    def add_files(self, run_id: str, folder: Path) -> None:
+        """Store the files of `folder` with a run, open or ended."""
+        self.keep_files(self._open.get(run_id) or self.client.get_run(run_id), folder)
+
+    @_told
+    def keep_files(self, run: Run, folder: Path) -> None:
+        """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        here = None if run.info.run_id in self._open else self._files_here(run.info.run_id)  # one that was opened here says it itself
+        place = here.as_uri() if here else run.info.artifact_uri
+        get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+
+    def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None) -> None:
+        """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its tags."""
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        for start in range(0, max(len(rows), 1), _BATCH):
+            batch = [Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]]
+            is_last = start + _BATCH >= len(rows)
+            said = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
+            if batch or said:
+                self.client.log_batch(run_id, metrics=batch, tags=said)
+
+    def bury(self, protocol_hash: str) -> int:
+        """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
+        buried = 0
+        for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):
+            if not driver_id.is_alive(run.data.tags.get("owb.driver", "")):
+                self.end(run.info.run_id, Ending(status=Status.FAILED, reason="its driver was killed; the next run continues the cell"))
+                buried += 1
+        return buried
+
+    # --- reading --------------------------------------------------------------------------------------------------------------
+
+    def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
+        """Return the newest record of every key under these protocols, where its end would be the same again: see `FINAL`."""
+        wanted = sorted(set(protocol_hashes))
+        newest = _newest(self._records(protocols=wanted)) if wanted else {}
+        return {key: record for key, record in newest.items() if record.status in FINAL}
+
+    def records(self, experiment: str = "") -> list[Record]:
+        """Return the newest record of every cell of an experiment, of all experiments if none is named, oldest first.
+
+        Raises:
+            UserError: no such experiment.
+        """
+        found = self._experiment_id(experiment) if experiment else ""
+        if found is None:
+            raise unknown("experiment", experiment, self.experiments(), "owb show")
+        return list(_newest(self._records(experiment=found)).values())
+
+    def experiments(self) -> list[str]:
+        """Return the names of all experiments of ours."""
+        if not self.exists:
+            return []
+        if self.is_local:
+            with self._reading() as base:
+                return sqlite_reader.experiments(base)
+        found = self.client.search_experiments(filter_string="tags.`owb` = 'experiment'", max_results=_PAGE)
+        return sorted(experiment.name for experiment in found)
+
+    def by_key(self, prefix: str) -> Record:
+        """Return the newest record whose cell key begins with `prefix`.
+
+        Raises:
+            UserError: no such record, or cells with different keys.
+        """
+        records = _newest(self._records(key="".join(letter for letter in prefix if letter.isalnum())))
+        if len(records) != 1:
+            raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+        return next(iter(records.values()))
+
+    def answers(self, record: Record) -> list[Answer]:
+        """Return the stored predictions of a record; raise as `predictions`."""
+        return read_answers(self.predictions(record))
+
+    def predictions(self, record: Record) -> Path:
+        """Return a local path to the predictions of a record, which are those that were recorded.
+
+        Raises:
+            UserError: they are gone or damaged.
+        """
+        try:
+            path = self.file(record, PREDICTIONS)
+            is_whole = stamp_of(path) == record.stamp if record.stamp else digest(read_answers(path)) == record.digest
+        except UserError:
+            is_whole = False
+        if not is_whole:
+            raise UserError(f"the predictions of {record.scenario} | {record.strategy} | seed {record.seed} are gone or damaged: "
+                            "run the cell anew with owb run --again")  # fmt: skip
+        return path
+
+    def lost(self, records: Iterable[Record]) -> set[str]:
+        """Return the keys of done records whose predictions are gone, or are seen at a glance to be damaged (`answers.looks_whole`).
+
+        What a server keeps is not looked at.
+        """
+        done = [record for record in records if record.status is Status.DONE and record.stamp]
+        if not self.is_local or not done:
+            return set()
+        with self._reading() as base:
+            folders = [artifact_places.folder_of_run(base, self.folder, record.run_id) for record in done]
+        both = zip(done, folders, strict=True)
+        return {record.key for record, folder in both if folder and not looks_whole(folder / PREDICTIONS, record.stamp)}
+
+    def stages(self, record: Record) -> dict[str, dict[int, float]]:
+        """Return the figures after every stage: by name, then by stage."""
+        found = {}
+        for name in self.client.get_run(record.run_id).data.metrics:
+            if name.startswith("stage/"):
+                history = self.client.get_metric_history(record.run_id, name)
+                found[name.removeprefix("stage/")] = {metric.step: float(metric.value) for metric in history}
+        return found
+
+    def file(self, record: Record, name: str) -> Path:
+        """Return a local path to one of the record's files.
+
+        Raises:
+            UserError: the file is not there.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self.file_of_run(record.run_id, name)
+        except (MlflowException, OSError) as error:
+            raise UserError(
+                f"{record.scenario} | {record.strategy} | seed {record.seed} has no file {name!r}: {_first_line(error)}"
+            ) from None
+
+    def file_of_run(self, run_id: str, name: str) -> Path:
+        """Return a local path to one of a run's files; raise what MLflow raises, or `OSError`."""
+        here = self._files_here(run_id)
+        if here is None:
+            return Path(self.client.download_artifacts(run_id, name))
+        if not (here / name).exists():
+            raise FileNotFoundError(f"there is no {here / name}")
+        return here / name
+
+    def search(self, condition: str, experiment: str) -> list[Run]:
+        """Return the runs of an experiment that match, oldest first; none where there is no such experiment."""
+        found = self.client.get_experiment_by_name(experiment)
+        return self._search(condition, [found.experiment_id]) if found else []
+
+    def _files_here(self, run_id: str) -> Path | None:
+        """Return the folder of a run's files in a local store; None where MLflow alone knows."""
+        if not self.is_local:
+            return None
+        with self._reading() as base:
+            return artifact_places.folder_of_run(base, self.folder, run_id)
+
+    def _experiment(self, name: str) -> str:
+        """Return the id of an experiment that is written to, which is made where it is not there."""
+        if name not in self._experiments:
+            found = self.client.get_experiment_by_name(name)
+            if self.is_local:
+                self._waits(self._settle, writes=True)()
+            place = artifact_places.folder_of_new(self.folder, name).as_uri() if self.is_local else None
+            made = found.experiment_id if found else self.client.create_experiment(name, place, tags={"owb": "experiment"})
+            self._experiments[name] = made
+        return self._experiments[name]
+
+    def _settle(self) -> None:
+        with closing(opened(self.database)) as base:
+            artifact_places.settle(base, self.folder)
+
+    def _experiment_id(self, name: str) -> str | None:
+        """Return the id of an experiment, None where there is none of this name."""
+        if not self.exists:
+            return None
+        if self.is_local:
+            with self._reading() as base:
+                return sqlite_reader.experiment_id(base, name)
+        found = self.client.get_experiment_by_name(name)
+        return found.experiment_id if found else None
+
+    def _records(self, **wanted: Any) -> list[Record]:
+        """Return what `sqlite_reader.rows` says, from any store."""
+        if not self.exists:
+            return []
+        if not self.is_local:
+            return [_record(row) for row in self._searched(**wanted)]
+        with self._reading() as base:
+            return [_record(row) for row in sqlite_reader.rows(base, **wanted)]
+
+    def _searched(self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()) -> Iterator[sqlite_reader.Row]:
+        """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said."""
+        experiments = [experiment] if experiment else None
+        for protocol in protocols or ("",):
+            said = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
+            conditions = [f"tags.`owb.{name}` {how.format(value)}" for how, values in said.items() for name, value in values.items()
+                          if value or how.startswith("LIKE")]  # fmt: skip
+            yield from map(_row, self._search(" and ".join(conditions), experiments))
+
+    def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
+        """Return matching runs, oldest first."""
+        if experiments is None:
+            experiments = [found.experiment_id for found in self.client.search_experiments(max_results=_PAGE)]
+        runs: list[Run] = []
+        token = None
+        while True:
+            page = self.client.search_runs(
+                experiments, condition, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+            )
+            runs += page
+            token = page.token
+            if not token:
+                return runs
+
+
+def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
+    """Return the figures after these stages, and those of the probes in them: name, value, stage or step."""
+    ended = [(f"stage/{name}", values[k], k) for k in stages for name, values in scores.per_stage.items() if len(values) > k]
+    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows if row[0] in stages]
+    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
+
+
+class _Waiting:
+    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given twice."""
+
+    def __init__(self, client: MlflowClient, waits: Callable[..., Callable[..., Any]]) -> None:
+        self._client, self._waits = client, waits
+
+    def __getattr__(self, name: str) -> Any:
+        return self._waits(getattr(self._client, name), writes=name.startswith(("create_", "log_", "set_")))
+
+
+def _database(where: str) -> Path | None:
+    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of any other store."""
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
+        return written(where) / "mlflow.db"
+    if not where.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    named = make_url(where).database or ":memory:"
+    path = written(unquote(named.removeprefix("file:")) if named.startswith("file:") else named)
+    return None if named == ":memory:" else path
+
+
+def _uri(database: Path) -> str:
+    """Return the URI by which MLflow finds an sqlite file, whatever is in its path."""
+    if not set(str(database)) & set("?%"):
+        return f"sqlite:///{database}"
+    from sqlalchemy.engine import URL
+
+    return str(URL.create("sqlite+pysqlite", database=database.as_uri(), query={"uri": "true"}))
+
+
+def _newest(records: Iterable[Record]) -> dict[str, Record]:
+    """Return the last record of every key."""
+    return {record.key: record for record in records}
+
+
+def _row(run: Run) -> sqlite_reader.Row:
+    return sqlite_reader.Row(run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics)
+
+
+def _record(run: sqlite_reader.Row) -> Record:
+    tags, metrics = run.tags, run.metrics
+    hidden = ("stage/", "probe/", "cost/")
+    return Record(
+        key=tags["owb.key"],
+        run_id=run.run_id,
+        protocol_hash=tags["owb.protocol"],
+        scenario=tags["owb.scenario"],
+        strategy=tags["owb.strategy"],
+        seed=int(tags["owb.seed"]),
+        status=Status(tags["owb.status"]),
+        reason=tags.get("owb.reason", ""),
+        metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
+        params=run.params,
+        digest=tags.get("owb.digest", ""),
+        seconds=metrics.get("cost/seconds", math.nan),
+        learn_s=metrics.get("cost/learn_seconds", math.nan),
+        probe_s=metrics.get("cost/probe_seconds", math.nan),
+        predict_s=metrics.get("cost/predict_seconds", math.nan),
+        peak_mib=metrics.get("cost/peak_mib", math.nan),
+        started=run.start_time / 1000,
+        together=int(tags.get("owb.together", 1)),
+        session=tags.get("owb.session", ""),
+        stamp=tags.get("owb.file", ""),
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    """Return what went wrong: the data base's own words where it is behind it, else the first line."""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
+
+
+__all__ = ["PREDICTIONS", "Ending", "Record", "Store"]

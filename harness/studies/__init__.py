@@ -1,0 +1,1 @@
+"""Ablations, sweeps and searches, each whole: design, what was measured, effects, text, pictures, page."""

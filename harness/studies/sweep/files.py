@@ -1,0 +1,97 @@
+"""A sweep as Markdown, CSV and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator
+
+from harness.results.latex import NEEDS, floating, latex_row
+from harness.results.tables import Table, escaped
+from harness.results.tables import markdown as markdown_table
+from harness.statistics import Interval
+from harness.studies.sweep.curves import Curve, Move
+from harness.studies.sweep.report import Part, Report, View
+from harness.studies.sweep.text import failures_table, notes, said, sentences, tables
+
+_MOST_ROWS = 20
+"""Settings that fit on a page."""
+
+_CSV_HEADER = (
+    "scenario", "protocol", "metric", "better", "what", "dimension", "value", "setting", "mean", "low", "high", "seeds", "settings", "p",
+    "p_holm",
+)  # fmt: skip
+
+
+def markdown(report: Report) -> str:
+    """Return the whole report as Markdown."""
+    lines = [f"# Sensitivity: {escaped(report.title)}\n", f"{report.seeds} seeds, 95 % intervals.\n"]
+    for part in report.parts:
+        lines += [f"## {escaped(part.label)}\n", f"Protocol `{part.protocol}`.\n" if part.protocol else ""]
+        lines.append("".join(f"- {escaped(sentence)}\n" for sentence in sentences(part)))
+        for heading, table in tables(part):
+            lines += [f"### {escaped(heading)}\n", markdown_table(table)]
+    lines += ["## Notes\n", "".join(f"- {escaped(note)}\n" for note in notes(report))]
+    if report.failures:
+        lines += ["## Cells without a figure\n", markdown_table(failures_table(report))]
+    return "\n".join(line for line in lines if line)
+
+
+def csv_text(report: Report) -> str:
+    """Return tidy CSV: settings, curves, main effects, correlations and bounds by scenario and metric, numbers unscaled."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_CSV_HEADER)
+    for part in report.parts:
+        for view in part.views:
+            for scenario, *cells in _lines(part, view):
+                writer.writerow([scenario, part.protocol, view.metric, view.better, *cells])
+    return text.getvalue()
+
+
+def latex(report: Report) -> str:
+    r"""Return the tables of every part in the booktabs style."""
+    found = [_floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
+             for part in report.parts for heading, table in tables(part, most_rows=_MOST_ROWS)]  # fmt: skip
+    return NEEDS + "\n".join(found)
+
+
+def _lines(part: Part, view: View) -> Iterator[list[str]]:
+    """Yield a line per figure: scenario, what, dimension, value, setting, mean, low, high, seeds, settings, p, p_holm."""
+    for row in view.rows:
+        yield [row.scenario, "setting", "", "", row.setting, *_numbers(row.figure), "", "", ""]
+    for name, bound in (("lower bound", view.lower), ("upper bound", view.upper)):
+        if bound:
+            yield [part.label, name, "", "", "", *_numbers(bound), "", "", ""]
+    for effect in view.effects:
+        yield from _curve(part, effect.dimension, "mean over the others", effect.curve, effect.move)
+        if effect.best and effect.best_move:
+            yield from _curve(part, effect.dimension, "others at best", effect.best, effect.best_move)
+    for one in view.scatters:
+        yield [part.label, "rank correlation", one.dimension, "", "", _number(one.rho), "", "", "", str(len(one.figures)),
+               _number(one.p), _number(one.p_holm)]  # fmt: skip
+
+
+def _curve(part: Part, dimension: str, what: str, curve: Curve, move: Move) -> Iterator[list[str]]:
+    """Yield the move, then the mean at every value."""
+    held = ",".join(f"{key}={said(value)}" for key, value in curve.held.items())
+    yield [part.label, f"move, {what}", dimension, "", held, _number(move.size), "", "", str(move.seeds), str(curve.settings),
+           _number(move.p), _number(move.p_holm)]  # fmt: skip
+    for value, interval in zip(curve.values, curve.intervals, strict=True):
+        yield [part.label, what, dimension, said(value), held, *_numbers(interval), str(curve.settings), "", ""]
+
+
+def _floating(caption: str, table: Table) -> str:
+    return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=1)
+
+
+def _numbers(interval: Interval) -> list[str]:
+    return [*map(_number, (interval.mean, interval.low, interval.high)), str(interval.n)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.10g}" if math.isfinite(value) else ""
+
+
+__all__ = ["csv_text", "latex", "markdown"]

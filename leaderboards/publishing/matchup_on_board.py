@@ -1,0 +1,36 @@
+"""Where two strategies met on a board: the protocols under which both were run, with the figures that stand there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.protocol.cells import Protocol
+from harness.results.matchup import Meeting, Read, Sides, check_sides
+from harness.store.predictions import read_answers
+from leaderboards.publishing.board import BoardCell, Entry, predictions_file, read_board
+
+
+def on_board(folder: Path, sides: Sides) -> list[Meeting]:
+    """Return the meetings on a board, with the figures that stand on it.
+
+    Raises:
+        UserError: not a board, or a strategy without finished cells on it.
+    """
+    board = read_board(folder)
+    entries = {entry.label: entry for entry in board.entries if entry.done}
+    check_sides(sides, sorted(entries), f"owb board show {folder.name}")
+    found = []
+    for protocol in board.header.protocols:
+        own = tuple({cell.seed: cell for cell in entries[label].done if cell.scenario == protocol.label} for label in sides)
+        if not all(own):
+            continue
+        here = Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=protocol.scenario())
+        first, second = ({seed: cell.metrics for seed, cell in side.items()} for side in own)
+        found.append(Meeting(sides=sides, protocol=here, protocol_hash=protocol.hash, metrics=protocol.metrics, cells=(first, second),
+                             read=_from_board(folder, [entries[label] for label in sides], own)))  # fmt: skip
+    return found
+
+
+def _from_board(folder: Path, entries: Sequence[Entry], cells: Sequence[Mapping[int, BoardCell]]) -> Read:
+    return lambda side, seed: read_answers(folder / predictions_file(entries[side], cells[side][seed]))

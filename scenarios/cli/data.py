@@ -1,0 +1,268 @@
+"""`owb data`: the data sets, where each is found, its card, what is wrong with it, and how it comes here."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import typer
+
+from harness.cli import console, options
+from harness.cli.plugged import Finding
+from harness.errors import UserError
+from harness.places import below_data, data_folder, written
+
+if TYPE_CHECKING:
+    from harness.contracts import Card, Dataset, IntArray
+    from scenarios.datasets.by_name import AnomalySource, HumanSource
+    from scenarios.datasets.on_disk.fetching import Errand
+    from scenarios.datasets.on_disk.place import OnDisk
+
+SOME_WRONG = 1
+
+app = typer.Typer(help="The data sets: what there is, where it is found, and the card of each.", no_args_is_help=True,
+                  epilog=options.examples("owb data list", "owb data show chars47", "owb data check digits"))  # fmt: skip
+
+Name = Annotated[str, typer.Argument(help="Name of a data set, with parameters in brackets.")]
+
+
+class Found(NamedTuple):
+    """Whether a data set is there, where it is (a package or a folder), and how to get it where it is not."""
+
+    found: bool
+    where: str
+    obtain: str
+
+
+@app.command("list", epilog=options.examples("owb data list", "owb data list --json"))
+def list_data(as_json: options.Json = False) -> None:
+    """List the data sets with their sizes, whether they are there, where, and how to get them."""
+    from harness.plugins import find, registered
+    from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    classes = {name: find("dataset", name).cls for name in registered("dataset")}
+    places = all_places()
+    if as_json:
+        cards = {name: asdict(cls.card) for name, cls in classes.items()}
+        cards |= {name: source._asdict() for name, source in _read_by_scenarios().items()}
+        console.dump({name: {**card, **places[name]._asdict()} for name, card in cards.items()})
+        return
+    rows = [[name, str(cls.card.classes), str(cls.card.items), _sides(cls.card)] for name, cls in classes.items()]
+    rows += [[f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"] for name, source in ANOMALY_SOURCES.items()]
+    rows += [[f"human[file={source.file}]", str(source.classes), str(source.labels), "labels"] for source in HUMAN_SOURCES.values()]
+    ends = [["yes", place.where] if place.found else ["no", place.obtain] for place in (places[row[0]] for row in rows)]
+    header = ["data set", "classes", "items", "shape", "found", "where, or how to get it"]
+    console.grid(header, [[*row, *end] for row, end in zip(rows, ends, strict=True)])
+    console.note(f"OWB_DATA is {os.environ.get('OWB_DATA') or 'not set'}")
+
+
+@app.command("show", epilog=options.examples("owb data show chars47", "owb data show digits --json"))
+def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: options.Json = False) -> None:
+    """Show a data set's card: what it is, how large, whose, where it is found, and what to beware of."""
+    from harness.plugins import find
+
+    others = _read_by_scenarios()
+    if name in others:
+        content = {**others[name]._asdict(), **all_places()[name]._asdict()}
+        said = content
+    else:
+        cls = find("dataset", name).cls
+        content = {**asdict(cls.card), **_found(cls)._asdict()}
+        said = {**content, "shape": _sides(cls.card), "digest": cls.card.digest or "that of the files on disk"}
+    if as_json:
+        console.dump(content)
+        return
+    said |= {"found": "yes" if content["found"] else "no"}
+    for key, value in said.items():
+        console.say(f"{key:<8}  {value}".rstrip())
+
+
+@app.command("check", epilog=options.examples("owb data check mnist5k", "owb data check 'cifar100[root=FOLDER]'"))
+def check_data(name: Name) -> None:
+    """Hold a data set against its card and the contract; of one on disk say all that is wrong with its files at once."""
+    from scenarios.datasets.by_name import dataset_named
+    from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.datasets.sound import loaded
+
+    dataset = dataset_named(name)
+    if isinstance(dataset, OnDisk):
+        _check_on_disk(dataset, name)
+        return
+    data = loaded(dataset, name)
+    if (len(data.labels), len(data.class_names)) != (dataset.card.items, dataset.card.classes) and "[" not in name:
+        raise UserError(f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise")
+    console.say(f"{name}: {_counted(data.labels, data.class_names)}, inputs {data.inputs.shape}")
+
+
+@app.command("fetch", epilog=options.examples("owb data fetch cifar100", "owb data fetch cifar100 --to /data --yes",
+                                              "owb data fetch 'svhn[extra=true]' --yes"))  # fmt: skip
+def fetch_data(
+    name: Name,
+    to: Annotated[str, typer.Option(help="Folder to put it below; by default OWB_DATA.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="Agree to its licence and size without being asked.")] = False,
+) -> None:
+    """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted fetch continues."""
+    from scenarios.datasets.on_disk.fetching import errand
+
+    dataset = _fetchable(name)
+    above = written(to) if to else data_folder()
+    if not above:
+        raise UserError(f"set OWB_DATA to the folder that {name} shall lie in, or say --to")
+    todo = errand(dataset, above)
+    if todo is None:
+        console.say(f"{name}: is there already, and right")
+        return
+    _agree(todo, yes=yes)
+    with console.transfers(todo.files) as report:
+        todo.run(report=report, tell=console.note)
+    _check_on_disk(todo.dataset, name)
+    if to:
+        console.note(f"found by OWB_DATA={above.absolute()} or {dataset.name}[root={todo.folder.absolute()}]")
+
+
+def _fetchable(name: str) -> OnDisk:
+    """Return the data set on disk of this name; raise `UserError` where it is none, with how to get it."""
+    from harness.selection import configured
+    from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
+    from scenarios.datasets.on_disk.place import OnDisk
+
+    source = name.removeprefix("anomaly[source=").removesuffix("]")
+    if known := ANOMALY_SOURCES.get(source) or HUMAN_SOURCES.get(source):
+        raise UserError(f"{source!r} is not fetched by this program: {known.obtain}")
+    dataset: Dataset = configured("dataset", name)
+    if not isinstance(dataset, OnDisk):
+        there = _found(type(dataset))
+        raise UserError(f"{name!r} comes with a package" + (" that is installed" if there.found else f": {there.obtain}"))
+    if not dataset.addresses:
+        raise UserError(f"{name!r} cannot be fetched by a program: {dataset.obtain}")
+    if dataset.root:
+        raise UserError(f"say --to {dataset.root} rather than root={dataset.root}")
+    return dataset
+
+
+def _agree(todo: Errand, *, yes: bool) -> None:
+    """Say what will come under which licence, and ask."""
+    card = todo.dataset.published
+    for file, address in todo.files.items():
+        console.say(f"{file}  from {address}")
+    if todo.archive:
+        console.say(f"{todo.archive} is there and will be unpacked")
+    size = todo.size()
+    console.say(f"{card.title}: {'size not stated' if size is None else f'{size / 1e6:.1f} MB'} to come, into {todo.folder}")
+    console.say(f"licence: {card.licence}; source: {card.source}")
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("say --yes to fetch it without being asked")
+    if not typer.confirm("Fetch it?", default=True):
+        raise typer.Exit
+
+
+def _check_on_disk(dataset: OnDisk, name: str) -> None:
+    """Say how many items a data set on disk has; or all that is wrong with it, and end with exit code 1."""
+    if problems := dataset.problems():
+        for problem in problems:
+            console.complain(problem)
+        console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+        raise typer.Exit(SOME_WRONG)
+    labels, names = dataset.labelled()
+    console.say(f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}")
+
+
+def all_places() -> dict[str, Found]:
+    """Return where every data set is, by its name, without reading any."""
+    from harness.plugins import find, registered
+    from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    places = {name: _found(find("dataset", name).cls) for name in registered("dataset")}
+    places |= {f"anomaly[source={name}]": _anomaly(name) for name in ANOMALY_SOURCES}
+    return places | {f"human[file={source.file}]": _human(source) for source in HUMAN_SOURCES.values()}
+
+
+def _read_by_scenarios() -> dict[str, AnomalySource | HumanSource]:
+    """Return what no data set reads, but a scenario by itself, by the name it has in the list."""
+    from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
+
+    found: dict[str, AnomalySource | HumanSource] = {f"anomaly[source={name}]": source for name, source in ANOMALY_SOURCES.items()}
+    return found | {f"human[file={source.file}]": source for source in HUMAN_SOURCES.values()}
+
+
+def _human(source: HumanSource) -> Found:
+    """Return where labels that people gave are."""
+    from scenarios.shared.human_labels import located
+
+    try:
+        return Found(True, str(located(source.file)), source.obtain)
+    except UserError:
+        return Found(False, "", source.obtain)
+
+
+def finding() -> Finding:
+    """Look at which data sets are there, for `owb doctor`."""
+    places = all_places()
+    there = [name for name, place in places.items() if place.found]
+    missing = [name for name in places if name not in there]
+    at_hand = [name for name in missing if name in fetchable()]
+    others = [name for name in missing if name not in at_hand]
+    above = data_folder()
+    advice = [f"`owb data fetch NAME` brings {', '.join(at_hand)}"] if at_hand else []
+    advice += [f"`owb data list` says how to get {', '.join(others)}"] if others else []
+    if not above:
+        advice.append("OWB_DATA is not set: set it to the folder above your data sets")
+    elif not above.is_dir():
+        advice.append(f"OWB_DATA is {above}, and there is no such folder: make it, or set it to the folder above your data sets")
+    text = f"{', '.join(there)} ({len(there)} of {len(places)}); OWB_DATA is {above or 'not set'}"
+    return Finding(text=text, facts={"there": there, "missing": missing, "OWB_DATA": str(above or "")}, advice=advice)
+
+
+def fetchable() -> list[str]:
+    """Return the names of the data sets that `owb data fetch` brings."""
+    from harness.plugins import find, registered
+    from scenarios.datasets.on_disk.place import OnDisk
+
+    classes = {name: find("dataset", name).cls for name in registered("dataset")}
+    return [name for name, cls in classes.items() if issubclass(cls, OnDisk) and cls.addresses]
+
+
+def _counted(labels: IntArray, class_names: Sequence[str]) -> str:
+    import numpy as np
+
+    counts = np.bincount(labels, minlength=len(class_names))
+    return f"{len(labels)} items of {len(class_names)} classes, {counts.min()} to {counts.max()} per class"
+
+
+def _found(cls: type[Dataset]) -> Found:
+    """Return where a data set is, without reading it."""
+    from scenarios.datasets.on_disk.place import OnDisk
+
+    if issubclass(cls, OnDisk):
+        folder = cls().whereabouts().folder
+        return Found(folder is not None, str(folder or ""), cls.obtain)
+    packages = re.findall(r"([\w-]+) \(tested", cls.card.package)
+    return Found(all(_installed(package) for package in packages), cls.card.package, "pip install 'openworld-bench[data]'")
+
+
+def _anomaly(name: str) -> Found:
+    from scenarios.datasets.by_name import ANOMALY_SOURCES
+
+    source = ANOMALY_SOURCES[name]
+    folder = below_data(source.folder)
+    found = folder.is_dir()
+    return Found(found, str(folder) if found else "", source.obtain)
+
+
+def _installed(package: str) -> bool:
+    try:
+        version(package)
+    except PackageNotFoundError:
+        return False
+    return True
+
+
+def _sides(card: Card) -> str:
+    return "x".join(map(str, card.shape))

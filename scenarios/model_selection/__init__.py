@@ -1,0 +1,1 @@
+"""Model selection on a validation split: settings are chosen without any test label."""

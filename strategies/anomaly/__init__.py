@@ -1,0 +1,1 @@
+"""Anomaly detection: INP-Former, patch banks and the baselines below them."""

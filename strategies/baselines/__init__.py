@@ -1,1 +1,0 @@
-"""The methods that every new one is measured against."""

@@ -1,0 +1,1 @@
+"""Class-incremental learning: fine-tuning, rehearsal, distillation, weight anchoring, and the upper bound."""

@@ -1,0 +1,40 @@
+"""Joint training: keep every item and learn all stages so far anew. The upper bound of every class-incremental board.
+
+It breaks the rule that earlier stages are gone, on purpose: it shows what the network and the budget of epochs can reach.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from harness.contracts import Stage, param
+from strategies.toolkit.augmentations import showing
+from strategies.toolkit.classifier import Classifier, ClassLearner
+from strategies.toolkit.training.loop import sgd, train
+from strategies.toolkit.training.tensors import Items, items_of
+
+
+class Joint(ClassLearner):
+    """Train a fresh network on all stages so far; the upper bound."""
+
+    lr: float = param(0.05, "learning rate", gt=0)
+    momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
+
+    def setup(self) -> None:
+        """Make the classifier and an empty memory without limit."""
+        super().setup()
+        self.kept: list[list[Tensor]] = []
+
+    def learn(self, stage: Stage) -> None:
+        """Start from new weights and minimise cross-entropy on everything seen so far."""
+        task_of = self.model.task_of
+        self.model = Classifier(self.context)
+        self.model.task_of = list(task_of)
+        self.model.grow(stage)
+        self.kept.append(list(items_of(stage, self.context)))
+        items = Items.all_of(self.kept)
+        optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
+        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context,
+              show=showing(self.context))  # fmt: skip
+        self.know(items)

@@ -1,0 +1,1 @@
+"""Novel class discovery: Cr-KD, UNO, rank statistics, clustering."""

@@ -1,0 +1,1 @@
+"""Learning with noisy labels: ELR, nested dropout and co-teaching, robust losses, corrections."""

@@ -1,0 +1,128 @@
+"""What learners from labels that may be wrong have in common: one or several classifiers, trained by gradient steps, and a judgement.
+
+A learner fills in `fit`. It answers the mean logits of its networks and says of every label it was given how much it doubts it; by default
+it asks the networks' mean probability, a method with a better opinion overrides `opinion`.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, param
+from harness.errors import Unsuitable
+from strategies.noisy_labels.state_list import Together
+from strategies.toolkit.augmentations import showing
+from strategies.toolkit.classifier import Classifier, likeliest
+from strategies.toolkit.label_memory import LabelMemory, doubt
+from strategies.toolkit.training.loop import Loss, RateChanges, Schedule, sgd, train
+from strategies.toolkit.training.schedules import Named, schedule_of
+from strategies.toolkit.training.tensors import Items, as_tensor, items_of
+
+
+class Networks(Together[Classifier]):
+    """The networks of a learner."""
+
+    def module(self) -> nn.Module:
+        """Return them as one module, to be put into training mode."""
+        return nn.ModuleList(self)
+
+    def parameters(self) -> list[nn.Parameter]:
+        """Return the weights of all."""
+        return [weights for network in self for weights in network.parameters()]
+
+
+class LabelLearner(Strategy):
+    """A learner from labels that may be wrong."""
+
+    lr: float = param(0.05, "learning rate", gt=0)
+    momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
+    weight_decay: float = param(5e-4, "weight decay", ge=0)
+    schedule: Named = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
+                          "parameters in brackets")  # fmt: skip
+    rate_changes: RateChanges = param("step", "when it changes: at every step, or between epochs as in released code")
+    optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
+                                             "which momentum says nothing")  # fmt: skip
+
+    def setup(self) -> None:
+        """Make the networks, each with its own initialisation, and an empty memory."""
+        self.models = self.new_networks()
+        self.handed = LabelMemory()
+
+    def new_networks(self) -> Networks:
+        """Return the networks, not built yet."""
+        return Networks([self.network(0)])
+
+    def network(self, place: int) -> Classifier:
+        """Return the network at `place`, not built yet."""
+        return Classifier(self.context, init=f"init-{place}" if place else "init")
+
+    def learn(self, stage: Stage) -> None:
+        """Grow the networks, remember the labels, train."""
+        for model in self.models:
+            model.grow(stage)
+        first = self.handed.add(stage)
+        self.fit(stage, items_of(stage, self.context), first)
+
+    @abstractmethod
+    def fit(self, stage: Stage, items: Items, first: int) -> None:
+        """Train on a stage; `first` is the number under which the memory keeps its first item."""
+
+    def predict(self, query: Query) -> Prediction:
+        """Return the likeliest class by the mean logits, and what is made of the labels that came with items of the query."""
+        inputs = as_tensor(query.inputs, self.context.device)
+        outputs = self.logits(inputs)
+        logits = outputs.mean(dim=0).cpu()
+        places, rows = self.handed.find(query.ids)
+        labels = self.handed.labels[rows]
+        losses = cross_entropy(logits[places], labels, reduction="none") if len(places) else logits.new_zeros(0)
+        suspicion, kept = self.opinion(outputs[:, places].cpu(), labels, rows)
+        return self.handed.judged(likeliest(logits, self.models[0].task_of, query), query.ids, losses, suspicion, kept)
+
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Return what every network makes of `inputs`, (networks, N, C), in evaluation mode."""
+        return torch.stack([model.evaluated(inputs) for model in self.models])
+
+    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """Return suspicion (n,) and whether a label is kept (n,).
+
+        Args:
+            logits: (networks, n, C) of items that came with a label.
+            labels: (n,) these labels.
+            rows: int64 (n,) their numbers in the memory.
+        """
+        doubts = doubt(logits.softmax(dim=2).mean(dim=0), labels)
+        return doubts, doubts <= 0.5
+
+    def new_optimiser(self) -> torch.optim.Optimizer:
+        """Return one optimiser over all networks; steps of one network do not depend on the others."""
+        if self.optimiser == "adamw":
+            return torch.optim.AdamW(self.models.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True)
+        return sgd(self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+
+    def minimise(self, items: Items, loss: Loss, *, epochs: int | None = None, at_epoch: Callable[[int], None] | None = None) -> None:
+        """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`, `at_epoch` as in `train`."""
+        train(self.models.module(), items, loss, self.new_optimiser(), self.context, show=showing(self.context), epochs=epochs,
+              schedule=self.rates(), rate_changes=self.rate_changes, at_epoch=at_epoch)  # fmt: skip
+
+    def rates(self) -> Schedule:
+        """Return the schedule of the learning rate."""
+        return schedule_of(self.schedule)
+
+
+def noise_rate(stage: Stage, own: float) -> float:
+    """Return the share of wrong labels to reckon with: what was said (`own` in [0, 1)), or where that is negative, what the protocol tells.
+
+    Raises:
+        Unsuitable: neither is there.
+    """
+    if own >= 0:
+        return own
+    if stage.told is None:
+        raise Unsuitable("needs the share of wrong labels: set forget_rate, or let the protocol tell it (told=rate)")
+    return stage.told.rate

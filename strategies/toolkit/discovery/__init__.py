@@ -1,0 +1,1 @@
+"""What discovery of classes shares in both its families: split networks, two views, losses, the feature cache."""
