@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from checkout import SUPPORT
 
 from harness.cli import main
 from harness.execution.cluster import Resources, start
@@ -19,7 +20,7 @@ from harness.execution.pool import Pool
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Record, Store
 
-WORLDS = str(Path(__file__).parent / "worlds.py")
+WORLDS = str(SUPPORT / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
 
 LONGEST = ("test_execute.py", "test_isolation.py", "test_search.py", "test_papers.py", "test_conformance.py", "test_cli.py")

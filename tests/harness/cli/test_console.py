@@ -1,0 +1,129 @@
+"""What is printed where the output is narrow: an encoding that lacks a character, a reader that is gone, a full disk, closed streams."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TABLE = "from harness.cli import console; console.grid(['forgetting % ↓', 'mean'], [['é', '2 ± 1'], ['ß漢', '\\udcc3']])"
+
+
+def _run(code: str, encoding: str = "utf-8", **more: object) -> subprocess.CompletedProcess[bytes]:
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
+    return subprocess.run([sys.executable, "-c", code], env=env, check=False, **{"capture_output": True, **more})  # type: ignore[call-overload, no-any-return]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "table"),
+    [
+        ("utf-8", ["forgetting % ↓  mean", "é               2 ± 1", "ß漢              ?"]),
+        ("cp1252", ["forgetting % v  mean", "é               2 ± 1", "ß?              ?"]),
+        ("latin-1", ["forgetting % v  mean", "é               2 ± 1", "ß?              ?"]),
+        ("ascii", ["forgetting % v  mean", "e               2 +- 1", "ss?             ?"]),
+        ("cp437", ["forgetting % v  mean", "é               2 ± 1", "ß?              ?"]),
+        ("ascii:strict", ["forgetting % v  mean", "e               2 +- 1", "ss?             ?"]),
+    ],
+)
+def test_a_table_shows_what_the_output_can(encoding: str, table: list[str]) -> None:
+    done = _run(TABLE, encoding)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode(encoding.partition(":")[0]).splitlines() == table
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8", "cp1252"])
+def test_json_loses_nothing(encoding: str) -> None:
+    done = _run("from harness.cli import console; console.dump({'ü': ['↓', 'é', '\\udcc3', float('nan')]})", encoding)
+    assert json.loads(done.stdout.decode(encoding)) == {"ü": ["↓", "é", "\udcc3", None]}
+
+
+def test_notes_and_mistakes_are_shown_too() -> None:
+    done = _run(
+        "from harness.cli import console; console.note('↓ → ±'); console.complain('no ↓'); console.say('x :bug: [b]↓[/b]')", "ascii"
+    )
+    assert (done.stderr, done.stdout) == (b"v -> +-\nerror: no v\n", b"x :bug: [b]v[/b]\n")
+
+
+RUN = """
+from types import SimpleNamespace
+from harness.cli import console
+def update(status, number):
+    cell = SimpleNamespace(key=str(number))
+    return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
+with console.RunView(2000) as view:
+    for number in range(2000):
+        view(update("running", number))
+        view(update("failed", number))
+console.say(view.summary)
+console.dump([1] * 50000)
+"""
+"""A run of two thousand cells that end badly, which is more than a pipe holds."""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no pseudo-terminals")
+@pytest.mark.parametrize("columns", ["1", "5", "80"])
+def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    code = RUN.replace("2000", "20").replace("50000", "5")
+    env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": columns, "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", code], env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 65536)
+            except OSError:  # what Linux says where the other end is closed
+                break
+            shown += part
+            if not part:
+                break
+    os.close(ours)
+    assert process.returncode == 0, shown
+    assert b"20 failed" in shown.replace(b"\r\n", b" " if columns == "80" else b"").replace(b"20failed", b"20 failed")
+    assert shown.isascii()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_is_gone_ends_no_run(stream: str) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = _run(RUN, capture_output=False, stdout=writing if stream == "stdout" else subprocess.PIPE,
+                stderr=writing if stream == "stderr" else subprocess.PIPE)  # fmt: skip
+    os.close(writing)
+    assert done.returncode == 0
+    assert b"Traceback" not in (done.stderr or b"")
+    if stream == "stderr":
+        assert done.stdout.startswith(b"2000 failed\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_below_the_progress_ends_no_run_and_one_below_the_result_is_a_sentence() -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = _run(RUN, capture_output=False, stdout=subprocess.PIPE, stderr=full)
+        assert done.stdout.startswith(b"2000 failed\n")
+        said = subprocess.run(
+            [sys.executable, "-c", "from harness.cli import main; main()", "list"], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (said.returncode, said.stderr) == (2, b"error: No space left on device\n")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file numbers of POSIX")
+def test_closed_streams_lead_nowhere_and_their_numbers_are_taken(tmp_path: Path) -> None:
+    code = f"from harness.cli import console; file = open({str(tmp_path / 'x')!r}, 'w'); print('a'); console.say('b'); assert file.fileno() > 2"
+    done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "x").read_text() == ""
+
+
+@pytest.mark.parametrize("words", ["list --help", "run replay[memory=↓]"])
+def test_the_command_line_shows_names_that_the_output_cannot(words: str) -> None:
+    done = _run(f"import sys; from harness.cli import main; sys.argv[1:] = {words.split()!r}; main()", "ascii")
+    assert done.returncode == (0 if "--help" in words else 2)
+    assert b"Traceback" not in done.stderr

@@ -1,0 +1,335 @@
+"""Submitted code gets arrays and gives arrays; whatever else it tries fails, is told in a sentence, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from checkout import ROOT, SUPPORT
+
+from harness import sandbox
+from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.sealing import Episode, Subset, build
+from harness.contracts import Answer, Status
+from harness.sandbox import launch
+from harness.sandbox.arrays import npz_problems
+from harness.sandbox.wire import BadFrame, Task, answers_frame, answers_of, episode_frame, episode_of, packed, unpacked
+from harness.selection import configured
+from harness.store.predictions import digest
+
+SCENARIO = configured("scenario", "class-incremental[dataset=digits,stages=2,epochs=1]")
+EPISODES = build(SCENARIO, 0).episodes
+CONDITIONS = Conditions(root_seed=learner_seed(0), **SCENARIO.lent(), needed=SCENARIO.answers)
+SOURCE = """
+import ctypes, gc, io, os, socket, subprocess, sys, time
+import numpy as np
+from pathlib import Path
+from harness.contracts import Prediction, Strategy
+
+class Tries(Strategy):
+    def setup(self):
+        self.means = {}
+
+    def learn(self, stage):
+        try:
+            self.attack(stage)
+        except (Exception, SystemExit) as error:
+            self.error = error
+        for label in np.unique(stage.labels):
+            self.means[int(label)] = stage.inputs[np.flatnonzero(stage.labels == label)].mean(axis=0)
+
+    def predict(self, query):
+        inputs = query.inputs[np.arange(len(query.ids))]
+        far = [abs(inputs - mean).reshape(len(inputs), -1).sum(axis=1) for mean in self.means.values()]
+        return Prediction(classes=np.array(list(self.means))[np.argmin(far, axis=0)])
+
+    def attack(self, stage):
+"""
+
+Run = Callable[..., sandbox.Result]
+
+
+def _run(attack: str = "pass", *, bounds: sandbox.Bounds = sandbox.Bounds(timeout_s=60)) -> sandbox.Result:  # noqa: B008  (frozen)
+    source = SOURCE + "".join(f"        {line}\n" for line in attack.strip().splitlines())
+    task = Task(kind="cell", strategy="tries.py:Tries", source=source, params={}, conditions=CONDITIONS)
+    return sandbox.run(task, EPISODES, bounds)
+
+
+@pytest.fixture(params=["namespaces", "hook alone"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return `_run` with the namespaces of this machine, and without them."""
+    if request.param == "hook alone":
+        monkeypatch.setattr(launch, "_lends_namespaces", lambda: False)
+    elif sandbox.lacking():
+        pytest.skip(sandbox.lacking()[0])
+    return _run
+
+
+def test_an_honest_strategy_answers_the_bytes_that_it_answers_outside(run: Run, tmp_path: Path) -> None:
+    from harness.plugins import find
+
+    strategy = find("strategy", "tries.py:Tries", source=SOURCE + "        pass\n").cls()
+    outside = [answer for result in run_cell(strategy, EPISODES, CONDITIONS, scratch=tmp_path) for answer in result.answers]
+    result = run()
+    assert (result.status, result.reason, result.violations) == (Status.DONE, "", ())
+    assert digest(result.answers) == digest(outside)
+
+
+FORBIDDEN = {
+    "a socket": ("socket.create_connection(('127.0.0.1', 9), timeout=1)", "opens the network"),
+    "a look-up": ("socket.getaddrinfo('example.org', 80)", "opens the network"),
+    "a fork": ("os.fork()", "starts a process"),
+    "a command": ("subprocess.run(['true'])", "starts a process"),
+    "a shell": ("os.system('true')", "starts a process"),
+    "a file": ("open('/tmp/owb-outside', 'w')", "writes outside its scratch folder ('owb-outside')"),
+    "a path": ("Path('/tmp/owb-outside').write_text('x')", "writes outside its scratch folder ('owb-outside')"),
+    "a folder": ("os.mkdir('/tmp/owb-outside')", "changes files outside its scratch folder (os.mkdir)"),
+    "a removal": ("os.remove(np.__file__)", "changes files outside its scratch folder (os.remove)"),
+    "a way out": (
+        "(self.context.scratch / '..' / '..' / '..' / 'owb-outside').touch()",
+        "writes outside its scratch folder ('owb-outside')",
+    ),
+    "a link": ("os.symlink('/etc/passwd', '/tmp/owb-outside')", "changes files outside its scratch folder (os.symlink)"),
+    "the scenario": (
+        "import scenarios.class_incremental.scenario",
+        "imports scenarios.class_incremental.scenario, which leads to the truth",
+    ),
+    "the C library": ("ctypes.CDLL(None).fork", "calls fork of the C library"),
+    "a signal": ("os.kill(os.getppid(), 9)", "sends signals to other processes"),
+}
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_what_is_not_allowed_fails_and_is_told_even_where_the_strategy_keeps_quiet(run: Run, name: str) -> None:
+    attack, sentence = FORBIDDEN[name]
+    result = run(attack)
+    assert sentence in result.violations
+    assert result.status is Status.DONE
+    assert not Path("/tmp/owb-outside").exists()
+
+
+def test_a_process_started_behind_the_hooks_back_is_seen(run: Run) -> None:
+    """`_posixsubprocess` forks without an audit event."""
+    attack = """
+import _posixsubprocess
+a, b = os.pipe()
+none = (-1,) * 6
+rest = (True, False, 0, None, None, None, -1, None, False)
+_posixsubprocess.fork_exec([b"/bin/sleep", b"30"], [b"/bin/sleep"], True, (b,), None, None, *none, a, b, *rest)
+time.sleep(0.5)
+"""
+    result = run(attack)
+    assert "starts a process" in result.violations
+    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["/bin/sleep", "30"]]
+
+
+def test_the_scratch_folder_is_its_own_and_empty_again_the_next_time(run: Run) -> None:
+    attack = """
+place = self.context.scratch / "notes.txt"
+if stage.index == 0:
+    assert not place.exists()
+    place.write_text("x")
+    os.rename(place, place.with_name("other.txt"))
+assert (self.context.scratch / "other.txt").read_text() == "x"
+return
+"""
+    for _ in range(2):
+        result = run(f"{attack}\n")
+        assert (result.status, result.violations) == (Status.DONE, ())
+
+
+def test_an_endless_loop_ends_at_the_limit(run: Run) -> None:
+    result = run("while True: pass", bounds=sandbox.Bounds(timeout_s=1))
+    assert (result.status, result.reason) == (Status.TIMEOUT, "over its time limit of 1 s")
+
+
+def test_memory_without_end_ends_at_the_limit(run: Run) -> None:
+    attack = "eaten = []\nwhile True:\n    eaten.append(np.ones(10**6))\n    time.sleep(0.005)"
+    result = run(attack, bounds=sandbox.Bounds(timeout_s=60, memory_mib=700))
+    assert result.status is Status.OUT_OF_MEMORY
+    assert result.reason.endswith("the limit is 700 MiB")
+
+
+def test_a_strategy_that_ends_its_process_is_a_failure(run: Run) -> None:
+    assert run("os._exit(0)").reason == "its process died"
+
+
+def test_it_is_told_nothing_of_user_machine_or_scenario(run: Run) -> None:
+    """What it finds, it brings out the only way there is: as predictions."""
+    attack = """
+text = repr(dict(os.environ)) + repr(sys.argv) + os.getcwd()
+self.predict = lambda query: Prediction(classes=np.resize(np.frombuffer(text.encode(), dtype=np.uint8), len(query.ids)))
+"""
+    answer = run(attack).answers[0]
+    text = bytes(answer.arrays["classes"][np.argsort(EPISODES[0].query.ids)].astype(np.uint8)).decode(errors="replace")
+    for word in ("class-incremental", "digits", str(Path.home()), os.environ.get("USER", "nobody at all")):
+        assert word not in text or word == "/root" or word == "/"
+
+
+def test_answers_to_stages_that_were_not_asked_are_not_taken(run: Run) -> None:
+    """A strategy that finds the pipe to the gate and speaks for the harness."""
+    attack = """
+from harness.contracts import Answer
+from harness.sandbox.wire import answers_frame
+forged = answers_frame([Answer(stage=1, step=None, ids=stage.ids, arrays={"classes": stage.labels})])
+for number in range(3, 64):
+    try:
+        os.write(number, forged)
+    except OSError:
+        pass
+"""
+    result = run(attack)
+    assert result.status is Status.FAILED
+    assert "its process sent answers to a stage that was not asked" in result.reason
+
+
+def test_a_gate_that_is_killed_leaves_no_submitted_code_running(tmp_path: Path) -> None:
+    code = f"""
+import sys
+sys.path[:0] = {[str(ROOT / "tests"), str(SUPPORT), str(Path(__file__).parent)]!r}
+import test_sandbox as here
+print(here.launch._sandbox().process.pid, flush=True)
+here._run("while True: pass")
+"""
+    gate = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert gate.stdout is not None
+    nursery = psutil.Process(int(gate.stdout.readline()))
+    _until(lambda: any(process.cpu_times().user > 0.2 for process in nursery.children(recursive=True)[-1:]))
+    home = Path(nursery.cwd())
+    gate.kill()
+    gate.wait()
+    gate.stdout.close()
+    _until(lambda: not nursery.is_running() or nursery.status() == psutil.STATUS_ZOMBIE)
+    assert not home.exists()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    while not holds():  # pytest's own time limit ends it
+        time.sleep(0.05)
+
+
+# --- with namespaces: the kernel holds what the hook does not see --------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(sandbox.lacking()), reason="this machine lends no namespaces")
+def test_the_kernel_keeps_files_network_and_other_processes_out_of_reach(tmp_path: Path) -> None:
+    """Each of these is asked of the C library behind the hook's back, and adds its number to the answers where it succeeds."""
+    (tmp_path / "answers.txt").write_text("secret")
+    attack = f"""
+libc = ctypes.CDLL(None, use_errno=True)
+got = []
+if getattr(libc, "creat")(b"{tmp_path}/written", 0o600) >= 0: got.append(1)
+if getattr(libc, "open")(b"{tmp_path}/answers.txt", 0) >= 0: got.append(2)
+if [name for name in os.listdir("/proc") if name.isdigit() and int(name) not in (1, os.getpid())]: got.append(3)
+if getattr(libc, "umount2")(b"{tmp_path}", 2) == 0: got.append(4)
+if [line for line in open("/proc/net/dev").read().splitlines()[2:] if "lo:" not in line]: got.append(5)
+if getattr(libc, "setuid")(1) == 0: got.append(6)
+self.got = got
+self.predict = lambda query: Prediction(classes=np.full(len(query.ids), sum(10**number for number in self.got)))
+"""
+    result = _run(attack, bounds=sandbox.Bounds(timeout_s=60, hidden=[tmp_path]))
+    assert (result.status, result.violations) == (Status.DONE, ())
+    assert set(result.answers[0].arrays["classes"].tolist()) == {0}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.txt"]
+
+
+# --- conformance inside -------------------------------------------------------------------------------------------------------------
+
+
+def test_conformance_runs_inside_and_names_a_broken_claim() -> None:
+    attack = "self.predict = lambda query: Prediction(classes=np.frombuffer(os.urandom(len(query.ids)), dtype=np.uint8).astype(int))"
+    task = Task(kind="conformance", strategy="tries.py:Tries", source=f"{SOURCE}        {attack}\n", params={},
+                scenario="class-incremental[dataset=digits,stages=2]")  # fmt: skip
+    result = sandbox.run(task)
+    assert (result.status, result.violations, len(result.findings)) == (Status.DONE, (), 9)
+    assert "same seed, same bytes" in [finding["claim"] for finding in result.findings if not finding["holds"]]
+
+
+def test_parameters_that_are_not_the_strategys_are_refused() -> None:
+    task = Task(kind="cell", strategy="tries.py:Tries", source=SOURCE + "        pass\n", params={"power": 2}, conditions=CONDITIONS)
+    result = sandbox.run(task, EPISODES)
+    assert result.status is Status.FAILED
+    assert "unknown parameter of Tries 'power'" in result.reason
+
+
+# --- the wire --------------------------------------------------------------------------------------------------------------------------
+
+
+def _reader(data: bytes) -> Callable[[int], bytes]:
+    return io.BytesIO(data).read
+
+
+def test_an_episode_arrives_as_it_was_sent_and_a_query_is_sent_once() -> None:
+    first = episode_of(unpacked(_reader(episode_frame(EPISODES[0], query_is_known=False)), largest=1 << 30), None)
+    frame = episode_frame(EPISODES[1], query_is_known=True)
+    second = episode_of(unpacked(_reader(frame), largest=1 << 30), first.query)
+    assert second.query is first.query
+    for sent, got in ((EPISODES[0], first), (EPISODES[1], second)):
+        assert np.array_equal(sent.stage.ids, got.stage.ids)
+        assert np.array_equal(np.asarray(sent.stage.inputs), np.asarray(got.stage.inputs))
+        assert np.array_equal(sent.stage.labels, got.stage.labels)
+        assert (sent.stage.index, sent.stage.named_classes) == (got.stage.index, got.stage.named_classes)
+        assert np.array_equal(sent.query.ids, got.query.ids)
+    with pytest.raises(ValueError, match="read-only"):
+        second.stage.labels[0] = 1
+
+
+def test_a_loader_arrives_as_one_with_the_same_items() -> None:
+    stage, query = EPISODES[0]
+    lazy = Episode(replace(stage, inputs=Subset(stage.inputs, np.arange(5))), query)
+    got = episode_of(unpacked(_reader(episode_frame(lazy, query_is_known=False)), largest=1 << 30), None).stage.inputs
+    assert not isinstance(got, np.ndarray)
+    assert len(got) == 5
+    assert np.array_equal(got[np.array([3, 1])], np.asarray(stage.inputs)[[3, 1]])
+
+
+def test_answers_arrive_as_they_were_sent() -> None:
+    answers = [Answer(stage=0, step=step, ids=np.arange(3), arrays={"classes": np.array([2, 0, 1])}) for step in (5, None)]
+    got = answers_of(unpacked(_reader(answers_frame(answers)), largest=1 << 20))
+    assert digest(got) == digest(answers)
+    assert [answer.step for answer in got] == [5, None]
+
+
+def test_messages_that_are_too_large_or_none_are_not_read() -> None:
+    objects = io.BytesIO()
+    np.savez(objects, x=np.array([{}], dtype=object))
+    body = objects.getvalue()
+    header = b'{"kind": "answers"}'
+    with_objects = len(header).to_bytes(4, "big") + len(body).to_bytes(8, "big") + header + body
+    for data, why in (
+        (b"\xff" * 12, "a message of"),
+        (packed({"x": 1}, {"a": np.zeros(1000)}), "a message of"),
+        ((3).to_bytes(4, "big") + bytes(8) + b"abc", "not JSON"),
+        ((2).to_bytes(4, "big") + bytes(8) + b"[]", "without a header"),
+        (with_objects, "holds Python objects"),
+    ):
+        with pytest.raises(BadFrame, match=why):
+            unpacked(_reader(data), largest=(2 << 20) if why != "a message of" else 100)
+
+
+def test_an_archive_that_lies_about_its_members_unpacks_no_more_than_it_says(tmp_path: Path) -> None:
+    """The directory states 100 bytes where there are a million: the array in it does not fit what is stated, so it is not loaded."""
+    path = tmp_path / "lies.npz"
+    np.savez_compressed(path, a=np.zeros(125_000))
+    data = bytearray(path.read_bytes())
+    size = (125_000 * 8 + 128).to_bytes(4, "little")
+    assert data.count(size) >= 1
+    path.write_bytes(bytes(data.replace(size, (228).to_bytes(4, "little"))))
+    assert any("is not what its" in problem or "is not an archive" in problem for problem in npz_problems(path))
+
+
+def test_members_packed_in_a_way_that_numpy_does_not_use_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "packed.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive, archive.open("a.npy", "w") as file:
+        np.lib.format.write_array(file, np.zeros(3))
+    assert list(npz_problems(path)) == ["array 'a.npy' is packed or encrypted in a way that numpy does not use"]
