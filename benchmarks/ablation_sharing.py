@@ -1,8 +1,9 @@
-"""How much work an ablation saves by learning shared stages once: the seven rows of Happy's Table 5 on 150 intents.
+"""How much work an ablation saves by learning shared stages once: the seven rows of Happy's Table 5 on 150
+intents.
 
-Rows run one after another on one thread in this process, each from the state after stage 0 that the first one keeps. What they would have
-taken alone is the same with the seconds of stage 0 in every row; the last row is run alone too, to hold its predictions and its seconds
-against that.
+Rows run one after another on one thread in this process, each from the state after stage 0 that the first one
+keeps. What they would have taken alone is the same with the seconds of stage 0 in every row; the last row is
+run alone too, to hold its predictions and its seconds against that.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/ablation_sharing.py [SEEDS]
 """
@@ -40,18 +41,27 @@ def main() -> None:
             spent = whole - sum(result.borrowed_s for result in results)
             together, alone = together + spent, alone + whole
             print(f"{cell}: {spent:.1f} s, with stage 0 {whole:.1f} s", flush=True)
-        print(f"{len(todo)} cells: {together:.0f} s shared, {alone:.0f} s alone, {alone / together:.2f} x less work", flush=True)
+        print(
+            f"{len(todo)} cells: {together:.0f} s shared, {alone:.0f} s alone, {alone / together:.2f} x less work",
+            flush=True,
+        )
         own = _run(cell, (), Path(folder))
     if _digest(results) != _digest(own):
         raise SystemExit(f"{cell}: the predictions differ")
-    print(f"the last row alone: {sum(result.learn_s + result.predict_s for result in own):.1f} s, the same predictions")
+    print(
+        f"the last row alone: {sum(result.learn_s + result.predict_s for result in own):.1f} s, the same predictions"
+    )
 
 
 def _run(cell: Cell, shared: Sequence[Path | None], scratch: Path) -> list[StageResult]:
     scenario = cell.protocol.scenario
-    conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
+    conditions = Conditions(
+        root_seed=learner_seed(cell.seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed
+    )
     strategy = cell.contender.plugin.cls(**cell.contender.params)
-    return list(run_cell(strategy, build(scenario, cell.seed).episodes, conditions, scratch=scratch, shared=shared))
+    return list(
+        run_cell(strategy, build(scenario, cell.seed).episodes, conditions, scratch=scratch, shared=shared)
+    )
 
 
 def _digest(results: Sequence[StageResult]) -> str:

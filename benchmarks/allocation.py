@@ -1,6 +1,8 @@
-"""Time to deal the published splits of continual category discovery, from label arrays of the true sizes; no image is needed.
+"""Time to deal the published splits of continual category discovery, from label arrays of the true sizes; no
+image is needed.
 
-Beside it, what one call of a per-item selection costs, "every item whose place is in the list of chosen places", which the released code
+Beside it, what one call of a per-item selection costs, "every item whose place is in the list of chosen
+places", which the released code
 makes for TinyImageNet once per class and stage: it grows with the square of the items.
 
 Run: python benchmarks/allocation.py
@@ -31,7 +33,9 @@ SPLITS = (
 
 
 def imagenet_sizes(classes: int) -> IntArray:
-    """Return training images per class as ImageNet has them: 1,300 in nine classes of ten, 732 to 1,299 in the others."""
+    """Return training images per class as ImageNet has them: 1,300 in nine classes of ten, 732 to 1,299 in
+    the others.
+    """
     rng = np.random.default_rng(0)
     sizes = np.full(classes, 1300)
     sizes[rng.permutation(classes)[: classes // 10]] = rng.integers(732, 1300, classes // 10)
@@ -58,19 +62,26 @@ def main() -> None:
     print(f"{'split':<34} {'items':>9} {'stages':>6} {'dealt':>8} {'allocation':>11}")
     for preset, title, train, test, more in SPLITS:
         sizes = train if isinstance(train, np.ndarray) else imagenet_sizes(train or 100)
-        labels = np.concatenate([np.repeat(np.arange(len(sizes)), sizes), np.repeat(np.arange(len(sizes)), test)])
+        labels = np.concatenate(
+            [np.repeat(np.arange(len(sizes)), sizes), np.repeat(np.arange(len(sizes)), test)]
+        )
         is_test = np.arange(len(labels)) >= sizes.sum()
         scenario: Any = configured("scenario", f"cgcd[preset={preset}{more}]")
         dealt = scenario.allocate(labels, is_test, len(sizes), 0)
         spent = seconds(lambda: scenario.allocate(labels, is_test, len(sizes), 0))  # noqa: B023  (called at once)
-        print(f"{title:<34} {len(labels):>9,} {len(dealt.stages):>6} {sum(len(stage.rows) for stage in dealt.stages):>8,} {spent:>9.3f} s")
+        print(
+            f"{title:<34} {len(labels):>9,} {len(dealt.stages):>6} "
+            f"{sum(len(stage.rows) for stage in dealt.stages):>8,} {spent:>9.3f} s"
+        )
     print(f"\n{'one selection of half the items':<34} {'items':>9} {'per item':>16} {'index array':>14}")
     for size in MEMBERSHIP:
         items, chosen = list(range(size)), list(range(0, size, 2))
         array, places = np.arange(size), np.array(chosen)
         looped, indexed = seconds(lambda: by_membership(items, chosen), 1), seconds(lambda: array[places])  # noqa: B023
         print(f"{'':<34} {size:>9,} {looped:>14.3f} s {1e6 * indexed:>11.0f} us")
-    print(f"{'extrapolated by the square':<34} {100_000:>9,} {looped * (100_000 / MEMBERSHIP[-1]) ** 2:>14.0f} s")
+    print(
+        f"{'extrapolated by the square':<34} {100_000:>9,} {looped * (100_000 / MEMBERSHIP[-1]) ** 2:>14.0f} s"
+    )
 
 
 if __name__ == "__main__":

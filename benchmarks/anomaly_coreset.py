@@ -1,7 +1,9 @@
-"""The greedy coreset with a running minimum against distances to all chosen points at every step, side by side on one thread.
+"""The greedy coreset with a running minimum against distances to all chosen points at every step, side by
+side on one thread.
 
-Patches as the default encoder has them (19 channels), and as a projection to 128 dimensions leaves those of a large network. A third column
-has the form of PatchCore's released code, which appends the new distances as a column and takes the minimum of two.
+Patches as the default encoder has them (19 channels), and as a projection to 128 dimensions leaves those of a
+large network. A third column has the form of PatchCore's released code, which appends the new distances as a
+column and takes the minimum of two.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/anomaly_coreset.py
 """
@@ -59,14 +61,22 @@ def main() -> None:
     """Print both comparisons; the three forms take turns, so that a busy moment meets all of them."""
     torch.set_num_threads(1)
     for dimensions in (19, 128):
-        points = torch.from_numpy(np.random.default_rng(0).normal(size=(PATCHES, dimensions)).astype(np.float32))
+        points = torch.from_numpy(
+            np.random.default_rng(0).normal(size=(PATCHES, dimensions)).astype(np.float32)
+        )
         count = round(SHARE * PATCHES)
         first = int(k_centres(points, 1, np.random.default_rng(1), dimensions=0)[0])
         centred = points - points.mean(dim=0)
         forms: dict[str, Callable[[], Tensor]] = {
-            "running minimum": lambda points=points, count=count: k_centres(points, count, np.random.default_rng(1), dimensions=0),
-            "all distances anew": lambda points=centred, count=count, first=first: recomputed(points, count, first),
-            "column by column": lambda points=centred, count=count, first=first: column_by_column(points, count, first),
+            "running minimum": lambda points=points, count=count: k_centres(
+                points, count, np.random.default_rng(1), dimensions=0
+            ),
+            "all distances anew": lambda points=centred, count=count, first=first: recomputed(
+                points, count, first
+            ),
+            "column by column": lambda points=centred, count=count, first=first: column_by_column(
+                points, count, first
+            ),
         }
         choices = [form() for form in forms.values()]
         agree = min(float((choices[0] == other).float().mean()) for other in choices[1:])
@@ -75,8 +85,11 @@ def main() -> None:
             for name, form in forms.items():
                 taken[name].append(seconds_of(form))
         ours, anew, columns = (statistics.median(seconds) for seconds in taken.values())
-        print(f"coreset of {count:,} of {PATCHES:,} x {dimensions}: {ours:.2f} s, all distances anew {anew:.2f} s: {anew / ours:.1f} x, "
-              f"column by column {columns:.2f} s: {columns / ours:.1f} x; {agree:.0%} of the choice agrees")  # fmt: skip
+        print(
+            f"coreset of {count:,} of {PATCHES:,} x {dimensions}: {ours:.2f} s, all distances anew "
+            f"{anew:.2f} s: {anew / ours:.1f} x, "
+            f"column by column {columns:.2f} s: {columns / ours:.1f} x; {agree:.0%} of the choice agrees"
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
-"""AUPRO on 50 maps of 256 x 256: exact by one sort, exact by counting, and as released codes approximate it, side by side on one thread.
+"""AUPRO on 50 maps of 256 x 256: exact by one sort, exact by counting, and as released codes approximate it,
+side by side on one thread.
 
-released: 200 thresholds between the extremes, at each of which the regions of every mask are labelled anew and the share found of each is
-taken (the scheme of the CPU code of INP-Former and of the codes it comes from).
+released: 200 thresholds between the extremes, at each of which the regions of every mask are labelled anew
+and the share found of each is taken (the scheme of the CPU code of INP-Former and of the codes it comes
+from).
 lean: the same thresholds, regions labelled once, shares by one count of all pixels.
 bins: values put into 200 bins of equal width (the scheme of adeval), then as the exact form.
 
-All of them end at the limit of 0.3 by linear interpolation, so that they differ in the thresholds alone. Errors are against the sort of
-all maps at once. In the end 300 maps, more than are counted exactly, are counted beside the sort.
+All of them end at the limit of 0.3 by linear interpolation, so that they differ in the thresholds alone.
+Errors are against the sort of all maps at once. In the end 300 maps, more than are counted exactly, are
+counted beside the sort.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/anomaly_metrics.py
 """
@@ -89,7 +92,11 @@ def area(points: list[tuple[float, float]]) -> float:
 def bins(maps: np.ndarray, masks: np.ndarray) -> float:
     """Return AUPRO of values that were put into 200 bins."""
     low, high = maps.min(), maps.max()
-    return aupro(pixel_levels(np.minimum((maps - low) / (high - low) * THRESHOLDS, THRESHOLDS - 1).astype(np.int64), masks))
+    return aupro(
+        pixel_levels(
+            np.minimum((maps - low) / (high - low) * THRESHOLDS, THRESHOLDS - 1).astype(np.int64), masks
+        )
+    )
 
 
 FORMS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
@@ -112,8 +119,14 @@ def speed() -> None:
             taken[name].append(time.perf_counter() - started)
     print(f"{IMAGES} maps of {SIDE} x {SIDE}, {pixel_levels(maps, masks).n_regions} regions")
     for name, seconds in taken.items():
-        ratios = [statistics.median(b / a for a, b in zip(seconds, taken[other], strict=True)) for other in ("lean", "released")]
-        print(f"  {name:8} {1000 * statistics.median(seconds):8.0f} ms: {ratios[0]:6.1f} x as fast as lean, {ratios[1]:6.1f} x as released")
+        ratios = [
+            statistics.median(b / a for a, b in zip(seconds, taken[other], strict=True))
+            for other in ("lean", "released")
+        ]
+        print(
+            f"  {name:8} {1000 * statistics.median(seconds):8.0f} ms: {ratios[0]:6.1f} x as fast as lean, "
+            f"{ratios[1]:6.1f} x as released"
+        )
 
 
 def errors() -> None:
@@ -121,12 +134,16 @@ def errors() -> None:
     for kind in ("smooth", "squared", "exponential", "tied"):
         maps, masks = world(kind)
         exact = FORMS["sort"](maps, masks)
-        off = ", ".join(f"{name} {FORMS[name](maps, masks) - exact:+.6f}" for name in ("counting", "bins", "lean"))
+        off = ", ".join(
+            f"{name} {FORMS[name](maps, masks) - exact:+.6f}" for name in ("counting", "bins", "lean")
+        )
         print(f"{kind}: exact {exact:.6f}; {off}")
 
 
 def four_figures() -> None:
-    """Print what all four pixel figures take by counting and by sorting, for 50 maps and for 300, and how far they are apart."""
+    """Print what all four pixel figures take by counting and by sorting, for 50 maps and for 300, and how far
+    they are apart.
+    """
     for copies in (1, 6):
         maps, masks = (np.concatenate([each] * copies) for each in world("exponential"))
         maps = maps * np.random.default_rng(1).uniform(0.99, 1.01, size=maps.shape)  # float64, all different
@@ -138,7 +155,10 @@ def four_figures() -> None:
         whole = pixel_figures(pixel_levels(maps, masks))
         seconds, sorting = between - started, time.perf_counter() - between
         off = max(abs(a - b) for a, b in zip(streamed, whole, strict=True))
-        print(f"four figures of {len(maps)} maps counted: {1000 * seconds:.0f} ms, sorted {1000 * sorting:.0f} ms; apart by {off:.1e}")
+        print(
+            f"four figures of {len(maps)} maps counted: {1000 * seconds:.0f} ms, sorted "
+            f"{1000 * sorting:.0f} ms; apart by {off:.1e}"
+        )
 
 
 def main() -> None:

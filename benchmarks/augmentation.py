@@ -1,13 +1,17 @@
-"""What batched views cost beside the same recipes image by image (PIL and torchvision), and what reading ahead saves on a pack of images.
+"""What batched views cost beside the same recipes image by image (PIL and torchvision), and what reading
+ahead saves on a pack of images.
 
-Both sides start from decoded bytes and end with a float batch. The recipes: the padded crop of CIFAR (ELR, DivideMix), the same with colour
-jitter, and the resized crop with jitter of UNO. One thread for all that is computed; each round measures both sides one after the other,
-and a ratio is taken within a round, so that a machine that slows down for a while slows down both.
+Both sides start from decoded bytes and end with a float batch. The recipes: the padded crop of CIFAR (ELR,
+DivideMix), the same with colour jitter, and the resized crop with jitter of UNO. One thread for all that is
+computed; each round measures both sides one after the other, and a ratio is taken within a round, so that a
+machine that slows down for a while slows down both.
 
-The pack is dropped from the system's cache before each pass, as far as the system lets go of it. The thread that reads ahead saves what is
-spent waiting; copying bytes it can only take over where a second core is free. So a second run lets every batch come late.
+The pack is dropped from the system's cache before each pass, as far as the system lets go of it. The thread
+that reads ahead saves what is spent waiting; copying bytes it can only take over where a second core is free.
+So a second run lets every batch come late.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/augmentation.py, then once more with THP_MEM_ALLOC_ENABLE=1 (PyTorch asks for large pages)
+Run: OMP_NUM_THREADS=1 python benchmarks/augmentation.py, then once more with THP_MEM_ALLOC_ENABLE=1 (PyTorch
+asks for large pages)
 """
 
 from __future__ import annotations
@@ -51,7 +55,10 @@ def recipes(side: int) -> dict[str, tuple[str, list[Callable[..., object]]]]:
     return {
         "padded crop, mirror": ("padded-crop[mirror=0.5]", padded),
         "padded crop, mirror, jitter": (f"padded-crop[mirror=0.5]+{JITTER}", [*padded, jitter()]),
-        "resized crop, mirror, jitter": (f"resized-crop[low=0.5,high=1,mirror=0.5]+{JITTER}", [*resized, jitter()]),
+        "resized crop, mirror, jitter": (
+            f"resized-crop[low=0.5,high=1,mirror=0.5]+{JITTER}",
+            [*resized, jitter()],
+        ),
     }
 
 
@@ -90,15 +97,22 @@ def compare_views() -> None:
             one = transforms.Compose([*steps, transforms.ToTensor()])
             seconds = in_rounds(
                 {
-                    "ours": lambda view=view, generator=generator, images=images: view(images.float().div_(255), generator),
-                    "PIL": lambda one=one, arrays=arrays: torch.stack([one(Image.fromarray(array)) for array in arrays]),
+                    "ours": lambda view=view, generator=generator, images=images: view(
+                        images.float().div_(255), generator
+                    ),
+                    "PIL": lambda one=one, arrays=arrays: torch.stack(
+                        [one(Image.fromarray(array)) for array in arrays]
+                    ),
                 }
             )
             ratios = [theirs / ours for theirs, ours in zip(seconds["PIL"], seconds["ours"], strict=True)]
             low, median, high = statistics.quantiles(ratios, n=4)
             ours, theirs = (batch / statistics.median(seconds[way]) for way in ("ours", "PIL"))
-            print(f"{side} x {side}, batch {batch}, {name:<28} ours {ours:>7,.0f} images/s, PIL {theirs:>6,.0f}: "
-                  f"{median:.1f} x ({low:.1f} to {high:.1f})", flush=True)  # fmt: skip
+            print(
+                f"{side} x {side}, batch {batch}, {name:<28} ours {ours:>7,.0f} images/s, PIL {theirs:>6,.0f}: "
+                f"{median:.1f} x ({low:.1f} to {high:.1f})",
+                flush=True,
+            )
 
 
 def forget(path: Path) -> None:
@@ -137,7 +151,9 @@ def write(path: Path) -> Packed:
 
 def compare_reading() -> None:
     """Print images per second of passes over a pack, with and without reading ahead."""
-    network = nn.Sequential(nn.Conv2d(3, 32, 16, stride=16), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 14 * 14, 100))
+    network = nn.Sequential(
+        nn.Conv2d(3, 32, 16, stride=16), nn.ReLU(), nn.Flatten(), nn.Linear(32 * 14 * 14, 100)
+    )
     batches = torch.split(torch.randperm(PACKED, generator=torch.Generator().manual_seed(1)), BATCH)
 
     def passed(inputs: Inputs, ahead: int, *, computing: bool = True) -> None:
@@ -150,20 +166,32 @@ def compare_reading() -> None:
                     network(batch).square().mean().backward()
 
     print(
-        f"a pack of {PACKED} images {SIDE} x {SIDE} ({PACKED * 3 * SIDE * SIDE / 2**20:.0f} MiB), batches of {BATCH}, two layers",
+        (
+            f"a pack of {PACKED} images {SIDE} x {SIDE} ({PACKED * 3 * SIDE * SIDE / 2**20:.0f} MiB), batches "
+            f"of {BATCH}, two layers"
+        ),
         flush=True,
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "pack.npy"
         packed = write(path)
-        for name, inputs in {"as it lies here": packed, f"every batch {WAIT_S:g} s late": Distant(packed)}.items():
-            ways = {"read alone": lambda inputs=inputs: passed(inputs, 0, computing=False),
-                    "read, then a step": lambda inputs=inputs: passed(inputs, 0),
-                    f"read {AHEAD} ahead": lambda inputs=inputs: passed(inputs, AHEAD)}  # fmt: skip
+        for name, inputs in {
+            "as it lies here": packed,
+            f"every batch {WAIT_S:g} s late": Distant(packed),
+        }.items():
+            ways = {
+                "read alone": lambda inputs=inputs: passed(inputs, 0, computing=False),
+                "read, then a step": lambda inputs=inputs: passed(inputs, 0),
+                f"read {AHEAD} ahead": lambda inputs=inputs: passed(inputs, AHEAD),
+            }
             seconds = in_rounds(ways, rounds=5)
-            speeds = ", ".join(f"{way} {PACKED / statistics.median(values):,.0f}" for way, values in seconds.items())
+            speeds = ", ".join(
+                f"{way} {PACKED / statistics.median(values):,.0f}" for way, values in seconds.items()
+            )
             _, plain, ahead = seconds.values()
-            low, median, high = statistics.quantiles([before / after for before, after in zip(plain, ahead, strict=True)], n=4)
+            low, median, high = statistics.quantiles(
+                [before / after for before, after in zip(plain, ahead, strict=True)], n=4
+            )
             print(f"  {name:<22} images/s: {speeds}: {median:.2f} x ({low:.2f} to {high:.2f})", flush=True)
 
 
@@ -171,7 +199,8 @@ def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
     print(
-        f"torch {torch.__version__}, one thread; load of the machine at the start {os.getloadavg()[0]:.1f}; medians, middle half of ratios"
+        f"torch {torch.__version__}, one thread; load of the machine at the start "
+        f"{os.getloadavg()[0]:.1f}; medians, middle half of ratios"
     )
     compare_views()
     compare_reading()

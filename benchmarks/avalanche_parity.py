@@ -1,8 +1,9 @@
-"""Our replay, EWC and LwF beside Avalanche's on the same stream, network, budget and hyperparameters, twenty seeds each.
+"""Our replay, EWC and LwF beside Avalanche's on the same stream, network, budget and hyperparameters, twenty
+seeds each.
 
-Class-incremental (one head, the stage of an item is not told) and task-incremental (it is told), since EWC and LwF do little in the
-first and much in the second. Avalanche's EWC squares gradients of whole batches and has no factor 1/2, so ours runs with fisher=batch and
-twice the strength.
+Class-incremental (one head, the stage of an item is not told) and task-incremental (it is told), since EWC
+and LwF do little in the first and much in the second. Avalanche's EWC squares gradients of whole batches and
+has no factor 1/2, so ours runs with fisher=batch and twice the strength.
 
 Run: python benchmarks/avalanche_parity.py
 """
@@ -37,10 +38,17 @@ def accuracy(strategy_text: str, scenario_text: str, seed: int) -> float:
     scenario = configured("scenario", scenario_text)
     sealed = build(scenario, seed)
     conditions = Conditions(
-        root_seed=learner_seed(seed), backbone=scenario.backbone, epochs=scenario.epochs, batch_size=scenario.batch_size
+        root_seed=learner_seed(seed),
+        backbone=scenario.backbone,
+        epochs=scenario.epochs,
+        batch_size=scenario.batch_size,
     )
     strategy = configured("strategy", strategy_text)
-    with tempfile.TemporaryDirectory() as scratch, Path(os.devnull).open("w") as devnull, contextlib.redirect_stderr(devnull):
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        Path(os.devnull).open("w") as devnull,
+        contextlib.redirect_stderr(devnull),
+    ):
         results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(scratch)))
     answers = [answer for result in results for answer in result.answers]
     return 100 * scenario.score(sealed.truth, answers).final["average_accuracy"]
@@ -56,7 +64,10 @@ def main() -> None:
             found = paired_t(a, b)
             print(f"  {ours:<40} {np.mean(a):5.1f} ({np.std(a, ddof=1):.1f})")
             print(f"  {theirs:<40} {np.mean(b):5.1f} ({np.std(b, ddof=1):.1f})")
-            print(f"    difference {found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}], paired t p = {found.p:.2f}")
+            print(
+                f"    difference {found.difference:+.1f} [{found.low:+.1f}, {found.high:+.1f}], paired t p "
+                f"= {found.p:.2f}"
+            )
 
 
 if __name__ == "__main__":

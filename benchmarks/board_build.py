@@ -1,7 +1,9 @@
-"""What it costs to build the page of an experiment of 10,000 cells: 20 scenarios, 50 strategies, 10 seeds, 2 % failures.
+"""What it costs to build the page of an experiment of 10,000 cells: 20 scenarios, 50 strategies, 10 seeds, 2
+% failures.
 
-The records are synthetic and go through the real store, which takes most of the time; the build runs in a process of its own, and its
-seconds and largest memory are printed. With FOLDER the store is kept there and used again.
+The records are synthetic and go through the real store, which takes most of the time; the build runs in a
+process of its own, and its seconds and largest memory are printed. With FOLDER the store is kept there and
+used again.
 
 Run: python benchmarks/board_build.py [CELLS] [FOLDER]
 """
@@ -28,7 +30,9 @@ NAME = "board-build"
 
 def todo(count: int) -> list[Cell]:
     """Return about `count` cells: baselines with many settings on digits with many budgets."""
-    scenarios = protocols([f"class-incremental[dataset=digits,epochs={epochs}]" for epochs in range(1, SCENARIOS + 1)])
+    scenarios = protocols(
+        [f"class-incremental[dataset=digits,epochs={epochs}]" for epochs in range(1, SCENARIOS + 1)]
+    )
     memories = ",".join(str(10 * (number + 1)) for number in range(STRATEGIES - 2))
     strategies = contenders(["fine-tune", "joint", f"replay[memory=[{memories}]]"])
     return cells(scenarios, strategies, max(2, round(count / (SCENARIOS * STRATEGIES))))
@@ -43,12 +47,17 @@ def record(every: list[Cell], store: Store) -> None:
     for cell in every:
         run_id = store.begin(cell, experiment=NAME, environment=said)
         accuracy = float(np.clip(merit[cell.contender.label] + rng.normal(0, 0.02), 0, 1))
-        figures = {metric.name: accuracy if at == 0 else float(rng.uniform()) for at, metric in enumerate(cell.protocol.scenario.metrics)}
+        figures = {
+            metric.name: accuracy if at == 0 else float(rng.uniform())
+            for at, metric in enumerate(cell.protocol.scenario.metrics)
+        }
         cost = {"seconds": float(rng.uniform(1, 60)), "peak_mib": float(rng.uniform(300, 600))}
         if rng.uniform() < 0.02:
             store.end(run_id, Ending(status=Status.TIMEOUT, reason="took longer than 60 s", **cost))
         else:
-            store.end(run_id, Ending(status=Status.DONE, digest=cell.key, **cost), scores=Scores(final=figures))
+            store.end(
+                run_id, Ending(status=Status.DONE, digest=cell.key, **cost), scores=Scores(final=figures)
+            )
 
 
 def build(store: Store, out: Path) -> None:
@@ -60,7 +69,9 @@ def build(store: Store, out: Path) -> None:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     largest, busy = used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
     size = (out / NAME / "index.html").stat().st_size / 1e6
-    print(f"build: {seconds:.1f} s ({busy:.1f} s of one core), largest memory {largest:.0f} MiB, page {size:.1f} MB")
+    print(
+        f"build: {seconds:.1f} s ({busy:.1f} s of one core), largest memory {largest:.0f} MiB, page {size:.1f} MB"
+    )
 
 
 def main() -> None:

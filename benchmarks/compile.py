@@ -1,9 +1,11 @@
-"""What `--compile` costs and gains on a CPU: gradient steps of a network as it is and compiled, side by side on one thread.
+"""What `--compile` costs and gains on a CPU: gradient steps of a network as it is and compiled, side by side
+on one thread.
 
-Both take the same steps on the same noise, in turn; a ratio is taken within each pair of steps, and the median and middle half of these
-are printed. Steps are counted in seconds of the processor, so that other work on the machine counts for little; compiling in seconds of
-the clock, since most of it is done by the C++ compiler. The folder of compiled code is empty at first, as on a new machine; a second
-network then finds it there, as the next cell does.
+Both take the same steps on the same noise, in turn; a ratio is taken within each pair of steps, and the
+median and middle half of these are printed. Steps are counted in seconds of the processor, so that other work
+on the machine counts for little; compiling in seconds of the clock, since most of it is done by the C++
+compiler. The folder of compiled code is empty at first, as on a new machine; a second network then finds it
+there, as the next cell does.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/compile.py
 """
@@ -68,7 +70,10 @@ class Training:
 def compare(name: str, shape: tuple[int, ...], batch: int, pairs: int) -> None:
     """Print both beside each other."""
     generator = torch.Generator().manual_seed(0)
-    inputs, labels = torch.rand(batch, *shape, generator=generator), torch.randint(CLASSES, (batch,), generator=generator)
+    inputs, labels = (
+        torch.rand(batch, *shape, generator=generator),
+        torch.randint(CLASSES, (batch,), generator=generator),
+    )
     plain, mine = (Training(name, shape, batch, compiled=compiled) for compiled in (False, True))
     once, compiling = (each.first(inputs, labels) for each in (plain, mine))
     again = Training(name, shape, batch, compiled=True).first(inputs, labels)
@@ -77,14 +82,27 @@ def compare(name: str, shape: tuple[int, ...], batch: int, pairs: int) -> None:
     low, _, high = statistics.quantiles(ratios, n=4)
     apart = max(abs(own - other) for own, other in zip(plain.losses[:5], mine.losses[:5], strict=True))
     own, other = (1e3 * statistics.median(column) for column in zip(*seconds, strict=True))
-    print(f"{name}, {batch} items of {shape}, {pairs} pairs of steps; losses of the first 5 steps differ by at most {apart:.0e}")
     print(
-        f"  first step and first evaluation: {once:.2f} s as it is, {compiling:.1f} s compiled, {again:.1f} s with the code there already"
+        f"{name}, {batch} items of {shape}, {pairs} pairs of steps; losses of the first 5 steps differ by "
+        f"at most {apart:.0e}"
     )
-    print(f"  a step: {own:.2f} ms as it is, {other:.2f} ms compiled; compiled / as it is {statistics.median(ratios):.3f} "
-          f"({low:.3f} to {high:.3f})")  # fmt: skip
-    paid = [seconds * 1e3 / (own - other) for seconds in (compiling - once, again - once)] if own > other else []
-    print("  pays after {:.0f} steps, {:.0f} where its code is there already".format(*paid) if paid else "  does not pay")
+    print(
+        f"  first step and first evaluation: {once:.2f} s as it is, {compiling:.1f} s compiled, "
+        f"{again:.1f} s with the code there already"
+    )
+    print(
+        f"  a step: {own:.2f} ms as it is, {other:.2f} ms compiled; compiled / as it is "
+        f"{statistics.median(ratios):.3f} "
+        f"({low:.3f} to {high:.3f})"
+    )
+    paid = (
+        [seconds * 1e3 / (own - other) for seconds in (compiling - once, again - once)] if own > other else []
+    )
+    print(
+        "  pays after {:.0f} steps, {:.0f} where its code is there already".format(*paid)
+        if paid
+        else "  does not pay"
+    )
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Hungarian scoring and k-means against what is usual, side by side on one thread.
 
-Scoring: 10,000 answers over 200 classes, against a table counted item by item (as the released codes of GCD and Happy do).
-k-means: 5,250 x 768, 60 clusters, against scikit-learn at equal restarts, with both objectives.
+Scoring: 10,000 answers over 200 classes, against a table counted item by item (as the released codes of GCD
+and Happy do). k-means: 5,250 x 768, 60 clusters, against scikit-learn at equal restarts, with both
+objectives.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/discovery_scoring.py
 """
@@ -51,15 +52,22 @@ def main() -> None:
     rng = np.random.default_rng(0)
     classes = rng.integers(CLASSES, size=ITEMS)
     for share in (0.9, 0.5):
-        predicted = np.where(rng.random(ITEMS) < share, rng.permutation(CLASSES)[classes], rng.integers(CLASSES, size=ITEMS))
+        predicted = np.where(
+            rng.random(ITEMS) < share, rng.permutation(CLASSES)[classes], rng.integers(CLASSES, size=ITEMS)
+        )
         assert match(predicted, classes).accuracy() == item_by_item(predicted, classes)
-        ours, loop = seconds_of(lambda p=predicted: match(p, classes), 51), seconds_of(lambda p=predicted: item_by_item(p, classes), 5)
+        ours, loop = (
+            seconds_of(lambda p=predicted: match(p, classes), 51),
+            seconds_of(lambda p=predicted: item_by_item(p, classes), 5),
+        )
         times = f"{1000 * ours:.2f} ms, item by item {1000 * loop:.2f} ms: {loop / ours:.1f} x"
         print(f"scoring {ITEMS:,} x {CLASSES}, {share:.0%} right: {times}")
     faiss.omp_set_num_threads(1)
     for noise in (1, 2, 3):
         centres = rng.normal(size=(CLUSTERS, DIMENSIONS))
-        points = (centres[rng.integers(CLUSTERS, size=POINTS)] + noise * rng.normal(size=(POINTS, DIMENSIONS))).astype(np.float32)
+        points = (
+            centres[rng.integers(CLUSTERS, size=POINTS)] + noise * rng.normal(size=(POINTS, DIMENSIONS))
+        ).astype(np.float32)
         for restarts, rounds in ((1, 5), (10, 2)):
             _compare_kmeans(points, restarts, rounds, f"noise {noise}")
 
@@ -78,8 +86,11 @@ def _compare_kmeans(points: np.ndarray, restarts: int, rounds: int, what: str) -
 
     fast, slow = seconds_of(ours, rounds), seconds_of(theirs, rounds)
     ratio = statistics.mean(objectives["ours"]) / statistics.mean(objectives["theirs"])
-    print(f"k-means {POINTS:,} x {DIMENSIONS}, {CLUSTERS} clusters, {what}, restarts {restarts}: {fast:.2f} s, scikit-learn {slow:.2f} s: "
-          f"{slow / fast:.1f} x, objective {ratio:.4f} of theirs")  # fmt: skip
+    print(
+        f"k-means {POINTS:,} x {DIMENSIONS}, {CLUSTERS} clusters, {what}, restarts {restarts}: {fast:.2f} "
+        f"s, scikit-learn {slow:.2f} s: "
+        f"{slow / fast:.1f} x, objective {ratio:.4f} of theirs"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Whether the driver's memory grows with the number of cells: trivial cells, 20 and 500, each in a process of its own.
+"""Whether the driver's memory grows with the number of cells: trivial cells, 20 and 500, each in a process of
+its own.
 
 Run: python benchmarks/driver_memory.py
 """
@@ -25,7 +26,9 @@ EARLY = 20
 
 
 def run(count: int) -> None:
-    """Run `count` cells in this process; print the time, the largest memory, and the memory when the 20th and the last cell ended."""
+    """Run `count` cells in this process; print the time, the largest memory, and the memory when the 20th and
+    the last cell ended.
+    """
     resident: list[float] = []
 
     def listen(update: Update) -> None:
@@ -36,12 +39,21 @@ def run(count: int) -> None:
         store = Store(folder)
         todo = cells(protocols([f"{TRIVIAL}:Coin"]), contenders([f"{TRIVIAL}:Heads"]), count)
         started = time.perf_counter()
-        execute(plan(todo, store), store, experiment="memory", resources=Resources(workers=2), limits=Limits(), listen=listen)
+        execute(
+            plan(todo, store),
+            store,
+            experiment="memory",
+            resources=Resources(workers=2),
+            limits=Limits(),
+            listen=listen,
+        )
         seconds = time.perf_counter() - started
     assert len(resident) == count
     largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{count:>4} cells: driver's largest memory {largest:.0f} MiB, {seconds:.0f} s; "
-          f"resident after {EARLY} cells {resident[EARLY - 1]:.1f} MiB, after {count} {resident[-1]:.1f} MiB")  # fmt: skip
+    print(
+        f"{count:>4} cells: driver's largest memory {largest:.0f} MiB, {seconds:.0f} s; "
+        f"resident after {EARLY} cells {resident[EARLY - 1]:.1f} MiB, after {count} {resident[-1]:.1f} MiB"
+    )
 
 
 if __name__ == "__main__":

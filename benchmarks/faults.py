@@ -1,14 +1,18 @@
-"""A campaign of faults: `owb run` is launched again and again, each time with one fault at a random moment, and everything is compared.
+"""A campaign of faults: `owb run` is launched again and again, each time with one fault at a random moment,
+and everything is compared.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/faults.py [--faults 200] [--seed 0] [--log faults.jsonl] [--only KIND ...]
+Run: OMP_NUM_THREADS=1 python benchmarks/faults.py [--faults 200] [--seed 0] [--log faults.jsonl] [--only KIND
+...]
 
-After a launch with its fault the same command is launched until all cells are done, unless they are already. Asked of every launch: it
-ends, without a traceback, and leaves no process behind; of every record that says `done`, before and after: its predictions have the bytes
-of a run without a fault; of every cell that was done before: it is not learned again, unless the fault took its predictions away. What was
-seen is added to the log, line by line, so that a campaign goes on where it was; the table is made from the log. A fault that came when
-there was nothing left to hit is not counted.
+After a launch with its fault the same command is launched until all cells are done, unless they are already.
+Asked of every launch: it ends, without a traceback, and leaves no process behind; of every record that says
+`done`, before and after: its predictions have the bytes of a run without a fault; of every cell that was done
+before: it is not learned again, unless the fault took its predictions away. What was seen is added to the
+log, line by line, so that a campaign goes on where it was; the table is made from the log. A fault that came
+when there was nothing left to hit is not counted.
 
-Some faults need root (file systems of a certain size, control groups); where it is not to be had they are left out and named.
+Some faults need root (file systems of a certain size, control groups); where it is not to be had they are
+left out and named.
 """
 
 from __future__ import annotations
@@ -108,14 +112,18 @@ def _is(process: psutil.Process, what: str) -> bool:
         if what == "fork server":
             return is_parent and "harness.execution.processes.parent" not in above
         if what == "loading worker":
-            return line.startswith("ray::Worker") and not any("parent" in " ".join(child.cmdline()) for child in process.children())
+            return line.startswith("ray::Worker") and not any(
+                "parent" in " ".join(child.cmdline()) for child in process.children()
+            )
         if what == "worker":
             return line.startswith("ray::Worker") and bool(process.children())
     return False
 
 
 def send(what: str, number: signal.Signals) -> Callable[[Launch, random.Random], bool]:
-    """Return a fault: a signal to a process, as soon as there is one; a driver that is stopped goes on after eight seconds."""
+    """Return a fault: a signal to a process, as soon as there is one; a driver that is stopped goes on after
+    eight seconds.
+    """
 
     def fault(launch: Launch, _: random.Random) -> bool:
         while not launch.ended.is_set():
@@ -141,7 +149,10 @@ def busy(launch: Launch, _: random.Random) -> bool:
         if launch.ended.is_set():
             return False
         time.sleep(0.05)
-    with contextlib.closing(sqlite3.connect(base, timeout=60, isolation_level=None)) as held, contextlib.suppress(sqlite3.OperationalError):
+    with (
+        contextlib.closing(sqlite3.connect(base, timeout=60, isolation_level=None)) as held,
+        contextlib.suppress(sqlite3.OperationalError),
+    ):
         held.execute("BEGIN EXCLUSIVE")
         time.sleep(12)
         held.execute("ROLLBACK")
@@ -170,7 +181,12 @@ def read_only(launch: Launch, _: random.Random) -> bool:
 def remove_folder(launch: Launch, draw: random.Random) -> bool:
     """Remove the folder of a cell, of kept stages or of a record, as soon as there is one."""
     while not launch.ended.wait(0.05):
-        found = [path for name in ("cells/*", "stages*", "artifacts/faults/*") for path in launch.store.glob(name) if path.is_dir()]
+        found = [
+            path
+            for name in ("cells/*", "stages*", "artifacts/faults/*")
+            for path in launch.store.glob(name)
+            if path.is_dir()
+        ]
         if found:
             shutil.rmtree(draw.choice(sorted(found)), ignore_errors=True)
             return True
@@ -201,7 +217,9 @@ def memory_of_the_node(launch: Launch, draw: random.Random) -> bool:
 
 
 def damage(how: str) -> Callable[[Path, random.Random], bool]:
-    """Return what is done to a file of the store after a driver was killed: cut short, emptied, or with one bit turned."""
+    """Return what is done to a file of the store after a driver was killed: cut short, emptied, or with one
+    bit turned.
+    """
 
     def fault(store: Path, draw: random.Random) -> bool:
         names = ("cells/*/*.pt", "stages*/**/*.pt", "artifacts/faults/*/artifacts/predictions.npz")
@@ -255,7 +273,9 @@ def launched(folder: Path, store: Path, name: str, *, short: bool = False) -> La
     suite.write_text(SUITE.format(timeout=SHORT_TIMEOUT_S if short else CELL_TIMEOUT_S))
     environment = {**os.environ, MARK: name, "OWB_TRAP": str(folder / "trap"), "OMP_NUM_THREADS": "1"}
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        process = subprocess.Popen(command(store, suite), stdout=out, stderr=err, env=environment, cwd=folder, text=True)
+        process = subprocess.Popen(
+            command(store, suite), stdout=out, stderr=err, env=environment, cwd=folder, text=True
+        )
     return Launch(process, folder, store)
 
 
@@ -275,7 +295,12 @@ def end_of(launch: Launch, name: str, seen: Seen) -> None:
         seen.code = launch.process.wait(HANG_S)
     except subprocess.TimeoutExpired:
         seen.hangs += 1
-        seen.words.append("hang: " + "; ".join(" ".join(process.cmdline())[:60] + " " + process.status() for process in marked(name)[:8]))
+        seen.words.append(
+            "hang: "
+            + "; ".join(
+                " ".join(process.cmdline())[:60] + " " + process.status() for process in marked(name)[:8]
+            )
+        )
         launch.process.kill()
         launch.process.wait()
     launch.ended.set()
@@ -300,7 +325,11 @@ def done(store: Path) -> dict[str, tuple[str, str]]:
     if not (store / "mlflow.db").exists():
         return {}
     opened = Store(str(store))
-    return {record.key: (record.digest, record.run_id) for record in opened.records() if record.status.value == "done"}
+    return {
+        record.key: (record.digest, record.run_id)
+        for record in opened.records()
+        if record.status.value == "done"
+    }
 
 
 @contextlib.contextmanager
@@ -328,10 +357,15 @@ def repaired(kind: str, store: Path) -> None:
 
 def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float) -> Seen:
     """Launch with one fault, then until all is done; return what was seen."""
-    share = 0.2 if "loading" in kind else 0.85  # of the time of a run: afterwards there is nothing left to hit
+    share = (
+        0.2 if "loading" in kind else 0.85
+    )  # of the time of a run: afterwards there is nothing left to hit
     seen = Seen(kind, round(draw.uniform(0, share * longest_s), 1))
     name = f"{os.getpid()}-{draw.getrandbits(48):x}"
-    with tempfile.TemporaryDirectory(prefix="owb-faults-", ignore_cleanup_errors=True) as text, disk(kind, Path(text)) as store:
+    with (
+        tempfile.TemporaryDirectory(prefix="owb-faults-", ignore_cleanup_errors=True) as text,
+        disk(kind, Path(text)) as store,
+    ):
         folder = Path(text)
         launch = launched(folder, store, name, short=kind == "hang of a cell")
         fault = DURING.get(kind, SIGNALS["SIGKILL of driver"])
@@ -360,10 +394,16 @@ def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float)
             if seen.code == 0:
                 break
         after = done(store)
-        seen.lost = sum(after.get(key, ("", ""))[1] != run for key, (_, run) in before.items() if key not in damaged)
+        seen.lost = sum(
+            after.get(key, ("", ""))[1] != run for key, (_, run) in before.items() if key not in damaged
+        )
         seen.lost += len(right) - len(after)
-        seen.other_bytes = sum(digest != right.get(key) for found in (before, after) for key, (digest, _) in found.items())
-        seen.other_bytes += sum(not whole(store, run, right[key]) for key, (_, run) in after.items() if key in right)
+        seen.other_bytes = sum(
+            digest != right.get(key) for found in (before, after) for key, (digest, _) in found.items()
+        )
+        seen.other_bytes += sum(
+            not whole(store, run, right[key]) for key, (_, run) in after.items() if key in right
+        )
     return seen
 
 
@@ -387,7 +427,9 @@ def reference() -> tuple[dict[str, str], float]:
         end_of(launch, "reference", seen)
         if seen.code != 0 or seen.tracebacks or seen.left_over:
             raise SystemExit(f"the run without a fault went wrong: {seen}")
-        return {key: digest for key, (digest, _) in done(Path(text) / "store").items()}, time.monotonic() - started
+        return {
+            key: digest for key, (digest, _) in done(Path(text) / "store").items()
+        }, time.monotonic() - started
 
 
 def table(log: Path) -> None:
@@ -397,7 +439,10 @@ def table(log: Path) -> None:
         seen = Seen(**json.loads(line))
         rows.setdefault(seen.kind, []).append(seen)
     columns = ("lost", "other_bytes", "tracebacks", "hangs", "left_over")
-    print(f"{'fault':<28}{'faults':>9}{'done before':>12}" + "".join(f"{name.replace('_', ' '):>13}" for name in columns))
+    print(
+        f"{'fault':<28}{'faults':>9}{'done before':>12}"
+        + "".join(f"{name.replace('_', ' '):>13}" for name in columns)
+    )
     for kind, each in [*sorted(rows.items()), ("all", [seen for found in rows.values() for seen in found])]:
         sums = [sum(getattr(seen, name) for seen in each) for name in columns]
         before = sum(seen.done_before for seen in each)
@@ -425,8 +470,12 @@ def main() -> None:
         draw = random.Random(f"{asked.seed} {number} {missed}")
         seen = one(kinds[(number + missed) % len(kinds)], draw, right, longest_s)
         wrong = seen.lost or seen.other_bytes or seen.tracebacks or seen.hangs or seen.left_over
-        print(f"{number + 1:>4} {seen.kind:<26} after {seen.after_s:>5} s, hit: {seen.hit}, exit {seen.code}, launches {seen.launches}"
-              f"{'  WRONG: ' + json.dumps(asdict(seen)) if wrong else ''}", flush=True)  # fmt: skip
+        print(
+            f"{number + 1:>4} {seen.kind:<26} after {seen.after_s:>5} s, hit: {seen.hit}, exit "
+            f"{seen.code}, launches {seen.launches}"
+            f"{'  WRONG: ' + json.dumps(asdict(seen)) if wrong else ''}",
+            flush=True,
+        )
         if not seen.hit and not wrong:  # the run was over before there was anything to hit
             missed += 1
             continue

@@ -1,4 +1,6 @@
-"""A strategy for the campaign of faults: it draws random numbers, keeps its state, and does a fault where a file asks for it."""
+"""A strategy for the campaign of faults: it draws random numbers, keeps its state, and does a fault where a
+file asks for it.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from harness.contracts import Prediction, Query, Stage, Strategy, param
 
 
 class Steady(Strategy):
-    """A linear layer over all classes, trained by gradient steps. `OWB_TRAP` names a file that says once what to do instead of learning."""
+    """A linear layer over all classes, trained by gradient steps. `OWB_TRAP` names a file that says once what
+    to do instead of learning.
+    """
 
     rate: float = param(0.1, gt=0)
     late: float = param(0.0, "weight decay of stages after the first", ge=0, since_stage=1)

@@ -1,7 +1,9 @@
-"""How long the gate takes over 100 cells without running their code: 20 scenarios under 5 seeds, real deals, synthetic answers.
+"""How long the gate takes over 100 cells without running their code: 20 scenarios under 5 seeds, real deals,
+synthetic answers.
 
-The scenarios are class-incremental digits in 2 to 5 stages with 1 to 5 epochs; the answers are the truth with a tenth of the rows drawn
-anew, so that every stage of the gate has something to compute. The board has two entries besides.
+The scenarios are class-incremental digits in 2 to 5 stages with 1 to 5 epochs; the answers are the truth with
+a tenth of the rows drawn anew, so that every stage of the gate has something to compute. The board has two
+entries besides.
 
 Run: python benchmarks/gate.py
 """
@@ -23,12 +25,25 @@ from harness.protocol import fingerprint
 from harness.protocol.cells import Protocol, Suite, protocols
 from harness.store.predictions import digest, write_answers
 from leaderboards.gate.examine import examine
-from leaderboards.publishing.board import BoardCell, BoardProtocol, Entry, Header, board_hash, cell_key, entry_folder, yaml_text
+from leaderboards.publishing.board import (
+    BoardCell,
+    BoardProtocol,
+    Entry,
+    Header,
+    board_hash,
+    cell_key,
+    entry_folder,
+    yaml_text,
+)
 from leaderboards.publishing.rescore import Exam, exam, mark
 from leaderboards.publishing.submission import Submission, sha256, submitted_file
 
 SEEDS = 5
-SCENARIOS = tuple(f"class-incremental[dataset=digits,stages={stages},epochs={epochs}]" for stages in (2, 3, 4, 5) for epochs in range(1, 6))
+SCENARIOS = tuple(
+    f"class-incremental[dataset=digits,stages={stages},epochs={epochs}]"
+    for stages in (2, 3, 4, 5)
+    for epochs in range(1, 6)
+)
 
 
 def main() -> None:
@@ -37,7 +52,11 @@ def main() -> None:
         base = Path(name)
         source = STRATEGY.format(name="mine", cls="Mine")
         dealt = protocols(SCENARIOS)
-        exams = {(protocol.label, seed): exam(protocol.scenario, seed) for protocol in dealt for seed in range(SEEDS)}
+        exams = {
+            (protocol.label, seed): exam(protocol.scenario, seed)
+            for protocol in dealt
+            for seed in range(SEEDS)
+        }
         board = base / "boards" / "synthetic"
         suite = Suite(name="synthetic", scenarios=SCENARIOS, strategies=("fine-tune", "replay"), seeds=SEEDS)
         described = tuple(BoardProtocol.of(protocol) for protocol in dealt)
@@ -46,10 +65,30 @@ def main() -> None:
             _write_entry(board / entry_folder(label), label, label, {}, label, dealt, exams)
         (board / "protocol.yaml").write_text(yaml_text(header), encoding="utf-8")
         folder = base / "submission"
-        _write_entry(folder, "mine.py:Mine", "mine.py:Mine", {"power": 2.0}, fingerprint.of_code("", source), dealt, exams)
+        _write_entry(
+            folder,
+            "mine.py:Mine",
+            "mine.py:Mine",
+            {"power": 2.0},
+            fingerprint.of_code("", source),
+            dealt,
+            exams,
+        )
         (folder / "strategy.py").write_text(source, encoding="utf-8")
-        files = {path.relative_to(folder).as_posix(): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
-        said = Submission(name="Mine", authors=("A",), method="m", licence="MIT", board="synthetic", board_hash=header.hash, files=files)
+        files = {
+            path.relative_to(folder).as_posix(): sha256(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        said = Submission(
+            name="Mine",
+            authors=("A",),
+            method="m",
+            licence="MIT",
+            board="synthetic",
+            board_hash=header.hash,
+            files=files,
+        )
         (folder / "submission.yaml").write_text(yaml_text(said), encoding="utf-8")
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
         started = time.perf_counter()
@@ -60,22 +99,40 @@ def main() -> None:
     sys.exit(report.refused)
 
 
-def _write_entry(folder: Path, label: str, strategy: str, params: dict[str, float], code: str, dealt: list[Protocol],
-                 exams: dict[tuple[str, int], Exam]) -> None:  # fmt: skip
+def _write_entry(
+    folder: Path,
+    label: str,
+    strategy: str,
+    params: dict[str, float],
+    code: str,
+    dealt: list[Protocol],
+    exams: dict[tuple[str, int], Exam],
+) -> None:
     (folder / "predictions").mkdir(parents=True)
     rows = []
-    entry = Entry(label=label, strategy=strategy, params=params, code=code, environments=(environment(1),), cells=())
+    entry = Entry(
+        label=label, strategy=strategy, params=params, code=code, environments=(environment(1),), cells=()
+    )
     for protocol in dealt:
         described = BoardProtocol.of(protocol)
         for seed in range(SEEDS):
             sheet = exams[protocol.label, seed]
             answers = _answers(sheet, label, seed)
-            cell = BoardCell(scenario=protocol.label, seed=seed, status=Status.DONE, key="", digest=digest(answers), environment=0)
+            cell = BoardCell(
+                scenario=protocol.label,
+                seed=seed,
+                status=Status.DONE,
+                key="",
+                digest=digest(answers),
+                environment=0,
+            )
             path = folder / submitted_file(cell)
             write_answers(path, answers)
             found = {"metrics": dict(mark(sheet, path).metrics), "key": cell_key(described, entry, cell)}
             rows.append(cell.model_copy(update=found))
-    (folder / "entry.yaml").write_text(yaml_text(entry.model_copy(update={"cells": tuple(rows)})), encoding="utf-8")
+    (folder / "entry.yaml").write_text(
+        yaml_text(entry.model_copy(update={"cells": tuple(rows)})), encoding="utf-8"
+    )
 
 
 def _answers(sheet: Exam, label: str, seed: int) -> list[Answer]:

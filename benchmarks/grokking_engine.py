@@ -1,11 +1,13 @@
 """What a gradient step costs in the grokking engine, side by side with the usual code on one thread.
 
-The usual code is a dense product with one-hot pairs, automatic differentiation and torch's AdamW, as in the released code of Doshi et al.;
-both train the quadratic network under squared error on half of all pairs. Times are processor time per network and step, so that other
-work on the machine counts little; ratios are taken within rounds, in which both take turns.
+The usual code is a dense product with one-hot pairs, automatic differentiation and torch's AdamW, as in the
+released code of Doshi et al.; both train the quadratic network under squared error on half of all pairs.
+Times are processor time per network and step, so that other work on the machine counts little; ratios are
+taken within rounds, in which both take turns.
 
 1. p = 97, width 500: exact products, and products reduced to bfloat16 (opt-in, not exact).
-2. p = 31, width 128: one network, and four at once (the engine is meant for the latter where networks are small).
+2. p = 31, width 128: one network, and four at once (the engine is meant for the latter where networks are
+small).
 3. p = 11, width 32: sixteen networks at once.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/grokking_engine.py
@@ -34,13 +36,23 @@ def main() -> None:
     """Print the comparisons, and what was asked of them."""
     torch.set_num_threads(1)
     compared("p = 97, width 500, exact", modulus=97, width=500, networks=1, calls=1, asked=2.2)
-    compared("p = 97, width 500, reduced", modulus=97, width=500, networks=1, calls=1, asked=3.5, products="reduced")
+    compared(
+        "p = 97, width 500, reduced",
+        modulus=97,
+        width=500,
+        networks=1,
+        calls=1,
+        asked=3.5,
+        products="reduced",
+    )
     compared("p = 31, width 128", modulus=31, width=128, networks=1, calls=50, asked=3)
     compared("p = 31, width 128, K = 4", modulus=31, width=128, networks=4, calls=25, asked=3)
     compared("p = 11, width 32, K = 16", modulus=11, width=32, networks=16, calls=50, asked=20)
 
 
-def compared(title: str, *, modulus: int, width: int, networks: int, calls: int, asked: float, products: str = "exact") -> None:
+def compared(
+    title: str, *, modulus: int, width: int, networks: int, calls: int, asked: float, products: str = "exact"
+) -> None:
     """Print how much faster the engine is, per network and step."""
     items, labels = half(modulus)
     network = Quadratic(modulus=modulus, width=width, products=products)  # type: ignore[arg-type]
@@ -53,8 +65,11 @@ def compared(title: str, *, modulus: int, width: int, networks: int, calls: int,
         if round_:  # the first warms up
             theirs.append(usual_s), ours.append(engine_s), ratios.append(usual_s / engine_s)
     low, middle, high = statistics.quantiles(ratios, n=4)
-    print(f"{title}: usual {1e3 * statistics.median(theirs):.3f} ms, engine {1e3 * statistics.median(ours):.4f} ms a network: "
-          f"{middle:.2f} x (middle half {low:.2f} to {high:.2f}; asked {asked})")  # fmt: skip
+    print(
+        f"{title}: usual {1e3 * statistics.median(theirs):.3f} ms, engine "
+        f"{1e3 * statistics.median(ours):.4f} ms a network: "
+        f"{middle:.2f} x (middle half {low:.2f} to {high:.2f}; asked {asked})"
+    )
 
 
 def usual_step(start: Weights, items: Tensor, labels: Tensor, modulus: int) -> Callable[[], object]:
@@ -73,12 +88,18 @@ def usual_step(start: Weights, items: Tensor, labels: Tensor, modulus: int) -> C
     return step
 
 
-def engine_step(network: Quadratic, starts: list[Weights], items: Tensor, labels: Tensor) -> Callable[[], object]:
+def engine_step(
+    network: Quadratic, starts: list[Weights], items: Tensor, labels: Tensor
+) -> Callable[[], object]:
     """Return a step of the engine for all networks, which it copies."""
     weights = stacked(starts)
     rates = torch.full((len(starts),), 0.01, dtype=torch.float64)
-    ensemble = Ensemble(network, weights, AdamW(weights, lr=rates, weight_decay=500 * rates), objective=Objective())
-    batch = network.batch(items.expand(len(starts), -1, -1).contiguous(), labels.expand(len(starts), -1).contiguous())
+    ensemble = Ensemble(
+        network, weights, AdamW(weights, lr=rates, weight_decay=500 * rates), objective=Objective()
+    )
+    batch = network.batch(
+        items.expand(len(starts), -1, -1).contiguous(), labels.expand(len(starts), -1).contiguous()
+    )
 
     def step() -> None:
         with torch.no_grad():

@@ -1,4 +1,5 @@
-"""A sweep of 64 settings of grokking x 3 seeds: learned in packs, and every cell alone, through the real pool and store.
+"""A sweep of 64 settings of grokking x 3 seeds: learned in packs, and every cell alone, through the real pool
+and store.
 
 Run: python benchmarks/grokking_sweep.py [WORKERS] [SETTINGS], the first of the 64 where fewer are said
 """
@@ -26,10 +27,20 @@ def main() -> None:
     for together in (True, False):
         with tempfile.TemporaryDirectory() as folder:
             store = Store(folder)
-            records = execute(plan(todo, store), store, experiment="sweep", resources=Resources(workers=workers), limits=Limits(),
-                              together=together)  # fmt: skip
+            records = execute(
+                plan(todo, store),
+                store,
+                experiment="sweep",
+                resources=Resources(workers=workers),
+                limits=Limits(),
+                together=together,
+            )
         seconds[together] = _spent(records)
-        how = f"in packs of up to {max(record.together for record in records)}" if together else "every cell alone"
+        how = (
+            f"in packs of up to {max(record.together for record in records)}"
+            if together
+            else "every cell alone"
+        )
         print(f"{len(records)} cells {how}: {seconds[together]:.1f} s in {workers} workers", flush=True)
     print(f"packed: {seconds[False] / seconds[True]:.2f} x less work")
 

@@ -1,8 +1,10 @@
-"""One Happy training step at ViT-B/16 shapes against a plain one that runs three whole backbones, side by side on one thread.
+"""One Happy training step at ViT-B/16 shapes against a plain one that runs three whole backbones, side by
+side on one thread.
 
-The plain step does what Happy's released code does: the network, its backbone again for the distilled features, and the previous backbone,
-each with all tokens through all blocks. Ours runs the frozen trunk once for all three and the last block for the class token alone; with a
-bank of views the trunk does not run at all. All three compute the same losses from the same weights; the values are compared first.
+The plain step does what Happy's released code does: the network, its backbone again for the distilled
+features, and the previous backbone, each with all tokens through all blocks. Ours runs the frozen trunk once
+for all three and the last block for the class token alone; with a bank of views the trunk does not run at
+all. All three compute the same losses from the same weights; the values are compared first.
 
 Run: python benchmarks/happy_step.py
 """
@@ -83,10 +85,21 @@ def main() -> None:
     generator = generator_of(learner.context, "views")
     steps = {
         "plain: three whole backbones": (plain, [*whole.blocks[-1].parameters(), *head]),
-        "ours: one trunk, class token": (ours(Fresh(network, Same(), generator, previous)), _trainable(network)),
-        "ours with a bank of views": (ours(Bank(network, images, Same(), generator, 2, previous)), _trainable(network)),
+        "ours: one trunk, class token": (
+            ours(Fresh(network, Same(), generator, previous)),
+            _trainable(network),
+        ),
+        "ours with a bank of views": (
+            ours(Bank(network, images, Same(), generator, 2, previous)),
+            _trainable(network),
+        ),
     }
-    print("loss:", ", ".join(f"{name.partition(':')[0]} {float(step().detach()):.4f}" for name, (step, _) in steps.items()))
+    print(
+        "loss:",
+        ", ".join(
+            f"{name.partition(':')[0]} {float(step().detach()):.4f}" for name, (step, _) in steps.items()
+        ),
+    )
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(ROUNDS):
         for name, (step, weights) in steps.items():
@@ -100,7 +113,9 @@ def main() -> None:
     for name, taken in seconds.items():
         ratios = sorted(slow / fast for slow, fast in zip(reference, taken, strict=True))
         spread = f"({ratios[1]:.1f} to {ratios[-2]:.1f})"
-        print(f"{name:30s} {statistics.median(taken):6.3f} s   {statistics.median(ratios):6.1f} x faster {spread}")
+        print(
+            f"{name:30s} {statistics.median(taken):6.3f} s   {statistics.median(ratios):6.1f} x faster {spread}"
+        )
 
 
 def _trainable(network: torch.nn.Module) -> list[torch.nn.Parameter]:

@@ -1,11 +1,14 @@
-"""What INP-Former saves by computing the tokens of its frozen encoder once, side by side with encoding in every epoch, on one thread.
+"""What INP-Former saves by computing the tokens of its frozen encoder once, side by side with encoding in
+every epoch, on one thread.
 
-Training images are not augmented, so that the encoder says the same in every epoch; the released code runs it at every step nevertheless.
-Both ways take the same steps on the same batches. Ratios are taken within rounds, in which both take turns; times are processor time, so
-that other work on the machine counts little. A step is split into its encoder and its trained part, of which the optimiser is one.
+Training images are not augmented, so that the encoder says the same in every epoch; the released code runs it
+at every step nevertheless. Both ways take the same steps on the same batches. Ratios are taken within rounds,
+in which both take turns; times are processor time, so that other work on the machine counts little. A step is
+split into its encoder and its trained part, of which the optimiser is one.
 
 1. The small model on the Gabor bank: 96 images of 64 x 64, batches of 16.
-2. The released model with ViT-S/14 and registers (as drawn: weights do not change the time): 4 images of 392 x 392 as one batch.
+2. The released model with ViT-S/14 and registers (as drawn: weights do not change the time): 4 images of 392
+x 392 as one batch.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/inp_former.py
 """
@@ -39,7 +42,17 @@ def main() -> None:
     compared("released model, ViT-S/14, 392 px", InpFormer(**paper), **LARGE, rounds=3, epochs=200)
 
 
-def compared(title: str, learner: InpFormer, *, backbone: str, size: int, images: int, batch_size: int, rounds: int, epochs: int) -> None:
+def compared(
+    title: str,
+    learner: InpFormer,
+    *,
+    backbone: str,
+    size: int,
+    images: int,
+    batch_size: int,
+    rounds: int,
+    epochs: int,
+) -> None:
     """Print seconds an epoch and their ratio, and where a step goes."""
     conditions = Conditions(root_seed=0, backbone=backbone, epochs=1, batch_size=batch_size)
     learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
@@ -83,13 +96,18 @@ def compared(title: str, learner: InpFormer, *, backbone: str, size: int, images
             timed(epoch, seconds[name] if round_ else [])  # the first warms up
     ratios = sorted(slow / fast for slow, fast in zip(seconds["every epoch"], seconds["cached"], strict=True))
     slow, fast = (statistics.median(taken) for taken in seconds.values())
-    print(f"{title}: epoch of {images} images {slow:.2f} s encoding every time, {fast:.2f} s with tokens kept: "
-          f"{statistics.median(ratios):.2f} x ({ratios[0]:.2f} to {ratios[-1]:.2f}); "
-          f"{epochs} epochs with the encoding before them: {epochs * slow / (once[0] + epochs * fast):.2f} x")  # fmt: skip
+    print(
+        f"{title}: epoch of {images} images {slow:.2f} s encoding every time, {fast:.2f} s with tokens kept: "
+        f"{statistics.median(ratios):.2f} x ({ratios[0]:.2f} to {ratios[-1]:.2f}); "
+        f"{epochs} epochs with the encoding before them: {epochs * slow / (once[0] + epochs * fast):.2f} x"
+    )
     split = {name: 1e3 * statistics.median(taken) for name, taken in spent.items()}
     weights = sum(weight.numel() for weight in network.parameters()) / 1e6
-    print(f"  a step of {batch_size}: " + ", ".join(f"{name} {taken:.0f} ms" for name, taken in split.items())
-          + f"; {weights:.2f} M trained weights")  # fmt: skip
+    print(
+        f"  a step of {batch_size}: "
+        + ", ".join(f"{name} {taken:.0f} ms" for name, taken in split.items())
+        + f"; {weights:.2f} M trained weights"
+    )
 
 
 def timed(action: Callable[[], Any], seconds: list[float]) -> Any:

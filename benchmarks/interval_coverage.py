@@ -1,9 +1,11 @@
-"""How often intervals of a nominal 95 % hold the true value, at few seeds: what the docstrings of `harness.statistics` say of coverage.
+"""How often intervals of a nominal 95 % hold the true value, at few seeds: what the docstrings of
+`harness.statistics` say of coverage.
 
-Settings: one or four scenarios, normal figures or Student's t with 3 degrees of freedom, spreads alike or not. Intervals: Student's t
-of the means within seeds; pooled t; pooled t with the plain sum of freedoms, and one spread for every scenario (how often the scenario that
-varies least and most is held), for comparison; studentised and percentile bootstrap of the mean, percentile bootstrap of the interquartile
-mean. Figures that leave 0.93 to 0.97 are marked.
+Settings: one or four scenarios, normal figures or Student's t with 3 degrees of freedom, spreads alike or
+not. Intervals: Student's t of the means within seeds; pooled t; pooled t with the plain sum of freedoms, and
+one spread for every scenario (how often the scenario that varies least and most is held), for comparison;
+studentised and percentile bootstrap of the mean, percentile bootstrap of the interquartile mean. Figures that
+leave 0.93 to 0.97 are marked.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/interval_coverage.py [WORLDS]
 """
@@ -22,7 +24,12 @@ from harness.statistics.series import Floats
 
 SEEDS = (3, 5, 10)
 DRAWS = 1000
-SPREADS = {"one": (1.0,), "four alike": (1.0,) * 4, "four, 1 to 3": (1.0, 1.5, 2.0, 3.0), "four, 1 to 8": (1.0, 2.0, 4.0, 8.0)}
+SPREADS = {
+    "one": (1.0,),
+    "four alike": (1.0,) * 4,
+    "four, 1 to 3": (1.0, 1.5, 2.0, 3.0),
+    "four, 1 to 8": (1.0, 2.0, 4.0, 8.0),
+}
 COLUMNS = ("t within", "pooled t", "by sum", "least", "most", "bootstrap-t", "percentile", "IQM")
 
 
@@ -37,7 +44,9 @@ def main() -> None:
             for seeds in SEEDS:
                 draw = rng.normal if kind == "normal" else lambda size: rng.standard_t(3, size=size)
                 strata = [spread * draw(size=(worlds, seeds)) for spread in spreads]
-                said = "".join(f"{share:>12.3f}{' ' if 0.93 <= share <= 0.97 else '*'}" for share in shares(strata, rng))
+                said = "".join(
+                    f"{share:>12.3f}{' ' if 0.93 <= share <= 0.97 else '*'}" for share in shares(strata, rng)
+                )
                 print(f"{kind:<8}{name:<14}{seeds:>5}{said}", flush=True)
 
 
@@ -67,7 +76,9 @@ def _held(intervals: Sequence[Interval]) -> float:
     return float(np.mean([interval.low <= 0 <= interval.high for interval in intervals]))
 
 
-def _bootstrapped(find: Callable[..., Bounds], strata: Sequence[Floats], rng: np.random.Generator, **options: object) -> float:
+def _bootstrapped(
+    find: Callable[..., Bounds], strata: Sequence[Floats], rng: np.random.Generator, **options: object
+) -> float:
     held = []
     for start in range(0, len(strata[0]), 50):
         part = [values[start : start + 50] for values in strata]

@@ -1,7 +1,8 @@
 """What our training loop costs over a bare PyTorch loop on the same work, and what Avalanche's costs.
 
-The same network, items, optimiser and number of steps, in turn, ROUNDS times over. A ratio is taken within each round, so that a machine
-that slows down for a while slows down both; what is printed is the median over rounds and the middle half.
+The same network, items, optimiser and number of steps, in turn, ROUNDS times over. A ratio is taken within
+each round, so that a machine that slows down for a while slows down both; what is printed is the median over
+rounds and the middle half.
 Run: python benchmarks/loop_overhead.py
 """
 
@@ -35,7 +36,9 @@ ROUNDS, EPOCHS, BATCH = 25, 20, 32
 def network() -> nn.Sequential:
     """Return the demo's MLP with a head for ten classes."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+    return nn.Sequential(
+        nn.Flatten(), nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10)
+    )
 
 
 def bare(model: nn.Module, items: Items, optimiser: torch.optim.Optimizer) -> None:
@@ -56,7 +59,9 @@ def main() -> None:
     stage = build(scenario, 0).episodes[0].stage
     nobody: Any = SimpleNamespace(send=lambda event: None)
     conditions = Conditions(root_seed=0, backbone="mlp", epochs=EPOCHS, batch_size=BATCH)
-    context = CellContext(conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody))
+    context = CellContext(
+        conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody)
+    )
     items = items_of(stage, context)
 
     def fused(model: nn.Module) -> torch.optim.Optimizer:
@@ -67,7 +72,13 @@ def main() -> None:
 
     def ours() -> None:
         model = network()
-        train(model, items, lambda batch: cross_entropy(model(batch.inputs), batch.labels), fused(model), context)
+        train(
+            model,
+            items,
+            lambda batch: cross_entropy(model(batch.inputs), batch.labels),
+            fused(model),
+            context,
+        )
 
     def theirs() -> None:
         model = network()
@@ -96,7 +107,10 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - started)
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     steps = EPOCHS * -(-len(items) // BATCH)
-    print(f"{len(items)} digits, {EPOCHS} epochs, batches of {BATCH}: {steps} steps; one thread; median of {ROUNDS} rounds in turn")
+    print(
+        f"{len(items)} digits, {EPOCHS} epochs, batches of {BATCH}: {steps} steps; one thread; median of "
+        f"{ROUNDS} rounds in turn"
+    )
     for name, median in medians.items():
         spread = f"{min(seconds[name]):.3f} to {max(seconds[name]):.3f}"
         print(f"  {name:<22} {median:.3f} s ({spread})  {median / steps * 1e6:.0f} us a step")

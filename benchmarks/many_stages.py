@@ -1,7 +1,8 @@
 """What a cell of many stages of two classes costs the driver: memory, scoring beside learning, pictures.
 
-Scoring answer by answer and scoring from scratch after every stage are measured one after the other over the same stored answers, in CPU
-time; learning is what the record says. Driver, scoring and pictures have a process each, so that a peak of memory is that of one.
+Scoring answer by answer and scoring from scratch after every stage are measured one after the other over the
+same stored answers, in CPU time; learning is what the record says. Driver, scoring and pictures have a
+process each, so that a peak of memory is that of one.
 
 Run: python benchmarks/many_stages.py [--stages 500] [--strategy replay]
 """
@@ -42,11 +43,18 @@ class Many(ClassIncremental):
         rng = seeds.stream("items", seed=seed)
         classes = 2 * self.stages
         labels = np.repeat(np.arange(classes), TRAIN + TEST)
-        inputs = (rng.normal(size=(classes, DIMENSIONS))[labels] + 0.3 * rng.normal(size=(len(labels), DIMENSIONS))).astype(np.float32)
+        inputs = (
+            rng.normal(size=(classes, DIMENSIONS))[labels] + 0.3 * rng.normal(size=(len(labels), DIMENSIONS))
+        ).astype(np.float32)
         is_test, arrival = np.arange(len(labels)) % (TRAIN + TEST) >= TRAIN, labels // 2
-        query, rows = np.flatnonzero(is_test), [np.flatnonzero(~is_test & (arrival == stage)) for stage in range(self.stages)]
-        stages = [DealtStage(rows=own, given=labels[own], query=query, named_classes=2 * stage + 2, new_classes=2)
-                  for stage, own in enumerate(rows)]  # fmt: skip
+        query, rows = (
+            np.flatnonzero(is_test),
+            [np.flatnonzero(~is_test & (arrival == stage)) for stage in range(self.stages)],
+        )
+        stages = [
+            DealtStage(rows=own, given=labels[own], query=query, named_classes=2 * stage + 2, new_classes=2)
+            for stage, own in enumerate(rows)
+        ]
         return Deal(inputs=inputs, labels=labels, facts={"stage": arrival}, stages=stages)
 
 
@@ -54,10 +62,15 @@ def drive(stages: int, strategy: str, folder: str) -> None:
     """Run the cell as `owb run` does."""
     todo = cells(protocols([f"{__file__}:Many[stages={stages}]"]), contenders([strategy]), 1)
     store = Store(folder)
-    (record,) = execute(plan(todo, store), store, experiment="many", resources=Resources(), limits=Limits(timeout_s=1e5))
+    (record,) = execute(
+        plan(todo, store), store, experiment="many", resources=Resources(), limits=Limits(timeout_s=1e5)
+    )
     assert record.status is Status.DONE, record.reason
-    print(f"{stages} stages, {strategy}: {record.seconds:.0f} s in the worker, of which learning {record.learn_s:.1f} s, predicting "
-          f"{record.predict_s:.1f} s; driver's largest memory {_peak_mib():.0f} MiB")  # fmt: skip
+    print(
+        f"{stages} stages, {strategy}: {record.seconds:.0f} s in the worker, of which learning "
+        f"{record.learn_s:.1f} s, predicting "
+        f"{record.predict_s:.1f} s; driver's largest memory {_peak_mib():.0f} MiB"
+    )
 
 
 def score(stages: int, folder: str) -> None:
@@ -78,8 +91,11 @@ def score(stages: int, folder: str) -> None:
 
     (taken, last), (anew_s, anew) = _timed(by_answer, answers), _timed(from_scratch, answers)
     assert last.final == anew.final
-    print(f"scoring {taken:.2f} s of CPU, {100 * taken / record.learn_s:.1f} % of learning; from scratch after every stage {anew_s:.2f} s "
-          f"({100 * anew_s / record.learn_s:.0f} %): {anew_s / taken:.0f} x")  # fmt: skip
+    print(
+        f"scoring {taken:.2f} s of CPU, {100 * taken / record.learn_s:.1f} % of learning; from scratch "
+        f"after every stage {anew_s:.2f} s "
+        f"({100 * anew_s / record.learn_s:.0f} %): {anew_s / taken:.0f} x"
+    )
 
 
 def draw(stages: int, folder: str) -> None:
@@ -110,17 +126,25 @@ def _peak_mib() -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--stages", type=int, default=500)
     parser.add_argument("--strategy", default="replay")
     parser.add_argument(
-        "--part", help="of the measurement, in a store of its own: drive, score or draw", nargs=2, metavar=("PART", "STORE")
+        "--part",
+        help="of the measurement, in a store of its own: drive, score or draw",
+        nargs=2,
+        metavar=("PART", "STORE"),
     )
     said = parser.parse_args()
     if said.part:
         part, store = said.part
-        {"drive": lambda: drive(said.stages, said.strategy, store), "score": lambda: score(said.stages, store),
-         "draw": lambda: draw(said.stages, store)}[part]()  # fmt: skip
+        {
+            "drive": lambda: drive(said.stages, said.strategy, store),
+            "score": lambda: score(said.stages, store),
+            "draw": lambda: draw(said.stages, store),
+        }[part]()
     else:
         with tempfile.TemporaryDirectory() as folder:
             for part in ("drive", "score", "draw"):

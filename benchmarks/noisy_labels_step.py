@@ -1,8 +1,12 @@
-"""What robustness to wrong labels costs, side by side on one thread: a step of ELR, the choice of k, both networks of a pair.
+"""What robustness to wrong labels costs, side by side on one thread: a step of ELR, the choice of k, both
+networks of a pair.
 
-1. Whole stages of ELR and of cross-entropy through the real loop (4 epochs of mnist5k, taken in turn); the ratio is taken within rounds.
-2. The number of right answers for every width k of nested dropout, by one running sum and by D matrix products; both must agree exactly.
-3. A step of two networks: one after the other, as co-teaching does it (one backward pass and one optimiser for both), and stacked (vmap).
+1. Whole stages of ELR and of cross-entropy through the real loop (4 epochs of mnist5k, taken in turn); the
+ratio is taken within rounds.
+2. The number of right answers for every width k of nested dropout, by one running sum and by D matrix
+products; both must agree exactly.
+3. A step of two networks: one after the other, as co-teaching does it (one backward pass and one optimiser
+for both), and stacked (vmap).
 
 Run: OMP_NUM_THREADS=1 python benchmarks/noisy_labels_step.py
 """
@@ -44,7 +48,9 @@ def main() -> None:
 
 def elr_step(backbone: str) -> None:
     """Print the time of a stage of ELR relative to one of cross-entropy."""
-    scenario = configured("scenario", f"noisy-labels[preset=mnist5k,epochs={4 if 'mlp' in backbone else 1},backbone={backbone}]")
+    scenario = configured(
+        "scenario", f"noisy-labels[preset=mnist5k,epochs={4 if 'mlp' in backbone else 1},backbone={backbone}]"
+    )
     sealed = build(scenario, 0)
     lent = {name: value for name, value in scenario.lent().items() if not name.startswith("probe")}
     conditions = Conditions(root_seed=learner_seed(0), **lent)
@@ -54,7 +60,9 @@ def elr_step(backbone: str) -> None:
         seconds = {name: _stage_seconds(name, sealed, conditions) for name in names}
         ratios.append(seconds["elr"] / seconds["cross-entropy"])
     low, middle, high = statistics.quantiles(ratios[1:], n=4)  # the first round warms up
-    print(f"step of ELR / step of cross-entropy, {backbone}, batch 64: {middle:.3f} (middle half {low:.3f} to {high:.3f})")
+    print(
+        f"step of ELR / step of cross-entropy, {backbone}, batch 64: {middle:.3f} (middle half {low:.3f} to {high:.3f})"
+    )
 
 
 def _stage_seconds(name: str, sealed: Sealed, conditions: Conditions) -> float:
@@ -77,18 +85,25 @@ def choice_of_k(width: int, classes: int, items: int) -> None:
 
     assert torch.equal(by_products(), by_running_sum()), "both ways have to agree"
     ratio = _ratio(by_products, by_running_sum, rounds=5)
-    print(f"all widths k of D = {width}, {classes} classes, {items} items: D matrix products / one running sum: {ratio:.1f}")
+    print(
+        f"all widths k of D = {width}, {classes} classes, {items} items: D matrix products / one running "
+        f"sum: {ratio:.1f}"
+    )
 
 
 def pair_step(inputs: int, width: int) -> None:
     """Print what two networks cost in one pass, relative to one after the other."""
-    first = nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10))
+    first = nn.Sequential(
+        nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
+    )
     second = copy.deepcopy(first)
     images, labels = torch.randn(64, inputs), torch.randint(10, (64,))
     apart = [(network, sgd(network.parameters(), lr=0.01, momentum=0.9)) for network in (first, second)]
     both = sgd([*first.parameters(), *second.parameters()], lr=0.01, momentum=0.9)
     pairs = zip(first.named_parameters(), second.parameters(), strict=True)
-    stacked = {name: nn.Parameter(torch.stack([one.detach(), other.detach()])) for (name, one), other in pairs}
+    stacked = {
+        name: nn.Parameter(torch.stack([one.detach(), other.detach()])) for (name, one), other in pairs
+    }
     stack = sgd(stacked.values(), lr=0.01, momentum=0.9)
     skeleton = copy.deepcopy(first).to("meta")
     forward = vmap(lambda weights, shown: functional_call(skeleton, weights, (shown,)), in_dims=(0, None))
@@ -111,11 +126,17 @@ def pair_step(inputs: int, width: int) -> None:
         stack.step()
 
     name = f"two networks, MLP {inputs}-{width}-{width}-10, batch 64"
-    print(f"{name}: two passes / one backward and one optimiser for both: {_ratio(one_by_one, together, calls=200):.2f}")
-    print(f"{name}: two passes / stacked in one pass (vmap): {_ratio(one_by_one, in_one_pass, calls=200):.2f}")
+    print(
+        f"{name}: two passes / one backward and one optimiser for both: {_ratio(one_by_one, together, calls=200):.2f}"
+    )
+    print(
+        f"{name}: two passes / stacked in one pass (vmap): {_ratio(one_by_one, in_one_pass, calls=200):.2f}"
+    )
 
 
-def _ratio(slow: Callable[[], object], fast: Callable[[], object], *, calls: int = 1, rounds: int = ROUNDS) -> float:
+def _ratio(
+    slow: Callable[[], object], fast: Callable[[], object], *, calls: int = 1, rounds: int = ROUNDS
+) -> float:
     """Return the median over rounds of the time of `slow` over that of `fast`, taken in turn."""
 
     def seconds(action: Callable[[], object]) -> float:

@@ -1,13 +1,16 @@
-"""Novel class discovery against what is usual, side by side on one thread: pairs, tables and distances, and one training step of Cr-KD.
+"""Novel class discovery against what is usual, side by side on one thread: pairs, tables and distances, and
+one training step of Cr-KD.
 
-Pairs of rank statistics: 256 items of 512 features, the sets of the 5 largest compared one pair after another, and as AutoNovel's released
-code compares them, with the ranks of both items of every pair written out. Contingency table: 10,000 answers over 100 classes, counted item
-by item. Distances: 256 items to 256 others of 512 features, one pair after another.
+Pairs of rank statistics: 256 items of 512 features, the sets of the 5 largest compared one pair after
+another, and as AutoNovel's released code compares them, with the ranks of both items of every pair written
+out. Contingency table: 10,000 answers over 100 classes, counted item by item. Distances: 256 items to 256
+others of 512 features, one pair after another.
 
-The step has ViT-B/16 shapes, random weights, 4 images, two large views, 2 heads of 2048-256, 50 known and 50 novel classes. The plain step
-does what Cr-KD's released code does: a whole student and a whole teacher, all views and all tokens through all blocks. Ours runs the frozen
-trunk once for both and the last block for the class token alone; with a bank of views neither trunk nor teacher runs. All three compute the
-same loss from the same weights; the values are compared first.
+The step has ViT-B/16 shapes, random weights, 4 images, two large views, 2 heads of 2048-256, 50 known and 50
+novel classes. The plain step does what Cr-KD's released code does: a whole student and a whole teacher, all
+views and all tokens through all blocks. Ours runs the frozen trunk once for both and the last block for the
+class token alone; with a bank of views neither trunk nor teacher runs. All three compute the same loss from
+the same weights; the values are compared first.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/novel_classes.py
 """
@@ -62,7 +65,7 @@ def interleaved(actions: Sequence[Callable[[], Any]], rounds: int) -> list[list[
     return taken
 
 
-# --- loops ------------------------------------------------------------------------------------------------------------------------
+# --- loops --------------------------------------------------------------------------------------------------
 
 
 def pairs_by_sets(features: Tensor) -> Tensor:
@@ -72,7 +75,9 @@ def pairs_by_sets(features: Tensor) -> Tensor:
 
 
 def pairs_by_repetition(features: Tensor) -> Tensor:
-    """Return the same as AutoNovel's released code does: full ranks of both items of every pair, written out, then compared."""
+    """Return the same as AutoNovel's released code does: full ranks of both items of every pair, written out,
+    then compared.
+    """
     ranks, items = features.argsort(dim=1, descending=True), len(features)
     one, other = ranks.repeat(items, 1)[:, :TOP], ranks.repeat(1, items).view(-1, ranks.shape[1])[:, :TOP]
     different = (one.sort(dim=1).values - other.sort(dim=1).values).abs().sum(dim=1)
@@ -100,20 +105,36 @@ def _compare_loops() -> None:
     assert torch.equal(rank_pairs(features, top=TOP), pairs_by_sets(features))
     assert torch.equal(rank_pairs(features, top=TOP), pairs_by_repetition(features))
     assert (contingency(predicted, classes) == table_by_items(predicted, classes)).all()
-    torch.testing.assert_close(torch.cdist(features, others), distances_by_pairs(features, others), atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        torch.cdist(features, others), distances_by_pairs(features, others), atol=1e-3, rtol=1e-3
+    )
     compared: dict[str, tuple[Callable[[], Any], Callable[[], Any]]] = {
-        f"rank pairs, {ITEMS} x {FEATURES}, top {TOP}": (lambda: pairs_by_sets(features), lambda: rank_pairs(features, top=TOP)),
-        "the same, as released": (lambda: pairs_by_repetition(features), lambda: rank_pairs(features, top=TOP)),
-        f"table, {ANSWERS:,} x {CLASSES} classes": (lambda: table_by_items(predicted, classes), lambda: contingency(predicted, classes)),
-        f"distances, {ITEMS} x {ITEMS} x {FEATURES}": (lambda: distances_by_pairs(features, others), lambda: torch.cdist(features, others)),
-    }  # fmt: skip
+        f"rank pairs, {ITEMS} x {FEATURES}, top {TOP}": (
+            lambda: pairs_by_sets(features),
+            lambda: rank_pairs(features, top=TOP),
+        ),
+        "the same, as released": (
+            lambda: pairs_by_repetition(features),
+            lambda: rank_pairs(features, top=TOP),
+        ),
+        f"table, {ANSWERS:,} x {CLASSES} classes": (
+            lambda: table_by_items(predicted, classes),
+            lambda: contingency(predicted, classes),
+        ),
+        f"distances, {ITEMS} x {ITEMS} x {FEATURES}": (
+            lambda: distances_by_pairs(features, others),
+            lambda: torch.cdist(features, others),
+        ),
+    }
     for name, actions in compared.items():
         loop, ours = interleaved(actions, 15)
-        times = f"loop {1000 * statistics.median(loop):8.2f} ms, ours {1000 * statistics.median(ours):7.3f} ms"
+        times = (
+            f"loop {1000 * statistics.median(loop):8.2f} ms, ours {1000 * statistics.median(ours):7.3f} ms"
+        )
         print(f"{name:36s} {times}: {_ratios(loop, ours)}")
 
 
-# --- one training step ------------------------------------------------------------------------------------------------------------
+# --- one training step --------------------------------------------------------------------------------------
 
 
 def learner_of(whole: Any, *, view_bank: int) -> CrKD:
@@ -160,7 +181,10 @@ def plain(whole: Any, learner: CrKD, images: Tensor, labels: Tensor) -> Callable
         scores = [network.scores(whole(view)) for view in (images, images)]
         with torch.no_grad():
             taught = torch.stack([known_teacher(teacher(view)) for view in (images, images)])
-        known, novel = torch.stack([each.known for each in scores]), torch.stack([each.novel for each in scores])
+        known, novel = (
+            torch.stack([each.known for each in scores]),
+            torch.stack([each.novel for each in scores]),
+        )
         joint = torch.cat([known[:, None].expand(-1, SIZES.heads, -1, -1), novel], dim=-1)
         targets = torch.zeros_like(joint)
         targets[:, :, ~open_, :KNOWN] = one_hot(labels[~open_], KNOWN).float()
@@ -168,20 +192,29 @@ def plain(whole: Any, learner: CrKD, images: Tensor, labels: Tensor) -> Callable
             for head in range(SIZES.heads):
                 targets[view, head, open_, KNOWN:] = losses.sinkhorn(novel[view, head, open_])
         log_p = (joint / 0.1).log_softmax(dim=-1)
-        swapped = torch.stack([-(targets[view] * log_p[1 - view]).sum(dim=-1).mean(dim=-1) for view in range(2)]).mean()
-        return swapped + learner.alpha * losses.relation_loss(known[:, open_], novel[:, :, open_], taught[:, open_])
+        swapped = torch.stack(
+            [-(targets[view] * log_p[1 - view]).sum(dim=-1).mean(dim=-1) for view in range(2)]
+        ).mean()
+        return swapped + learner.alpha * losses.relation_loss(
+            known[:, open_], novel[:, :, open_], taught[:, open_]
+        )
 
     return loss
 
 
 def _compare_steps() -> None:
-    whole: Any = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=0).requires_grad_(False)
+    whole: Any = timm.create_model("vit_base_patch16_224", pretrained=False, num_classes=0).requires_grad_(
+        False
+    )
     whole.blocks[-1].requires_grad_(True)
     images, labels = torch.rand(BATCH, 3, 224, 224), torch.tensor([-1, 7, -1, -1][:BATCH])
     fresh, banked = (learner_of(whole, view_bank=bank) for bank in (0, 2))
     rest = [*_prototypes(fresh), *fresh.network.novel.parameters()]
     steps: dict[str, tuple[Callable[[], Tensor], list[torch.nn.Parameter]]] = {
-        "plain: two whole networks": (plain(whole, fresh, images, labels), [*whole.blocks[-1].parameters(), *rest]),
+        "plain: two whole networks": (
+            plain(whole, fresh, images, labels),
+            [*whole.blocks[-1].parameters(), *rest],
+        ),
         "ours: one trunk, class token": (ours(fresh, images, labels), _trainable(fresh.network)),
         "ours with a bank of views": (ours(banked, images, labels), _trainable(banked.network)),
     }

@@ -1,4 +1,5 @@
-"""How well cells fill the workers: sum of cell times / (workers x wall time after start-up), through the real pool and store.
+"""How well cells fill the workers: sum of cell times / (workers x wall time after start-up), through the real
+pool and store.
 
 Run: python benchmarks/packing.py
 """
@@ -29,10 +30,19 @@ def main() -> None:
         todo = cells(protocols([SCENARIO]), contenders(["replay"]), CELLS)
         started = time.perf_counter()
         run = plan(todo, store)
-        records = execute(run, store, experiment="packing", resources=Resources(workers=WORKERS), limits=Limits(), listen=listen)
+        records = execute(
+            run,
+            store,
+            experiment="packing",
+            resources=Resources(workers=WORKERS),
+            limits=Limits(),
+            listen=listen,
+        )
     inside = [record.seconds for record in records]
     wall = moments[-1] - moments[0]
-    print(f"{len(records)} cells of {min(inside):.1f} to {max(inside):.1f} s ({SCENARIO} | replay) on {WORKERS} workers")
+    print(
+        f"{len(records)} cells of {min(inside):.1f} to {max(inside):.1f} s ({SCENARIO} | replay) on {WORKERS} workers"
+    )
     print(f"start-up {moments[0] - started:.1f} s, then {wall:.1f} s for {sum(inside):.1f} s of cells")
     print(f"packing: {sum(inside) / (WORKERS * wall):.3f}")
 

@@ -1,8 +1,10 @@
-"""What it costs to see that nothing is left to do: planning a fully cached re-run of 10,000 cells, 20 scenarios, 50 strategies, 10 seeds.
+"""What it costs to see that nothing is left to do: planning a fully cached re-run of 10,000 cells, 20
+scenarios, 50 strategies, 10 seeds.
 
-One record goes through the real store; the others are copies of its rows in the data base, each under the key of its cell. Figures are
-seconds of the processor, so other programs on the machine hardly count, and the largest memory. Each is taken in a process of its own:
-planning with all that belongs to it (protocols, contenders, cells, keys, reading the store), and the whole command, which also ranks.
+One record goes through the real store; the others are copies of its rows in the data base, each under the key
+of its cell. Figures are seconds of the processor, so other programs on the machine hardly count, and the
+largest memory. Each is taken in a process of its own: planning with all that belongs to it (protocols,
+contenders, cells, keys, reading the store), and the whole command, which also ranks.
 
 Run: python benchmarks/planning.py [OWB OF ANOTHER CHECKOUT]
 
@@ -47,8 +49,14 @@ def make(suite: Path, folder: str) -> None:
     store.end(run_id, ending, scores=Scores(final=dict.fromkeys(names, 0.5)))
     with closing(sqlite3.connect(Path(folder) / "mlflow.db")) as base, base:
         for number, cell in enumerate(every[1:]):
-            own = {"owb.key": cell.key, "owb.protocol": cell.protocol.hash, "owb.scenario": cell.protocol.label,
-                   "owb.strategy": cell.contender.label, "owb.seed": str(cell.seed), "mlflow.runName": str(cell)}  # fmt: skip
+            own = {
+                "owb.key": cell.key,
+                "owb.protocol": cell.protocol.hash,
+                "owb.scenario": cell.protocol.label,
+                "owb.strategy": cell.contender.label,
+                "owb.seed": str(cell.seed),
+                "mlflow.runName": str(cell),
+            }
             copied = f"{number:032x}"
             for table in ("runs", "tags", "params", "metrics", "latest_metrics"):
                 columns = [row[1] for row in base.execute(f"PRAGMA table_info({table})")]
@@ -56,7 +64,8 @@ def make(suite: Path, folder: str) -> None:
                 said = f"INSERT INTO {table} ({', '.join(columns)}) SELECT {taken} FROM {table} WHERE run_uuid = ?"
                 base.execute(said, (copied, run_id))
             base.executemany(
-                "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?", [(value, copied, key) for key, value in own.items()]
+                "UPDATE tags SET value = ? WHERE run_uuid = ? AND key = ?",
+                [(value, copied, key) for key, value in own.items()],
             )
 
 
@@ -84,21 +93,42 @@ def _largest_mib() -> float:
 
 def measured(python: Path, suite: Path, folder: str) -> None:
     """Print what planning and the whole command cost with this interpreter."""
-    rounds = [subprocess.run([python, __file__, "planning", suite, folder], capture_output=True, check=True, text=True, cwd=suite.parent)
-              for _ in range(ROUNDS)]  # fmt: skip
+    rounds = [
+        subprocess.run(
+            [python, __file__, "planning", suite, folder],
+            capture_output=True,
+            check=True,
+            text=True,
+            cwd=suite.parent,
+        )
+        for _ in range(ROUNDS)
+    ]
     figures = [map(float, done.stdout.split()) for done in rounds]
     cells, store, before, after = (statistics.median(column) for column in zip(*figures, strict=True))
-    print(f"  planning         {cells + store:5.1f} s: {cells:.1f} s cells and keys, {store:.1f} s the store; "
-          f"largest memory {before:.0f} MiB before the store, {after:.0f} after (medians of {ROUNDS})")  # fmt: skip
+    print(
+        f"  planning         {cells + store:5.1f} s: {cells:.1f} s cells and keys, {store:.1f} s the store; "
+        f"largest memory {before:.0f} MiB before the store, {after:.0f} after (medians of {ROUNDS})"
+    )
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([python.with_name("owb"), "run", suite, "--store", folder, "--json"], capture_output=True, check=True, cwd=suite.parent)
+    subprocess.run(
+        [python.with_name("owb"), "run", suite, "--store", folder, "--json"],
+        capture_output=True,
+        check=True,
+        cwd=suite.parent,
+    )
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(f"  the whole command {used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime:.1f} s", flush=True)
+    print(
+        f"  the whole command {used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime:.1f} s",
+        flush=True,
+    )
 
 
 def main() -> None:
     """Make the stores and measure."""
-    checkouts = {"this checkout": Path(sys.executable), **({"the other": Path(sys.argv[1]).with_name("python")} if sys.argv[1:] else {})}
+    checkouts = {
+        "this checkout": Path(sys.executable),
+        **({"the other": Path(sys.argv[1]).with_name("python")} if sys.argv[1:] else {}),
+    }
     with tempfile.TemporaryDirectory() as scratch:
         suite = Path(scratch, "planning.yaml")
         suite.write_text(SUITE, encoding="utf-8")

@@ -1,9 +1,11 @@
-"""The bytes that a fixed set of small cells of every family predicts: equal before and after a change that should change nothing.
+"""The bytes that a fixed set of small cells of every family predicts: equal before and after a change that
+should change nothing.
 
-Run: OMP_NUM_THREADS=1 python benchmarks/same_bytes.py > before.txt; change the code; python benchmarks/same_bytes.py --against before.txt
+Run: OMP_NUM_THREADS=1 python benchmarks/same_bytes.py > before.txt; change the code; python
+benchmarks/same_bytes.py --against before.txt
 
-A line per cell: the digest of its predictions, the scenario and the strategy; with `--against`, what differs, and exit code 1 where
-anything does. Digests are those of one machine.
+A line per cell: the digest of its predictions, the scenario and the strategy; with `--against`, what differs,
+and exit code 1 where anything does. Digests are those of one machine.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ def predicted(scenario: str, strategy: str) -> str:
     """Return the digest of a cell's predictions, or what it raised."""
     (protocol,), (contender,) = protocols([scenario]), contenders([strategy])
     world = protocol.scenario
-    conditions = Conditions(root_seed=learner_seed(0), **world.lent(), probe_every=world.probe_every, needed=world.answers,
-                            probed=world.probed, kept=world.kept)  # fmt: skip
+    conditions = Conditions(
+        root_seed=learner_seed(0),
+        **world.lent(),
+        probe_every=world.probe_every,
+        needed=world.answers,
+        probed=world.probed,
+        kept=world.kept,
+    )
     learner = contender.plugin.cls(**contender.params)
     with tempfile.TemporaryDirectory() as folder:
         results = run_cell(learner, build(world, 0).episodes, conditions, scratch=Path(folder))

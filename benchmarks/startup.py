@@ -31,7 +31,10 @@ def main() -> None:
         for args in (["--help"], ["list"], ["demo", "--store", store]):
             seconds = [timed(*args) for _ in range(ROUNDS)]
             name = "owb demo, all cached" if args[0] == "demo" else f"owb {args[0]}"
-            print(f"{name:<26} {statistics.median(seconds):.2f} s (median of {ROUNDS}; {min(seconds):.2f} to {max(seconds):.2f})")
+            print(
+                f"{name:<26} {statistics.median(seconds):.2f} s (median of {ROUNDS}; {min(seconds):.2f} to "
+                f"{max(seconds):.2f})"
+            )
 
 
 if __name__ == "__main__":

@@ -9,7 +9,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
+from harness.contracts import (
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Prediction,
+    Query,
+    Scenario,
+    Scores,
+    Stage,
+    Strategy,
+    Truth,
+    param,
+)
 
 
 class Coin(Scenario):
@@ -24,7 +37,9 @@ class Coin(Scenario):
     def deal(self, seed: int) -> Deal:
         """Deal the items."""
         labels = np.arange(20) % 2
-        stage = DealtStage(rows=np.arange(10), given=labels[:10], query=np.arange(10, 20), named_classes=2, new_classes=2)
+        stage = DealtStage(
+            rows=np.arange(10), given=labels[:10], query=np.arange(10, 20), named_classes=2, new_classes=2
+        )
         return Deal(inputs=np.zeros((20, 1), np.float32), labels=labels, facts={}, stages=[stage])
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:

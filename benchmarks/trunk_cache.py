@@ -1,8 +1,10 @@
-"""Training the last block of a ViT-S over 3 epochs of 500 images: the frozen trunk cached against recomputed, side by side on one thread.
+"""Training the last block of a ViT-S over 3 epochs of 500 images: the frozen trunk cached against recomputed,
+side by side on one thread.
 
-The network is read from a weights file (ViT-S/16 as drawn, written to a temporary folder first) and its last block is lent for training;
-images are noise, 8 bits a value. Both trainings take the same steps from the same weights. The time of the cache includes filling it. A
-third training has room for half of the items. Seconds are those of the processor, so that other work on the machine counts for little.
+The network is read from a weights file (ViT-S/16 as drawn, written to a temporary folder first) and its last
+block is lent for training; images are noise, 8 bits a value. Both trainings take the same steps from the same
+weights. The time of the cache includes filling it. A third training has room for half of the items. Seconds
+are those of the processor, so that other work on the machine counts for little.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/trunk_cache.py [SIDE of images in px, 96 by default]
 """
@@ -43,7 +45,9 @@ class Training:
         self.network.train()
         torch.manual_seed(0)
         self.head = nn.Linear(self.network.dimensions, CLASSES)
-        weights = [weight for weight in (*self.network.parameters(), *self.head.parameters()) if weight.requires_grad]
+        weights = [
+            weight for weight in (*self.network.parameters(), *self.head.parameters()) if weight.requires_grad
+        ]
         self.optimiser = torch.optim.SGD(weights, lr=0.01, momentum=0.9)
         self.images, self.labels, self.budget_mib, self.context = images, labels, budget_mib, context
         self.cache: TrunkCache | None = None
@@ -54,7 +58,9 @@ class Training:
         started = time.process_time()
         if self.budget_mib is not None and self.cache is None:
             generator = generator_of(self.context, "views")
-            self.cache = TrunkCache(self.network, self.images, Same(), generator, 1, budget_mib=self.budget_mib)
+            self.cache = TrunkCache(
+                self.network, self.images, Same(), generator, 1, budget_mib=self.budget_mib
+            )
         source = self._cached if self.cache else self._fresh
         for rows in torch.split(torch.arange(ITEMS), BATCH):
             self.losses.append(self._step(source, rows))
@@ -96,12 +102,21 @@ def main() -> None:
             for training in trainings.values():
                 training.epoch()
     plain = trainings["recomputed"]
-    print(f"{MODEL}, {side} px, {ITEMS} images, {EPOCHS} epochs of {len(plain.losses) // EPOCHS} steps, last block trained, one thread")
+    print(
+        f"{MODEL}, {side} px, {ITEMS} images, {EPOCHS} epochs of {len(plain.losses) // EPOCHS} steps, last "
+        "block trained, one thread"
+    )
     for name, training in trainings.items():
         apart = max(abs(a - b) for a, b in zip(training.losses, plain.losses, strict=True))
-        kept = f", {training.cache.kept} items kept in {training.cache.nbytes / 2**20:.1f} MiB" if training.cache else ""
-        print(f"{name:22s} {training.seconds:6.1f} s of the processor, {plain.seconds / training.seconds:.2f} x; "
-              f"losses at most {apart:.1e} from those recomputed{kept}")  # fmt: skip
+        kept = (
+            f", {training.cache.kept} items kept in {training.cache.nbytes / 2**20:.1f} MiB"
+            if training.cache
+            else ""
+        )
+        print(
+            f"{name:22s} {training.seconds:6.1f} s of the processor, {plain.seconds / training.seconds:.2f} x; "
+            f"losses at most {apart:.1e} from those recomputed{kept}"
+        )
 
 
 if __name__ == "__main__":

@@ -1,1 +1,3 @@
-"""The engine of openworld-bench: contracts, cells, execution, scoring, record. Nothing here knows a particular method or data set."""
+"""The engine of openworld-bench: contracts, cells, execution, scoring, record. Nothing here knows a
+particular method or data set.
+"""

@@ -1,8 +1,10 @@
-"""What is kept on disk between stages: tensors, arrays, numbers, strings and containers of them, never pickled objects.
+"""What is kept on disk between stages: tensors, arrays, numbers, strings and containers of them, never
+pickled objects.
 
-`state_of` gathers what a strategy set on itself; objects with `state_dict` and `load_state_dict` (modules, optimisers) are asked for it,
-and a continued cell puts it back into those that `setup` made. `kept_state` says, while a state is set aside, what could not be put back.
-A file begins with the SHA-256 of what follows; it is written whole, checked before it is read, and read with `weights_only=True`.
+`state_of` gathers what a strategy set on itself; objects with `state_dict` and `load_state_dict` (modules,
+optimisers) are asked for it, and a continued cell puts it back into those that `setup` made. `kept_state`
+says, while a state is set aside, what could not be put back. A file begins with the SHA-256 of what follows;
+it is written whole, checked before it is read, and read with `weights_only=True`.
 """
 
 from __future__ import annotations
@@ -52,7 +54,8 @@ def state_of(owner: object, *, skip: Collection[str] = ()) -> dict[str, Any]:
     """Return the attributes of `owner` but those named in `skip`.
 
     Raises:
-        CannotKeep: an attribute that is neither plain data nor has a `state_dict`; such an owner overrides `state`.
+        CannotKeep: an attribute that is neither plain data nor has a `state_dict`; such an owner overrides
+        `state`.
     """
     return {name: _plain(value, (name,), []) for name, value in vars(owner).items() if name not in skip}
 
@@ -72,7 +75,8 @@ def kept_state(state: Mapping[str, Any], *, fits: Collection[Place] | None = Non
 
     Args:
         state: what `Strategy.state` returned.
-        fits: where a fresh owner has objects with `load_state_dict`; None where its `load_state` may make what it needs.
+        fits: where a fresh owner has objects with `load_state_dict`; None where its `load_state` may make
+            what it needs.
 
     Raises:
         CannotKeep: it holds what no file keeps, or a state dict that `fits` has no place for.
@@ -134,19 +138,27 @@ def load(path: Path) -> dict[str, Any]:
     except Exception as error:
         if isinstance(error, Damaged) or shortage(error):
             raise
-        raise Damaged(f"{path.name} cannot be read here: {type(error).__name__}") from None  # not torch's advice to switch safety off
+        raise Damaged(
+            f"{path.name} cannot be read here: {type(error).__name__}"
+        ) from None  # not torch's advice to switch safety off
     return content
 
 
 def drop(paths: Iterable[Path], error: Exception, *, instead: str) -> None:
-    """Remove kept files that could not be used, and say so in one line; raise `error` again where memory was short, not the file bad."""
+    """Remove kept files that could not be used, and say so in one line; raise `error` again where memory was
+    short, not the file bad.
+    """
     if shortage(error):
         raise error
     for path in paths:
         path.unlink(missing_ok=True)
     said = " ".join(str(error).split())
     _log.warning(
-        "%s; %s", said if isinstance(error, Damaged) else f"the kept state cannot be loaded ({type(error).__name__}: {said})", instead
+        "%s; %s",
+        said
+        if isinstance(error, Damaged)
+        else f"the kept state cannot be loaded ({type(error).__name__}: {said})",
+        instead,
     )
 
 
@@ -157,7 +169,9 @@ def _plain(value: Any, place: Place, parts: list[Place]) -> Any:
     if isinstance(value, StateDict) or (hasattr(value, "state_dict") and not isinstance(value, type)):
         parts.append(place)
         content = value if isinstance(value, StateDict) else value.state_dict()
-        kept = StateDict({_plain(key, place, parts): _plain(item, (*place, key), []) for key, item in content.items()})
+        kept = StateDict(
+            {_plain(key, place, parts): _plain(item, (*place, key), []) for key, item in content.items()}
+        )
         vars(kept).update(getattr(content, "__dict__", {}))
         return kept
     if isinstance(value, np.generic):
@@ -165,19 +179,33 @@ def _plain(value: Any, place: Place, parts: list[Place]) -> Any:
     elif type(value) is np.memmap:
         value = np.array(value)
     if type(value) in _MAPPINGS:
-        return type(value)({_plain(key, place, parts): _plain(item, (*place, key), parts) for key, item in value.items()})
+        return type(value)(
+            {_plain(key, place, parts): _plain(item, (*place, key), parts) for key, item in value.items()}
+        )
     if type(value) in (list, tuple):
         return type(value)(_plain(item, (*place, index), parts) for index, item in enumerate(value))
     if type(value) is np.ndarray and value.dtype.kind not in "OVT":
         return value
     if value is None or type(value) in (
-        bool, int, float, complex, str, bytes, torch.Tensor, torch.nn.Parameter, torch.Size, torch.dtype, torch.device,
-    ):  # fmt: skip
+        bool,
+        int,
+        float,
+        complex,
+        str,
+        bytes,
+        torch.Tensor,
+        torch.nn.Parameter,
+        torch.Size,
+        torch.dtype,
+        torch.device,
+    ):
         return value
     if isinstance(value, torch.Tensor) and type(value).__reduce_ex__ is not torch.Tensor.__reduce_ex__:
         return value  # it says itself how it is saved
     kind = f"an array of {value.dtype}" if type(value) is np.ndarray else f"a {type(value).__name__}"
-    raise CannotKeep(f"{_said(place)} is {kind}, which cannot be kept between stages: override state() and load_state()")
+    raise CannotKeep(
+        f"{_said(place)} is {kind}, which cannot be kept between stages: override state() and load_state()"
+    )
 
 
 def _restored(current: Any, value: Any, place: Place) -> Any:
@@ -193,7 +221,9 @@ def _restored(current: Any, value: Any, place: Place) -> Any:
     if type(value) in (list, tuple):
         beside = [*current] if isinstance(current, (list, tuple)) else []
         beside += [None] * (len(value) - len(beside))
-        return type(value)(_restored(*both, (*place, index)) for index, both in enumerate(zip(beside, value, strict=False)))
+        return type(value)(
+            _restored(*both, (*place, index)) for index, both in enumerate(zip(beside, value, strict=False))
+        )
     return value
 
 
@@ -209,8 +239,11 @@ def _parts(value: Any, place: Place) -> Iterator[Place]:
 
 
 def _made_in_learn(place: Place) -> CannotKeep:
-    return CannotKeep(f"{_said(place)} was made in learn, so a continued cell would not have it: make it in setup, or override state() and "
-                      "load_state()")  # fmt: skip
+    return CannotKeep(
+        f"{_said(place)} was made in learn, so a continued cell would not have it: make it in setup, or "
+        "override state() and "
+        "load_state()"
+    )
 
 
 def _said(place: Place) -> str:

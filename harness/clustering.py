@@ -1,10 +1,12 @@
 """k-means by faiss, k-means with pinned labelled points, and how many clusters there are.
 
-Everything is float32 and deterministic by the generator that is handed in; the number of threads is faiss's own (`OMP_NUM_THREADS`, which
-the pool sets per worker). A GPU is used where faiss was built for one and finds it.
+Everything is float32 and deterministic by the generator that is handed in; the number of threads is faiss's
+own (`OMP_NUM_THREADS`, which the pool sets per worker). A GPU is used where faiss was built for one and finds
+it.
 
-Squares of float32 numbers leave the format beyond 1e19 and below 1e-23. Points that are so large or small are divided by a power of two,
-which rounds nothing, and results are multiplied back; where that cannot help, one sentence names the point.
+Squares of float32 numbers leave the format beyond 1e19 and below 1e-23. Points that are so large or small are
+divided by a power of two, which rounds nothing, and results are multiplied back; where that cannot help, one
+sentence names the point.
 
 Legend: N points, D dimensions, K clusters, L labelled points.
 """
@@ -30,25 +32,38 @@ _SKETCH = 64
 """Dimensions in which starts are seeded."""
 
 _ORDINARY = 40
-"""Points whose largest entry lies between 2^-41 and 2^40 are clustered as they are: squares and sums of squares fit into float32."""
+"""Points whose largest entry lies between 2^-41 and 2^40 are clustered as they are: squares and sums of
+squares fit into float32.
+"""
 
 _FAINT = 60
 """Squares of numbers below 2^-60 are about to leave float32."""
 
 
 class Clustering(NamedTuple):
-    """centres float32 (K, D); labels int64 (N,) the nearest centre of every point; objective: sum of squared distances to it."""
+    """centres float32 (K, D); labels int64 (N,) the nearest centre of every point; objective: sum of squared
+    distances to it.
+    """
 
     centres: Points
     labels: Labels
     objective: float
 
 
-def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: int = 10, iterations: int = 100,
-           spherical: bool = False) -> Clustering:  # fmt: skip
-    """Return the best of several starts of k-means, each seeded by greedy k-means++ (Arthur and Vassilvitskii 2007).
+def kmeans(
+    points: NDArray[Any],
+    k: int,
+    rng: np.random.Generator,
+    *,
+    restarts: int = 10,
+    iterations: int = 100,
+    spherical: bool = False,
+) -> Clustering:
+    """Return the best of several starts of k-means, each seeded by greedy k-means++ (Arthur and Vassilvitskii
+    2007).
 
-    faiss's own seeding is the plain form; on forty separate clusters it ended 12 % above scikit-learn's objective, greedy seeding does not.
+    faiss's own seeding is the plain form; on forty separate clusters it ended 12 % above scikit-learn's
+    objective, greedy seeding does not.
 
     Args:
         points: (N, D); with `spherical` they are scaled to unit length first, whatever their length.
@@ -69,8 +84,17 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
         raise UserError(f"{k} clusters cannot be made of {len(data)} points")
     exponent = _exponent({"point": data})
     data = _over(data, exponent)
-    machine = faiss.Kmeans(data.shape[1], k, niter=iterations, spherical=spherical, seed=int(rng.integers(2**31)), gpu=_has_gpu(),
-                           early_stop_threshold=_EARLY_STOP, max_points_per_centroid=2**31 - 1, min_points_per_centroid=1)  # fmt: skip
+    machine = faiss.Kmeans(
+        data.shape[1],
+        k,
+        niter=iterations,
+        spherical=spherical,
+        seed=int(rng.integers(2**31)),
+        gpu=_has_gpu(),
+        early_stop_threshold=_EARLY_STOP,
+        max_points_per_centroid=2**31 - 1,
+        min_points_per_centroid=1,
+    )
 
     sketch = _sketch(data, rng)
 
@@ -84,13 +108,23 @@ def kmeans(points: NDArray[Any], k: int, rng: np.random.Generator, *, restarts: 
     return _best_of(restarts, start, exponent)
 
 
-def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray[Any], k: int, rng: np.random.Generator, *,
-                  restarts: int = 10, iterations: int = 100) -> Clustering:  # fmt: skip
-    """Return semi-supervised k-means: labelled points stay in their class (Vaze et al. 2022, "Generalized Category Discovery").
+def pinned_kmeans(
+    points: NDArray[Any],
+    labelled: NDArray[Any],
+    classes: NDArray[Any],
+    k: int,
+    rng: np.random.Generator,
+    *,
+    restarts: int = 10,
+    iterations: int = 100,
+) -> Clustering:
+    """Return semi-supervised k-means: labelled points stay in their class (Vaze et al. 2022, "Generalized
+    Category Discovery").
 
-    Centres 0 to C - 1 start as the means of the C labelled classes, the rest by k-means++ on `points`; a centre that loses all its points
-    stays where it is. A start ends when the centres no longer move: by less than 0.01 in sum, where points are so large or small that
-    they are scaled, of the power of two above their largest entry.
+    Centres 0 to C - 1 start as the means of the C labelled classes, the rest by k-means++ on `points`; a
+    centre that loses all its points stays where it is. A start ends when the centres no longer move: by less
+    than 0.01 in sum, where points are so large or small that they are scaled, of the power of two above their
+    largest entry.
 
     Args:
         points: (N, D) without labels.
@@ -116,7 +150,9 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
     if not len(known) or (counts == 0).any():
         raise UserError("classes should be numbered from 0 without gaps, with a labelled point each")
     if not len(counts) <= k <= len(counts) + len(data):
-        raise UserError(f"{k} clusters cannot be made of {len(counts)} labelled classes and {len(data)} points")
+        raise UserError(
+            f"{k} clusters cannot be made of {len(counts)} labelled classes and {len(data)} points"
+        )
     fixed_sums = _sums(fixed, known, k)
     fixed_counts = np.bincount(known, minlength=k)
     means = (fixed_sums[: len(counts)] / counts[:, None]).astype(np.float32)
@@ -130,13 +166,17 @@ def pinned_kmeans(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray
             labels, _ = _nearest(data, centres)
             total = fixed_counts + np.bincount(labels, minlength=k)
             sums = fixed_sums + _sums(data, labels, k)
-            moved = np.where(total[:, None] > 0, sums / np.maximum(total, 1)[:, None], centres).astype(np.float32)
+            moved = np.where(total[:, None] > 0, sums / np.maximum(total, 1)[:, None], centres).astype(
+                np.float32
+            )
             shift = float(np.linalg.norm(moved - centres, axis=1).sum())
             centres = moved
             if shift**2 < _EARLY_STOP:
                 break
         labels, distances = _nearest(data, centres)
-        objective = float(distances.sum(dtype=np.float64) + np.square(fixed - centres[known]).sum(dtype=np.float64))
+        objective = float(
+            distances.sum(dtype=np.float64) + np.square(fixed - centres[known]).sum(dtype=np.float64)
+        )
         return Clustering(centres, labels, objective)
 
     return _best_of(restarts, start, exponent)
@@ -147,7 +187,8 @@ def assign(points: NDArray[Any], centres: NDArray[Any]) -> tuple[Labels, Points]
 
     Raises:
         UserError: no tables.
-        Diverged: a point or centre that is not finite, or so large that another vanishes beside it; a squared distance beyond float32.
+        Diverged: a point or centre that is not finite, or so large that another vanishes beside it; a squared
+        distance beyond float32.
     """
     data, targets = _finite(points), _finite(centres, "centre")
     exponent = _exponent({"point": data, "centre": targets})
@@ -156,7 +197,9 @@ def assign(points: NDArray[Any], centres: NDArray[Any]) -> tuple[Labels, Points]
         distances = _over(distances, -2 * exponent)
     far = np.flatnonzero(np.isinf(distances))
     if len(far):
-        raise Diverged(f"point {far[0]} is so far from its centre that float32 does not hold the square of the distance")
+        raise Diverged(
+            f"point {far[0]} is so far from its centre that float32 does not hold the square of the distance"
+        )
     return labels, distances
 
 
@@ -182,12 +225,19 @@ def unit(points: NDArray[Any]) -> Points:
     return found
 
 
-def k_by_silhouette(points: NDArray[Any], candidates: Sequence[int], rng: np.random.Generator, *, restarts: int = 3,
-                    most: int = 2000) -> tuple[int, dict[int, float]]:  # fmt: skip
-    """Return the number of clusters with the largest mean silhouette (Rousseeuw 1987; Happy, section 5.4), and every score.
+def k_by_silhouette(
+    points: NDArray[Any],
+    candidates: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    restarts: int = 3,
+    most: int = 2000,
+) -> tuple[int, dict[int, float]]:
+    """Return the number of clusters with the largest mean silhouette (Rousseeuw 1987; Happy, section 5.4),
+    and every score.
 
-    The paper leaves range, metric and sample open. Fixed here: Euclidean distance on unit features, the silhouette of a random sample of
-    `most` points, ties to the smaller K.
+    The paper leaves range, metric and sample open. Fixed here: Euclidean distance on unit features, the
+    silhouette of a random sample of `most` points, ties to the smaller K.
 
     Raises:
         UserError: no candidate, or one outside [2, N - 1].
@@ -205,12 +255,20 @@ def k_by_silhouette(points: NDArray[Any], candidates: Sequence[int], rng: np.ran
     return _best(candidates, 2, min(len(data), len(sample)) - 1, score)
 
 
-def k_by_labelled_accuracy(points: NDArray[Any], labelled: NDArray[Any], classes: NDArray[Any], candidates: Sequence[int],
-                           rng: np.random.Generator, *, restarts: int = 3) -> tuple[int, dict[int, float]]:  # fmt: skip
-    """Return the number of clusters under which k-means on all points agrees best with the labels of some (Vaze et al. 2022).
+def k_by_labelled_accuracy(
+    points: NDArray[Any],
+    labelled: NDArray[Any],
+    classes: NDArray[Any],
+    candidates: Sequence[int],
+    rng: np.random.Generator,
+    *,
+    restarts: int = 3,
+) -> tuple[int, dict[int, float]]:
+    """Return the number of clusters under which k-means on all points agrees best with the labels of some
+    (Vaze et al. 2022).
 
-    Agreement is the Hungarian accuracy on the labelled points alone; ties go to the smaller K. The paper searches by Brent's method, which
-    presumes one peak; all `candidates` are tried here.
+    Agreement is the Hungarian accuracy on the labelled points alone; ties go to the smaller K. The paper
+    searches by Brent's method, which presumes one peak; all `candidates` are tried here.
 
     Args:
         points: (N, D) without labels.
@@ -237,7 +295,9 @@ def k_by_labelled_accuracy(points: NDArray[Any], labelled: NDArray[Any], classes
     return _best(candidates, 1, len(both), score)
 
 
-def _best(candidates: Sequence[int], low: int, high: int, score: Callable[[int], float]) -> tuple[int, dict[int, float]]:
+def _best(
+    candidates: Sequence[int], low: int, high: int, score: Callable[[int], float]
+) -> tuple[int, dict[int, float]]:
     tried = sorted(set(candidates))
     if not tried or tried[0] < low or tried[-1] > high:
         raise UserError(f"numbers of clusters to try should lie in [{low}, {high}], got {tried or 'none'}")
@@ -248,8 +308,9 @@ def _best(candidates: Sequence[int], low: int, high: int, score: Callable[[int],
 def _sketch(points: Points, rng: np.random.Generator) -> Points:
     """Return the points in at most `_SKETCH` of their main directions, (N, min(D, 64)).
 
-    Found by two steps of subspace iteration from random directions (Halko, Martinsson and Tropp 2011, algorithm 4.4). Seeds need no more:
-    what lies between clusters is in the main directions, the rest is mostly noise, and seeding in all dimensions was most of the time.
+    Found by two steps of subspace iteration from random directions (Halko, Martinsson and Tropp 2011,
+    algorithm 4.4). Seeds need no more: what lies between clusters is in the main directions, the rest is
+    mostly noise, and seeding in all dimensions was most of the time.
     """
     if points.shape[1] <= _SKETCH:
         return points
@@ -261,10 +322,12 @@ def _sketch(points: Points, rng: np.random.Generator) -> Points:
 
 
 def _seeds(points: Points, centres: Points, count: int, rng: np.random.Generator) -> Labels:
-    """Return the positions of `count` points to start from beside the `centres` that are there, by greedy k-means++.
+    """Return the positions of `count` points to start from beside the `centres` that are there, by greedy
+    k-means++.
 
-    A candidate is drawn with probability proportional to its squared distance to the nearest centre; of 2 + ln K candidates the one that
-    leaves the smallest sum of distances is taken. Without any centre the first candidates are drawn evenly.
+    A candidate is drawn with probability proportional to its squared distance to the nearest centre; of 2 +
+    ln K candidates the one that leaves the smallest sum of distances is taken. Without any centre the first
+    candidates are drawn evenly.
     """
     trials = 2 + int(np.log(max(1, len(centres) + count)))
     squares = np.square(points).sum(axis=1)
@@ -314,13 +377,17 @@ def _best_of(restarts: int, start: Callable[[], Clustering], exponent: int) -> C
 
 
 def _finite(points: NDArray[Any], name: str = "point") -> Points:
-    """Return a table of points as float32; raise `UserError` for no table, `Diverged` for points that float32 does not hold."""
+    """Return a table of points as float32; raise `UserError` for no table, `Diverged` for points that float32
+    does not hold.
+    """
     given = _table(points)
     with np.errstate(over="ignore"):
         data: Points = np.ascontiguousarray(given, dtype=np.float32)
     _check(data, given, name)
     if given.any() and np.abs(data).max() < np.finfo(np.float32).tiny:
-        raise Diverged(f"no {name} has an entry above {np.abs(given).max():.3g}, which is too small for float32")
+        raise Diverged(
+            f"no {name} has an entry above {np.abs(given).max():.3g}, which is too small for float32"
+        )
     return data
 
 
@@ -332,15 +399,21 @@ def _table(points: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check(data: NDArray[Any], given: NDArray[Any], name: str) -> None:
-    """Raise `Diverged` for the first row of `data` that is not finite, with the number that `given` has there."""
+    """Raise `Diverged` for the first row of `data` that is not finite, with the number that `given` has
+    there.
+    """
     wrong = np.flatnonzero(~np.isfinite(data).all(axis=1))
     if len(wrong):
         row = wrong[0]
-        raise Diverged(f"{name} {row} holds {given[row][~np.isfinite(data[row])][0]:.3g}, where finite numbers of float32 are needed")
+        raise Diverged(
+            f"{name} {row} holds {given[row][~np.isfinite(data[row])][0]:.3g}, where finite numbers of "
+            "float32 are needed"
+        )
 
 
 def _exponent(tables: Mapping[str, Points]) -> int:
-    """Return by which power of two points, by what one of them is called, are to be divided; 0 in the ordinary range.
+    """Return by which power of two points, by what one of them is called, are to be divided; 0 in the
+    ordinary range.
 
     Raises:
         Diverged: the squares of a point would vanish beside those of the largest.
@@ -353,8 +426,10 @@ def _exponent(tables: Mapping[str, Points]) -> int:
     sizes = np.concatenate([np.abs(table).max(axis=1, initial=0) for table in tables.values()])
     faint = np.flatnonzero((sizes > 0) & (sizes < math.ldexp(largest, -_FAINT)))
     if len(faint):
-        raise Diverged(f"{rows[sizes.argmax()]} has an entry of {largest:.3g}, beside which the squares of {rows[faint[0]]}, "
-                       f"{sizes[faint[0]]:.3g} and less, vanish in float32")  # fmt: skip
+        raise Diverged(
+            f"{rows[sizes.argmax()]} has an entry of {largest:.3g}, beside which the squares of {rows[faint[0]]}, "
+            f"{sizes[faint[0]]:.3g} and less, vanish in float32"
+        )
     return exponent
 
 
@@ -370,4 +445,13 @@ def _has_gpu() -> bool:
     return bool(hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0)
 
 
-__all__ = ["Clustering", "Points", "assign", "k_by_labelled_accuracy", "k_by_silhouette", "kmeans", "pinned_kmeans", "unit"]
+__all__ = [
+    "Clustering",
+    "Points",
+    "assign",
+    "k_by_labelled_accuracy",
+    "k_by_silhouette",
+    "kmeans",
+    "pinned_kmeans",
+    "unit",
+]

@@ -1,8 +1,10 @@
-"""The whole plugin contract: what a scenario deals, what a strategy holds, what it answers, and who knows the truth.
+"""The whole plugin contract: what a scenario deals, what a strategy holds, what it answers, and who knows the
+truth.
 
-A **scenario** deals items into stages. `harness.cell.sealing` splits the deal into a public part (`Stage`, `Query`), which a strategy may
-hold, and a sealed part (`Truth`), which never enters a worker. A **strategy** learns stages one after another and predicts queries.
-A **data set** loads real inputs and labels from an installed package or from the user's disk.
+A **scenario** deals items into stages. `harness.cell.sealing` splits the deal into a public part (`Stage`,
+`Query`), which a strategy may hold, and a sealed part (`Truth`), which never enters a worker. A **strategy**
+learns stages one after another and predicts queries. A **data set** loads real inputs and labels from an
+installed package or from the user's disk.
 
 Legend for arrays: N items of one stage or query, U items of the whole deal, C classes named so far.
 """
@@ -33,7 +35,9 @@ HIDDEN = -1
 """The label a strategy finds where it may not see one."""
 
 TaskAccess = Literal["train", "test"]
-"""When a strategy learns which stage an item belongs to: while training only, or also when it predicts (task-incremental)."""
+"""When a strategy learns which stage an item belongs to: while training only, or also when it predicts
+(task-incremental).
+"""
 
 
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -55,7 +59,9 @@ class Status(StrEnum):
 
 
 class Inputs(Protocol):
-    """Inputs of N items: an array (N, ...) in memory, or a loader that fetches items by index. Never a path that names a class."""
+    """Inputs of N items: an array (N, ...) in memory, or a loader that fetches items by index. Never a path
+    that names a class.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -78,17 +84,21 @@ class Divisible(Inputs, Protocol):
         ...
 
 
-# --- what a strategy holds ------------------------------------------------------------------------------------------------------
+# --- what a strategy holds ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a learner may see of one stage (an "experience" in Avalanche's words). Made by `sealing`, read by `Strategy.learn`.
+    """What a learner may see of one stage (an "experience" in Avalanche's words). Made by `sealing`, read by
+    `Strategy.learn`.
 
-    ids: int64 (N,), opaque and in shuffled order; an item keeps its id across stages, unless the scenario says otherwise.
+    ids: int64 (N,), opaque and in shuffled order; an item keeps its id across stages, unless the scenario
+    says otherwise.
     inputs: N images (C, H, W) as uint8 or float32 in [0, 1], or N feature vectors float32.
-    labels: int64 (N,), classes numbered in order of arrival; `HIDDEN` where the learner may not see the label.
-    named_classes: how many classes have been named up to and including this stage; labels lie in [0, named_classes).
+    labels: int64 (N,), classes numbered in order of arrival; `HIDDEN` where the learner may not see the
+    label.
+    named_classes: how many classes have been named up to and including this stage; labels lie in [0,
+    named_classes).
     new_classes: how many classes arrive in this stage, or None where the protocol keeps the number unknown.
     validation: labelled items set apart to choose by, where the protocol has some.
     told: what the protocol gives away of the errors in `labels`.
@@ -107,7 +117,8 @@ class Stage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """Labelled items to choose an epoch or a setting by, never trained on. ids, labels: int64 (V,); inputs: V items.
+    """Labelled items to choose an epoch or a setting by, never trained on. ids, labels: int64 (V,); inputs: V
+    items.
 
     Whether these labels are true is the protocol's choice.
     """
@@ -119,7 +130,9 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoiseFacts:
-    """What a learner is told of wrong labels: the share of them, and P(label handed over = j | true class = i), float32 (C, C)."""
+    """What a learner is told of wrong labels: the share of them, and P(label handed over = j | true class =
+    i), float32 (C, C).
+    """
 
     rate: float
     matrix: FloatArray | None = None
@@ -127,9 +140,11 @@ class NoiseFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
-    """Items to predict after a stage, in shuffled order. Kept apart from `Stage`, so that no learner trains on test inputs.
+    """Items to predict after a stage, in shuffled order. Kept apart from `Stage`, so that no learner trains
+    on test inputs.
 
-    ids: int64 (N,).  inputs: as in `Stage`.  tasks: int64 (N,) stage of each item under task access "test", otherwise None.
+    ids: int64 (N,).  inputs: as in `Stage`.  tasks: int64 (N,) stage of each item under task access "test",
+    otherwise None.
     """
 
     ids: IntArray
@@ -145,18 +160,24 @@ OF_LEARNER = ("weights", "health")
 class Prediction:
     """What a strategy answers, row by row as in the query. Never labels.
 
-    Floats may be of any scale, and all must be finite: they are kept in the smallest format that has every value as it was answered.
+    Floats may be of any scale, and all must be finite: they are kept in the smallest format that has every
+    value as it was answered.
     classes: int (N,) class or cluster index.  scores: float (N, C), larger is likelier.
     clusters: int (N,), how many classes and clusters the learner now tells apart, the same for every item.
     old_probability: float (N,), the total probability of those it told apart before the stage.
-    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float (N, h, w), the same per place, of any size.
-    The following speak of the label that was handed over with an item, and are zero for items that came with none.
-    suspicion: float (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for right.
+    anomaly_scores: float (N,), larger is stranger.  anomaly_maps: float (N, h, w), the same per place, of any
+    size. The following speak of the label that was handed over with an item, and are zero for items that came
+    with none.
+    suspicion: float (N,), larger is likelier to be wrong.  kept: (N,) whether the learner takes the label for
+    right.
     label_losses: float (N,) its cross-entropy; in grokking, its loss by the learner's own loss.
-    The following answer as if it were told whether an item's class is known or novel, among the rows of that group (task-aware).
-    among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a column per head, the chosen first.
-    relation_shift: float (N,) divergence of its distribution over known classes from that when these had just been learned.
-    The following speak of the learner and not of items; a scenario that reads them says what stands where.
+    The following answer as if it were told whether an item's class is known or novel, among the rows of that
+    group (task-aware).
+    among_known: int (N,) class.  among_novel: int (N,) row, counted from the first new one, or (N, H), a
+    column per head, the chosen first.
+    relation_shift: float (N,) divergence of its distribution over known classes from that when these had just
+    been learned. The following speak of the learner and not of items; a scenario that reads them says what
+    stands where.
     weights: float32, any shape.  health: float32 (M,), not a number where a measure does not apply.
     """
 
@@ -184,7 +205,8 @@ class Prediction:
 class Context(Protocol):
     """What the harness lends a strategy for one cell. Network, views and budget are the protocol's.
 
-    epochs, gradient_steps: how long the stage may train; steps count where there are any, epochs where they are 0.
+    epochs, gradient_steps: how long the stage may train; steps count where there are any, epochs where they
+    are 0.
     compile: whether torch is to compile networks; those of the toolkit see to it.
     """
 
@@ -199,7 +221,9 @@ class Context(Protocol):
     scratch: Path
 
     def stream(self, name: str) -> np.random.Generator:
-        """Return the named random stream of the current stage: `init`, `batches`, `method`, or a name of your own."""
+        """Return the named random stream of the current stage: `init`, `batches`, `method`, or a name of your
+        own.
+        """
         ...
 
     def progress(self, step: int, total: int, **values: float) -> None:
@@ -207,11 +231,15 @@ class Context(Protocol):
         ...
 
     def probe(self, step: int) -> None:
-        """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and keeps the predictions."""
+        """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and
+        keeps the predictions.
+        """
         ...
 
     def epoch_ended(self, epoch: int) -> None:
-        """Say that `epoch` passes over the stage are done, out of `epochs`; the same offer as `probe`, counted in epochs."""
+        """Say that `epoch` passes over the stage are done, out of `epochs`; the same offer as `probe`,
+        counted in epochs.
+        """
         ...
 
 
@@ -226,25 +254,30 @@ class Preset:
 class Strategy(ABC):
     """A learner. Parameters are class attributes made by `param`; what `learn` remembers is set on `self`.
 
-    The harness calls `start(context)`, then for every stage `learn(stage)` and `predict(query)`. Between stages it keeps `state()`,
-    from which a killed cell continues.
+    The harness calls `start(context)`, then for every stage `learn(stage)` and `predict(query)`. Between
+    stages it keeps `state()`, from which a killed cell continues.
     """
 
     resumable: ClassVar[bool] = True
     """Whether a killed cell can continue at its last finished stage. False: it starts again at the first."""
 
     shares_first_stage: ClassVar[bool] = False
-    """Set by a class whose parameters (those with since_stage=0) alone decide what `learn` does in stage 0, whatever a subclass adds: it is
-    then trained once for all that agree in them."""
+    """Set by a class whose parameters (those with since_stage=0) alone decide what `learn` does in stage 0,
+    whatever a subclass adds: it is then trained once for all that agree in them.
+    """
 
     together: ClassVar[tuple[str, ...]] = ()
-    """Parameters in which strategies learned at once by `learn_together` may differ; empty where it is not implemented."""
+    """Parameters in which strategies learned at once by `learn_together` may differ; empty where it is not
+    implemented.
+    """
 
     together_at_most: ClassVar[int] = 16
     """How many strategies `learn_together` takes at most."""
 
     loaded_ahead: ClassVar[tuple[str, ...]] = ()
-    """Modules that take long to load. They are loaded once, and the process of every cell begins with them loaded."""
+    """Modules that take long to load. They are loaded once, and the process of every cell begins with them
+    loaded.
+    """
 
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
@@ -255,12 +288,16 @@ class Strategy(ABC):
     """Where `setup` put objects with `load_state_dict`, into which a kept state is loaded. Set by `start`."""
 
     def __init__(self, **values: Any) -> None:
-        """Check `values` against the declared parameters; raise `UserError` that names the parameter, its range and the value."""
+        """Check `values` against the declared parameters; raise `UserError` that names the parameter, its
+        range and the value.
+        """
         for name, value in validated(type(self), values).items():
             setattr(self, name, value)
 
     def start(self, context: Context) -> None:
-        """Take the context and make ready for the first stage. Called once per cell, also before `load_state`."""
+        """Take the context and make ready for the first stage. Called once per cell, also before
+        `load_state`.
+        """
         self.context = context
         self.setup()
         self.made_in_setup = parts_of(self)
@@ -274,11 +311,13 @@ class Strategy(ABC):
 
     @classmethod
     def learn_together(cls, strategies: Sequence[Self], stages: Sequence[Stage]) -> None:
-        """Learn one stage for each of `strategies` in one computation. The harness calls it where `together` names parameters.
+        """Learn one stage for each of `strategies` in one computation. The harness calls it where `together`
+        names parameters.
 
-        All are started, each with a context of its own, and are alike in every parameter outside `together`. The stages, one for each, are
-        the only ones of their cells and have equal shapes; labels, items and seeds may differ. Every strategy draws from its own streams
-        and offers its own probes, and is left as its own `learn` would leave it, within float tolerance.
+        All are started, each with a context of its own, and are alike in every parameter outside `together`.
+        The stages, one for each, are the only ones of their cells and have equal shapes; labels, items and
+        seeds may differ. Every strategy draws from its own streams and offers its own probes, and is left as
+        its own `learn` would leave it, within float tolerance.
         """
         raise NotImplementedError(f"{cls.__name__} does not learn several cells together")
 
@@ -287,9 +326,11 @@ class Strategy(ABC):
         """Answer `query`; the answer for an item must not depend on the other items or their order."""
 
     def state(self) -> dict[str, Any]:
-        """Return all that later stages need: arrays, tensors, numbers, strings, and dicts, lists and tuples of them.
+        """Return all that later stages need: arrays, tensors, numbers, strings, and dicts, lists and tuples
+        of them.
 
-        By default, what was set on `self`; of objects with `state_dict` that, which `load_state` loads into those that `setup` made.
+        By default, what was set on `self`; of objects with `state_dict` that, which `load_state` loads into
+        those that `setup` made.
         """
         return state_of(self, skip={*model_of(type(self)).model_fields, "context", "made_in_setup"})
 
@@ -298,7 +339,7 @@ class Strategy(ABC):
         restore(self, state)
 
 
-# --- what only the scorer holds ---------------------------------------------------------------------------------------------------
+# --- what only the scorer holds -----------------------------------------------------------------------------
 
 
 def _no_rows() -> IntArray:
@@ -307,11 +348,14 @@ def _no_rows() -> IntArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealtStage:
-    """One stage with everything known; rows index the arrays of the `Deal`. Made by a scenario, split up by `sealing`.
+    """One stage with everything known; rows index the arrays of the `Deal`. Made by a scenario, split up by
+    `sealing`.
 
-    rows: int64 (N,) training items.  given: int64 (N,) the label handed over for each, `HIDDEN` where none is.
+    rows: int64 (N,) training items.  given: int64 (N,) the label handed over for each, `HIDDEN` where none
+    is.
     query: int64 (M,) the items to predict after the stage.
-    watched: int64 (W,) items a learner was given that are asked along with the query, to see what it makes of their labels.
+    watched: int64 (W,) items a learner was given that are asked along with the query, to see what it makes of
+    their labels.
     held: int64 (V,) items handed over to choose by, with the labels `held_given`.
     """
 
@@ -331,10 +375,12 @@ class Deal:
     """A scenario under one seed, with everything known. It never leaves the process that scores.
 
     inputs: U items.  labels: int64 (U,) true classes, numbered in order of arrival.
-    facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its group; arrays, or loaders
-        (`Inputs`) of what fills no memory until it is scored, such as masks.
-    recurring: whether an item that comes again keeps its id; where this would tell old classes from new ones, it gets a new one.
-    class_numbers: int64 (C,) the number that the data set gives to each class, in order of arrival; None where both agree.
+    facts: further truths per item, each with U rows: the stage an item's class arrives in (`stage`), its
+        group; arrays, or loaders (`Inputs`) of what fills no memory until it is scored, such as masks.
+    recurring: whether an item that comes again keeps its id; where this would tell old classes from new ones,
+    it gets a new one.
+    class_numbers: int64 (C,) the number that the data set gives to each class, in order of arrival; None
+    where both agree.
     """
 
     inputs: Inputs
@@ -348,7 +394,9 @@ class Deal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Truth:
-    """The sealed part, by item id (I ids): labels int64 (I,), facts with I rows each, number of classes named after every stage."""
+    """The sealed part, by item id (I ids): labels int64 (I,), facts with I rows each, number of classes named
+    after every stage.
+    """
 
     labels: IntArray
     facts: Mapping[str, Any]
@@ -359,8 +407,9 @@ class Truth:
 class Answer:
     """Predictions of one stage or probe, sorted by id. Made by `run`, read by scorers.
 
-    ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows: int64, bool, or float16, float32 or float64, whichever
-    is the first to hold what was answered.  step: None after the stage, else the probe's.
+    ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows: int64, bool, or float16,
+    float32 or float64, whichever is the first to hold what was answered.  step: None after the stage, else
+    the probe's.
     """
 
     stage: int
@@ -370,7 +419,9 @@ class Answer:
 
     def subset(self, rows: NDArray[np.bool_]) -> Answer:
         """Return what is said of the items in `rows`, bool (N,); what speaks of the learner stays whole."""
-        arrays = {name: values if name in OF_LEARNER else values[rows] for name, values in self.arrays.items()}
+        arrays = {
+            name: values if name in OF_LEARNER else values[rows] for name, values in self.arrays.items()
+        }
         return replace(self, ids=self.ids[rows], arrays=arrays)
 
 
@@ -378,7 +429,8 @@ class Answer:
 class Metric:
     """A figure that a scenario reports. `better` says which way is up.
 
-    censored: a time that may not be reached within the budget; NaN where it was not. Over seeds it has a median, not a mean.
+    censored: a time that may not be reached within the budget; NaN where it was not. Over seeds it has a
+    median, not a mean.
     """
 
     name: str
@@ -400,11 +452,14 @@ class Axes(NamedTuple):
 class Scores:
     """What a scenario makes of the answers of one cell.
 
-    final: one figure per metric.  per_stage: one figure per finished stage.  probes: (stage, step, figure) rows.
-    matrices: named arrays for pictures, such as the accuracy matrix R[i, j].  axes: what stands on those that are not commonly known.
+    final: one figure per metric.  per_stage: one figure per finished stage.  probes: (stage, step, figure)
+    rows.
+    matrices: named arrays for pictures, such as the accuracy matrix R[i, j].  axes: what stands on those that
+    are not commonly known.
     panels: pictures that show several of the probes' curves together: the names of the curves.
     histograms: pictures that set distributions side by side: group -> values.
-    strips: pictures that set images side by side: a row per case, (rows, panels, h, w) in [0, 1], and what each row shows.
+    strips: pictures that set images side by side: a row per case, (rows, panels, h, w) in [0, 1], and what
+    each row shows.
     """
 
     final: Mapping[str, float]
@@ -420,7 +475,8 @@ class Scores:
 class ClassCounts(NamedTuple):
     """How often one cell was right after `stage`, by class.
 
-    right: float64 (C,) how many of the `asked`, int64 (C,).  arrival: int64 (C,) the stage each class came in.
+    right: float64 (C,) how many of the `asked`, int64 (C,).  arrival: int64 (C,) the stage each class came
+    in.
     classes: C names, the same for a class whatever its place in the order of arrival.
     """
 
@@ -432,7 +488,9 @@ class ClassCounts(NamedTuple):
 
 
 class Scorer(Protocol):
-    """Scores one cell as its answers come. What an answer says by itself is worked out once, when it is added."""
+    """Scores one cell as its answers come. What an answer says by itself is worked out once, when it is
+    added.
+    """
 
     def add(self, answer: Answer) -> None:
         """Take in the next answer, in order of stages, the probes of a stage before its end."""
@@ -446,8 +504,8 @@ class Scorer(Protocol):
 class Scenario(BaseModel, ABC):
     """What is learned from, as a value: typed, hashable, comparable. Unknown keys are refused.
 
-    It says how it scores by one of two methods: `score`, from all answers at once, or `scorer`, answer by answer, which a cell of hundreds
-    of stages needs.
+    It says how it scores by one of two methods: `score`, from all answers at once, or `scorer`, answer by
+    answer, which a cell of hundreds of stages needs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -471,7 +529,10 @@ class Scenario(BaseModel, ABC):
     frozen_encoder: ClassVar[bool] = False
     """Whether `backbone` names an encoder that nobody trains, instead of a network to train."""
 
-    backbone: str = param("mlp", "network that every strategy trains: mlp, cnn, adapter, or timm:NAME, with parameters in brackets")
+    backbone: str = param(
+        "mlp",
+        "network that every strategy trains: mlp, cnn, adapter, or timm:NAME, with parameters in brackets",
+    )
     epochs: int = param(10, "passes over a stage's training items", ge=1, unit="epochs")
     batch_size: int = param(32, "items per gradient step", ge=1, unit="items")
     probe_every: int = param(0, "gradient steps between probes in mid-stage; 0 for none", ge=0, unit="steps")
@@ -479,7 +540,9 @@ class Scenario(BaseModel, ABC):
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
     later: ClassVar[tuple[str, ...]] = ()
-    """Parameters that came after results did. At their defaults they are not written, so that a protocol from before is still the same."""
+    """Parameters that came after results did. At their defaults they are not written, so that a protocol from
+    before is still the same.
+    """
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -488,7 +551,9 @@ class Scenario(BaseModel, ABC):
         return {name: value for name, value in content.items() if name not in unsaid}
 
     def lent(self) -> dict[str, Any]:
-        """Return what the protocol fixes for every learner: network, views and budget, under the names of `run.Conditions`."""
+        """Return what the protocol fixes for every learner: network, views and budget, under the names of
+        `run.Conditions`.
+        """
         return {"backbone": self.backbone, "epochs": self.epochs, "batch_size": self.batch_size}
 
     def inadmissible(self) -> str:
@@ -496,7 +561,9 @@ class Scenario(BaseModel, ABC):
         return ""
 
     def choosing(self) -> str:
-        """Return the selection of the scenario that settings are chosen on, which deals no test label; empty where there is none."""
+        """Return the selection of the scenario that settings are chosen on, which deals no test label; empty
+        where there is none.
+        """
         return ""
 
     @abstractmethod
@@ -511,28 +578,41 @@ class Scenario(BaseModel, ABC):
         return scorer.scores()
 
     def scorer(self, truth: Truth) -> Scorer:
-        """Return what scores a cell answer by answer. Ask for it by `scorer_of`, which serves scenarios that have none."""
+        """Return what scores a cell answer by answer. Ask for it by `scorer_of`, which serves scenarios that
+        have none.
+        """
         raise NotImplementedError(f"{type(self).__name__} has neither score nor scorer")
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
-        """Return what somebody would answer for the items `ids` who knows the truth; every declared metric has a figure for it."""
+        """Return what somebody would answer for the items `ids` who knows the truth; every declared metric
+        has a figure for it.
+        """
         return Prediction(classes=truth.labels[ids])
 
     def per_class_measure(self) -> str:
         """Return in words what `correct_by_class` counts as right."""
         return "accuracy"
 
-    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
-        """Return for every answer how often it is right, by class; classes that have not arrived are left out.
+    def correct_by_class(
+        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    ) -> list[ClassCounts]:
+        """Return for every answer how often it is right, by class; classes that have not arrived are left
+        out.
 
-        The default takes classes to be answered by name, and to have arrived when they are named. `class_names`: in order of arrival.
+        The default takes classes to be answered by name, and to have arrived when they are named.
+        `class_names`: in order of arrival.
 
         Raises:
             UserError: predictions under this scenario do not say classes.
         """
         if "classes" not in self.answers:
-            raise UserError(f"{type(self).__name__} asks for {', '.join(self.answers) or 'no classes'}, not for classes to be compared")
-        arrival = np.searchsorted(truth.named_classes, np.arange(len(class_names)), side="right").astype(np.int64)
+            raise UserError(
+                f"{type(self).__name__} asks for {', '.join(self.answers) or 'no classes'}, not for "
+                "classes to be compared"
+            )
+        arrival = np.searchsorted(truth.named_classes, np.arange(len(class_names)), side="right").astype(
+            np.int64
+        )
         found = []
         for answer in answers:
             labels = truth.labels[answer.ids]
@@ -562,12 +642,17 @@ class _FromScratch:
 
 
 def scorer_of(scenario: Scenario, truth: Truth) -> Scorer:
-    """Return what scores a cell answer by answer: the scenario's scorer, or where it wrote `score` after that, one that calls `score`."""
-    score, scorer = (next(at for at, kind in enumerate(type(scenario).__mro__) if name in vars(kind)) for name in ("score", "scorer"))
+    """Return what scores a cell answer by answer: the scenario's scorer, or where it wrote `score` after
+    that, one that calls `score`.
+    """
+    score, scorer = (
+        next(at for at, kind in enumerate(type(scenario).__mro__) if name in vars(kind))
+        for name in ("score", "scorer")
+    )
     return _FromScratch(scenario, truth) if score < scorer else scenario.scorer(truth)
 
 
-# --- data sets ------------------------------------------------------------------------------------------------------------------
+# --- data sets ----------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -589,7 +674,8 @@ class Card:
 class Data:
     """A loaded data set. What is said here is checked before anything is dealt (`scenarios.datasets.sound`).
 
-    inputs: N items as in `Stage`.  labels: int64 (N,), or integers of another width, in [0, number of classes).
+    inputs: N items as in `Stage`.  labels: int64 (N,), or integers of another width, in [0, number of
+    classes).
     class_names: one per class, no two alike; every class has an item.
     groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
     published_test: bool (N,) which items the publisher set apart for the test, or None.
@@ -605,7 +691,9 @@ class Data:
 
 
 class Dataset(BaseModel, ABC):
-    """Real inputs and labels, located without importing the package that ships them, checked by digest, never unpickled."""
+    """Real inputs and labels, located without importing the package that ships them, checked by digest, never
+    unpickled.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -621,7 +709,36 @@ class Dataset(BaseModel, ABC):
 
 
 __all__ = [
-    "HIDDEN", "Answer", "AnyArray", "Axes", "Card", "ClassCounts", "Context", "Data", "Dataset", "Deal", "DealtStage", "Divisible", "FloatArray", "Inputs",
-    "IntArray", "Metric", "NoiseFacts", "Precision", "Prediction", "Preset", "Query", "Scenario", "Scorer", "Scores", "Stage", "Status",
-    "Strategy", "TaskAccess", "Truth", "Validation", "param", "scorer_of",
-]  # fmt: skip
+    "HIDDEN",
+    "Answer",
+    "AnyArray",
+    "Axes",
+    "Card",
+    "ClassCounts",
+    "Context",
+    "Data",
+    "Dataset",
+    "Deal",
+    "DealtStage",
+    "Divisible",
+    "FloatArray",
+    "Inputs",
+    "IntArray",
+    "Metric",
+    "NoiseFacts",
+    "Precision",
+    "Prediction",
+    "Preset",
+    "Query",
+    "Scenario",
+    "Scorer",
+    "Scores",
+    "Stage",
+    "Status",
+    "Strategy",
+    "TaskAccess",
+    "Truth",
+    "Validation",
+    "param",
+    "scorer_of",
+]

@@ -1,7 +1,7 @@
 """Mistakes of a user, told in one sentence.
 
-`UserError` is caught once, at the top of the command line, and printed without a traceback. Everything else keeps its traceback and
-is stored with the cell it broke.
+`UserError` is caught once, at the top of the command line, and printed without a traceback. Everything else
+keeps its traceback and is stored with the cell it broke.
 """
 
 from __future__ import annotations
@@ -19,11 +19,15 @@ _SAID_BY_TORCH = ("can't allocate memory", "not enough memory", "out of memory",
 
 
 class UserError(Exception):
-    """Something the user can mend: the text says what is wrong and, where there is one, the nearest valid choice."""
+    """Something the user can mend: the text says what is wrong and, where there is one, the nearest valid
+    choice.
+    """
 
 
 class Unsuitable(Exception):
-    """Raised by a strategy that cannot take part in a scenario; its cell ends as `skipped` with this text as the reason."""
+    """Raised by a strategy that cannot take part in a scenario; its cell ends as `skipped` with this text as
+    the reason.
+    """
 
 
 class Diverged(Exception):
@@ -58,6 +62,8 @@ def shortage(error: BaseException) -> Memory | None:
     if isinstance(error, torch.OutOfMemoryError):
         return "device"
     text = str(error)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and any(said in text for said in _SAID_BY_TORCH)):
+    if isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(said in text for said in _SAID_BY_TORCH)
+    ):
         return "device" if "CU" in text else "host"
     return None

@@ -1,4 +1,5 @@
-"""Hyperparameters that carry their meaning: bounds, unit, default, what an ablation switches to, the first stage they influence.
+"""Hyperparameters that carry their meaning: bounds, unit, default, what an ablation switches to, the first
+stage they influence.
 
 >>> class Example:
 ...     memory: int = param(200, "stored examples", ge=1, unit="examples")
@@ -40,8 +41,9 @@ def param(
         ge, gt, le, lt: bounds.
         unit: what the number counts or measures.
         ablate: values an ablation switches to.
-        since_stage: first stage that the parameter can change, in its answers or in what is kept of it (a buffer that is filled after
-            stage 0 counts as stage 0); cells that differ in nothing else share the stages before it.
+        since_stage: first stage that the parameter can change, in its answers or in what is kept of it (a
+            buffer that is filled after stage 0 counts as stage 0); cells that differ in nothing else share
+            the stages before it.
     """
     extra: dict[str, Any] = {"unit": unit, "ablate": list(ablate), "since_stage": since_stage}
     return Field(default, description=meaning, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
@@ -63,7 +65,9 @@ def model_of(owner: type) -> type[BaseModel]:
 
 @cache
 def text_parameters(owner: type) -> Mapping[str, bool]:
-    """Return the parameters of `owner` that are text, free or one of some words, and whether null is a value of theirs too."""
+    """Return the parameters of `owner` that are text, free or one of some words, and whether null is a value
+    of theirs too.
+    """
     texts = {}
     for name, field in model_of(owner).model_fields.items():
         kinds = kinds_of(field.annotation)
@@ -81,7 +85,9 @@ def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
     model = model_of(owner)
     for name in values:
         if name not in model.model_fields:
-            raise unknown(f"parameter of {owner.__name__}", name, model.model_fields, f"owb list {owner.__name__}")
+            raise unknown(
+                f"parameter of {owner.__name__}", name, model.model_fields, f"owb list {owner.__name__}"
+            )
     try:
         return model(**values).model_dump(mode="json")
     except ValidationError as error:
@@ -103,4 +109,8 @@ def _sentence(owner: type, problem: Any) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or owner.__name__
     rule = problem["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
     given = problem["input"] if problem["loc"] else ""
-    return f"{where} should be {rule}, got {given!r} ({owner.__name__})" if problem["type"] != "value_error" else f"{rule}"
+    return (
+        f"{where} should be {rule}, got {given!r} ({owner.__name__})"
+        if problem["type"] != "value_error"
+        else f"{rule}"
+    )

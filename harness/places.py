@@ -1,7 +1,7 @@
 """Where files lie that a person names, and where prepared data is kept.
 
-`~` is the user's folder and `~NAME` that of another, in every parameter, option and environment variable that is a path: a shell expands it
-in few of these. A path of data is relative to OWB_DATA where that is set.
+`~` is the user's folder and `~NAME` that of another, in every parameter, option and environment variable that
+is a path: a shell expands it in few of these. A path of data is relative to OWB_DATA where that is set.
 """
 
 from __future__ import annotations
@@ -27,7 +27,9 @@ def written(path: str | Path) -> Path:
     except RuntimeError:  # no HOME and no entry in the user data base, or no user of that name
         found = _NOWHERE
     if found != said and found.is_relative_to(_NOWHERE):
-        raise UserError(f"no home folder is known for {said.parts[0]} of {str(path)!r}: say the whole path, or set HOME")
+        raise UserError(
+            f"no home folder is known for {said.parts[0]} of {str(path)!r}: say the whole path, or set HOME"
+        )
     return found
 
 
@@ -43,7 +45,9 @@ def below_data(path: str | Path) -> Path:
 
 
 def cache_folder() -> Path | None:
-    """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench; None where there is no home folder either."""
+    """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench; None where there
+    is no home folder either.
+    """
     said = os.environ.get("OWB_CACHE")
     home = home_folder()
     return written(said) if said else home and home / ".cache" / "openworld-bench"
@@ -59,7 +63,9 @@ def home_folder() -> Path | None:
 
 
 def settle_home() -> None:
-    """Set HOME for a user who has no home folder, since libraries do not import or start without one (MLflow, matplotlib, Ray)."""
+    """Set HOME for a user who has no home folder, since libraries do not import or start without one (MLflow,
+    matplotlib, Ray).
+    """
     if home_folder() is None:
         os.environ["HOME"] = str(_NOWHERE)
 

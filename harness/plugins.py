@@ -1,7 +1,9 @@
-"""Finding scenarios, strategies and data sets: by entry point, or by path (`my.py:Mine`). Nothing is imported until it is used.
+"""Finding scenarios, strategies and data sets: by entry point, or by path (`my.py:Mine`). Nothing is imported
+until it is used.
 
-Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is found without a line here.
-`summaries` reads the first docstring line from the source with `ast`, so that a listing imports no torch.
+Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is
+found without a line here. `summaries` reads the first docstring line from the source with `ast`, so that a
+listing imports no torch.
 """
 
 from __future__ import annotations
@@ -35,12 +37,16 @@ class Plugin:
 
     @property
     def folder(self) -> str:
-        """The folder in which a plugin by path has its neighbours; empty for others, and where its file is not there."""
+        """The folder in which a plugin by path has its neighbours; empty for others, and where its file is
+        not there.
+        """
         return "" if self.source is None else by_path.folder_of(str(written(self.name.rpartition(":")[0])))
 
     @cached_property
     def loaded_ahead(self) -> tuple[str, ...]:
-        """The modules that the process of its cells begins with: those it declares, and the libraries that its file imports."""
+        """The modules that the process of its cells begins with: those it declares, and the libraries that
+        its file imports.
+        """
         imported = [] if self.source is None else released(self.source, self.folder)
         return (*imported, *self.cls.loaded_ahead)
 
@@ -82,7 +88,9 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
 
 
 def of_others(name: str, kinds: Sequence[Kind]) -> Iterator[Plugin]:
-    """Return the plugins called `name` that are not shipped with this program: the one by path, or what other packages registered."""
+    """Return the plugins called `name` that are not shipped with this program: the one by path, or what other
+    packages registered.
+    """
     path, colon, _ = name.rpartition(":")
     if colon and path.endswith(".py"):
         if written(path).is_file():
@@ -110,7 +118,11 @@ def _by_path(kind: Kind, name: str, path: str, class_name: str, source: str | No
         raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
     cls = getattr(module, class_name, None)
     if not isinstance(cls, type):
-        classes = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+        classes = [
+            key
+            for key, value in vars(module).items()
+            if isinstance(value, type) and value.__module__ == module.__name__
+        ]
         raise unknown("class", class_name, classes, f"classes of {path}: {', '.join(classes) or 'none'}")
     return Plugin(kind=kind, name=f"{path}:{class_name}", cls=cls, source=source)
 

@@ -1,7 +1,7 @@
 """Randomness has an address: every consumer asks for its own stream by name.
 
-A stream is fixed by a root seed, a name and any further address parts (stage, data set), hashed with SHA-256. Asking for one stream
-never moves another, so adding a strategy cannot change the data of the next one.
+A stream is fixed by a root seed, a name and any further address parts (stage, data set), hashed with SHA-256.
+Asking for one stream never moves another, so adding a strategy cannot change the data of the next one.
 
 >>> int(stream("class-order", seed=0).integers(1000)) == int(stream("class-order", seed=0).integers(1000))
 True

@@ -1,4 +1,6 @@
-"""Plugins as selections ask for them: with every parameter resolved, or as an instance. How selections are written: `harness.syntax`."""
+"""Plugins as selections ask for them: with every parameter resolved, or as an instance. How selections are
+written: `harness.syntax`.
+"""
 
 from __future__ import annotations
 
@@ -38,4 +40,13 @@ def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     return validated(plugin.cls, said)
 
 
-__all__ = ["Selection", "as_declared", "chosen", "configured", "expand", "resolved", "single", "split_outside"]
+__all__ = [
+    "Selection",
+    "as_declared",
+    "chosen",
+    "configured",
+    "expand",
+    "resolved",
+    "single",
+    "split_outside",
+]

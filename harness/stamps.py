@@ -1,8 +1,9 @@
 """By what a file is known to be as it was when it was last read.
 
-Size and time of change (mtime) do not tell: unpacking, restoring and `os.utime` set the time as they like. The time at which the system
-last noted a change (ctime) nobody sets, and every write, replacement and `os.utime` moves it. Two changes within a tick of the clock share
-it, though, so a file is known by its stamp only once it has been left alone for longer than the coarsest tick, as git's index has it.
+Size and time of change (mtime) do not tell: unpacking, restoring and `os.utime` set the time as they like.
+The time at which the system last noted a change (ctime) nobody sets, and every write, replacement and
+`os.utime` moves it. Two changes within a tick of the clock share it, though, so a file is known by its stamp
+only once it has been left alone for longer than the coarsest tick, as git's index has it.
 
 What no system notes is not seen either: a failing disk, a file system without a time of its own such as FAT.
 """

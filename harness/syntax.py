@@ -1,7 +1,9 @@
-"""The selection syntax: `name[param=value, other=[1, 2]]`. A list stands for alternatives, each a selection of its own.
+"""The selection syntax: `name[param=value, other=[1, 2]]`. A list stands for alternatives, each a selection
+of its own.
 
-A value is a number where it is written as one, true, false, null, or text; nothing of it is a comment, a date or an octal number. What a
-parameter that is text makes of it is what was said (`Selection.with_texts`): `1e3` is no number there, nor is `null` nothing.
+A value is a number where it is written as one, true, false, null, or text; nothing of it is a comment, a date
+or an octal number. What a parameter that is text makes of it is what was said (`Selection.with_texts`): `1e3`
+is no number there, nor is `null` nothing.
 
 >>> [str(selection) for selection in expand("replay[memory=[50, 200], lr=0.1]")]
 ['replay[memory=50,lr=0.1]', 'replay[memory=200,lr=0.1]']
@@ -21,7 +23,8 @@ from typing import Any
 from harness.errors import UserError, unknown
 
 _NUMBER = re.compile(
-    r"[-+]?(?:(?P<whole>0|[1-9]\d*)|(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|\.?(?:inf|infinity|nan))", re.ASCII | re.I
+    r"[-+]?(?:(?P<whole>0|[1-9]\d*)|(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|\.?(?:inf|infinity|nan))",
+    re.ASCII | re.I,
 )
 _WORDS = {"true": True, "false": False, "null": None}
 
@@ -30,7 +33,8 @@ _WORDS = {"true": True, "false": False, "null": None}
 class Selection:
     """A plugin's name and the parameters that were said; defaults are not filled in.
 
-    spelled: the words of those values that are printed otherwise than they were said, such as `1e-3` for 0.001.
+    spelled: the words of those values that are printed otherwise than they were said, such as `1e-3` for
+    0.001.
     """
 
     name: str
@@ -51,7 +55,11 @@ class Selection:
 
     def changed(self, **values: Any) -> Selection:
         """Return the selection with further or other values."""
-        return Selection(self.name, {**self.params, **values}, {name: words for name, words in self.spelled.items() if name not in values})
+        return Selection(
+            self.name,
+            {**self.params, **values},
+            {name: words for name, words in self.spelled.items() if name not in values},
+        )
 
     def with_texts(self, names: Collection[str]) -> Selection:
         """Return the selection with those of its parameters that are text as they were said."""
@@ -79,7 +87,10 @@ def expand(text: str) -> list[Selection]:
         if key.strip() in params:
             raise UserError(f"{key.strip()!r} is said twice in {text!r}")
         params[key.strip()] = _alternatives(value)
-    return [_selection(name, dict(zip(params, values, strict=True))) for values in itertools.product(*params.values())]
+    return [
+        _selection(name, dict(zip(params, values, strict=True)))
+        for values in itertools.product(*params.values())
+    ]
 
 
 def single(text: str) -> Selection:
@@ -90,8 +101,11 @@ def single(text: str) -> Selection:
     return selections[0]
 
 
-def chosen(kind: str, text: str, makers: Mapping[str, Callable[..., Any]], *, given: Sequence[str] = ()) -> Callable[..., Any]:
-    """Return the one of `makers` that `text` selects, with the parameters said; those in `given` are left for the call.
+def chosen(
+    kind: str, text: str, makers: Mapping[str, Callable[..., Any]], *, given: Sequence[str] = ()
+) -> Callable[..., Any]:
+    """Return the one of `makers` that `text` selects, with the parameters said; those in `given` are left for
+    the call.
 
     Raises:
         UserError: no `kind` of that name, or a parameter it does not have.
@@ -105,7 +119,12 @@ def chosen(kind: str, text: str, makers: Mapping[str, Callable[..., Any]], *, gi
     for option in selection.params:
         if option not in known:
             raise unknown(f"parameter of {kind} {selection.name}", option, known, ", ".join(known) or "none")
-    return partial(make, **selection.with_texts([option for option in known if declared[option].annotation in (str, "str")]).params)
+    return partial(
+        make,
+        **selection.with_texts(
+            [option for option in known if declared[option].annotation in (str, "str")]
+        ).params,
+    )
 
 
 def split_outside(text: str, separator: str) -> list[str]:

@@ -1,10 +1,12 @@
-"""What a protocol says of weights that its network starts from: their digest, what they were trained on, what of it is asked here.
+"""What a protocol says of weights that its network starts from: their digest, what they were trained on, what
+of it is asked here.
 
-A backbone names them in brackets: `timm:NAME[weights=FILE,pretrained_on=ImageNet-1k,overlap=partial]`, or `pretrained=true` for timm's own,
-which lie in the cache of huggingface_hub. Only networks with weights say anything, so that all other protocols keep their hash.
+A backbone names them in brackets: `timm:NAME[weights=FILE,pretrained_on=ImageNet-1k,overlap=partial]`, or
+`pretrained=true` for timm's own, which lie in the cache of huggingface_hub. Only networks with weights say
+anything, so that all other protocols keep their hash.
 
-`overlap` is whether what the weights were trained on holds classes that the protocol calls novel. It cannot be measured here, so the one
-who names the weights declares it.
+`overlap` is whether what the weights were trained on holds classes that the protocol calls novel. It cannot
+be measured here, so the one who names the weights declares it.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ OVERLAPS = ("unknown", "none", "partial", "full")
 
 
 def weights_said(backbone: str) -> dict[str, str]:
-    """Return sha256, pretrained_on and overlap of the weights that `backbone` names; nothing where it names none.
+    """Return sha256, pretrained_on and overlap of the weights that `backbone` names; nothing where it names
+    none.
 
     Raises:
-        UserError: no such file, a digest other than `sha256` says, an `overlap` that is no such word, or one of no weights.
+        UserError: no such file, a digest other than `sha256` says, an `overlap` that is no such word, or one
+        of no weights.
     """
     selection = single(backbone)
     said = selection.params
@@ -49,7 +53,9 @@ def located(file: str) -> Path:
 
 
 class TimmsWeights(NamedTuple):
-    """Timm's own weights of a model: where they come from, and the file in the cache of huggingface_hub, None where it is not there."""
+    """Timm's own weights of a model: where they come from, and the file in the cache of huggingface_hub, None
+    where it is not there.
+    """
 
     repository: str
     name: str
@@ -67,7 +73,9 @@ def timms_weights(model: str) -> TimmsWeights:
 
     known: Any = timm.get_pretrained_cfg(model) if timm.is_model(model) else None
     if known is None or not known.hf_hub_id:
-        raise UserError(f"timm has no weights of its own for {model}, so pretrained=true means nothing; say weights=FILE")
+        raise UserError(
+            f"timm has no weights of its own for {model}, so pretrained=true means nothing; say weights=FILE"
+        )
     name = known.hf_hub_filename or "model.safetensors"
     cached = try_to_load_from_cache(known.hf_hub_id, name)
     return TimmsWeights(known.hf_hub_id, name, Path(cached) if isinstance(cached, str) else None)
@@ -86,11 +94,16 @@ def fetched(backbone: str) -> Path:
     if cached is not None:
         return cached
     try:
-        get_hf_file_metadata(hf_hub_url(repository, name))  # asks once, where the download would try for half a minute
+        get_hf_file_metadata(
+            hf_hub_url(repository, name)
+        )  # asks once, where the download would try for half a minute
         return Path(hf_hub_download(repository, name))
     except Exception as error:  # offline, refused, gone: each library below has exceptions of its own
-        raise UserError(f"cannot fetch timm's weights of {model} ({type(error).__name__}): where there is a network, download {name} from "
-                        f"huggingface.co/{repository}, and say weights=FILE instead of pretrained=true") from None  # fmt: skip
+        raise UserError(
+            f"cannot fetch timm's weights of {model} ({type(error).__name__}): where there is a network, "
+            f"download {name} from "
+            f"huggingface.co/{repository}, and say weights=FILE instead of pretrained=true"
+        ) from None
 
 
 def digest_of(file: Path, expected: str = "") -> str:

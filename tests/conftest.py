@@ -23,7 +23,14 @@ from harness.store.mlflow_store import Record, Store
 WORLDS = str(SUPPORT / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"
 
-LONGEST = ("test_execute.py", "test_isolation.py", "test_search.py", "test_papers.py", "test_conformance.py", "test_cli.py")
+LONGEST = (
+    "test_execute.py",
+    "test_isolation.py",
+    "test_search.py",
+    "test_papers.py",
+    "test_conformance.py",
+    "test_cli.py",
+)
 """Files that take a process longest: begun first, so that none is left alone with one of them at the end."""
 
 Run = Callable[..., list[Record]]
@@ -31,7 +38,12 @@ Owb = Callable[..., "Said"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--shuffle", type=int, metavar="SEED", help="run files, and the tests of a file, in an order drawn by this seed")
+    parser.addoption(
+        "--shuffle",
+        type=int,
+        metavar="SEED",
+        help="run files, and the tests of a file, in an order drawn by this seed",
+    )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -42,7 +54,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first; or shuffle files and the tests in each. All processes of a run draw the same order."""
+    """Put the longest files first; or shuffle files and the tests in each. All processes of a run draw the
+    same order.
+    """
     files: dict[Path, list[pytest.Item]] = {}
     for item in items:
         files.setdefault(item.path, []).append(item)
@@ -93,7 +107,9 @@ def call_owb(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 
 
 class _Lending(Pool):
-    """A pool whose workers, which run no strategy themselves, are left to the next one: they take seconds to load their libraries."""
+    """A pool whose workers, which run no strategy themselves, are left to the next one: they take seconds to
+    load their libraries.
+    """
 
     idle: ClassVar[list[tuple[object, Any]]] = []
 
@@ -123,7 +139,9 @@ class _Lending(Pool):
 
 @pytest.fixture(scope="session")
 def warm_ray() -> Iterator[None]:
-    """Start Ray once for all tests of a process; every pool joins it and takes over the workers of the one before."""
+    """Start Ray once for all tests of a process; every pool joins it and takes over the workers of the one
+    before.
+    """
     start(Resources(workers=4, object_store_mib=256))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.execution.execute.Pool", _Lending)

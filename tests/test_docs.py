@@ -22,19 +22,27 @@ ELSEWHERE = ("mine", "split_mine", "source=mvtec", "preset=mvtec", "preset=visa"
 
 def _commands(page: Path) -> list[str]:
     """Return the `owb` commands in the blocks of a page that show a shell, comments cut off."""
-    blocks = re.findall(r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    blocks = re.findall(
+        r"^```(?:sh|bash)?\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE
+    )
     lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [shlex.join(shlex.split(line, comments=True)) for line in lines if line.startswith("owb ")]
 
 
 EVERY = sorted({command for page in PAGES for command in _commands(page)})
-RUNS = [command for command in EVERY if command.startswith("owb run") and not any(name in command for name in ELSEWHERE)]
+RUNS = [
+    command
+    for command in EVERY
+    if command.startswith("owb run") and not any(name in command for name in ELSEWHERE)
+]
 LISTS = [command for command in EVERY if command.startswith(("owb list", "owb doctor", "owb data"))]
 
 
 @pytest.fixture
 def owb(call_owb: Owb) -> Shown:
-    """Return a function that calls the command line as it is shown and returns its exit code and what it printed."""
+    """Return a function that calls the command line as it is shown and returns its exit code and what it
+    printed.
+    """
 
     def call(command: str) -> tuple[int, str]:
         said = call_owb(*shlex.split(command)[1:])
@@ -44,7 +52,9 @@ def owb(call_owb: Owb) -> Shown:
 
 
 @pytest.mark.parametrize("command", RUNS)
-def test_a_run_that_the_docs_show_can_be_planned(command: str, owb: Shown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_run_that_the_docs_show_can_be_planned(
+    command: str, owb: Shown, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setenv("OWB_STORE", str(tmp_path))
     code, said = owb(f"{command} --plan")
@@ -95,7 +105,11 @@ def _anchors(page: Path) -> set[str]:
 
 def test_the_site_builds_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
-    subprocess.run([sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+    )
     for name in ("run", "extend", "trust", "submit"):
         text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?:', text)

@@ -1,4 +1,6 @@
-"""The house keeps its order: imports point one way, only one module prints, one talks to MLflow, one to Ray's pool, one to Avalanche."""
+"""The house keeps its order: imports point one way, only one module prints, one talks to MLflow, one to Ray's
+pool, one to Avalanche.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,19 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("harness", "scenarios", "strategies", "leaderboards")
 # What scenarios and strategies may take from the harness: the contract, and what it is written with.
-CONTRACT = {"contracts", "errors", "seeds", "selection", "syntax", "metrics", "clustering", "parameters", "places", "stamps", "weights"}
+CONTRACT = {
+    "contracts",
+    "errors",
+    "seeds",
+    "selection",
+    "syntax",
+    "metrics",
+    "clustering",
+    "parameters",
+    "places",
+    "stamps",
+    "weights",
+}
 
 
 def _modules(*packages: str) -> list[Path]:
@@ -80,7 +94,9 @@ def test_avalanche_is_imported_in_its_adapter_only() -> None:
 @pytest.mark.parametrize("path", [path for path in _modules(*PACKAGES) if path.name != "console.py"], ids=str)
 def test_only_the_console_prints(path: Path) -> None:
     calls = [
-        node.func.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+        node.func.id
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
     ]
     assert "print" not in calls
 

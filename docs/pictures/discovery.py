@@ -24,7 +24,9 @@ def main() -> None:
     runs = []
     for label in SHOWN:
         cell = next(cell for cell in entries[label].cells if (cell.scenario, cell.seed) == (TRACK, 0))
-        stages = dict(scenario.score(truth, read_answers(folder / predictions_file(entries[label], cell))).per_stage)
+        stages = dict(
+            scenario.score(truth, read_answers(folder / predictions_file(entries[label], cell))).per_stage
+        )
         runs.append({**stages, "new": [float("nan"), *stages["new"][1:]]})
     picture = plots.stage_lines(runs, list(SHOWN.values()), title="", names=["all", "old", "new"])
     picture.savefig(Path(__file__).with_suffix(".png"), dpi=90)

@@ -1,4 +1,6 @@
-"""Draw noisy-accuracy.png and noisy-memorised.png from the committed board: python docs/pictures/noisy_labels.py"""
+"""Draw noisy-accuracy.png and noisy-memorised.png from the committed board: python
+docs/pictures/noisy_labels.py
+"""
 
 from __future__ import annotations
 
@@ -33,12 +35,19 @@ def main() -> None:
     curves: dict[str, dict[str, list[tuple[int, int, float]]]] = {name: {} for name in PICTURES}
     for label, name in SHOWN.items():
         cells = [cell for cell in entries[label].cells if cell.scenario == TRACK]
-        probes = [scenario.score(truths[cell.seed], read_answers(folder / predictions_file(entries[label], cell))).probes for cell in cells]
+        probes = [
+            scenario.score(
+                truths[cell.seed], read_answers(folder / predictions_file(entries[label], cell))
+            ).probes
+            for cell in cells
+        ]
         for quantity, lines in curves.items():
             each = np.array([probe[quantity] for probe in probes]).mean(axis=0)
             lines[name] = [(int(stage), int(epoch), float(share)) for stage, epoch, share in each]
     for quantity, title in PICTURES.items():
-        plots.panel(curves[quantity], title=title).savefig(Path(__file__).with_name(f"noisy-{quantity}.png"), dpi=90)
+        plots.panel(curves[quantity], title=title).savefig(
+            Path(__file__).with_name(f"noisy-{quantity}.png"), dpi=90
+        )
 
 
 if __name__ == "__main__":

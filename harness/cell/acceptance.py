@@ -1,4 +1,6 @@
-"""Accepting what a strategy answers: checked against the query, sorted by id, in the smallest number formats that change no value."""
+"""Accepting what a strategy answers: checked against the query, sorted by id, in the smallest number formats
+that change no value.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,13 @@ class BadAnswer(Exception):
     """A strategy answered something that is not a prediction for its query."""
 
 
-def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None) -> Answer:
+def answered(
+    prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None
+) -> Answer:
     """Check a prediction against its query and return it sorted by id.
 
-    Floats are held in the smallest of float16 (maps and the like), float32 and float64 that has every value as it was answered: whatever
-    their scale, their order and their ties are the strategy's.
+    Floats are held in the smallest of float16 (maps and the like), float32 and float64 that has every value
+    as it was answered: whatever their scale, their order and their ties are the strategy's.
 
     Raises:
         BadAnswer: not a `Prediction`, or the wrong number of rows or axes.
@@ -38,7 +42,9 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
     for name, given in prediction.arrays().items():
         array = np.asarray(given)
         if len(array.shape) == 0 or (len(array) != len(query.ids) and name not in OF_LEARNER):
-            raise BadAnswer(f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})")
+            raise BadAnswer(
+                f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})"
+            )
         if array.dtype == object or array.dtype.kind not in "iufb":
             raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
         with np.errstate(over="ignore"):
@@ -47,22 +53,32 @@ def answered(prediction: Prediction, query: Query, *, needed: Sequence[str], sta
             raise Diverged(f"{_not_finite(name, held, query)} (stage {stage})")
         arrays[name] = held if name in OF_LEARNER else held[order]
     if missing := lacking(needed, arrays):
-        raise Unsuitable(f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {', '.join(missing)}")
+        raise Unsuitable(
+            f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {', '.join(missing)}"
+        )
     return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
 
 
 def lacking(needed: Iterable[str], answered: Container[str]) -> list[str]:
     """Return what is needed for scoring and was not answered; of `one|other` any one will do."""
-    return [name.replace("|", " or ") for name in needed if not any(field in answered for field in name.split("|"))]
+    return [
+        name.replace("|", " or ")
+        for name in needed
+        if not any(field in answered for field in name.split("|"))
+    ]
 
 
 def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if name in _WHOLE:
         if array.ndim > 1 + (name == "among_novel") or not np.array_equal(array, array.astype(np.int64)):
-            raise BadAnswer(f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}")
+            raise BadAnswer(
+                f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}"
+            )
         return array.astype(np.int64)
     if name in _AXES and array.ndim != _AXES[name]:
-        raise BadAnswer(f"{name} must have {_AXES[name]} axes, the first for the items; got shape {array.shape}")
+        raise BadAnswer(
+            f"{name} must have {_AXES[name]} axes, the first for the items; got shape {array.shape}"
+        )
     if name == "kept":
         return array.astype(np.bool_)
     return _held(array, (np.float16, np.float32) if name in _HALF else (np.float32,))
@@ -71,7 +87,9 @@ def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
 def _held(array: np.ndarray[Any, Any], short: Sequence[type[np.floating[Any]]]) -> np.ndarray[Any, Any]:
     """Return the numbers in the first of the formats that has them all, else in double precision."""
     for kind in short:
-        if all(np.array_equal(part.astype(kind), part) for part in (array[:1], array)):  # most often the first item says no
+        if all(
+            np.array_equal(part.astype(kind), part) for part in (array[:1], array)
+        ):  # most often the first item says no
             return array.astype(kind)
     return array.astype(np.float64)
 

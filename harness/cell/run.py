@@ -1,8 +1,9 @@
 """One cell: drive a strategy through the stages, keep what it answers and the state it is in.
 
-Every stage starts from seeds of its own, addressed by the cell's root seed and the stage. So a cell that continues from the state after
-stage k answers the same bytes as one that was never interrupted. Cells of one stage can be learned together (`run_together`): each then
-answers what it would have answered alone, within float tolerance.
+Every stage starts from seeds of its own, addressed by the cell's root seed and the stage. So a cell that
+continues from the state after stage k answers the same bytes as one that was never interrupted. Cells of one
+stage can be learned together (`run_together`): each then answers what it would have answered alone, within
+float tolerance.
 """
 
 from __future__ import annotations
@@ -29,13 +30,16 @@ from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strateg
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be rebuilt from it.
+    """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be
+    rebuilt from it.
 
     epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
     gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
     apart: every stage has a learner of its own, for which it is the first.
-    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last `probe_tail` epochs is probed as well.
-    needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept of an answer after a stage.
+    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last
+    `probe_tail` epochs is probed as well.
+    needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept
+    of an answer after a stage.
     session: the driver's run, within which costs compare; empty where nobody compares them.
     """
 
@@ -103,7 +107,9 @@ class CellContext:
             self._probe(step)
 
     def epoch_ended(self, epoch: int) -> None:
-        """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is answered anyway."""
+        """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is
+        answered anyway.
+        """
         every, tail = self.conditions.probe_epochs, self.conditions.probe_tail
         if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
             self._probe(epoch)
@@ -121,9 +127,11 @@ class CellContext:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StageResult:
-    """What one stage gave: the answers of its probes, then the answer after it; and the seconds that learning, probes and the answer took.
+    """What one stage gave: the answers of its probes, then the answer after it; and the seconds that
+    learning, probes and the answer took.
 
-    borrowed_s: the part of these seconds that another cell spent, which the stage was shared with, or an earlier attempt at this one.
+    borrowed_s: the part of these seconds that another cell spent, which the stage was shared with, or an
+    earlier attempt at this one.
     together: how many cells were learned at once; `learn_s` is then an equal share.
     session: where the seconds were measured (`sessions.session_here`); empty where that is not known.
     """
@@ -138,8 +146,16 @@ class StageResult:
     session: str = ""
 
 
-def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Conditions, *, scratch: Path, keep: Path | None = None,
-             shared: Sequence[Path | None] = (), on_progress: Progress = lambda *_: None) -> Iterator[StageResult]:  # fmt: skip
+def run_cell(
+    strategy: Strategy,
+    episodes: Iterable[Episode],
+    conditions: Conditions,
+    *,
+    scratch: Path,
+    keep: Path | None = None,
+    shared: Sequence[Path | None] = (),
+    on_progress: Progress = lambda *_: None,
+) -> Iterator[StageResult]:
     """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
 
     Args:
@@ -148,7 +164,8 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
         conditions: root seed, network, budget, device.
         scratch: an existing folder the strategy may write to.
         keep: an existing folder for state and answers between stages, or None to keep nothing.
-        shared: for the first stages, where the state after each is kept for cells that share it, or None to learn it here.
+        shared: for the first stages, where the state after each is kept for cells that share it, or None to
+            learn it here.
         on_progress: told about every step.
 
     Raises:
@@ -175,12 +192,16 @@ def run_cell(strategy: Strategy, episodes: Iterable[Episode], conditions: Condit
 
 
 class _Learner:
-    """The strategy of a cell with its context; it can begin anew, since a state is only ever loaded into a fresh instance."""
+    """The strategy of a cell with its context; it can begin anew, since a state is only ever loaded into a
+    fresh instance.
+    """
 
     strategy: Strategy
     context: CellContext
 
-    def __init__(self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress) -> None:
+    def __init__(
+        self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress
+    ) -> None:
         self.conditions, self.scratch, self.on_progress = conditions, scratch, on_progress
         self.blank = copy.copy(strategy)
         self._start(strategy, 0)
@@ -190,10 +211,16 @@ class _Learner:
         self._start(copy.copy(self.blank), stage)
 
     def run(self, stage: Stage, query: Query, shared: Path | None) -> StageResult:
-        """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept one."""
+        """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept
+        one.
+        """
         looks = _enter(self.strategy, stage, query, self.context)
         seen = replace(stage, index=0) if self.conditions.apart else stage
-        borrowed_s, session, seed = 0.0, session_here(self.conditions.session), _seed_of(stage, self.conditions)
+        borrowed_s, session, seed = (
+            0.0,
+            session_here(self.conditions.session),
+            _seed_of(stage, self.conditions),
+        )
 
         def learn() -> Mapping[str, Any]:
             self.strategy.learn(seen)
@@ -224,12 +251,21 @@ class _Learner:
             learned = _clock(self.conditions)
             answer = _asked(self.strategy, query, self.conditions, stage.index, None)
             ended = _clock(self.conditions)
-        return StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learned - started - looks.seconds + borrowed_s,
-                           predict_s=ended - learned, probe_s=looks.seconds, borrowed_s=borrowed_s, session=session)  # fmt: skip
+        return StageResult(
+            stage=stage.index,
+            answers=(*looks.answers, answer),
+            learn_s=learned - started - looks.seconds + borrowed_s,
+            predict_s=ended - learned,
+            probe_s=looks.seconds,
+            borrowed_s=borrowed_s,
+            session=session,
+        )
 
     def _start(self, strategy: Strategy, stage: int) -> None:
         self.strategy = strategy
-        self.context = CellContext(conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage)
+        self.context = CellContext(
+            conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage
+        )
         address = {"stage": stage} if stage else {}
         with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address), self.conditions):
             strategy.start(self.context)
@@ -248,9 +284,11 @@ class Member:
 
 
 def run_together(members: Sequence[Member]) -> list[StageResult]:
-    """Learn the only stage of several cells at once; return their results in order, none of them kept before all are there.
+    """Learn the only stage of several cells at once; return their results in order, none of them kept before
+    all are there.
 
-    A member that has its stage behind it already is not learned again. Global generators are seeded as for the first one that learns.
+    A member that has its stage behind it already is not learned again. Global generators are seeded as for
+    the first one that learns.
 
     Raises: as `run_cell`, whichever member it was.
     """
@@ -272,7 +310,10 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
 
 
 def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
-    strategies, stages = [learner.strategy for _, learner in learning], [episode.stage for episode, _ in learning]
+    strategies, stages = (
+        [learner.strategy for _, learner in learning],
+        [episode.stage for episode, _ in learning],
+    )
     looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
     first = learning[0][1].conditions
     started = _clock(first)
@@ -288,9 +329,17 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
         started = _clock(conditions)
         with _seeded(_seed_of(stage, conditions), conditions):
             answer = _asked(learner.strategy, query, conditions, stage.index, None)
-        results.append(StageResult(stage=stage.index, answers=(*looks.answers, answer), learn_s=learn_s,
-                                   predict_s=_clock(conditions) - started, probe_s=looks.seconds, together=len(learning),
-                                   session=session_here(conditions.session)))  # fmt: skip
+        results.append(
+            StageResult(
+                stage=stage.index,
+                answers=(*looks.answers, answer),
+                learn_s=learn_s,
+                predict_s=_clock(conditions) - started,
+                probe_s=looks.seconds,
+                together=len(learning),
+                session=session_here(conditions.session),
+            )
+        )
     return results
 
 
@@ -308,7 +357,10 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
 
     def probe(step: int) -> None:
         started = _clock(context.conditions)
-        with _seeded(seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step), context.conditions):
+        with _seeded(
+            seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step),
+            context.conditions,
+        ):
             looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
         looks.seconds += _clock(context.conditions) - started
 
@@ -317,7 +369,9 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
 
 
 def _clock(conditions: Conditions) -> float:
-    """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for whoever waits for it next."""
+    """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for
+    whoever waits for it next.
+    """
     if conditions.device.startswith("cuda"):
         import torch
 
@@ -343,13 +397,22 @@ def _kept_state(strategy: Strategy) -> dict[str, Any]:
 
 
 def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | None:
-    """Keep the answers first and the state last: a state on disk means that every earlier answer is there too.
+    """Keep the answers first and the state last: a state on disk means that every earlier answer is there
+    too.
 
     Return why the state cannot be kept, where it cannot.
     """
-    rows = [{"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers]
-    times = {"stage": result.stage, "learn_s": result.learn_s, "predict_s": result.predict_s, "probe_s": result.probe_s,
-             "together": result.together, "session": result.session}  # fmt: skip
+    rows = [
+        {"stage": a.stage, "step": a.step, "ids": a.ids, "arrays": dict(a.arrays)} for a in result.answers
+    ]
+    times = {
+        "stage": result.stage,
+        "learn_s": result.learn_s,
+        "predict_s": result.predict_s,
+        "probe_s": result.probe_s,
+        "together": result.together,
+        "session": result.session,
+    }
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if learner.strategy.resumable:
         try:
@@ -361,7 +424,8 @@ def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | No
 
 
 def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
-    """Load the kept state into the strategy and return the results of the stages it has behind it, whose seconds are now borrowed.
+    """Load the kept state into the strategy and return the results of the stages it has behind it, whose
+    seconds are now borrowed.
 
     Where one of the files cannot be used, all of them are dropped, and the strategy has no stage behind it.
     """
@@ -373,7 +437,11 @@ def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
         if not learner.conditions.apart:
             learner.strategy.load_state(kept["state"])
     except Exception as error:
-        checkpoint.drop([keep / "state.pt", *keep.glob("answers-*.pt")], error, instead="the cell begins at its first stage")
+        checkpoint.drop(
+            [keep / "state.pt", *keep.glob("answers-*.pt")],
+            error,
+            instead="the cell begins at its first stage",
+        )
         learner.begin()
         return []
     return results
@@ -388,7 +456,9 @@ def _kept_result(path: Path) -> StageResult:
 
 @contextmanager
 def _seeded(seed: int, conditions: Conditions) -> Iterator[None]:
-    """Seed the global generators for code that uses them, and put them back afterwards; those of other devices only where one is used."""
+    """Seed the global generators for code that uses them, and put them back afterwards; those of other
+    devices only where one is used.
+    """
     import torch
 
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()

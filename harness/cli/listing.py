@@ -19,7 +19,9 @@ EPILOGUE = options.examples(
 
 
 def list_plugins(
-    what: Annotated[str | None, typer.Argument(help="strategies, scenarios, datasets, or the name of one plugin.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="strategies, scenarios, datasets, or the name of one plugin.")
+    ] = None,
     as_json: options.Json = False,
 ) -> None:
     """List strategies, scenarios and data sets, or the parameters of one."""
@@ -49,11 +51,21 @@ def _show_parameters(name: str, as_json: bool) -> None:
     plugin = find(kind, shown)
     rows = parameters(plugin.cls)
     if as_json:
-        console.dump({"kind": kind, "name": plugin.name, "summary": (plugin.cls.__doc__ or "").partition("\n")[0], "parameters": rows})
+        console.dump(
+            {
+                "kind": kind,
+                "name": plugin.name,
+                "summary": (plugin.cls.__doc__ or "").partition("\n")[0],
+                "parameters": rows,
+            }
+        )
         return
     console.say(f"{kind} {plugin.name}: {(plugin.cls.__doc__ or '').partition(chr(10))[0]}")
     header = ["parameter", "type", "default", "range", "meaning"]
-    console.grid(header, [[row["name"], row["type"], str(row["default"]), row["range"], row["meaning"]] for row in rows])
+    console.grid(
+        header,
+        [[row["name"], row["type"], str(row["default"]), row["range"], row["meaning"]] for row in rows],
+    )
     for preset, content in getattr(plugin.cls, "presets", {}).items():
         said = ", ".join(f"{name}={value}" for name, value in content.values.items()) or "the defaults"
         console.say(f"preset={preset}: {said}  ({content.source})")
@@ -72,7 +84,16 @@ def parameters(cls: Any) -> list[dict[str, Any]]:
         bounds = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
         limits = [f"{sign} {schema[key]:g}" for key, sign in bounds.items() if key in schema]
         choices = " | ".join(map(str, schema["enum"])) if "enum" in schema else schema.get("type", "any")
-        rows.append({"name": name, "type": choices, "default": schema.get("default"), "range": ", ".join(limits),
-                     "unit": schema.get("unit"), "meaning": schema.get("description", ""), "ablate": schema.get("ablate", []),
-                     "since_stage": schema.get("since_stage", 0)})  # fmt: skip
+        rows.append(
+            {
+                "name": name,
+                "type": choices,
+                "default": schema.get("default"),
+                "range": ", ".join(limits),
+                "unit": schema.get("unit"),
+                "meaning": schema.get("description", ""),
+                "ablate": schema.get("ablate", []),
+                "since_stage": schema.get("since_stage", 0),
+            }
+        )
     return rows

@@ -11,7 +11,9 @@ import typer
 from harness.cli import console, options
 from harness.errors import UserError
 
-app = typer.Typer(help="Write a file to start from.", no_args_is_help=True, epilog=options.examples("owb new strategy mine"))
+app = typer.Typer(
+    help="Write a file to start from.", no_args_is_help=True, epilog=options.examples("owb new strategy mine")
+)
 
 STRATEGY = '''"""{name}: say here in one sentence what it does, and where it comes from."""
 
@@ -42,14 +44,18 @@ class {cls}(Strategy):
 '''
 
 
-@app.command("strategy", epilog=options.examples("owb new strategy mine", "owb new strategy mine --folder methods"))
+@app.command(
+    "strategy", epilog=options.examples("owb new strategy mine", "owb new strategy mine --folder methods")
+)
 def new_strategy(
     name: Annotated[str, typer.Argument(help="Name in lower case, such as my-replay.")],
     folder: Annotated[Path, options.path(help="Where to write the file.")] = Path(),
 ) -> None:
     """Write a working strategy in one file of 15 code lines."""
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
-        raise UserError(f"{name!r} cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter")
+        raise UserError(
+            f"{name!r} cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter"
+        )
     cls = "".join(part.capitalize() for part in re.split("[-_]", name))
     path = folder / f"{name.replace('-', '_')}.py"
     if path.exists():

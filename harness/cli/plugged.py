@@ -1,8 +1,9 @@
-"""What packages above the harness, and anybody else's, add to the command line: verbs, published suites, lines of `owb doctor`.
+"""What packages above the harness, and anybody else's, add to the command line: verbs, published suites,
+lines of `owb doctor`.
 
-They register under entry points, as plugins do: `openworld.commands` (verb -> a Typer app, or a function whose module has an EPILOGUE),
-`openworld.suites` (prefix of `--preset` names -> a module like `Suites`), `openworld.doctor` (name of a line -> a function without arguments
-that returns a `Finding`).
+They register under entry points, as plugins do: `openworld.commands` (verb -> a Typer app, or a function
+whose module has an EPILOGUE), `openworld.suites` (prefix of `--preset` names -> a module like `Suites`),
+`openworld.doctor` (name of a line -> a function without arguments that returns a `Finding`).
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ Group = Literal["commands", "suites", "doctor"]
 class Finding:
     """One thing that `owb doctor` looked at.
 
-    text: for people.  facts: for machines.  advice: what to do next, a line each.  broken: what does not work, a line each.
+    text: for people.  facts: for machines.  advice: what to do next, a line each.  broken: what does not
+    work, a line each.
     """
 
     text: str
@@ -56,7 +58,10 @@ class Suites(Protocol):
 
 @cache
 def _registered(group: Group) -> dict[str, EntryPoint]:
-    return {point.name: point for point in sorted(entry_points(group=f"openworld.{group}"), key=lambda point: point.name)}
+    return {
+        point.name: point
+        for point in sorted(entry_points(group=f"openworld.{group}"), key=lambda point: point.name)
+    }
 
 
 def add_commands(app: typer.Typer, own: dict[str, Any], order: Sequence[str]) -> None:

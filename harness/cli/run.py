@@ -34,13 +34,18 @@ EPILOGUE = options.examples(
     "owb run replay --seed 3                                 seed 3 alone; --seeds 3,7 for two of them",
     "owb run replay --seed 3 --no-bounds --again             one cell anew, whatever is there already",
     "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
-    "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; --preset list for all",
+    (
+        "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; "
+        "--preset list for all"
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """Where and how a suite runs; nothing here is part of the protocol; device, precision and compile are named in the record."""
+    """Where and how a suite runs; nothing here is part of the protocol; device, precision and compile are
+    named in the record.
+    """
 
     workers: int | None = None
     threads: int = 1
@@ -59,14 +64,29 @@ class Machine:
 
 
 def run(
-    strategies: Annotated[list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")] = None,
+    strategies: Annotated[
+        list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")
+    ] = None,
     scenario: options.Scenarios = None,
-    seeds: Annotated[str | None, typer.Option("--seeds", "-n", help="Number of seeds, from 0 (5 by default); or seeds: 3,7.")] = None,
-    seed: Annotated[str | None, typer.Option("--seed", help="One seed alone, such as 3; or seeds: 3,7.")] = None,
-    name: Annotated[str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")] = None,
+    seeds: Annotated[
+        str | None,
+        typer.Option("--seeds", "-n", help="Number of seeds, from 0 (5 by default); or seeds: 3,7."),
+    ] = None,
+    seed: Annotated[
+        str | None, typer.Option("--seed", help="One seed alone, such as 3; or seeds: 3,7.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Experiment to record under; a suite's own name, else 'runs'.")
+    ] = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
-    preset: Annotated[str | None, typer.Option(help="A published table by name, such as paper/happy-cifar100; 'list' lists them.")] = None,
-    smoke: Annotated[bool, typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code.")] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(help="A published table by name, such as paper/happy-cifar100; 'list' lists them."),
+    ] = None,
+    smoke: Annotated[
+        bool,
+        typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code."),
+    ] = False,
     workers: options.Workers = None,
     threads: options.Threads = 1,
     gpus: options.Gpus = 0.0,
@@ -79,10 +99,12 @@ def run(
     together: options.Together = True,
     share: options.Share = True,
     store: options.Store = "owb-store",
-    again: Annotated[bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")] = False,
+    again: Annotated[
+        bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")
+    ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
-) -> None:  # fmt: skip
+) -> None:
     """Run strategies on scenarios; finished cells are reused, a killed run continues with the same command."""
     if preset == "list":
         for suites in plugged.every_suites():
@@ -90,13 +112,24 @@ def run(
         return
     _check_said(strategies or [], scenario or [], preset, smoke=smoke)
     suite = (
-        plugged.suites_of(preset).suite_of(preset, smoke=smoke, plan=plan) if preset else _suite(strategies or [], scenario or [], bounds)
+        plugged.suites_of(preset).suite_of(preset, smoke=smoke, plan=plan)
+        if preset
+        else _suite(strategies or [], scenario or [], bounds)
     )
     count, chosen = _seeds_said(seeds, seed)
     changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      compile=compiled, together=together, share=share)  # fmt: skip
+    machine = Machine(
+        workers=workers,
+        threads=threads,
+        gpus=gpus,
+        address=address,
+        device=device,
+        precision=precision,
+        compile=compiled,
+        together=together,
+        share=share,
+    )
     records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
     if smoke and not plan:
         tables.show_smoke(records, as_json=as_json)
@@ -108,20 +141,35 @@ def run(
         raise typer.Exit(SOME_FAILED)
 
 
-def run_suite(suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False) -> list[Record]:
-    """Plan, run, record and rank a suite; return one record per cell, none where only the plan is asked for. Raises as `run_cells`."""
+def run_suite(
+    suite: Suite, machine: Machine, store_uri: str, *, only_plan: bool = False, as_json: bool = False
+) -> list[Record]:
+    """Plan, run, record and rank a suite; return one record per cell, none where only the plan is asked for.
+    Raises as `run_cells`.
+    """
     records = run_cells(suite, machine, store_uri, only_plan=only_plan, as_json=as_json)
     if not only_plan:
         show_ranking(records, as_json=as_json)
     return records
 
 
-def run_cells(suite: Suite, machine: Machine, store_uri: str, *, seeds: Sequence[int] = (), again: bool = False, only_plan: bool = False,
-              as_json: bool = False, study: Study | None = None, session: str = "") -> list[Record]:  # fmt: skip
-    """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell, none of a plan.
+def run_cells(
+    suite: Suite,
+    machine: Machine,
+    store_uri: str,
+    *,
+    seeds: Sequence[int] = (),
+    again: bool = False,
+    only_plan: bool = False,
+    as_json: bool = False,
+    study: Study | None = None,
+    session: str = "",
+) -> list[Record]:
+    """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell,
+    none of a plan.
 
-    `seeds` are run in place of the suite's, `again` runs every cell anew, from nothing that earlier runs have left. Costs compare within a
-    `session`; a command that runs several suites gives all of them the same.
+    `seeds` are run in place of the suite's, `again` runs every cell anew, from nothing that earlier runs have
+    left. Costs compare within a `session`; a command that runs several suites gives all of them the same.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -142,18 +190,36 @@ def run_cells(suite: Suite, machine: Machine, store_uri: str, *, seeds: Sequence
     if only_plan:
         costs = cost.costs_of(planned)
         _show_plan(
-            planned, Sharing(planned.open if machine.share else [], store.folder / FOLDER), costs, as_json, together=machine.together
+            planned,
+            Sharing(planned.open if machine.share else [], store.folder / FOLDER),
+            costs,
+            as_json,
+            together=machine.together,
         )
         if not as_json:
             cost.show_costs(planned, costs, store, machine.processes)
         return []
-    resources = Resources(workers=machine.processes, threads=machine.threads, gpus=machine.gpus, address=machine.address)
+    resources = Resources(
+        workers=machine.processes, threads=machine.threads, gpus=machine.gpus, address=machine.address
+    )
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
     parent = keep(store, study, todo, suite.name) if study else ""
     with console.RunView(len(todo), quiet=as_json) as view:
-        records = execute(planned, store, experiment=suite.name, resources=resources, limits=limits, device=machine.device,
-                          precision=machine.precision, compiled=machine.compile, together=machine.together, share=machine.share,
-                          parent=parent, session=session, listen=view)  # fmt: skip
+        records = execute(
+            planned,
+            store,
+            experiment=suite.name,
+            resources=resources,
+            limits=limits,
+            device=machine.device,
+            precision=machine.precision,
+            compiled=machine.compile,
+            together=machine.together,
+            share=machine.share,
+            parent=parent,
+            session=session,
+            listen=view,
+        )
     if parent:
         end(store, parent, records)
     if not as_json:
@@ -189,11 +255,16 @@ def _check_said(strategies: list[str], scenarios: list[str], preset: str | None,
     if smoke and not preset:
         raise UserError("--smoke tries a published table: name it with --preset")
     if not preset and not strategies:
-        raise UserError("name a strategy, a suite file, or a published table with --preset (owb list strategies, owb run --preset list)")
+        raise UserError(
+            "name a strategy, a suite file, or a published table with --preset (owb list strategies, owb "
+            "run --preset list)"
+        )
 
 
 def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[int, ...]]:
-    """Return how many seeds were asked for, None where that is not said, and which ones where these are named."""
+    """Return how many seeds were asked for, None where that is not said, and which ones where these are
+    named.
+    """
     if seeds is not None and seed is not None:
         raise UserError("say --seeds or --seed, not both")
     said, option = (seed, "--seed") if seeds is None else (seeds, "--seeds")
@@ -201,9 +272,15 @@ def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[
         return None, ()
     parts = [part.strip() for part in said.split(",")]
     is_count = option == "--seeds" and len(parts) == 1
-    numbers = [int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= _LONGEST_SEED]
+    numbers = [
+        int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= _LONGEST_SEED
+    ]
     if len(numbers) < len(parts) or (is_count and not 1 <= numbers[0] <= _MOST_SEEDS):
-        wanted = f"a number of seeds from 1 to {_MOST_SEEDS}, or seeds such as 3,7" if option == "--seeds" else "a seed such as 3, or 3,7"
+        wanted = (
+            f"a number of seeds from 1 to {_MOST_SEEDS}, or seeds such as 3,7"
+            if option == "--seeds"
+            else "a seed such as 3, or 3,7"
+        )
         raise UserError(f"{option} takes {wanted}, got {said!r}")
     if is_count:
         return numbers[0], ()
@@ -214,7 +291,9 @@ def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[
 
 
 def check_machine(machine: Machine) -> None:
-    """Refuse a device, number format or compilation that cannot be had, before a worker is started for it; raise `UserError`."""
+    """Refuse a device, number format or compilation that cannot be had, before a worker is started for it;
+    raise `UserError`.
+    """
     _check_device(machine.device, machine.precision)
     if machine.compile and machine.address is None:
         check_compiler(machine.device)
@@ -223,7 +302,10 @@ def check_machine(machine: Machine) -> None:
 def _check_device(device: str, precision: str) -> None:
     if device == "cpu":
         if precision == "float16":
-            raise UserError("--precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many times faster there")
+            raise UserError(
+                "--precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many "
+                "times faster there"
+            )
         return
     import torch
 
@@ -239,27 +321,52 @@ def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
     from strategies.toolkit.augmentations import view_of
     from strategies.toolkit.encoders import by_name as encoders
 
-    for text, frozen in dict.fromkeys((protocol.scenario.lent()["backbone"], protocol.scenario.frozen_encoder) for protocol in scenarios):
+    for text, frozen in dict.fromkeys(
+        (protocol.scenario.lent()["backbone"], protocol.scenario.frozen_encoder) for protocol in scenarios
+    ):
         (encoders if frozen else networks).chosen(text)
     for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
         view_of(text)
 
 
-def _show_plan(planned: Plan, sharing: Sharing, costs: Mapping[str, Cost], as_json: bool, *, together: bool) -> None:
+def _show_plan(
+    planned: Plan, sharing: Sharing, costs: Mapping[str, Cost], as_json: bool, *, together: bool
+) -> None:
     from harness.protocol.stage_sharing import saved
 
     rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
     if as_json:
-        console.dump([{"scenario": cell.protocol.label, "protocol": cell.protocol.hash, "strategy": cell.contender.label, "seed": cell.seed,
-                       "key": cell.key, "status": status, "cost": costs[cell.protocol.hash].content()}
-                      for cell, status in rows])  # fmt: skip
+        console.dump(
+            [
+                {
+                    "scenario": cell.protocol.label,
+                    "protocol": cell.protocol.hash,
+                    "strategy": cell.contender.label,
+                    "seed": cell.seed,
+                    "key": cell.key,
+                    "status": status,
+                    "cost": costs[cell.protocol.hash].content(),
+                }
+                for cell, status in rows
+            ]
+        )
         return
-    console.grid(["status", "scenario", "strategy", "seed", "key"],
-                 [[status, cell.protocol.label, cell.contender.label, str(cell.seed), cell.key[:12]] for cell, status in rows])  # fmt: skip
+    console.grid(
+        ["status", "scenario", "strategy", "seed", "key"],
+        [
+            [status, cell.protocol.label, cell.contender.label, str(cell.seed), cell.key[:12]]
+            for cell, status in rows
+        ],
+    )
     shared = [pack for pack in planned.packs if len(pack) > 1] if together else []
     at_once = f" ({sum(map(len, shared))} of them together, in {len(shared)} packs)" if shared else ""
-    console.say(f"{len(planned.open)} of {len(planned.cells)} cells would run{at_once}, {len(planned.cached)} are there already")
+    console.say(
+        f"{len(planned.open)} of {len(planned.cells)} cells would run{at_once}, {len(planned.cached)} are there already"
+    )
     every, once, ratio = saved(planned.open, sharing)
     if once < every:
-        console.say(f"{every} stages, of which {every - once} are learned once for several cells: {once} to learn, {ratio:.2f} x less work "
-                    "(items x passes)")  # fmt: skip
+        console.say(
+            f"{every} stages, of which {every - once} are learned once for several cells: {once} to learn, "
+            f"{ratio:.2f} x less work "
+            "(items x passes)"
+        )

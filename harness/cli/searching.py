@@ -1,4 +1,6 @@
-"""`owb sweep --search`: the best setting of a strategy by held-out items, then held against the default on the test."""
+"""`owb sweep --search`: the best setting of a strategy by held-out items, then held against the default on
+the test.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,24 @@ MOST_ROWS = 10
 """Trials that a terminal shows; the file of trials has all."""
 
 
-def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int, seeds: int, machine: Machine, store_uri: str, *,
-           name: str, as_json: bool = False, only_plan: bool = False, criterion: str = "", timeout: float = 3600.0,
-           memory: int = 4096) -> list[Record]:  # fmt: skip
-    """Choose a setting for every scenario, run it beside the default and the bounds, and rank; return the records of all cells.
+def search(
+    space: Space,
+    scenario_texts: Sequence[str],
+    method: str,
+    trials: int,
+    seeds: int,
+    machine: Machine,
+    store_uri: str,
+    *,
+    name: str,
+    as_json: bool = False,
+    only_plan: bool = False,
+    criterion: str = "",
+    timeout: float = 3600.0,
+    memory: int = 4096,
+) -> list[Record]:
+    """Choose a setting for every scenario, run it beside the default and the bounds, and rank; return the
+    records of all cells.
 
     Args:
         space: of the strategy's parameters.
@@ -41,7 +57,8 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
         timeout, memory: limits in seconds and MiB, of a cell and of a trial under one seed.
 
     Raises:
-        UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`, `tuning.run` and `run_cells` refuse.
+        UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`,
+        `tuning.run` and `run_cells` refuse.
     """
     from harness.execution.cluster import Resources
     from harness.selection import expand
@@ -56,17 +73,32 @@ def search(space: Space, scenario_texts: Sequence[str], method: str, trials: int
     if only_plan:
         _plan(asked, trials, seeds, store_uri, as_json=as_json)
         return []
-    resources = Resources(workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads), threads=machine.threads,
-                          gpus=machine.gpus, address=machine.address)  # fmt: skip
+    resources = Resources(
+        workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads),
+        threads=machine.threads,
+        gpus=machine.gpus,
+        address=machine.address,
+    )
     records: list[Record] = []
     reports = []
     for one in asked:
         if not as_json:
             console.note(f"{trials} trials ({method}) of {one.space} on {one.choosing.label}")
-        chosen = run(one, trials, folder, resources=resources, timeout_s=timeout, memory_mib=memory, device=machine.device,
-                     precision=machine.precision, compiled=machine.compile,
-                     listen=_Lines(still_to_try(one, trials, folder), quiet=as_json))  # fmt: skip
-        definition, own = _measured(one, chosen, seeds, machine, store_uri, name=name, as_json=as_json, timeout=timeout, memory=memory)
+        chosen = run(
+            one,
+            trials,
+            folder,
+            resources=resources,
+            timeout_s=timeout,
+            memory_mib=memory,
+            device=machine.device,
+            precision=machine.precision,
+            compiled=machine.compile,
+            listen=_Lines(still_to_try(one, trials, folder), quiet=as_json),
+        )
+        definition, own = _measured(
+            one, chosen, seeds, machine, store_uri, name=name, as_json=as_json, timeout=timeout, memory=memory
+        )
         records += own
         if as_json:
             reports.append(_plain(definition, own))
@@ -86,9 +118,14 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], *, as_
         return
     chosen = chosen_of(definition)
     _say_trials(chosen)
-    console.say(f"\nchosen: {chosen.selection}{', which is the default' if chosen.selection == definition['default'] else ''}")
+    console.say(
+        f"\nchosen: {chosen.selection}{', which is the default' if chosen.selection == definition['default'] else ''}"
+    )
     console.say(f"  {how_chosen(chosen).words}; space {chosen.space}")
-    console.say(f"  trials under run seeds {chosen.seeds[0]} to {chosen.seeds[-1]}, no test item among them; what follows is the test")
+    console.say(
+        f"  trials under run seeds {chosen.seeds[0]} to {chosen.seeds[-1]}, no test item among them; what "
+        "follows is the test"
+    )
     show(records, as_json=False)
     if verdict := _verdict(definition, records):
         console.say(f"  chosen against default: {verdict}")
@@ -99,7 +136,13 @@ def how_chosen(chosen: Chosen) -> HowChosen:
     from harness.protocol.cells import HowChosen
 
     criterion = f"{chosen.criterion.replace('held_out_', 'held-out ').replace('_', ' ')} on {chosen.choosing}"
-    return HowChosen(method=chosen.method, trials=chosen.run, criterion=criterion, space=chosen.space, seeds=tuple(chosen.seeds))
+    return HowChosen(
+        method=chosen.method,
+        trials=chosen.run,
+        criterion=criterion,
+        space=chosen.space,
+        seeds=tuple(chosen.seeds),
+    )
 
 
 def chosen_of(definition: Mapping[str, Any]) -> Chosen:
@@ -110,23 +153,47 @@ def chosen_of(definition: Mapping[str, Any]) -> Chosen:
     return Chosen(**{**content, "trials": [Trial(**trial) for trial in content["trials"]]})
 
 
-def _measured(search: Search, chosen: Chosen, seeds: int, machine: Machine, store_uri: str, *, name: str, as_json: bool, timeout: float,
-              memory: int) -> tuple[dict[str, Any], list[Record]]:  # fmt: skip
+def _measured(
+    search: Search,
+    chosen: Chosen,
+    seeds: int,
+    machine: Machine,
+    store_uri: str,
+    *,
+    name: str,
+    as_json: bool,
+    timeout: float,
+    memory: int,
+) -> tuple[dict[str, Any], list[Record]]:
     """Run the chosen setting beside the default and the bounds; return what the study keeps, and the records."""
     from harness.protocol.cells import Suite
     from harness.studies.study import Study
 
     scenario, default = search.scenario, str(search.space.default)
-    suite = Suite(name=name, scenarios=(scenario.label,), strategies=_contenders(search, chosen.selection), seeds=seeds, timeout_s=timeout,
-                  memory_mib=memory, chosen={chosen.selection: how_chosen(chosen)})  # fmt: skip
-    definition = {"scenario": scenario.label, "default": default, "chosen": asdict(chosen), "suite": suite.model_dump(mode="json")}
+    suite = Suite(
+        name=name,
+        scenarios=(scenario.label,),
+        strategies=_contenders(search, chosen.selection),
+        seeds=seeds,
+        timeout_s=timeout,
+        memory_mib=memory,
+        chosen={chosen.selection: how_chosen(chosen)},
+    )
+    definition = {
+        "scenario": scenario.label,
+        "default": default,
+        "chosen": asdict(chosen),
+        "suite": suite.model_dump(mode="json"),
+    }
     study = Study(kind="search", title=f"search of {search.space} on {scenario.label}", definition=definition)
     return definition, run_cells(suite, machine, store_uri, as_json=as_json, study=study)
 
 
 def _contenders(search: Search, selection: str) -> tuple[str, ...]:
     scenario = search.scenario.scenario
-    return tuple(dict.fromkeys([selection, str(search.space.default), scenario.lower_bound, scenario.upper_bound]))
+    return tuple(
+        dict.fromkeys([selection, str(search.space.default), scenario.lower_bound, scenario.upper_bound])
+    )
 
 
 def _plan(asked: Sequence[Search], trials: int, seeds: int, store_uri: str, *, as_json: bool) -> None:
@@ -137,16 +204,31 @@ def _plan(asked: Sequence[Search], trials: int, seeds: int, store_uri: str, *, a
     rows = []
     for one in asked:
         left = still_to_try(one, trials, Store(store_uri).folder / FOLDER)
-        rows.append({"scenario": one.scenario.label, "choosing": one.choosing.label, "criterion": one.criterion.name, "method": one.method,
-                     "space": str(one.space), "trials": trials, "trials_to_run": left, "trial_cells": left * len(one.seeds),
-                     "test_cells": seeds * len(_contenders(one, "the setting chosen"))})  # fmt: skip
+        rows.append(
+            {
+                "scenario": one.scenario.label,
+                "choosing": one.choosing.label,
+                "criterion": one.criterion.name,
+                "method": one.method,
+                "space": str(one.space),
+                "trials": trials,
+                "trials_to_run": left,
+                "trial_cells": left * len(one.seeds),
+                "test_cells": seeds * len(_contenders(one, "the setting chosen")),
+            }
+        )
     if as_json:
         console.dump(rows)
         return
     for row in rows:
-        console.say(f"{row['scenario']}: {row['trials_to_run']} of {row['trials']} trials ({row['method']}) of {row['space']} would run, "
-                    f"{row['trial_cells']} cells at most, by {row['criterion']} on {row['choosing']}")  # fmt: skip
-        console.say(f"  then the setting chosen, the default and the bounds on the test: up to {row['test_cells']} cells")
+        console.say(
+            f"{row['scenario']}: {row['trials_to_run']} of {row['trials']} trials ({row['method']}) of "
+            f"{row['space']} would run, "
+            f"{row['trial_cells']} cells at most, by {row['criterion']} on {row['choosing']}"
+        )
+        console.say(
+            f"  then the setting chosen, the default and the bounds on the test: up to {row['test_cells']} cells"
+        )
 
 
 class _Lines:
@@ -162,7 +244,10 @@ class _Lines:
         figure = "" if trial.figure is None else f"  {trial.figure:.4f}"
         again = f"  as trial {trial.repeats}" if trial.repeats is not None else ""
         reason = f"  {trial.reason}" if trial.reason else ""
-        console.note(f"[{self.ended}/{self.total}] {trial.status:<8}  {trial.label}{figure}  {trial.seconds:.1f} s{again}{reason}")
+        console.note(
+            f"[{self.ended}/{self.total}] {trial.status:<8}  {trial.label}{figure}  {trial.seconds:.1f} "
+            f"s{again}{reason}"
+        )
 
 
 def _say_trials(chosen: Chosen) -> None:
@@ -170,17 +255,31 @@ def _say_trials(chosen: Chosen) -> None:
 
     ordered = best_first(chosen.trials, chosen.better)
     rows = [
-        [trial.status, "" if trial.figure is None else f"{trial.figure:.4f}", " ".join(f"{figure:.4f}" for figure in trial.figures),
-         trial.label, f"{trial.seconds:.1f}", trial.reason]
+        [
+            trial.status,
+            "" if trial.figure is None else f"{trial.figure:.4f}",
+            " ".join(f"{figure:.4f}" for figure in trial.figures),
+            trial.label,
+            f"{trial.seconds:.1f}",
+            trial.reason,
+        ]
         for trial in ordered[:MOST_ROWS]
-    ]  # fmt: skip
-    console.grid(["status", chosen.criterion, "seed by seed", "setting", "seconds", "reason"], rows, title="\nbest trials")
+    ]
+    console.grid(
+        ["status", chosen.criterion, "seed by seed", "setting", "seconds", "reason"],
+        rows,
+        title="\nbest trials",
+    )
     ended = chosen.run - chosen.stopped - chosen.failed
-    console.say(f"  {chosen.run} trials: {ended} to the end, {chosen.stopped} stopped early, {chosen.failed} without a figure")
+    console.say(
+        f"  {chosen.run} trials: {ended} to the end, {chosen.stopped} stopped early, {chosen.failed} without a figure"
+    )
 
 
 def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
-    """Return the paired difference between the chosen setting and the default in words; empty where they are one or have no figures."""
+    """Return the paired difference between the chosen setting and the default in words; empty where they are
+    one or have no figures.
+    """
     from harness.contracts import Status
     from harness.protocol.cells import protocols
     from harness.results.comparison import verdict
@@ -191,11 +290,21 @@ def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
         return ""
     (protocol,) = protocols([definition["scenario"]])
     first, second = (
-        {record.seed: record.metrics for record in records if record.strategy == side and record.status in (Status.DONE, Status.CACHED)}
+        {
+            record.seed: record.metrics
+            for record in records
+            if record.strategy == side and record.status in (Status.DONE, Status.CACHED)
+        }
         for side in sides
     )
-    meeting = Meeting(sides=sides, protocol=protocol, protocol_hash=protocol.hash, metrics=protocol.scenario.metrics, cells=(first, second),
-                      read=lambda side, seed: [])  # fmt: skip
+    meeting = Meeting(
+        sides=sides,
+        protocol=protocol,
+        protocol_hash=protocol.hash,
+        metrics=protocol.scenario.metrics,
+        cells=(first, second),
+        read=lambda side, seed: [],
+    )
     judged = verdict(meeting, protocol.scenario.metrics[0])
     return judged.words if judged else ""
 

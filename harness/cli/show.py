@@ -26,7 +26,9 @@ EPILOGUE = options.examples(
 
 
 def show(
-    what: Annotated[str | None, typer.Argument(help="Name of an experiment, or the beginning of a key.")] = None,
+    what: Annotated[
+        str | None, typer.Argument(help="Name of an experiment, or the beginning of a key.")
+    ] = None,
     cells: Annotated[bool, typer.Option("--cells", help="List the cells of the experiment.")] = False,
     store: options.Store = "owb-store",
     as_json: options.Json = False,
@@ -62,13 +64,21 @@ def _show_study(store: Store, kept: KeptStudy, earlier: Sequence[KeptStudy], as_
     from harness.cli import ablate, searching, sweep
     from harness.studies.study import records_of
 
-    show_report = {"ablation": ablate.show_report, "sweep": sweep.show_report, "search": searching.show_report}[kept.study.kind]
+    show_report = {
+        "ablation": ablate.show_report,
+        "sweep": sweep.show_report,
+        "search": searching.show_report,
+    }[kept.study.kind]
     show_report(kept.study.definition, records_of(store, kept), as_json=as_json)
     if as_json:
         return
-    console.note(f"{kept.study.kind} {kept.study.key[:12]} of {len(kept.cells)} cells, experiment {kept.experiment!r}")
+    console.note(
+        f"{kept.study.kind} {kept.study.key[:12]} of {len(kept.cells)} cells, experiment {kept.experiment!r}"
+    )
     for other in reversed(earlier):
-        console.note(f"before it: {other.study.title}, {len(other.cells)} cells: owb show {other.study.key[:12]}")
+        console.note(
+            f"before it: {other.study.title}, {len(other.cells)} cells: owb show {other.study.key[:12]}"
+        )
 
 
 def _show_experiment(store: Store, name: str, cells: bool, as_json: bool) -> None:
@@ -80,8 +90,19 @@ def _show_experiment(store: Store, name: str, cells: bool, as_json: bool) -> Non
     elif as_json:
         console.dump([asdict(record) for record in records])
     else:
-        rows = [[r.status, r.scenario, r.strategy, str(r.seed), f"{r.seconds:.1f} s", r.session or "unknown", r.key[:12], r.reason]
-                for r in records]  # fmt: skip
+        rows = [
+            [
+                r.status,
+                r.scenario,
+                r.strategy,
+                str(r.seed),
+                f"{r.seconds:.1f} s",
+                r.session or "unknown",
+                r.key[:12],
+                r.reason,
+            ]
+            for r in records
+        ]
         console.grid(["status", "scenario", "strategy", "seed", "time", "session", "key", "reason"], rows)
         console.note("times compare within a session: one run on one machine")
 
@@ -90,21 +111,34 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
     record = store.by_key(key)
     stages = store.stages(record)
     if as_json:
-        clean = {name: [values[at] if math.isfinite(values[at]) else None for at in sorted(values)] for name, values in stages.items()}
+        clean = {
+            name: [values[at] if math.isfinite(values[at]) else None for at in sorted(values)]
+            for name, values in stages.items()
+        }
         console.dump({**asdict(record), "stages": clean})
         return
     console.say(f"{record.scenario} | {record.strategy} | seed {record.seed}")
-    facts = {"status": record.status, "reason": record.reason, "key": record.key, "protocol": record.protocol_hash,
-             "predictions": record.digest, "time": f"{record.seconds:.2f} s{_parts(record)}", "memory": f"{record.peak_mib:.0f} MiB",
-             "session": record.session,
-             "together": f"learned at once with {record.together - 1} others" if record.together > 1 else ""}  # fmt: skip
+    facts = {
+        "status": record.status,
+        "reason": record.reason,
+        "key": record.key,
+        "protocol": record.protocol_hash,
+        "predictions": record.digest,
+        "time": f"{record.seconds:.2f} s{_parts(record)}",
+        "memory": f"{record.peak_mib:.0f} MiB",
+        "session": record.session,
+        "together": f"learned at once with {record.together - 1} others" if record.together > 1 else "",
+    }
     for name, value in facts.items():
         if value:
             console.say(f"{name:<12}  {value}")
     console.grid(["metric", "value"], [[name, f"{value:.4f}"] for name, value in record.metrics.items()])
     if stages:
         steps = sorted({step for values in stages.values() for step in values})
-        rows = [[name, *[_number(values.get(step, math.nan)) for step in steps]] for name, values in stages.items()]
+        rows = [
+            [name, *[_number(values.get(step, math.nan)) for step in steps]]
+            for name, values in stages.items()
+        ]
         console.grid(["after stage", *map(str, steps)], rows)
     console.grid(["parameter", "value"], list(record.params.items()))
     if store.lost([record]):
@@ -115,7 +149,11 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
 
 def _parts(record: Record) -> str:
     """Say what the time was spent on, where that is recorded."""
-    parts = {"learning": record.learn_s, "answers in mid-stage": record.probe_s, "answers after stages": record.predict_s}
+    parts = {
+        "learning": record.learn_s,
+        "answers in mid-stage": record.probe_s,
+        "answers after stages": record.predict_s,
+    }
     known = [f"{name} {value:.2f} s" for name, value in parts.items() if value > 0]
     return f" ({', '.join(known)})" if known else ""
 

@@ -1,4 +1,6 @@
-"""`owb sweep`: how do figures depend on parameters of a strategy, of a scenario, of data? Grids and random settings, run as any suite."""
+"""`owb sweep`: how do figures depend on parameters of a strategy, of a scenario, of data? Grids and random
+settings, run as any suite.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,19 @@ if TYPE_CHECKING:
     from harness.studies.sweep import Definition, Report
 
 EPILOGUE = options.examples(
-    "owb sweep 'elr[weight=[0,1,3,7],beta=[0,0.7,0.9]]' -s 'noisy-labels[preset=digits]' --seeds 3   a grid of twelve settings",
+    (
+        "owb sweep 'elr[weight=[0,1,3,7],beta=[0,0.7,0.9]]' -s 'noisy-labels[preset=digits]' --seeds 3   a "
+        "grid of twelve settings"
+    ),
     "owb sweep 'replay[memory=[20,50,200]]' -s 'class-incremental[dataset=[digits,glyphs]]'          over data as well",
-    "owb sweep 'replay[lr=log:1e-3..1,memory=10..500]' --random 32                                   settings drawn at random",
-    "owb sweep 'replay[lr=log:1e-3..1]' --search asha --trials 64          the best by held-out items, never by test items",
+    (
+        "owb sweep 'replay[lr=log:1e-3..1,memory=10..500]' --random 32                                   "
+        "settings drawn at random"
+    ),
+    (
+        "owb sweep 'replay[lr=log:1e-3..1]' --search asha --trials 64          the best by held-out items, "
+        "never by test items"
+    ),
 )
 
 MOST_ROWS = 10
@@ -33,17 +44,34 @@ MOST_ROWS = 10
 
 
 def sweep(
-    strategy: Annotated[str, typer.Argument(metavar="STRATEGY", help="One strategy; parameters as [a,b], low..high or log:low..high.")],
-    scenario: Annotated[list[str] | None, typer.Option("--scenario", "-s", help="Scenario, with such parameters too; repeatable.")] = None,
-    seeds: Annotated[int, typer.Option("--seeds", "-n", min=1, max=1000, help="Number of seeds, from 0.")] = 5,
-    random: Annotated[int | None, typer.Option("--random", min=1, help="Draw so many settings in place of the grid.")] = None,
+    strategy: Annotated[
+        str,
+        typer.Argument(
+            metavar="STRATEGY", help="One strategy; parameters as [a,b], low..high or log:low..high."
+        ),
+    ],
+    scenario: Annotated[
+        list[str] | None,
+        typer.Option("--scenario", "-s", help="Scenario, with such parameters too; repeatable."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option("--seeds", "-n", min=1, max=1000, help="Number of seeds, from 0.")
+    ] = 5,
+    random: Annotated[
+        int | None, typer.Option("--random", min=1, help="Draw so many settings in place of the grid.")
+    ] = None,
     sample_seed: Annotated[int, typer.Option("--sample-seed", min=0, help="Which settings are drawn.")] = 0,
     most: Annotated[int | None, typer.Option(min=1, help="Settings a grid may have; 256 by default.")] = None,
-    search: Annotated[Literal["asha", "optuna", "random"] | None, typer.Option(help="Search for the best by held-out items.")] = None,
+    search: Annotated[
+        Literal["asha", "optuna", "random"] | None,
+        typer.Option(help="Search for the best by held-out items."),
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings that a search tries.")] = 32,
     metric: options.Metrics = None,
     bounds: Annotated[bool, typer.Option(help="Add the scenario's lower and upper bound strategies.")] = True,
-    out: Annotated[Path | None, options.path(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")] = None,
+    out: Annotated[
+        Path | None, options.path(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")
+    ] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; sweep-STRATEGY by default.")] = "",
     workers: options.Workers = None,
     threads: options.Threads = 1,
@@ -59,29 +87,63 @@ def sweep(
     store: options.Store = "owb-store",
     plan: options.Plan = False,
     as_json: options.Json = False,
-) -> None:  # fmt: skip
-    """Say how figures depend on parameters; finished cells are reused, a killed or enlarged sweep runs only what is missing."""
+) -> None:
+    """Say how figures depend on parameters; finished cells are reused, a killed or enlarged sweep runs only
+    what is missing.
+    """
     from harness.studies.space import read_space
     from harness.studies.sweep import MOST_SETTINGS, Definition, definition_of
 
     space = read_space("strategy", strategy)
     texts = list(dict.fromkeys(scenario or [DEFAULT_SCENARIO]))
-    machine = Machine(workers=workers, threads=threads, gpus=gpus, address=address, device=device, precision=precision,
-                      compile=compiled, together=together, share=share)  # fmt: skip
+    machine = Machine(
+        workers=workers,
+        threads=threads,
+        gpus=gpus,
+        address=address,
+        device=device,
+        precision=precision,
+        compile=compiled,
+        together=together,
+        share=share,
+    )
     experiment = name or f"sweep-{_short(space.name)}"
     if search:
         if random is not None or most is not None or metric or out:
             raise UserError(
-                "--search chooses its own settings: say how many by --trials, and leave out --random, --most, --metric and --out"
+                "--search chooses its own settings: say how many by --trials, and leave out --random, "
+                "--most, --metric and --out"
             )
         from harness.cli.searching import search as search_settings
 
-        _end(search_settings(space, texts, search, trials, seeds, machine, store, name=experiment, as_json=as_json, only_plan=plan,
-                             timeout=timeout, memory=memory))  # fmt: skip
+        _end(
+            search_settings(
+                space,
+                texts,
+                search,
+                trials,
+                seeds,
+                machine,
+                store,
+                name=experiment,
+                as_json=as_json,
+                only_plan=plan,
+                timeout=timeout,
+                memory=memory,
+            )
+        )
         return
     scenarios = [read_space("scenario", text) for text in texts]
-    definition = definition_of(space, scenarios, seeds=seeds, drawn=random, sample_seed=sample_seed, bounds=bounds,
-                               most=most or MOST_SETTINGS, metrics=metric or [])  # fmt: skip
+    definition = definition_of(
+        space,
+        scenarios,
+        seeds=seeds,
+        drawn=random,
+        sample_seed=sample_seed,
+        bounds=bounds,
+        most=most or MOST_SETTINGS,
+        metrics=metric or [],
+    )
     asked = Definition.model_validate(definition)
     suites = _suites(asked, experiment, timeout, memory)
     if plan:
@@ -92,7 +154,13 @@ def sweep(
     _end(records)
 
 
-def show_report(definition: Mapping[str, Any], records: Sequence[Record], out: Path | None = None, *, as_json: bool = False) -> None:
+def show_report(
+    definition: Mapping[str, Any],
+    records: Sequence[Record],
+    out: Path | None = None,
+    *,
+    as_json: bool = False,
+) -> None:
     """Print what a sweep says; with `out`, write it there too.
 
     Raises:
@@ -128,12 +196,22 @@ def _suites(asked: Definition, name: str, timeout: float, memory: int) -> list[S
     from harness.studies.ablation.design import refused
 
     swept = {setting.label for setting in asked.settings}
-    problems = [refused([label for label in block.strategies if label in swept], protocols(block.scenarios)) for block in asked.blocks]
+    problems = [
+        refused([label for label in block.strategies if label in swept], protocols(block.scenarios))
+        for block in asked.blocks
+    ]
     if any(problems):
         told = "; ".join(filter(None, problems))
         raise UserError(f"nothing is run, since some settings cannot be: {told}; leave such values out")
     return [
-        Suite(name=name, scenarios=block.scenarios, strategies=block.strategies, seeds=asked.seeds, timeout_s=timeout, memory_mib=memory)
+        Suite(
+            name=name,
+            scenarios=block.scenarios,
+            strategies=block.strategies,
+            seeds=asked.seeds,
+            timeout_s=timeout,
+            memory_mib=memory,
+        )
         for block in asked.blocks
     ]
 
@@ -149,7 +227,11 @@ def _plan(asked: Definition, suites: Sequence[Suite], machine: Machine, store: s
     else:
         for suite in suites:
             run_cells(suite, machine, store, only_plan=True)
-    counts = {"setting": sum(setting.is_swept for setting in asked.settings), "scenario": len(asked.scenarios), "seed": asked.seeds}
+    counts = {
+        "setting": sum(setting.is_swept for setting in asked.settings),
+        "scenario": len(asked.scenarios),
+        "seed": asked.seeds,
+    }
     told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
     console.note(f"{asked.title}: {told}")
 
@@ -164,7 +246,9 @@ def _joined(documents: str) -> list[Any]:
     return items
 
 
-def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machine, store_uri: str, *, as_json: bool) -> list[Record]:
+def _run(
+    definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machine, store_uri: str, *, as_json: bool
+) -> list[Record]:
     """Run all suites under one study; return their records one after another."""
     from harness.cell.sessions import new_session
     from harness.protocol.cells import cells, contenders, protocols
@@ -176,9 +260,17 @@ def _run(definition: Mapping[str, Any], suites: Sequence[Suite], machine: Machin
     if len(suites) == 1:
         return run_cells(suites[0], machine, store_uri, as_json=as_json, study=study)
     store = Store(store_uri)
-    todo = [cell for suite in suites for cell in cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)]
+    todo = [
+        cell
+        for suite in suites
+        for cell in cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
+    ]
     kept, session = keep(store, study, todo, suites[0].name), new_session()
-    records = [record for suite in suites for record in run_cells(suite, machine, store_uri, as_json=as_json, session=session)]
+    records = [
+        record
+        for suite in suites
+        for record in run_cells(suite, machine, store_uri, as_json=as_json, session=session)
+    ]
     end(store, kept, records)
     return records
 

@@ -1,4 +1,6 @@
-"""Rankings on the console: one table per protocol, what must be read beside it, failures, and the aggregate where there are several."""
+"""Rankings on the console: one table per protocol, what must be read beside it, failures, and the aggregate
+where there are several.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +14,27 @@ if TYPE_CHECKING:
 
 
 def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False) -> None:
-    """Print the rankings of `records`; by default the primary metric and two more, so that a row fits a terminal."""
+    """Print the rankings of `records`; by default the primary metric and two more, so that a row fits a
+    terminal.
+    """
     from harness.results.aggregate import aggregate
     from harness.results.ranking import rankings
-    from harness.results.tables import aggregate_table, failures_table, json_ready, ranking_notes, ranking_table
+    from harness.results.tables import (
+        aggregate_table,
+        failures_table,
+        json_ready,
+        ranking_notes,
+        ranking_table,
+    )
 
     ranked = rankings(records)
     if as_json:
-        console.dump({"rankings": json_ready(ranked), "aggregate": json_ready(aggregate(ranked)) if len(ranked) > 1 else None})
+        console.dump(
+            {
+                "rankings": json_ready(ranked),
+                "aggregate": json_ready(aggregate(ranked)) if len(ranked) > 1 else None,
+            }
+        )
         return
     for ranking in ranked:
         names = [metric.name for metric in ranking.metrics]
@@ -29,7 +44,10 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
             console.say(f"  {note}")
     if len(ranked) > 1:
         together = aggregate(ranked)
-        console.grid(*aggregate_table(together), title="\nall scenarios, scaled from 0 (lower bound) to 1 (upper bound)")
+        console.grid(
+            *aggregate_table(together),
+            title="\nall scenarios, scaled from 0 (lower bound) to 1 (upper bound)",
+        )
         for note in together.notes:
             console.say(f"  {note}")
     failures = failures_table(ranked)
@@ -40,9 +58,22 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
 def show_smoke(records: Sequence[Record], *, as_json: bool) -> None:
     """Say of every cell of a smoke run how it ended; its figures mean nothing and are not shown."""
     if as_json:
-        console.dump([{"scenario": record.scenario, "strategy": record.strategy, "status": record.status, "reason": record.reason,
-                       "seconds": record.seconds} for record in records])  # fmt: skip
+        console.dump(
+            [
+                {
+                    "scenario": record.scenario,
+                    "strategy": record.strategy,
+                    "status": record.status,
+                    "reason": record.reason,
+                    "seconds": record.seconds,
+                }
+                for record in records
+            ]
+        )
         return
-    rows = [[record.status, record.scenario, record.strategy, f"{record.seconds:.1f}", record.reason] for record in records]
+    rows = [
+        [record.status, record.scenario, record.strategy, f"{record.seconds:.1f}", record.reason]
+        for record in records
+    ]
     console.grid(["status", "scenario", "strategy", "seconds", "reason"], rows)
     console.say("a smoke run tries data, disk and code; what it scored means nothing, and no board takes it")

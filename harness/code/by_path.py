@@ -1,9 +1,10 @@
 """Loading a plugin from a file, with the modules beside it, apart from everything else that is loaded.
 
-A file `FOLDER/mine.py` becomes the module `harness.code.by_path.CODE.mine`, where CODE spells FOLDER, and its neighbours (`helper.py`, packages)
-modules beside it; so two folders may each have a helper, and any process that can read the folder can import what was pickled in another.
-Neighbours are found by relative imports and by their bare names, inside functions too. A file that changed, or whose neighbour did, is
-loaded anew. Nothing beside a text is found that was sent without its file.
+A file `FOLDER/mine.py` becomes the module `harness.code.by_path.CODE.mine`, where CODE spells FOLDER, and its
+neighbours (`helper.py`, packages) modules beside it; so two folders may each have a helper, and any process
+that can read the folder can import what was pickled in another. Neighbours are found by relative imports and
+by their bare names, inside functions too. A file that changed, or whose neighbour did, is loaded anew.
+Nothing beside a text is found that was sent without its file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from harness.code.imports import beside, spec_in
 __path__: list[str] = []  # so that this module is a package, whose modules `_Finder` finds
 _PREFIX = f"{__name__}."
 _SENT = "sent"
-_loaders: dict[str, _Loader] = {}  # of what is loaded: looking through all of sys.modules would copy its pages in a forked process
+_loaders: dict[
+    str, _Loader
+] = {}  # of what is loaded: looking through all of sys.modules would copy its pages in a forked process
 
 
 def folder_of(path: str) -> str:
@@ -36,7 +39,9 @@ def folder_of(path: str) -> str:
 
 
 def load(path: str, source: str) -> ModuleType:
-    """Return the module of the file at `path`, which says `source`; whatever executing it raises is raised here."""
+    """Return the module of the file at `path`, which says `source`; whatever executing it raises is raised
+    here.
+    """
     folder = folder_of(path)
     package = _PREFIX + (os.fsencode(folder).hex() if folder else _SENT)
     name = f"{package}.{Path(path).stem.replace('.', '_')}"
@@ -60,7 +65,9 @@ def load(path: str, source: str) -> ModuleType:
 
 
 class _Loader(SourceFileLoader):
-    """Executes the text as it is now, or as it was sent, never bytecode kept from before; lets it import its neighbours by bare names."""
+    """Executes the text as it is now, or as it was sent, never bytecode kept from before; lets it import its
+    neighbours by bare names.
+    """
 
     def __init__(self, fullname: str, path: str, text: str | None = None) -> None:
         super().__init__(fullname, path)
@@ -84,7 +91,9 @@ class _Loader(SourceFileLoader):
 class _Finder(MetaPathFinder):
     """Finds folders by the names that spell them, and what lies in them."""
 
-    def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if not fullname.startswith(_PREFIX) or path is None:
             return None
         if "." not in fullname.removeprefix(_PREFIX):
@@ -95,14 +104,22 @@ class _Finder(MetaPathFinder):
 
 
 def _importing(package: str) -> Callable[..., Any]:
-    """Return the `__import__` of the modules of `package`: bare names of neighbours stand for modules of the package."""
+    """Return the `__import__` of the modules of `package`: bare names of neighbours stand for modules of the
+    package.
+    """
     folders = _folders(package)
 
     @cache
     def is_beside(name: str) -> bool:
         return any(beside(folder, name) is not None for folder in folders)
 
-    def imported(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:  # noqa: A002
+    def imported(
+        name: str,
+        globals: Any = None,
+        locals: Any = None,
+        fromlist: Any = (),
+        level: int = 0,  # noqa: A002
+    ) -> Any:
         top = name.partition(".")[0]
         if level or not is_beside(top):
             return builtins.__import__(name, globals, locals, fromlist, level)
@@ -118,7 +135,9 @@ def _folders(package: str) -> list[str]:
 
 
 def _has_changed(package: str, name: str, source: str) -> bool:
-    """Say whether the module `name` no longer says `source`, or a neighbour that is loaded no longer says what its file does."""
+    """Say whether the module `name` no longer says `source`, or a neighbour that is loaded no longer says
+    what its file does.
+    """
     return any(
         loader.text != (source if each == name else _said(loader.path))
         for each, loader in _loaders.items()

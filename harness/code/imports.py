@@ -1,7 +1,9 @@
-"""Which modules a piece of code imports, and where they lie: found from the text and the search path, with nothing imported.
+"""Which modules a piece of code imports, and where they lie: found from the text and the search path, with
+nothing imported.
 
-The code of a plugin by path looks for neighbours first: modules of the folder that its file lies in, by their bare name or by a relative
-import. Whatever else it imports is looked for as the interpreter would. An import whose name is put together at run time is not seen.
+The code of a plugin by path looks for neighbours first: modules of the folder that its file lies in, by their
+bare name or by a relative import. Whatever else it imports is looked for as the interpreter would. An import
+whose name is put together at run time is not seen.
 """
 
 from __future__ import annotations
@@ -15,7 +17,14 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, ModuleSpec, SourceFileLoader
+from importlib.machinery import (
+    EXTENSION_SUFFIXES,
+    SOURCE_SUFFIXES,
+    ExtensionFileLoader,
+    FileFinder,
+    ModuleSpec,
+    SourceFileLoader,
+)
 from pathlib import Path
 
 OURS = ("harness", "scenarios", "strategies")
@@ -24,7 +33,9 @@ OURS = ("harness", "scenarios", "strategies")
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """One name that an import statement binds: `from (level dots)module import item as bound`; without `item`, `import module`."""
+    """One name that an import statement binds: `from (level dots)module import item as bound`; without
+    `item`, `import module`.
+    """
 
     level: int
     module: str
@@ -37,7 +48,8 @@ class Import:
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A module and where it lies: `origin` is its file, `places` where the modules in it are searched, if it is a package.
+    """A module and where it lies: `origin` is its file, `places` where the modules in it are searched, if it
+    is a package.
 
     folder: of the plugin by path that it is or lies beside; its name then counts from there.
     """
@@ -65,14 +77,22 @@ class Module:
 
     @property
     def releases(self) -> list[str]:
-        """The released distributions that it was installed by, as `name==version`; none for what lies in an editable tree or by itself."""
+        """The released distributions that it was installed by, as `name==version`; none for what lies in an
+        editable tree or by itself.
+        """
         if self.folder:
             return []
-        found = [importlib.metadata.distribution(name) for name in _providers(tuple(sys.path)).get(self.name.partition(".")[0], ())]
-        return sorted({f"{each.name}=={each.version}" for each in found if _is_released(each) and self._is_below(each)})
+        found = [
+            importlib.metadata.distribution(name)
+            for name in _providers(tuple(sys.path)).get(self.name.partition(".")[0], ())
+        ]
+        return sorted(
+            {f"{each.name}=={each.version}" for each in found if _is_released(each) and self._is_below(each)}
+        )
 
     def imported(self, said: Import) -> tuple[list[Module], str]:
-        """Return the modules that `said` loads where it stands in this one, packages before what is in them, and the rest of what it names.
+        """Return the modules that `said` loads where it stands in this one, packages before what is in them,
+        and the rest of what it names.
 
         The rest is empty where it names the last of these modules as a whole.
         """
@@ -107,7 +127,9 @@ def module_named(name: str) -> list[Module]:
 
 
 def beside(folder: str, name: str) -> ModuleSpec | None:
-    """Return the neighbour `name` of a plugin in `folder`: a module or package there; a bare folder, if nothing else has that name."""
+    """Return the neighbour `name` of a plugin in `folder`: a module or package there; a bare folder, if
+    nothing else has that name.
+    """
     if name in OURS:
         return None
     spec = spec_in(folder, name)
@@ -117,29 +139,47 @@ def beside(folder: str, name: str) -> ModuleSpec | None:
     return spec
 
 
-def spec_in(folder: str, name: str, source_loader: type[SourceFileLoader] = SourceFileLoader) -> ModuleSpec | None:
+def spec_in(
+    folder: str, name: str, source_loader: type[SourceFileLoader] = SourceFileLoader
+) -> ModuleSpec | None:
     """Return where the module `name` lies in `folder`, as it is on disk now."""
-    return FileFinder(folder, (ExtensionFileLoader, EXTENSION_SUFFIXES), (source_loader, SOURCE_SUFFIXES)).find_spec(name)
+    return FileFinder(
+        folder, (ExtensionFileLoader, EXTENSION_SUFFIXES), (source_loader, SOURCE_SUFFIXES)
+    ).find_spec(name)
 
 
 def statements(body: Sequence[ast.stmt]) -> Iterator[Import]:
     """Return what the import statements in `body` bind, name by name."""
     for node in body:
         if isinstance(node, ast.Import):
-            yield from (Import(0, alias.name, "", alias.asname or alias.name.partition(".")[0]) for alias in node.names)
+            yield from (
+                Import(0, alias.name, "", alias.asname or alias.name.partition(".")[0])
+                for alias in node.names
+            )
         elif isinstance(node, ast.ImportFrom):
-            yield from (Import(node.level, node.module or "", alias.name, alias.asname or alias.name) for alias in node.names)
+            yield from (
+                Import(node.level, node.module or "", alias.name, alias.asname or alias.name)
+                for alias in node.names
+            )
 
 
 def released(source: str, folder: str) -> list[str]:
-    """Return the modules of released distributions that the file with this text imports as it is loaded, neighbours left out."""
+    """Return the modules of released distributions that the file with this text imports as it is loaded,
+    neighbours left out.
+    """
     own = Module("", folder=folder)
     named = (own.imported(one)[0] for one in statements(ast.parse(source).body))
-    return list(dict.fromkeys(loaded[-1].name for loaded in named if loaded and not loaded[-1].is_ours and loaded[-1].releases))
+    return list(
+        dict.fromkeys(
+            loaded[-1].name for loaded in named if loaded and not loaded[-1].is_ours and loaded[-1].releases
+        )
+    )
 
 
 def _chain(name: str, folder: str, *, only_there: bool = False) -> list[Module]:
-    """Return the packages that lead to `name` and itself, as far as they are found; `only_there`: not outside `folder`, if one is said."""
+    """Return the packages that lead to `name` and itself, as far as they are found; `only_there`: not outside
+    `folder`, if one is said.
+    """
     top, *rest = name.split(".")
     spec = beside(folder, top) if folder else None
     home = folder if spec is not None else ""
@@ -185,7 +225,9 @@ def _providers(_: tuple[str, ...]) -> dict[str, list[str]]:
 
 
 def _is_released(distribution: importlib.metadata.Distribution) -> bool:
-    """Say whether it was installed from a built distribution; a source tree has no METADATA, an editable one says what it is."""
+    """Say whether it was installed from a built distribution; a source tree has no METADATA, an editable one
+    says what it is.
+    """
     if distribution.read_text("METADATA") is None:
         return False
     said = json.loads(distribution.read_text("direct_url.json") or "{}")

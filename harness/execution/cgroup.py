@@ -1,7 +1,9 @@
-"""What a container or a batch system leaves this process: limits of its control groups on cores and memory (Linux, version 1 and 2).
+"""What a container or a batch system leaves this process: limits of its control groups on cores and memory
+(Linux, version 1 and 2).
 
-A limit may be set on any group above the process's own, so all of them are read and the smallest counts. Within a container the path that
-/proc tells may not exist, for the mounted tree begins at the container's own group; then the root of the tree is read.
+A limit may be set on any group above the process's own, so all of them are read and the smallest counts.
+Within a container the path that /proc tells may not exist, for the mounted tree begins at the container's own
+group; then the root of the tree is read.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ _NONE = 1 << 60
 
 
 def cores(root: Path = Path("/")) -> float | None:
-    """Return how many cores' time this process may use; None where there is no limit. `root`: of the file system."""
+    """Return how many cores' time this process may use; None where there is no limit. `root`: of the file
+    system.
+    """
     found = []
     for group in _groups(root, "cpu"):
         quota, period = (_read(group / "cpu.max").split() or ["max", ""])[:2]
@@ -26,8 +30,14 @@ def cores(root: Path = Path("/")) -> float | None:
 
 
 def memory_mib(root: Path = Path("/")) -> float | None:
-    """Return how much memory this process and its siblings may use together, in MiB; None where there is no limit."""
-    stated = [_read(group / name) for group in _groups(root, "memory") for name in ("memory.max", "memory.limit_in_bytes")]
+    """Return how much memory this process and its siblings may use together, in MiB; None where there is no
+    limit.
+    """
+    stated = [
+        _read(group / name)
+        for group in _groups(root, "memory")
+        for name in ("memory.max", "memory.limit_in_bytes")
+    ]
     found = [int(text) for text in stated if text.isdecimal() and int(text) < _NONE]
     return min(found) / 2**20 if found else None
 

@@ -1,6 +1,8 @@
-"""Ray: started here or joined, and nowhere else; what it has room for, and whether its own processes are well.
+"""Ray: started here or joined, and nowhere else; what it has room for, and whether its own processes are
+well.
 
-`address` joins a cluster instead of starting a local one, and a Ray that this process has running already is used and left running.
+`address` joins a cluster instead of starting a local one, and a Ray that this process has running already is
+used and left running.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class Resources:
 
 
 def start(resources: Resources) -> bool:
-    """Start Ray or join the cluster at the address; return False, and start nothing, where this process has Ray running already.
+    """Start Ray or join the cluster at the address; return False, and start nothing, where this process has
+    Ray running already.
 
     Raises:
         UserError: Ray does not start, the address does not answer, or no node has what a worker needs.
@@ -47,13 +50,21 @@ def start(resources: Resources) -> bool:
     is_ours = resources.address is not None or not ray.is_initialized()
     if is_ours:
         _keep_quiet()
-        options: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "configure_logging": True}
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "configure_logging": True,
+        }
         if resources.address:
             options["address"] = resources.address
         else:
             _bring_token()
-            options |= {"address": "local", "num_cpus": resources.workers * resources.threads, "include_dashboard": False,
-                        "object_store_memory": resources.object_store_mib * 2**20}  # fmt: skip
+            options |= {
+                "address": "local",
+                "num_cpus": resources.workers * resources.threads,
+                "include_dashboard": False,
+                "object_store_memory": resources.object_store_mib * 2**20,
+            }
         try:
             ray.init(**options)
         except Exception as error:  # Ray raises whatever it has, a bare Exception too
@@ -68,7 +79,9 @@ def start(resources: Resources) -> bool:
 
 
 def stop() -> None:
-    """End the Ray of this process. What was stopped of it is killed first, with all below: its answer would be waited for."""
+    """End the Ray of this process. What was stopped of it is killed first, with all below: its answer would
+    be waited for.
+    """
     import ray
 
     for process in _started():
@@ -81,12 +94,16 @@ def stop() -> None:
 
 
 def on_one_machine(resources: Resources) -> bool:
-    """Return whether all workers will run where this process does, so that they can map the same files. Ray has to run already."""
+    """Return whether all workers will run where this process does, so that they can map the same files. Ray
+    has to run already.
+    """
     return resources.address is None and len(_nodes()) == 1
 
 
 class Watch:
-    """Looks after the servers of a Ray that this process started: its own calls would wait for them, or end the process after a minute."""
+    """Looks after the servers of a Ray that this process started: its own calls would wait for them, or end
+    the process after a minute.
+    """
 
     def __init__(self) -> None:
         self._servers = _servers()
@@ -149,14 +166,22 @@ def _shortage(resources: Resources) -> str:
     if any(all(node.get(kind, 0.0) >= amount for kind, amount in needed.items()) for node in nodes):
         return ""
     asked = f"{resources.threads} {'thread' if resources.threads == 1 else 'threads'}"
-    asked += f" and {resources.gpus:g} of a GPU" if 0 < resources.gpus < 1 else f" and GPUs: {resources.gpus:g}" if resources.gpus else ""
+    asked += (
+        f" and {resources.gpus:g} of a GPU"
+        if 0 < resources.gpus < 1
+        else f" and GPUs: {resources.gpus:g}"
+        if resources.gpus
+        else ""
+    )
     cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
     there = f"at most {cores:g} cores and {gpus:g} GPUs are to be had"
     return f"no node has what a worker needs ({asked}): {there} on one; say less with --threads or --gpus"
 
 
 def _bring_token() -> None:
-    """Give Ray the token by which its processes know one another, where there is none: it would write one to the home folder."""
+    """Give Ray the token by which its processes know one another, where there is none: it would write one to
+    the home folder.
+    """
     home = home_folder()
     is_kept = home is not None and os.access(home / ".ray" / "auth_token", os.R_OK)
     if not is_kept and "RAY_AUTH_TOKEN_PATH" not in os.environ:
@@ -164,7 +189,9 @@ def _bring_token() -> None:
 
 
 def _keep_quiet() -> None:
-    """Keep Ray from printing what befell its processes, on standard output and at length, whatever it is told: a run says it itself."""
+    """Keep Ray from printing what befell its processes, on standard output and at length, whatever it is
+    told: a run says it itself.
+    """
     from ray._private import worker
 
     if hasattr(worker, "print_to_stdstream"):

@@ -13,7 +13,8 @@ _WITHOUT = "or leave --compile out"
 
 
 def check_compiler(device: str) -> None:
-    """Refuse to compile for the CPU where there is no C++ compiler, as torch looks for one; that of a GPU is looked for in the worker.
+    """Refuse to compile for the CPU where there is no C++ compiler, as torch looks for one; that of a GPU is
+    looked for in the worker.
 
     Raises:
         UserError: there is none.
@@ -24,7 +25,9 @@ def check_compiler(device: str) -> None:
 
 def compiler_named() -> str:
     """Return the C++ compiler that torch would call: what CXX says, or the usual one of the system."""
-    return os.environ.get("CXX") or ("clang++" if sys.platform == "darwin" else "cl" if sys.platform == "win32" else "g++")
+    return os.environ.get("CXX") or (
+        "clang++" if sys.platform == "darwin" else "cl" if sys.platform == "win32" else "g++"
+    )
 
 
 def compiler_found() -> str:

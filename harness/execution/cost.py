@@ -1,7 +1,8 @@
-"""What a run would cost, before anything is learned: items through the network, memory, predictions on disk, and time where cells tell it.
+"""What a run would cost, before anything is learned: items through the network, memory, predictions on disk,
+and time where cells tell it.
 
-Counted is what the protocol lends and deals under seed 0; how often a method shows an item, and to how many networks, is its own affair and
-not known here. So the figures are those of one network (`ASSUMED`).
+Counted is what the protocol lends and deals under seed 0; how often a method shows an item, and to how many
+networks, is its own affair and not known here. So the figures are those of one network (`ASSUMED`).
 """
 
 from __future__ import annotations
@@ -23,15 +24,22 @@ AS_FLOATS = 256 << 20
 """Bytes of a stage as floats that learners hold at once; what is larger is read as it is used."""
 
 ASSUMED = (
-    "one network, shown an item once at a step, or in two views where the protocol names any and hides labels; methods take more of both",
+    (
+        "one network, shown an item once at a step, or in two views where the protocol names any and hides "
+        "labels; methods take more of both"
+    ),
     "a backward pass costs twice a forward pass, of the part of the network that trains",
-    "the peak is weights, gradients, momentum, what the layers that train put out for a batch, and inputs; the process takes 0.5 GB more",
+    (
+        "the peak is weights, gradients, momentum, what the layers that train put out for a batch, and inputs; "
+        "the process takes 0.5 GB more"
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """A backbone as it was measured without its weights, for one item. flops: of a forward pass, an addition and a multiplication are two.
+    """A backbone as it was measured without its weights, for one item. flops: of a forward pass, an addition
+    and a multiplication are two.
 
     activations: bytes of what layers put out in float32, from the first that trains on.
     grid: places of a map that it answers, 0 where it answers none.
@@ -45,15 +53,19 @@ class Network:
 
 
 Measure = Callable[[str, tuple[int, ...], bool], Network | None]
-"""From a backbone's text, an item's shape and whether nobody trains it to what it takes; None where it cannot be told."""
+"""From a backbone's text, an item's shape and whether nobody trains it to what it takes; None where it cannot
+be told.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What one cell of a protocol has to do.
 
-    learned: items of all gradient steps, each counted once.  encoded: items that pass a frozen encoder to be learned from.
-    asked: items answered after stages and in mid-stage.  views: looks at a learned item.  batch: items of a step.
+    learned: items of all gradient steps, each counted once.  encoded: items that pass a frozen encoder to be
+    learned from.
+    asked: items answered after stages and in mid-stage.  views: looks at a learned item.  batch: items of a
+    step.
     stored: bytes of the largest stage as the data set keeps it.  floats: the same as float32.
     """
 
@@ -78,7 +90,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """What one cell of a protocol costs; None where the network could not be measured. peak, predictions: bytes."""
+    """What one cell of a protocol costs; None where the network could not be measured. peak, predictions:
+    bytes.
+    """
 
     work: Work
     network: Network | None
@@ -102,14 +116,23 @@ class Cost:
 
     @property
     def predictions(self) -> int:
-        """Of answers as they are kept, before they are packed: a class in two bytes and an id, or a map in half precision."""
+        """Of answers as they are kept, before they are packed: a class in two bytes and an id, or a map in
+        half precision.
+        """
         return self.work.asked * (4 + 2 * (self.network.grid if self.network else 0))
 
     def content(self) -> dict[str, Any]:
         """Return everything for machines."""
         network = asdict(self.network) if self.network else None
-        return {**asdict(self.work), "forward": self.work.forward, "backward": self.work.backward, "network": network, "flops": self.flops,
-                "peak_bytes": self.peak, "prediction_bytes": self.predictions}  # fmt: skip
+        return {
+            **asdict(self.work),
+            "forward": self.work.forward,
+            "backward": self.work.backward,
+            "network": network,
+            "flops": self.flops,
+            "peak_bytes": self.peak,
+            "prediction_bytes": self.predictions,
+        }
 
 
 def cost_of(protocol: Protocol, measure: Measure) -> Cost:
@@ -118,16 +141,28 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
     lent = protocol.scenario.lent()
     shape = tuple(deal.inputs.shape[1:])
     frozen = protocol.scenario.frozen_encoder
-    counts = [_stage(index, len(stage.rows), len(stage.query) + len(stage.watched), lent, protocol.scenario.probe_every)
-              for index, stage in enumerate(deal.stages)]  # fmt: skip
-    largest = max(max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages) * math.prod(shape)
+    counts = [
+        _stage(
+            index, len(stage.rows), len(stage.query) + len(stage.watched), lent, protocol.scenario.probe_every
+        )
+        for index, stage in enumerate(deal.stages)
+    ]
+    largest = max(
+        max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages
+    ) * math.prod(shape)
     learned = sum(items for items, _ in counts)
     batch = max(lent["batch_size"], lent.get("first_batch_size", 0))
     hides = any((stage.given == HIDDEN).any() for stage in deal.stages)
     encoded = sum(len(stage.rows) for stage in deal.stages) if frozen else 0
-    work = Work(learned=0 if frozen else learned, encoded=encoded, asked=sum(asked for _, asked in counts), batch=batch,
-                views=2 if hides and not frozen and lent.get("views", "same") != "same" else 1, stored=largest * _bytes_of(deal.inputs),
-                floats=largest * FLOAT)  # fmt: skip
+    work = Work(
+        learned=0 if frozen else learned,
+        encoded=encoded,
+        asked=sum(asked for _, asked in counts),
+        batch=batch,
+        views=2 if hides and not frozen and lent.get("views", "same") != "same" else 1,
+        stored=largest * _bytes_of(deal.inputs),
+        floats=largest * FLOAT,
+    )
     return Cost(work=work, network=measure(lent["backbone"], shape, frozen))
 
 
@@ -148,7 +183,12 @@ def _stage(index: int, rows: int, asked: int, lent: Mapping[str, Any], probe_eve
     steps = 0 if first else lent.get("gradient_steps", 0)
     passes = -(-steps // steps_of_pass) if steps else first or lent["epochs"]
     items = round(rows * steps / steps_of_pass) if steps else rows * passes
-    return items, asked * (1 + looks(steps or passes * steps_of_pass, passes, {**lent, "epochs": first or lent["epochs"]}, probe_every))
+    return items, asked * (
+        1
+        + looks(
+            steps or passes * steps_of_pass, passes, {**lent, "epochs": first or lent["epochs"]}, probe_every
+        )
+    )
 
 
 def _bytes_of(inputs: Inputs) -> int:
@@ -156,14 +196,15 @@ def _bytes_of(inputs: Inputs) -> int:
     return FLOAT if kind is None else np.dtype(kind).itemsize
 
 
-# --- time -----------------------------------------------------------------------------------------------------------------------
+# --- time ---------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Time:
     """How long the open cells would take, as far as cells alike have been recorded.
 
-    seconds: wall time on `workers`.  told: open cells with a record of the same scenario and strategy.  records: how many there are.
+    seconds: wall time on `workers`.  told: open cells with a record of the same scenario and strategy.
+    records: how many there are.
     sessions: of how many runs and machines these are; those that do not say count as one.
     """
 
@@ -185,17 +226,29 @@ class Time:
 
 
 def time_of(planned: Plan, records: Sequence[Record], workers: int) -> Time:
-    """Return how long the open cells would take by the mean seconds of records alike, whatever their seed, code or machine."""
+    """Return how long the open cells would take by the mean seconds of records alike, whatever their seed,
+    code or machine.
+    """
     alike: dict[tuple[str, str], list[Record]] = {}
     for record in {record.run_id: record for record in [*records, *planned.cached.values()]}.values():
         if record.status is Status.DONE and math.isfinite(record.seconds):
             alike.setdefault((record.scenario, record.strategy), []).append(record)
     names = [(cell.protocol.label, cell.contender.label) for cell in planned.open]
-    known = [math.fsum(record.seconds for record in alike[name]) / len(alike[name]) for name in names if name in alike]
+    known = [
+        math.fsum(record.seconds for record in alike[name]) / len(alike[name])
+        for name in names
+        if name in alike
+    ]
     used = [record for name in {*names} & {*alike} for record in alike[name]]
     wall = max(math.fsum(known) / workers, max(known, default=0.0))
-    return Time(seconds=wall, workers=workers, told=len(known), untold=len(names) - len(known), records=len(used),
-                sessions=len({record.session for record in used}))  # fmt: skip
+    return Time(
+        seconds=wall,
+        workers=workers,
+        told=len(known),
+        untold=len(names) - len(known),
+        records=len(used),
+        sessions=len({record.session for record in used}),
+    )
 
 
 def duration(seconds: float) -> str:
@@ -205,7 +258,11 @@ def duration(seconds: float) -> str:
     ['1 s', '1 min 15 s', '2 h 10 min', '3 d 11 h']
     """
     whole = max(1, round(seconds))
-    for unit, size, below, of_below in (("d", 86_400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1)):
+    for unit, size, below, of_below in (
+        ("d", 86_400, "h", 3600),
+        ("h", 3600, "min", 60),
+        ("min", 60, "s", 1),
+    ):
         if whole >= size:
             rest = whole % size // of_below
             return f"{whole // size} {unit}" + (f" {rest} {below}" if rest else "")

@@ -10,8 +10,11 @@ from harness.contracts import Precision
 from harness.protocol import fingerprint
 
 
-def environment(threads: int, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False) -> dict[str, Any]:
-    """Return what a reader needs to know of the machine and of how it computed, without its name, user or paths.
+def environment(
+    threads: int, *, device: str = "cpu", precision: Precision = "float32", compiled: bool = False
+) -> dict[str, Any]:
+    """Return what a reader needs to know of the machine and of how it computed, without its name, user or
+    paths.
 
     Device, number format and compilation are named where they are not the usual ones.
     """

@@ -1,8 +1,9 @@
 """Many cells: what is already there is cached, the rest runs on the pool, every end is scored and recorded.
 
-The driver deals and scores; workers only see public stages. Recording happens on one thread of the driver, so the data base has one writer
-and the workers never wait for it. Cells that can learn together (`harness.protocol.packing`) go to a worker as one pack; whatever goes wrong there,
-its cells run again one by one, so that a pack costs no cell its result and the right one gets the blame.
+The driver deals and scores; workers only see public stages. Recording happens on one thread of the driver, so
+the data base has one writer and the workers never wait for it. Cells that can learn together
+(`harness.protocol.packing`) go to a worker as one pack; whatever goes wrong there, its cells run again one by
+one, so that a pack costs no cell its result and the right one gets the blame.
 """
 
 from __future__ import annotations
@@ -75,13 +76,27 @@ class Update:
 Listener = Callable[[Update], None]
 
 
-def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, limits: Limits, device: str = "cpu",
-            precision: Precision = "float32", compiled: bool = False, together: bool = True, share: bool = True, parent: str = "",
-            session: str = "", listen: Listener = lambda _: None) -> list[Record]:  # fmt: skip
+def execute(
+    plan: Plan,
+    store: Store,
+    *,
+    experiment: str,
+    resources: Resources,
+    limits: Limits,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+    together: bool = True,
+    share: bool = True,
+    parent: str = "",
+    session: str = "",
+    listen: Listener = lambda _: None,
+) -> list[Record]:
     """Run what the plan leaves open; return one record per cell in the plan's order.
 
-    Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is the run of the store that
-    those of the cells are put below. Costs compare within a `session`, which is one of its own unless several calls are said to be one.
+    Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is
+    the run of the store that those of the cells are put below. Costs compare within a `session`, which is one
+    of its own unless several calls are said to be one.
 
     Raises:
         UserError: the store is in use by another run, or cannot be written.
@@ -98,9 +113,20 @@ def execute(plan: Plan, store: Store, *, experiment: str, resources: Resources, 
         sharing = Sharing(plan.open if share else [], store.folder / FOLDER)
         if plan.again:
             _forget(plan.open, sharing, store.folder / CELLS)
-        run = _Run(plan.packs if together else [(cell,) for cell in plan.open], store, experiment=experiment, resources=resources,
-                   limits=limits, device=device, precision=precision, compiled=compiled, listen=listen, parent=parent,
-                   session=session or new_session(), sharing=sharing)  # fmt: skip
+        run = _Run(
+            plan.packs if together else [(cell,) for cell in plan.open],
+            store,
+            experiment=experiment,
+            resources=resources,
+            limits=limits,
+            device=device,
+            precision=precision,
+            compiled=compiled,
+            listen=listen,
+            parent=parent,
+            session=session or new_session(),
+            sharing=sharing,
+        )
         fresh = run.to_the_end()
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
@@ -129,7 +155,9 @@ class _Scoring:
     failure: str = ""
 
     def of(self, results: Mapping[int, StageResult]) -> Scores | None:
-        """Return what the stages that follow on each other come to, each taken in once; None where there is none, or a failure."""
+        """Return what the stages that follow on each other come to, each taken in once; None where there is
+        none, or a failure.
+        """
         try:
             while not self.failure and self.stages in results:
                 self.scorer = self.scorer or scorer_of(self.scenario, self.truth)
@@ -164,15 +192,32 @@ class _Running:
 class _Run:
     """The state of one call of `execute`."""
 
-    def __init__(self, packs: Sequence[tuple[Cell, ...]], store: Store, *, experiment: str, resources: Resources, limits: Limits,
-                 device: str, precision: Precision, compiled: bool, listen: Listener, sharing: Sharing, parent: str,
-                 session: str) -> None:  # fmt: skip
+    def __init__(
+        self,
+        packs: Sequence[tuple[Cell, ...]],
+        store: Store,
+        *,
+        experiment: str,
+        resources: Resources,
+        limits: Limits,
+        device: str,
+        precision: Precision,
+        compiled: bool,
+        listen: Listener,
+        sharing: Sharing,
+        parent: str,
+        session: str,
+    ) -> None:
         self.queue: deque[tuple[Cell, int]] = deque()
-        self.packs: dict[str, tuple[Cell, ...]] = {}  # by the key of the first cell, which stands in the queue for all
+        self.packs: dict[
+            str, tuple[Cell, ...]
+        ] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
         self.device, self.precision, self.compile, self.listen = device, precision, compiled, listen
         self.resources, self.sharing, self.session = resources, sharing, session
-        self.environment = environment(resources.threads, device=device, precision=precision, compiled=compiled)
+        self.environment = environment(
+            resources.threads, device=device, precision=precision, compiled=compiled
+        )
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
         for pack in packs:
@@ -215,7 +260,9 @@ class _Run:
         (self.queue.appendleft if first else self.queue.append)((pack[0], 1))
 
     def _submit(self, cell: Cell, attempt: int) -> None:
-        """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than the first wait."""
+        """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than
+        the first wait.
+        """
         pack = self.packs.pop(cell.key, (cell,))
         by_shape: dict[Shape | None, list[Cell]] = {}
         for each in pack:
@@ -229,7 +276,9 @@ class _Run:
             self.pool.submit(jobs[0], episodes)
         else:
             key = f"pack-{fingerprint.of_value([job.key for job in jobs])}"
-            self.pool.submit(Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / CELLS, key)), episodes)
+            self.pool.submit(
+                Pack(key=key, jobs=jobs, keep=job_folder(self.store.folder / CELLS, key)), episodes
+            )
 
     def _deal(self, cell: Cell) -> _Dealt:
         where = _deal_of(cell)
@@ -239,28 +288,55 @@ class _Run:
             try:
                 published = self.pool.publish(sealed.episodes)
             except OSError as error:
-                raise UserError(f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}") from error
+                raise UserError(
+                    f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}"
+                ) from error
             self.deals[where] = _Dealt(published, sealed.truth, self.users[where], shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
-        conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), probe_every=scenario.probe_every,
-                                needed=scenario.answers, probed=scenario.probed, kept=scenario.kept, device=self.device,
-                                precision=self.precision, compile=self.compile, session=self.session)  # fmt: skip
-        run_id = self._write(self.store.begin, cell, experiment=self.experiment, environment=self.environment, parent=self.parent)
+        conditions = Conditions(
+            root_seed=learner_seed(cell.seed),
+            **scenario.lent(),
+            probe_every=scenario.probe_every,
+            needed=scenario.answers,
+            probed=scenario.probed,
+            kept=scenario.kept,
+            device=self.device,
+            precision=self.precision,
+            compile=self.compile,
+            session=self.session,
+        )
+        run_id = self._write(
+            self.store.begin,
+            cell,
+            experiment=self.experiment,
+            environment=self.environment,
+            parent=self.parent,
+        )
         dealt = self.deals[_deal_of(cell)]
         self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
         plugin = cell.contender.plugin
-        return Job(key=cell.key, strategy=plugin.address, source=plugin.source, params=cell.contender.params, code=cell.contender.code,
-                   conditions=conditions, keep=job_folder(self.store.folder / CELLS, cell.key),
-                   shared=self.sharing.paths(cell),
-                   timeout_s=self.limits.timeout_s, memory_mib=self.limits.memory_mib,
-                   ahead=plugin.loaded_ahead)  # fmt: skip
+        return Job(
+            key=cell.key,
+            strategy=plugin.address,
+            source=plugin.source,
+            params=cell.contender.params,
+            code=cell.contender.code,
+            conditions=conditions,
+            keep=job_folder(self.store.folder / CELLS, cell.key),
+            shared=self.sharing.paths(cell),
+            timeout_s=self.limits.timeout_s,
+            memory_mib=self.limits.memory_mib,
+            ahead=plugin.loaded_ahead,
+        )
 
     def _next(self) -> tuple[Cell, int]:
-        """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for it."""
+        """Take the next cell, if possible one that need not wait for a stage which another cell is still
+        learning for it.
+        """
         awaited: set[Path] = set()
         for running in self.running.values():
             awaited |= self.sharing.still_to_learn(running.cell, len(running.results))
@@ -281,13 +357,23 @@ class _Run:
                 running.session = event.session
                 self.listen(Update(cell=running.cell, status=Status.RUNNING))
             case Progressed():
-                self.listen(Update(cell=running.cell, status=Status.RUNNING, stage=event.stage, step=event.step, total=event.total))
+                self.listen(
+                    Update(
+                        cell=running.cell,
+                        status=Status.RUNNING,
+                        stage=event.stage,
+                        step=event.step,
+                        total=event.total,
+                    )
+                )
             case StageEnded():
                 running.results[event.result.stage] = event.result
                 running.unwritten.append(event.result.stage)
 
     def _write_stages(self) -> None:
-        """Record the stages that ended in cells that go on; those of a cell that ends within a second are recorded with its end."""
+        """Record the stages that ended in cells that go on; those of a cell that ends within a second are
+        recorded with its end.
+        """
         self.stages_due = time.monotonic() + _STAGES_S
         for running in self.running.values():
             if running.unwritten:
@@ -310,7 +396,9 @@ class _Run:
         self._finish(running, ended, task)
 
     def _end_pack(self, pack: Pack, ended: Ended) -> None:
-        """Record every cell with its share of the time; or put all of them back into the queue, each by itself."""
+        """Record every cell with its share of the time; or put all of them back into the queue, each by
+        itself.
+        """
         outcome = ended.outcome
         members = [(job, self.running.pop(job.key)) for job in pack.jobs]
         if outcome.status is Status.DONE:
@@ -332,7 +420,9 @@ class _Run:
         self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
 
     def _interrupted(self) -> None:
-        """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between stages is kept."""
+        """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between
+        stages is kept.
+        """
         self._write_stages()
         waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
         for cell in [*(running.cell for running in self.running.values()), *waiting]:
@@ -350,17 +440,23 @@ class _Run:
         return future
 
     def _check_writes(self, *, allowed: int) -> None:
-        """Raise what went wrong on the recording thread; wait while it lags behind by more than `allowed`, so that nothing piles up."""
+        """Raise what went wrong on the recording thread; wait while it lags behind by more than `allowed`, so
+        that nothing piles up.
+        """
         while self.writes and (len(self.writes) > allowed or self.writes[0].done()):
             try:
                 self.writes.popleft().result()
             except OSError as error:
-                raise UserError(f"cannot write to the store {self.store.folder}: {error.strerror or error}") from error
+                raise UserError(
+                    f"cannot write to the store {self.store.folder}: {error.strerror or error}"
+                ) from error
 
 
 @contextmanager
 def _signals_as_interrupt() -> Iterator[None]:
-    """Take a request to end (SIGTERM) and a terminal that was closed (SIGHUP) as Ctrl-C; only the main thread may."""
+    """Take a request to end (SIGTERM) and a terminal that was closed (SIGHUP) as Ctrl-C; only the main thread
+    may.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -368,7 +464,10 @@ def _signals_as_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}}
+    before = {
+        number: signal.signal(number, interrupt)
+        for number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}
+    }
     try:
         yield
     finally:
@@ -390,22 +489,40 @@ def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> No
         store.add_stages(running.run_id.result(), scores, stages)
 
 
-def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records: dict[str, Record], listen: Listener,
-                keep: Path | None) -> None:  # fmt: skip
+def _record_end(
+    store: Store,
+    running: _Running,
+    ended: Ended,
+    job: Job,
+    records: dict[str, Record],
+    listen: Listener,
+    keep: Path | None,
+) -> None:
     """Score, store, then tell, then draw; with `keep`, the folder of a cell that is done is cleared away."""
     answers, results, outcome = running.answers, running.results.values(), ended.outcome
     scores = running.scoring.of(running.results)
     if outcome.status is Status.DONE and running.scoring.failure:
         outcome = replace(outcome, status=Status.FAILED, reason=running.scoring.failure)
-    seconds = outcome.seconds + sum(result.borrowed_s for result in results)  # a shared stage counts for everyone who used it
+    seconds = outcome.seconds + sum(
+        result.borrowed_s for result in results
+    )  # a shared stage counts for everyone who used it
     is_of_one = all(result.session == running.session for result in results)
-    ending = Ending(status=outcome.status, reason=outcome.reason, digest=digest(answers), seconds=seconds,
-                    learn_s=sum(result.learn_s for result in results), probe_s=sum(result.probe_s for result in results),
-                    predict_s=sum(result.predict_s for result in results), peak_mib=outcome.peak_mib,
-                    together=max((result.together for result in results), default=1),
-                    session=running.session if is_of_one else "")  # fmt: skip
+    ending = Ending(
+        status=outcome.status,
+        reason=outcome.reason,
+        digest=digest(answers),
+        seconds=seconds,
+        learn_s=sum(result.learn_s for result in results),
+        probe_s=sum(result.probe_s for result in results),
+        predict_s=sum(result.predict_s for result in results),
+        peak_mib=outcome.peak_mib,
+        together=max((result.together for result in results), default=1),
+        session=running.session if is_of_one else "",
+    )
     files = job.keep / "files"
-    files.mkdir(parents=True, exist_ok=True)  # whoever removed the folder of a cell has not removed its answers
+    files.mkdir(
+        parents=True, exist_ok=True
+    )  # whoever removed the folder of a cell has not removed its answers
     (files / _LOG).write_text(outcome.log_tail, encoding="utf-8")
     if answers:
         write_answers(files / PREDICTIONS, answers)
@@ -419,14 +536,22 @@ def _record_end(store: Store, running: _Running, ended: Ended, job: Job, records
     records[running.cell.key] = record
     primary = running.cell.protocol.scenario.metrics[0].name
     listen(
-        Update(cell=running.cell, status=ending.status, reason=ending.reason, figure=record.metrics.get(primary), seconds=ending.seconds)
+        Update(
+            cell=running.cell,
+            status=ending.status,
+            reason=ending.reason,
+            figure=record.metrics.get(primary),
+            seconds=ending.seconds,
+        )
     )
     if scores:
         _draw(store, running, scores, outcome.log_tail)
 
 
 def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
-    """Add pictures to a record that is closed. What cannot be drawn is a line in its log; what cannot be kept either, a warning."""
+    """Add pictures to a record that is closed. What cannot be drawn is a line in its log; what cannot be kept
+    either, a warning.
+    """
     try:
         with tempfile.TemporaryDirectory() as folder:
             failed: list[str] = []
@@ -440,11 +565,25 @@ def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
 
 
 def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Record:
-    return Record(key=cell.key, run_id=run_id, protocol_hash=cell.protocol.hash, scenario=cell.protocol.label,
-                  strategy=cell.contender.label, seed=cell.seed, status=ending.status, reason=ending.reason,
-                  metrics=dict(scores.final) if scores else {}, digest=ending.digest, seconds=ending.seconds, learn_s=ending.learn_s,
-                  probe_s=ending.probe_s, predict_s=ending.predict_s, peak_mib=ending.peak_mib, together=ending.together,
-                  session=ending.session)  # fmt: skip
+    return Record(
+        key=cell.key,
+        run_id=run_id,
+        protocol_hash=cell.protocol.hash,
+        scenario=cell.protocol.label,
+        strategy=cell.contender.label,
+        seed=cell.seed,
+        status=ending.status,
+        reason=ending.reason,
+        metrics=dict(scores.final) if scores else {},
+        digest=ending.digest,
+        seconds=ending.seconds,
+        learn_s=ending.learn_s,
+        probe_s=ending.probe_s,
+        predict_s=ending.predict_s,
+        peak_mib=ending.peak_mib,
+        together=ending.together,
+        session=ending.session,
+    )
 
 
 def _cached(cell: Cell, record: Record) -> Update:

@@ -24,7 +24,9 @@ class locked:  # noqa: N801  (reads as a statement at its use)
         try:
             self.lock.acquire(timeout=0)
         except Timeout:
-            raise UserError(f"another run is writing to {self.folder}; wait for it, or choose another --store") from None
+            raise UserError(
+                f"another run is writing to {self.folder}; wait for it, or choose another --store"
+            ) from None
         except OSError as error:
             raise UserError(f"cannot write to the store {self.folder}: {error.strerror or error}") from None
 

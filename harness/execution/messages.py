@@ -1,4 +1,6 @@
-"""What the driver tells a worker, and what workers tell the driver: plain values that travel between processes."""
+"""What the driver tells a worker, and what workers tell the driver: plain values that travel between
+processes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from harness.contracts import Status
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be rebuilt.
+    """What a worker is told of a cell: nothing of the truth, and a root seed from which no data stream can be
+    rebuilt.
 
     ahead: modules to be loaded before the cell's process begins (`Strategy.loaded_ahead`).
     code: digest of what the cell was planned with; empty where nobody compares.
@@ -40,7 +43,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """Cells that a worker learns at once. It may take as long as its cells one after another, and as much memory as one of them."""
+    """Cells that a worker learns at once. It may take as long as its cells one after another, and as much
+    memory as one of them.
+    """
 
     key: str
     jobs: tuple[Job, ...]
@@ -60,7 +65,9 @@ class Pack:
 Task = Job | Pack
 
 Episodes = str | Sequence[tuple[Any, Any]]
-"""The stages and queries of a cell: a file that processes of this machine map, or object references, one pair per stage."""
+"""The stages and queries of a cell: a file that processes of this machine map, or object references, one pair
+per stage.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +107,9 @@ Event = Started | Progressed | StageEnded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """How a task ended. peak_mib: the most memory its processes used at once.  lost: it died of something other than a limit, so that a
-    retry can help.  elsewhere: what died was no process of its own, so that this counts as no attempt.
+    """How a task ended. peak_mib: the most memory its processes used at once.  lost: it died of something
+    other than a limit, so that a retry can help.  elsewhere: what died was no process of its own, so that
+    this counts as no attempt.
     """
 
     status: Status

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 
 def what_to_try(task: Task, where: Memory) -> str:
-    """Return what may let a cell fit: half the batch and fewer views, which are the scenario's parameters; or what the machine gives it."""
+    """Return what may let a cell fit: half the batch and fewer views, which are the scenario's parameters; or
+    what the machine gives it.
+    """
     conditions = task.jobs[0].conditions
     sizes = {"batch_size": conditions.batch_size, "first_batch_size": conditions.first_batch_size or 0}
     smaller = [f"{name}={size // 2}" for name, size in sizes.items() if size > 1]
@@ -20,5 +22,8 @@ def what_to_try(task: Task, where: Memory) -> str:
     if where == "host":
         machine = ["a larger --memory"]
     else:
-        machine = ["a larger --gpus share", *(["--precision bfloat16"] if conditions.precision == "float32" else [])]
+        machine = [
+            "a larger --gpus share",
+            *(["--precision bfloat16"] if conditions.precision == "float32" else []),
+        ]
     return f"try {', or '.join([*scenario, *machine])}"

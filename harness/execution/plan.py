@@ -12,7 +12,9 @@ from harness.store.mlflow_store import Record, Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that earlier runs have left."""
+    """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that
+    earlier runs have left.
+    """
 
     cached: dict[str, Record]
     cells: Sequence[Cell]

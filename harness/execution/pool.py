@@ -1,7 +1,9 @@
-"""A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when they die.
+"""A pool of Ray workers that take tasks (cells, or packs of them) one after another and are replaced when
+they die.
 
-Every worker has its stated cores and threads. Whatever is lost (a worker at work, one that is still loading, a node, a local Ray itself)
-is begun again, and the task that ran there ends as lost, which says that it may be tried once more.
+Every worker has its stated cores and threads. Whatever is lost (a worker at work, one that is still loading,
+a node, a local Ray itself) is begun again, and the task that ran there ends as lost, which says that it may
+be tried once more.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from harness.execution.processes.mapped import Mapped
 from harness.execution.worker import Worker, tail
 
 _SILENT_S = 60.0
-"""Seconds after which a worker that says nothing is taken for lost; one that is well says something every `worker.HEARTBEAT_S`."""
+"""Seconds after which a worker that says nothing is taken for lost; one that is well says something every
+`worker.HEARTBEAT_S`.
+"""
 _LOADING_S = 240.0
 _MOST_FAILURES = 4
 """How many workers in a row may die while they load, and how often a local Ray may, before the run ends."""
@@ -35,7 +39,9 @@ _LONGEST_TICK_S = 1.0
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    """A place for one worker: the actor that sits there, and what it runs. stream: what it says of that.  silent_s: since its last word."""
+    """A place for one worker: the actor that sits there, and what it runs. stream: what it says of that.
+    silent_s: since its last word.
+    """
 
     worker: Any
     arriving: Any
@@ -78,7 +84,9 @@ class Pool:
                 self._dismiss(seat)
 
     def publish(self, episodes: Sequence[Episode]) -> Episodes:
-        """Put episodes where workers reach them, a query that several stages share only once, until they are withdrawn."""
+        """Put episodes where workers reach them, a query that several stages share only once, until they are
+        withdrawn.
+        """
         if self._one_machine:
             mapped = Mapped(episodes)
             self._mapped[mapped.path] = mapped
@@ -104,7 +112,8 @@ class Pool:
         seat.stream = seat.worker.run.options(num_returns="streaming").remote(task, episodes)
 
     def wait(self, seconds: float) -> list[Event | Ended]:
-        """Wait up to `seconds` until something is heard; return it, in the order in which every worker said it.
+        """Wait up to `seconds` until something is heard; return it, in the order in which every worker said
+        it.
 
         Raises:
             UserError: workers, or Ray itself, die again and again.
@@ -133,10 +142,14 @@ class Pool:
 
     def _start_over(self, trouble: str) -> list[Event | Ended]:
         """Start a local Ray again; what ran in the old one is lost."""
-        lost: list[Event | Ended] = [_lost(seat.task, trouble, elsewhere=True) for seat in self._seats if seat.task is not None]
+        lost: list[Event | Ended] = [
+            _lost(seat.task, trouble, elsewhere=True) for seat in self._seats if seat.task is not None
+        ]
         self._restarts += 1
         if self._restarts > _MOST_FAILURES:
-            raise UserError(f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs")
+            raise UserError(
+                f"Ray died {self._restarts} times ({trouble}): see its logs in /tmp/ray/session_latest/logs"
+            )
         for seat in self._seats:
             self._dismiss(seat)
         stop()
@@ -152,7 +165,11 @@ class Pool:
             try:
                 said = self.ray.get(next(seat.stream))
             except (self.ray.exceptions.RayError, StopIteration) as error:
-                yield self._replace(place, _words(error), out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError))
+                yield self._replace(
+                    place,
+                    _words(error),
+                    out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError),
+                )
                 return
             if isinstance(said, Outcome):
                 yield Ended(task=seat.task, outcome=said)
@@ -171,11 +188,15 @@ class Pool:
         return _lost(seat.task, reason, out_of_memory=out_of_memory)
 
     def _seat_arrival(self, place: int, passed: float) -> None:
-        """Notice that a worker is ready; one that died while it loaded, or that takes too long on this machine, is replaced."""
+        """Notice that a worker is ready; one that died while it loaded, or that takes too long on this
+        machine, is replaced.
+        """
         seat = self._seats[place]
         if seat.arriving is None:
             return
-        reason = f"they load for {_LOADING_S:g} s" if self._watch and seat.silent_s + passed > _LOADING_S else ""
+        reason = (
+            f"they load for {_LOADING_S:g} s" if self._watch and seat.silent_s + passed > _LOADING_S else ""
+        )
         if self._is_there(seat.arriving):
             try:
                 seat.pid, seat.arriving, seat.silent_s = self.ray.get(seat.arriving), None, 0.0
@@ -193,7 +214,9 @@ class Pool:
 
     def _new_seat(self) -> _Seat:
         need = self.resources
-        actor: Any = self.ray.remote(Worker).options(num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0)
+        actor: Any = self.ray.remote(Worker).options(
+            num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0
+        )
         worker = actor.remote(need.threads, path=sys.path)
         return _Seat(worker=worker, arriving=worker.ready.remote())
 
@@ -212,15 +235,25 @@ class Pool:
 def _lost(task: Task, reason: str, *, out_of_memory: bool = False, elsewhere: bool = False) -> Ended:
     """Return the end of a task that cannot say itself how it ended."""
     status = Status.OUT_OF_MEMORY if out_of_memory else Status.FAILED
-    outcome = Outcome(status=status, reason=reason, seconds=float("nan"), log_tail=tail(task.keep / "log.txt"),
-                      lost=not out_of_memory, elsewhere=elsewhere)  # fmt: skip
+    outcome = Outcome(
+        status=status,
+        reason=reason,
+        seconds=float("nan"),
+        log_tail=tail(task.keep / "log.txt"),
+        lost=not out_of_memory,
+        elsewhere=elsewhere,
+    )
     return Ended(task=task, outcome=outcome)
 
 
 def _words(error: Exception) -> str:
     """Say what became of a worker: it died, or its own work failed."""
     cause = getattr(error, "cause", None)
-    return f"its worker failed ({type(cause).__name__}: {cause})" if isinstance(cause, Exception) else "its worker died"
+    return (
+        f"its worker failed ({type(cause).__name__}: {cause})"
+        if isinstance(cause, Exception)
+        else "its worker died"
+    )
 
 
 def job_folder(root: Path, key: str) -> Path:

@@ -1,7 +1,9 @@
-"""What has tasks learned, one after another, each in a process of its own, and streams what they say to the driver.
+"""What has tasks learned, one after another, each in a process of its own, and streams what they say to the
+driver.
 
-The worker itself runs no strategy and loads no torch: it fetches what a cell needs, has a process begun, holds it to its limits and passes
-on what it says. So a limit, a crash or a kill ends that process alone, and nothing that a strategy leaves behind outlives its cell.
+The worker itself runs no strategy and loads no torch: it fetches what a cell needs, has a process begun,
+holds it to its limits and passes on what it says. So a limit, a crash or a kill ends that process alone, and
+nothing that a strategy leaves behind outlives its cell.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ _LARGEST_LOG = 16 << 20
 
 
 class Worker:
-    """Actor: has cells learned one at a time, or a pack of them at once. path: where the driver finds modules, and cells do too."""
+    """Actor: has cells learned one at a time, or a pack of them at once. path: where the driver finds
+    modules, and cells do too.
+    """
 
     def __init__(self, threads: int, *, path: Sequence[str] = (), workshop: Workshop | None = None) -> None:
         self.threads = threads
@@ -45,13 +49,16 @@ class Worker:
         return os.getpid()
 
     def run(self, task: Task, episodes: Sequence[Episodes]) -> Iterator[Event | Heartbeat | Outcome]:
-        """Run one cell or pack in a process of its own; yield what it says, every finished stage before the next begins, and last its end.
+        """Run one cell or pack in a process of its own; yield what it says, every finished stage before the
+        next begins, and last its end.
 
         Args:
             task: the cell or pack.
             episodes: of every cell: a file of this machine, or references to every stage and query.
         """
-        yield from self._learned(Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path))
+        yield from self._learned(
+            Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
+        )
 
     def _learned(self, order: Order) -> Iterator[Any]:
         task = order.task
@@ -62,14 +69,24 @@ class Worker:
             scratch_of(job).mkdir(parents=True, exist_ok=True)
         started = time.perf_counter()
         process = self.workshop.begin(_ahead(task))
-        limits = Limits(process.tree, timeout_s=task.timeout_s, memory_mib=task.memory_mib, processes=[process.root])
+        limits = Limits(
+            process.tree, timeout_s=task.timeout_s, memory_mib=task.memory_mib, processes=[process.root]
+        )
         status, reason, lost = yield from self._attended(order, process, limits)
         for job in task.jobs:
             shutil.rmtree(scratch_of(job), ignore_errors=True)
-        yield Outcome(status=status, reason=reason, seconds=time.perf_counter() - started, log_tail=tail(task.keep / "log.txt"),
-                      peak_mib=limits.peak_mib, lost=lost)  # fmt: skip
+        yield Outcome(
+            status=status,
+            reason=reason,
+            seconds=time.perf_counter() - started,
+            log_tail=tail(task.keep / "log.txt"),
+            peak_mib=limits.peak_mib,
+            lost=lost,
+        )
 
-    def _attended(self, order: Order, process: Process, limits: Limits) -> Generator[Any, None, tuple[Status, str, bool]]:
+    def _attended(
+        self, order: Order, process: Process, limits: Limits
+    ) -> Generator[Any, None, tuple[Status, str, bool]]:
         """Give the order, pass on what comes, hold the process to its limits, and see it to its end."""
         inbox = Inbox(process.link)
         log = order.task.keep / "log.txt"
@@ -104,10 +121,14 @@ class Worker:
         return (end.status, end.reason, lost) if end else (Status.FAILED, f"its process {how}", True)
 
     def _answer(self, message: Any) -> Any:
-        """Return what the process is told in answer to a message; here nothing (None): it is passed on to the driver."""
+        """Return what the process is told in answer to a message; here nothing (None): it is passed on to the
+        driver.
+        """
 
     def _files(self, episodes: Sequence[Episodes]) -> list[str]:
-        """Return files with the episodes of every cell; those that this worker wrote itself for the last task are used again."""
+        """Return files with the episodes of every cell; those that this worker wrote itself for the last task
+        are used again.
+        """
         before, self._mapped = self._mapped, {}
         files = []
         for own in episodes:
@@ -134,7 +155,9 @@ def tail(path: Path, lines: int = 200) -> str:
 
 
 def bound(log: Path) -> None:
-    """Cut a log that has grown beyond 16 MiB to its last 64 KiB; what is written to it meanwhile goes on at its end."""
+    """Cut a log that has grown beyond 16 MiB to its last 64 KiB; what is written to it meanwhile goes on at
+    its end.
+    """
     try:
         size = log.stat().st_size
         if size <= _LARGEST_LOG:
@@ -148,7 +171,9 @@ def bound(log: Path) -> None:
 
 
 def _ahead(task: Task) -> tuple[str, ...]:
-    """Return the modules to be loaded before the process is forked: that of the strategy, and what it or its network needs besides."""
+    """Return the modules to be loaded before the process is forked: that of the strategy, and what it or its
+    network needs besides.
+    """
     from harness.plugins import registered
 
     job = task.jobs[0]
@@ -157,14 +182,19 @@ def _ahead(task: Task) -> tuple[str, ...]:
 
 
 def _changed(task: Task) -> str:
-    """Say whether what a strategy from a file imports is no longer what its cells were planned with; empty where it is."""
+    """Say whether what a strategy from a file imports is no longer what its cells were planned with; empty
+    where it is.
+    """
     from harness.code import by_path
     from harness.protocol import fingerprint
 
     job = task.jobs[0]
     folder = by_path.folder_of(job.strategy.rpartition(":")[0]) if job.source is not None else ""
     if folder and job.code and fingerprint.of_code("", job.source, folder) != job.code:
-        return f"a module that {Path(job.strategy).name} imports changed after the run began: run the same command again"
+        return (
+            f"a module that {Path(job.strategy).name} imports changed after the run began: run the same "
+            "command again"
+        )
     return ""
 
 

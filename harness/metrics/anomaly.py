@@ -1,22 +1,29 @@
-"""Figures of anomaly detection, exact: of images, of pixels, of regions, and of categories that arrive one after another.
+"""Figures of anomaly detection, exact: of images, of pixels, of regions, and of categories that arrive one
+after another.
 
-Every figure is read off one table: how many anomalous and normal items lie at each distinct value of a score (`Levels`), and, for pixels,
-how much of the regions lies there. Tied values are one level, one point of every curve. Going down from the largest level,
+Every figure is read off one table: how many anomalous and normal items lie at each distinct value of a score
+(`Levels`), and, for pixels, how much of the regions lies there. Tied values are one level, one point of every
+curve. Going down from the largest level,
 
     AUROC    P(an anomalous item scores above a normal one), ties one half (Mann-Whitney)
     AP       sum over k of (R_k - R_(k-1)) P_k, step by step and not a trapezoid
-    F1-max   max over k of 2 P R / (P + R): its threshold is chosen with the labels that are tested. The code of INP-Former and Dinomaly
+    F1-max   max over k of 2 P R / (P + R): its threshold is chosen with the labels that are tested. The code
+    of INP-Former and Dinomaly
              adds 1e-7 to the denominator and is lower by less than that
-    AUPRO    mean over regions of the share found, PRO(FPR), integrated from (0, 0) over FPR up to a limit and divided by the limit; by
-             trapezoid, interpolated linearly at the limit (Bergmann et al. 2020, "Uninformed Students", section 4.1)
+    AUPRO    mean over regions of the share found, PRO(FPR), integrated from (0, 0) over FPR up to a limit and
+    divided by the limit; by
+             trapezoid, interpolated linearly at the limit (Bergmann et al. 2020, "Uninformed Students",
+             section 4.1)
 
-A region is an 8-connected component of one image's mask and counts the same whatever its size. Where one of the two kinds is missing, or
+A region is an 8-connected component of one image's mask and counts the same whatever its size. Where one of
+the two kinds is missing, or
 there is no region, a figure is NaN: it is missing, and neither 0.5 nor 1.
 
-Levels without an anomalous item that follow one another may be one, which moves no figure: so `levels` sorts normal and anomalous values
-apart and counts the normal ones at and between the others. No value is rounded, only the order counts. `PixelCounts` does the same image by
-image in bounded memory. Up to 2^24 normal pixels (256 maps of 256 x 256) it is exact; beyond, neighbouring ones are joined, at most a
-fifty-thousandth of those above, which leaves the top, where AP, F1-max and AUPRO are decided, as it is.
+Levels without an anomalous item that follow one another may be one, which moves no figure: so `levels` sorts
+normal and anomalous values apart and counts the normal ones at and between the others. No value is rounded,
+only the order counts. `PixelCounts` does the same image by image in bounded memory. Up to 2^24 normal pixels
+(256 maps of 256 x 256) it is exact; beyond, neighbouring ones are joined, at most a fifty-thousandth of those
+above, which leaves the top, where AP, F1-max and AUPRO are decided, as it is.
 
 >>> table = levels(np.array([0.9, 0.4, 0.4, 0.1]), np.array([True, True, False, False]))
 >>> auroc(table), average_precision(table), f1_max(table)
@@ -53,7 +60,8 @@ class Levels(NamedTuple):
     """What lies at each distinct value of a score, the largest first; K levels.
 
     anomalous, normal: int64 (K,) items.
-    regions: float64 (K,) shares of regions, summing to their number `n_regions`; None where items are no pixels.
+    regions: float64 (K,) shares of regions, summing to their number `n_regions`; None where items are no
+    pixels.
     """
 
     anomalous: Counts
@@ -81,7 +89,7 @@ class Continual(NamedTuple):
     backward_transfer: float
 
 
-# --- the table ------------------------------------------------------------------------------------------------------------------
+# --- the table ----------------------------------------------------------------------------------------------
 
 
 def levels(values: NDArray[Any], anomalous: Mask, shares: Floats | None = None, n_regions: int = 0) -> Levels:
@@ -90,7 +98,8 @@ def levels(values: NDArray[Any], anomalous: Mask, shares: Floats | None = None, 
     Args:
         values: float (N,) of any precision, larger is stranger.
         anomalous: bool (N,).
-        shares: float64, for each of `values[anomalous]` the part of its region that the pixel is; None where items are no pixels.
+        shares: float64, for each of `values[anomalous]` the part of its region that the pixel is; None where
+            items are no pixels.
         n_regions: how many regions there are.
 
     Raises:
@@ -98,9 +107,17 @@ def levels(values: NDArray[Any], anomalous: Mask, shares: Floats | None = None, 
     """
     if np.isnan(values).any():
         raise ValueError("scores that are NaN cannot be ranked")
-    numbers = values.astype(np.float32) if values.dtype == np.float16 else values  # half precision has no fast sort
+    numbers = (
+        values.astype(np.float32) if values.dtype == np.float16 else values
+    )  # half precision has no fast sort
     rising = np.sort(numbers[~anomalous])
-    return _table(numbers[anomalous], shares, n_regions, len(rising), lambda values, side: _at_least(rising, values, side))
+    return _table(
+        numbers[anomalous],
+        shares,
+        n_regions,
+        len(rising),
+        lambda values, side: _at_least(rising, values, side),
+    )
 
 
 Side = Literal["left", "right"]
@@ -112,9 +129,15 @@ def _at_least(rising: NDArray[Any], values: NDArray[Any], side: Side) -> Counts:
 
 
 def _table(
-    found: NDArray[Any], shares: Floats | None, n_regions: int, total: int, normal: Callable[[NDArray[Any], Side], Counts]
+    found: NDArray[Any],
+    shares: Floats | None,
+    n_regions: int,
+    total: int,
+    normal: Callable[[NDArray[Any], Side], Counts],
 ) -> Levels:
-    """Return the table of anomalous values with their shares of regions, and of `total` normal ones, counted as by `_at_least`."""
+    """Return the table of anomalous values with their shares of regions, and of `total` normal ones, counted
+    as by `_at_least`.
+    """
     values, place = np.unique(found, return_inverse=True)
     as_large, larger = normal(values, "left")[::-1], normal(values, "right")[::-1]
     counts, anomalous, regions = np.zeros((3, 2 * len(values) + 1))  # between, at, between, at, ..., below
@@ -123,18 +146,27 @@ def _table(
     anomalous[1::2] = np.bincount(place, minlength=len(values))[::-1]
     regions[1::2] = 0 if shares is None else np.bincount(place, weights=shares, minlength=len(values))[::-1]
     held = counts + anomalous > 0
-    return Levels(anomalous[held].astype(np.int64), counts[held].astype(np.int64), None if shares is None else regions[held], n_regions)
+    return Levels(
+        anomalous[held].astype(np.int64),
+        counts[held].astype(np.int64),
+        None if shares is None else regions[held],
+        n_regions,
+    )
 
 
 def pixel_levels(maps: NDArray[Any], masks: Mask) -> Levels:
-    """Make the table of all pixels of a category by one sort; `maps` float (N, H, W) of any precision, `masks` bool (N, H, W)."""
+    """Make the table of all pixels of a category by one sort; `maps` float (N, H, W) of any precision,
+    `masks` bool (N, H, W).
+    """
     parts = [region_shares(mask) for mask in masks]
     shares = np.concatenate([np.zeros(0), *(own for own, _ in parts)])
     return levels(maps.ravel(), masks.ravel(), shares, sum(number for _, number in parts))
 
 
 def region_shares(mask: Mask) -> tuple[Floats, int]:
-    """Return 1 / area of its region for every anomalous pixel of `mask`, bool (H, W), in the order of `x[mask]`; and how many regions."""
+    """Return 1 / area of its region for every anomalous pixel of `mask`, bool (H, W), in the order of
+    `x[mask]`; and how many regions.
+    """
     if not mask.any():
         return np.zeros(0), 0
     components, number = ndimage.label(mask, structure=_EIGHT)
@@ -143,7 +175,9 @@ def region_shares(mask: Mask) -> tuple[Floats, int]:
 
 
 class PixelCounts:
-    """The table of a category's pixels, image by image: 300 MB at most, and 16 bytes for every anomalous pixel."""
+    """The table of a category's pixels, image by image: 300 MB at most, and 16 bytes for every anomalous
+    pixel.
+    """
 
     def __init__(self) -> None:
         self._found: list[Floats] = []
@@ -181,10 +215,18 @@ class PixelCounts:
     def levels(self) -> Levels:
         """Return the table of the images so far."""
         rising, joined = self._sorted(), self._joined
-        found, shares = np.concatenate([np.zeros(0), *self._found]), np.concatenate([np.zeros(0), *self._shares])
+        found, shares = (
+            np.concatenate([np.zeros(0), *self._found]),
+            np.concatenate([np.zeros(0), *self._shares]),
+        )
         total = len(rising) + int(joined.as_large[0])
-        return _table(found, shares, self._n_regions, total,
-                      lambda values, side: _at_least(rising, values, side) + joined.at_least(values, side))  # fmt: skip
+        return _table(
+            found,
+            shares,
+            self._n_regions,
+            total,
+            lambda values, side: _at_least(rising, values, side) + joined.at_least(values, side),
+        )
 
     def figures(self, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
         """Return the four figures of the images so far."""
@@ -199,7 +241,9 @@ class PixelCounts:
 
 
 class _Joined(NamedTuple):
-    """Normal pixels of which only some places in their order are known. values: rising (K,).  as_large: how many are, and 0, (K + 1,)."""
+    """Normal pixels of which only some places in their order are known. values: rising (K,).  as_large: how
+    many are, and 0, (K + 1,).
+    """
 
     values: Floats
     as_large: Counts
@@ -209,7 +253,9 @@ class _Joined(NamedTuple):
         return self.as_large[np.searchsorted(self.values, values, side)]
 
     def with_those(self, rising: Floats) -> _Joined:
-        """Return these and others, at `_KEPT` places at most: all of the largest ones, then further and further apart."""
+        """Return these and others, at `_KEPT` places at most: all of the largest ones, then further and
+        further apart.
+        """
         some = np.unique(len(rising) - _places(len(rising)))
         values = np.sort(np.concatenate([self.values, rising[some]]))
         as_large = _at_least(rising, values, "left") + self.at_least(values, "left")
@@ -223,14 +269,16 @@ def _places(total: int) -> Counts:
     return np.unique(np.clip((_FINEST * np.expm1(steps)).astype(np.int64), 1, total))
 
 
-# --- figures of a table -----------------------------------------------------------------------------------------------------------
+# --- figures of a table -------------------------------------------------------------------------------------
 
 
 def auroc(table: Levels) -> float:
     """Return the area under the ROC curve; NaN without anomalous or without normal items."""
     if _is_one_sided(table):
         return NAN
-    above = 2 * np.cumsum(table.anomalous) - table.anomalous  # twice those above, and those at the same level once
+    above = (
+        2 * np.cumsum(table.anomalous) - table.anomalous
+    )  # twice those above, and those at the same level once
     return int(above @ table.normal) / (2 * int(table.anomalous.sum()) * int(table.normal.sum()))
 
 
@@ -251,7 +299,9 @@ def f1_max(table: Levels) -> float:
 
 
 def aupro(table: Levels, fpr_limit: float = FPR_LIMIT) -> float:
-    """Return the area under PRO(FPR) up to `fpr_limit` in (0, 1], over the limit; NaN without regions or without normal pixels."""
+    """Return the area under PRO(FPR) up to `fpr_limit` in (0, 1], over the limit; NaN without regions or
+    without normal pixels.
+    """
     if table.regions is None or not table.n_regions or not table.normal.any():
         return NAN
     fpr = np.append(0.0, np.cumsum(table.normal) / table.normal.sum())
@@ -271,18 +321,20 @@ def _is_one_sided(table: Levels) -> bool:
     return not (table.anomalous.any() and table.normal.any())
 
 
-# --- categories that arrive one after another -------------------------------------------------------------------------------------
+# --- categories that arrive one after another ---------------------------------------------------------------
 
 
 def continual(matrix: Floats, arrival: Counts) -> Continual:
-    """Return the figures of R[i, j], a metric on category j after stage i (`harness.metrics.class_incremental` has it by stage).
+    """Return the figures of R[i, j], a metric on category j after stage i
+    (`harness.metrics.class_incremental` has it by stage).
 
         final         mean over j of R[T, j]                     learning   mean over j of R[a_j, j]
         incremental   mean over i of mean over j seen by then of R[i, j]
-        forgetting    mean over j with a_j < T of  max over i in [a_j, T) of R[i, j]  -  R[T, j]; below 0 where it got better
-        backward transfer   mean over the same j of  R[T, j] - R[a_j, j]
+        forgetting    mean over j with a_j < T of  max over i in [a_j, T) of R[i, j]  -  R[T, j]; below 0
+        where it got better backward transfer   mean over the same j of  R[T, j] - R[a_j, j]
 
-    with a_j the stage in which category j arrives and T the last one. Categories without a figure are left out; NaN where none is left.
+    with a_j the stage in which category j arrives and T the last one. Categories without a figure are left
+    out; NaN where none is left.
 
     Args:
         matrix: float64 (stages, J); what lies before the arrival of a category is not looked at.
@@ -302,6 +354,18 @@ def continual(matrix: Floats, arrival: Counts) -> Continual:
 
 
 __all__ = [
-    "FPR_LIMIT", "Continual", "Levels", "PixelCounts", "PixelFigures", "aupro", "auroc", "average_precision", "continual", "f1_max",
-    "levels", "pixel_figures", "pixel_levels", "region_shares",
-]  # fmt: skip
+    "FPR_LIMIT",
+    "Continual",
+    "Levels",
+    "PixelCounts",
+    "PixelFigures",
+    "aupro",
+    "auroc",
+    "average_precision",
+    "continual",
+    "f1_max",
+    "levels",
+    "pixel_figures",
+    "pixel_levels",
+    "region_shares",
+]

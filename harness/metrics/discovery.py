@@ -1,13 +1,16 @@
-"""Figures of category discovery: a learner's rows are matched to the true classes once per stage, then accuracy is read off by group.
+"""Figures of category discovery: a learner's rows are matched to the true classes once per stage, then
+accuracy is read off by group.
 
-M[p, y] counts the items of class y that were answered as row p. One optimal one-to-one assignment of rows to classes (Kuhn 1955) maximises
-the matched counts over everything; match(y) is the count of class y in its row, and for a set S of classes
+M[p, y] counts the items of class y that were answered as row p. One optimal one-to-one assignment of rows to
+classes (Kuhn 1955) maximises the matched counts over everything; match(y) is the count of class y in its row,
+and for a set S of classes
 
     A(S) = sum over y in S of match(y)  /  sum over y in S of count(y)
 
-(GCD, Vaze et al. 2022, "v2" of the released code; Happy, Ma et al. 2024). Surplus rows and surplus classes stay unmatched and count as
-errors. Where several assignments are optimal, A over everything is unique and A of a group is not. Ties are broken class by class in order
-of number, each getting as much as is left (`optimal_rows`): so figures depend neither on how rows are numbered nor on the solver.
+(GCD, Vaze et al. 2022, "v2" of the released code; Happy, Ma et al. 2024). Surplus rows and surplus classes
+stay unmatched and count as errors. Where several assignments are optimal, A over everything is unique and A
+of a group is not. Ties are broken class by class in order of number, each getting as much as is left
+(`optimal_rows`): so figures depend neither on how rows are numbered nor on the solver.
 
 >>> agreement = match(np.array([1, 1, 0, 2]), np.array([0, 0, 1, 1]))
 >>> agreement.accuracy(), agreement.accuracy(np.array([False, True]))
@@ -33,7 +36,8 @@ Classes = NDArray[np.bool_]
 class Match(NamedTuple):
     """The assignment of one stage. Arrays over the C classes.
 
-    row: int64, the row that stands for a class, -1 where none is left.  matched: int64, its items in that row.  counts: int64, its items.
+    row: int64, the row that stands for a class, -1 where none is left.  matched: int64, its items in that
+    row.  counts: int64, its items.
     """
 
     row: Counts
@@ -41,7 +45,9 @@ class Match(NamedTuple):
     counts: Counts
 
     def accuracy(self, group: Classes | None = None) -> float:
-        """Return A over the classes of `group` (all by default), every item counting the same; NaN where the group has no items."""
+        """Return A over the classes of `group` (all by default), every item counting the same; NaN where the
+        group has no items.
+        """
         chosen = slice(None) if group is None else group
         total = int(self.counts[chosen].sum())
         return int(self.matched[chosen].sum()) / total if total else float("nan")
@@ -53,13 +59,20 @@ class Match(NamedTuple):
         return shares
 
     def per_group(self, group: Counts, n_groups: int) -> NDArray[np.float64]:
-        """Return A over each of `n_groups` groups, float64 (n_groups,), NaN for empty ones; `group` int (C,) is that of every class."""
-        shares, (matched, counts) = np.full(n_groups, np.nan), (np.bincount(group, own, n_groups) for own in (self.matched, self.counts))
+        """Return A over each of `n_groups` groups, float64 (n_groups,), NaN for empty ones; `group` int (C,)
+        is that of every class.
+        """
+        shares, (matched, counts) = (
+            np.full(n_groups, np.nan),
+            (np.bincount(group, own, n_groups) for own in (self.matched, self.counts)),
+        )
         np.divide(matched, counts, out=shares, where=counts > 0)
         return shares
 
     def balanced_accuracy(self, group: Classes | None = None) -> float:
-        """Return the mean accuracy over the classes of `group` that have items, every class counting the same."""
+        """Return the mean accuracy over the classes of `group` that have items, every class counting the
+        same.
+        """
         return mean_of_finite(self.per_class()[slice(None) if group is None else group])
 
     def hardest(self, group: Classes | None = None) -> float:
@@ -70,8 +83,14 @@ class Match(NamedTuple):
 
 
 def counted_rows(rows: Counts) -> Counts:
-    """Return the rows answered, int64 (N,), renumbered where some are negative or beyond the items, so that no table is sized by them."""
-    return rows if rows.min(initial=0) >= 0 and rows.max(initial=0) < max(1024, len(rows)) else np.unique(rows, return_inverse=True)[1]
+    """Return the rows answered, int64 (N,), renumbered where some are negative or beyond the items, so that
+    no table is sized by them.
+    """
+    return (
+        rows
+        if rows.min(initial=0) >= 0 and rows.max(initial=0) < max(1024, len(rows))
+        else np.unique(rows, return_inverse=True)[1]
+    )
 
 
 def contingency(predicted: NDArray[Any], classes: NDArray[Any], *, n_classes: int | None = None) -> Counts:
@@ -104,8 +123,9 @@ def matched_by(matrix: Counts, row: Counts) -> Match:
 def optimal_rows(matrix: Counts) -> Counts:
     """Return the row for each class under which most items match, int64 (C,), -1 where none is left.
 
-    Of several optima the one is taken that matches most of class 0, of those the one that matches most of class 1, and so on; then it is
-    settled how many items of each class match. What is still open goes to the row of the same number, else to the smallest.
+    Of several optima the one is taken that matches most of class 0, of those the one that matches most of
+    class 1, and so on; then it is settled how many items of each class match. What is still open goes to the
+    row of the same number, else to the smallest.
 
     Args:
         matrix: M, int64 (rows, C), not negative.
@@ -128,8 +148,9 @@ def optimal_rows(matrix: Counts) -> Counts:
 def _in_optima(square: Counts, owner: Counts) -> NDArray[np.bool_]:
     """Return which pairs of row and column occur in an optimal assignment, bool (n, n), given one of these.
 
-    A step from column c to j is what the row of c would gain at j, the price of a column the longest path to it; no cycle gains anything.
-    Pairs without slack in the dual are the steps that reach the price, and those of them occur that lie on a cycle.
+    A step from column c to j is what the row of c would gain at j, the price of a column the longest path to
+    it; no cycle gains anything. Pairs without slack in the dual are the steps that reach the price, and those
+    of them occur that lie on a cycle.
     """
     gains = square[owner] - square[owner, np.arange(len(owner))][:, None]
     price, dearer = np.zeros(len(owner), dtype=np.int64), gains.max(axis=0, initial=0)
@@ -143,7 +164,9 @@ def _in_optima(square: Counts, owner: Counts) -> NDArray[np.bool_]:
 
 
 def _exchange(owner: Counts, column: int, allowed: NDArray[np.bool_], worth: Counts) -> None:
-    """Give `column` the row of most worth, in place, by a ring of exchanges of rows among columns, each of them allowed."""
+    """Give `column` the row of most worth, in place, by a ring of exchanges of rows among columns, each of
+    them allowed.
+    """
     wanted = np.where(allowed[:, column], worth[:, column], worth[owner[column], column])
     if wanted.max() == wanted[owner[column]]:
         return
@@ -164,9 +187,9 @@ def _exchange(owner: Counts, column: int, allowed: NDArray[np.bool_], worth: Cou
 class Groups(NamedTuple):
     """Accuracy by group after stage t; NaN where a group is empty.
 
-    everything: all classes revealed so far.  old, new: classes of earlier stages and of this one ("Seen" and "Unseen" in the released log,
-    the soft split, which the paper's tables use).  initial, novel: classes of stage 0 and all later ones ("Old" and "New" there, the hard
-    split).
+    everything: all classes revealed so far.  old, new: classes of earlier stages and of this one ("Seen" and
+    "Unseen" in the released log, the soft split, which the paper's tables use).  initial, novel: classes of
+    stage 0 and all later ones ("Old" and "New" there, the hard split).
     """
 
     everything: float
@@ -177,7 +200,9 @@ class Groups(NamedTuple):
 
 
 def by_group(agreement: Match, arrival: NDArray[Any], stage: int) -> Groups:
-    """Return the accuracies after `stage`; `arrival` int (C,) is the stage that reveals each class. At stage 0 nothing is old or novel."""
+    """Return the accuracies after `stage`; `arrival` int (C,) is the stage that reveals each class. At stage
+    0 nothing is old or novel.
+    """
     seen = arrival <= stage
     is_now = arrival == stage
     groups = (seen, seen & ~is_now, is_now, arrival == 0, seen & (arrival > 0))
@@ -190,18 +215,23 @@ def forgetting_of_initial(stages: Sequence[Groups]) -> float:
 
 
 def forgetting_of_seen(stages: Sequence[Groups]) -> float:
-    """Return the forgetting that Grow and Merge defines, max over t >= 1 of Init_0 - Old_t, over a growing old group."""
+    """Return the forgetting that Grow and Merge defines, max over t >= 1 of Init_0 - Old_t, over a growing
+    old group.
+    """
     return max((stages[0].initial - later.old for later in stages[1:]), default=float("nan"))
 
 
 def discovery(stages: Sequence[Groups]) -> tuple[float, float]:
-    """Return mean New_t over t >= 1 (Happy) and the last New_t (Grow and Merge); stages without new classes do not count."""
+    """Return mean New_t over t >= 1 (Happy) and the last New_t (Grow and Merge); stages without new classes
+    do not count.
+    """
     found = [later.new for later in stages[1:] if np.isfinite(later.new)]
     return (mean_of_finite(np.array(found)), found[-1]) if found else (float("nan"), float("nan"))
 
 
 def new_taken_for_old(predicted: NDArray[Any], is_new: NDArray[np.bool_], old_rows: int) -> float:
-    """Return the share of items of new classes that were answered as one of the first `old_rows` rows (Happy, Table 8); NaN without any.
+    """Return the share of items of new classes that were answered as one of the first `old_rows` rows (Happy,
+    Table 8); NaN without any.
 
     Args:
         predicted: int (N,) rows answered; a negative number is no row, neither an old one nor a new one.
@@ -213,7 +243,8 @@ def new_taken_for_old(predicted: NDArray[Any], is_new: NDArray[np.bool_], old_ro
 
 
 def probability_gap(probabilities: NDArray[Any], old_rows: int) -> float:
-    """Return the mean over items of the total probability of the old rows minus that of the new ones (Happy, Table 8).
+    """Return the mean over items of the total probability of the old rows minus that of the new ones (Happy,
+    Table 8).
 
     Args:
         probabilities: float (N, rows), rows summing to one.
@@ -229,6 +260,18 @@ def mean_of_finite(values: NDArray[Any]) -> float:
 
 
 __all__ = [
-    "Groups", "Match", "by_group", "contingency", "counted_rows", "discovery", "forgetting_of_initial", "forgetting_of_seen", "match",
-    "matched_by", "mean_of_finite", "new_taken_for_old", "optimal_rows", "probability_gap",
-]  # fmt: skip
+    "Groups",
+    "Match",
+    "by_group",
+    "contingency",
+    "counted_rows",
+    "discovery",
+    "forgetting_of_initial",
+    "forgetting_of_seen",
+    "match",
+    "matched_by",
+    "mean_of_finite",
+    "new_taken_for_old",
+    "optimal_rows",
+    "probability_gap",
+]

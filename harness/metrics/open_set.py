@@ -1,13 +1,17 @@
-"""Figures of open-set recognition: does a learner find items of classes that it has not met stranger than those of classes it has?
+"""Figures of open-set recognition: does a learner find items of classes that it has not met stranger than
+those of classes it has?
 
-Novel items are the positives throughout, and a larger score is stranger. Conventions differ between papers, and figures under different
-ones are not comparable:
+Novel items are the positives throughout, and a larger score is stranger. Conventions differ between papers,
+and figures under different ones are not comparable:
 
     AUROC  the same everywhere; ties count half
-    FPR95  share of KNOWN items that are flagged where 95 % of the NOVEL ones are (OpenOOD's present code). Many papers ask the other way
+    FPR95  share of KNOWN items that are flagged where 95 % of the NOVEL ones are (OpenOOD's present code).
+    Many papers ask the other way
            round: the share of novel items that are let through where 95 % of the known ones are
-    AUPR   average precision, the sum of precision times the gain in recall. OpenOOD joins the points by trapezoids, which is larger.
-           "in" has the known items as positives, by the negative score; "out" the novel ones. Both depend on how many there are of each
+    AUPR   average precision, the sum of precision times the gain in recall. OpenOOD joins the points by
+    trapezoids, which is larger.
+           "in" has the known items as positives, by the negative score; "out" the novel ones. Both depend on
+           how many there are of each
 
 >>> figures(np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True]))
 {'open_set_auroc': 0.875, 'open_set_fpr95': 0.5, 'open_set_aupr_in': 0.833..., 'open_set_aupr_out': 0.833...}
@@ -30,21 +34,36 @@ Scores = NDArray[Any]
 Mask = NDArray[np.bool_]
 
 METRICS: tuple[Metric, ...] = (
-    Metric(name="open_set_auroc", meaning="chance that an item of a class still to come looks stranger than a known one, mean over stages"),
-    Metric(name="open_set_fpr95", better="lower", meaning="known items flagged where 95 % of the novel ones are, mean over stages"),
-    Metric(name="open_set_aupr_in", meaning="average precision of known items, the least strange first, mean over stages"),
-    Metric(name="open_set_aupr_out", meaning="average precision of novel items, the strangest first, mean over stages"),
+    Metric(
+        name="open_set_auroc",
+        meaning="chance that an item of a class still to come looks stranger than a known one, mean over stages",
+    ),
+    Metric(
+        name="open_set_fpr95",
+        better="lower",
+        meaning="known items flagged where 95 % of the novel ones are, mean over stages",
+    ),
+    Metric(
+        name="open_set_aupr_in",
+        meaning="average precision of known items, the least strange first, mean over stages",
+    ),
+    Metric(
+        name="open_set_aupr_out",
+        meaning="average precision of novel items, the strangest first, mean over stages",
+    ),
 )
 """What a scenario with `open_set=true` reports besides its own figures."""
 
 
 def false_positives(scores: Scores, novel: Mask, *, recall: float = 0.95) -> float:
-    """Return the share of known items that score at least as high as the threshold which finds `recall` of the novel ones.
+    """Return the share of known items that score at least as high as the threshold which finds `recall` of
+    the novel ones.
 
     Args:
         scores: (N,), larger is stranger.
         novel: bool (N,).
-        recall: in (0, 1]; the threshold is the largest score of a novel item that reaches it, ties all flagged.
+        recall: in (0, 1]; the threshold is the largest score of a novel item that reaches it, ties all
+            flagged.
 
     Returns:
         A share, NaN where there are no novel or no known items.
@@ -57,7 +76,8 @@ def false_positives(scores: Scores, novel: Mask, *, recall: float = 0.95) -> flo
 
 
 def average_precision(scores: Scores, positive: Mask) -> float:
-    """Return the sum over distinct scores, from the largest, of precision times the gain in recall; equal scores enter together.
+    """Return the sum over distinct scores, from the largest, of precision times the gain in recall; equal
+    scores enter together.
 
     Args:
         scores: (N,).
@@ -76,7 +96,8 @@ def average_precision(scores: Scores, positive: Mask) -> float:
 
 
 def figures(scores: Scores, novel: Mask) -> dict[str, float]:
-    """Return the figures of `METRICS` by name for one stage; NaN where there are no novel items (the last stage) or no known ones.
+    """Return the figures of `METRICS` by name for one stage; NaN where there are no novel items (the last
+    stage) or no known ones.
 
     Args:
         scores: float (N,), larger is stranger.
@@ -96,7 +117,8 @@ def figures(scores: Scores, novel: Mask) -> dict[str, float]:
 
 
 def of_answer(answer: Answer, asked: Mask, novel: Mask) -> dict[str, float]:
-    """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items are.
+    """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items
+    are.
 
     Args:
         answer: of a finished stage.
@@ -108,13 +130,33 @@ def of_answer(answer: Answer, asked: Mask, novel: Mask) -> dict[str, float]:
 
 
 def after_stages(each: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return the figures after every stage by name, from those `of_answer`; nothing unless every stage has some."""
-    return {metric.name: [stage[metric.name] for stage in each] for metric in METRICS} if each and all(each) else {}
+    """Return the figures after every stage by name, from those `of_answer`; nothing unless every stage has
+    some.
+    """
+    return (
+        {metric.name: [stage[metric.name] for stage in each] for metric in METRICS}
+        if each and all(each)
+        else {}
+    )
 
 
 def summary(per_stage: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return the mean of every figure over the stages that have it, NaN where none has; after the last stage nothing is novel."""
-    return {metric.name: mean_of_finite(np.asarray(per_stage.get(metric.name, ()), dtype=np.float64)) for metric in METRICS}
+    """Return the mean of every figure over the stages that have it, NaN where none has; after the last stage
+    nothing is novel.
+    """
+    return {
+        metric.name: mean_of_finite(np.asarray(per_stage.get(metric.name, ()), dtype=np.float64))
+        for metric in METRICS
+    }
 
 
-__all__ = ["METRICS", "after_stages", "auroc", "average_precision", "false_positives", "figures", "of_answer", "summary"]
+__all__ = [
+    "METRICS",
+    "after_stages",
+    "auroc",
+    "average_precision",
+    "false_positives",
+    "figures",
+    "of_answer",
+    "summary",
+]

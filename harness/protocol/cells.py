@@ -1,10 +1,10 @@
 """What is compared with what: protocols, cells, suites, and their content addresses.
 
-A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts from, a digest of what it
-deals and the names of its metrics, and the code of scenarios and data sets that are not shipped with this program, whose figures
-nobody else recomputes; results under different protocol hashes never meet in one table. A **cell** is protocol x strategy
-configuration x seed, and its key adds the code and the library versions that can change the result. A **suite** names scenarios,
-strategies and seeds.
+A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts
+from, a digest of what it deals and the names of its metrics, and the code of scenarios and data sets that are
+not shipped with this program, whose figures nobody else recomputes; results under different protocol hashes
+never meet in one table. A **cell** is protocol x strategy configuration x seed, and its key adds the code and
+the library versions that can change the result. A **suite** names scenarios, strategies and seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from harness.contracts import DealtStage, Inputs, Scenario, Stage
 from harness.errors import UserError
@@ -29,7 +37,9 @@ from harness.weights import weights_said
 
 
 class HowChosen(BaseModel):
-    """How a configuration came to be chosen: among how many trials, of which space, by what. seeds: the run seeds of the trials."""
+    """How a configuration came to be chosen: among how many trials, of which space, by what. seeds: the run
+    seeds of the trials.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -42,13 +52,17 @@ class HowChosen(BaseModel):
     @property
     def words(self) -> str:
         """Say it, all but the space."""
-        return f"chosen among {self.trials} {'trial' if self.trials == 1 else 'trials'} ({self.method}) by {self.criterion}"
+        return (
+            f"chosen among {self.trials} {'trial' if self.trials == 1 else 'trials'} ({self.method}) by "
+            f"{self.criterion}"
+        )
 
 
 class Suite(BaseModel):
     """What to run, from a YAML file or from flags: every scenario x every strategy x every seed.
 
-    ablation: which differences between its strategies say what a component contributes, where that is what it is for.
+    ablation: which differences between its strategies say what a component contributes, where that is what it
+    is for.
     chosen: by label, how a search chose the configuration of a strategy, where one did.
     """
 
@@ -67,7 +81,11 @@ class Suite(BaseModel):
     @model_validator(mode="after")
     def _has_every_arm(self) -> Self:
         labels = {str(selection) for text in self.strategies for selection in expand(text)}
-        missing = [arm for arm in self.ablation.arms if not labels.issuperset(map(str, expand(arm)))] if self.ablation else []
+        missing = (
+            [arm for arm in self.ablation.arms if not labels.issuperset(map(str, expand(arm)))]
+            if self.ablation
+            else []
+        )
         if missing:
             raise ValueError(f"the ablation has arms that are not among the strategies: {', '.join(missing)}")
         return self
@@ -75,7 +93,11 @@ class Suite(BaseModel):
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what most suites do not have."""
-        return {name: value for name, value in handler(self).items() if value or name not in ("ablation", "chosen")}
+        return {
+            name: value
+            for name, value in handler(self).items()
+            if value or name not in ("ablation", "chosen")
+        }
 
 
 def read_suite(path: Path) -> Suite:
@@ -86,7 +108,10 @@ def read_suite(path: Path) -> Suite:
     """
     content = read_yaml(written(path), f"suite {str(path)!r}", as_said=True)
     if not isinstance(content, dict):
-        raise UserError(f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds {type(content).__name__}")
+        raise UserError(
+            f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds "
+            f"{type(content).__name__}"
+        )
     content = content.get("suite", content)  # a board's protocol.yaml keeps its suite beside what came of it
     try:
         return Suite.model_validate(content)
@@ -105,7 +130,9 @@ class Protocol:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that are not what they say."""
+        """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that
+        are not what they say.
+        """
         weights = weights_said(self.scenario.lent().get("backbone", ""))
         config = self.scenario.model_dump(mode="json")
         code = _code_of_others([self.scenario_name, *config.values()])
@@ -139,7 +166,9 @@ class Protocol:
         deal, data = self.scenario.deal(0), dict(self.scenario.data_digests())
         if not data or not all(data.values()):
             data |= fingerprint.of_loaders(deal)
-        shapes = tuple(shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages)
+        shapes = tuple(
+            shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages
+        )
         return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages), data
 
 
@@ -148,7 +177,9 @@ Shape = tuple[Any, ...]
 
 
 def shape_of(stage: DealtStage | Stage, inputs: Inputs, rows: int, held: int) -> Shape:
-    """Return the shape of a stage: of its items, their number, the classes, what is held out, whether it is told of noise."""
+    """Return the shape of a stage: of its items, their number, the classes, what is held out, whether it is
+    told of noise.
+    """
     kind = str(getattr(inputs, "dtype", ""))
     return (*inputs.shape[1:], kind, rows, stage.named_classes, stage.new_classes, held, stage.told is None)
 
@@ -173,7 +204,9 @@ class Cell:
 
     @cached_property
     def key(self) -> str:
-        """Content address: equal cells have equal keys on every machine with the same code and library versions."""
+        """Content address: equal cells have equal keys on every machine with the same code and library
+        versions.
+        """
         return fingerprint.of_value(
             {
                 "protocol": self.protocol.hash,
@@ -199,7 +232,9 @@ def protocols(texts: Iterable[str]) -> list[Protocol]:
     for plugin, selection in _selections("scenario", texts):
         scenario = plugin.cls(**resolved(plugin, selection))
         if scenario.metrics[0].censored:
-            raise UserError(f"{selection} lists {scenario.metrics[0].name} first, which may not be reached: no ranking goes by that")
+            raise UserError(
+                f"{selection} lists {scenario.metrics[0].name} first, which may not be reached: no ranking goes by that"
+            )
         found.append(Protocol(label=str(selection), scenario_name=plugin.name, scenario=scenario))
     return found
 
@@ -209,22 +244,30 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     found = []
     for plugin, selection in _selections("strategy", texts):
         code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
-        found.append(Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code))
+        found.append(
+            Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code)
+        )
     return found
 
 
-def cells(protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int | Sequence[int]) -> list[Cell]:
+def cells(
+    protocols: Sequence[Protocol], contenders: Sequence[Contender], seeds: int | Sequence[int]
+) -> list[Cell]:
     """Return all cells, those that share data next to each other; two labels for one thing make one cell.
 
     `seeds`: which ones, or how many from 0.
     """
     chosen = range(seeds) if isinstance(seeds, int) else seeds
-    every = [Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders]
+    every = [
+        Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders
+    ]
     return list({cell.key: cell for cell in every}.values())
 
 
 def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
-    """Return the code of the scenarios and data sets of others that `values` select, also as parameters of one another, by name."""
+    """Return the code of the scenarios and data sets of others that `values` select, also as parameters of
+    one another, by name.
+    """
     found: dict[str, str] = {}
     for value in values:
         try:
@@ -233,7 +276,9 @@ def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
             continue
         for selection in selections:
             for plugin in of_others(selection.name, ("scenario", "dataset")):
-                found[selection.name] = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder, engine=())
+                found[selection.name] = fingerprint.of_code(
+                    plugin.cls.__module__, plugin.source, plugin.folder, engine=()
+                )
             found |= _code_of_others(selection.params.values())
     return found
 

@@ -1,10 +1,11 @@
 """Digests of what can change a result: values, what a scenario deals, and the source code behind a plugin.
 
-Code is digested by its syntax tree without docstrings, together with that of every module it imports which is neither of the standard
-library nor of a released distribution; those of releases count by name and version. So a reworded comment keeps finished cells valid, and a
-changed loss does not, wherever it stands. Modules have no names in a digest, and an import of one that is digested counts by what that one
-says: a module that is moved or renamed keeps finished cells valid too. Nothing is imported to find out. Not seen are imports whose name is
-put together at run time, and files that are no code.
+Code is digested by its syntax tree without docstrings, together with that of every module it imports which is
+neither of the standard library nor of a released distribution; those of releases count by name and version.
+So a reworded comment keeps finished cells valid, and a changed loss does not, wherever it stands. Modules
+have no names in a digest, and an import of one that is digested counts by what that one
+says: a module that is moved or renamed keeps finished cells valid too. Nothing is imported to find out. Not
+seen are imports whose name is put together at run time, and files that are no code.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def of_arrays(arrays: Mapping[str, np.ndarray[Any, Any]]) -> str:
 
 
 def of_deal(deal: Deal) -> str:
-    """Return the digest of what a scenario dealt: labels, rows of every stage, and the facts and inputs that lie in memory.
+    """Return the digest of what a scenario dealt: labels, rows of every stage, and the facts and inputs that
+    lie in memory.
 
     What loaders would fetch is left to the digests that the scenario states of its data, or to `of_loaders`.
     """
@@ -57,14 +59,18 @@ def of_deal(deal: Deal) -> str:
         further = {"watched": stage.watched, "held": stage.held, "held_given": stage.held_given}
         arrays |= {f"{index}.{name}": values for name, values in further.items() if len(values)}
         if stage.told is not None:
-            arrays[f"{index}.told"] = np.append(stage.told.rate, stage.told.matrix if stage.told.matrix is not None else [])
+            arrays[f"{index}.told"] = np.append(
+                stage.told.rate, stage.told.matrix if stage.told.matrix is not None else []
+            )
     if isinstance(deal.inputs, np.ndarray):
         arrays["inputs"] = deal.inputs
     return of_arrays(arrays)
 
 
 def of_loaders(deal: Deal) -> dict[str, str]:
-    """Return the digests of the inputs and facts that do not lie in memory, all items read in order, a few at a time."""
+    """Return the digests of the inputs and facts that do not lie in memory, all items read in order, a few at
+    a time.
+    """
     loaders = {"inputs": deal.inputs, **{f"facts.{name}": values for name, values in deal.facts.items()}}
     return {name: _of_items(values) for name, values in loaders.items() if not isinstance(values, np.ndarray)}
 
@@ -79,7 +85,9 @@ def _of_items(items: Inputs) -> str:
     return digest.hexdigest()
 
 
-def of_code(module: str, source: str | None = None, folder: str = "", *, engine: Sequence[str] = ENGINE) -> str:
+def of_code(
+    module: str, source: str | None = None, folder: str = "", *, engine: Sequence[str] = ENGINE
+) -> str:
     """Return the digest of a plugin's code, of all that it imports, and of what runs it.
 
     Args:
@@ -118,7 +126,9 @@ def libraries() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """digest: of what a module says and imports.  behind: the modules that are digested because of it.  releases: those it imports."""
+    """digest: of what a module says and imports.  behind: the modules that are digested because of it.
+    releases: those it imports.
+    """
 
     digest: str
     behind: tuple[Module, ...]
@@ -126,7 +136,9 @@ class _Read:
 
 
 def _closure(own: Sequence[Module], engine: Sequence[str], source: str | None) -> list[Any]:
-    """Return the digests of the plugin's module, the last of `own`, and of all modules behind it, and the releases that these use."""
+    """Return the digests of the plugin's module, the last of `own`, and of all modules behind it, and the
+    releases that these use.
+    """
     read: dict[Module, _Read] = {}
     package = own[0].name.partition(".")[0] if own else ""
     queue = [*own, *(module for name in engine for module in module_named(name))]
@@ -135,15 +147,28 @@ def _closure(own: Sequence[Module], engine: Sequence[str], source: str | None) -
         if module not in read:
             is_text = source is not None and module == own[-1]
             read[module] = (
-                _read_ours(module) if module.is_ours else _read(module, normal_form(source) if is_text else _form(module), package)
+                _read_ours(module)
+                if module.is_ours
+                else _read(module, normal_form(source) if is_text else _form(module), package)
             )
             queue += read[module].behind
-    releases = {release for one in read.values() for release in one.releases if release.partition("==")[0] not in LIBRARIES}
-    return [read[own[-1]].digest if own else "", sorted({one.digest for one in read.values()}), sorted(releases)]
+    releases = {
+        release
+        for one in read.values()
+        for release in one.releases
+        if release.partition("==")[0] not in LIBRARIES
+    }
+    return [
+        read[own[-1]].digest if own else "",
+        sorted({one.digest for one in read.values()}),
+        sorted(releases),
+    ]
 
 
 def _read(module: Module, form: NormalForm, package: str) -> _Read:
-    """Read a module. What it imports from `package`, the plugin's own, is digested even where that is of a release."""
+    """Read a module. What it imports from `package`, the plugin's own, is digested even where that is of a
+    release.
+    """
     behind: list[Module] = []
     releases: set[str] = set()
     said = []
@@ -181,7 +206,9 @@ def _form_of_ours(module: Module) -> NormalForm:
 
 
 def _form_on_disk(module: Module) -> NormalForm:
-    """Return the normal form of a module's file; of one that is not Python, the digest of its bytes; nothing for a bare folder."""
+    """Return the normal form of a module's file; of one that is not Python, the digest of its bytes; nothing
+    for a bare folder.
+    """
     if not module.origin:
         return NormalForm("")
     content = Path(module.origin).read_bytes()

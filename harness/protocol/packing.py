@@ -1,7 +1,9 @@
-"""Which cells learn together: cells of one strategy that declares it, alike in all that shapes the computation.
+"""Which cells learn together: cells of one strategy that declares it, alike in all that shapes the
+computation.
 
-They may differ in the seed, in the parameters that `Strategy.together` names, and in the protocol, as long as it lends the same network and
-budget, asks the same fields and deals one stage of the same shape. Packs follow from the cells of the plan in their order and from nothing
+They may differ in the seed, in the parameters that `Strategy.together` names, and in the protocol, as long as
+it lends the same network and budget, asks the same fields and deals one stage of the same shape. Packs follow
+from the cells of the plan in their order and from nothing
 else: neither from what is cached, nor from the number of workers, nor from who ends first.
 """
 
@@ -16,19 +18,24 @@ from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape, shape_of
 
 _AT_LEAST = 2
-"""Into how many packs alike cells are cut even where one could take them all, so that more than one worker has something to do."""
+"""Into how many packs alike cells are cut even where one could take them all, so that more than one worker
+has something to do.
+"""
 
 
 def packs(cells: Sequence[Cell]) -> list[tuple[Cell, ...]]:
     """Return all cells in packs, ordered by their first cells; a cell that learns alone is a pack of one.
 
-    n alike cells make max(2, ceil(n / `together_at_most`)) packs of neighbours, whose sizes differ by one at most.
+    n alike cells make max(2, ceil(n / `together_at_most`)) packs of neighbours, whose sizes differ by one at
+    most.
     """
     groups: dict[str, list[Cell]] = {}
     for cell in cells:
         groups.setdefault(_what_must_agree(cell), []).append(cell)
     order = {cell.key: place for place, cell in enumerate(cells)}
-    return sorted((pack for group in groups.values() for pack in _cut(group)), key=lambda pack: order[pack[0].key])
+    return sorted(
+        (pack for group in groups.values() for pack in _cut(group)), key=lambda pack: order[pack[0].key]
+    )
 
 
 def shape_of_only_stage(episodes: Sequence[Episode]) -> Shape | None:

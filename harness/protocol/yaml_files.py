@@ -1,7 +1,9 @@
-"""YAML files, read as a person means them: a key that is said twice is refused, and no scalar is more than it looks like.
+"""YAML files, read as a person means them: a key that is said twice is refused, and no scalar is more than it
+looks like.
 
-YAML 1.1 takes `yes` and `off` for truth values, `010` for 8, `1:30` for 90 and `2024-01-01` for a date; here they are text. Numbers are
-decimal, truth values `true` and `false`. Nothing but plain values is made, whatever the tags of a file.
+YAML 1.1 takes `yes` and `off` for truth values, `010` for 8, `1:30` for 90 and `2024-01-01` for a date; here
+they are text. Numbers are decimal, truth values `true` and `false`. Nothing but plain values is made,
+whatever the tags of a file.
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ _MERGE = (re.compile(r"<<\Z"), ["<"])
 _SCALARS = {
     "bool": (re.compile(r"(?:true|false)\Z"), ["t", "f"]),
     "int": (re.compile(r"-?(?:0|[1-9][0-9]*)\Z"), [*"-0123456789"]),
-    "float": (re.compile(r"(?:-?(?:0|[1-9][0-9]*)\.[0-9]*(?:e[-+][0-9]+)?|-?\.inf|\.nan)\Z"), [*"-.0123456789"]),
+    "float": (
+        re.compile(r"(?:-?(?:0|[1-9][0-9]*)\.[0-9]*(?:e[-+][0-9]+)?|-?\.inf|\.nan)\Z"),
+        [*"-.0123456789"],
+    ),
 }
 
 
@@ -41,20 +46,34 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
             here = waiting.pop()
             pairs = here.value if isinstance(here, yaml.MappingNode) else []
             _check_keys([key for key, _ in pairs])
-            inside = [part for pair in pairs for part in pair] if pairs else here.value if isinstance(here, yaml.SequenceNode) else []
-            waiting += [part for part in inside if id(part) not in seen]  # an alias is the node that it stands for
+            inside = (
+                [part for pair in pairs for part in pair]
+                if pairs
+                else here.value
+                if isinstance(here, yaml.SequenceNode)
+                else []
+            )
+            waiting += [
+                part for part in inside if id(part) not in seen
+            ]  # an alias is the node that it stands for
             seen.update(map(id, inside))
         return super().construct_document(node)
 
 
 class _AsSaid(Loader):
-    """Leaves numbers and truth values to the model that they are read into: what is text there keeps its zeros."""
+    """Leaves numbers and truth values to the model that they are read into: what is text there keeps its
+    zeros.
+    """
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
 for _loader in (Loader, _AsSaid):
-    for _tag, _resolver in {"null": _NULL, "merge": _MERGE, **(_SCALARS if _loader is Loader else {})}.items():
+    for _tag, _resolver in {
+        "null": _NULL,
+        "merge": _MERGE,
+        **(_SCALARS if _loader is Loader else {}),
+    }.items():
         _loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", *_resolver)
 
 

@@ -1,7 +1,9 @@
-"""Contenders over several scenarios: each scenario is scaled between its bounds first, so that none counts more for its range.
+"""Contenders over several scenarios: each scenario is scaled between its bounds first, so that none counts
+more for its range.
 
-Seed by seed  s = (x - lower) / (upper - lower):  0 is the lower bound, 1 the upper bound, for metrics in either direction. The mean over
-scenarios is taken within a seed, the interval over seeds, and places follow the rules at the top of `harness.results.ranking`.
+Seed by seed  s = (x - lower) / (upper - lower):  0 is the lower bound, 1 the upper bound, for metrics in
+either direction. The mean over scenarios is taken within a seed, the interval over seeds, and places follow
+the rules at the top of `harness.results.ranking`.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class AggregateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
-    """Contenders by place. `scenarios` are those that could be scaled, `seeds` those under which all of them could."""
+    """Contenders by place. `scenarios` are those that could be scaled, `seeds` those under which all of them
+    could.
+    """
 
     scenarios: tuple[str, ...]
     seeds: tuple[int, ...]
@@ -41,24 +45,34 @@ class Aggregate:
 def aggregate(rankings: Sequence[Ranking], *, level: float = 0.95) -> Aggregate:
     """Return the contenders of several rankings by their mean scaled primary figure.
 
-    A scenario without a usable pair of bounds is left out for everybody; so is a seed where the upper bound is not better than the lower.
-    The notes say so.
+    A scenario without a usable pair of bounds is left out for everybody; so is a seed where the upper bound
+    is not better than the lower. The notes say so.
     """
     newest = {ranking.scenario: ranking for ranking in rankings}
-    notes = ["of several protocols under the same label the last one counts"] if len(newest) < len(rankings) else []
+    notes = (
+        ["of several protocols under the same label the last one counts"]
+        if len(newest) < len(rankings)
+        else []
+    )
     bounds = {label: found for label, ranking in newest.items() if (found := _usable_bounds(ranking, notes))}
     scaled = {label: _scaled(newest[label], found) for label, found in bounds.items()}
     seeds = _common([set(found) for found in bounds.values()])
     if not seeds:
         notes.append("no aggregate: no seed under which every scenario can be scaled")
-    contenders = sorted({row.strategy for ranking in newest.values() for row in ranking.rows if row.role == "contender"})
-    means = {label: _mean_over([figures.get(label, {}) for figures in scaled.values()]) for label in contenders}
+    contenders = sorted(
+        {row.strategy for ranking in newest.values() for row in ranking.rows if row.role == "contender"}
+    )
+    means = {
+        label: _mean_over([figures.get(label, {}) for figures in scaled.values()]) for label in contenders
+    }
     order = standing(means, seeds, level=level)
     rows = [
         AggregateRow(
             strategy=label,
             place=order.places[label],
-            scaled={scenario: interval(figures.get(label, {}), level) for scenario, figures in scaled.items()},
+            scaled={
+                scenario: interval(figures.get(label, {}), level) for scenario, figures in scaled.items()
+            },
             mean=interval(means[label], level),
             seeds=tuple(means[label]),
         )
@@ -77,13 +91,23 @@ def _usable_bounds(ranking: Ranking, notes: list[str]) -> Bounds:
         notes.append(f"{ranking.scenario} is left out: no {which} bound to scale by")
         return {}
     sign = 1 if ranking.primary.better == "higher" else -1
-    usable = {seed: (lower[seed], upper[seed]) for seed in lower if seed in upper and sign * (upper[seed] - lower[seed]) > 1e-12}
+    usable = {
+        seed: (lower[seed], upper[seed])
+        for seed in lower
+        if seed in upper and sign * (upper[seed] - lower[seed]) > 1e-12
+    }
     if not usable:
-        notes.append(f"{ranking.scenario} is left out: its upper bound is under no seed better than its lower")
+        notes.append(
+            f"{ranking.scenario} is left out: its upper bound is under no seed better than its lower"
+        )
         return {}
     for seed in ranking.seeds:
         if seed not in usable:
-            why = "the upper bound is not better than the lower" if seed in lower and seed in upper else "a bound lacks it"
+            why = (
+                "the upper bound is not better than the lower"
+                if seed in lower and seed in upper
+                else "a bound lacks it"
+            )
             notes.append(f"seed {seed} of {ranking.scenario} is left out: {why}")
     return usable
 
@@ -92,13 +116,20 @@ def _scaled(ranking: Ranking, bounds: Bounds) -> dict[str, Figures]:
     found: dict[str, Figures] = {}
     for row in ranking.rows:
         figures = row.figures[ranking.primary.name]
-        found[row.strategy] = {seed: (figures[seed] - low) / (high - low) for seed, (low, high) in bounds.items() if seed in figures}
+        found[row.strategy] = {
+            seed: (figures[seed] - low) / (high - low)
+            for seed, (low, high) in bounds.items()
+            if seed in figures
+        }
     return found
 
 
 def _mean_over(scenarios: Sequence[Figures]) -> dict[int, float]:
     """Return per seed the mean over scenarios, for the seeds that every scenario has."""
-    return {seed: sum(figures[seed] for figures in scenarios) / len(scenarios) for seed in _common([set(each) for each in scenarios])}
+    return {
+        seed: sum(figures[seed] for figures in scenarios) / len(scenarios)
+        for seed in _common([set(each) for each in scenarios])
+    }
 
 
 def _common(sets: Sequence[set[int]]) -> tuple[int, ...]:

@@ -1,7 +1,9 @@
-"""Where two strategies differ: stored predictions of both, held against the truth stage by stage and class by class.
+"""Where two strategies differ: stored predictions of both, held against the truth stage by stage and class by
+class.
 
-For every seed the scenario is dealt again and its `correct_by_class` says how often each side was right, after every stage: on everything that had
-arrived, on what arrived in one stage, and on one class. The differences are paired by seed; p is Holm-corrected over all parts of one kind.
+For every seed the scenario is dealt again and its `correct_by_class` says how often each side was right,
+after every stage: on everything that had arrived, on what arrived in one stage, and on one class. The
+differences are paired by seed; p is Holm-corrected over all parts of one kind.
 """
 
 from __future__ import annotations
@@ -27,9 +29,11 @@ Place = tuple[Kind, int, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of the predictions: how often either side is right after `stage`, mean over the seeds in which it was asked.
+    """One part of the predictions: how often either side is right after `stage`, mean over the seeds in which
+    it was asked.
 
-    name: of a class, or the stage in which it arrived; empty for everything.  difference, low, high: Student's interval over `seeds`.
+    name: of a class, or the stage in which it arrived; empty for everything.  difference, low, high:
+    Student's interval over `seeds`.
     """
 
     kind: Kind
@@ -46,26 +50,38 @@ class Part:
     @property
     def words(self) -> str:
         """Say which part it is."""
-        what = {"stage": "all that had arrived", "arrival": f"what arrived in stage {self.name}", "class": self.name}[self.kind]
+        what = {
+            "stage": "all that had arrived",
+            "arrival": f"what arrived in stage {self.name}",
+            "class": self.name,
+        }[self.kind]
         return f"after stage {self.stage}, {what}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """All parts, in order of kind, stage and arrival. `measure`: what the shares are; `problem`: why there are none, else empty."""
+    """All parts, in order of kind, stage and arrival. `measure`: what the shares are; `problem`: why there
+    are none, else empty.
+    """
 
     measure: str
     parts: tuple[Part, ...]
     problem: str = ""
 
     def largest(self, count: int) -> tuple[list[Part], list[Part]]:
-        """Return the parts that differ most, of stages and arrivals, and of classes after the last stage; those that every seed has."""
+        """Return the parts that differ most, of stages and arrivals, and of classes after the last stage;
+        those that every seed has.
+        """
         every = max((part.seeds for part in self.parts), default=0)
         last = max((part.stage for part in self.parts), default=0)
         whole = [part for part in self.parts if part.seeds == every and part.difference]
-        ordered = sorted(whole, key=lambda part: (-round(abs(part.difference), 12), -part.stage, _by_number(part.name)))
+        ordered = sorted(
+            whole, key=lambda part: (-round(abs(part.difference), 12), -part.stage, _by_number(part.name))
+        )
         by_stage = [part for part in ordered if part.kind != "class"]
-        return by_stage[:count], [part for part in ordered if part.kind == "class" and part.stage == last][:count]
+        return by_stage[:count], [part for part in ordered if part.kind == "class" and part.stage == last][
+            :count
+        ]
 
 
 def contrast(meeting: Meeting) -> Contrast:
@@ -85,22 +101,37 @@ def _both(meeting: Meeting, seed: int) -> tuple[dict[Place, float], dict[Place, 
     deal = meeting.scenario.deal(seed)
     sealed = seal(deal, seed)
     asked = [np.sort(episode.query.ids) for episode in sealed.episodes]
-    numbers = deal.class_numbers if deal.class_numbers is not None else np.arange(int(deal.labels.max(initial=-1)) + 1)
+    numbers = (
+        deal.class_numbers
+        if deal.class_numbers is not None
+        else np.arange(int(deal.labels.max(initial=-1)) + 1)
+    )
     names = tuple(f"class {number}" for number in numbers.tolist())
     first, second = (
-        _shares(meeting.scenario.correct_by_class(sealed.truth, _ended(meeting.read(side, seed), meeting, asked), names)) for side in (0, 1)
+        _shares(
+            meeting.scenario.correct_by_class(
+                sealed.truth, _ended(meeting.read(side, seed), meeting, asked), names
+            )
+        )
+        for side in (0, 1)
     )
     return first, second
 
 
-def _ended(answers: Sequence[Answer], meeting: Meeting, asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]) -> list[Answer]:
+def _ended(
+    answers: Sequence[Answer], meeting: Meeting, asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]
+) -> list[Answer]:
     """Return the answers after stages, whose ids must be those asked and whose fields those needed."""
     ended = [answer for answer in answers if answer.step is None]
     for answer in ended:
         if answer.stage >= len(asked) or not np.array_equal(answer.ids, asked[answer.stage]):
-            raise UserError(f"the ids in the predictions of stage {answer.stage} on {meeting.label} are not the ids asked")
+            raise UserError(
+                f"the ids in the predictions of stage {answer.stage} on {meeting.label} are not the ids asked"
+            )
         if missing := lacking(meeting.scenario.answers, answer.arrays):
-            raise UserError(f"the predictions of stage {answer.stage} on {meeting.label} lack {', '.join(missing)}")
+            raise UserError(
+                f"the predictions of stage {answer.stage} on {meeting.label} lack {', '.join(missing)}"
+            )
     return ended
 
 
@@ -116,7 +147,10 @@ def _shares_after(counts: ClassCounts) -> Iterator[tuple[Place, float]]:
     arrivals = np.unique(counts.arrival[asked]).tolist()
     for arrival in arrivals if len(arrivals) > 1 else ():
         own = asked & (counts.arrival == arrival)
-        yield ("arrival", counts.stage, str(arrival)), float(counts.right[own].sum() / counts.asked[own].sum())
+        yield (
+            ("arrival", counts.stage, str(arrival)),
+            float(counts.right[own].sum() / counts.asked[own].sum()),
+        )
     for place in np.flatnonzero(asked).tolist():
         yield ("class", counts.stage, counts.classes[place]), float(counts.right[place] / counts.asked[place])
 
@@ -125,14 +159,32 @@ def _parts(seeds: Sequence[tuple[dict[Place, float], dict[Place, float]]]) -> It
     places = dict.fromkeys(place for first, second in seeds for place in first if place in second)
     kinds: tuple[Kind, ...] = ("stage", "arrival", "class")
     for kind in kinds:
-        own = sorted((place for place in places if place[0] == kind), key=lambda place: (place[1], _by_number(place[2])))
-        shares = {place: [(first[place], second[place]) for first, second in seeds if place in first and place in second] for place in own}
+        own = sorted(
+            (place for place in places if place[0] == kind),
+            key=lambda place: (place[1], _by_number(place[2])),
+        )
+        shares = {
+            place: [
+                (first[place], second[place]) for first, second in seeds if place in first and place in second
+            ]
+            for place in own
+        }
         compared = [statistics.paired_t(*map(list, zip(*shares[place], strict=True))) for place in own]
         corrected = statistics.holm([comparison.p for comparison in compared]).tolist()
         for place, comparison, p in zip(own, compared, corrected, strict=True):
             first, second = np.mean(shares[place], axis=0).tolist()
-            yield Part(kind=kind, stage=place[1], name=place[2], first=first, second=second, difference=comparison.difference,
-                       low=comparison.low, high=comparison.high, p=p, seeds=comparison.pairs)  # fmt: skip
+            yield Part(
+                kind=kind,
+                stage=place[1],
+                name=place[2],
+                first=first,
+                second=second,
+                difference=comparison.difference,
+                low=comparison.low,
+                high=comparison.high,
+                p=p,
+                seeds=comparison.pairs,
+            )
 
 
 def _by_number(name: str) -> tuple[float, str]:

@@ -1,4 +1,6 @@
-"""What can be said of two strategies by their figures: under one protocol, and over several; in numbers and in words."""
+"""What can be said of two strategies by their figures: under one protocol, and over several; in numbers and
+in words.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,11 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The first strategy minus the second in one metric: Student's interval and p, what sign flips say, what could have been found.
+    """The first strategy minus the second in one metric: Student's interval and p, what sign flips say, what
+    could have been found.
 
-    scenarios: the labels it is over, several where it is the mean over scenarios.  protocol: the hash, empty over several.
+    scenarios: the labels it is over, several where it is the mean over scenarios.  protocol: the hash, empty
+    over several.
     equivalence: within the margin that was asked for, else None.  notes: what limits it, in sentences.
     """
 
@@ -55,7 +59,10 @@ def metric_of(metrics: Sequence[Metric], named: str, scenario: str) -> Metric:
         raise unknown("metric", named, by_name, f"owb list {scenario.partition('[')[0]}")
     metric = by_name[named] if named else metrics[0]
     if metric.censored:
-        raise UserError(f"{metric.name} is a time that may not be reached, and pairs that reached it say little: choose another --metric")
+        raise UserError(
+            f"{metric.name} is a time that may not be reached, and pairs that reached it say little: "
+            "choose another --metric"
+        )
     return metric
 
 
@@ -79,7 +86,8 @@ def verdict(meeting: Meeting, metric: Metric, *, margin: float = 0.0) -> Verdict
 
 
 def over_scenarios(meetings: Sequence[Meeting], metric: Metric, *, margin: float = 0.0) -> Verdict | None:
-    """Compare the mean over scenarios, variance pooled, signs flipped within each; None where fewer than two have pairs.
+    """Compare the mean over scenarios, variance pooled, signs flipped within each; None where fewer than two
+    have pairs.
 
     Figures are taken as they are: the metric must be the same in all.
     """
@@ -97,7 +105,9 @@ def over_scenarios(meetings: Sequence[Meeting], metric: Metric, *, margin: float
         protocol="",
         flipped=_flipped(differences),
         detectable=statistics.detectable_within_strata(differences, level=LEVEL),
-        equivalence=statistics.two_one_sided_within_strata(a, b, margin=margin, level=LEVEL) if margin else None,
+        equivalence=statistics.two_one_sided_within_strata(a, b, margin=margin, level=LEVEL)
+        if margin
+        else None,
     )
 
 
@@ -105,8 +115,17 @@ def _flipped(differences: Strata) -> float:
     return statistics.sign_flip_within_strata(differences, rng=seeds.stream("sign-flip", seed=0))
 
 
-def _verdict(sides: Sides, metric: Metric, found: Comparison, *, scenarios: tuple[str, ...], protocol: str, flipped: float,
-             detectable: float, equivalence: Equivalence | None) -> Verdict:  # fmt: skip
+def _verdict(
+    sides: Sides,
+    metric: Metric,
+    found: Comparison,
+    *,
+    scenarios: tuple[str, ...],
+    protocol: str,
+    flipped: float,
+    detectable: float,
+    equivalence: Equivalence | None,
+) -> Verdict:
     words = _words(sides, metric, found, detectable)
     if equivalence:
         words = f"{words}; {_equivalence_words(equivalence)}"
@@ -132,7 +151,10 @@ def _words(sides: Sides, metric: Metric, found: Comparison, detectable: float) -
     if math.isnan(found.p):
         seeds_in_common = f"{found.pairs} seed{'' if found.pairs == 1 else 's'}"
         return f"cannot decide: {seeds_in_common} in common gives no spread ({name} differs by {found.difference:+.4f})"
-    span = f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}] {name}, paired t p = {found.p:.2g}, {found.pairs} pairs"
+    span = (
+        f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}] {name}, paired t p = "
+        f"{found.p:.2g}, {found.pairs} pairs"
+    )
     chance = f"a true difference of {detectable:.4f} would be found 4 times in 5"
     if found.p > 1 - LEVEL:
         return f"cannot tell {first} and {second} apart: {span}; {chance}"
@@ -153,8 +175,11 @@ def _notes(found: Comparison, flipped: float) -> list[str]:
     fewest = statistics.fewest_pairs(LEVEL)
     if found.pairs < fewest:
         smallest = statistics.smallest_sign_flip_p(found.pairs)
-        return [f"{found.pairs} pairs cannot reach two-sided 5 % by sign flips (smallest p {smallest:.4g}, {fewest} pairs are the fewest): "
-                "the verdict rests on Student's t, which takes the differences for normal"]  # fmt: skip
+        return [
+            f"{found.pairs} pairs cannot reach two-sided 5 % by sign flips (smallest p {smallest:.4g}, "
+            f"{fewest} pairs are the fewest): "
+            "the verdict rests on Student's t, which takes the differences for normal"
+        ]
     return [f"sign flips, which take nothing for granted, give p = {flipped:.2g}"]
 
 

@@ -1,6 +1,8 @@
-"""Which costs compare: seconds and memory of cells of one run on one machine. At another hour, or elsewhere, the same work costs otherwise.
+"""Which costs compare: seconds and memory of cells of one run on one machine. At another hour, or elsewhere,
+the same work costs otherwise.
 
-A record says its run and machine (`Record.session`). Cells of boards from before it did are taken together where their entries say the same
+A record says its run and machine (`Record.session`). Cells of boards from before it did are taken together
+where their entries say the same
 of the machine: enough to show their costs in a column, not to take differences.
 """
 
@@ -24,7 +26,13 @@ def where_measured(record: Record) -> str:
 
 def common(records: Iterable[Record]) -> str:
     """Return what the costs of most records were measured in."""
-    return most_of([where_measured(record) for record in records if math.isfinite(record.seconds) or math.isfinite(record.peak_mib)])
+    return most_of(
+        [
+            where_measured(record)
+            for record in records
+            if math.isfinite(record.seconds) or math.isfinite(record.peak_mib)
+        ]
+    )
 
 
 def most_of(places: Sequence[str]) -> str:

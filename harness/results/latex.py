@@ -1,4 +1,5 @@
-r"""Rankings as LaTeX tables in the booktabs style, one per protocol; every text of a board is escaped, so that none becomes a command.
+r"""Rankings as LaTeX tables in the booktabs style, one per protocol; every text of a board is escaped, so
+that none becomes a command.
 
 >>> escaped(r"a_b & \input{x}")
 'a\\_b \\& \\textbackslash{}input\\{x\\}'
@@ -15,10 +16,25 @@ MOST_METRICS = 4
 """Metrics that fit beside each other on a page."""
 
 _ESCAPES = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
-    "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "`": r"\textasciigrave{}", "±": r"$\pm$", "↑": r"$\uparrow$", "↓": r"$\downarrow$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
 
 
 NEEDS = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n"
@@ -31,7 +47,9 @@ def latex(rankings: Sequence[Ranking]) -> str:
 
 
 def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left: int, label: str = "") -> str:
-    """Return a table: `left` columns of text, the others of numbers; `lines` are those of `latex_row`, and rules between them."""
+    """Return a table: `left` columns of text, the others of numbers; `lines` are those of `latex_row`, and
+    rules between them.
+    """
     return "\n".join(
         [
             r"\begin{table}",
@@ -51,7 +69,9 @@ def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left:
 
 
 def escaped(text: str) -> str:
-    """Return `text` on one line with every special letter of LaTeX as itself; letters that do not print are left out."""
+    """Return `text` on one line with every special letter of LaTeX as itself; letters that do not print are
+    left out.
+    """
     line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
     return "".join(_ESCAPES.get(letter, letter) for letter in line)
 
@@ -59,7 +79,10 @@ def escaped(text: str) -> str:
 def _floating(ranking: Ranking) -> str:
     table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:MOST_METRICS]])
     leading = table.rows[0][0] if ranking.best else None
-    caption = f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 % intervals over seeds."
+    caption = (
+        f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 "
+        "% intervals over seeds."
+    )
     label = f"tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}"
     return floating(caption, table.header, _body(table, leading), left=2, label=label)
 

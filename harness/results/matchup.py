@@ -1,4 +1,6 @@
-"""Where two strategies met: a protocol under which both were run, from the store or from a board, with figures and predictions by seed."""
+"""Where two strategies met: a protocol under which both were run, from the store or from a board, with
+figures and predictions by seed.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +58,11 @@ class Meeting:
 
     def pairs(self, metric: str) -> tuple[list[float], list[float]]:
         """Return the figures of both sides under every seed where both have one."""
-        both = [seed for seed in self.seeds if all(math.isfinite(cells[seed].get(metric, math.nan)) for cells in self.cells)]
+        both = [
+            seed
+            for seed in self.seeds
+            if all(math.isfinite(cells[seed].get(metric, math.nan)) for cells in self.cells)
+        ]
         first, second = ([cells[seed][metric] for seed in both] for cells in self.cells)
         return first, second
 
@@ -76,8 +82,16 @@ def in_store(store: Store, sides: Sides, experiment: str = "") -> list[Meeting]:
             continue
         (protocol,) = protocols([group[0].scenario])
         first, second = ({seed: record.metrics for seed, record in side.items()} for side in own)
-        found.append(Meeting(sides=sides, protocol=protocol, protocol_hash=protocol_hash, metrics=protocol.scenario.metrics,
-                             cells=(first, second), read=_from_store(store, own)))  # fmt: skip
+        found.append(
+            Meeting(
+                sides=sides,
+                protocol=protocol,
+                protocol_hash=protocol_hash,
+                metrics=protocol.scenario.metrics,
+                cells=(first, second),
+                read=_from_store(store, own),
+            )
+        )
     return found
 
 

@@ -30,7 +30,9 @@ class Standing(NamedTuple):
     best: str | None
 
 
-def standing(field: Mapping[str, Figures], seeds: Sequence[int], *, better: Better = "higher", level: float = 0.95) -> Standing:
+def standing(
+    field: Mapping[str, Figures], seeds: Sequence[int], *, better: Better = "higher", level: float = 0.95
+) -> Standing:
     """Place every contender of `field` by the rules at the top of `harness.results.ranking`."""
     sign = -1 if better == "higher" else 1
 
@@ -44,7 +46,9 @@ def standing(field: Mapping[str, Figures], seeds: Sequence[int], *, better: Bett
     is_decidable = len(seeds) > 1 or len(field) == 1
     places = dict.fromkeys(empty, "-")
     for group in statistics.tie_groups(series, better=better, level=level):
-        places |= dict.fromkeys(group, _range(complete.index(group[0]) + 1, len(group)) if is_decidable else "?")
+        places |= dict.fromkeys(
+            group, _range(complete.index(group[0]) + 1, len(group)) if is_decidable else "?"
+        )
     places |= dict.fromkeys(partial, f"{_range(len(complete) + 1, len(partial))}*" if is_decidable else "?*")
     return Standing(
         order=[*complete, *partial, *empty],
@@ -63,7 +67,8 @@ def notes_on(standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -
         notes.append("cannot decide with one seed: no intervals, no places; order by the bare figure")
     elif len(standing.order) > 1 and smallest > 1 - level:
         notes.append(
-            f"{len(seeds)} seeds cannot reach two-sided {100 * (1 - level):.3g} % by sign flips (smallest p {smallest:.4g}): "
+            f"{len(seeds)} seeds cannot reach two-sided {100 * (1 - level):.3g} % by sign flips (smallest "
+            f"p {smallest:.4g}): "
             "places rest on Student's t, which takes the differences for normal"
         )
     if any(place.endswith("*") for place in standing.places.values()):
@@ -73,11 +78,14 @@ def notes_on(standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -
     return notes
 
 
-def minimum_detectable(field: Mapping[str, Figures], standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -> float:
-    """Return the true difference found with probability `POWER` when every pair of complete contenders is compared.
+def minimum_detectable(
+    field: Mapping[str, Figures], standing: Standing, seeds: Sequence[int], *, level: float = 0.95
+) -> float:
+    """Return the true difference found with probability `POWER` when every pair of complete contenders is
+    compared.
 
-    The spread is pooled over the differences from the best; the level is divided by the number of pairs (Bonferroni, the hardest step of
-    Holm). NaN with fewer than two complete contenders or two seeds.
+    The spread is pooled over the differences from the best; the level is divided by the number of pairs
+    (Bonferroni, the hardest step of Holm). NaN with fewer than two complete contenders or two seeds.
     """
     rivals = [label for label in standing.complete if label != standing.best]
     if not rivals or standing.best is None:
@@ -85,7 +93,9 @@ def minimum_detectable(field: Mapping[str, Figures], standing: Standing, seeds: 
     best = field[standing.best]
     spread = statistics.pooled_sd([[field[label][seed] - best[seed] for seed in seeds] for label in rivals])
     pairs = len(standing.complete) * (len(standing.complete) - 1) // 2
-    return statistics.minimum_detectable_difference(spread, len(seeds), power=POWER, level=1 - (1 - level) / pairs)
+    return statistics.minimum_detectable_difference(
+        spread, len(seeds), power=POWER, level=1 - (1 - level) / pairs
+    )
 
 
 def interval(figures: Figures, level: float = 0.95) -> Interval:

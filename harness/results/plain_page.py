@@ -1,4 +1,6 @@
-"""A report on one page: a picture, notes, tables. It has the style of the boards' pages and no script, and asks nobody for anything."""
+"""A report on one page: a picture, notes, tables. It has the style of the boards' pages and no script, and
+asks nobody for anything.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,29 @@ class PlainSection(NamedTuple):
     tables: Sequence[tuple[str, Table]]
 
 
-def plain_page(title: str, lead: str, *, picture: bytes, alt: str, notes: Sequence[str], sections: Sequence[PlainSection]) -> str:
-    """Return the page as HTML; whatever it shows is text, which jinja2 escapes. `picture` is a PNG, `alt` what can be seen in it."""
+def plain_page(
+    title: str, lead: str, *, picture: bytes, alt: str, notes: Sequence[str], sections: Sequence[PlainSection]
+) -> str:
+    """Return the page as HTML; whatever it shows is text, which jinja2 escapes. `picture` is a PNG, `alt`
+    what can be seen in it.
+    """
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704  (one of the project's own files)
-    return environment.get_template("plain.html").render(title=title, lead=lead, picture=base64.b64encode(picture).decode(), alt=alt,
-                                                         notes=notes, sections=sections, style=style)  # fmt: skip
+    return environment.get_template("plain.html").render(
+        title=title,
+        lead=lead,
+        picture=base64.b64encode(picture).decode(),
+        alt=alt,
+        notes=notes,
+        sections=sections,
+        style=style,
+    )
 
 
 __all__ = ["STYLE", "PlainSection", "plain_page"]

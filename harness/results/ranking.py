@@ -1,15 +1,20 @@
-"""Rankings: what the records of one protocol say about who is better, by how much, and whether that can be said at all.
+"""Rankings: what the records of one protocol say about who is better, by how much, and whether that can be
+said at all.
 
 One row per strategy label. Rules, in this order:
 
-1. A seed counts for a strategy when its cell is done and has a figure for the primary metric; every other cell is listed as a failure.
-2. Contenders that have every seed are ranked by tie groups of the primary metric (`harness.statistics.tie_groups`: paired by seed, Holm
+1. A seed counts for a strategy when its cell is done and has a figure for the primary metric; every other
+cell is listed as a failure.
+2. Contenders that have every seed are ranked by tie groups of the primary metric
+(`harness.statistics.tie_groups`: paired by seed, Holm
    over all pairs). A place is "1" or, for a tie, a range such as "2-3".
-3. Contenders that lack seeds come after them, ordered by the mean of the seeds they have, and share one place range marked "*": what is
+3. Contenders that lack seeds come after them, ordered by the mean of the seeds they have, and share one place
+range marked "*": what is
    missing may be the hard part. Without any figure the place is "-".
 4. With a single seed nothing can be decided: places are "?".
 5. The bounds, and every variant of the bound strategies, are shown but never placed.
-6. A censored metric (a time that may not be reached) has no mean: its median over all done cells is shown, with how many reached it. No
+6. A censored metric (a time that may not be reached) has no mean: its median over all done cells is shown,
+with how many reached it. No
    ranking goes by one.
 """
 
@@ -47,13 +52,17 @@ class Failure:
 class Row:
     """One strategy in a ranking.
 
-    seeds: those with a figure for the primary metric.  lacking: the other seeds of the ranking, failed or never run.
-    figures: per metric, the figure of every seed that has one.  intervals: per metric that is not censored, over these seeds.
+    seeds: those with a figure for the primary metric.  lacking: the other seeds of the ranking, failed or
+    never run.
+    figures: per metric, the figure of every seed that has one.  intervals: per metric that is not censored,
+    over these seeds.
     times: per censored metric, over all done cells.
-    versus_best: this minus the best contender in the primary metric over common seeds; None for the best itself. Its interval stands for
-    itself; its p is Holm-corrected over all pairs of complete contenders and NaN for everyone else.
-    seconds: mean over done cells.  peak_mib: largest of all cells.  Both are of the cells that were measured in one run on one machine with
-    most of the ranking's; NaN where there are none, and `compares` is then False if there are others.
+    versus_best: this minus the best contender in the primary metric over common seeds; None for the best
+    itself. Its interval stands for itself; its p is Holm-corrected over all pairs of complete contenders and
+    NaN for everyone else.
+    seconds: mean over done cells.  peak_mib: largest of all cells.  Both are of the cells that were measured
+    in one run on one machine with most of the ranking's; NaN where there are none, and `compares` is then
+    False if there are others.
     """
 
     strategy: str
@@ -75,8 +84,8 @@ class Row:
 class Ranking:
     """All strategies on one protocol. Rows: contenders by place, then the upper bound, then the lower bound.
 
-    lower, upper: the labels that stand for the bounds, or None.  minimum_detectable: the difference in the primary metric that this
-    ranking had a chance of `POWER` to find; NaN where unknown.
+    lower, upper: the labels that stand for the bounds, or None.  minimum_detectable: the difference in the
+    primary metric that this ranking had a chance of `POWER` to find; NaN where unknown.
     """
 
     scenario: str
@@ -115,12 +124,27 @@ def rankings(records: Iterable[Record]) -> list[Ranking]:
     found = []
     for group in by_protocol(records).values():
         scenario = configured("scenario", group[0].scenario)
-        found.append(rank(group, metrics=scenario.metrics, lower_bound=scenario.lower_bound, upper_bound=scenario.upper_bound))
+        found.append(
+            rank(
+                group,
+                metrics=scenario.metrics,
+                lower_bound=scenario.lower_bound,
+                upper_bound=scenario.upper_bound,
+            )
+        )
     return found
 
 
-def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: str, upper_bound: str, level: float = 0.95) -> Ranking:
-    """Rank the records of one protocol; of several records for the same strategy and seed the last one counts.
+def rank(
+    records: Sequence[Record],
+    *,
+    metrics: Sequence[Metric],
+    lower_bound: str,
+    upper_bound: str,
+    level: float = 0.95,
+) -> Ranking:
+    """Rank the records of one protocol; of several records for the same strategy and seed the last one
+    counts.
 
     Args:
         records: oldest first.
@@ -133,7 +157,10 @@ def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: s
         UserError: no records, or records of several protocols; a primary metric that is censored.
     """
     if metrics[0].censored:
-        raise UserError(f"{metrics[0].name} may not be reached at all, so no ranking goes by it; the first metric must be one with a mean")
+        raise UserError(
+            f"{metrics[0].name} may not be reached at all, so no ranking goes by it; the first metric must "
+            "be one with a mean"
+        )
     hashes = list(by_protocol(records))
     if len(hashes) != 1:
         known = ", ".join(text[:12] for text in hashes) or "none"
@@ -142,16 +169,30 @@ def rank(records: Sequence[Record], *, metrics: Sequence[Metric], lower_bound: s
     seeds = tuple(sorted({seed for _, seed in newest}))
     entries = _entries(newest.values(), metrics, lower_bound, upper_bound)
     primary = metrics[0]
-    field = {entry.label: entry.figures[primary.name] for entry in entries.values() if entry.role == "contender"}
+    field = {
+        entry.label: entry.figures[primary.name] for entry in entries.values() if entry.role == "contender"
+    }
     order = standing(field, seeds, better=primary.better, level=level)
-    bounds = [entry.label for role in ("upper bound", "lower bound") for entry in entries.values() if entry.role == role]
+    bounds = [
+        entry.label
+        for role in ("upper bound", "lower bound")
+        for entry in entries.values()
+        if entry.role == role
+    ]
     best = entries[order.best] if order.best else None
     place = common(newest.values())
-    rows = tuple(_row(entries[label], best, order, metrics, seeds, level, place) for label in [*order.order, *bounds])
+    rows = tuple(
+        _row(entries[label], best, order, metrics, seeds, level, place) for label in [*order.order, *bounds]
+    )
     upper, lower = _bound(upper_bound, entries, primary), _bound(lower_bound, entries, primary)
-    notes = [*notes_on(order, seeds, level=level), *(bound.problem for bound in (upper, lower) if bound.problem)]
+    notes = [
+        *notes_on(order, seeds, level=level),
+        *(bound.problem for bound in (upper, lower) if bound.problem),
+    ]
     if len(newest) < len(records):
-        notes.append(f"{len(records) - len(newest)} older records of the same strategies and seeds are left out")
+        notes.append(
+            f"{len(records) - len(newest)} older records of the same strategies and seeds are left out"
+        )
     return Ranking(
         scenario=records[-1].scenario,
         protocol_hash=hashes[0],
@@ -175,11 +216,15 @@ class _Entry(NamedTuple):
     figures: dict[str, dict[int, float]]
 
 
-def _entries(records: Iterable[Record], metrics: Sequence[Metric], lower_bound: str, upper_bound: str) -> dict[str, _Entry]:
+def _entries(
+    records: Iterable[Record], metrics: Sequence[Metric], lower_bound: str, upper_bound: str
+) -> dict[str, _Entry]:
     found: dict[str, _Entry] = {}
     for record in sorted(records, key=lambda record: (record.strategy, record.seed)):
         role = _role(record.strategy, lower_bound, upper_bound)
-        entry = found.setdefault(record.strategy, _Entry(record.strategy, role, [], {metric.name: {} for metric in metrics}))
+        entry = found.setdefault(
+            record.strategy, _Entry(record.strategy, role, [], {metric.name: {} for metric in metrics})
+        )
         entry.records.append(record)
         for name, figures in entry.figures.items():
             figure = record.metrics.get(name, math.nan)
@@ -195,8 +240,15 @@ def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
     return "lower bound" if name == lower_bound else "contender"
 
 
-def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[Metric], seeds: tuple[int, ...], level: float,
-         place: str) -> Row:  # fmt: skip
+def _row(
+    entry: _Entry,
+    best: _Entry | None,
+    order: Standing,
+    metrics: Sequence[Metric],
+    seeds: tuple[int, ...],
+    level: float,
+    place: str,
+) -> Row:
     primary = metrics[0].name
     own = entry.figures[primary]
     done = [record for record in entry.records if record.status in _DONE]
@@ -212,7 +264,11 @@ def _row(entry: _Entry, best: _Entry | None, order: Standing, metrics: Sequence[
         lacking=tuple(seed for seed in seeds if seed not in own),
         failures=tuple(_failure(record, primary) for record in entry.records if record.seed not in own),
         figures=entry.figures,
-        intervals={metric.name: interval(entry.figures[metric.name], level) for metric in metrics if not metric.censored},
+        intervals={
+            metric.name: interval(entry.figures[metric.name], level)
+            for metric in metrics
+            if not metric.censored
+        },
         times={metric.name: _times(done, metric.name) for metric in metrics if metric.censored},
         versus_best=_versus(entry, best, order, primary, level),
         seconds=sum(seconds_there) / len(seconds_there) if seconds_there else math.nan,
@@ -231,14 +287,18 @@ def _failure(record: Record, primary: str) -> Failure:
     return Failure(seed=record.seed, status=record.status, reason=reason)
 
 
-def _versus(entry: _Entry, best: _Entry | None, order: Standing, primary: str, level: float) -> Comparison | None:
+def _versus(
+    entry: _Entry, best: _Entry | None, order: Standing, primary: str, level: float
+) -> Comparison | None:
     if best is None or entry.label == best.label:
         return None
     if (entry.label, best.label) in order.comparisons:
         return order.comparisons[entry.label, best.label]
     own, other = entry.figures[primary], best.figures[primary]
     common = [seed for seed in own if seed in other]
-    compared = statistics.paired_t([own[seed] for seed in common], [other[seed] for seed in common], level=level)
+    compared = statistics.paired_t(
+        [own[seed] for seed in common], [other[seed] for seed in common], level=level
+    )
     return compared._replace(p=math.nan)
 
 
@@ -251,7 +311,11 @@ def _bound(name: str, entries: Mapping[str, _Entry], primary: Metric) -> _Bound:
     """Find the label that stands for a bound: the bare name, else its only variant."""
     variants = [label for label in entries if label.partition("[")[0] == name]
     if name not in variants and len(variants) != 1:
-        why = f"it has {len(variants)} variants and none with default parameters" if variants else "it was not run"
+        why = (
+            f"it has {len(variants)} variants and none with default parameters"
+            if variants
+            else "it was not run"
+        )
         return _Bound(None, f"the bound {name!r} is missing: {why}")
     label = name if name in variants else variants[0]
     if not entries[label].figures[primary.name]:

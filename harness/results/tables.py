@@ -1,8 +1,10 @@
-"""Rankings as text: cells for a terminal table, Markdown, CSV, JSON. Pure functions; nothing here prints or computes a statistic.
+"""Rankings as text: cells for a terminal table, Markdown, CSV, JSON. Pure functions; nothing here prints or
+computes a statistic.
 
-A figure is printed with the digits its interval justifies: one significant digit of the half-width, two where that digit is 1 or 2.
-Metrics whose figures all lie in [-1, 1] are shares and printed in per cent. A time that may not be reached is printed as its median with
-how many reached it, "300 (4 of 5)", or as "not reached (2 of 5)".
+A figure is printed with the digits its interval justifies: one significant digit of the half-width, two where
+that digit is 1 or 2. Metrics whose figures all lie in [-1, 1] are shares and printed in per cent. A time that
+may not be reached is printed as its median with how many reached it, "300 (4 of 5)", or as "not reached (2 of
+5)".
 
 >>> figure(Interval(0.7143, 0.7051, 0.7235, 5), 100)
 '71.4 ± 0.9'
@@ -25,9 +27,25 @@ from harness.results.ranking import Ranking, Row
 from harness.statistics import Comparison, Interval, Times
 
 _CSV_HEADER = (
-    "scenario", "protocol", "strategy", "role", "place", "seeds", "lacking", "metric", "better", "mean", "low", "high",
-    "difference", "difference_low", "difference_high", "p_holm", "mean_seconds", "max_peak_mib",
-)  # fmt: skip
+    "scenario",
+    "protocol",
+    "strategy",
+    "role",
+    "place",
+    "seeds",
+    "lacking",
+    "metric",
+    "better",
+    "mean",
+    "low",
+    "high",
+    "difference",
+    "difference_low",
+    "difference_high",
+    "p_holm",
+    "mean_seconds",
+    "max_peak_mib",
+)
 _CSV_TIMES = ("median", "reached", "of")
 
 
@@ -62,8 +80,13 @@ def figures_table(ranking: Ranking, *, metrics: Sequence[str]) -> Table:
     """Return one row per strategy with the figures of `metrics` alone."""
     shown = [metric for metric in ranking.metrics if metric.name in metrics]
     scales = {metric.name: scale(ranking, metric.name) for metric in shown}
-    rows = [[row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in shown]] for row in ranking.rows]
-    return Table(["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows)
+    rows = [
+        [row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in shown]]
+        for row in ranking.rows
+    ]
+    return Table(
+        ["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows
+    )
 
 
 def ranking_notes(ranking: Ranking) -> list[str]:
@@ -72,7 +95,10 @@ def ranking_notes(ranking: Ranking) -> list[str]:
     if math.isfinite(ranking.minimum_detectable):
         factor = scale(ranking, ranking.primary.name)
         size = f"{float(f'{ranking.minimum_detectable * factor:.2g}'):g}{' points' if factor == 100 else ''}"
-        notes.append(f"smallest true difference in {words(ranking.primary.name)} found with probability {POWER:.0%}: about {size}")
+        notes.append(
+            f"smallest true difference in {words(ranking.primary.name)} found with probability "
+            f"{POWER:.0%}: about {size}"
+        )
     return notes
 
 
@@ -110,9 +136,11 @@ def markdown(table: Table) -> str:
 
 
 def csv_text(rankings: Iterable[Ranking]) -> str:
-    """Return tidy CSV: one line per scenario, strategy and metric, numbers unscaled, empty where there is none.
+    """Return tidy CSV: one line per scenario, strategy and metric, numbers unscaled, empty where there is
+    none.
 
-    Where any metric is censored, three more columns hold its median, how many cells reached it, and of how many.
+    Where any metric is censored, three more columns hold its median, how many cells reached it, and of how
+    many.
     """
     shown = list(rankings)
     censored = any(metric.censored for ranking in shown for metric in ranking.metrics)
@@ -122,12 +150,15 @@ def csv_text(rankings: Iterable[Ranking]) -> str:
     for ranking in shown:
         for row in ranking.rows:
             for index, metric in enumerate(ranking.metrics):
-                writer.writerow([*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())])
+                writer.writerow(
+                    [*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())]
+                )
     return text.getvalue()
 
 
 def json_ready(value: Any) -> Any:
-    """Return `value` (a ranking, an aggregate, containers of them) for `json.dumps`; what is not a finite number becomes None.
+    """Return `value` (a ranking, an aggregate, containers of them) for `json.dumps`; what is not a finite
+    number becomes None.
 
     Rows of a NamedTuple become objects with field names, seeds become text keys.
     """
@@ -145,7 +176,9 @@ def json_ready(value: Any) -> Any:
 
 
 def figure(interval: Interval | Comparison, factor: float) -> str:
-    """Return `mean ± half-width`, both times `factor`, with justified digits; the bare mean where there is no interval."""
+    """Return `mean ± half-width`, both times `factor`, with justified digits; the bare mean where there is no
+    interval.
+    """
     mean = interval[0] * factor
     half = (interval.high - interval.low) / 2 * factor
     if not math.isfinite(mean):
@@ -157,7 +190,8 @@ def figure(interval: Interval | Comparison, factor: float) -> str:
 
 
 def time_text(times: Times) -> str:
-    """Return the median and how many cells reached it, the count alone where fewer than half did, nothing where no cell is done.
+    """Return the median and how many cells reached it, the count alone where fewer than half did, nothing
+    where no cell is done.
 
     >>> time_text(Times(300.0, 4, 5)), time_text(Times(math.nan, 2, 5))
     ('300 (4 of 5)', 'not reached (2 of 5)')
@@ -182,7 +216,9 @@ def words(name: str) -> str:
 
 
 def _shown(row: Row, metric: Metric, factor: float) -> str:
-    return time_text(row.times[metric.name]) if metric.censored else figure(row.intervals[metric.name], factor)
+    return (
+        time_text(row.times[metric.name]) if metric.censored else figure(row.intervals[metric.name], factor)
+    )
 
 
 def _title(name: str, factor: float, better: str) -> str:
@@ -238,10 +274,20 @@ def escaped(cell: str) -> str:
 
 def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
     metric = ranking.metrics[index]
-    interval = ("", "", "") if metric.censored else tuple(_number(value) for value in row.intervals[metric.name][:3])
+    interval = (
+        ("", "", "") if metric.censored else tuple(_number(value) for value in row.intervals[metric.name][:3])
+    )
     compared = row.versus_best if index == 0 else None
     difference = [_number(value) for value in compared[:4]] if compared else [""] * 4
-    what = [ranking.scenario, ranking.protocol_hash, row.strategy, row.role, row.place, str(len(row.seeds)), str(len(row.lacking))]
+    what = [
+        ranking.scenario,
+        ranking.protocol_hash,
+        row.strategy,
+        row.role,
+        row.place,
+        str(len(row.seeds)),
+        str(len(row.lacking)),
+    ]
     figures = [metric.name, metric.better, *interval, *difference]
     return [*what, *figures, _number(row.seconds), _number(row.peak_mib)]
 
@@ -257,6 +303,17 @@ def _number(value: float) -> str:
 
 
 __all__ = [
-    "Table", "aggregate_table", "csv_text", "escaped", "failures_table", "figure", "json_ready", "markdown", "ranking_notes",
-    "ranking_table", "scale", "time_text", "words",
-]  # fmt: skip
+    "Table",
+    "aggregate_table",
+    "csv_text",
+    "escaped",
+    "failures_table",
+    "figure",
+    "json_ready",
+    "markdown",
+    "ranking_notes",
+    "ranking_table",
+    "scale",
+    "time_text",
+    "words",
+]

@@ -1,7 +1,9 @@
-"""Archives of arrays from a stranger: checked by their headers, before one byte is unpacked or memory is asked for.
+"""Archives of arrays from a stranger: checked by their headers, before one byte is unpacked or memory is
+asked for.
 
-An archive says how large its members become, and `zipfile` unpacks no more than it says; an array says its shape and type in a header that
-is read alone. What would be too large, would hold objects or does not fit its bytes is never loaded.
+An archive says how large its members become, and `zipfile` unpacks no more than it says; an array says its
+shape and type in a header that is read alone. What would be too large, would hold objects or does not fit its
+bytes is never loaded.
 """
 
 from __future__ import annotations
@@ -38,7 +40,15 @@ def npz_problems(file: Path | IO[bytes], *, largest: int = LARGEST_UNPACKED) -> 
                 return
             for member in members:
                 yield from _member_problems(archive, member)
-    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+    except (
+        OSError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+        NotImplementedError,
+        RuntimeError,
+        EOFError,
+    ) as error:
         yield f"is not an archive of arrays ({type(error).__name__})"
 
 
@@ -56,7 +66,10 @@ def _member_problems(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Itera
             return
         shape, _, dtype = _HEADERS[version](file)
         begins = file.tell()
-    yield from (f"array {member.filename!r} {problem}" for problem in _array_problems(shape, dtype, member.file_size - begins))
+    yield from (
+        f"array {member.filename!r} {problem}"
+        for problem in _array_problems(shape, dtype, member.file_size - begins)
+    )
 
 
 def _array_problems(shape: tuple[int, ...], dtype: np.dtype[Any], held: int) -> Iterator[str]:

@@ -1,4 +1,6 @@
-"""A strategy held against every claim, in processes of its own: those of `harness.checks.conformance`, and those that take several processes."""
+"""A strategy held against every claim, in processes of its own: those of `harness.checks.conformance`, and
+those that take several processes.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ REACHES = "reaches for nothing but what it is handed"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What came of it. findings: a claim each; none are complete unless `status` is done, and `reason` says why.  violations: as told."""
+    """What came of it. findings: a claim each; none are complete unless `status` is done, and `reason` says
+    why.  violations: as told.
+    """
 
     findings: tuple[Finding, ...]
     status: Status
@@ -32,7 +36,9 @@ def check(task: Task, bounds: Bounds) -> Checked:
     if result.status is Status.DONE and not all(finding.unsuitable for finding in findings):
         findings.append(_answers_as_alone(task, bounds))
         findings.append(_reaches(task, result))
-    return Checked(findings=tuple(findings), status=result.status, reason=result.reason, violations=result.violations)
+    return Checked(
+        findings=tuple(findings), status=result.status, reason=result.reason, violations=result.violations
+    )
 
 
 def _answers_as_alone(task: Task, bounds: Bounds) -> Finding:
@@ -40,9 +46,18 @@ def _answers_as_alone(task: Task, bounds: Bounds) -> Finding:
     alone, after = (run(replace(task, kind="digest", seeds=seeds), bounds=bounds) for seeds in ((0,), (1, 0)))
     for seeds, result in (("seed 0", alone), ("seeds 1 and 0", after)):
         if result.status is not Status.DONE:
-            return Finding(claim=ALONE, holds=False, detail=f"{seeds} in one process: {result.status}: {result.reason}")
-    detail = "it keeps something outside itself (on its class, in a module, in a library) that changes what it answers next"
-    return Finding(claim=ALONE, holds=True) if alone.digest == after.digest else Finding(claim=ALONE, holds=False, detail=detail)
+            return Finding(
+                claim=ALONE, holds=False, detail=f"{seeds} in one process: {result.status}: {result.reason}"
+            )
+    detail = (
+        "it keeps something outside itself (on its class, in a module, in a library) that changes "
+        "what it answers next"
+    )
+    return (
+        Finding(claim=ALONE, holds=True)
+        if alone.digest == after.digest
+        else Finding(claim=ALONE, holds=False, detail=detail)
+    )
 
 
 def _reaches(task: Task, result: Result) -> Finding:

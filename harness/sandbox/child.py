@@ -1,7 +1,8 @@
-"""What runs in the process of a sandboxed task: it confines itself, takes the task, runs it and answers stage by stage.
+"""What runs in the process of a sandboxed task: it confines itself, takes the task, runs it and answers stage
+by stage.
 
-A warm parent (`harness.execution.processes.parent`) forks it, so tasks share nothing but libraries that were loaded before any submitted code was
-read. Never imported outside.
+A warm parent (`harness.execution.processes.parent`) forks it, so tasks share nothing but libraries that were
+loaded before any submitted code was read. Never imported outside.
 """
 
 from __future__ import annotations
@@ -51,7 +52,12 @@ def task(inward: int, outward: int) -> None:
         if setting["apart"]:
             mount_apart(scratch, size_mib=setting["scratch_mib"], hidden=setting["hidden"])
         most = 256 if setting["apart"] else None
-        limit(memory_mib=setting["memory_mib"], cpu_s=setting["cpu_s"], file_mib=setting["scratch_mib"], processes=most)
+        limit(
+            memory_mib=setting["memory_mib"],
+            cpu_s=setting["cpu_s"],
+            file_mib=setting["scratch_mib"],
+            processes=most,
+        )
         os.chdir(scratch)
     except OSError as error:
         tell(_ended("failed", f"cannot be confined: {error.strerror}"))
@@ -66,7 +72,14 @@ def _ended(status: str, reason: str = "") -> bytes:
     return packed({"kind": "ended", "status": status, "reason": reason[:500]})
 
 
-def _serve(task: Task, scratch: Path, read: Callable[[int], bytes], tell: Callable[[bytes], None], *, refuse: bool = True) -> None:
+def _serve(
+    task: Task,
+    scratch: Path,
+    read: Callable[[int], bytes],
+    tell: Callable[[bytes], None],
+    *,
+    refuse: bool = True,
+) -> None:
     from harness.errors import Diverged, Unsuitable
 
     _import_ahead(task)
@@ -89,7 +102,9 @@ def _serve(task: Task, scratch: Path, read: Callable[[int], bytes], tell: Callab
 
 
 def _import_ahead(task: Task) -> None:
-    """Load what the strategy imports before the hook is armed, for the same reason; never the strategy itself."""
+    """Load what the strategy imports before the hook is armed, for the same reason; never the strategy
+    itself.
+    """
     import torch
 
     torch.set_num_threads(task.threads)
@@ -111,7 +126,9 @@ def _import_ahead(task: Task) -> None:
 
 
 def _prepared(task: Task) -> Any:
-    """Return the scenario that a task deals from, dealt under its seeds, so that its data are loaded before the hook is armed."""
+    """Return the scenario that a task deals from, dealt under its seeds, so that its data are loaded before
+    the hook is armed.
+    """
     if task.kind == "cell":
         return None
     from harness.selection import configured
@@ -168,7 +185,12 @@ def _digest(task: Task, scenario: Any, scratch: Path, read: Callable[[int], byte
     from harness.checks.conformance import digest_of_last
 
     cls = _made(task)
-    yield packed({"kind": "digest", "digest": digest_of_last(lambda: cls(**task.params), scenario, task.seeds, reveal=task.reveal)})
+    yield packed(
+        {
+            "kind": "digest",
+            "digest": digest_of_last(lambda: cls(**task.params), scenario, task.seeds, reveal=task.reveal),
+        }
+    )
 
 
 __all__ = ["task"]

@@ -1,7 +1,9 @@
-"""What holds a process from within: namespaces' mounts, resource limits, and an audit hook that says what was tried.
+"""What holds a process from within: namespaces' mounts, resource limits, and an audit hook that says what was
+tried.
 
-The first two are the kernel's and cannot be argued with. The hook (PEP 578) sees what Python is asked to do, refuses it and tells; it
-cannot be taken out again, but native code passes it by, so it is a witness more than a wall.
+The first two are the kernel's and cannot be argued with. The hook (PEP 578) sees what Python is asked to do,
+refuses it and tells; it cannot be taken out again, but native code passes it by, so it is a witness more than
+a wall.
 """
 
 from __future__ import annotations
@@ -22,15 +24,48 @@ _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _PATH_EVENTS = {
-    "os.remove": 1, "os.rename": 2, "os.mkdir": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2, "os.truncate": 1, "os.chmod": 1,
-    "os.chown": 1, "os.utime": 1,
-}  # fmt: skip
+    "os.remove": 1,
+    "os.rename": 2,
+    "os.mkdir": 1,
+    "os.rmdir": 1,
+    "os.link": 2,
+    "os.symlink": 2,
+    "os.truncate": 1,
+    "os.chmod": 1,
+    "os.chown": 1,
+    "os.utime": 1,
+}
 """Events that change files, and how many of their arguments are paths."""
 _FOLDER_OF = {"os.remove": 1, "os.rmdir": 1, "os.mkdir": 2}
 """Events whose path may be relative to an open folder, and which argument says so."""
-_STARTS = ("os.fork", "os.forkpty", "os.exec", "os.posix_spawn", "os.spawn", "os.system", "subprocess.Popen", "pty.spawn", "os.startfile")
-_NATIVE = ("fork", "vfork", "clone", "system", "popen", "socket", "connect", "ptrace", "syscall", "unshare", "mount", "execve", "execv",
-           "posix_spawn", "process_vm_readv")  # fmt: skip
+_STARTS = (
+    "os.fork",
+    "os.forkpty",
+    "os.exec",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "subprocess.Popen",
+    "pty.spawn",
+    "os.startfile",
+)
+_NATIVE = (
+    "fork",
+    "vfork",
+    "clone",
+    "system",
+    "popen",
+    "socket",
+    "connect",
+    "ptrace",
+    "syscall",
+    "unshare",
+    "mount",
+    "execve",
+    "execv",
+    "posix_spawn",
+    "process_vm_readv",
+)
 _TRUTH = ("scenarios", "leaderboards", "mlxtend")
 
 
@@ -43,7 +78,8 @@ class _Attributes(ctypes.Structure):
 
 
 def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
-    """See a file system of one's own: all read-only, a scratch folder in memory, the folders in `hidden` empty. Then give up all rights.
+    """See a file system of one's own: all read-only, a scratch folder in memory, the folders in `hidden`
+    empty. Then give up all rights.
 
     To be called with the right to mount, as the root of a user namespace has it.
 
@@ -59,7 +95,9 @@ def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
     for folder in hidden:
         if Path(folder).is_dir():
             _checked(libc.mount(b"none", os.fsencode(folder), b"tmpfs", flags | _MS_RDONLY, b"size=4k"))
-    _checked(libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, f"size={size_mib}m,mode=700".encode()))
+    _checked(
+        libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, f"size={size_mib}m,mode=700".encode())
+    )
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those this kernel does not know
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
@@ -68,21 +106,31 @@ def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
 
 
 def limit(*, memory_mib: int, cpu_s: int, file_mib: int, processes: int | None) -> None:
-    """Set resource limits: a backstop behind what the parent watches. processes: with threads; None where it would count others'."""
+    """Set resource limits: a backstop behind what the parent watches. processes: with threads; None where it
+    would count others'.
+    """
     address = (memory_mib + 16384) << 20  # torch maps far more than it uses
     limits = {
-        resource.RLIMIT_AS: address, resource.RLIMIT_CPU: cpu_s, resource.RLIMIT_FSIZE: file_mib << 20, resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_AS: address,
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_FSIZE: file_mib << 20,
+        resource.RLIMIT_CORE: 0,
         resource.RLIMIT_NOFILE: 512,
-    }  # fmt: skip
+    }
     if processes is not None:
         limits[resource.RLIMIT_NPROC] = processes
     for which, most in limits.items():
         _, hard = resource.getrlimit(which)
-        resource.setrlimit(which, (most, most) if hard == resource.RLIM_INFINITY or most <= hard else (hard, hard))
+        resource.setrlimit(
+            which, (most, most) if hard == resource.RLIM_INFINITY or most <= hard else (hard, hard)
+        )
 
 
-def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[str] = _TRUTH, refuse: bool = True) -> None:
-    """Refuse from now on, for the rest of the process, network, processes and writing outside `scratch`; `tell` of every attempt.
+def arm(
+    scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[str] = _TRUTH, refuse: bool = True
+) -> None:
+    """Refuse from now on, for the rest of the process, network, processes and writing outside `scratch`;
+    `tell` of every attempt.
 
     Without `refuse`, it is only told.
     """
@@ -93,7 +141,11 @@ def arm(scratch: Path, tell: Callable[[str], None], *, closed_imports: Sequence[
     def is_own(path: Any, folder: Any = -1) -> bool:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return True  # a file descriptor that is open already
-        whole = join(f"/proc/self/fd/{folder}", fsdecode(path)) if isinstance(folder, int) and folder >= 0 else fsdecode(path)
+        whole = (
+            join(f"/proc/self/fd/{folder}", fsdecode(path))
+            if isinstance(folder, int) and folder >= 0
+            else fsdecode(path)
+        )
         real = realpath(whole)
         return real == inside or real.startswith(f"{inside}{os.sep}") or real == os.devnull
 

@@ -23,7 +23,19 @@ from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_fram
 
 _POLL_S = 0.05
 _LARGEST_ANSWER = 256 << 20
-_UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--ipc", "--uts", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--ipc",
+    "--uts",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +54,8 @@ class Bounds:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """How it went. answers: of a cell, in order.  findings: of conformance.  digest: of a digest.  violations: what was tried and is not
-    allowed.
+    """How it went. answers: of a cell, in order.  findings: of conformance.  digest: of a digest.
+    violations: what was tried and is not allowed.
     """
 
     status: Status
@@ -55,15 +67,22 @@ class Result:
 
 
 def lacking() -> list[str]:
-    """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are lent."""
+    """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are
+    lent.
+    """
     if _lends_namespaces():
         return []
-    return ["this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from the network and from other files: "
-            "run it where nothing is to be lost"]  # fmt: skip
+    return [
+        "this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from the "
+        "network and from other files: "
+        "run it where nothing is to be lost"
+    ]
 
 
 def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds()) -> Result:
-    """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the one before."""
+    """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the
+    one before.
+    """
     gathered = _Gathered()
     with _Process(_sandbox(trusted=bounds.trusted), bounds) as process:
         try:
@@ -113,7 +132,12 @@ class _Gathered:
                 self.answers += found
             case "finding":
                 said = {name: str(frame.header.get(name)) for name in ("claim", "detail")}
-                self.findings.append({**said, **{name: frame.header.get(name) is True for name in ("holds", "unsuitable", "warns")}})
+                self.findings.append(
+                    {
+                        **said,
+                        **{name: frame.header.get(name) is True for name in ("holds", "unsuitable", "warns")},
+                    }
+                )
             case "digest":
                 self.digest = str(frame.header.get("digest"))[:64]
             case "violation":
@@ -126,8 +150,14 @@ class _Gathered:
     def result(self, status: Status, reason: str, children: int) -> Result:
         """Return everything as a result."""
         started = ["starts a process"] if children else []
-        return Result(status=status, reason=reason, answers=tuple(self.answers), findings=tuple(self.findings), digest=self.digest,
-                      violations=tuple(dict.fromkeys([*self.violations, *started])))  # fmt: skip
+        return Result(
+            status=status,
+            reason=reason,
+            answers=tuple(self.answers),
+            findings=tuple(self.findings),
+            digest=self.digest,
+            violations=tuple(dict.fromkeys([*self.violations, *started])),
+        )
 
 
 class _Sandbox(Nursery):
@@ -178,12 +208,28 @@ class _Process:
         finally:
             os.close(theirs_in)
             os.close(theirs_out)
-        self.limits = Limits(sandbox.tasks, timeout_s=bounds.timeout_s, memory_mib=bounds.memory_mib, every=_POLL_S)
+        self.limits = Limits(
+            sandbox.tasks, timeout_s=bounds.timeout_s, memory_mib=bounds.memory_mib, every=_POLL_S
+        )
         os.set_blocking(self.inward, False)
-        limits = {"scratch_mib": bounds.scratch_mib, "memory_mib": bounds.memory_mib, "cpu_s": int(bounds.timeout_s * 8) + 60}
+        limits = {
+            "scratch_mib": bounds.scratch_mib,
+            "memory_mib": bounds.memory_mib,
+            "cpu_s": int(bounds.timeout_s * 8) + 60,
+        }
         unseen = [str(folder) for folder in bounds.hidden]
-        self.send(packed({**limits, "scratch": str(self.scratch), "apart": sandbox.apart, "trusted": sandbox.trusted, "hidden": unseen,
-                          "probe": probe}))  # fmt: skip
+        self.send(
+            packed(
+                {
+                    **limits,
+                    "scratch": str(self.scratch),
+                    "apart": sandbox.apart,
+                    "trusted": sandbox.trusted,
+                    "hidden": unseen,
+                    "probe": probe,
+                }
+            )
+        )
 
     @property
     def children_seen(self) -> int:
@@ -193,7 +239,9 @@ class _Process:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         os.close(self.inward)
         os.close(self.outward)
         self.sandbox.settle()

@@ -1,6 +1,8 @@
-"""What goes between the gate and the sandbox: frames of a JSON header and an archive of arrays, read without unpickling.
+"""What goes between the gate and the sandbox: frames of a JSON header and an archive of arrays, read without
+unpickling.
 
-A frame is 4 + 8 bytes of lengths (big-endian), the header, the archive. Stages and queries go in, answers come out.
+A frame is 4 + 8 bytes of lengths (big-endian), the header, the archive. Stages and queries go in, answers
+come out.
 """
 
 from __future__ import annotations
@@ -39,8 +41,9 @@ class Task:
     """What the sandbox is told: nothing of the truth, of the seed, or of what the scenario is called.
 
     source: text of the strategy's file, None for one that is installed.  conditions: of a cell.
-    scenario, reveal, environment: for conformance and digests alone, which deal by themselves: a scenario's selection, whether labels are
-    handed over, and the variables that say where its data lie.  exact: whether `params` must be all that the strategy has.
+    scenario, reveal, environment: for conformance and digests alone, which deal by themselves: a scenario's
+    selection, whether labels are handed over, and the variables that say where its data lie.  exact: whether
+    `params` must be all that the strategy has.
     seeds: of a digest, those that are run one after another in one process.
     """
 
@@ -64,8 +67,13 @@ class Task:
     def of(cls, header: dict[str, Any]) -> Task:
         """Return what `header()` gave, after it has been JSON."""
         said = header["conditions"]
-        tuples = {name: tuple(value) for name, value in said.items() if isinstance(value, list)} if said else {}
-        made = {"conditions": Conditions(**{**said, **tuples}) if said else None, "seeds": tuple(header["seeds"])}
+        tuples = (
+            {name: tuple(value) for name, value in said.items() if isinstance(value, list)} if said else {}
+        )
+        made = {
+            "conditions": Conditions(**{**said, **tuples}) if said else None,
+            "seeds": tuple(header["seeds"]),
+        }
         return cls(**{**header, **made})
 
 
@@ -131,9 +139,14 @@ def episode_frame(episode: Episode, *, query_is_known: bool) -> bytes:
     stage, query = episode
     arrays: dict[str, AnyArray] = {"stage.ids": stage.ids, "stage.labels": stage.labels}
     header: dict[str, Any] = {
-        "kind": "episode", "index": stage.index, "named_classes": stage.named_classes, "new_classes": stage.new_classes,
-        "task_access": stage.task_access, "told": None if stage.told is None else stage.told.rate, "query_is_known": query_is_known,
-    }  # fmt: skip
+        "kind": "episode",
+        "index": stage.index,
+        "named_classes": stage.named_classes,
+        "new_classes": stage.new_classes,
+        "task_access": stage.task_access,
+        "told": None if stage.told is None else stage.told.rate,
+        "query_is_known": query_is_known,
+    }
     loaders = _put(arrays, "stage.inputs", stage.inputs)
     if stage.told is not None and stage.told.matrix is not None:
         arrays["told.matrix"] = stage.told.matrix
@@ -149,7 +162,9 @@ def episode_frame(episode: Episode, *, query_is_known: bool) -> bytes:
 
 
 def episode_of(frame: Frame, query: Query | None) -> Episode:
-    """Return the episode of a frame; `query` is the one sent before. Arrays are read-only, as a worker gets them."""
+    """Return the episode of a frame; `query` is the one sent before. Arrays are read-only, as a worker gets
+    them.
+    """
     header, arrays = frame
     for array in arrays.values():
         array.flags.writeable = False
@@ -159,11 +174,25 @@ def episode_of(frame: Frame, query: Query | None) -> Episode:
 
     validation = None
     if "validation.ids" in arrays:
-        validation = Validation(ids=arrays["validation.ids"], inputs=inputs("validation.inputs"), labels=arrays["validation.labels"])
-    told = None if header["told"] is None else NoiseFacts(rate=header["told"], matrix=arrays.get("told.matrix"))
-    stage = Stage(index=header["index"], ids=arrays["stage.ids"], inputs=inputs("stage.inputs"), labels=arrays["stage.labels"],
-                  named_classes=header["named_classes"], new_classes=header["new_classes"], task_access=header["task_access"],
-                  validation=validation, told=told)  # fmt: skip
+        validation = Validation(
+            ids=arrays["validation.ids"],
+            inputs=inputs("validation.inputs"),
+            labels=arrays["validation.labels"],
+        )
+    told = (
+        None if header["told"] is None else NoiseFacts(rate=header["told"], matrix=arrays.get("told.matrix"))
+    )
+    stage = Stage(
+        index=header["index"],
+        ids=arrays["stage.ids"],
+        inputs=inputs("stage.inputs"),
+        labels=arrays["stage.labels"],
+        named_classes=header["named_classes"],
+        new_classes=header["new_classes"],
+        task_access=header["task_access"],
+        validation=validation,
+        told=told,
+    )
     if not header["query_is_known"]:
         query = Query(ids=arrays["query.ids"], inputs=inputs("query.inputs"), tasks=arrays.get("query.tasks"))
     assert query is not None
@@ -174,7 +203,11 @@ def answers_frame(answers: Sequence[Answer]) -> bytes:
     """Return the answers of one stage."""
     moments = [{"stage": answer.stage, "step": answer.step} for answer in answers]
     arrays = {f"{place}.ids": answer.ids for place, answer in enumerate(answers)}
-    arrays |= {f"{place}.{name}": array for place, answer in enumerate(answers) for name, array in answer.arrays.items()}
+    arrays |= {
+        f"{place}.{name}": array
+        for place, answer in enumerate(answers)
+        for name, array in answer.arrays.items()
+    }
     return packed({"kind": "answers", "moments": moments}, arrays)
 
 
@@ -187,7 +220,11 @@ def answers_of(frame: Frame) -> list[Answer]:
     try:
         found = []
         for place, moment in enumerate(frame.header["moments"]):
-            own = {name.partition(".")[2]: array for name, array in frame.arrays.items() if name.partition(".")[0] == str(place)}
+            own = {
+                name.partition(".")[2]: array
+                for name, array in frame.arrays.items()
+                if name.partition(".")[0] == str(place)
+            }
             step = None if moment["step"] is None else int(moment["step"])
             found.append(Answer(stage=int(moment["stage"]), step=step, ids=own.pop("ids"), arrays=own))
     except (KeyError, TypeError, ValueError):
@@ -204,4 +241,15 @@ def _put(arrays: dict[str, AnyArray], name: str, inputs: Inputs) -> list[str]:
     return [name]
 
 
-__all__ = ["BadFrame", "Frame", "Stored", "Task", "answers_frame", "answers_of", "episode_frame", "episode_of", "packed", "unpacked"]
+__all__ = [
+    "BadFrame",
+    "Frame",
+    "Stored",
+    "Task",
+    "answers_frame",
+    "answers_of",
+    "episode_frame",
+    "episode_of",
+    "packed",
+    "unpacked",
+]

@@ -1,9 +1,9 @@
-"""Equivalence within a margin: two one-sided t-tests (Schuirmann 1987, "A comparison of the two one-sided tests procedure and the power
-approach").
+"""Equivalence within a margin: two one-sided t-tests (Schuirmann 1987, "A comparison of the two one-sided
+tests procedure and the power approach").
 
-That a difference was not found does not show that there is none. Here the burden is turned round: the difference is taken to be the margin
-or more until both  d > -margin  and  d < margin  are shown, each at 1 - level. That is so when the interval at 1 - 2 (1 - level), 90 % for
-95 %, lies inside the margin.
+That a difference was not found does not show that there is none. Here the burden is turned round: the
+difference is taken to be the margin or more until both  d > -margin  and  d < margin  are shown, each at 1 -
+level. That is so when the interval at 1 - 2 (1 - level), 90 % for 95 %, lies inside the margin.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from harness.statistics.stratified import differences_within, pooled, pooled_t
 
 
 class Equivalence(NamedTuple):
-    """The mean of paired differences, its interval at 1 - 2 (1 - level), the larger p of the two tests; NaN where `pairs` is below two."""
+    """The mean of paired differences, its interval at 1 - 2 (1 - level), the larger p of the two tests; NaN
+    where `pairs` is below two.
+    """
 
     difference: float
     low: float
@@ -32,9 +34,11 @@ class Equivalence(NamedTuple):
 
 
 def two_one_sided(a: ArrayLike, b: ArrayLike, *, margin: float, level: float = 0.95) -> Equivalence:
-    """Test whether `a` and `b`, paired by position, differ by less than `margin`; equivalent where p is at most 1 - level.
+    """Test whether `a` and `b`, paired by position, differ by less than `margin`; equivalent where p is at
+    most 1 - level.
 
-    Differences without a spread have p = 1 / 2^n, the smallest of one-sided sign flips, where they are inside the margin, else 1.
+    Differences without a spread have p = 1 / 2^n, the smallest of one-sided sign flips, where they are inside
+    the margin, else 1.
 
     >>> found = two_one_sided([0.70, 0.71, 0.72, 0.70], [0.71, 0.70, 0.71, 0.71], margin=0.03)
     >>> round(found.p, 4), round(found.low, 4), round(found.high, 4)
@@ -48,7 +52,9 @@ def two_one_sided(a: ArrayLike, b: ArrayLike, *, margin: float, level: float = 0
 
 
 def two_one_sided_within_strata(a: Strata, b: Strata, *, margin: float, level: float = 0.95) -> Equivalence:
-    """Test whether the mean over strata of `a` and `b`, paired by position within each, differs by less than `margin`: by `pooled_t`."""
+    """Test whether the mean over strata of `a` and `b`, paired by position within each, differs by less than
+    `margin`: by `pooled_t`.
+    """
     _check(margin)
     differences = differences_within(a, b)
     mean, low, high, pairs = pooled_t(differences, level=1 - 2 * (1 - level))

@@ -1,7 +1,8 @@
-"""Failures that count: a cell without a figure gets the worst valid one, so that failing is never better than doing badly.
+"""Failures that count: a cell without a figure gets the worst valid one, so that failing is never better than
+doing badly.
 
-Left-out failures flatter whoever fails on what is hard. The worst value is stated by the caller (0 for an accuracy), never taken from the
-figures, and the result says how often it was put in.
+Left-out failures flatter whoever fails on what is hard. The worst value is stated by the caller (0 for an
+accuracy), never taken from the figures, and the result says how often it was put in.
 """
 
 from __future__ import annotations
@@ -24,7 +25,11 @@ class Filled(NamedTuple):
     @property
     def said(self) -> str:
         """What was done, in words; empty where nothing was."""
-        return f"{self.filled} of {len(self.values)} cells without a figure count as {self.worst:g}" if self.filled else ""
+        return (
+            f"{self.filled} of {len(self.values)} cells without a figure count as {self.worst:g}"
+            if self.filled
+            else ""
+        )
 
 
 def failures_as(values: ArrayLike, worst: float) -> Filled:

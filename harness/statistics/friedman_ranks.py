@@ -1,9 +1,12 @@
-"""Friedman's test: do several contenders rank alike over blocks, one figure each per block (Friedman 1937)? A block is a scenario.
+"""Friedman's test: do several contenders rank alike over blocks, one figure each per block (Friedman 1937)? A
+block is a scenario.
 
-Within every block the contenders are ranked, 1 the best, ties sharing the mean. With N blocks, k contenders and mean ranks R_j,
+Within every block the contenders are ranked, 1 the best, ties sharing the mean. With N blocks, k contenders
+and mean ranks R_j,
 
-    chi^2 = 12 N / (k (k + 1)) sum (R_j - (k + 1) / 2)^2 / C,   C = 1 - sum over ties (t^3 - t) / (N (k^3 - k)),   k - 1 degrees of freedom
-    F = (N - 1) chi^2 / (N (k - 1) - chi^2),                    k - 1 and (k - 1)(N - 1) degrees of freedom
+    chi^2 = 12 N / (k (k + 1)) sum (R_j - (k + 1) / 2)^2 / C,   C = 1 - sum over ties (t^3 - t) / (N (k^3 -
+    k)),   k - 1 degrees of freedom F = (N - 1) chi^2 / (N (k - 1) - chi^2),                    k - 1 and (k -
+    1)(N - 1) degrees of freedom
 
 The second is less conservative (Iman and Davenport 1980; Demsar 2006 prefers it).
 """
@@ -34,7 +37,8 @@ class Friedman(NamedTuple):
 
 
 def friedman(figures: Mapping[str, ArrayLike]) -> Friedman:
-    """Test whether all contenders rank alike; figures are paired by position, and a block that any of them lacks is left out whole.
+    """Test whether all contenders rank alike; figures are paired by position, and a block that any of them
+    lacks is left out whole.
 
     Nothing but ties gives chi^2 = 0 and p = 1. The same order in every block gives F = inf and p = 0.
 
@@ -58,7 +62,9 @@ def friedman(figures: Mapping[str, ArrayLike]) -> Friedman:
 
 
 def mean_ranks(figures: Mapping[str, ArrayLike], *, better: Better = "higher") -> dict[str, float]:
-    """Return the mean rank of every contender over the blocks that all of them have, 1 the best; NaN without such a block."""
+    """Return the mean rank of every contender over the blocks that all of them have, 1 the best; NaN without
+    such a block.
+    """
     ranks = block_ranks(figures, better=better)
     means = ranks.mean(axis=0) if len(ranks) else np.full(ranks.shape[1], math.nan)
     return dict(zip(figures, means.tolist(), strict=True))
@@ -68,7 +74,9 @@ def block_ranks(figures: Mapping[str, ArrayLike], *, better: Better = "higher") 
     """Return the ranks within every whole block, float64 (blocks, contenders), ties sharing their mean."""
     columns = [np.asarray(values, dtype=float).ravel() for values in figures.values()]
     if len({len(column) for column in columns}) > 1:
-        raise ValueError(f"blocks need series of the same length, got {', '.join(str(len(column)) for column in columns)}")
+        raise ValueError(
+            f"blocks need series of the same length, got {', '.join(str(len(column)) for column in columns)}"
+        )
     table = np.stack(columns, axis=1) if columns else np.zeros((0, 0))
     table = table[np.isfinite(table).all(axis=1)] * (-1 if better == "higher" else 1)
     below = (table[:, None, :] < table[:, :, None]).sum(axis=2)

@@ -1,4 +1,6 @@
-"""How likely a run of one contender is to beat one of the other (Agarwal et al. 2021, section 4.3, after Mann and Whitney 1947)."""
+"""How likely a run of one contender is to beat one of the other (Agarwal et al. 2021, section 4.3, after Mann
+and Whitney 1947).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,14 @@ import numpy as np
 from harness.statistics.series import Floats, Strata, finite_strata
 
 
-def probability_of_improvement(a: Strata, b: Strata, *, better: Literal["higher", "lower"] = "higher") -> float:
-    """Return the mean over scenarios of  P(x > y) + P(x = y) / 2,  x a run of `a` and y one of `b` on the same scenario, over all pairs.
+def probability_of_improvement(
+    a: Strata, b: Strata, *, better: Literal["higher", "lower"] = "higher"
+) -> float:
+    """Return the mean over scenarios of  P(x > y) + P(x = y) / 2,  x a run of `a` and y one of `b` on the
+    same scenario, over all pairs.
 
-    The runs are not paired: it says how often, not by how much. 0.5 is no difference; NaN where a scenario lacks figures of either.
+    The runs are not paired: it says how often, not by how much. 0.5 is no difference; NaN where a scenario
+    lacks figures of either.
 
     >>> probability_of_improvement([[0.7, 0.8], [0.5]], [[0.7, 0.6], [0.6]])
     0.4375

@@ -1,7 +1,9 @@
-"""Student's interval of a mean, and the spread pooled over several series (Student 1908, "The probable error of a mean").
+"""Student's interval of a mean, and the spread pooled over several series (Student 1908, "The probable error
+of a mean").
 
-Coverage of a nominal 95 %, by simulation (`tests/harness/statistics/test_statistics_coverage.py`): 0.95 for normal figures at any number of seeds, 0.96 to
-0.966 at 3 to 10 seeds for figures with tails as heavy as Student's t with 3 degrees of freedom. It is the interval that the boards use.
+Coverage of a nominal 95 %, by simulation (`tests/harness/statistics/test_statistics_coverage.py`): 0.95 for
+normal figures at any number of seeds, 0.96 to 0.966 at 3 to 10 seeds for figures with tails as heavy as
+Student's t with 3 degrees of freedom. It is the interval that the boards use.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from harness.statistics.series import Floats, finite
 
 
 class Interval(NamedTuple):
-    """A mean (or what else is estimated) with its confidence interval; the bounds are NaN where `n` figures do not give one."""
+    """A mean (or what else is estimated) with its confidence interval; the bounds are NaN where `n` figures
+    do not give one.
+    """
 
     mean: float
     low: float

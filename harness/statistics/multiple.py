@@ -9,7 +9,8 @@ from harness.statistics.series import Floats
 
 
 def holm(p_values: ArrayLike) -> Floats:
-    """Return Holm's adjusted p: with p sorted upwards, p'[i] = max over j <= i of min(1, (m - j) p[j]), j from 0.
+    """Return Holm's adjusted p: with p sorted upwards, p'[i] = max over j <= i of min(1, (m - j) p[j]), j
+    from 0.
 
     NaN stands for a comparison that was not possible: it stays NaN and does not count in m.
 

@@ -1,8 +1,11 @@
-"""The critical difference of mean ranks, and the groups that it cannot part (Nemenyi 1963; Demsar 2006, whose diagrams draw them).
+"""The critical difference of mean ranks, and the groups that it cannot part (Nemenyi 1963; Demsar 2006, whose
+diagrams draw them).
 
-    CD = q sqrt(k (k + 1) / (6 N)),   q the level quantile of the studentised range of k contenders with infinite freedom, over sqrt(2)
+    CD = q sqrt(k (k + 1) / (6 N)),   q the level quantile of the studentised range of k contenders with
+    infinite freedom, over sqrt(2)
 
-Two contenders whose mean ranks over N blocks differ by CD or more differ. It holds after a Friedman test that rejects, and takes many
+Two contenders whose mean ranks over N blocks differ by CD or more differ. It holds after a Friedman test that
+rejects, and takes many
 blocks: k = 5 contenders on N = 4 scenarios need mean ranks 3.05 apart.
 """
 
@@ -18,7 +21,9 @@ from harness.statistics.friedman_ranks import Better, block_ranks, mean_ranks
 
 
 class RankGroups(NamedTuple):
-    """Mean ranks, best first; the critical difference; and the largest groups of neighbours that lie within it, which may overlap."""
+    """Mean ranks, best first; the critical difference; and the largest groups of neighbours that lie within
+    it, which may overlap.
+    """
 
     ranks: dict[str, float]
     critical_difference: float
@@ -40,8 +45,11 @@ def critical_difference(contenders: int, blocks: int, *, level: float = 0.95) ->
     return q * math.sqrt(contenders * (contenders + 1) / (6 * blocks))
 
 
-def rank_groups(figures: Mapping[str, ArrayLike], *, better: Better = "higher", level: float = 0.95) -> RankGroups:
-    """Return mean ranks and groups; figures are paired by position, a block that any contender lacks is left out.
+def rank_groups(
+    figures: Mapping[str, ArrayLike], *, better: Better = "higher", level: float = 0.95
+) -> RankGroups:
+    """Return mean ranks and groups; figures are paired by position, a block that any contender lacks is left
+    out.
 
     Without a critical difference all are in one group.
     """
@@ -50,10 +58,16 @@ def rank_groups(figures: Mapping[str, ArrayLike], *, better: Better = "higher", 
     blocks = len(block_ranks(figures))
     apart = critical_difference(len(order), blocks, level=level)
     reach = [
-        max(last for last in range(first, len(order)) if not ranks[order[last]] - ranks[order[first]] >= apart)
+        max(
+            last for last in range(first, len(order)) if not ranks[order[last]] - ranks[order[first]] >= apart
+        )
         for first in range(len(order))
     ]
-    groups = [tuple(order[first : last + 1]) for first, last in enumerate(reach) if first == 0 or last > reach[first - 1]]
+    groups = [
+        tuple(order[first : last + 1])
+        for first, last in enumerate(reach)
+        if first == 0 or last > reach[first - 1]
+    ]
     return RankGroups({name: ranks[name] for name in order}, apart, groups, blocks)
 
 

@@ -34,7 +34,9 @@ def paired_differences(a: ArrayLike, b: ArrayLike) -> Floats:
     """
     first, second = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if first.shape != second.shape or first.ndim != 1:
-        raise ValueError(f"pairs need two series of the same length, got shapes {first.shape} and {second.shape}")
+        raise ValueError(
+            f"pairs need two series of the same length, got shapes {first.shape} and {second.shape}"
+        )
     both = np.isfinite(first) & np.isfinite(second)
     first, second = first[both], second[both]
     differences: Floats = first - second
@@ -46,10 +48,12 @@ def paired_differences(a: ArrayLike, b: ArrayLike) -> Floats:
 
 
 def paired_t(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Comparison:
-    """Compare `a` with `b`, paired by position: t = mean(d) / (s(d) / sqrt(n)) with d = a - b and n - 1 degrees of freedom.
+    """Compare `a` with `b`, paired by position: t = mean(d) / (s(d) / sqrt(n)) with d = a - b and n - 1
+    degrees of freedom.
 
-    Equal values give difference 0 and p = 1. A constant difference other than zero has no spread for t to work with (p would be 0 from two
-    pairs on), so its p is the smallest that sign flips can give, 2 / 2^n. A single pair cannot decide: p is NaN.
+    Equal values give difference 0 and p = 1. A constant difference other than zero has no spread for t to
+    work with (p would be 0 from two pairs on), so its p is the smallest that sign flips can give, 2 / 2^n. A
+    single pair cannot decide: p is NaN.
 
     >>> round(paired_t([0.7, 0.8, 0.9], [0.6, 0.6, 0.7]).p, 4)
     0.0377

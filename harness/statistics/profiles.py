@@ -1,8 +1,9 @@
-"""Performance profiles: which share of runs is above a figure, for every figure (Dolan and More 2002; as distributions of single runs,
-Agarwal et al. 2021, section 4.2).
+"""Performance profiles: which share of runs is above a figure, for every figure (Dolan and More 2002; as
+distributions of single runs, Agarwal et al. 2021, section 4.2).
 
-The band is Wilson's (1927) at each point by itself, and not the percentile bootstrap's of the latter, which has width zero where all runs
-are on one side and covers too rarely at few seeds. Shares that differ between scenarios make it too wide, never too narrow.
+The band is Wilson's (1927) at each point by itself, and not the percentile bootstrap's of the latter, which
+has width zero where all runs are on one side and covers too rarely at few seeds. Shares that differ between
+scenarios make it too wide, never too narrow.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ class Profile(NamedTuple):
 def performance_profile(strata: Strata, taus: ArrayLike, *, level: float = 0.95) -> Profile:
     """Return, for every tau, the mean over scenarios of the share of runs above it.
 
-    With K scenarios of n_k runs the band is that of K^2 / sum (1 / n_k) runs, which is their number where all n_k are equal. NaN where a
-    scenario has no figure.
+    With K scenarios of n_k runs the band is that of K^2 / sum (1 / n_k) runs, which is their number where all
+    n_k are equal. NaN where a scenario has no figure.
 
     >>> performance_profile([[0.2, 0.4], [0.6, 0.9]], [0.0, 0.5, 0.9]).share.tolist()
     [1.0, 0.5, 0.0]

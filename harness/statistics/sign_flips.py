@@ -1,5 +1,5 @@
-"""Sign flips: were there no difference, every paired difference might as well have had the other sign (Fisher 1935, "The design of
-experiments", section 21). Nothing else is assumed.
+"""Sign flips: were there no difference, every paired difference might as well have had the other sign (Fisher
+1935, "The design of experiments", section 21). Nothing else is assumed.
 
 n pairs have 2^n patterns of signs, so no p is below 2 / 2^n: fewer than six pairs cannot reach two-sided 5 %.
 """
@@ -18,10 +18,14 @@ EXACT_UP_TO = 16
 """Number of pairs up to which `sign_flip` counts every pattern of signs: 2^16 of them."""
 
 
-def sign_flip(differences: ArrayLike, *, rng: np.random.Generator | None = None, draws: int = 100_000) -> float:
-    """Return the two-sided p of the sign-flip test: the share of sign patterns whose |sum| reaches the observed one.
+def sign_flip(
+    differences: ArrayLike, *, rng: np.random.Generator | None = None, draws: int = 100_000
+) -> float:
+    """Return the two-sided p of the sign-flip test: the share of sign patterns whose |sum| reaches the
+    observed one.
 
-    Exact up to 16 pairs; above, (1 + hits) / (1 + draws) over patterns drawn from `rng`. Nothing but zeros gives 1, no pairs give NaN.
+    Exact up to 16 pairs; above, (1 + hits) / (1 + draws) over patterns drawn from `rng`. Nothing but zeros
+    gives 1, no pairs give NaN.
 
     >>> sign_flip([1.0, 2.0, 3.0])
     0.25
@@ -44,11 +48,14 @@ def sign_flip(differences: ArrayLike, *, rng: np.random.Generator | None = None,
     return (1 + hits) / (1 + draws)
 
 
-def sign_flip_within_strata(strata: Strata, *, rng: np.random.Generator | None = None, draws: int = 100_000) -> float:
-    """Return the two-sided p of the mean over strata of mean differences, when the sign of every single difference may flip.
+def sign_flip_within_strata(
+    strata: Strata, *, rng: np.random.Generator | None = None, draws: int = 100_000
+) -> float:
+    """Return the two-sided p of the mean over strata of mean differences, when the sign of every single
+    difference may flip.
 
-    The pairs stay in their stratum, so scenarios may vary as they like; as many pairs as all strata have together decide how small p can
-    get. Exact up to 16, as `sign_flip`. NaN where a stratum has no pair.
+    The pairs stay in their stratum, so scenarios may vary as they like; as many pairs as all strata have
+    together decide how small p can get. Exact up to 16, as `sign_flip`. NaN where a stratum has no pair.
 
     >>> sign_flip_within_strata([[0.1, 0.2, 0.3], [2.0, 1.0, 3.0]])
     0.03125
@@ -60,7 +67,8 @@ def sign_flip_within_strata(strata: Strata, *, rng: np.random.Generator | None =
 
 
 def smallest_sign_flip_p(pairs: int) -> float:
-    """Return 2 / 2^n, the smallest two-sided p that n pairs can reach by sign flips. Six pairs are the first below 5 %.
+    """Return 2 / 2^n, the smallest two-sided p that n pairs can reach by sign flips. Six pairs are the first
+    below 5 %.
 
     >>> smallest_sign_flip_p(5), smallest_sign_flip_p(6)
     (0.0625, 0.03125)

@@ -1,7 +1,9 @@
-"""Wilcoxon's signed-rank test (Wilcoxon 1945, "Individual comparisons by ranking methods"), exact also where differences are tied.
+"""Wilcoxon's signed-rank test (Wilcoxon 1945, "Individual comparisons by ranking methods"), exact also where
+differences are tied.
 
-The pairs are best one per scenario (Demsar 2006, "Statistical comparisons of classifiers over multiple data sets"), with Holm's correction
-over all pairs of contenders (Benavoli et al. 2016 give reasons to prefer it to Nemenyi's).
+The pairs are best one per scenario (Demsar 2006, "Statistical comparisons of classifiers over multiple data
+sets"), with Holm's correction over all pairs of contenders (Benavoli et al. 2016 give reasons to prefer it to
+Nemenyi's).
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ EXACT_UP_TO = 200
 
 
 def wilcoxon(differences: ArrayLike) -> float:
-    """Return the two-sided p: twice the share of sign patterns whose sum of positive ranks is at most the smaller observed one, at most 1.
+    """Return the two-sided p: twice the share of sign patterns whose sum of positive ranks is at most the
+    smaller observed one, at most 1.
 
-    Zeros are left out, as Wilcoxon has it; tied sizes share the mean of their ranks, and the patterns are counted over these ranks. Nothing
-    but zeros gives 1, no pairs give NaN. n differences cannot go below 2 / 2^n.
+    Zeros are left out, as Wilcoxon has it; tied sizes share the mean of their ranks, and the patterns are
+    counted over these ranks. Nothing but zeros gives 1, no pairs give NaN. n differences cannot go below 2 /
+    2^n.
 
     >>> wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]), wilcoxon([1.0, -2.0, 3.0])
     (0.03125, 0.75)
@@ -53,7 +57,9 @@ def wilcoxon(differences: ArrayLike) -> float:
 
 
 def wilcoxon_holm(figures: Mapping[str, ArrayLike]) -> dict[tuple[str, str], float]:
-    """Return the corrected p of every pair of contenders, in both directions; figures are paired by position, gaps left out in pairs."""
+    """Return the corrected p of every pair of contenders, in both directions; figures are paired by position,
+    gaps left out in pairs.
+    """
     pairs = list(itertools.combinations(figures, 2))
     adjusted = holm([wilcoxon(paired_differences(figures[a], figures[b])) for a, b in pairs])
     found = {}
@@ -62,7 +68,9 @@ def wilcoxon_holm(figures: Mapping[str, ArrayLike]) -> dict[tuple[str, str], flo
     return found
 
 
-def _doubled_ranks(sizes: np.ndarray[tuple[int], np.dtype[np.float64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _doubled_ranks(
+    sizes: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return twice the ranks from 1, whole numbers: tied sizes share the sum of their first and last rank."""
     ordered = np.sort(sizes)
     first = np.searchsorted(ordered, sizes, side="left") + 1

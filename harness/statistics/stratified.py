@@ -1,16 +1,18 @@
 """Student's t over several scenarios, which are strata: means within, variance pooled over them.
 
-With n_k figures of variance s_k^2 in stratum k of K, v_k = s_k^2 / n_k, the mean over strata is  m = sum m_k / K  with standard error
-sqrt(sum v_k) / K, and  (m - mu) / error  is taken for Student's t with
+With n_k figures of variance s_k^2 in stratum k of K, v_k = s_k^2 / n_k, the mean over strata is  m = sum m_k
+/ K  with standard error sqrt(sum v_k) / K, and  (m - mu) / error  is taken for Student's t with
 
     f = (sum v_k)^2 / sum (v_k^2 / (n_k - 1))
 
-degrees of freedom (Satterthwaite 1946, "An approximate distribution of estimates of variance components"; Welch 1947). The plain sum of
-the n_k - 1, right where all variances are equal, covers 0.91 in place of 0.95 where they are 1, 4, 16 and 64 at three seeds, and is not
-used for the mean. Coverage of a nominal 95 % by simulation, spreads alike or up to 1 to 8: 0.94 to 0.966 at 3, 5 and 10 seeds for normal
-figures and at 5 and 10 for tails as heavy as Student's t with 3 degrees of freedom. With such tails at three seeds it is too wide (0.967 to
-0.976) and not recommended: take `t_interval` of the means within each seed (0.96), wider still where tails are light. `pooled_t` takes
-the scenarios for independent under one seed, `t_interval` of those means does not.
+degrees of freedom (Satterthwaite 1946, "An approximate distribution of estimates of variance components";
+Welch 1947). The plain sum of the n_k - 1, right where all variances are equal, covers 0.91 in place of 0.95
+where they are 1, 4, 16 and 64 at three seeds, and is not used for the mean. Coverage of a nominal 95 % by
+simulation, spreads alike or up to 1 to 8: 0.94 to 0.966 at 3, 5 and 10 seeds for normal figures and at 5 and
+10 for tails as heavy as Student's t with 3 degrees of freedom. With such tails at three seeds it is too wide
+(0.967 to 0.976) and not recommended: take `t_interval` of the means within each seed (0.96), wider still
+where tails are light. `pooled_t` takes the scenarios for independent under one seed, `t_interval` of those
+means does not.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ from harness.statistics.sign_flips import smallest_sign_flip_p
 
 
 class Pooled(NamedTuple):
-    """The mean over strata, its standard error and degrees of freedom (NaN where a stratum has fewer than two figures), the figures."""
+    """The mean over strata, its standard error and degrees of freedom (NaN where a stratum has fewer than two
+    figures), the figures.
+    """
 
     mean: float
     error: float
@@ -49,12 +53,17 @@ def pooled(strata: Strata) -> Pooled:
     shares = np.array([standard_error(values) ** 2 for values in kept])
     free = np.array([len(values) - 1 for values in kept], dtype=float)
     largest = shares.max()
-    freedom = float((shares / largest).sum() ** 2 / ((shares / largest) ** 2 / free).sum()) if largest else float(free.sum())
+    freedom = (
+        float((shares / largest).sum() ** 2 / ((shares / largest) ** 2 / free).sum())
+        if largest
+        else float(free.sum())
+    )
     return Pooled(mean, math.sqrt(shares.sum()) / len(kept), freedom, n)
 
 
 def pooled_t(strata: Strata, *, level: float = 0.95) -> Interval:
-    """Return the interval of the mean over strata, every stratum counting the same; `n` counts the figures of all.
+    """Return the interval of the mean over strata, every stratum counting the same; `n` counts the figures of
+    all.
 
     A stratum without a figure makes it NaN throughout; one with a single figure makes the bounds NaN.
 
@@ -68,10 +77,12 @@ def pooled_t(strata: Strata, *, level: float = 0.95) -> Interval:
 
 
 def pooled_t_each(strata: Strata, *, level: float = 0.95) -> list[Interval]:
-    """Return the interval of every stratum's mean with one spread s for all:  m_k +/- t[1 - (1 - level)/2, sum (n_k - 1)] s / sqrt(n_k).
+    """Return the interval of every stratum's mean with one spread s for all:  m_k +/- t[1 - (1 - level)/2,
+    sum (n_k - 1)] s / sqrt(n_k).
 
-    Only where the strata vary alike, as by design or on one scale: with spreads 1, 2, 4, 8 the first is covered always and the last 0.74
-    of the time in place of 0.95. The boards use `t_interval`, which asks for nothing of the kind.
+    Only where the strata vary alike, as by design or on one scale: with spreads 1, 2, 4, 8 the first is
+    covered always and the last 0.74 of the time in place of 0.95. The boards use `t_interval`, which asks for
+    nothing of the kind.
     """
     kept = finite_strata(strata)
     spread = pooled_sd(kept)
@@ -79,13 +90,18 @@ def pooled_t_each(strata: Strata, *, level: float = 0.95) -> list[Interval]:
     factor = t_quantile(1 - (1 - level) / 2, freedom) * spread if freedom else math.nan
     means = [float(np.mean(values)) if len(values) else math.nan for values in kept]
     halves = [factor / math.sqrt(len(values)) if len(values) else math.nan for values in kept]
-    return [Interval(mean, mean - half, mean + half, len(values)) for mean, half, values in zip(means, halves, kept, strict=True)]
+    return [
+        Interval(mean, mean - half, mean + half, len(values))
+        for mean, half, values in zip(means, halves, kept, strict=True)
+    ]
 
 
 def pooled_paired_t(a: Strata, b: Strata, *, level: float = 0.95) -> Comparison:
-    """Compare `a` with `b`, paired by position within each stratum: `pooled_t` of the differences, with its two-sided p.
+    """Compare `a` with `b`, paired by position within each stratum: `pooled_t` of the differences, with its
+    two-sided p.
 
-    Differences that are constant in every stratum have no spread: p is 1 where their mean is zero, else the smallest of sign flips.
+    Differences that are constant in every stratum have no spread: p is 1 where their mean is zero, else the
+    smallest of sign flips.
     """
     differences = differences_within(a, b)
     mean, low, high, pairs = pooled_t(differences, level=level)

@@ -1,4 +1,6 @@
-"""Times that may not be reached within a budget (Kaplan and Meier 1958, "Nonparametric estimation from incomplete observations")."""
+"""Times that may not be reached within a budget (Kaplan and Meier 1958, "Nonparametric estimation from
+incomplete observations").
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from numpy.typing import ArrayLike
 
 
 class Times(NamedTuple):
-    """Times that may not have been reached: their median, NaN where it was not, how many were, and of how many."""
+    """Times that may not have been reached: their median, NaN where it was not, how many were, and of how
+    many.
+    """
 
     median: float
     reached: int
@@ -18,11 +22,13 @@ class Times(NamedTuple):
 
 
 def kaplan_meier_median(times: ArrayLike) -> float:
-    """Return the median of times that may not be reached within a budget that is the same for all; NaN stands for one that was not.
+    """Return the median of times that may not be reached within a budget that is the same for all; NaN stands
+    for one that was not.
 
-    The product-limit estimate of the share still waiting after t is  S(t) = product over reached t_i <= t of (1 - 1 / n_i),  n_i waiting
-    just before. With one common end nobody leaves earlier, so S(t) = 1 - #(t_i <= t) / n, and the median, the smallest t with
-    S(t) <= 1/2, is the ceil(n / 2)-th smallest time. NaN where fewer than half were reached, or there are none.
+    The product-limit estimate of the share still waiting after t is  S(t) = product over reached t_i <= t of
+    (1 - 1 / n_i),  n_i waiting just before. With one common end nobody leaves earlier, so S(t) = 1 - #(t_i <=
+    t) / n, and the median, the smallest t with S(t) <= 1/2, is the ceil(n / 2)-th smallest time. NaN where
+    fewer than half were reached, or there are none.
 
     >>> kaplan_meier_median([300.0, 100.0, float("nan"), 200.0, float("nan")])
     300.0

@@ -1,9 +1,10 @@
 """The record: one MLflow run per cell. The only module that talks to MLflow.
 
-By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by URI. A cell's predictions are
-stored before its status says `done`, so a half-written record is never read as a result; its pictures follow, and nothing needs them. One
-process writes: the driver. `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and copied
-(`artifact_places`), and a data base that is busy is waited for (`busy`).
+By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by
+URI. A cell's predictions are stored before its status says `done`, so a half-written record is never read as
+a result; its pictures follow, and nothing needs them. One
+process writes: the driver. `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A
+folder may be moved and copied (`artifact_places`), and a data base that is busy is waited for (`busy`).
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ if TYPE_CHECKING:
 
 SCHEMA = "1"
 FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
-"""Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be mended: they run again."""
+"""Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be
+mended: they run again.
+"""
 PREDICTIONS = "predictions.npz"
 _PAGE = 1000
 _BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
@@ -50,12 +53,15 @@ _BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
 class Record:
     """What the store knows of one cell. Read by boards and the command line.
 
-    seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers in mid-stage and answers after
-    stages took, in all stages that ended.
-    together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of all.
-    session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is not known, or of several.
+    seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers
+    in mid-stage and answers after stages took, in all stages that ended.
+    together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of
+    all.
+    session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is
+    not known, or of several.
     environment: a digest of what is said of the machine, where a board says it.
-    stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version 0.8.
+    stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version
+    0.8.
     """
 
     key: str
@@ -83,7 +89,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; the rest as in `Record`."""
+    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; the rest as
+    in `Record`.
+    """
 
     status: Status
     reason: str = ""
@@ -119,12 +127,14 @@ def _told(action: Callable[P, T]) -> Callable[P, T]:
 class Store:
     """A place for records. Opening it does not write; the data base is made at the first `begin`.
 
-    A local store is a folder; the URI of an sqlite file is that file in its folder. Methods raise `UserError` where its data base was busy
-    for longer than they wait.
+    A local store is a folder; the URI of an sqlite file is that file in its folder. Methods raise `UserError`
+    where its data base was busy for longer than they wait.
     """
 
     def __init__(self, where: str = "owb-store", *, patience_s: float = PATIENCE_S) -> None:
-        """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is waited for, in seconds."""
+        """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is
+        waited for, in seconds.
+        """
         settle_home()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
@@ -174,7 +184,9 @@ class Store:
         return self._client
 
     def _make(self) -> None:
-        """Make the data base where it is not there, whole: one that a killed process left half made could not be mended."""
+        """Make the data base where it is not there, whole: one that a killed process left half made could not
+        be mended.
+        """
         if self.exists:
             return
         from mlflow.tracking import MlflowClient
@@ -190,7 +202,9 @@ class Store:
                 shutil.rmtree(being_made, ignore_errors=True)
 
     def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
-        """Return an action that first looks whether the data base is busy, since MLflow would wait for it without a word."""
+        """Return an action that first looks whether the data base is busy, since MLflow would wait for it
+        without a word.
+        """
 
         def once(*args: P.args, **options: P.kwargs) -> T:
             if self.is_local and self.exists:
@@ -219,10 +233,11 @@ class Store:
         free_mib = shutil.disk_usage(there).free / 2**20
         if free_mib < needed_mib:
             raise UserError(
-                f"only {free_mib:.0f} MiB are free in {there}, a run needs {needed_mib:.0f}: make room, or choose another --store"
+                f"only {free_mib:.0f} MiB are free in {there}, a run needs {needed_mib:.0f}: make room, or "
+                "choose another --store"
             )
 
-    # --- writing --------------------------------------------------------------------------------------------------------------
+    # --- writing --------------------------------------------------------------------------------------------
 
     @_told
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
@@ -244,7 +259,9 @@ class Store:
         run = self.open_run(experiment, name=str(cell), tags=tags)
         params = {"seed": cell.seed, **cell.contender.params}
         params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
-        self.client.log_batch(run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        self.client.log_batch(
+            run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()]
+        )
         with tempfile.TemporaryDirectory() as folder:
             content = {"protocol": cell.protocol.content, "environment": dict(environment)}
             Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
@@ -259,7 +276,14 @@ class Store:
         return run
 
     @_told
-    def close_run(self, run_id: str, *, status: Status, tags: Mapping[str, str], figures: Sequence[tuple[str, float, int]] = ()) -> None:
+    def close_run(
+        self,
+        run_id: str,
+        *,
+        status: Status,
+        tags: Mapping[str, str],
+        figures: Sequence[tuple[str, float, int]] = (),
+    ) -> None:
         """Store figures, then tags, then the status."""
         self._log(run_id, figures, tags={**tags, "owb.status": status})
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
@@ -271,20 +295,34 @@ class Store:
         self._log(run_id, _after(stages, scores))
 
     @_told
-    def end(self, run_id: str, ending: Ending, *, scores: Scores | None = None, files: Path | None = None,
-            stages: Sequence[int] = ()) -> None:  # fmt: skip
+    def end(
+        self,
+        run_id: str,
+        ending: Ending,
+        *,
+        scores: Scores | None = None,
+        files: Path | None = None,
+        stages: Sequence[int] = (),
+    ) -> None:
         """Store files and figures first, also those after `stages`, then the status."""
         if files is not None:
             self.add_files(run_id, files)
         figures = dict(scores.final) if scores else {}
-        figures |= {"cost/seconds": ending.seconds, "cost/learn_seconds": ending.learn_s, "cost/probe_seconds": ending.probe_s,
-                    "cost/predict_seconds": ending.predict_s, "cost/peak_mib": ending.peak_mib}  # fmt: skip
+        figures |= {
+            "cost/seconds": ending.seconds,
+            "cost/learn_seconds": ending.learn_s,
+            "cost/probe_seconds": ending.probe_s,
+            "cost/predict_seconds": ending.predict_s,
+            "cost/peak_mib": ending.peak_mib,
+        }
         rows = [(name, value, 0) for name, value in figures.items() if not math.isnan(value)]
         rows += _after(stages, scores) if scores else []
         tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
         tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
         tags |= {"owb.session": ending.session} if ending.session else {}
-        tags |= {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
+        tags |= (
+            {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
+        )
         self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
 
     def add_files(self, run_id: str, folder: Path) -> None:
@@ -296,17 +334,25 @@ class Store:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        here = None if run.info.run_id in self._open else self._files_here(run.info.run_id)  # one that was opened here says it itself
+        here = (
+            None if run.info.run_id in self._open else self._files_here(run.info.run_id)
+        )  # one that was opened here says it itself
         place = here.as_uri() if here else run.info.artifact_uri
         get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
-    def _log(self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None) -> None:
-        """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its tags."""
+    def _log(
+        self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None
+    ) -> None:
+        """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its
+        tags.
+        """
         from mlflow.entities import Metric, RunTag
 
         now = int(time.time() * 1000)
         for start in range(0, max(len(rows), 1), _BATCH):
-            batch = [Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]]
+            batch = [
+                Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]
+            ]
             is_last = start + _BATCH >= len(rows)
             said = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
             if batch or said:
@@ -317,20 +363,28 @@ class Store:
         buried = 0
         for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):
             if not driver_id.is_alive(run.data.tags.get("owb.driver", "")):
-                self.end(run.info.run_id, Ending(status=Status.FAILED, reason="its driver was killed; the next run continues the cell"))
+                self.end(
+                    run.info.run_id,
+                    Ending(
+                        status=Status.FAILED, reason="its driver was killed; the next run continues the cell"
+                    ),
+                )
                 buried += 1
         return buried
 
-    # --- reading --------------------------------------------------------------------------------------------------------------
+    # --- reading --------------------------------------------------------------------------------------------
 
     def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
-        """Return the newest record of every key under these protocols, where its end would be the same again: see `FINAL`."""
+        """Return the newest record of every key under these protocols, where its end would be the same again:
+        see `FINAL`.
+        """
         wanted = sorted(set(protocol_hashes))
         newest = _newest(self._records(protocols=wanted)) if wanted else {}
         return {key: record for key, record in newest.items() if record.status in FINAL}
 
     def records(self, experiment: str = "") -> list[Record]:
-        """Return the newest record of every cell of an experiment, of all experiments if none is named, oldest first.
+        """Return the newest record of every cell of an experiment, of all experiments if none is named,
+        oldest first.
 
         Raises:
             UserError: no such experiment.
@@ -373,16 +427,23 @@ class Store:
         """
         try:
             path = self.file(record, PREDICTIONS)
-            is_whole = stamp_of(path) == record.stamp if record.stamp else digest(read_answers(path)) == record.digest
+            is_whole = (
+                stamp_of(path) == record.stamp
+                if record.stamp
+                else digest(read_answers(path)) == record.digest
+            )
         except UserError:
             is_whole = False
         if not is_whole:
-            raise UserError(f"the predictions of {record.scenario} | {record.strategy} | seed {record.seed} are gone or damaged: "
-                            "run the cell anew with owb run --again")  # fmt: skip
+            raise UserError(
+                f"the predictions of {record.scenario} | {record.strategy} | seed {record.seed} are gone or damaged: "
+                "run the cell anew with owb run --again"
+            )
         return path
 
     def lost(self, records: Iterable[Record]) -> set[str]:
-        """Return the keys of done records whose predictions are gone, or are seen at a glance to be damaged (`answers.looks_whole`).
+        """Return the keys of done records whose predictions are gone, or are seen at a glance to be damaged
+        (`answers.looks_whole`).
 
         What a server keeps is not looked at.
         """
@@ -392,7 +453,11 @@ class Store:
         with self._reading() as base:
             folders = [artifact_places.folder_of_run(base, self.folder, record.run_id) for record in done]
         both = zip(done, folders, strict=True)
-        return {record.key for record, folder in both if folder and not looks_whole(folder / PREDICTIONS, record.stamp)}
+        return {
+            record.key
+            for record, folder in both
+            if folder and not looks_whole(folder / PREDICTIONS, record.stamp)
+        }
 
     def stages(self, record: Record) -> dict[str, dict[int, float]]:
         """Return the figures after every stage: by name, then by stage."""
@@ -446,7 +511,11 @@ class Store:
             if self.is_local:
                 self._waits(self._settle, writes=True)()
             place = artifact_places.folder_of_new(self.folder, name).as_uri() if self.is_local else None
-            made = found.experiment_id if found else self.client.create_experiment(name, place, tags={"owb": "experiment"})
+            made = (
+                found.experiment_id
+                if found
+                else self.client.create_experiment(name, place, tags={"owb": "experiment"})
+            )
             self._experiments[name] = made
         return self._experiments[name]
 
@@ -473,13 +542,19 @@ class Store:
         with self._reading() as base:
             return [_record(row) for row in sqlite_reader.rows(base, **wanted)]
 
-    def _searched(self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()) -> Iterator[sqlite_reader.Row]:
+    def _searched(
+        self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()
+    ) -> Iterator[sqlite_reader.Row]:
         """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said."""
         experiments = [experiment] if experiment else None
         for protocol in protocols or ("",):
             said = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
-            conditions = [f"tags.`owb.{name}` {how.format(value)}" for how, values in said.items() for name, value in values.items()
-                          if value or how.startswith("LIKE")]  # fmt: skip
+            conditions = [
+                f"tags.`owb.{name}` {how.format(value)}"
+                for how, values in said.items()
+                for name, value in values.items()
+                if value or how.startswith("LIKE")
+            ]
             yield from map(_row, self._search(" and ".join(conditions), experiments))
 
     def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
@@ -490,7 +565,11 @@ class Store:
         token = None
         while True:
             page = self.client.search_runs(
-                experiments, condition, max_results=_PAGE, order_by=["attributes.start_time ASC"], page_token=token
+                experiments,
+                condition,
+                max_results=_PAGE,
+                order_by=["attributes.start_time ASC"],
+                page_token=token,
             )
             runs += page
             token = page.token
@@ -500,13 +579,20 @@ class Store:
 
 def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
     """Return the figures after these stages, and those of the probes in them: name, value, stage or step."""
-    ended = [(f"stage/{name}", values[k], k) for k in stages for name, values in scores.per_stage.items() if len(values) > k]
+    ended = [
+        (f"stage/{name}", values[k], k)
+        for k in stages
+        for name, values in scores.per_stage.items()
+        if len(values) > k
+    ]
     probes = [(name, *row) for name, rows in scores.probes.items() for row in rows if row[0] in stages]
     return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
 
 
 class _Waiting:
-    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given twice."""
+    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given
+    twice.
+    """
 
     def __init__(self, client: MlflowClient, waits: Callable[..., Callable[..., Any]]) -> None:
         self._client, self._waits = client, waits
@@ -516,7 +602,9 @@ class _Waiting:
 
 
 def _database(where: str) -> Path | None:
-    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of any other store."""
+    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of
+    any other store.
+    """
     if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
         return written(where) / "mlflow.db"
     if not where.startswith("sqlite"):
@@ -543,7 +631,9 @@ def _newest(records: Iterable[Record]) -> dict[str, Record]:
 
 
 def _row(run: Run) -> sqlite_reader.Row:
-    return sqlite_reader.Row(run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics)
+    return sqlite_reader.Row(
+        run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics
+    )
 
 
 def _record(run: sqlite_reader.Row) -> Record:

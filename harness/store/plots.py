@@ -1,7 +1,8 @@
-"""Pictures of one cell, drawn from its scores: matrices as heat maps, curves over probes or stages as lines, values as histograms.
+"""Pictures of one cell, drawn from its scores: matrices as heat maps, curves over probes or stages as lines,
+values as histograms.
 
-However much there is to show, no picture is larger than `canvas` allows: cells shrink, ticks thin out, and of plots, lines and rows beyond
-a number some are left out, which the title says.
+However much there is to show, no picture is larger than `canvas` allows: cells shrink, ticks thin out, and of
+plots, lines and rows beyond a number some are left out, which the title says.
 """
 
 from __future__ import annotations
@@ -57,8 +58,11 @@ Curve = Sequence[tuple[int, int, float]]
 T = TypeVar("T")
 
 
-def draw(scores: Scores, folder: Path, *, title: str, say: Callable[[str], None] = _log.warning) -> list[Path]:
-    """Write a PNG per matrix, panel, other probe curve, histogram and strip, and one of the figures over the stages; return their paths.
+def draw(
+    scores: Scores, folder: Path, *, title: str, say: Callable[[str], None] = _log.warning
+) -> list[Path]:
+    """Write a PNG per matrix, panel, other probe curve, histogram and strip, and one of the figures over the
+    stages; return their paths.
 
     A picture that cannot be drawn is a line for `say`, and the others are drawn.
     """
@@ -80,7 +84,10 @@ def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], An
         if name == "pruning":
             yield "pruning", partial(prune_curves, matrix, title=title)
         else:
-            yield f"{name}_matrix", partial(heat_map, matrix, axes, title=title, quantity=name.replace("_", " "))
+            yield (
+                f"{name}_matrix",
+                partial(heat_map, matrix, axes, title=title, quantity=name.replace("_", " ")),
+            )
     for name, together in scores.panels.items():
         if curves := {curve: scores.probes[curve] for curve in together if scores.probes.get(curve)}:
             yield f"{name}_panel", partial(panel, curves, title=title, by_step=name in _BY_STEP)
@@ -88,7 +95,10 @@ def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], An
         if scores.probes[name]:
             yield f"{name}_curve", partial(_curve, scores.probes[name], title=title, quantity=name)
     for name, groups in scores.histograms.items():
-        yield f"{name}_histogram", partial(histogram, groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name))
+        yield (
+            f"{name}_histogram",
+            partial(histogram, groups, title=title, quantity=name.replace("_", " "), edges=_EDGES.get(name)),
+        )
     for name, (cases, captions) in scores.strips.items():
         yield f"{name}_strip", partial(strip, cases, captions, title=title)
     if any(len(values) > 1 for values in scores.per_stage.values()):
@@ -96,7 +106,9 @@ def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], An
 
 
 def canvas(width: float, height: float, *, dpi: int = _DPI, **options: Any) -> Any:
-    """Return an empty figure of `width` x `height` inches, or as much of it as `LONGEST_SIDE` and `MOST_PIXELS` leave."""
+    """Return an empty figure of `width` x `height` inches, or as much of it as `LONGEST_SIDE` and
+    `MOST_PIXELS` leave.
+    """
     from matplotlib.figure import Figure
 
     width, height = min(width, LONGEST_SIDE / dpi), min(height, LONGEST_SIDE / dpi)
@@ -105,7 +117,9 @@ def canvas(width: float, height: float, *, dpi: int = _DPI, **options: Any) -> A
 
 
 def spread(items: Sequence[T], most: int, title: str, what: str) -> tuple[Sequence[T], str]:
-    """Return at most `most` of `items`, evenly spread from the first to the last, and the title, which says so where some are left out."""
+    """Return at most `most` of `items`, evenly spread from the first to the last, and the title, which says
+    so where some are left out.
+    """
     if len(items) <= most:
         return items, title
     places = np.linspace(0, len(items) - 1, most).round().astype(int)
@@ -113,7 +127,8 @@ def spread(items: Sequence[T], most: int, title: str, what: str) -> tuple[Sequen
 
 
 def ticks(count: int, *, most: int = _MOST_TICKS) -> range:
-    """Return which of `count` places are marked, `most` of them: all, or every second, fifth, tenth and so on.
+    """Return which of `count` places are marked, `most` of them: all, or every second, fifth, tenth and so
+    on.
 
     >>> ticks(3), ticks(31), ticks(200)
     (range(0, 3), range(0, 31, 2), range(0, 200, 10))
@@ -122,13 +137,17 @@ def ticks(count: int, *, most: int = _MOST_TICKS) -> range:
     return range(0, count, next(step for step in steps if count <= step * most))
 
 
-def heat_map(matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], *, title: str, quantity: str) -> Any:
+def heat_map(
+    matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], *, title: str, quantity: str
+) -> Any:
     """Return a figure of a matrix of shares, such as R[i, j]; values in per cent where there is room."""
     height, width = matrix.shape
     whole = min(0.55 * width, _WIDEST), min(0.5 * height, _WIDEST)
     figure = canvas(2.4 + whole[0], 1.6 + whole[1], layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis", aspect="auto" if _WIDEST in whole else "equal")
+    image = axes.imshow(
+        matrix, vmin=0, vmax=1, cmap="viridis", aspect="auto" if _WIDEST in whole else "equal"
+    )
     axes.set(xlabel=axes_.columns, ylabel=axes_.rows, xticks=ticks(width), yticks=ticks(height))
     if axes_.row_names:
         axes.set_yticklabels([axes_.row_names[row] for row in ticks(height)])
@@ -138,12 +157,26 @@ def heat_map(matrix: NDArray[np.float64], axes_: Axes = KNOWN_AXES["accuracy"], 
     if max(height, width) <= 12:
         for row, column in np.argwhere(np.isfinite(matrix)):
             shade = "black" if matrix[row, column] > 0.6 else "white"
-            axes.text(column, row, f"{100 * matrix[row, column]:.0f}", ha="center", va="center", color=shade, fontsize=8)
+            axes.text(
+                column,
+                row,
+                f"{100 * matrix[row, column]:.0f}",
+                ha="center",
+                va="center",
+                color=shade,
+                fontsize=8,
+            )
     figure.colorbar(image, ax=axes, label=quantity)
     return figure
 
 
-def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[str], *, title: str, names: Sequence[str] = ()) -> Any:
+def stage_lines(
+    runs: Sequence[Mapping[str, Sequence[float]]],
+    labels: Sequence[str],
+    *,
+    title: str,
+    names: Sequence[str] = (),
+) -> Any:
     """Return a figure with a panel per run: the shares in it (`names`, or the first five) after every stage."""
     shown, title = spread(list(zip(runs, labels, strict=True)), _MOST_PLOTS, title, "runs")
     figure = canvas(1.5 + 3.3 * len(shown), 2.9, layout="constrained")
@@ -151,8 +184,18 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
     for axes, (run, label) in zip(panels, shown, strict=True):
         for name in names or list(run)[:_MOST_LINES]:
             dense = len(run[name]) > _MOST_TICKS
-            axes.plot(range(len(run[name])), run[name], marker="" if dense else "o", markersize=3, label=name.replace("_", " "))
-        axes.set(xlabel="after stage", ylim=(-0.02, 1.02), xticks=ticks(max(map(len, run.values())), most=_MOST_STAGES))
+            axes.plot(
+                range(len(run[name])),
+                run[name],
+                marker="" if dense else "o",
+                markersize=3,
+                label=name.replace("_", " "),
+            )
+        axes.set(
+            xlabel="after stage",
+            ylim=(-0.02, 1.02),
+            xticks=ticks(max(map(len, run.values())), most=_MOST_STAGES),
+        )
         axes.set_title(label or title, fontsize=8)
     if len(shown) < len(runs):
         figure.suptitle(title, fontsize=8)
@@ -162,14 +205,18 @@ def stage_lines(runs: Sequence[Mapping[str, Sequence[float]]], labels: Sequence[
 
 
 def panel(curves: Mapping[str, Curve], *, title: str, by_step: bool = False) -> Any:
-    """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over epochs or the log of steps."""
+    """Return a figure with a plot per stage: the shares in `curves`, rows of (stage, epoch, share), over
+    epochs or the log of steps.
+    """
     there = sorted({stage for rows in curves.values() for stage, _, _ in rows})
     stages, title = spread(there, _MOST_PLOTS, title, "stages")
     plots = _plots(len(stages), width=3.3)
     for axes, stage in zip(plots, stages, strict=True):
         for name, rows in curves.items():
             if own := [(epoch, share) for at, epoch, share in rows if at == stage]:
-                axes.plot([epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " "))
+                axes.plot(
+                    [epoch for epoch, _ in own], [share for _, share in own], label=name.replace("_", " ")
+                )
         unit = "gradient step" if by_step else "epoch"
         axes.set(xlabel=unit if len(stages) == 1 else f"{unit} of stage {stage}", ylim=(-0.02, 1.02))
         if by_step:
@@ -188,27 +235,40 @@ def _by_log_of_steps(axes: Any) -> None:
 
 
 def prune_curves(pruning: NDArray[np.float64], *, title: str) -> Any:
-    """Return a figure with a plot per order in which neurons go, by inverse participation ratio (IPR): shares over the share removed.
+    """Return a figure with a plot per order in which neurons go, by inverse participation ratio (IPR): shares
+    over the share removed.
 
     Args:
-        pruning: (3, 4, L), the orders low first, high first and random; memorised, test, clean and train; L levels from 0 to 1.
+        pruning: (3, 4, L), the orders low first, high first and random; memorised, test, clean and train; L
+            levels from 0 to 1.
         title: of the figure.
     """
     plots = _plots(len(pruning), width=3.1)
     removed = np.linspace(0, 1, pruning.shape[2])
-    for axes, curves, order in zip(plots, pruning, ("low IPR first", "high IPR first", "at random (mean of 5)"), strict=True):
+    for axes, curves, order in zip(
+        plots, pruning, ("low IPR first", "high IPR first", "at random (mean of 5)"), strict=True
+    ):
         for name, shares in zip(("memorised", "test", "clean", "train"), curves, strict=True):
             axes.plot(removed, shares, label=name)
         axes.set(xlabel=f"neurons removed, {order}", ylim=(-0.02, 1.02))
     return _titled(plots, title, "share")
 
 
-def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[float], columns: Sequence[float], title: str,
-                  row_name: str, column_name: str) -> Any:  # fmt: skip
-    """Return a figure of a grid whose cells have the colour of their commonest phase, and say where not all seeds agree.
+def phase_diagram(
+    shares: Mapping[str, NDArray[np.float64]],
+    *,
+    rows: Sequence[float],
+    columns: Sequence[float],
+    title: str,
+    row_name: str,
+    column_name: str,
+) -> Any:
+    """Return a figure of a grid whose cells have the colour of their commonest phase, and say where not all
+    seeds agree.
 
     Args:
-        shares: phase -> (len(rows), len(columns)), the share of the seeds that end in it; NaN where there is no run.
+        shares: phase -> (len(rows), len(columns)), the share of the seeds that end in it; NaN where there is
+            no run.
         rows, columns: values on the axes, ascending; the first row is at the bottom.
         title, row_name, column_name: in words.
     """
@@ -224,8 +284,15 @@ def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[f
     whole = min(0.42 * len(columns), _WIDEST), min(0.42 * len(rows), _WIDEST)
     figure = canvas(3.8 + whole[0], 1.6 + whole[1], layout="constrained")
     axes = figure.subplots()
-    axes.imshow(commonest, origin="lower", cmap=ListedColormap(shades), vmin=-0.5, vmax=len(names) - 0.5, interpolation="nearest",
-                aspect="auto" if _WIDEST in whole else "equal")  # fmt: skip
+    axes.imshow(
+        commonest,
+        origin="lower",
+        cmap=ListedColormap(shades),
+        vmin=-0.5,
+        vmax=len(names) - 0.5,
+        interpolation="nearest",
+        aspect="auto" if _WIDEST in whole else "equal",
+    )
     axes.set(xticks=across, yticks=down, xlabel=column_name, ylabel=row_name)
     axes.set_xticklabels([f"{columns[place]:g}" for place in across], fontsize=8)
     axes.set_yticklabels([f"{rows[place]:g}" for place in down], fontsize=8)
@@ -233,22 +300,46 @@ def phase_diagram(shares: Mapping[str, NDArray[np.float64]], *, rows: Sequence[f
         if (most := stacked[:, row, column].max()) < 1:
             axes.text(column, row, f"{100 * most:.0f}", ha="center", va="center", fontsize=7)
     axes.set_title(title, fontsize=8)
-    figure.legend(handles=[Patch(color=shade, label=name.replace("_", " ")) for name, shade in zip(names, shades, strict=True)],
-                  loc="outside right upper", fontsize=7)  # fmt: skip
+    figure.legend(
+        handles=[
+            Patch(color=shade, label=name.replace("_", " "))
+            for name, shade in zip(names, shades, strict=True)
+        ],
+        loc="outside right upper",
+        fontsize=7,
+    )
     return figure
 
 
-def histogram(groups: Mapping[str, NDArray[np.float64]], *, title: str, quantity: str, edges: NDArray[np.float64] | None = None) -> Any:
-    """Return a figure of the distributions of `groups`, each with its own density; 40 bins over their range, or between `edges`."""
+def histogram(
+    groups: Mapping[str, NDArray[np.float64]],
+    *,
+    title: str,
+    quantity: str,
+    edges: NDArray[np.float64] | None = None,
+) -> Any:
+    """Return a figure of the distributions of `groups`, each with its own density; 40 bins over their range,
+    or between `edges`.
+    """
     (axes,) = _plots(1, width=4.2)
-    bins = (np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40) if edges is None else edges).tolist()
+    bins = (
+        np.histogram_bin_edges(np.concatenate(list(groups.values())), bins=40) if edges is None else edges
+    ).tolist()
     for name, values in groups.items():
-        axes.hist(values, bins=bins, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})")
+        axes.hist(
+            values, bins=bins, density=True, alpha=0.55, label=f"{name.replace('_', ' ')} ({len(values)})"
+        )
     axes.set(xlabel=quantity)
     return _titled([axes], title, "density")
 
 
-def strip(cases: NDArray[Any], captions: Sequence[str], *, title: str, panels: Sequence[str] = ("image", "mask", "map")) -> Any:
+def strip(
+    cases: NDArray[Any],
+    captions: Sequence[str],
+    *,
+    title: str,
+    panels: Sequence[str] = ("image", "mask", "map"),
+) -> Any:
     """Return a figure with a row of grey or colour images per case, its caption on the left.
 
     Args:
@@ -285,12 +376,19 @@ def _curve(rows: Any, *, title: str, quantity: str) -> Any:
 
 
 def _plots(count: int, *, width: float) -> list[Any]:
-    """Return plots side by side that share their vertical axis, `width` inches each, on a figure of their own."""
+    """Return plots side by side that share their vertical axis, `width` inches each, on a figure of their
+    own.
+    """
     around, height = _MARGINS, 2.9
     whole = around["left"] + count * width + around["right"]
     figure = canvas(whole, height)
-    figure.subplots_adjust(left=around["left"] / whole, right=1 - around["right"] / whole, bottom=around["bottom"] / height,
-                           top=1 - around["top"] / height, wspace=0.06)  # fmt: skip
+    figure.subplots_adjust(
+        left=around["left"] / whole,
+        right=1 - around["right"] / whole,
+        bottom=around["bottom"] / height,
+        top=1 - around["top"] / height,
+        wspace=0.06,
+    )
     return list(figure.subplots(1, count, sharey=True, squeeze=False)[0])
 
 

@@ -1,9 +1,10 @@
 """Stored predictions: one npz per cell, small integers where they suffice, read without unpickling.
 
-Moments (a stage's end, or a probe in it) that asked for the same items are stored together: `0.gaps` between ids once, and of every field
-an array `0.classes` (items, moments, ...) beside `0.classes.at` (moments, 2) of stage and step, -1 for the end; moments of another shape or
-number format have an array of their own (`0.scores~10`, `0.scores~10~float32`). An item's history lies in one stretch, so probes that
-hardly change cost next to nothing. The digest is taken over the answers, not over the file.
+Moments (a stage's end, or a probe in it) that asked for the same items are stored together: `0.gaps` between
+ids once, and of every field an array `0.classes` (items, moments, ...) beside `0.classes.at` (moments, 2) of
+stage and step, -1 for the end; moments of another shape or number format have an array of their own
+(`0.scores~10`, `0.scores~10~float32`). An item's history lies in one stretch, so probes that hardly change
+cost next to nothing. The digest is taken over the answers, not over the file.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
 
 
 def read_answers(path: Path) -> list[Answer]:
-    """Return the answers in order of stage and step; files of version 0.2, which kept every moment apart, are read as well.
+    """Return the answers in order of stage and step; files of version 0.2, which kept every moment apart, are
+    read as well.
 
     Raises:
         UserError: not a file of predictions.
@@ -56,13 +58,26 @@ def read_answers(path: Path) -> list[Answer]:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         answers = _unstacked(arrays) if "0.gaps" in arrays else _moment_by_moment(arrays)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(f"cannot read predictions in {path.name}: {error}") from None
-    return sorted(answers, key=lambda answer: (answer.stage, float("inf") if answer.step is None else answer.step))
+    return sorted(
+        answers, key=lambda answer: (answer.stage, float("inf") if answer.step is None else answer.step)
+    )
 
 
 def stamp_of(path: Path) -> str:
-    """Return size and SHA-256 of a file of predictions, by which it is known later; raise `UserError` where it cannot be read."""
+    """Return size and SHA-256 of a file of predictions, by which it is known later; raise `UserError` where
+    it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return f"{path.stat().st_size} {hashlib.file_digest(file, 'sha256').hexdigest()}"
@@ -85,13 +100,19 @@ def _stacked(answers: Sequence[Answer]) -> Arrays:
         groups.setdefault(answer.ids.tobytes(), []).append(answer)
     arrays: Arrays = {}
     for group, together in enumerate(groups.values()):
-        arrays[f"{group}.gaps"] = _small(np.diff(together[0].ids, prepend=0))  # ids ascend, so these are small
+        arrays[f"{group}.gaps"] = _small(
+            np.diff(together[0].ids, prepend=0)
+        )  # ids ascend, so these are small
         for name in sorted({name for answer in together for name in answer.arrays}):
             given = [(answer, answer.arrays[name]) for answer in together if name in answer.arrays]
             formats = {array.dtype.name for _, array in given}
             for shape, kind in sorted({(array.shape, array.dtype.name) for _, array in given}):
                 # a head that grows answers more scores at every stage
-                own = [(answer, array) for answer, array in given if (array.shape, array.dtype.name) == (shape, kind)]
+                own = [
+                    (answer, array)
+                    for answer, array in given
+                    if (array.shape, array.dtype.name) == (shape, kind)
+                ]
                 said = (*shape[name not in OF_LEARNER :], *([kind] if len(formats) > 1 else []))
                 field = f"{group}.{name}" + "".join(f"~{each}" for each in said)
                 arrays[field] = _small(np.stack([array for _, array in own], axis=1))
@@ -109,7 +130,9 @@ def _unstacked(arrays: Arrays) -> list[Answer]:
         ids = np.cumsum(_wide(arrays[f"{group}.gaps"]))
         values = arrays[f"{group}.{name}"]
         for place, (stage, step) in enumerate(moments.tolist()):
-            answer = answers.setdefault((stage, step), Answer(stage=stage, step=None if step == _END else step, ids=ids, arrays={}))
+            answer = answers.setdefault(
+                (stage, step), Answer(stage=stage, step=None if step == _END else step, ids=ids, arrays={})
+            )
             fields: Any = answer.arrays
             fields[name.partition("~")[0]] = _wide(np.ascontiguousarray(values[:, place]))
     return list(answers.values())
@@ -119,8 +142,14 @@ def _moment_by_moment(arrays: Arrays) -> list[Answer]:
     answers = []
     for moment in {name.partition(".")[0] for name in arrays}:
         stage, _, step = moment.partition("@")
-        fields = {name.partition(".")[2]: _wide(array) for name, array in arrays.items() if name.partition(".")[0] == moment}
-        answers.append(Answer(stage=int(stage), step=int(step) if step else None, ids=fields.pop("ids"), arrays=fields))
+        fields = {
+            name.partition(".")[2]: _wide(array)
+            for name, array in arrays.items()
+            if name.partition(".")[0] == moment
+        }
+        answers.append(
+            Answer(stage=int(stage), step=int(step) if step else None, ids=fields.pop("ids"), arrays=fields)
+        )
     return answers
 
 

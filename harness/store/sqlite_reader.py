@@ -1,7 +1,8 @@
-"""Many records of a local store at once: its tables are read as they lie, for MLflow's own search makes an object of every figure.
+"""Many records of a local store at once: its tables are read as they lie, for MLflow's own search makes an
+object of every figure.
 
-Read only, in one transaction. Ten thousand records take half a second this way, where the search takes thirteen. The schema is that of the
-pinned MLflow; a test holds both ways against each other.
+Read only, in one transaction. Ten thousand records take half a second this way, where the search takes
+thirteen. The schema is that of the pinned MLflow; a test holds both ways against each other.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from pathlib import Path
 
 from harness.store.busy import PATIENCE_S, opened, patiently
 
-_RUNS = "SELECT run_uuid, start_time FROM runs JOIN experiments USING (experiment_id) WHERE {} ORDER BY start_time, run_uuid"
+_RUNS = (
+    "SELECT run_uuid, start_time FROM runs JOIN experiments USING (experiment_id) WHERE {} ORDER BY "
+    "start_time, run_uuid"
+)
 _ACTIVE = "runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
 _TAGGED = "EXISTS (SELECT 1 FROM tags WHERE tags.run_uuid = runs.run_uuid AND key = 'owb.{}' AND value {})"
 _TAGS, _PARAMS, _FIGURES = range(3)
@@ -36,7 +40,8 @@ _CONTENT = f"""
 
 @dataclass(slots=True)
 class Row:
-    """One run: its id, its start in milliseconds, and by name its tags, parameters and newest figures (NaN where it is not a number).
+    """One run: its id, its start in milliseconds, and by name its tags, parameters and newest figures (NaN
+    where it is not a number).
 
     Read from tables, it has no figures after stages or of probes.
     """
@@ -57,7 +62,10 @@ def reading(database: Path, patience_s: float = PATIENCE_S) -> Iterator[sqlite3.
 
 def experiments(base: sqlite3.Connection) -> list[str]:
     """Return the names of the experiments that were made by us and not deleted."""
-    ours = "SELECT name FROM experiments JOIN experiment_tags USING (experiment_id) WHERE key = 'owb' AND lifecycle_stage = 'active'"
+    ours = (
+        "SELECT name FROM experiments JOIN experiment_tags USING (experiment_id) WHERE key = 'owb' AND "
+        "lifecycle_stage = 'active'"
+    )
     return sorted(name for (name,) in base.execute(ours))
 
 
@@ -67,7 +75,9 @@ def experiment_id(base: sqlite3.Connection, name: str) -> str | None:
     return str(found[0]) if found else None
 
 
-def rows(base: sqlite3.Connection, *, experiment: str = "", key: str = "", protocols: Collection[str] = ()) -> Iterator[Row]:
+def rows(
+    base: sqlite3.Connection, *, experiment: str = "", key: str = "", protocols: Collection[str] = ()
+) -> Iterator[Row]:
     """Return our runs that MLflow wrote, oldest first, one after another.
 
     Where they are said: those of one experiment, of keys that begin with `key`, of these protocols.
@@ -76,12 +86,16 @@ def rows(base: sqlite3.Connection, *, experiment: str = "", key: str = "", proto
     said += [_TAGGED.format("protocol", f"IN ({','.join('?' * len(protocols))})")] if protocols else []
     said += ["runs.experiment_id = ?"] if experiment else []
     values = [f"{key}*", *protocols, *([int(experiment)] if experiment else [])]
-    base.execute("CREATE TEMP TABLE IF NOT EXISTS chosen (place INTEGER PRIMARY KEY, run_uuid TEXT, start_time INTEGER)")
+    base.execute(
+        "CREATE TEMP TABLE IF NOT EXISTS chosen (place INTEGER PRIMARY KEY, run_uuid TEXT, start_time INTEGER)"
+    )
     base.execute("DELETE FROM temp.chosen")
     base.execute(f"INSERT INTO temp.chosen (run_uuid, start_time) {_RUNS.format(' AND '.join(said))}", values)
     runs = base.execute("SELECT run_uuid, start_time FROM temp.chosen ORDER BY place")
     texts: dict[str, str] = {}  # most are those of other rows as well, and kept once
-    for (run, start), (_, content) in zip(runs, groupby(base.execute(_CONTENT), key=itemgetter(0)), strict=True):
+    for (run, start), (_, content) in zip(
+        runs, groupby(base.execute(_CONTENT), key=itemgetter(0)), strict=True
+    ):
         row = Row(run, start)
         for _, table, name, value in content:
             if table == _FIGURES:

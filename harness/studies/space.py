@@ -5,8 +5,9 @@
     lr=1e-4..1e-1        a range, uniform; whole numbers where the parameter is one
     lr=log:1e-4..1e-1    a range, uniform in the logarithm
 
-A setting is a selection like any other, so that its cells are those of `owb run`. What is drawn from a range has four significant digits,
-or a selection could not say it. Settings are drawn one after another: more of them begin with those that fewer were.
+A setting is a selection like any other, so that its cells are those of `owb run`. What is drawn from a range
+has four significant digits, or a selection could not say it. Settings are drawn one after another: more of
+them begin with those that fewer were.
 
 >>> space = read_space("strategy", "replay[memory=[50,200],lr=log:0.01..1]")
 >>> space.dimensions[0].values, space.dimensions[1].log, str(space.selection({"memory": 50, "lr": 0.123456}))
@@ -60,7 +61,9 @@ class Choice:
     def nearest(self, value: Any) -> Any:
         """Return `value`, which must be one of the choices."""
         if value not in self.values:
-            raise unknown(f"choice of {self.name}", _said(value), [_said(one) for one in self.values], str(self))
+            raise unknown(
+                f"choice of {self.name}", _said(value), [_said(one) for one in self.values], str(self)
+            )
         return self.values[self.values.index(value)]
 
     def draw(self, rng: np.random.Generator) -> Any:
@@ -73,7 +76,9 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Range:
-    """A parameter and the bounds between which it lies, both included; whole: it takes whole numbers; log: even in the logarithm."""
+    """A parameter and the bounds between which it lies, both included; whole: it takes whole numbers; log:
+    even in the logarithm.
+    """
 
     name: str
     low: float
@@ -100,7 +105,9 @@ class Range:
     def draw(self, rng: np.random.Generator) -> Any:
         """Return a value; each whole number of a uniform range is equally likely."""
         low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
-        return self.nearest(math.exp(rng.uniform(math.log(low), math.log(high))) if self.log else rng.uniform(low, high))
+        return self.nearest(
+            math.exp(rng.uniform(math.log(low), math.log(high))) if self.log else rng.uniform(low, high)
+        )
 
     def __str__(self) -> str:
         low, high = map(_said, (int(self.low), int(self.high)) if self.whole else (self.low, self.high))
@@ -114,7 +121,8 @@ Dimension = Choice | Range
 class Space:
     """What a plugin's parameters may be. Made by `read_space`.
 
-    fixed: parameters said with one value, `preset` among them.  dimensions: those with several, in the order said.
+    fixed: parameters said with one value, `preset` among them.  dimensions: those with several, in the order
+    said.
     """
 
     kind: Kind
@@ -134,10 +142,12 @@ class Space:
         return self.selection({})
 
     def selection(self, values: Mapping[str, Any]) -> Selection:
-        """Return the setting that has `values`; numbers within a range are rounded to what a selection can say.
+        """Return the setting that has `values`; numbers within a range are rounded to what a selection can
+        say.
 
         Raises:
-            UserError: no such dimension, a value that is not a choice or that the plugin refuses, or one that a selection cannot say.
+            UserError: no such dimension, a value that is not a choice or that the plugin refuses, or one that
+            a selection cannot say.
         """
         known = {dimension.name: dimension for dimension in self.dimensions}
         for name in values:
@@ -156,19 +166,23 @@ class Space:
             if isinstance(dimension, Range):
                 low, high = dimension.ends
                 raise UserError(
-                    f"{dimension} is a range, which a grid cannot go through: list values, {dimension.name}=[{_said(low)},{_said(high)}], "
+                    f"{dimension} is a range, which a grid cannot go through: list values, "
+                    f"{dimension.name}=[{_said(low)},{_said(high)}], "
                     "or draw settings by --random N"
                 )
         choices = [dimension.ends for dimension in self.dimensions]
         names = [dimension.name for dimension in self.dimensions]
-        return [self.selection(dict(zip(names, values, strict=True))) for values in itertools.product(*choices)]
+        return [
+            self.selection(dict(zip(names, values, strict=True))) for values in itertools.product(*choices)
+        ]
 
     def draw(self, rng: np.random.Generator) -> Selection:
         """Return one setting, every dimension drawn by itself, in order."""
         return self.selection({dimension.name: dimension.draw(rng) for dimension in self.dimensions})
 
     def sample(self, n: int, rng: np.random.Generator) -> list[Selection]:
-        """Return n settings that differ, drawn one after another: a longer sample from an equal stream begins with the shorter one.
+        """Return n settings that differ, drawn one after another: a longer sample from an equal stream begins
+        with the shorter one.
 
         Raises:
             UserError: there are fewer, or a combination that the plugin refuses.
@@ -176,12 +190,17 @@ class Space:
         return [setting for (setting,) in sample_together([self], n, [rng])]
 
     def __str__(self) -> str:
-        said = [f"{name}={_said(value)}" for name, value in self.fixed.items()] + [str(dimension) for dimension in self.dimensions]
+        said = [f"{name}={_said(value)}" for name, value in self.fixed.items()] + [
+            str(dimension) for dimension in self.dimensions
+        ]
         return f"{self.name}[{','.join(said)}]" if said else self.name
 
 
-def sample_together(spaces: Sequence[Space], n: int, rngs: Sequence[np.random.Generator]) -> list[tuple[Selection, ...]]:
-    """Return n rows that differ, a setting of every space in each, drawn one after another from the stream of that space.
+def sample_together(
+    spaces: Sequence[Space], n: int, rngs: Sequence[np.random.Generator]
+) -> list[tuple[Selection, ...]]:
+    """Return n rows that differ, a setting of every space in each, drawn one after another from the stream of
+    that space.
 
     Raises:
         UserError: there are fewer, or a combination that a plugin refuses.
@@ -202,19 +221,23 @@ def sample_together(spaces: Sequence[Space], n: int, rngs: Sequence[np.random.Ge
 def check_enough(wanted: int, there: int | None, where: str) -> None:
     """Raise `UserError` where fewer settings are there than wanted; None stands for no end of them."""
     if there is not None and there < wanted:
-        raise UserError(f"{wanted} settings that differ were asked for, and {where} has {there}: ask for at most {there}")
+        raise UserError(
+            f"{wanted} settings that differ were asked for, and {where} has {there}: ask for at most {there}"
+        )
 
 
 def read_space(kind: Kind, text: str) -> Space:
     """Read a selection whose parameters may be lists or ranges.
 
     Raises:
-        UserError: no such plugin or parameter, text that is no selection, a range of what is no number or whose bounds are not in order, or
-            a bound or choice that the parameter refuses.
+        UserError: no such plugin or parameter, text that is no selection, a range of what is no number or
+            whose bounds are not in order, or a bound or choice that the parameter refuses.
     """
     name, bracket, rest = text.strip().partition("[")
     if bracket and (not name or not rest.endswith("]")):
-        raise UserError(f"cannot read {text!r}: expected name[param=value,other=[value,value],third=low..high]")
+        raise UserError(
+            f"cannot read {text!r}: expected name[param=value,other=[value,value],third=low..high]"
+        )
     plugin = find(kind, name)
     fixed: dict[str, Any] = {}
     dimensions: list[Dimension] = []
@@ -223,7 +246,9 @@ def read_space(kind: Kind, text: str) -> Space:
         parameter = part.partition("=")[0].strip()
         if parameter in fixed or any(parameter == dimension.name for dimension in dimensions):
             raise UserError(f"{parameter!r} is said twice in {text!r}")
-        found = _range(plugin, parameter, part.partition("=")[2]) or _choices(plugin, parameter, [one.params[parameter] for one in said])
+        found = _range(plugin, parameter, part.partition("=")[2]) or _choices(
+            plugin, parameter, [one.params[parameter] for one in said]
+        )
         if isinstance(found, Choice) and found.size == 1:
             fixed[parameter] = found.values[0]
         else:
@@ -239,13 +264,21 @@ def _range(plugin: Plugin, parameter: str, text: str) -> Range | None:
     number = _number_of(plugin, parameter)
     if found is None:
         if number and (".." in text or "log:" in text):
-            raise UserError(f"cannot read {parameter}={text.strip()}: expected low..high or log:low..high with two numbers, not in a list")
+            raise UserError(
+                f"cannot read {parameter}={text.strip()}: expected low..high or log:low..high with two "
+                "numbers, not in a list"
+            )
         return None
     if number is None:
-        raise UserError(f"{parameter} of {plugin.name} is not a number: list its values, {parameter}=[value,value], in place of a range")
+        raise UserError(
+            f"{parameter} of {plugin.name} is not a number: list its values, {parameter}=[value,value], in "
+            "place of a range"
+        )
     low, high, log = float(found["low"]), float(found["high"]), found["log"] is not None
     if number is int and not (low.is_integer() and high.is_integer()):
-        raise UserError(f"{parameter} of {plugin.name} takes whole numbers, and {text.strip()} has bounds that are none")
+        raise UserError(
+            f"{parameter} of {plugin.name} takes whole numbers, and {text.strip()} has bounds that are none"
+        )
     if not low < high:
         raise UserError(f"a range goes from low to high, and {parameter}={text.strip()} does not")
     if log and low <= 0:
@@ -258,7 +291,8 @@ def _choices(plugin: Plugin, parameter: str, values: Sequence[Any]) -> Choice:
     if not values:
         raise UserError(f"{parameter} of {plugin.name} is given no value: {parameter}=[] names none")
     kept = {
-        json.dumps(float(value) if isinstance(value, int) and not isinstance(value, bool) else value): value for value in reversed(values)
+        json.dumps(float(value) if isinstance(value, int) and not isinstance(value, bool) else value): value
+        for value in reversed(values)
     }
     return Choice(name=parameter, values=tuple(reversed(kept.values())))
 
@@ -280,13 +314,18 @@ def _number_of(plugin: Plugin, parameter: str) -> type[int] | type[float] | None
 
 
 def _check_values(plugin: Plugin, space: Space) -> None:
-    """Refuse a bound or choice that the plugin takes neither beside the first values of the other dimensions nor beside their last."""
+    """Refuse a bound or choice that the plugin takes neither beside the first values of the other dimensions
+    nor beside their last.
+    """
     beside = [{other.name: other.ends[place] for other in space.dimensions} for place in (0, -1)]
     if not space.dimensions:
         resolved(plugin, Selection(space.name, space.fixed))
     for dimension in space.dimensions:
         for value in dimension.ends:
-            problems = [_problem(plugin, Selection(space.name, {**space.fixed, **others, dimension.name: value})) for others in beside]
+            problems = [
+                _problem(plugin, Selection(space.name, {**space.fixed, **others, dimension.name: value}))
+                for others in beside
+            ]
             if all(problems):
                 raise UserError(f"{dimension}: {problems[0]}")
 

@@ -1,7 +1,8 @@
 """A study: an ablation, a sweep or a search as one object of the store, with the cells that answer it.
 
-In MLflow it is a run of its own, and the cells that ran for it are its children. A cell that was there before keeps the parent that it ran
-for; the study names all its cells by key, so its report can be drawn again from the store alone.
+In MLflow it is a run of its own, and the cells that ran for it are its children. A cell that was there before
+keeps the parent that it ran for; the study names all its cells by key, so its report can be drawn again from
+the store alone.
 """
 
 from __future__ import annotations
@@ -42,7 +43,9 @@ class Study:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptStudy:
-    """A study as the store has it. cells: their keys, in the order that the report expects. started: seconds since 1970."""
+    """A study as the store has it. cells: their keys, in the order that the report expects. started: seconds
+    since 1970.
+    """
 
     study: Study
     run_id: str
@@ -60,8 +63,17 @@ def keep(store: Store, study: Study, cells: Sequence[Cell], experiment: str) -> 
     known = _runs(store, f"tags.`{_TAG}` = '{study.key}'", experiment)
     if known:
         return str(known[-1].info.run_id)
-    run = store.open_run(experiment, name=study.title, tags={_TAG: study.key, "owb.kind": study.kind, "owb.status": Status.RUNNING})
-    content = {"kind": study.kind, "title": study.title, "definition": dict(study.definition), "cells": [cell.key for cell in cells]}
+    run = store.open_run(
+        experiment,
+        name=study.title,
+        tags={_TAG: study.key, "owb.kind": study.kind, "owb.status": Status.RUNNING},
+    )
+    content = {
+        "kind": study.kind,
+        "title": study.title,
+        "definition": dict(study.definition),
+        "cells": [cell.key for cell in cells],
+    }
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, CONTENT).write_text(json.dumps(content, indent=2), encoding="utf-8")
         store.keep_files(run, Path(folder))
@@ -106,7 +118,9 @@ def records_of(store: Store, kept: KeptStudy) -> list[Record]:
     known = {record.key: record for record in store.records()}
     missing = [key for key in kept.cells if key not in known]
     if missing:
-        raise UserError(f"{len(missing)} of {len(kept.cells)} cells of {kept.study.title!r} have not run: give its command again")
+        raise UserError(
+            f"{len(missing)} of {len(kept.cells)} cells of {kept.study.title!r} have not run: give its command again"
+        )
     return [known[key] for key in kept.cells]
 
 
@@ -118,8 +132,13 @@ def _runs(store: Store, condition: str, experiment: str) -> list[Any]:
 def _kept(store: Store, run: Any, experiment: str) -> KeptStudy:
     content = json.loads(store.file_of_run(run.info.run_id, CONTENT).read_text(encoding="utf-8"))
     study = Study(kind=content["kind"], title=content["title"], definition=content["definition"])
-    return KeptStudy(study=study, run_id=str(run.info.run_id), experiment=experiment, started=run.info.start_time / 1000,
-                     cells=tuple(content["cells"]))  # fmt: skip
+    return KeptStudy(
+        study=study,
+        run_id=str(run.info.run_id),
+        experiment=experiment,
+        started=run.info.start_time / 1000,
+        cells=tuple(content["cells"]),
+    )
 
 
 __all__ = ["KeptStudy", "Kind", "Study", "end", "keep", "records_of", "studies", "study_by_key"]

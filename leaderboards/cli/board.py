@@ -20,17 +20,24 @@ app = typer.Typer(
         "owb board publish leaderboards/suites/class-incremental.yaml   from the store into leaderboards/boards/",
         "owb board show class-incremental                               its ranking",
         "owb board check class-incremental                              recompute every figure from the predictions",
-        "owb board build                                                a page per board, and an index over them, into site/",
+        (
+            "owb board build                                                a page per board, and an index "
+            "over them, into site/"
+        ),
     ),
 )
 
 Root = Annotated[Path, options.path("--root", help="Folder that holds the boards.")]
 
 
-@app.command("publish", epilog=options.examples("owb board publish leaderboards/suites/demo.yaml --name demo"))
+@app.command(
+    "publish", epilog=options.examples("owb board publish leaderboards/suites/demo.yaml --name demo")
+)
 def publish_board(
     suite_file: Annotated[Path, typer.Argument(metavar="SUITE", help="The suite file that was run.")],
-    name: Annotated[str | None, typer.Option("--name", help="Name of the board; the suite's by default.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Name of the board; the suite's by default.")
+    ] = None,
     store: options.Store = "owb-store",
     root: Root = BOARDS,
 ) -> None:
@@ -42,7 +49,9 @@ def publish_board(
     suite = read_suite(suite_file)
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
     folder = publish(name or suite.name, suite, todo, Store(store), root)
-    console.say(f"wrote {folder}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB")
+    console.say(
+        f"wrote {folder}: {sum(file.stat().st_size for file in folder.rglob('*') if file.is_file()) / 1e6:.1f} MB"
+    )
 
 
 @app.command("show", epilog=options.examples("owb board show class-incremental"))
@@ -74,17 +83,25 @@ def check_board(name: Annotated[str, typer.Argument(help="Name of a board.")], r
 )
 def build_pages(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="[NAME]...", help="Boards; all of them by default.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[NAME]...", help="Boards; all of them by default.", show_default=False),
     ] = None,
     root: Root = BOARDS,
     out: Annotated[Path, options.path("--out", help="Folder to write into.")] = Path("site"),
     store: options.Store = "owb-store",
-    experiment: Annotated[str, typer.Option("--name", help="An experiment of the store to render, instead of all boards.")] = "",
+    experiment: Annotated[
+        str, typer.Option("--name", help="An experiment of the store to render, instead of all boards.")
+    ] = "",
     curves: Annotated[
-        bool | None, typer.Option("--curves/--no-curves", help="Score the stored predictions once more for curves and matrices.")
+        bool | None,
+        typer.Option(
+            "--curves/--no-curves", help="Score the stored predictions once more for curves and matrices."
+        ),
     ] = None,
 ) -> None:
-    """Write every board as a page that needs no network, with CSV, Markdown and LaTeX, and an index over all pages in the folder."""
+    """Write every board as a page that needs no network, with CSV, Markdown and LaTeX, and an index over all
+    pages in the folder.
+    """
     from leaderboards.site import build_boards, build_experiment, write_index
 
     if experiment:
@@ -96,7 +113,11 @@ def build_pages(
             raise unknown("experiment", experiment, opened.experiments(), "owb show")
         _say_written(build_experiment(opened, experiment, out, curves=curves))
     if names or not experiment:
-        chosen = [board_folder(name, root) for name in names] if names else sorted(path.parent for path in root.glob("*/protocol.yaml"))
+        chosen = (
+            [board_folder(name, root) for name in names]
+            if names
+            else sorted(path.parent for path in root.glob("*/protocol.yaml"))
+        )
         if not chosen:
             raise UserError(f"there are no boards in {root}")
         for folder in build_boards(chosen, out, curves=curves is not False):
@@ -105,7 +126,9 @@ def build_pages(
 
 
 def _say_written(folder: Path) -> None:
-    console.say(f"wrote {folder}: {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB")
+    console.say(
+        f"wrote {folder}: {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB"
+    )
 
 
 def board_folder(name: str, root: Path) -> Path:
@@ -119,5 +142,7 @@ def board_folder(name: str, root: Path) -> Path:
     if not root.is_dir():
         raise UserError(f"there are no boards in {root}")
     if not (root / name / "protocol.yaml").is_file():
-        raise unknown("board", name, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}")
+        raise unknown(
+            "board", name, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}"
+        )
     return root / name

@@ -1,4 +1,6 @@
-"""`owb compare`: two strategies, paired by seed, with the verdict in words and where their predictions differ."""
+"""`owb compare`: two strategies, paired by seed, with the verdict in words and where their predictions
+differ.
+"""
 
 from __future__ import annotations
 
@@ -32,16 +34,27 @@ _MOST_SAID = 3
 def compare(
     first: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     second: Annotated[str, typer.Argument(help="The strategy to compare it with.")],
-    name: Annotated[str, typer.Option("--name", help="Experiment that holds both; by default all are searched.")] = "",
-    metric: Annotated[str, typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric.")] = "",
-    margin: Annotated[float, typer.Option("--margin", help="Also test equivalence within this, in units of the metric.")] = 0.0,
-    board: Annotated[str, typer.Option("--board", help="A published board to compare on, in place of the store.")] = "",
+    name: Annotated[
+        str, typer.Option("--name", help="Experiment that holds both; by default all are searched.")
+    ] = "",
+    metric: Annotated[
+        str,
+        typer.Option("--metric", "-m", help="What to compare by; by default each scenario's first metric."),
+    ] = "",
+    margin: Annotated[
+        float, typer.Option("--margin", help="Also test equivalence within this, in units of the metric.")
+    ] = 0.0,
+    board: Annotated[
+        str, typer.Option("--board", help="A published board to compare on, in place of the store.")
+    ] = "",
     root: Annotated[Path, options.path("--root", help="Folder that holds the boards.")] = _BOARDS,
     predictions: Annotated[bool, typer.Option(help="Whether to compare the stored predictions too.")] = True,
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
-    """Compare two strategies on every protocol that both ran on, paired by seed: figures, then predictions by stage and class."""
+    """Compare two strategies on every protocol that both ran on, paired by seed: figures, then predictions by
+    stage and class.
+    """
     from harness.results.breakdown import contrast
     from harness.results.comparison import metric_of, verdict
 
@@ -80,7 +93,9 @@ def _meetings(first: str, second: str, name: str, board: str, root: Path, store:
     if not root.is_dir():
         raise UserError(f"there are no boards in {root}")
     if not (root / board / "protocol.yaml").is_file():
-        raise unknown("board", board, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}")
+        raise unknown(
+            "board", board, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}"
+        )
     return on_board(root / board, (first, second))
 
 
@@ -89,22 +104,34 @@ def _together(meetings: list[Meeting], named: str, margin: float) -> tuple[Verdi
     from harness.results.comparison import metric_of, over_scenarios
 
     metrics = {
-        (metric.name, metric.better): metric for metric in (metric_of(meeting.metrics, named, meeting.label) for meeting in meetings)
+        (metric.name, metric.better): metric
+        for metric in (metric_of(meeting.metrics, named, meeting.label) for meeting in meetings)
     }
     if len(metrics) > 1:
         names = ", ".join(dict.fromkeys(name for name, _ in metrics))
-        return None, f"no mean over scenarios, which are compared by {names}: choose one that all have by --metric"
+        return (
+            None,
+            f"no mean over scenarios, which are compared by {names}: choose one that all have by --metric",
+        )
     return over_scenarios(meetings, next(iter(metrics.values())), margin=margin), ""
 
 
 def _plain(verdict: Verdict, contrast: Contrast | None) -> dict[str, Any]:
     """Return everything for machines."""
     equivalence = verdict.equivalence._asdict() if verdict.equivalence else None
-    return {**asdict(verdict), "equivalence": equivalence, "predictions": asdict(contrast) if contrast else None}
+    return {
+        **asdict(verdict),
+        "equivalence": equivalence,
+        "predictions": asdict(contrast) if contrast else None,
+    }
 
 
 def _say(verdict: Verdict, contrast: Contrast | None) -> None:
-    console.say(f"{verdict.scenario}  (protocol {verdict.protocol[:12]})" if verdict.protocol else f"{verdict.scenario}, unscaled")
+    console.say(
+        f"{verdict.scenario}  (protocol {verdict.protocol[:12]})"
+        if verdict.protocol
+        else f"{verdict.scenario}, unscaled"
+    )
     console.say(f"  {verdict.words}")
     for note in verdict.notes:
         console.say(f"  {note}")

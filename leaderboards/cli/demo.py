@@ -1,4 +1,6 @@
-"""`owb demo`: the main job in a minute: real strategies on real data, in parallel, recorded, ranked, and shown as a page."""
+"""`owb demo`: the main job in a minute: real strategies on real data, in parallel, recorded, ranked, and
+shown as a page.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ EPILOGUE = options.examples(
 def demo(
     workers: options.Workers = None,
     store: options.Store = "owb-store",
-    plan: Annotated[bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")
+    ] = False,
     as_json: options.Json = False,
 ) -> None:
     """Benchmark the baselines on three embedded data sets with three seeds."""
@@ -31,7 +35,9 @@ def demo(
     if records and not as_json:
         page = _page(store, suite.title)
         console.note(f"the same as a page for the browser: {page}")
-        console.note("look further: owb show demo --cells; owb show KEY; owb compare der replay --name demo; owb run --help")
+        console.note(
+            "look further: owb show demo --cells; owb show KEY; owb compare der replay --name demo; owb run --help"
+        )
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(run.SOME_FAILED)
 

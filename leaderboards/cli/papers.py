@@ -22,8 +22,14 @@ def suite_of(name: str, *, smoke: bool, plan: bool) -> Suite:
 
     paper = preset(name)
     if (weights := paper.missing) and (smoke or plan):
-        instead = "a small network of fresh weights stands in" if smoke else "planned without it; its cells will have other keys"
-        console.note(f"OWB_DATA/weights/{weights.file} ({weights.of}) is not there: {instead}. Get it from {weights.publisher}")
+        instead = (
+            "a small network of fresh weights stands in"
+            if smoke
+            else "planned without it; its cells will have other keys"
+        )
+        console.note(
+            f"OWB_DATA/weights/{weights.file} ({weights.of}) is not there: {instead}. Get it from {weights.publisher}"
+        )
     if smoke:
         return tried(paper, small=paper.missing is not None)
     return without_weights(paper) if plan and paper.missing else paper.suite
@@ -36,18 +42,33 @@ def show_presets(*, as_json: bool) -> None:
     papers = {name: preset(name) for name in names()}
     found = {data: is_here(data) for data in {paper.data for paper in papers.values()}}
     if as_json:
-        console.dump({
-            name: {"title": paper.title, "source": paper.source, "data": paper.data, "data_found": found[paper.data],
-                   "weights": paper.weights.file if paper.weights else None, "weights_found": bool(paper.weights and not paper.missing)}
-            for name, paper in papers.items()
-        })  # fmt: skip
+        console.dump(
+            {
+                name: {
+                    "title": paper.title,
+                    "source": paper.source,
+                    "data": paper.data,
+                    "data_found": found[paper.data],
+                    "weights": paper.weights.file if paper.weights else None,
+                    "weights_found": bool(paper.weights and not paper.missing),
+                }
+                for name, paper in papers.items()
+            }
+        )
         return
     rows = [
-        [name, paper.title, paper.data, "yes" if found[paper.data] else "no",
-         *([paper.weights.file, "no" if paper.missing else "yes"] if paper.weights else ["none", ""])]
+        [
+            name,
+            paper.title,
+            paper.data,
+            "yes" if found[paper.data] else "no",
+            *([paper.weights.file, "no" if paper.missing else "yes"] if paper.weights else ["none", ""]),
+        ]
         for name, paper in papers.items()
-    ]  # fmt: skip
-    console.grid(["preset", "what it is", "data set", "found", "weights below OWB_DATA/weights", "found"], rows)
+    ]
+    console.grid(
+        ["preset", "what it is", "data set", "found", "weights below OWB_DATA/weights", "found"], rows
+    )
 
 
 def show_beside(name: str, records: Sequence[Record], *, as_json: bool) -> None:
@@ -64,11 +85,15 @@ def show_beside(name: str, records: Sequence[Record], *, as_json: bool) -> None:
     if as_json:
         ranked = rankings(records)
         together = json_ready(aggregate(ranked)) if len(ranked) > 1 else None
-        console.dump({"rankings": json_ready(ranked), "aggregate": together, "published": beside.json_ready(found)})
+        console.dump(
+            {"rankings": json_ready(ranked), "aggregate": together, "published": beside.json_ready(found)}
+        )
         return
     show(records, as_json=False)
     console.grid(
-        beside.HEADER, beside.table(found), title=f"\n{paper.title}: published ({paper.source}; {paper.runs}) and ours, in per cent"
+        beside.HEADER,
+        beside.table(found),
+        title=f"\n{paper.title}: published ({paper.source}; {paper.runs}) and ours, in per cent",
     )
     console.say(f"  tolerance: {paper.tolerance.why}")
     for text in paper.differs:

@@ -21,7 +21,9 @@ EPILOGUE = options.examples(
 def submit(
     strategy: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     board: Annotated[str, typer.Option("--board", "-b", help="Name of the board it is for.")],
-    metadata: Annotated[Path | None, options.path(help="YAML file with name, authors, method, reference, licence.")] = None,
+    metadata: Annotated[
+        Path | None, options.path(help="YAML file with name, authors, method, reference, licence.")
+    ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the entry.")] = "",
     author: Annotated[list[str] | None, typer.Option("--author", help="Author; repeat for several.")] = None,
     method: Annotated[str, typer.Option(help="What it does, in one sentence.")] = "",
@@ -31,7 +33,9 @@ def submit(
     store: options.Store = "owb-store",
     root: Root = BOARDS,
 ) -> None:
-    """Write the submission of one strategy: metadata, configuration, predictions, digests, source; nothing that names this machine."""
+    """Write the submission of one strategy: metadata, configuration, predictions, digests, source; nothing
+    that names this machine.
+    """
     from harness.store.mlflow_store import Store
     from leaderboards.publishing.board import slug
     from leaderboards.publishing.submission import read_metadata, read_submission
@@ -39,7 +43,13 @@ def submit(
 
     said = {"name": name, "authors": author, "method": method, "reference": reference, "licence": licence}
     about = read_metadata(metadata, said)
-    folder = write(strategy, board_folder(board, root), about, Store(store), out or Path("submissions") / slug(about.name))
+    folder = write(
+        strategy,
+        board_folder(board, root),
+        about,
+        Store(store),
+        out or Path("submissions") / slug(about.name),
+    )
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.say(f"wrote {folder}: {size / 1e6:.1f} MB, digest {read_submission(folder).digest[:12]}; next:")
     console.say(f"  owb verify {folder}")

@@ -23,9 +23,17 @@ EPILOGUE = options.examples(
 
 
 def verify(
-    targets: Annotated[list[str] | None, typer.Argument(metavar="[FOLDER | NAME...]", help="A submission; with --boards, boards.")] = None,
-    boards: Annotated[bool, typer.Option("--boards", help="Run cells of committed boards again, all boards if none is named.")] = False,
-    salt: Annotated[str, typer.Option(help="What draws the cells to run again, chosen after the submission was made.")] = "",
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FOLDER | NAME...]", help="A submission; with --boards, boards."),
+    ] = None,
+    boards: Annotated[
+        bool,
+        typer.Option("--boards", help="Run cells of committed boards again, all boards if none is named."),
+    ] = False,
+    salt: Annotated[
+        str, typer.Option(help="What draws the cells to run again, chosen after the submission was made.")
+    ] = "",
     cells: Annotated[int, typer.Option(min=1, help="How many cells to run again.")] = 2,
     rerun: Annotated[bool, typer.Option(help="Run the submitted code (stages 7 to 9).")] = True,
     root: Root = BOARDS,
@@ -71,7 +79,9 @@ def _verify_boards(names: Sequence[str], salt: str, cells: int, root: Path, as_j
 
 
 def _say_what_lacks() -> None:
-    """Say beside the report what this machine cannot keep submitted code from, so that the report itself is the same everywhere."""
+    """Say beside the report what this machine cannot keep submitted code from, so that the report itself is
+    the same everywhere.
+    """
     from harness.sandbox import lacking
 
     for sentence in lacking():

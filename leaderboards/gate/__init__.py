@@ -1,1 +1,3 @@
-"""The gate before a board: what a submission must hold to, a stage a file, and the same for the committed boards."""
+"""The gate before a board: what a submission must hold to, a stage a file, and the same for the committed
+boards.
+"""

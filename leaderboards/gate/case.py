@@ -1,4 +1,6 @@
-"""What all stages after the schema look at: the submission, its entry, the board it is for, and how to ask the truth."""
+"""What all stages after the schema look at: the submission, its entry, the board it is for, and how to ask
+the truth.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from leaderboards.publishing.submission import Submission, submitted_file
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One submission before the gate. `boards`: the folder of all boards.  `sound`: names of the files that may be read."""
+    """One submission before the gate. `boards`: the folder of all boards.  `sound`: names of the files that
+    may be read.
+    """
 
     folder: Path
     boards: Path
@@ -39,7 +43,11 @@ class Case:
     def readable(self) -> Sequence[BoardCell]:
         """The done cells of known protocols and seeds, each once, whose predictions may be read."""
         seeds = range(self.board.header.suite.seeds)
-        known = {(cell.scenario, cell.seed): cell for cell in self.entry.done if cell.scenario in self.protocols and cell.seed in seeds}
+        known = {
+            (cell.scenario, cell.seed): cell
+            for cell in self.entry.done
+            if cell.scenario in self.protocols and cell.seed in seeds
+        }
         return [cell for cell in known.values() if submitted_file(cell) in self.sound]
 
     def predictions(self, cell: BoardCell) -> Path:

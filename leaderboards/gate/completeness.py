@@ -1,4 +1,6 @@
-"""Stage 3, completeness: every cell of the suite once; a cell that failed is a row with its status, never a missing one."""
+"""Stage 3, completeness: every cell of the suite once; a cell that failed is a row with its status, never a
+missing one.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,11 @@ def completeness(case: Case) -> Iterator[str]:
         elif cell.status is not Status.DONE and not cell.reason:
             yield f"{where(cell)}: ended as {cell.status} without a reason"
     expected = {submitted_file(cell) for cell in case.entry.cells}
-    yield from (f"{name} belongs to no cell" for name in sorted(case.submission.files) if name.endswith(".npz") and name not in expected)
+    yield from (
+        f"{name} belongs to no cell"
+        for name in sorted(case.submission.files)
+        if name.endswith(".npz") and name not in expected
+    )
 
 
 __all__ = ["completeness"]

@@ -1,6 +1,7 @@
 """Stage 7, conformance: what `owb check` asks of every strategy, asked in the sandbox.
 
-The scenario is dealt inside here, so that a strategy that looks for the truth finds it, and is given away by what it makes of another.
+The scenario is dealt inside here, so that a strategy that looks for the truth finds it, and is given away by
+what it makes of another.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def conformance(case: Case) -> Iterator[str]:
         environment={name: os.environ[name] for name in _PLACES if name in os.environ},
     )
     hidden = without_data(case.folder, case.boards)
-    result = sandbox.check(task, sandbox.Bounds(timeout_s=2 * suite.timeout_s, memory_mib=suite.memory_mib, hidden=hidden))
+    result = sandbox.check(
+        task, sandbox.Bounds(timeout_s=2 * suite.timeout_s, memory_mib=suite.memory_mib, hidden=hidden)
+    )
     yield from (f"the strategy {violation}" for violation in result.violations)
     for finding in result.findings:
         if not finding.holds:

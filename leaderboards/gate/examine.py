@@ -1,7 +1,8 @@
 """The gate: stages 0 to 9 over one submission folder, one report.
 
-Paper first: stages 0 to 6 read what was handed in and run none of it. Code of a submission that these refuse is not run at all. A stage
-never stops at its first finding, and a stage refuses only for what is wrong, never for being worse than others.
+Paper first: stages 0 to 6 read what was handed in and run none of it. Code of a submission that these refuse
+is not run at all. A stage never stops at its first finding, and a stage refuses only for what is wrong, never
+for being worse than others.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     Args:
         folder: the submission.
         boards: the folder that holds the boards.
-        salt: a value the author could not choose when submitting; with the submission's digest it draws the cells that run again.
+        salt: a value the author could not choose when submitting; with the submission's digest it draws the
+            cells that run again.
         rerun: run stages 7 to 9.
         cells: how many cells run again.
 
@@ -55,7 +57,10 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     read = schema(folder, boards, found.sound)
     parts = [part(0, found.problems), part(1, read.problems)]
     if read.case is None:
-        parts += [Part(number=number, skipped="the form and schema must be right first") for number in range(2, _LAST + 1)]
+        parts += [
+            Part(number=number, skipped="the form and schema must be right first")
+            for number in range(2, _LAST + 1)
+        ]
         return _report(parts, read.submission, salt)
     parts += [_held(number, lambda look=look: look(read.case)) for number, look in _PAPER.items()]  # type: ignore[misc]
     parts += _code(read.case, salt, cells) if rerun and not _refused(parts) else _not_run(rerun)
@@ -84,7 +89,11 @@ def _code(case: Case, salt: str, cells: int) -> list[Part]:
 
 
 def _not_run(rerun: bool) -> list[Part]:
-    why = "the stages before refuse, and code of a refused submission is not run" if rerun else "stopped before it, as asked"
+    why = (
+        "the stages before refuse, and code of a refused submission is not run"
+        if rerun
+        else "stopped before it, as asked"
+    )
     return [Part(number=number, skipped=why) for number in range(_FIRST_RUN, _LAST + 1)]
 
 
@@ -93,7 +102,11 @@ def _refused(parts: Iterable[Part]) -> bool:
 
 
 def _report(parts: Iterable[Part], submission: Submission | None, salt: str) -> Report:
-    known = {"name": submission.name, "board": submission.board, "digest": submission.digest} if submission else {}
+    known = (
+        {"name": submission.name, "board": submission.board, "digest": submission.digest}
+        if submission
+        else {}
+    )
     return Report(**{"name": "", "board": "", "digest": "", **known}, salt=salt, parts=tuple(parts))
 
 

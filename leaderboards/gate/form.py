@@ -1,6 +1,7 @@
 """Stage 0, form: nothing of a submission is read before it is known to be small, plain and inside its folder.
 
-YAML is walked as events before an object is made of it; archives of arrays are judged by their headers (`harness.sandbox.arrays`).
+YAML is walked as events before an object is made of it; archives of arrays are judged by their headers
+(`harness.sandbox.arrays`).
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def _files(folder: Path) -> tuple[list[str], list[str]]:
             for entry in entries:
                 seen += 1
                 if seen > MOST_FILES:
-                    return [], [f"more than {MOST_FILES} files; a submission holds one per cell and three more"]
+                    return [], [
+                        f"more than {MOST_FILES} files; a submission holds one per cell and three more"
+                    ]
                 name = Path(entry.path).relative_to(folder).as_posix()
                 found = entry.stat(follow_symlinks=False)
                 if entry.is_symlink():
@@ -104,7 +107,9 @@ def _text_problems(path: Path, name: str) -> Iterator[str]:
 
 
 def _yaml_problems(text: str) -> Iterator[str]:
-    """Walk the events, which builds no object: tags could make any, aliases could make many, depth could end the interpreter's stack."""
+    """Walk the events, which builds no object: tags could make any, aliases could make many, depth could end
+    the interpreter's stack.
+    """
     depth = 0
     try:
         for event in yaml.parse(text, Loader=Loader):

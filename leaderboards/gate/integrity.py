@@ -1,4 +1,6 @@
-"""Stage 2, integrity: every digest and key is taken again, and the protocol is the one that the board has today."""
+"""Stage 2, integrity: every digest and key is taken again, and the protocol is the one that the board has
+today.
+"""
 
 from __future__ import annotations
 
@@ -48,20 +50,30 @@ def _files(case: Case) -> Iterator[str]:
 def _protocols(case: Case) -> Iterator[str]:
     header = case.board.header
     if case.submission.board_hash != header.hash:
-        yield f"its protocol hash {case.submission.board_hash[:12]} is stale: board {header.name!r} has {header.hash[:12]} today"
+        yield (
+            f"its protocol hash {case.submission.board_hash[:12]} is stale: board {header.name!r} has "
+            f"{header.hash[:12]} today"
+        )
     for protocol in header.protocols:
         try:
             scenario = protocol.scenario()
-            here = BoardProtocol.of(Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=scenario))
+            here = BoardProtocol.of(
+                Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=scenario)
+            )
         except UserError as error:
             yield f"{protocol.label} cannot be dealt here, so nothing can be recomputed: {error}"
             continue
         if here != protocol:
-            yield f"{protocol.label} is dealt otherwise by this installation than on the board, so nothing can be recomputed"
+            yield (
+                f"{protocol.label} is dealt otherwise by this installation than on the board, so nothing "
+                "can be recomputed"
+            )
 
 
 def _configuration(case: Case) -> Iterator[str]:
-    """What the label says must be in the resolved configuration; of an installed strategy, the whole of it is known."""
+    """What the label says must be in the resolved configuration; of an installed strategy, the whole of it is
+    known.
+    """
     entry = case.entry
     said = single(entry.label)
     if case.source is not None:

@@ -1,4 +1,6 @@
-"""Stage 4, metrics: every figure is recomputed from the predictions and the truth, by the code that made the board."""
+"""Stage 4, metrics: every figure is recomputed from the predictions and the truth, by the code that made the
+board.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,10 @@ def metrics(case: Case) -> Iterator[str]:
         except UserError as error:
             yield f"{where(cell)}: {error}"
             continue
-        yield from (f"{where(cell)}: {problem}" for problem in marked.problems or differences(cell.metrics, marked.metrics))
+        yield from (
+            f"{where(cell)}: {problem}"
+            for problem in marked.problems or differences(cell.metrics, marked.metrics)
+        )
 
 
 __all__ = ["metrics"]

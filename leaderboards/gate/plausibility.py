@@ -1,7 +1,8 @@
 """Stage 5, plausibility: what no honest run gives, though every digest fits.
 
-A seed changes the split, the ids and the learner. So the answers of two seeds do not agree row by row, a cell does not answer the items of
-another seed, and the figures of several seeds are not all the same. A strategy that always answers one class is the exception.
+A seed changes the split, the ids and the learner. So the answers of two seeds do not agree row by row, a cell
+does not answer the items of another seed, and the figures of several seeds are not all the same. A strategy
+that always answers one class is the exception.
 """
 
 from __future__ import annotations
@@ -49,11 +50,17 @@ def _values(answers: Sequence[Answer]) -> Iterator[str]:
         array = answer.arrays[name]
         if array.dtype.kind == "f" and name != "health" and not np.isfinite(array).all():
             yield f"{name} in {when} holds NaN or infinity"
-        if name in ("classes", "clusters") and array.size and (array.dtype.kind not in "iu" or array.min() < 0):
+        if (
+            name in ("classes", "clusters")
+            and array.size
+            and (array.dtype.kind not in "iu" or array.min() < 0)
+        ):
             yield f"{name} in {when} holds values that number no class"
 
 
-def _other_seeds(case: Case, cells: Sequence[BoardCell], answers: Mapping[int, Sequence[Answer]]) -> Iterator[str]:
+def _other_seeds(
+    case: Case, cells: Sequence[BoardCell], answers: Mapping[int, Sequence[Answer]]
+) -> Iterator[str]:
     """An item's id is drawn under the seed, so the ids answered tell which seed was run."""
     for cell in cells:
         ends = [answer.ids for answer in answers.get(cell.seed, ()) if answer.step is None]
@@ -69,7 +76,9 @@ def _same(first: Sequence[AnyArray], second: Sequence[AnyArray]) -> bool:
 
 
 def _rows(answers: Sequence[Answer]) -> str:
-    """Return a digest of what was answered, row by row without ids; empty where it could be the same by chance or on purpose."""
+    """Return a digest of what was answered, row by row without ids; empty where it could be the same by
+    chance or on purpose.
+    """
     digest = hashlib.sha256()
     told = False
     for when, answer, name in arrays_of(answers):
@@ -88,7 +97,10 @@ def _same_rows(scenario: str, told: Mapping[int, str]) -> Iterator[str]:
         by_rows.setdefault(rows, []).append(seed)
     for seeds in by_rows.values():
         if len(seeds) > 1:
-            yield f"{scenario}: seeds {', '.join(map(str, seeds))} have identical predictions, though a seed changes everything random"
+            yield (
+                f"{scenario}: seeds {', '.join(map(str, seeds))} have identical predictions, though a "
+                "seed changes everything random"
+            )
 
 
 def _same_figures(cells: Sequence[BoardCell]) -> Iterator[str]:
@@ -107,7 +119,10 @@ def _copies(case: Case, varied: set[str]) -> Iterator[str]:
     for entry in case.board.entries:
         same = sum(own.get((cell.scenario, cell.seed)) == cell.digest for cell in entry.done)
         if same and 2 * same > len(own):
-            yield f"is a duplicate of the board's entry {entry.label!r}: {same} of {len(own)} cells have its very predictions"
+            yield (
+                f"is a duplicate of the board's entry {entry.label!r}: {same} of {len(own)} cells have "
+                "its very predictions"
+            )
 
 
 __all__ = ["plausibility"]

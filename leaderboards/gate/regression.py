@@ -1,8 +1,10 @@
-"""The regression gate for committed boards: some of their cells run again with the present code, and must not have become worse.
+"""The regression gate for committed boards: some of their cells run again with the present code, and must not
+have become worse.
 
-Drawn is a strategy on a scenario with all its seeds, so that there are pairs to test. It fails where the mean drop of the primary figure is
-above a margin and the paired t-test agrees (two-sided 5 %); chance alone moves single cells. A cell that no longer ends is a failure as
-well. Parameters that a strategy has got since take their defaults.
+Drawn is a strategy on a scenario with all its seeds, so that there are pairs to test. It fails where the mean
+drop of the primary figure is above a margin and the paired t-test agrees (two-sided 5 %); chance alone moves
+single cells. A cell that no longer ends is a failure as well. Parameters that a strategy has got since take
+their defaults.
 """
 
 from __future__ import annotations
@@ -22,7 +24,15 @@ from harness.protocol.cells import Protocol
 from harness.statistics import Comparison, paired_t
 from leaderboards.gate.report import counted
 from leaderboards.gate.rerun import conditions, figures
-from leaderboards.publishing.board import SOURCE, Board, BoardCell, BoardProtocol, Entry, entry_folder, read_board
+from leaderboards.publishing.board import (
+    SOURCE,
+    Board,
+    BoardCell,
+    BoardProtocol,
+    Entry,
+    entry_folder,
+    read_board,
+)
 from leaderboards.publishing.rescore import exam
 from leaderboards.publishing.submission import without_folders
 
@@ -58,8 +68,13 @@ class Regression:
 
     def text(self) -> str:
         """Return it for people."""
-        lines = [f"Board {self.board}: {counted(sum(len(run.seeds) for run in self.reruns), 'cell')} run again"]
-        lines += [f"    {run.scenario} | {run.strategy} | seeds {', '.join(map(str, run.seeds))}: {run.words}" for run in self.reruns]
+        lines = [
+            f"Board {self.board}: {counted(sum(len(run.seeds) for run in self.reruns), 'cell')} run again"
+        ]
+        lines += [
+            f"    {run.scenario} | {run.strategy} | seeds {', '.join(map(str, run.seeds))}: {run.words}"
+            for run in self.reruns
+        ]
         lines += [f"    - {problem}" for problem in self.problems]
         return "\n".join([*lines, "    refused" if self.problems else "    holds"])
 
@@ -87,9 +102,17 @@ def regression(folder: Path, *, salt: str = "", cells: int = 2, margin: float = 
     problems: list[str] = []
     for group in _drawn(board, salt, cells):
         scenario = group.protocol.scenario()
-        here = BoardProtocol.of(Protocol(label=group.protocol.label, scenario_name=group.protocol.content["scenario"], scenario=scenario))
+        here = BoardProtocol.of(
+            Protocol(
+                label=group.protocol.label,
+                scenario_name=group.protocol.content["scenario"],
+                scenario=scenario,
+            )
+        )
         if here != group.protocol:
-            problems.append(f"{group.protocol.label} is dealt otherwise by this installation than on the board")
+            problems.append(
+                f"{group.protocol.label} is dealt otherwise by this installation than on the board"
+            )
             continue
         run, found = _again(group, folder, board, margin)
         reruns.append(run)
@@ -102,7 +125,13 @@ def _drawn(board: Board, salt: str, cells: int) -> list[_Group]:
         _Group(protocol=protocol, entry=entry, cells=own)
         for protocol in board.header.protocols
         for entry in board.entries
-        if (own := tuple(cell for cell in entry.done if cell.scenario == protocol.label and protocol.metrics[0].name in cell.metrics))
+        if (
+            own := tuple(
+                cell
+                for cell in entry.done
+                if cell.scenario == protocol.label and protocol.metrics[0].name in cell.metrics
+            )
+        )
     ]
 
     def lot(group: _Group) -> tuple[bool, float, str]:
@@ -128,12 +157,22 @@ def _again(group: _Group, folder: Path, board: Board, margin: float) -> tuple[Re
     pairs: dict[int, tuple[float, float]] = {}
     problems = []
     for cell in group.cells:
-        task = sandbox.Task(kind="cell", strategy=entry.strategy, source=source, params=entry.params,
-                            conditions=conditions(scenario, cell.seed), exact=False)  # fmt: skip
+        task = sandbox.Task(
+            kind="cell",
+            strategy=entry.strategy,
+            source=source,
+            params=entry.params,
+            conditions=conditions(scenario, cell.seed),
+            exact=False,
+        )
         episodes = build(scenario, cell.seed, reveal=entry.strategy == protocol.upper_bound).episodes
-        result = sandbox.run(task, episodes, sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib))
+        result = sandbox.run(
+            task, episodes, sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
+        )
         if result.status is not Status.DONE:
-            problems.append(without_folders(f"{where} | seed {cell.seed}: ended as {result.status}: {result.reason}"))
+            problems.append(
+                without_folders(f"{where} | seed {cell.seed}: ended as {result.status}: {result.reason}")
+            )
             continue
         found, wrong = figures(exam(scenario, cell.seed), result.answers)
         problems += [f"{where} | seed {cell.seed}: {problem}" for problem in wrong]
@@ -143,14 +182,25 @@ def _again(group: _Group, folder: Path, board: Board, margin: float) -> tuple[Re
     words, dropped = verdict(stated, again, metric, margin) if pairs else ("no figure", False)
     if dropped:
         problems.append(f"{where}: {words}")
-    return Rerun(scenario=protocol.label, strategy=entry.label, metric=metric.name, seeds=tuple(pairs), stated=tuple(stated),
-                 again=tuple(again), words=words), problems  # fmt: skip
+    return Rerun(
+        scenario=protocol.label,
+        strategy=entry.label,
+        metric=metric.name,
+        seeds=tuple(pairs),
+        stated=tuple(stated),
+        again=tuple(again),
+        words=words,
+    ), problems
 
 
-def verdict(stated: Sequence[float], again: Sequence[float], metric: Metric, margin: float = MARGIN) -> tuple[str, bool]:
-    """Say in words how the figures changed, and whether they dropped by more than the margin and the paired test agrees.
+def verdict(
+    stated: Sequence[float], again: Sequence[float], metric: Metric, margin: float = MARGIN
+) -> tuple[str, bool]:
+    """Say in words how the figures changed, and whether they dropped by more than the margin and the paired
+    test agrees.
 
-    With a single pair there is no test, and the margin decides alone; so it does where all pairs dropped alike, which no chance does.
+    With a single pair there is no test, and the margin decides alone; so it does where all pairs dropped
+    alike, which no chance does.
     """
     if list(stated) == list(again):
         return f"{metric.name} as stated", False
@@ -161,7 +211,11 @@ def verdict(stated: Sequence[float], again: Sequence[float], metric: Metric, mar
     is_alike = len({round(b - a, 12) for a, b in zip(stated, again, strict=True)}) == 1
     agrees = is_alike or math.isnan(compared.p) or compared.p < _LEVEL
     change = "worse" if dropped_by > 0 else "better"
-    tested = "one pair, no test" if math.isnan(compared.p) else f"paired t p = {compared.p:.2g}, {compared.pairs} pairs"
+    tested = (
+        "one pair, no test"
+        if math.isnan(compared.p)
+        else f"paired t p = {compared.p:.2g}, {compared.pairs} pairs"
+    )
     return f"{metric.name} {change} by {abs(compared.difference):.4f} ({tested})", dropped_by > may and agrees
 
 

@@ -1,7 +1,8 @@
 """Classes under other numbers: what is handed over is renamed, and the answers are mapped back.
 
-Within every stage the classes that are named there change places in a ring. Whoever learned classes from the labels handed over answers the
-same up to chance; whoever has labels from elsewhere answers the old numbers, which then mean other classes.
+Within every stage the classes that are named there change places in a ring. Whoever learned classes from the
+labels handed over answers the same up to chance; whoever has labels from elsewhere answers the old numbers,
+which then mean other classes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the gate found: one part per stage, all problems at once, the same bytes wherever it runs.
 
-Nothing in a report depends on the machine: no times, no paths, no host. What the machine lacks is said beside it.
+Nothing in a report depends on the machine: no times, no paths, no host. What the machine lacks is said beside
+it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 NAMES = (
-    "form", "schema", "integrity", "completeness", "metrics", "plausibility", "source", "conformance", "re-run", "statistics",
-)  # fmt: skip
+    "form",
+    "schema",
+    "integrity",
+    "completeness",
+    "metrics",
+    "plausibility",
+    "source",
+    "conformance",
+    "re-run",
+    "statistics",
+)
 
 Verdict = Literal["fine", "refused", "not run"]
 
@@ -63,11 +73,24 @@ class Report:
     def content(self) -> dict[str, Any]:
         """Return the report for machines."""
         parts = [
-            {"stage": part.number, "name": part.name, "verdict": part.verdict, "problems": list(part.problems), "notes": list(part.notes),
-             "skipped": part.skipped}
+            {
+                "stage": part.number,
+                "name": part.name,
+                "verdict": part.verdict,
+                "problems": list(part.problems),
+                "notes": list(part.notes),
+                "skipped": part.skipped,
+            }
             for part in self.parts
-        ]  # fmt: skip
-        return {"name": self.name, "board": self.board, "digest": self.digest, "salt": self.salt, "refused": self.refused, "stages": parts}
+        ]
+        return {
+            "name": self.name,
+            "board": self.board,
+            "digest": self.digest,
+            "salt": self.salt,
+            "refused": self.refused,
+            "stages": parts,
+        }
 
 
 def text_of(content: Mapping[str, Any]) -> str:
@@ -86,8 +109,12 @@ def text_of(content: Mapping[str, Any]) -> str:
 
 
 def part(number: int, problems: Iterable[str], notes: Sequence[str] = ()) -> Part:
-    """Return what a stage found, each problem once and on one line, with nothing that a terminal or a web page would act on."""
-    return Part(number=number, problems=tuple(dict.fromkeys(map(plain, problems))), notes=tuple(map(plain, notes)))
+    """Return what a stage found, each problem once and on one line, with nothing that a terminal or a web
+    page would act on.
+    """
+    return Part(
+        number=number, problems=tuple(dict.fromkeys(map(plain, problems))), notes=tuple(map(plain, notes))
+    )
 
 
 def plain(text: str) -> str:

@@ -1,7 +1,9 @@
-"""Stage 8, re-run: some cells are learned again in the sandbox and must come out as submitted; then the probes for leaks.
+"""Stage 8, re-run: some cells are learned again in the sandbox and must come out as submitted; then the
+probes for leaks.
 
-Which cells is drawn by SHA-256 over the submission's digest and a salt that its author could not choose. On one machine the same code gives
-the same bytes; elsewhere sums add up in another order, so figures may differ by `TOLERANCE`. Probes compare runs on this very machine.
+Which cells is drawn by SHA-256 over the submission's digest and a salt that its author could not choose. On
+one machine the same code gives the same bytes; elsewhere sums add up in another order, so figures may differ
+by `TOLERANCE`. Probes compare runs on this very machine.
 """
 
 from __future__ import annotations
@@ -39,13 +41,17 @@ def drawn(case: Case, salt: str, cells: int) -> list[BoardCell]:
     """Return the cells to run again: those with the smallest hashes."""
 
     def lot(cell: BoardCell) -> str:
-        return hashlib.sha256(f"{case.submission.digest}|{salt}|{cell.scenario}|{cell.seed}".encode()).hexdigest()
+        return hashlib.sha256(
+            f"{case.submission.digest}|{salt}|{cell.scenario}|{cell.seed}".encode()
+        ).hexdigest()
 
     return sorted(case.readable, key=lot)[:cells]
 
 
 def rerun(case: Case, chosen: Sequence[BoardCell]) -> Iterator[str]:
-    """Say where cells do not come out as submitted, and where what a strategy must not know changes what it answers."""
+    """Say where cells do not come out as submitted, and where what a strategy must not know changes what it
+    answers.
+    """
     for place, cell in enumerate(chosen):
         runner = Runner(case, cell)
         result = runner.run(runner.episodes())
@@ -77,16 +83,32 @@ class Runner:
     def run(self, episodes: Sequence[Episode]) -> sandbox.Result:
         """Run the strategy on `episodes` in a sandbox of its own."""
         entry, suite = self.case.entry, self.case.board.header.suite
-        task = sandbox.Task(kind="cell", strategy=entry.strategy, source=self.case.source, params=entry.params,
-                            threads=_threads(self.case, self.cell), conditions=conditions(self.scenario, self.cell.seed))  # fmt: skip
+        task = sandbox.Task(
+            kind="cell",
+            strategy=entry.strategy,
+            source=self.case.source,
+            params=entry.params,
+            threads=_threads(self.case, self.cell),
+            conditions=conditions(self.scenario, self.cell.seed),
+        )
         unseen = hidden(self.case.folder, self.case.boards)
-        return sandbox.run(task, episodes, sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib, hidden=unseen))
+        return sandbox.run(
+            task,
+            episodes,
+            sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib, hidden=unseen),
+        )
 
 
 def conditions(scenario: Scenario, seed: int) -> Conditions:
     """Return what the protocol fixes for a cell under `seed`."""
-    return Conditions(root_seed=learner_seed(seed), **scenario.lent(), probe_every=scenario.probe_every, needed=scenario.answers,
-                      probed=scenario.probed, kept=scenario.kept)  # fmt: skip
+    return Conditions(
+        root_seed=learner_seed(seed),
+        **scenario.lent(),
+        probe_every=scenario.probe_every,
+        needed=scenario.answers,
+        probed=scenario.probed,
+        kept=scenario.kept,
+    )
 
 
 def figures(exam: Exam, answers: Sequence[Answer]) -> tuple[dict[str, float], list[str]]:
@@ -106,7 +128,9 @@ def _threads(case: Case, cell: BoardCell) -> int:
 def _problems(result: sandbox.Result, cell: BoardCell) -> Iterator[str]:
     yield from (f"{where(cell)}: the strategy {violation}" for violation in result.violations)
     if result.status is not Status.DONE:
-        yield without_folders(f"{where(cell)}: done in the submission, but run again it ended as {result.status}: {result.reason}")
+        yield without_folders(
+            f"{where(cell)}: done in the submission, but run again it ended as {result.status}: {result.reason}"
+        )
 
 
 def _differences(case: Case, cell: BoardCell, answers: Sequence[Answer]) -> Iterator[str]:
@@ -115,11 +139,13 @@ def _differences(case: Case, cell: BoardCell, answers: Sequence[Answer]) -> Iter
     for name, stated in sorted(cell.metrics.items()):
         again = found.get(name, float("nan"))
         if not abs(stated - again) <= TOLERANCE * max(1.0, abs(stated)):
-            yield (f"{where(cell)}: {name} is {stated:.4g} in the submission and {again:.4g} run again: "
-                   "its predictions are not what this code and configuration give")  # fmt: skip
+            yield (
+                f"{where(cell)}: {name} is {stated:.4g} in the submission and {again:.4g} run again: "
+                "its predictions are not what this code and configuration give"
+            )
 
 
-# --- leaks ------------------------------------------------------------------------------------------------------------------------
+# --- leaks --------------------------------------------------------------------------------------------------
 
 
 def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[Answer]) -> Iterator[str]:
@@ -136,7 +162,9 @@ def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[Answer
     yield from _fall(case, cell, runner, episodes, answers)
 
 
-def _fall(case: Case, cell: BoardCell, runner: Runner, episodes: Sequence[Episode], answers: Sequence[Answer]) -> Iterator[str]:
+def _fall(
+    case: Case, cell: BoardCell, runner: Runner, episodes: Sequence[Episode], answers: Sequence[Answer]
+) -> Iterator[str]:
     """Classes get other numbers in all that is handed over; who learned them from there is as good as before."""
     names = new_names(episodes)
     if names is None:
@@ -147,9 +175,14 @@ def _fall(case: Case, cell: BoardCell, runner: Runner, episodes: Sequence[Episod
     after, problems = figures(exam, [mapped_back(answer, names) for answer in other.answers])
     if other.status is not Status.DONE or problems or primary.name not in after:
         yield f"ends as {other.status} when classes are renamed"
-    elif _worse(primary, before[primary.name], after[primary.name]) > _may_fall(case, cell, primary, before[primary.name]):
-        yield (f"{primary.name} falls from {before[primary.name]:.2f} to {after[primary.name]:.2f} when classes are renamed: "
-               "it knows them from elsewhere than the labels it was handed")  # fmt: skip
+    elif _worse(primary, before[primary.name], after[primary.name]) > _may_fall(
+        case, cell, primary, before[primary.name]
+    ):
+        yield (
+            f"{primary.name} falls from {before[primary.name]:.2f} to {after[primary.name]:.2f} when "
+            "classes are renamed: "
+            "it knows them from elsewhere than the labels it was handed"
+        )
 
 
 def _worse(metric: Metric, before: float, after: float) -> float:
@@ -157,7 +190,11 @@ def _worse(metric: Metric, before: float, after: float) -> float:
 
 
 def _may_fall(case: Case, cell: BoardCell, metric: Metric, before: float) -> float:
-    over_seeds = [other.metrics[metric.name] for other in case.readable if other.scenario == cell.scenario and metric.name in other.metrics]
+    over_seeds = [
+        other.metrics[metric.name]
+        for other in case.readable
+        if other.scenario == cell.scenario and metric.name in other.metrics
+    ]
     spread = float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else 0.0
     return max(MAY_FALL * max(1.0, abs(before)), 4 * spread)
 
@@ -175,7 +212,11 @@ def _alike(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
     for a, b in zip(first, second, strict=True):
         for name, array in a.arrays.items():
             other = b.arrays.get(name)
-            if other is None or other.shape != array.shape or not np.allclose(array, other, atol=1e-4, rtol=1e-3, equal_nan=True):
+            if (
+                other is None
+                or other.shape != array.shape
+                or not np.allclose(array, other, atol=1e-4, rtol=1e-3, equal_nan=True)
+            ):
                 return False
     return True
 

@@ -1,4 +1,6 @@
-"""Stage 1, schema: both YAML files hold what they should, no more and no less, with finite numbers and names that lead nowhere."""
+"""Stage 1, schema: both YAML files hold what they should, no more and no less, with finite numbers and names
+that lead nowhere.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,10 @@ def _entry_problems(entry: Entry, *, has_source: bool) -> Iterator[str]:
     if not _PLUGIN.fullmatch(entry.strategy):
         yield f"{ENTRY}: strategy {entry.strategy!r} is neither a name nor FILE.py:Class without a folder"
     elif (".py:" in entry.strategy) != has_source:
-        yield f"{ENTRY}: strategy {entry.strategy!r} {'comes without' if not has_source else 'is installed, yet comes with a'} {SOURCE}"
+        yield (
+            f"{ENTRY}: strategy {entry.strategy!r} "
+            f"{'comes without' if not has_source else 'is installed, yet comes with a'} {SOURCE}"
+        )
     try:
         if single(entry.label).name != entry.strategy:
             yield f"{ENTRY}: label {entry.label!r} is not one of strategy {entry.strategy!r}"

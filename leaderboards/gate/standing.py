@@ -1,4 +1,6 @@
-"""Stage 9, statistics: where the submission would stand on the board, in words. Being worse is no reason to refuse."""
+"""Stage 9, statistics: where the submission would stand on the board, in words. Being worse is no reason to
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,10 @@ def _sentence(ranking: Ranking, label: str) -> str:
     row = next(row for row in ranking.rows if row.strategy == label)
     name, factor = ranking.primary.name, scale(ranking, ranking.primary.name)
     own = figure(row.intervals[name], factor) or "no figure"
-    said = f"{ranking.scenario}: {words(name)} {own}{' %' if factor == 100 else ''} over {len(row.seeds)} of {len(ranking.seeds)} seeds"
+    said = (
+        f"{ranking.scenario}: {words(name)} {own}{' %' if factor == 100 else ''} over {len(row.seeds)} "
+        f"of {len(ranking.seeds)} seeds"
+    )
     if row.role != "contender":
         return f"{said}; it is the {row.role}, which is not placed"
     said += f"; place {row.place} of {sum(each.role == 'contender' for each in ranking.rows)} contenders"

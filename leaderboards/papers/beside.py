@@ -15,7 +15,8 @@ HEADER = ("case", "metric", "published", "ours", "difference", "tolerance", "wit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One published figure, in per cent, and the mean of ours over seeds; `ours` is None where no cell has the figure.
+    """One published figure, in per cent, and the mean of ours over seeds; `ours` is None where no cell has
+    the figure.
 
     tolerance: in percentage points.  cell: where it was published.  certainty: how it came here.
     """
@@ -43,7 +44,9 @@ class Line:
 
 
 def lines(paper: Paper, records: Iterable[Record]) -> list[Line]:
-    """Return a line for every published figure; records of other scenarios and strategies than the preset's say nothing."""
+    """Return a line for every published figure; records of other scenarios and strategies than the preset's
+    say nothing.
+    """
     known = list(records)
     return [_line(paper, row, metric, known) for row in paper.published for metric in row.figures]
 
@@ -51,10 +54,19 @@ def lines(paper: Paper, records: Iterable[Record]) -> list[Line]:
 def table(found: Sequence[Line]) -> list[list[str]]:
     """Return the rows of a table under `HEADER`."""
     return [
-        [line.case, line.metric, f"{line.published:.2f}", _said(line.ours), _said(line.difference, "+"), f"{line.tolerance:g}",
-         {None: "-", True: "yes", False: "no"}[line.within], str(line.seeds), line.certainty]
+        [
+            line.case,
+            line.metric,
+            f"{line.published:.2f}",
+            _said(line.ours),
+            _said(line.difference, "+"),
+            f"{line.tolerance:g}",
+            {None: "-", True: "yes", False: "no"}[line.within],
+            str(line.seeds),
+            line.certainty,
+        ]
         for line in found
-    ]  # fmt: skip
+    ]
 
 
 def json_ready(found: Sequence[Line]) -> list[dict[str, object]]:
@@ -77,12 +89,28 @@ def json_ready(found: Sequence[Line]) -> list[dict[str, object]]:
 
 
 def _line(paper: Paper, row: Row, metric: str, records: Sequence[Record]) -> Line:
-    scenario, strategy = (str(single(text)) for text in (paper.suite.scenarios[row.scenario], paper.suite.strategies[row.strategy]))
-    own = [record.metrics.get(metric, math.nan) for record in records if (record.scenario, record.strategy) == (scenario, strategy)]
+    scenario, strategy = (
+        str(single(text))
+        for text in (paper.suite.scenarios[row.scenario], paper.suite.strategies[row.strategy])
+    )
+    own = [
+        record.metrics.get(metric, math.nan)
+        for record in records
+        if (record.scenario, record.strategy) == (scenario, strategy)
+    ]
     figures = [100 * value for value in own if math.isfinite(value)]
-    return Line(scenario=scenario, strategy=strategy, case=row.case, metric=metric, published=row.figures[metric], seeds=len(figures),
-                ours=math.fsum(figures) / len(figures) if figures else None, cell=row.cell, certainty=row.certainty,
-                tolerance=row.tolerance.get(metric, paper.tolerance.points))  # fmt: skip
+    return Line(
+        scenario=scenario,
+        strategy=strategy,
+        case=row.case,
+        metric=metric,
+        published=row.figures[metric],
+        seeds=len(figures),
+        ours=math.fsum(figures) / len(figures) if figures else None,
+        cell=row.cell,
+        certainty=row.certainty,
+        tolerance=row.tolerance.get(metric, paper.tolerance.points),
+    )
 
 
 def _said(value: float | None, sign: str = "") -> str:

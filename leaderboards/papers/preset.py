@@ -1,11 +1,14 @@
-"""A published table, or the rows of it that share a protocol, as a suite with the figures that were published.
+"""A published table, or the rows of it that share a protocol, as a suite with the figures that were
+published.
 
-One YAML file each, in this folder, is called `paper/NAME` on the command line. Its `suite` is an ordinary one, which `owb run` takes too.
-Figures are under the names of our metrics, in the unit they were published in. `certainty` says how a figure came here:
+One YAML file each, in this folder, is called `paper/NAME` on the command line. Its `suite` is an ordinary
+one, which `owb run` takes too. Figures are under the names of our metrics, in the unit they were published
+in. `certainty` says how a figure came here:
 
-    paper        read in the paper                        readme, page   in the authors' README, or on their project's page
-    derived      computed from figures of the paper       note           quoted in a third party's reading note of the paper
-    secondary    quoted in a table of another paper       recalled       from memory, and checked nowhere
+    paper        read in the paper                        readme, page   in the authors' README, or on their
+    project's page derived      computed from figures of the paper       note           quoted in a third
+    party's reading note of the paper secondary    quoted in a table of another paper       recalled
+    from memory, and checked nowhere
 """
 
 from __future__ import annotations
@@ -41,7 +44,9 @@ class Tolerance(_Content):
 
 
 class Ran(_Content):
-    """What a whole run of the preset came to: means over seeds in per cent, by metric, and who ran it on what."""
+    """What a whole run of the preset came to: means over seeds in per cent, by metric, and who ran it on
+    what.
+    """
 
     figures: dict[str, float] = Field(min_length=1)
     seeds: int = Field(ge=1)
@@ -83,9 +88,11 @@ class Weights(_Content):
 
 
 class StandIn(_Content):
-    """What a smoke run changes. backbone, strategies: in the place of a network whose weights are not there, and of strategies made for it.
+    """What a smoke run changes. backbone, strategies: in the place of a network whose weights are not there,
+    and of strategies made for it.
 
-    scenario: parameters that the scenarios are told besides, such as what to do where a set is smaller than the published one.
+    scenario: parameters that the scenarios are told besides, such as what to do where a set is smaller than
+    the published one.
     """
 
     backbone: Text = "cnn[width=8]"
@@ -96,7 +103,8 @@ class StandIn(_Content):
 class Paper(_Content):
     """What a preset holds.
 
-    runs: how many runs the published figures are of.  followed: where paper and released code differ, and which is followed.
+    runs: how many runs the published figures are of.  followed: where paper and released code differ, and
+    which is followed.
     differs: what is not as published.
     """
 
@@ -116,7 +124,9 @@ class Paper(_Content):
     def _places_exist(self) -> Self:
         for row in self.published:
             if row.scenario >= len(self.suite.scenarios) or row.strategy >= len(self.suite.strategies):
-                raise ValueError(f"{row.cell} is of scenario {row.scenario} and strategy {row.strategy}, which the suite has not")
+                raise ValueError(
+                    f"{row.cell} is of scenario {row.scenario} and strategy {row.strategy}, which the suite has not"
+                )
             ours = {*row.ours.figures} if row.ours else set()
             if stray := ({*row.spread} | {*row.tolerance} | ours) - {*row.figures}:
                 raise ValueError(f"{row.cell} has no figure {min(stray)}")
@@ -153,12 +163,16 @@ def read(path: Path) -> Paper:
     try:
         return Paper.model_validate(read_yaml(path, f"preset {path}"))
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].lower()}" for problem in error.errors()
+        )
         raise UserError(f"preset {path}: {problems}") from None
 
 
 def tried(paper: Paper, *, small: bool) -> Suite:
-    """Return the suite of a smoke run: one seed, a few items and two steps a stage; with `small`, on stand-ins for large networks."""
+    """Return the suite of a smoke run: one seed, a few items and two steps a stage; with `small`, on
+    stand-ins for large networks.
+    """
     network = f",backbone={paper.smoke.backbone}" if small else ""
     scenarios = [_with(text, paper.smoke.scenario) for text in paper.suite.scenarios]
     changes = {
@@ -172,9 +186,13 @@ def tried(paper: Paper, *, small: bool) -> Suite:
 
 
 def without_weights(paper: Paper) -> Suite:
-    """Return the suite with networks as drawn, whose cells cost what those with weights do and have other keys."""
+    """Return the suite with networks as drawn, whose cells cost what those with weights do and have other
+    keys.
+    """
     drawn = {"backbone": paper.weights.drawn} if paper.weights else {}
-    return paper.suite.model_copy(update={"scenarios": tuple(_with(text, drawn) for text in paper.suite.scenarios)})
+    return paper.suite.model_copy(
+        update={"scenarios": tuple(_with(text, drawn) for text in paper.suite.scenarios)}
+    )
 
 
 def is_here(data: str) -> bool:

@@ -14,7 +14,11 @@ def board_report(board: Board) -> Report | None:
         return None
     measured = []
     for protocol in board.header.protocols:
-        cells = {(record.strategy, record.seed): record for record in board.records(protocol) if record.strategy in ablation.arms}
+        cells = {
+            (record.strategy, record.seed): record
+            for record in board.records(protocol)
+            if record.strategy in ablation.arms
+        }
         measured.append(Measured(label=protocol.label, metrics=protocol.metrics, seeds=seeds, cells=cells))
     return report(ablation, measured)
 

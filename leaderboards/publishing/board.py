@@ -1,12 +1,14 @@
-"""A board folder as typed content: what was compared (`protocol.yaml`) and what came of it (`entries/*/entry.yaml`).
+"""A board folder as typed content: what was compared (`protocol.yaml`) and what came of it
+(`entries/*/entry.yaml`).
 
-    NAME/protocol.yaml                                   suite, protocols, hashes; `owb run` reads the suite in it
-    NAME/entries/STRATEGY/entry.yaml                     one strategy: configuration, code digest, environment, one row per cell
-    NAME/entries/STRATEGY/predictions/SCENARIO--seed-K.npz
+    NAME/protocol.yaml                                   suite, protocols, hashes; `owb run` reads the suite
+    in it NAME/entries/STRATEGY/entry.yaml                     one strategy: configuration, code digest,
+    environment, one row per cell NAME/entries/STRATEGY/predictions/SCENARIO--seed-K.npz
     NAME/entries/STRATEGY/strategy.py                    its source, where it was run from a file
     NAME/README.md, NAME/board.csv                       rendered from the above, never edited
 
-Folder names are made from labels (`slug`). Everything is read as data: YAML without tags, arrays without pickle.
+Folder names are made from labels (`slug`). Everything is read as data: YAML without tags, arrays without
+pickle.
 """
 
 from __future__ import annotations
@@ -20,7 +22,14 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, ValidationError, field_serializer, model_serializer
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    model_serializer,
+)
 
 from harness.contracts import Metric, Scenario, Status
 from harness.errors import UserError
@@ -53,14 +62,23 @@ class BoardProtocol(_Content):
     @field_serializer("metrics")
     def _said(self, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
         """Leave out what a metric is not, so that boards without censored metrics keep their hash."""
-        return [{name: value for name, value in asdict(metric).items() if name != "censored" or value} for metric in metrics]
+        return [
+            {name: value for name, value in asdict(metric).items() if name != "censored" or value}
+            for metric in metrics
+        ]
 
     @classmethod
     def of(cls, protocol: Protocol) -> Self:
         """Return what a board says of `protocol`."""
         scenario = protocol.scenario
         bounds = {"lower_bound": scenario.lower_bound, "upper_bound": scenario.upper_bound}
-        return cls(label=protocol.label, hash=protocol.hash, metrics=scenario.metrics, content=protocol.content, **bounds)
+        return cls(
+            label=protocol.label,
+            hash=protocol.hash,
+            metrics=scenario.metrics,
+            content=protocol.content,
+            **bounds,
+        )
 
     def scenario(self) -> Scenario:
         """Return the scenario with the configuration on the board.
@@ -87,7 +105,8 @@ class Header(_Content):
 class BoardCell(_Content):
     """One cell: how it ended, and what was recomputed from its predictions.
 
-    environment: counts the entry's environments.  together: how many cells learned at once; `seconds` is then an equal share.
+    environment: counts the entry's environments.  together: how many cells learned at once; `seconds` is then
+    an equal share.
     session: the run and machine that the cost was measured in; empty where it is not known.
     """
 
@@ -136,14 +155,26 @@ class Board:
 
     def records(self, protocol: BoardProtocol) -> list[Record]:
         """Return the cells of a protocol, entry by entry."""
-        return [_record(protocol, entry, cell) for entry in self.entries for cell in entry.cells if cell.scenario == protocol.label]
+        return [
+            _record(protocol, entry, cell)
+            for entry in self.entries
+            for cell in entry.cells
+            if cell.scenario == protocol.label
+        ]
 
     def rankings(self) -> list[Ranking]:
         """Return one ranking per protocol, in the order of the suite."""
         found = []
         for protocol in self.header.protocols:
             if records := self.records(protocol):
-                found.append(rank(records, metrics=protocol.metrics, lower_bound=protocol.lower_bound, upper_bound=protocol.upper_bound))
+                found.append(
+                    rank(
+                        records,
+                        metrics=protocol.metrics,
+                        lower_bound=protocol.lower_bound,
+                        upper_bound=protocol.upper_bound,
+                    )
+                )
         return found
 
 
@@ -151,7 +182,8 @@ def read_board(folder: Path) -> Board:
     """Read a board folder.
 
     Raises:
-        UserError: a file that is missing or does not hold what it should; `check_board` lists all problems instead.
+        UserError: a file that is missing or does not hold what it should; `check_board` lists all problems
+        instead.
     """
     header = read_header(folder)
     return Board(header=header, entries=tuple(read_entry(path) for path in entry_files(folder)))
@@ -177,13 +209,18 @@ def board_hash(suite: Suite, protocols: Iterable[BoardProtocol]) -> str:
 
     The strategies are left out, so that an entry that joins does not make a new board.
     """
-    rules = [protocol.model_dump(mode="json", include={"hash", "metrics", "lower_bound", "upper_bound"}) for protocol in protocols]
+    rules = [
+        protocol.model_dump(mode="json", include={"hash", "metrics", "lower_bound", "upper_bound"})
+        for protocol in protocols
+    ]
     limits = suite.model_dump(mode="json", include={"seeds", "timeout_s", "memory_mib"})
     return fingerprint.of_value({"protocols": rules, **limits})
 
 
 def cell_key(protocol: BoardProtocol, entry: Entry, cell: BoardCell) -> str:
-    """Return the key that `harness.protocol.cells.Cell` gives this cell under the libraries that the entry names."""
+    """Return the key that `harness.protocol.cells.Cell` gives this cell under the libraries that the entry
+    names.
+    """
     return fingerprint.of_value(
         {
             "protocol": protocol.hash,
@@ -207,7 +244,8 @@ def entry_folder(label: str) -> Path:
 
 
 def slug(label: str) -> str:
-    """Return a folder name for `label`: small letters, digits, dot and hyphen; different for different labels on every system.
+    """Return a folder name for `label`: small letters, digits, dot and hyphen; different for different labels
+    on every system.
 
     A label that is no folder name as it stands gets six digits of its digest.
 
@@ -222,7 +260,13 @@ def slug(label: str) -> str:
 
 def yaml_text(content: BaseModel) -> str:
     """Return `content` as YAML, fields in the order of the model, short leaves on one line."""
-    return yaml.safe_dump(content.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=140, default_flow_style=None)
+    return yaml.safe_dump(
+        content.model_dump(mode="json"),
+        sort_keys=False,
+        allow_unicode=True,
+        width=140,
+        default_flow_style=None,
+    )
 
 
 def _read(path: Path, model: type[_Model]) -> _Model:
@@ -231,7 +275,9 @@ def _read(path: Path, model: type[_Model]) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg'].lower()}" for p in error.errors()[:5])
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg'].lower()}" for p in error.errors()[:5]
+        )
         raise UserError(f"{where}: {problems}") from None
 
 
@@ -256,6 +302,19 @@ def _record(protocol: BoardProtocol, entry: Entry, cell: BoardCell) -> Record:
 
 
 __all__ = [
-    "Board", "BoardCell", "BoardProtocol", "Entry", "Header", "board_hash", "cell_key", "entry_files", "entry_folder", "predictions_file",
-    "read_board", "read_entry", "read_header", "slug", "yaml_text",
-]  # fmt: skip
+    "Board",
+    "BoardCell",
+    "BoardProtocol",
+    "Entry",
+    "Header",
+    "board_hash",
+    "cell_key",
+    "entry_files",
+    "entry_folder",
+    "predictions_file",
+    "read_board",
+    "read_entry",
+    "read_header",
+    "slug",
+    "yaml_text",
+]

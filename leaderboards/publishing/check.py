@@ -1,4 +1,6 @@
-"""Checking a committed board: nothing in the folder is trusted that can be recomputed, and all problems are said at once."""
+"""Checking a committed board: nothing in the folder is trusted that can be recomputed, and all problems are
+said at once.
+"""
 
 from __future__ import annotations
 
@@ -34,15 +36,24 @@ from leaderboards.publishing.rescore import Exam, differences, exam, mark
 
 
 def check_board(folder: Path) -> list[str]:
-    """Return everything that is wrong with a board folder: form, hashes, keys, digests, figures, rendered files. Empty is fine."""
+    """Return everything that is wrong with a board folder: form, hashes, keys, digests, figures, rendered
+    files. Empty is fine.
+    """
     try:
         header = read_header(folder)
     except UserError as error:
         return [str(error)]
     entries, unreadable = _readable_entries(folder)
     board = Board(header=header, entries=tuple(entries))
-    form = [*unreadable, *_header_problems(header, folder), *_suite_problems(board), *_stray_files(board, folder)]
-    figures = [problem for protocol in header.protocols for problem in _protocol_problems(protocol, board, folder)]
+    form = [
+        *unreadable,
+        *_header_problems(header, folder),
+        *_suite_problems(board),
+        *_stray_files(board, folder),
+    ]
+    figures = [
+        problem for protocol in header.protocols for problem in _protocol_problems(protocol, board, folder)
+    ]
     return [*form, *figures, *([] if form else _rendering_problems(board, folder))]
 
 
@@ -79,14 +90,22 @@ def _suite_problems(board: Board) -> Iterator[str]:
     """Say where the entries are not every strategy of the suite with every cell once."""
     suite = board.header.suite
     said, labels = _labels(suite.strategies), _labels(entry.label for entry in board.entries)
-    yield from (f"the suite names {label!r}, which has no readable entry" for label in said if label not in labels)
+    yield from (
+        f"the suite names {label!r}, which has no readable entry" for label in said if label not in labels
+    )
     yield from (f"entry {label!r} is not named in the suite" for label in labels if label not in said)
-    wanted = sorted((protocol.label, seed) for protocol in board.header.protocols for seed in range(suite.seeds))
+    wanted = sorted(
+        (protocol.label, seed) for protocol in board.header.protocols for seed in range(suite.seeds)
+    )
     for entry in board.entries:
         held = sorted((cell.scenario, cell.seed) for cell in entry.cells)
         if held != wanted:
             missing = [f"{scenario} seed {seed}" for scenario, seed in wanted if (scenario, seed) not in held]
-            besides = f"lacks {', '.join(missing)}" if missing else "has cells twice or cells the suite does not name"
+            besides = (
+                f"lacks {', '.join(missing)}"
+                if missing
+                else "has cells twice or cells the suite does not name"
+            )
             yield f"{entry.label}: {besides}"
 
 
@@ -104,13 +123,18 @@ def _stray_files(board: Board, folder: Path) -> Iterator[str]:
 def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> Iterator[str]:
     try:
         scenario = protocol.scenario()
-        here = BoardProtocol.of(Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=scenario))
+        here = BoardProtocol.of(
+            Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=scenario)
+        )
     except Exception as error:  # data that are not installed, a configuration that the scenario refuses
         yield f"{protocol.label}: cannot be dealt here: {type(error).__name__}: {error}"
         return
     changed = [name for name in BoardProtocol.model_fields if getattr(here, name) != getattr(protocol, name)]
     if changed:
-        yield f"{protocol.label}: its {', '.join(changed)} differ from what this installation has, so nothing can be recomputed"
+        yield (
+            f"{protocol.label}: its {', '.join(changed)} differ from what this installation has, so "
+            "nothing can be recomputed"
+        )
         return
     if reason := scenario.inadmissible():
         yield f"{protocol.label}: cannot stand on a board: {reason}"
@@ -120,10 +144,15 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
             for cell in entry.cells:
                 if (cell.scenario, cell.seed) == (protocol.label, seed):
                     where = f"{protocol.label} | {entry.label} | seed {seed}"
-                    yield from (f"{where}: {problem}" for problem in _cell_problems(protocol, entry, cell, sheet, folder))
+                    yield from (
+                        f"{where}: {problem}"
+                        for problem in _cell_problems(protocol, entry, cell, sheet, folder)
+                    )
 
 
-def _cell_problems(protocol: BoardProtocol, entry: Entry, cell: BoardCell, sheet: Exam, folder: Path) -> Iterator[str]:
+def _cell_problems(
+    protocol: BoardProtocol, entry: Entry, cell: BoardCell, sheet: Exam, folder: Path
+) -> Iterator[str]:
     if cell.key != cell_key(protocol, entry, cell):
         yield "its key is not that of its protocol, configuration, seed, code and libraries"
     if cell.status is not Status.DONE:

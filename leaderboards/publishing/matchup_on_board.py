@@ -1,4 +1,6 @@
-"""Where two strategies met on a board: the protocols under which both were run, with the figures that stand there."""
+"""Where two strategies met on a board: the protocols under which both were run, with the figures that stand
+there.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +24,26 @@ def on_board(folder: Path, sides: Sides) -> list[Meeting]:
     check_sides(sides, sorted(entries), f"owb board show {folder.name}")
     found = []
     for protocol in board.header.protocols:
-        own = tuple({cell.seed: cell for cell in entries[label].done if cell.scenario == protocol.label} for label in sides)
+        own = tuple(
+            {cell.seed: cell for cell in entries[label].done if cell.scenario == protocol.label}
+            for label in sides
+        )
         if not all(own):
             continue
-        here = Protocol(label=protocol.label, scenario_name=protocol.content["scenario"], scenario=protocol.scenario())
+        here = Protocol(
+            label=protocol.label, scenario_name=protocol.content["scenario"], scenario=protocol.scenario()
+        )
         first, second = ({seed: cell.metrics for seed, cell in side.items()} for side in own)
-        found.append(Meeting(sides=sides, protocol=here, protocol_hash=protocol.hash, metrics=protocol.metrics, cells=(first, second),
-                             read=_from_board(folder, [entries[label] for label in sides], own)))  # fmt: skip
+        found.append(
+            Meeting(
+                sides=sides,
+                protocol=here,
+                protocol_hash=protocol.hash,
+                metrics=protocol.metrics,
+                cells=(first, second),
+                read=_from_board(folder, [entries[label] for label in sides], own),
+            )
+        )
     return found
 
 

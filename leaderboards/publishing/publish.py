@@ -1,7 +1,8 @@
 """Publishing a board: the records of a suite become a folder that anybody can check.
 
-Every figure is recomputed from the stored predictions; the folder is written whole and replaces an earlier one; the same records give the
-same bytes. `leaderboards.publishing.board` says what is in the folder, `leaderboards.publishing.check` how it is checked.
+Every figure is recomputed from the stored predictions; the folder is written whole and replaces an earlier
+one; the same records give the same bytes. `leaderboards.publishing.board` says what is in the folder,
+`leaderboards.publishing.check` how it is checked.
 """
 
 from __future__ import annotations
@@ -46,15 +47,17 @@ _MOST_NAMED = 5
 
 
 def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: Path) -> Path:
-    """Write the board `name` below `root` from the records of `cells`, replacing an earlier one; return its folder.
+    """Write the board `name` below `root` from the records of `cells`, replacing an earlier one; return its
+    folder.
 
     Raises:
-        UserError: a scenario that no board takes, cells that have not run, a recorded figure that its predictions do not give, a board
-            above `LIMIT_MB`.
+        UserError: a scenario that no board takes, cells that have not run, a recorded figure that its
+            predictions do not give, a board above `LIMIT_MB`.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"{name!r} cannot name a board: small letters, digits, dot, hyphen and underscore, beginning with a letter or digit"
+            f"{name!r} cannot name a board: small letters, digits, dot, hyphen and underscore, beginning "
+            "with a letter or digit"
         )
     if not cells:
         raise UserError(f"board {name!r} would have no cells")
@@ -94,7 +97,9 @@ def _records(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
             else:
                 found[cell.key] = record
     if open_cells:
-        raise UserError(f"{len(open_cells)} of {len(cells)} cells have not run: {_some(map(str, open_cells))}; run the suite first")
+        raise UserError(
+            f"{len(open_cells)} of {len(cells)} cells have not run: {_some(map(str, open_cells))}; run the suite first"
+        )
     return {cell.key: found[cell.key] for cell in cells}
 
 
@@ -105,18 +110,25 @@ def _newest(store: Store, key: str) -> Record | None:
         return None
 
 
-def _board(name: str, suite: Suite, cells: Sequence[Cell], records: Mapping[str, Record], store: Store) -> Board:
+def _board(
+    name: str, suite: Suite, cells: Sequence[Cell], records: Mapping[str, Record], store: Store
+) -> Board:
     metrics = _recomputed(cells, records, store)
     by_label: dict[str, list[Cell]] = {}
     for cell in cells:
         by_label.setdefault(cell.contender.label, []).append(cell)
     entries = [_entry(own[0].contender, own, records, metrics, store) for own in by_label.values()]
-    protocols = [BoardProtocol.of(protocol) for protocol in {cell.protocol.label: cell.protocol for cell in cells}.values()]
+    protocols = [
+        BoardProtocol.of(protocol)
+        for protocol in {cell.protocol.label: cell.protocol for cell in cells}.values()
+    ]
     header = Header(name=name, hash=board_hash(suite, protocols), suite=suite, protocols=tuple(protocols))
     return Board(header=header, entries=tuple(sorted(entries, key=lambda entry: slug(entry.label))))
 
 
-def _recomputed(cells: Sequence[Cell], records: Mapping[str, Record], store: Store) -> dict[str, Mapping[str, float]]:
+def _recomputed(
+    cells: Sequence[Cell], records: Mapping[str, Record], store: Store
+) -> dict[str, Mapping[str, float]]:
     """Return the figures of every done cell by key; one deal at a time is held."""
     found: dict[str, Mapping[str, float]] = {}
     wrong: list[str] = []
@@ -133,8 +145,10 @@ def _recomputed(cells: Sequence[Cell], records: Mapping[str, Record], store: Sto
             wrong += [f"{cell}: {problem}" for problem in problems]
             found[cell.key] = marked.metrics
     if wrong:
-        raise UserError(f"not published, because records and predictions disagree: {_some(wrong)}; "
-                        "if scoring changed since they were recorded, run them into a new store")  # fmt: skip
+        raise UserError(
+            f"not published, because records and predictions disagree: {_some(wrong)}; "
+            "if scoring changed since they were recorded, run them into a new store"
+        )
     return found
 
 
@@ -145,8 +159,13 @@ def _by_deal(cells: Iterable[Cell]) -> dict[tuple[str, int], list[Cell]]:
     return groups
 
 
-def _entry(contender: Contender, cells: Sequence[Cell], records: Mapping[str, Record], metrics: Mapping[str, Mapping[str, float]],
-           store: Store) -> Entry:  # fmt: skip
+def _entry(
+    contender: Contender,
+    cells: Sequence[Cell],
+    records: Mapping[str, Record],
+    metrics: Mapping[str, Mapping[str, float]],
+    store: Store,
+) -> Entry:
     environments: list[dict[str, Any]] = []
     rows = []
     for cell in cells:
@@ -170,11 +189,19 @@ def _entry(contender: Contender, cells: Sequence[Cell], records: Mapping[str, Re
                 session=record.session,
             )
         )
-    return Entry(label=contender.label, strategy=contender.plugin.name, params=dict(contender.params), code=contender.code,
-                 environments=tuple(environments), cells=tuple(rows))  # fmt: skip
+    return Entry(
+        label=contender.label,
+        strategy=contender.plugin.name,
+        params=dict(contender.params),
+        code=contender.code,
+        environments=tuple(environments),
+        cells=tuple(rows),
+    )
 
 
-def _write(board: Board, cells: Sequence[Cell], records: Mapping[str, Record], store: Store, folder: Path) -> None:
+def _write(
+    board: Board, cells: Sequence[Cell], records: Mapping[str, Record], store: Store, folder: Path
+) -> None:
     folder.mkdir(parents=True)
     (folder / PROTOCOL).write_text(yaml_text(board.header), encoding="utf-8", newline="\n")
     sources = {cell.contender.label: cell.contender.plugin.source for cell in cells}
@@ -194,16 +221,24 @@ def _write(board: Board, cells: Sequence[Cell], records: Mapping[str, Record], s
 
 
 def _check_size(name: str, folder: Path) -> None:
-    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size / 1e6 for path in folder.rglob("*") if path.is_file()}
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size / 1e6
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
     total = sum(sizes.values())
     if total > LIMIT_MB:
         largest = sorted(sizes, key=lambda path: (-sizes[path], path))[:_MOST_NAMED]
         named = ", ".join(f"{path} {sizes[path]:.1f} MB" for path in largest)
-        raise UserError(f"board {name!r} would take {total:.1f} MB, more than {LIMIT_MB:.0f}; largest: {named}")
+        raise UserError(
+            f"board {name!r} would take {total:.1f} MB, more than {LIMIT_MB:.0f}; largest: {named}"
+        )
 
 
 def _replace(folder: Path, temporary: Path) -> None:
-    """Put `temporary` in the place of `folder`; an earlier one is moved away first, because a full folder cannot be renamed over."""
+    """Put `temporary` in the place of `folder`; an earlier one is moved away first, because a full folder
+    cannot be renamed over.
+    """
     earlier = temporary.with_suffix(".old")
     if folder.exists():
         folder.rename(earlier)

@@ -1,4 +1,6 @@
-"""What is rendered from a board: `README.md` with rankings, failures, how the numbers are made and how to make them again; `board.csv`."""
+"""What is rendered from a board: `README.md` with rankings, failures, how the numbers are made and how to
+make them again; `board.csv`.
+"""
 
 from __future__ import annotations
 
@@ -83,14 +85,21 @@ def page(board: Board) -> str:
 
 def _chosen(board: Board) -> str:
     """Say which configurations a search chose, and how."""
-    return _bullets(f"`{label}`: {how.words}; space `{how.space}`." for label, how in board.header.suite.chosen.items())
+    return _bullets(
+        f"`{label}`: {how.words}; space `{how.space}`." for label, how in board.header.suite.chosen.items()
+    )
 
 
 def _how(board: Board) -> str:
     has_times = any(metric.censored for protocol in board.header.protocols for metric in protocol.metrics)
     has_packs = any(cell.together > 1 for entry in board.entries for cell in entry.cells)
     has_sessions = any(cell.session for entry in board.entries for cell in entry.cells)
-    return _HOW + (_ONE_RUN if has_sessions else _ONE_MACHINE) + (_TIMES if has_times else "") + (_TOGETHER if has_packs else "")
+    return (
+        _HOW
+        + (_ONE_RUN if has_sessions else _ONE_MACHINE)
+        + (_TIMES if has_times else "")
+        + (_TOGETHER if has_packs else "")
+    )
 
 
 def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
@@ -100,7 +109,10 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
     return "\n".join(
         [
             f"## `{protocol.label}`\n",
-            f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by {words(protocol.metrics[0].name)}.{_division(protocol)}\n",
+            (
+                f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by "
+                f"{words(protocol.metrics[0].name)}.{_division(protocol)}\n"
+            ),
             markdown(ranking_table(ranking, metrics=names[:_MOST_METRICS])),
             *[
                 markdown(figures_table(ranking, metrics=names[at : at + _MOST_METRICS]))
@@ -113,17 +125,25 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
 
 
 def _division(protocol: BoardProtocol) -> str:
-    """Return the sentence on the weights that the network starts from, which set a protocol apart from all others; empty without any."""
+    """Return the sentence on the weights that the network starts from, which set a protocol apart from all
+    others; empty without any.
+    """
     weights = protocol.content.get("weights")
     if not weights:
         return ""
     trained = escaped(weights["pretrained_on"] or "data that are not said")
-    return f" Division: weights `{weights['sha256'][:12]}` pretrained on {trained}, overlap with novel classes: {weights['overlap']}."
+    return (
+        f" Division: weights `{weights['sha256'][:12]}` pretrained on {trained}, overlap with novel "
+        f"classes: {weights['overlap']}."
+    )
 
 
 def _aggregate(rankings: Sequence[Ranking]) -> list[str]:
     found = aggregate(rankings)
-    text = "Each scenario's first metric is scaled seed by seed between its bounds: 0 is the lower bound, 1 the upper bound.\n"
+    text = (
+        "Each scenario's first metric is scaled seed by seed between its bounds: 0 is the lower bound, "
+        "1 the upper bound.\n"
+    )
     return ["## Over all scenarios\n", text, markdown(aggregate_table(found)), _bullets(found.notes)]
 
 
@@ -136,11 +156,17 @@ def _contributions(board: Board) -> list[str]:
     found = board_report(board)
     if found is None:
         return []
-    lines = [f"## What the parts of `{found.ablation.strategy}` contribute\n",
-             f"{found.ablation.design}: each line is a difference paired by seed, with its 95 % interval.\n"]  # fmt: skip
+    lines = [
+        f"## What the parts of `{found.ablation.strategy}` contribute\n",
+        f"{found.ablation.design}: each line is a difference paired by seed, with its 95 % interval.\n",
+    ]
     for part in found.parts:
         lines += [*([f"### `{part.label}`\n"] if len(found.parts) > 1 else []), markdown(effects_table(part))]
-        lines += [markdown(metrics_table(part, list(part.effects)[:_MOST_METRICS]))] if len(part.effects) > 1 else []
+        lines += (
+            [markdown(metrics_table(part, list(part.effects)[:_MOST_METRICS]))]
+            if len(part.effects) > 1
+            else []
+        )
         lines += [f"{reference_line(found, part)}.\n"]
     return [*lines, _bullets(notes(found))]
 
@@ -154,16 +180,28 @@ def _environments(board: Board) -> str:
     lines = []
     for entry in board.entries:
         for environment in entry.environments:
-            said = {name.replace("_", " "): value for name, value in environment.items() if name != "libraries"}
-            lines.append(", ".join(escaped(f"{name} {value}") for name, value in {**said, **environment.get("libraries", {})}.items()))
+            said = {
+                name.replace("_", " "): value for name, value in environment.items() if name != "libraries"
+            }
+            lines.append(
+                ", ".join(
+                    escaped(f"{name} {value}")
+                    for name, value in {**said, **environment.get("libraries", {})}.items()
+                )
+            )
     return _bullets(dict.fromkeys(lines))
 
 
 def _again(board: Board, rankings: Sequence[Ranking]) -> str:
     best = next((ranking for ranking in rankings if ranking.best), None)
-    lines = ["The whole board:\n", f"```\nowb run leaderboards/boards/{board.header.name}/protocol.yaml\n```\n"]
+    lines = [
+        "The whole board:\n",
+        f"```\nowb run leaderboards/boards/{board.header.name}/protocol.yaml\n```\n",
+    ]
     if best and best.best:
-        one = f"owb run {shlex.quote(best.best)} --scenario {shlex.quote(best.scenario)} --seeds 1 --no-bounds"
+        one = (
+            f"owb run {shlex.quote(best.best)} --scenario {shlex.quote(best.scenario)} --seeds 1 --no-bounds"
+        )
         lines += ["One cell (seed 0 of the best contender):\n", f"```\n{one}\n```\n"]
     by_path = [entry.label for entry in board.entries if ".py:" in entry.strategy]
     if by_path:

@@ -1,4 +1,6 @@
-"""Figures from stored predictions and the truth: the same way for a board that is made and for one that is checked."""
+"""Figures from stored predictions and the truth: the same way for a board that is made and for one that is
+checked.
+"""
 
 from __future__ import annotations
 
@@ -36,11 +38,16 @@ class Marked:
 def exam(scenario: Scenario, seed: int) -> Exam:
     """Deal `scenario` under `seed`; keep what scoring needs and drop the inputs."""
     sealed = build(scenario, seed)
-    return Exam(scenario=scenario, truth=sealed.truth, asked=[np.sort(episode.query.ids) for episode in sealed.episodes])
+    return Exam(
+        scenario=scenario,
+        truth=sealed.truth,
+        asked=[np.sort(episode.query.ids) for episode in sealed.episodes],
+    )
 
 
 def mark(exam: Exam, predictions: Path) -> Marked:
-    """Score the stored predictions of a finished cell; those that leave out, repeat or invent items are not scored.
+    """Score the stored predictions of a finished cell; those that leave out, repeat or invent items are not
+    scored.
 
     Raises:
         UserError: not a file of predictions.
@@ -51,8 +58,14 @@ def mark(exam: Exam, predictions: Path) -> Marked:
         return Marked(digest=digest(answers), metrics={}, problems=problems)
     try:
         scores = exam.scenario.score(exam.truth, answers)
-    except Exception as error:  # the predictions may come from a stranger: whatever scoring makes of them is a finding
-        return Marked(digest=digest(answers), metrics={}, problems=[f"cannot be scored: {type(error).__name__}: {error}"])
+    except (
+        Exception
+    ) as error:  # the predictions may come from a stranger: whatever scoring makes of them is a finding
+        return Marked(
+            digest=digest(answers),
+            metrics={},
+            problems=[f"cannot be scored: {type(error).__name__}: {error}"],
+        )
     metrics = {name: float(value) for name, value in scores.final.items() if math.isfinite(value)}
     return Marked(digest=digest(answers), metrics=metrics, problems=[])
 
@@ -60,7 +73,10 @@ def mark(exam: Exam, predictions: Path) -> Marked:
 def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) -> list[str]:
     """Return one sentence per metric that differs by more than rounding between machines."""
     missing = float("nan")
-    pairs = {name: (stated.get(name, missing), recomputed.get(name, missing)) for name in dict.fromkeys([*recomputed, *stated])}
+    pairs = {
+        name: (stated.get(name, missing), recomputed.get(name, missing))
+        for name in dict.fromkeys([*recomputed, *stated])
+    }
     return [
         f"{name} is stated as {given:.6g}, recomputed as {found:.6g}"
         for name, (given, found) in pairs.items()
@@ -72,12 +88,18 @@ def _problems(exam: Exam, answers: Sequence[Answer]) -> list[str]:
     problems = []
     ends = Counter(answer.stage for answer in answers if answer.step is None)
     if ends != Counter(range(len(exam.asked))):
-        problems.append(f"answers after stages {sorted(ends.elements())}, expected one after each of {len(exam.asked)} stages")
+        problems.append(
+            f"answers after stages {sorted(ends.elements())}, expected one after each of {len(exam.asked)} stages"
+        )
     for answer in answers:
         when = f"stage {answer.stage}" if answer.step is None else f"stage {answer.stage}, step {answer.step}"
         if answer.stage < len(exam.asked) and not np.array_equal(answer.ids, exam.asked[answer.stage]):
             problems.append(f"the ids answered in {when} are not the ids asked")
-        short = [name for name, array in answer.arrays.items() if name not in OF_LEARNER and array.shape[:1] != answer.ids.shape]
+        short = [
+            name
+            for name, array in answer.arrays.items()
+            if name not in OF_LEARNER and array.shape[:1] != answer.ids.shape
+        ]
         if short:
             problems.append(f"{', '.join(short)} in {when} has not one row per id")
     return problems

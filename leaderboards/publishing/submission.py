@@ -1,11 +1,12 @@
 """A submission: the entry of one strategy for one board, with who made it and the digest of every file.
 
     FOLDER/submission.yaml                 who, what, for which board, SHA-256 of every other file
-    FOLDER/entry.yaml                      as on a board: configuration, code digest, environments, one row per cell
-    FOLDER/predictions/SCENARIO--seed-K.npz
+    FOLDER/entry.yaml                      as on a board: configuration, code digest, environments, one row
+    per cell FOLDER/predictions/SCENARIO--seed-K.npz
     FOLDER/strategy.py                     the strategy's source, where it is a file
 
-It is made by publishing the strategy as a board of its own, so every figure is recomputed here as it will be at the gate. Nothing in it
+It is made by publishing the strategy as a board of its own, so every figure is recomputed here as it will be
+at the gate. Nothing in it
 names the machine: files go by their bare names, and reasons of failures lose their folders.
 """
 
@@ -82,11 +83,12 @@ class Submission(Metadata):
 
 
 def submit(strategy: str, board: Path, metadata: Metadata, store: Store, folder: Path) -> Path:
-    """Write the submission of `strategy` for the board in folder `board` to `folder`, which must not be there yet.
+    """Write the submission of `strategy` for the board in folder `board` to `folder`, which must not be there
+    yet.
 
     Raises:
-        UserError: cells that have not run, with the command that runs them; a board that this installation deals otherwise; whatever
-            `publish` refuses; something that would name this machine.
+        UserError: cells that have not run, with the command that runs them; a board that this installation
+            deals otherwise; whatever `publish` refuses; something that would name this machine.
     """
     if folder.exists():
         raise UserError(f"{folder} is there already; remove it or choose another --out")
@@ -99,7 +101,11 @@ def submit(strategy: str, board: Path, metadata: Metadata, store: Store, folder:
         (source,) = (made / "entries").iterdir()
         entry = _anonymous(read_entry(source / ENTRY))
         (source / ENTRY).write_text(yaml_text(entry), encoding="utf-8", newline="\n")
-        files = {path.relative_to(source).as_posix(): sha256(path) for path in sorted(source.rglob("*")) if path.is_file()}
+        files = {
+            path.relative_to(source).as_posix(): sha256(path)
+            for path in sorted(source.rglob("*"))
+            if path.is_file()
+        }
         content = Submission(**metadata.model_dump(), board=header.name, board_hash=header.hash, files=files)
         (source / SUBMISSION).write_text(yaml_text(content), encoding="utf-8", newline="\n")
         _check_anonymous(source)
@@ -109,7 +115,9 @@ def submit(strategy: str, board: Path, metadata: Metadata, store: Store, folder:
 
 
 def read_metadata(path: Path | None, said: dict[str, Any]) -> Metadata:
-    """Return the metadata of a YAML file, overridden by what was `said` (values that are None or empty count as not said)."""
+    """Return the metadata of a YAML file, overridden by what was `said` (values that are None or empty count
+    as not said).
+    """
     content: Any = {}
     if path is not None:
         content = read_yaml(path, repr(str(path)), as_said=True)
@@ -133,7 +141,9 @@ def parsed(model: type[_Model], content: Any, what: str) -> _Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg'].lower()}" for p in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg'].lower()}" for p in error.errors()
+        )
         raise UserError(f"{what}: {problems}") from None
 
 
@@ -159,11 +169,20 @@ def without_folders(text: str) -> str:
 def _cells(strategy: str, header: Header) -> list[Cell]:
     found = contenders([strategy])
     if len(found) != 1:
-        raise UserError(f"{strategy!r} stands for {len(found)} alternatives; a submission is one configuration")
+        raise UserError(
+            f"{strategy!r} stands for {len(found)} alternatives; a submission is one configuration"
+        )
     here = protocols(header.suite.scenarios)
-    stale = [mine.label for mine, theirs in zip(here, header.protocols, strict=True) if BoardProtocol.of(mine) != theirs]
+    stale = [
+        mine.label
+        for mine, theirs in zip(here, header.protocols, strict=True)
+        if BoardProtocol.of(mine) != theirs
+    ]
     if stale:
-        raise UserError(f"board {header.name!r} was dealt otherwise than this installation deals {', '.join(stale)}: install its version")
+        raise UserError(
+            f"board {header.name!r} was dealt otherwise than this installation deals {', '.join(stale)}: "
+            "install its version"
+        )
     return cells(here, found, header.suite.seeds)
 
 
@@ -171,7 +190,9 @@ def _check_all_ran(todo: Sequence[Cell], store: Store, header: Header) -> None:
     missing = [cell for cell in plan(todo, store).open if not _ended(store, cell.key)]
     if missing:
         suite, label = header.suite, todo[0].contender.label
-        scenarios = " ".join(f"-s {shlex.quote(text)}" for text in dict.fromkeys(cell.protocol.label for cell in missing))
+        scenarios = " ".join(
+            f"-s {shlex.quote(text)}" for text in dict.fromkeys(cell.protocol.label for cell in missing)
+        )
         limits = f"--timeout {suite.timeout_s:g} --memory {suite.memory_mib}"
         raise UserError(
             f"{len(missing)} of {len(todo)} cells have not run; run them with: "
@@ -202,10 +223,21 @@ def _check_anonymous(folder: Path) -> None:
     for name in (SUBMISSION, ENTRY, SOURCE):
         path = folder / name
         if len(home) > 1 and path.is_file() and home in path.read_text(encoding="utf-8"):
-            raise UserError(f"{name} would name your home folder {home}: give paths relative to the working folder")
+            raise UserError(
+                f"{name} would name your home folder {home}: give paths relative to the working folder"
+            )
 
 
 __all__ = [
-    "SUBMISSION", "Metadata", "Submission", "parsed", "read_content", "read_metadata", "read_submission", "sha256", "submit",
-    "submitted_file", "without_folders",
-]  # fmt: skip
+    "SUBMISSION",
+    "Metadata",
+    "Submission",
+    "parsed",
+    "read_content",
+    "read_metadata",
+    "read_submission",
+    "sha256",
+    "submit",
+    "submitted_file",
+    "without_folders",
+]

@@ -33,13 +33,18 @@ def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> 
         yield own
 
 
-def build_experiment(store: Store, name: str, out: Path, *, title: str = "", curves: bool | None = None) -> Path:
+def build_experiment(
+    store: Store, name: str, out: Path, *, title: str = "", curves: bool | None = None
+) -> Path:
     """Write the page of an experiment straight from its records; return its folder.
 
     Raises:
         UserError: no such experiment, or one without records.
     """
-    return write_page(page_of_records(store.records(name), name=name, title=title, store=store, curves=curves), out / slug(name))
+    return write_page(
+        page_of_records(store.records(name), name=name, title=title, store=store, curves=curves),
+        out / slug(name),
+    )
 
 
 def write_index(out: Path) -> Path:

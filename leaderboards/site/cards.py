@@ -1,4 +1,6 @@
-"""The card of a protocol: every setting of the scenario with its meaning, the data with licence and digest, what each metric means."""
+"""The card of a protocol: every setting of the scenario with its meaning, the data with licence and digest,
+what each metric means.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class DataLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Division:
-    """The weights that the network starts from, which set a protocol apart from all others; digest and data are empty where not known."""
+    """The weights that the network starts from, which set a protocol apart from all others; digest and data
+    are empty where not known.
+    """
 
     digest: str
     pretrained_on: str
@@ -47,7 +51,8 @@ class Division:
 class ProtocolCard:
     """What defines the comparison.
 
-    deal: digest of what is dealt under seed 0, empty where it is not known.  division: None where the network starts from no weights.
+    deal: digest of what is dealt under seed 0, empty where it is not known.  division: None where the network
+    starts from no weights.
     """
 
     label: str
@@ -62,7 +67,9 @@ class ProtocolCard:
 
 
 def card_of_protocol(protocol: BoardProtocol) -> ProtocolCard:
-    """Return the card of a board's protocol, as the board states it; meanings come from the scenario where it is installed."""
+    """Return the card of a board's protocol, as the board states it; meanings come from the scenario where it
+    is installed.
+    """
     content = protocol.content
     try:
         cls = find("scenario", str(content.get("scenario", ""))).cls
@@ -82,7 +89,9 @@ def card_of_protocol(protocol: BoardProtocol) -> ProtocolCard:
 
 
 def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
-    """Return the card of recorded cells: the scenario as it is configured here, under the hash they were recorded with."""
+    """Return the card of recorded cells: the scenario as it is configured here, under the hash they were
+    recorded with.
+    """
     return ProtocolCard(
         label=ranking.scenario,
         digest=ranking.protocol_hash,
@@ -97,7 +106,9 @@ def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
 
 
 def _declared(backbone: str) -> dict[str, str]:
-    """Return what the text of a backbone says of its weights, without a look at their file; nothing where it names none."""
+    """Return what the text of a backbone says of its weights, without a look at their file; nothing where it
+    names none.
+    """
     said = single(backbone)
     if not said.params.get("weights") and said.params.get("pretrained") is not True:
         return {}
@@ -107,13 +118,20 @@ def _declared(backbone: str) -> dict[str, str]:
 def _division(weights: Mapping[str, Any] | None) -> Division | None:
     if not weights:
         return None
-    return Division(digest=str(weights.get("sha256", "")), pretrained_on=str(weights["pretrained_on"]), overlap=str(weights["overlap"]))
+    return Division(
+        digest=str(weights.get("sha256", "")),
+        pretrained_on=str(weights["pretrained_on"]),
+        overlap=str(weights["overlap"]),
+    )
 
 
 def _settings(config: Mapping[str, Any], cls: type[Any] | None) -> list[Setting]:
     fields = getattr(cls, "model_fields", {})
     meanings = {name: field.description or "" for name, field in fields.items()}
-    return [Setting(name=name, value=as_text(value), meaning=meanings.get(name, "")) for name, value in config.items()]
+    return [
+        Setting(name=name, value=as_text(value), meaning=meanings.get(name, ""))
+        for name, value in config.items()
+    ]
 
 
 def as_text(value: Any) -> str:
@@ -132,4 +150,12 @@ def _data(digests: Mapping[str, str]) -> list[DataLine]:
     return found
 
 
-__all__ = ["DataLine", "Division", "ProtocolCard", "Setting", "as_text", "card_of_protocol", "card_of_scenario"]
+__all__ = [
+    "DataLine",
+    "Division",
+    "ProtocolCard",
+    "Setting",
+    "as_text",
+    "card_of_protocol",
+    "card_of_scenario",
+]

@@ -1,7 +1,8 @@
-"""What happened on the way, scored once more from the stored predictions: figures after every stage, probes in it, matrices.
+"""What happened on the way, scored once more from the stored predictions: figures after every stage, probes
+in it, matrices.
 
-Seeds are put together moment by moment: the mean with Student's interval (`harness.statistics.t_interval`) over the seeds that have the
-moment. Matrices are averaged entry by entry.
+Seeds are put together moment by moment: the mean with Student's interval (`harness.statistics.t_interval`)
+over the seeds that have the moment. Matrices are averaged entry by entry.
 """
 
 from __future__ import annotations
@@ -40,9 +41,11 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curves:
-    """By name of the figure, then by strategy. stages: x counts stages from 1.  probes: x counts steps, stages one after another.
+    """By name of the figure, then by strategy. stages: x counts stages from 1.  probes: x counts steps,
+    stages one after another.
 
-    matrices: mean over seeds, NaN where no seed has an entry.  axes: what stands on them, where the scenario says it.
+    matrices: mean over seeds, NaN where no seed has an entry.  axes: what stands on them, where the scenario
+    says it.
     """
 
     stages: Mapping[str, Mapping[str, Curve]] = field(default_factory=dict)
@@ -52,9 +55,11 @@ class Curves:
 
 
 def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, str]:
-    """Score every sitting; return the curves, and a sentence on what could not be scored (empty where all could).
+    """Score every sitting; return the curves, and a sentence on what could not be scored (empty where all
+    could).
 
-    One deal at a time is held. The predictions may come from a stranger: whatever scoring makes of them costs only their own curve.
+    One deal at a time is held. The predictions may come from a stranger: whatever scoring makes of them costs
+    only their own curve.
     """
     scored: dict[str, list[Scores]] = {}
     lost: list[str] = []
@@ -62,7 +67,10 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
         try:
             sheet = exam(scenario, seed)
         except Exception as error:  # data that are not installed
-            return Curves(), f"Curves are left out: seed {seed} cannot be dealt here ({type(error).__name__}: {error})."
+            return (
+                Curves(),
+                f"Curves are left out: seed {seed} cannot be dealt here ({type(error).__name__}: {error}).",
+            )
         for sitting in sittings:
             if sitting.seed == seed:
                 try:
@@ -70,15 +78,31 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
                 except Exception as error:
                     lost.append(f"{sitting.strategy} seed {seed} ({type(error).__name__}: {error})")
                 else:
-                    kept = Scores(final={}, per_stage=scores.per_stage, probes=scores.probes, matrices=scores.matrices, axes=scores.axes)
+                    kept = Scores(
+                        final={},
+                        per_stage=scores.per_stage,
+                        probes=scores.probes,
+                        matrices=scores.matrices,
+                        axes=scores.axes,
+                    )
                     scored.setdefault(sitting.strategy, []).append(kept)
     curves = Curves(
-        stages=_by_name(scored, lambda scores: {name: _stage_curve(scores, name) for name in _multi_stage(scores)}),
-        probes=_by_name(scored, lambda scores: {name: _probe_curve(scores, name) for name in _names([own.probes for own in scores])}),
+        stages=_by_name(
+            scored, lambda scores: {name: _stage_curve(scores, name) for name in _multi_stage(scores)}
+        ),
+        probes=_by_name(
+            scored,
+            lambda scores: {
+                name: _probe_curve(scores, name) for name in _names([own.probes for own in scores])
+            },
+        ),
         matrices=_matrices(scored),
         axes={name: axes for own in scored.values() for scores in own for name, axes in scores.axes.items()},
     )
-    return curves, f"Without curves, because their predictions could not be scored: {'; '.join(lost)}." if lost else ""
+    return (
+        curves,
+        f"Without curves, because their predictions could not be scored: {'; '.join(lost)}." if lost else "",
+    )
 
 
 def _by_name(
@@ -98,7 +122,11 @@ def _names(mappings: Sequence[Mapping[str, object]]) -> list[str]:
 
 def _multi_stage(scores: Sequence[Scores]) -> list[str]:
     """A figure after the only stage is the final one, and no curve."""
-    return [name for name in _names([own.per_stage for own in scores]) if max(len(own.per_stage.get(name, ())) for own in scores) > 1]
+    return [
+        name
+        for name in _names([own.per_stage for own in scores])
+        if max(len(own.per_stage.get(name, ())) for own in scores) > 1
+    ]
 
 
 def _stage_curve(scores: Sequence[Scores], name: str) -> Curve:
@@ -117,7 +145,10 @@ def _probe_curve(scores: Sequence[Scores], name: str) -> Curve:
         return Curve([], [])
     longest = max(step for _, step in values)
     moments = sorted(values)
-    return Curve([float(stage * longest + step) for stage, step in moments], [t_interval(values[moment]) for moment in moments])
+    return Curve(
+        [float(stage * longest + step) for stage, step in moments],
+        [t_interval(values[moment]) for moment in moments],
+    )
 
 
 def _matrices(scored: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, NDArray[np.float64]]]:
@@ -125,7 +156,11 @@ def _matrices(scored: Mapping[str, Sequence[Scores]]) -> dict[str, dict[str, NDA
     for strategy, scores in scored.items():
         for name in _names([own.matrices for own in scores]):
             own = [np.asarray(each.matrices[name], dtype=float) for each in scores if name in each.matrices]
-            if own[0].ndim == 2 and min(own[0].shape) > 1 and all(matrix.shape == own[0].shape for matrix in own):
+            if (
+                own[0].ndim == 2
+                and min(own[0].shape) > 1
+                and all(matrix.shape == own[0].shape for matrix in own)
+            ):
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", RuntimeWarning)  # an entry that no seed has stays NaN
                     found.setdefault(name, {})[strategy] = np.nanmean(np.stack(own), axis=0)

@@ -1,7 +1,9 @@
-"""Pictures over several scenarios: the scaled aggregate, mean ranks with their critical difference, profiles, who beats whom.
+"""Pictures over several scenarios: the scaled aggregate, mean ranks with their critical difference, profiles,
+who beats whom.
 
-The figures are those of the rankings: a contender's mean on a scenario where scenarios are blocks, its single runs where they are strata.
-What is drawn needs contenders that have every scenario; the captions say who is left out, and what the test says first.
+The figures are those of the rankings: a contender's mean on a scenario where scenarios are blocks, its single
+runs where they are strata. What is drawn needs contenders that have every scenario; the captions say who is
+left out, and what the test says first.
 """
 
 from __future__ import annotations
@@ -44,10 +46,22 @@ def over_scenarios(rankings: Sequence[Ranking], together: Aggregate) -> list[Dia
     runs = _runs(newest, [row.strategy for row in together.rows])
     found = []
     if together.scenarios:
-        caption = "Mean over scenarios of the first metric, scaled seed by seed between the bounds; 95 % interval over seeds."
-        found.append(Diagram(name="aggregate", title="Scaled aggregate", caption=caption, variants=[Variant("", aggregate_plot(together))]))
+        caption = (
+            "Mean over scenarios of the first metric, scaled seed by seed between the bounds; 95 % "
+            "interval over seeds."
+        )
+        found.append(
+            Diagram(
+                name="aggregate",
+                title="Scaled aggregate",
+                caption=caption,
+                variants=[Variant("", aggregate_plot(together))],
+            )
+        )
     if len(newest) >= FEWEST_SCENARIOS and len(runs) > 2:
-        found.append(_mean_ranks(newest, runs, [row.strategy for row in together.rows if row.strategy not in runs]))
+        found.append(
+            _mean_ranks(newest, runs, [row.strategy for row in together.rows if row.strategy not in runs])
+        )
     if len(runs) > 1 and min(sum(map(len, of)) for of in runs.values()) >= FEWEST_RUNS:
         found += [_beats(runs), *_profile(newest, runs)]
     return found
@@ -60,12 +74,16 @@ def _runs(rankings: Sequence[Ranking], contenders: Sequence[str]) -> Runs:
         sign = 1 if ranking.primary.better == "higher" else -1
         for row in ranking.rows:
             if row.role == "contender" and row.seeds:
-                found.setdefault(row.strategy, []).append([sign * value for value in row.figures[ranking.primary.name].values()])
+                found.setdefault(row.strategy, []).append(
+                    [sign * value for value in row.figures[ranking.primary.name].values()]
+                )
     return {label: found[label] for label in contenders if len(found.get(label, ())) == len(rankings)}
 
 
 def _mean_ranks(rankings: Sequence[Ranking], runs: Runs, lacking: Sequence[str]) -> Diagram:
-    """Return mean ranks as dots, and a bar beside every group of neighbours that the critical difference cannot part."""
+    """Return mean ranks as dots, and a bar beside every group of neighbours that the critical difference
+    cannot part.
+    """
     means = {label: [sum(own) / len(own) for own in of] for label, of in runs.items()}
     ranked, test = rank_groups(means), friedman(means)
     order = list(ranked.ranks)[::-1]
@@ -84,7 +102,14 @@ def _mean_ranks(rankings: Sequence[Ranking], runs: Runs, lacking: Sequence[str])
         }
         for at, group in ((last + lane * (2 + number), group) for number, group in enumerate(groups))
     ]
-    bar = {"type": "line", "y0": -1.1, "y1": -1.1, "x0": 1, "x1": 1 + ranked.critical_difference, "line": {"color": GREY, "width": 4}}
+    bar = {
+        "type": "line",
+        "y0": -1.1,
+        "y1": -1.1,
+        "x0": 1,
+        "x1": 1 + ranked.critical_difference,
+        "line": {"color": GREY, "width": 4},
+    }
     note = {
         "x": 1,
         "y": -1.1,
@@ -119,10 +144,15 @@ def _mean_ranks(rankings: Sequence[Ranking], runs: Runs, lacking: Sequence[str])
             "yaxis": _names(order, below=2.2),
         },
     }
-    decided = "rejects that all rank alike" if test.f_p <= 0.05 else "cannot reject that all rank alike, so the groups decide nothing"
+    decided = (
+        "rejects that all rank alike"
+        if test.f_p <= 0.05
+        else "cannot reject that all rank alike, so the groups decide nothing"
+    )
     p = f"p = {test.f_p:.2g}" if test.f_p >= 0.001 else "p < 0.001"
     caption = (
-        f"Ranks of the means within each of {len(rankings)} scenarios. Bars at the right join contenders whose mean ranks lie within "
+        f"Ranks of the means within each of {len(rankings)} scenarios. Bars at the right join contenders "
+        "whose mean ranks lie within "
         f"Nemenyi's critical difference (5 %). Friedman's test {decided} ({p})."
     )
     caption += f" Without {', '.join(lacking)}: no figure on some scenario." if lacking else ""
@@ -132,7 +162,10 @@ def _mean_ranks(rankings: Sequence[Ranking], runs: Runs, lacking: Sequence[str])
 def _beats(runs: Runs) -> Diagram:
     labels = list(runs)[:MOST_CONTENDERS]
     table = [
-        [None if one == other else significant(100 * probability_of_improvement(runs[one], runs[other])) for other in labels]
+        [
+            None if one == other else significant(100 * probability_of_improvement(runs[one], runs[other]))
+            for other in labels
+        ]
         for one in labels
     ]
     places = list(range(len(labels)))
@@ -160,9 +193,21 @@ def _beats(runs: Runs) -> Diagram:
         "hovertemplate": "beats %{text} in %{z:.3~g} % of pairs of runs<extra></extra>",
         **({"texttemplate": "%{z:.0f}"} if len(labels) <= 12 else {}),
     }
-    layout = {"height": 260 + 26 * len(labels), "xaxis": {**ticks, "tickangle": -90}, "yaxis": {**ticks, "autorange": "reversed"}}
-    caption = "Probability of improvement, per cent: how often a run of the row beats one of the column, mean over scenarios; 50 is even."
-    return Diagram(name="beats", title="Who beats whom", caption=caption, variants=[Variant("", {"data": [trace], "layout": layout})])
+    layout = {
+        "height": 260 + 26 * len(labels),
+        "xaxis": {**ticks, "tickangle": -90},
+        "yaxis": {**ticks, "autorange": "reversed"},
+    }
+    caption = (
+        "Probability of improvement, per cent: how often a run of the row beats one of the column, "
+        "mean over scenarios; 50 is even."
+    )
+    return Diagram(
+        name="beats",
+        title="Who beats whom",
+        caption=caption,
+        variants=[Variant("", {"data": [trace], "layout": layout})],
+    )
 
 
 def _profile(rankings: Sequence[Ranking], runs: Runs) -> list[Diagram]:
@@ -203,9 +248,17 @@ def _profile(rankings: Sequence[Ranking], runs: Runs) -> list[Diagram]:
         "yaxis": {"title": {"text": "% of runs above"}},
     }
     caption = (
-        "Performance profile: the share of runs above every figure, mean over scenarios; a line further up and to the right is better."
+        "Performance profile: the share of runs above every figure, mean over scenarios; a line "
+        "further up and to the right is better."
     )
-    return [Diagram(name="profile", title="Profiles", caption=caption, variants=[Variant("", {"data": traces, "layout": layout})])]
+    return [
+        Diagram(
+            name="profile",
+            title="Profiles",
+            caption=caption,
+            variants=[Variant("", {"data": traces, "layout": layout})],
+        )
+    ]
 
 
 def _ranks(count: int) -> list[int]:

@@ -1,7 +1,9 @@
-"""Pictures of a ranking as plotly figures: plain dictionaries in plotly's own schema, drawn in the reader's browser by plotly.js.
+"""Pictures of a ranking as plotly figures: plain dictionaries in plotly's own schema, drawn in the reader's
+browser by plotly.js.
 
-Every number is one of the ranking, the aggregate or the curves; only shares are shown in per cent, as in the tables. Colours of strategies
-are readable on white and on black; colours of text and grid are the page's, set where it is drawn. The bounds are grey.
+Every number is one of the ranking, the aggregate or the curves; only shares are shown in per cent, as in the
+tables. Colours of strategies are readable on white and on black; colours of text and grid are the page's, set
+where it is drawn. The bounds are grey.
 """
 
 from __future__ import annotations
@@ -16,7 +18,18 @@ from harness.results.tables import scale, words
 
 Spec = dict[str, Any]
 
-PALETTE = ("#2f7de1", "#d9541e", "#18945c", "#b04fc4", "#a9790a", "#d6437f", "#0d8fa0", "#7069f0", "#8a6d5b", "#6f8a12")
+PALETTE = (
+    "#2f7de1",
+    "#d9541e",
+    "#18945c",
+    "#b04fc4",
+    "#a9790a",
+    "#d6437f",
+    "#0d8fa0",
+    "#7069f0",
+    "#8a6d5b",
+    "#6f8a12",
+)
 GREY = "#868c96"
 
 _SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross")
@@ -32,21 +45,26 @@ class Variant(NamedTuple):
 
 
 def interval_plots(ranking: Ranking) -> list[Variant]:
-    """Return, per metric that has a mean, every strategy's mean with its interval, in the order of the table; groups of ties are shaded."""
+    """Return, per metric that has a mean, every strategy's mean with its interval, in the order of the table;
+    groups of ties are shaded.
+    """
     rows = list(ranking.rows)[::-1]
     metrics = [metric for metric in ranking.metrics if not metric.censored]
     return [
-        Variant(words(metric.name), _dots(
-            [row.strategy for row in rows],
-            [row.intervals[metric.name] for row in rows],
-            [colour_of(ranking, row) for row in rows],
-            scale(ranking, metric.name),
-            axis=axis_title(ranking, metric.name),
-            bands=_bands([row.place for row in rows]) if metric is ranking.primary else [],
-        ))
+        Variant(
+            words(metric.name),
+            _dots(
+                [row.strategy for row in rows],
+                [row.intervals[metric.name] for row in rows],
+                [colour_of(ranking, row) for row in rows],
+                scale(ranking, metric.name),
+                axis=axis_title(ranking, metric.name),
+                bands=_bands([row.place for row in rows]) if metric is ranking.primary else [],
+            ),
+        )
         for metric in metrics
         if any(math.isfinite(row.intervals[metric.name].mean) for row in rows)
-    ]  # fmt: skip
+    ]
 
 
 def aggregate_plot(aggregate: Aggregate) -> Spec:
@@ -61,22 +79,37 @@ def aggregate_plot(aggregate: Aggregate) -> Spec:
         axis="0 lower bound, 1 upper bound",
         bands=_bands([row.place for row in rows]),
     )
-    edge = {"type": "line", "yref": "paper", "y0": 0, "y1": 1, "layer": "below", "line": {"color": GREY, "dash": "dot", "width": 1}}
+    edge = {
+        "type": "line",
+        "yref": "paper",
+        "y0": 0,
+        "y1": 1,
+        "layer": "below",
+        "line": {"color": GREY, "dash": "dot", "width": 1},
+    }
     spec["layout"]["shapes"] += [{**edge, "x0": at, "x1": at} for at in (0, 1)]
     return spec
 
 
 def pareto_plot(ranking: Ranking) -> Spec | None:
-    """Return the primary figure against wall time; the line joins contenders that nobody beats in both. None without times."""
+    """Return the primary figure against wall time; the line joins contenders that nobody beats in both. None
+    without times.
+    """
     factor, name = scale(ranking, ranking.primary.name), ranking.primary.name
     rows = [row for row in ranking.rows if math.isfinite(row.intervals[name].mean) and row.seconds > 0]
     if len(rows) < 2:
         return None
     front = pareto_front(ranking)
     traces: list[Spec] = [
-        {"type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"color": GREY, "width": 2, "shape": "hv", "dash": "dot"},
-         "x": [significant(row.seconds) for row in front], "y": [significant(row.intervals[name].mean * factor) for row in front]}
-    ]  # fmt: skip
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "hoverinfo": "skip",
+            "line": {"color": GREY, "width": 2, "shape": "hv", "dash": "dot"},
+            "x": [significant(row.seconds) for row in front],
+            "y": [significant(row.intervals[name].mean * factor) for row in front],
+        }
+    ]
     for row in rows:
         interval = row.intervals[name]
         half = (interval.high - interval.low) / 2 * factor
@@ -116,9 +149,15 @@ def pareto_plot(ranking: Ranking) -> Spec | None:
 
 
 def pareto_front(ranking: Ranking) -> list[Row]:
-    """Return the contenders for which no other is both faster and better in the primary metric, fastest first."""
+    """Return the contenders for which no other is both faster and better in the primary metric, fastest
+    first.
+    """
     name, sign = ranking.primary.name, 1 if ranking.primary.better == "higher" else -1
-    known = [row for row in ranking.rows if row.role == "contender" and row.seconds > 0 and math.isfinite(row.intervals[name].mean)]
+    known = [
+        row
+        for row in ranking.rows
+        if row.role == "contender" and row.seconds > 0 and math.isfinite(row.intervals[name].mean)
+    ]
     front: list[Row] = []
     for row in sorted(known, key=lambda row: (row.seconds, -sign * row.intervals[name].mean)):
         if not front or sign * row.intervals[name].mean > sign * front[-1].intervals[name].mean:
@@ -129,11 +168,19 @@ def pareto_front(ranking: Ranking) -> list[Row]:
 def axis_title(ranking: Ranking, metric: str) -> str:
     """Return a metric's name with unit and direction."""
     better = next(one.better for one in ranking.metrics if one.name == metric)
-    return f"{words(metric)}{' %' if scale(ranking, metric) == 100 else ''} {'↑' if better == 'higher' else '↓'}"
+    return (
+        f"{words(metric)}{' %' if scale(ranking, metric) == 100 else ''} {'↑' if better == 'higher' else '↓'}"
+    )
 
 
 def _dots(
-    labels: Sequence[str], intervals: Sequence[Any], colours: Sequence[str], factor: float, *, axis: str, bands: Sequence[Spec]
+    labels: Sequence[str],
+    intervals: Sequence[Any],
+    colours: Sequence[str],
+    factor: float,
+    *,
+    axis: str,
+    bands: Sequence[Spec],
 ) -> Spec:
     """Return means with intervals, one strategy a line, from below upwards."""
     halves = [(interval.high - interval.low) / 2 * factor for interval in intervals]
@@ -205,7 +252,9 @@ def symbol_of(ranking: Ranking, row: Row) -> str:
     """Return the shape that tells strategies of one colour apart."""
     if row.role != "contender":
         return "triangle-up-open" if row.role == "upper bound" else "triangle-down-open"
-    return _SYMBOLS[[one.strategy for one in ranking.rows].index(row.strategy) // len(PALETTE) % len(_SYMBOLS)]
+    return _SYMBOLS[
+        [one.strategy for one in ranking.rows].index(row.strategy) // len(PALETTE) % len(_SYMBOLS)
+    ]
 
 
 def _log_ticks(low: float, high: float) -> list[float]:
@@ -215,7 +264,11 @@ def _log_ticks(low: float, high: float) -> list[float]:
     [10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0, 150.0, 200.0, 300.0, 400.0, 600.0, 800.0]
     """
     steps = (1, 1.5, 2, 3, 4, 6, 8) if high < 5 * low else (1, 2, 5)
-    return [step * 10.0**power for power in range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1) for step in steps]
+    return [
+        step * 10.0**power
+        for power in range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+        for step in steps
+    ]
 
 
 def label_text(text: str) -> str:
@@ -229,6 +282,17 @@ def significant(value: float) -> float | None:
 
 
 __all__ = [
-    "GREY", "PALETTE", "Spec", "Variant", "aggregate_plot", "axis_title", "colour_of", "interval_plots", "label_text", "pareto_front",
-    "pareto_plot", "significant", "symbol_of",
-]  # fmt: skip
+    "GREY",
+    "PALETTE",
+    "Spec",
+    "Variant",
+    "aggregate_plot",
+    "axis_title",
+    "colour_of",
+    "interval_plots",
+    "label_text",
+    "pareto_front",
+    "pareto_plot",
+    "significant",
+    "symbol_of",
+]

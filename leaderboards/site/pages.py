@@ -1,9 +1,11 @@
-"""Rendering: a report becomes `index.html`, `board.csv`, `board.md` and `board.tex`; equal reports become equal bytes.
+"""Rendering: a report becomes `index.html`, `board.csv`, `board.md` and `board.tex`; equal reports become
+equal bytes.
 
-The page asks nobody for anything. Its policy forbids every connection and every script but its own two and plotly.js, each named by its
-digest, so that a label that were to end up as markup could still not run. Whatever comes from a board is text: jinja2 escapes it, JSON in
-the page has no angle brackets, and plotly gets its labels escaped. plotly.js is in the page once, compressed, and is unpacked when the
-first picture comes into view.
+The page asks nobody for anything. Its policy forbids every connection and every script but its own two and
+plotly.js, each named by its digest, so that a label that were to end up as markup could still not run.
+Whatever comes from a board is text: jinja2 escapes it, JSON in the page has no angle brackets, and plotly
+gets its labels escaped. plotly.js is in the page once, compressed, and is unpacked when the first picture
+comes into view.
 """
 
 from __future__ import annotations
@@ -52,11 +54,18 @@ if TYPE_CHECKING:
 
 HTML, CSV, MARKDOWN, LATEX, SUMMARY = "index.html", "board.csv", "board.md", "board.tex", "summary.json"
 TEMPLATES = Path(__file__).with_name("templates")
-_CARRIED = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"})
+_CARRIED = str.maketrans(
+    {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+)
 
 
 def page_of_records(
-    records: Sequence[Record], *, name: str, title: str = "", store: Store | None = None, curves: bool | None = None
+    records: Sequence[Record],
+    *,
+    name: str,
+    title: str = "",
+    store: Store | None = None,
+    curves: bool | None = None,
 ) -> dict[str, str]:
     """Return the files of an experiment's page by name; see `report_of_records` for the arguments."""
     return files_of(report_of_records(records, name=name, title=title, store=store, curves=curves))
@@ -78,41 +87,61 @@ def files_of(report: Report) -> dict[str, str]:
 def index_page(summaries: Sequence[Mapping[str, Any]]) -> str:
     """Return the page that lists boards by their summaries."""
     scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "index.js")}
-    return _environment().get_template("index.html").render(
-        boards=summaries, style=_asset(STYLE), scripts=scripts, policy=_policy(list(scripts.values()))
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("index.html")
+        .render(
+            boards=summaries, style=_asset(STYLE), scripts=scripts, policy=_policy(list(scripts.values()))
+        )
+    )
 
 
 def _html(report: Report, together: Aggregate | None) -> str:
     pictures: dict[str, list[figures.Variant]] = {}
-    sections = [_section(report, section, number, pictures) for number, section in enumerate(report.sections, start=1)]
+    sections = [
+        _section(report, section, number, pictures) for number, section in enumerate(report.sections, start=1)
+    ]
     diagrams = over_scenarios(report.rankings, together) if together and together.rows else []
     pictures |= {f"over-{diagram.name}": diagram.variants for diagram in diagrams}
-    drawn = {name: [{"label": one.label, "group": one.group, **one.spec} for one in variants] for name, variants in pictures.items()}
+    drawn = {
+        name: [{"label": one.label, "group": one.group, **one.spec} for one in variants]
+        for name, variants in pictures.items()
+    }
     packed, digest = _plotly()
     scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "page.js")}
-    return _environment().get_template("board.html").render(
-        report=report,
-        sections=sections,
-        counts=_counts(report),
-        aggregate=together,
-        aggregate_grid=aggregate_grid(together) if together and together.scenarios else None,
-        diagrams=diagrams,
-        pictures=pictures,
-        failures=failures_table(report.rankings),
-        data=_carried({"pictures": drawn, "cells": [_cells(report, section) for section in report.sections],
-                        "parameters": {label: _parameters(of) for label, of in report.configurations.items()}}),
-        plotly=packed,
-        has_times=any(metric.censored for ranking in report.rankings for metric in ranking.metrics),
-        has_packs=any(line.together > 1 for line in report.lines),
-        power=f"{POWER:.0%}",
-        style=_asset(STYLE),
-        scripts=scripts,
-        policy=_policy(list(scripts.values()), digest),
-    )  # fmt: skip
+    return (
+        _environment()
+        .get_template("board.html")
+        .render(
+            report=report,
+            sections=sections,
+            counts=_counts(report),
+            aggregate=together,
+            aggregate_grid=aggregate_grid(together) if together and together.scenarios else None,
+            diagrams=diagrams,
+            pictures=pictures,
+            failures=failures_table(report.rankings),
+            data=_carried(
+                {
+                    "pictures": drawn,
+                    "cells": [_cells(report, section) for section in report.sections],
+                    "parameters": {label: _parameters(of) for label, of in report.configurations.items()},
+                }
+            ),
+            plotly=packed,
+            has_times=any(metric.censored for ranking in report.rankings for metric in ranking.metrics),
+            has_packs=any(line.together > 1 for line in report.lines),
+            power=f"{POWER:.0%}",
+            style=_asset(STYLE),
+            scripts=scripts,
+            policy=_policy(list(scripts.values()), digest),
+        )
+    )
 
 
-def _section(report: Report, section: Section, number: int, pictures: dict[str, list[figures.Variant]]) -> dict[str, Any]:
+def _section(
+    report: Report, section: Section, number: int, pictures: dict[str, list[figures.Variant]]
+) -> dict[str, Any]:
     """Return what the template says of one protocol; its pictures go into `pictures`."""
     ranking = section.ranking
     pareto = figures.pareto_plot(ranking)
@@ -147,7 +176,9 @@ def _cells(report: Report, section: Section) -> dict[str, Any]:
     texts = []
     for strategy, lines in section.cells.items():
         own = {
-            "command": command_of(strategy, ranking.scenario, seeds=max(line.seed for line in lines) + 1, suite=report.suite),
+            "command": command_of(
+                strategy, ranking.scenario, seeds=max(line.seed for line in lines) + 1, suite=report.suite
+            ),
             "one": one_seed(strategy, ranking.scenario, suite=report.suite),
             "rows": [
                 [
@@ -193,11 +224,17 @@ def _summary(report: Report) -> dict[str, Any]:
     leaders = []
     for ranking in report.rankings:
         row = next((row for row in ranking.rows if row.strategy == ranking.best), None)
-        leaders.append({
-            "scenario": ranking.scenario, "metric": figures.axis_title(ranking, ranking.primary.name), "best": ranking.best or "",
-            "place": ranking_place(ranking),
-            "figure": figure(row.intervals[ranking.primary.name], scale(ranking, ranking.primary.name)) if row else "",
-        })  # fmt: skip
+        leaders.append(
+            {
+                "scenario": ranking.scenario,
+                "metric": figures.axis_title(ranking, ranking.primary.name),
+                "best": ranking.best or "",
+                "place": ranking_place(ranking),
+                "figure": figure(row.intervals[ranking.primary.name], scale(ranking, ranking.primary.name))
+                if row
+                else "",
+            }
+        )
     data = sorted({line.name for section in report.sections for line in section.card.data})
     counts = _counts(report)
     return {
@@ -216,18 +253,30 @@ def _markdown(report: Report, together: Aggregate | None) -> str:
     parts = [f"# {escaped(report.title)}\n"]
     for ranking in report.rankings:
         notes = "".join(f"- {escaped(note)}\n" for note in ranking_notes(ranking))
-        parts += [f"## {escaped(ranking.scenario)}\n", f"Protocol `{ranking.protocol_hash}`.\n", markdown(ranking_table(ranking)), notes]
+        parts += [
+            f"## {escaped(ranking.scenario)}\n",
+            f"Protocol `{ranking.protocol_hash}`.\n",
+            markdown(ranking_table(ranking)),
+            notes,
+        ]
     if together and together.rows:
         parts += ["## Over all scenarios\n", markdown(aggregate_table(together))]
     failures = failures_table(report.rankings)
-    parts += ["## Cells without a figure\n", markdown(failures) if failures.rows else "None: every cell has a figure.\n"]
+    parts += [
+        "## Cells without a figure\n",
+        markdown(failures) if failures.rows else "None: every cell has a figure.\n",
+    ]
     return "\n".join(parts)
 
 
 @cache
 def _environment() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["words"] = words
     environment.filters["grouped"] = _grouped
@@ -267,13 +316,19 @@ def _plotly() -> tuple[Markup, str]:
 
 def _carried(value: Any) -> Markup:
     """Return JSON for a script element: nothing in it can close the element or open another."""
-    return Markup(json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).translate(_CARRIED))  # noqa: S704
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return Markup(text.translate(_CARRIED))  # noqa: S704
 
 
 def _policy(scripts: Sequence[str], *digests: str) -> str:
-    """Return a Content-Security-Policy without any address: only these scripts, pictures that are made in the page, its own style."""
+    """Return a Content-Security-Policy without any address: only these scripts, pictures that are made in the
+    page, its own style.
+    """
     allowed = " ".join(f"'sha256-{digest}'" for digest in [*map(_digest, scripts), *digests])
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def _digest(script: str) -> str:

@@ -1,4 +1,6 @@
-"""Pictures of what happened on the way, as plotly figures: lines over stages and probes, and matrices, mean over seeds."""
+"""Pictures of what happened on the way, as plotly figures: lines over stages and probes, and matrices, mean
+over seeds.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,18 @@ _MOST_ENTRIES = 12
 
 
 def curve_plots(ranking: Ranking, curves: Curves) -> list[Variant]:
-    """Return a picture per figure that was taken after every stage, and per figure that was probed in between."""
+    """Return a picture per figure that was taken after every stage, and per figure that was probed in
+    between.
+    """
     found = [
-        Variant(words(name), _lines(ranking, of, "after stage", whole=True), "after every stage") for name, of in curves.stages.items()
+        Variant(words(name), _lines(ranking, of, "after stage", whole=True), "after every stage")
+        for name, of in curves.stages.items()
     ]
     axis = "step or epoch, stages one after another" if curves.stages else "step or epoch"
-    return found + [Variant(words(name), _lines(ranking, of, axis), "while learning") for name, of in curves.probes.items()]
+    return found + [
+        Variant(words(name), _lines(ranking, of, axis), "while learning")
+        for name, of in curves.probes.items()
+    ]
 
 
 def matrix_plots(ranking: Ranking, curves: Curves) -> list[Variant]:
@@ -41,13 +49,20 @@ def matrix_plots(ranking: Ranking, curves: Curves) -> list[Variant]:
         axes = {**KNOWN_AXES, **curves.axes}.get(name, Axes("row", "column"))
         for row in ranking.rows:
             if row.strategy in of:
-                found.append(Variant(row.strategy, _heat_map(of[row.strategy], name, axes, factor), words(name)))
+                found.append(
+                    Variant(row.strategy, _heat_map(of[row.strategy], name, axes, factor), words(name))
+                )
     return found
 
 
 def _lines(ranking: Ranking, curves: Mapping[str, Curve], axis: str, *, whole: bool = False) -> Spec:
     """Return a line per strategy; those beyond the first eight contenders wait for the reader."""
-    finite = [interval.mean for curve in curves.values() for interval in curve.intervals if math.isfinite(interval.mean)]
+    finite = [
+        interval.mean
+        for curve in curves.values()
+        for interval in curve.intervals
+        if math.isfinite(interval.mean)
+    ]
     factor = 100.0 if all(abs(value) <= 1 for value in finite) else 1.0
     traces: list[Spec] = []
     contenders = 0
@@ -57,7 +72,9 @@ def _lines(ranking: Ranking, curves: Mapping[str, Curve], axis: str, *, whole: b
         contenders += row.role == "contender"
         visible: Any = True if row.role != "contender" or contenders <= IN_VIEW else "legendonly"
         traces.append(_line(ranking, row, curves[row.strategy], factor, visible))
-    ticks = {"dtick": 1} if whole and len(max(curves.values(), key=lambda curve: len(curve.x)).x) <= 20 else {}
+    ticks = (
+        {"dtick": 1} if whole and len(max(curves.values(), key=lambda curve: len(curve.x)).x) <= 20 else {}
+    )
     layout = {
         "height": 420,
         "hovermode": "closest",
@@ -72,7 +89,13 @@ def _line(ranking: Ranking, row: Row, curve: Curve, factor: float, visible: Any)
     colour = colour_of(ranking, row)
     place = [one.strategy for one in ranking.rows].index(row.strategy)
     means = [significant(interval.mean * factor) for interval in curve.intervals]
-    dash = _DASHES[place // len(PALETTE) % len(_DASHES)] if row.role == "contender" else "dash" if row.role == "upper bound" else "dot"
+    dash = (
+        _DASHES[place // len(PALETTE) % len(_DASHES)]
+        if row.role == "contender"
+        else "dash"
+        if row.role == "upper bound"
+        else "dot"
+    )
     halves = [significant((interval.high - interval.low) / 2 * factor) for interval in curve.intervals]
     return {
         "name": label_text(row.strategy),

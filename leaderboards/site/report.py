@@ -1,6 +1,8 @@
-"""What a page says, from either source: a board folder, whose figures anybody can recompute, or the records of an experiment.
+"""What a page says, from either source: a board folder, whose figures anybody can recompute, or the records
+of an experiment.
 
-A `Report` holds rankings as `harness.results.ranking` makes them, the protocol cards, one line per cell and the curves; nothing in it is markup.
+A `Report` holds rankings as `harness.results.ranking` makes them, the protocol cards, one line per cell and
+the curves; nothing in it is markup.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ MOST_SCORED = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CellLine:
-    """One cell: how it ended. figure: of the primary metric, NaN where there is none.  seconds, peak_mib: NaN where unknown."""
+    """One cell: how it ended. figure: of the primary metric, NaN where there is none.  seconds, peak_mib: NaN
+    where unknown.
+    """
 
     seed: int
     status: Status
@@ -45,7 +49,9 @@ class CellLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """One protocol: its ranking, card and curves. cells: per strategy, by seed.  remark: why there are no curves, else empty."""
+    """One protocol: its ranking, card and curves. cells: per strategy, by seed.  remark: why there are no
+    curves, else empty.
+    """
 
     ranking: Ranking
     card: ProtocolCard
@@ -58,7 +64,8 @@ class Section:
 class Report:
     """Everything a page says.
 
-    digest: the board's hash, empty for an experiment.  configurations: per strategy its parameters.  suite: what was run, for limits.
+    digest: the board's hash, empty for an experiment.  configurations: per strategy its parameters.  suite:
+    what was run, for limits.
     command: runs everything again.  markdown: the page as Markdown, None where the rankings alone make it.
     """
 
@@ -97,7 +104,8 @@ def report_of_board(folder: Path, *, curves: bool = True) -> Report:
     board = read_board(folder)
     header = board.header
     sections = [
-        _board_section(board, protocol, ranking, folder, curves) for protocol, ranking in zip(header.protocols, _ranked(board), strict=True)
+        _board_section(board, protocol, ranking, folder, curves)
+        for protocol, ranking in zip(header.protocols, _ranked(board), strict=True)
     ]
     environments = [environment for entry in board.entries for environment in entry.environments]
     return Report(
@@ -114,9 +122,15 @@ def report_of_board(folder: Path, *, curves: bool = True) -> Report:
 
 
 def report_of_records(
-    records: Sequence[Record], *, name: str, title: str = "", store: Store | None = None, curves: bool | None = None
+    records: Sequence[Record],
+    *,
+    name: str,
+    title: str = "",
+    store: Store | None = None,
+    curves: bool | None = None,
 ) -> Report:
-    """Gather the records of an experiment, oldest first; what hangs on stored predictions needs the `store` they are in.
+    """Gather the records of an experiment, oldest first; what hangs on stored predictions needs the `store`
+    they are in.
 
     Args:
         records: of one or several protocols; of several for one strategy and seed the last one counts.
@@ -137,13 +151,22 @@ def report_of_records(
         by_protocol.setdefault(record.protocol_hash, {})[record.strategy, record.seed] = record
     newest = [record for own in by_protocol.values() for record in own.values()]
     wanted = len(newest) <= MOST_SCORED if curves is None else curves
-    left_out = f"Curves are left out: {len(newest):,} cells, and above {MOST_SCORED:,} they are drawn only when asked for (--curves)."
+    left_out = (
+        f"Curves are left out: {len(newest):,} cells, and above {MOST_SCORED:,} they are drawn only "
+        "when asked for (--curves)."
+    )
     sections = []
     for digest, own in by_protocol.items():
         scenario: Scenario = configured("scenario", next(reversed(own.values())).scenario)
         same = [record for record in records if record.protocol_hash == digest]
-        ranking = rank(same, metrics=scenario.metrics, lower_bound=scenario.lower_bound, upper_bound=scenario.upper_bound)
-        found, remark = _record_curves(own.values(), scenario, store) if wanted and store else (Curves(), left_out if store else "")
+        ranking = rank(
+            same, metrics=scenario.metrics, lower_bound=scenario.lower_bound, upper_bound=scenario.upper_bound
+        )
+        found, remark = (
+            _record_curves(own.values(), scenario, store)
+            if wanted and store
+            else (Curves(), left_out if store else "")
+        )
         cells: dict[str, list[CellLine]] = {}
         for record in sorted(own.values(), key=lambda record: record.seed):
             cells.setdefault(record.strategy, []).append(_line(record, ranking.primary.name))
@@ -164,31 +187,46 @@ def report_of_records(
 def _ranked(board: Board) -> list[Ranking]:
     found = board.rankings()
     if len(found) != len(board.header.protocols):
-        raise UserError(f"board {board.header.name!r} has protocols without a cell; see: owb board check {board.header.name}")
+        raise UserError(
+            f"board {board.header.name!r} has protocols without a cell; see: owb board check {board.header.name}"
+        )
     return found
 
 
-def _board_section(board: Board, protocol: BoardProtocol, ranking: Ranking, folder: Path, wanted: bool) -> Section:
+def _board_section(
+    board: Board, protocol: BoardProtocol, ranking: Ranking, folder: Path, wanted: bool
+) -> Section:
     cells: dict[str, list[CellLine]] = {}
     sittings = []
     for entry in board.entries:
-        own = sorted((cell for cell in entry.cells if cell.scenario == protocol.label), key=lambda cell: cell.seed)
+        own = sorted(
+            (cell for cell in entry.cells if cell.scenario == protocol.label), key=lambda cell: cell.seed
+        )
         for cell in own:
             line = CellLine(
-                seed=cell.seed, status=cell.status, figure=cell.metrics.get(ranking.primary.name, math.nan),
-                seconds=math.nan if cell.seconds is None else cell.seconds, peak_mib=math.nan if cell.peak_mib is None else cell.peak_mib,
-                key=cell.key, reason=cell.reason, together=cell.together,
-            )  # fmt: skip
+                seed=cell.seed,
+                status=cell.status,
+                figure=cell.metrics.get(ranking.primary.name, math.nan),
+                seconds=math.nan if cell.seconds is None else cell.seconds,
+                peak_mib=math.nan if cell.peak_mib is None else cell.peak_mib,
+                key=cell.key,
+                reason=cell.reason,
+                together=cell.together,
+            )
             cells.setdefault(entry.label, []).append(line)
             if cell.status is Status.DONE:
-                sittings.append(Sitting(entry.label, cell.seed, _reader(folder / predictions_file(entry, cell))))
+                sittings.append(
+                    Sitting(entry.label, cell.seed, _reader(folder / predictions_file(entry, cell)))
+                )
     curves, remark = Curves(), ""
     if wanted:
         try:
             curves, remark = curves_of(protocol.scenario(), sittings)
         except UserError as error:
             remark = f"Curves are left out: {error}."
-    return Section(ranking=ranking, card=card_of_protocol(protocol), cells=cells, curves=curves, remark=remark)
+    return Section(
+        ranking=ranking, card=card_of_protocol(protocol), cells=cells, curves=curves, remark=remark
+    )
 
 
 def _reader(path: Path) -> Callable[[], list[Answer]]:
@@ -197,7 +235,9 @@ def _reader(path: Path) -> Callable[[], list[Answer]]:
 
 def _record_curves(records: Iterable[Record], scenario: Scenario, store: Store) -> tuple[Curves, str]:
     done = [record for record in records if record.status in (Status.DONE, Status.CACHED)]
-    return curves_of(scenario, [Sitting(record.strategy, record.seed, _stored(store, record)) for record in done])
+    return curves_of(
+        scenario, [Sitting(record.strategy, record.seed, _stored(store, record)) for record in done]
+    )
 
 
 def _stored(store: Store, record: Record) -> Callable[[], list[Answer]]:
@@ -205,14 +245,28 @@ def _stored(store: Store, record: Record) -> Callable[[], list[Answer]]:
 
 
 def _line(record: Record, primary: str) -> CellLine:
-    figure = record.metrics.get(primary, math.nan) if record.status in (Status.DONE, Status.CACHED) else math.nan
-    return CellLine(seed=record.seed, status=record.status, figure=figure, seconds=record.seconds, peak_mib=record.peak_mib,
-                    key=record.key, reason=record.reason, together=record.together)  # fmt: skip
+    figure = (
+        record.metrics.get(primary, math.nan) if record.status in (Status.DONE, Status.CACHED) else math.nan
+    )
+    return CellLine(
+        seed=record.seed,
+        status=record.status,
+        figure=figure,
+        seconds=record.seconds,
+        peak_mib=record.peak_mib,
+        key=record.key,
+        reason=record.reason,
+        together=record.together,
+    )
 
 
 def _parameters(record: Record) -> dict[str, str]:
     """A record keeps seed and scenario beside the strategy's own parameters."""
-    return {name: value for name, value in record.params.items() if name != "seed" and not name.startswith("scenario.")}
+    return {
+        name: value
+        for name, value in record.params.items()
+        if name != "seed" and not name.startswith("scenario.")
+    }
 
 
 def _environment(records: Sequence[Record], store: Store | None) -> list[Mapping[str, Any]]:
@@ -227,7 +281,9 @@ def _environment(records: Sequence[Record], store: Store | None) -> list[Mapping
 
 
 def _distinct(environments: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return list({json.dumps(environment, sort_keys=True): environment for environment in environments}.values())
+    return list(
+        {json.dumps(environment, sort_keys=True): environment for environment in environments}.values()
+    )
 
 
 __all__ = ["MOST_SCORED", "CellLine", "Report", "Section", "report_of_board", "report_of_records"]

@@ -1,4 +1,5 @@
-"""One line that makes a cell again. `owb run` takes a number of seeds, counted from 0: seed k needs k + 1 of them.
+"""One line that makes a cell again. `owb run` takes a number of seeds, counted from 0: seed k needs k + 1 of
+them.
 
 >>> command_of("replay[memory=50]", "class-incremental", seeds=3)
 "owb run 'replay[memory=50]' --scenario class-incremental --seeds 3 --no-bounds"
@@ -15,7 +16,9 @@ SEED_PLACE = "{seeds}"
 
 
 def command_of(strategy: str, scenario: str, *, seeds: int | str, suite: Suite | None = None) -> str:
-    """Return the command that runs `strategy` alone on `scenario` under the first `seeds` seeds, within the limits of `suite`."""
+    """Return the command that runs `strategy` alone on `scenario` under the first `seeds` seeds, within the
+    limits of `suite`.
+    """
     parts = ["owb", "run", strategy, "--scenario", scenario]
     said = " ".join(shlex.quote(" ".join(part.split())) for part in parts)
     return f"{said} --seeds {seeds} --no-bounds{_limits(suite)}"

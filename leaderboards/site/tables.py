@@ -1,4 +1,6 @@
-"""Rankings as rows that a page can sort: the texts are those of `harness.results.tables`, the numbers beside them those of the ranking."""
+"""Rankings as rows that a page can sort: the texts are those of `harness.results.tables`, the numbers beside
+them those of the ranking.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Column:
 
 
 class Cell(NamedTuple):
-    """A figure as text, the width of its interval apart; `number` is what sorting goes by, None where there is none."""
+    """A figure as text, the width of its interval apart; `number` is what sorting goes by, None where there
+    is none.
+    """
 
     text: str
     spread: str
@@ -38,7 +42,9 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One strategy. tie: counts the groups that share a place from 0, -1 for what stands alone.  leads: in the first place or group."""
+    """One strategy. tie: counts the groups that share a place from 0, -1 for what stands alone.  leads: in
+    the first place or group.
+    """
 
     strategy: str
     role: str
@@ -62,9 +68,13 @@ def ranking_grid(ranking: Ranking) -> Grid:
     table = ranking_table(ranking)
     titles = table.header[2:]
     hints = [metric.meaning for metric in ranking.metrics]
-    hints += [f"difference in {words(ranking.primary.name)} from the best contender, paired by seed",
-              "paired t-test against the best, Holm-corrected over all pairs", "seeds with a figure, of all",
-              "mean wall time of a cell in seconds, of cells of one run", "largest memory of a cell's process in MiB"]  # fmt: skip
+    hints += [
+        f"difference in {words(ranking.primary.name)} from the best contender, paired by seed",
+        "paired t-test against the best, Holm-corrected over all pairs",
+        "seeds with a figure, of all",
+        "mean wall time of a cell in seconds, of cells of one run",
+        "largest memory of a cell's process in MiB",
+    ]
     columns = [
         Column(title=title, hint=hint, extra=SHOWN <= at < len(ranking.metrics))
         for at, (title, hint) in enumerate(zip(titles, hints, strict=True))
@@ -78,7 +88,10 @@ def ranking_grid(ranking: Ranking) -> Grid:
             order=order,
             tie=ties[order],
             leads=bool(row.place) and row.place == ranking_place(ranking),
-            cells=[_cell(text, number, hint) for text, (number, hint) in zip(texts[2:], _numbers(ranking, row), strict=True)],
+            cells=[
+                _cell(text, number, hint)
+                for text, (number, hint) in zip(texts[2:], _numbers(ranking, row), strict=True)
+            ],
         )
         for order, (row, texts) in enumerate(zip(ranking.rows, table.rows, strict=True))
     ]
@@ -92,30 +105,57 @@ def aggregate_grid(aggregate: Aggregate) -> Grid:
     lines = []
     for order, (row, texts) in enumerate(zip(aggregate.rows, table.rows, strict=True)):
         numbers = [(row.mean.mean, _span(row.mean.low, row.mean.high, 1))]
-        numbers += [(row.scaled[name].mean, _span(row.scaled[name].low, row.scaled[name].high, 1)) for name in aggregate.scenarios]
+        numbers += [
+            (row.scaled[name].mean, _span(row.scaled[name].low, row.scaled[name].high, 1))
+            for name in aggregate.scenarios
+        ]
         numbers.append((float(len(row.seeds)), ""))
         cells = [_cell(text, number, hint) for text, (number, hint) in zip(texts[2:], numbers, strict=True)]
         leads = row.place == aggregate.rows[0].place
-        lines.append(Line(strategy=row.strategy, role="contender", place=row.place, order=order, tie=ties[order], leads=leads, cells=cells))
+        lines.append(
+            Line(
+                strategy=row.strategy,
+                role="contender",
+                place=row.place,
+                order=order,
+                tie=ties[order],
+                leads=leads,
+                cells=cells,
+            )
+        )
     names = short_names(aggregate.scenarios)
-    columns = [Column(title=names.get(title, title), hint=title if title in names else "") for title in table.header[2:]]
+    columns = [
+        Column(title=names.get(title, title), hint=title if title in names else "")
+        for title in table.header[2:]
+    ]
     return Grid(columns=columns, lines=lines)
 
 
 def in_short(ranking: Ranking) -> str:
     """Return who leads, and whether that is decided, in one sentence.
 
-    Places come from the ranking: "1" stands alone, "1-3" is a group that the corrected test cannot tell apart.
+    Places come from the ranking: "1" stands alone, "1-3" is a group that the corrected test cannot tell
+    apart.
     """
-    leaders = [row.strategy for row in ranking.rows if row.role == "contender" and row.place.rstrip("*") == ranking_place(ranking)]
+    leaders = [
+        row.strategy
+        for row in ranking.rows
+        if row.role == "contender" and row.place.rstrip("*") == ranking_place(ranking)
+    ]
     if ranking.best is None:
         return "No contender has a figure."
     if ranking_place(ranking) == "?":
         return f"{ranking.best} has the best bare figure; one seed cannot decide."
     others = sum(row.role == "contender" for row in ranking.rows) - len(leaders)
     if len(leaders) == 1:
-        return f"{ranking.best} leads, told apart from all other contenders." if others else f"{ranking.best} is the only contender."
-    named = ", ".join(leaders[:_MOST_NAMED]) + (f" and {len(leaders) - _MOST_NAMED} more" if len(leaders) > _MOST_NAMED else "")
+        return (
+            f"{ranking.best} leads, told apart from all other contenders."
+            if others
+            else f"{ranking.best} is the only contender."
+        )
+    named = ", ".join(leaders[:_MOST_NAMED]) + (
+        f" and {len(leaders) - _MOST_NAMED} more" if len(leaders) > _MOST_NAMED else ""
+    )
     rest = f"; {others} {'is' if others == 1 else 'are'} behind" if others else ""
     return f"{len(leaders)} contenders cannot be told apart at the top: {named}{rest}."
 
@@ -136,12 +176,21 @@ def _numbers(ranking: Ranking, row: Row) -> list[tuple[float, str]]:
             found.append((interval.mean, _span(interval.low, interval.high, interval.n)))
     versus = row.versus_best
     found.append((versus.difference, _span(versus.low, versus.high, versus.pairs)) if versus else (0.0, ""))
-    found += [(versus.p if versus else math.nan, ""), (float(len(row.seeds)), ""), (row.seconds, ""), (row.peak_mib, "")]
+    found += [
+        (versus.p if versus else math.nan, ""),
+        (float(len(row.seeds)), ""),
+        (row.seconds, ""),
+        (row.peak_mib, ""),
+    ]
     return found
 
 
 def _span(low: float, high: float, count: int) -> str:
-    return f"95 % interval {low:.6g} to {high:.6g}, unscaled" if math.isfinite(low) and math.isfinite(high) and count else ""
+    return (
+        f"95 % interval {low:.6g} to {high:.6g}, unscaled"
+        if math.isfinite(low) and math.isfinite(high) and count
+        else ""
+    )
 
 
 def _cell(text: str, number: float, hint: str) -> Cell:
@@ -160,7 +209,8 @@ def tie_numbers(places: Sequence[str]) -> list[int]:
 
 
 def short_names(labels: Sequence[str]) -> dict[str, str]:
-    """Return for every selection what tells it from the others; the whole label where that is nothing or cannot be read.
+    """Return for every selection what tells it from the others; the whole label where that is nothing or
+    cannot be read.
 
     >>> short_names(["ncd[preset=digits,k=5]", "ncd[preset=chars47,k=5]"])
     {'ncd[preset=digits,k=5]': 'preset=digits', 'ncd[preset=chars47,k=5]': 'preset=chars47'}
@@ -173,7 +223,9 @@ def short_names(labels: Sequence[str]) -> dict[str, str]:
         except UserError:
             parts[label] = [label]
     shared = set.intersection(*map(set, parts.values())) if parts else set()
-    own = {label: ", ".join(part for part in of if part not in shared) or label for label, of in parts.items()}
+    own = {
+        label: ", ".join(part for part in of if part not in shared) or label for label, of in parts.items()
+    }
     return own if len(set(own.values())) == len(own) else {label: label for label in labels}
 
 

@@ -1,10 +1,11 @@
 """Drawn defects: a mask, what fills it and how opaquely, laid over a crop of a photograph.
 
-Every defect is composed alike: result = crop (1 - a m) + content a m, where m is the mask softened by a Gaussian of 0.6 px and a the
-opacity. The truth is the mask before softening. Kinds: a scratch (a random walk 2 px wide), a foreign rectangle, a stain (ellipse of
-changed brightness), a piece of the same photograph turned and pasted (after CutPaste, Li et al. 2021), foreign content inside a shape of
-thresholded gradient noise (after DRAEM, Zavrtanik et al. 2021), a blurred disc. A defect that hardly shows is refused: mean absolute change
-inside the mask at least 0.04 of the brightness range, mask at least 12 px.
+Every defect is composed alike: result = crop (1 - a m) + content a m, where m is the mask softened by a
+Gaussian of 0.6 px and a the opacity. The truth is the mask before softening. Kinds: a scratch (a random walk
+2 px wide), a foreign rectangle, a stain (ellipse of changed brightness), a piece of the same photograph
+turned and pasted (after CutPaste, Li et al. 2021), foreign content inside a shape of thresholded gradient
+noise (after DRAEM, Zavrtanik et al. 2021), a blurred disc. A defect that hardly shows is refused: mean
+absolute change inside the mask at least 0.04 of the brightness range, mask at least 12 px.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ _SOFTNESS = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Severity:
-    """How strongly a defect shows. area: smallest and largest share of the crop; delta: change of brightness of scratches and stains;
-    blur: standard deviation in px; matched: whether foreign content takes the mean and spread of what it covers."""
+    """How strongly a defect shows. area: smallest and largest share of the crop; delta: change of brightness
+    of scratches and stains;
+    blur: standard deviation in px; matched: whether foreign content takes the mean and spread of what it
+    covers.
+    """
 
     matched: bool
     opacity: float
@@ -48,7 +52,9 @@ SEVERITIES: Mapping[str, Severity] = MappingProxyType(
 
 
 class Material(NamedTuple):
-    """What a defect is made from: the crop, the part of its photograph it lies in, and photographs of other things."""
+    """What a defect is made from: the crop, the part of its photograph it lies in, and photographs of other
+    things.
+    """
 
     crop: Picture
     own: Picture
@@ -84,7 +90,9 @@ def drawn(kind: str, material: Material, severity: Severity, rng: np.random.Gene
 
 
 def _scratch(material: Material, severity: Severity, rng: np.random.Generator) -> Overlay:
-    """Return a walk in both directions from a point of the inner half, its direction drifting by 0.15 rad a pixel."""
+    """Return a walk in both directions from a point of the inner half, its direction drifting by 0.15 rad a
+    pixel.
+    """
     size = len(material.crop)
     start, direction = rng.uniform(0.25 * size, 0.75 * size, 2), rng.uniform(0, 2 * np.pi)
     half = int(rng.uniform(0.2, 0.6) * size)
@@ -109,7 +117,9 @@ def _stain(material: Material, severity: Severity, rng: np.random.Generator) -> 
 
 
 def _cut_paste(material: Material, severity: Severity, rng: np.random.Generator) -> Overlay:
-    """Return a rectangle filled with another place of the same part of the photograph, turned by 30 to 150 degrees either way."""
+    """Return a rectangle filled with another place of the same part of the photograph, turned by 30 to 150
+    degrees either way.
+    """
     from scipy.ndimage import rotate
 
     size = len(material.crop)
@@ -147,14 +157,22 @@ KINDS: Mapping[str, Callable[[Material, Severity, np.random.Generator], Overlay]
 
 
 def gradient_noise(size: int, cells: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return Perlin's gradient noise of `cells` cells a side, float64 (size, size); it is zero at the corners of the cells."""
+    """Return Perlin's gradient noise of `cells` cells a side, float64 (size, size); it is zero at the corners
+    of the cells.
+    """
     angles = rng.uniform(0, 2 * np.pi, (cells + 1, cells + 1))
     place = np.arange(size) * cells / size
     cell, within = place.astype(np.int64), place % 1
     ease = within**3 * (within * (6 * within - 15) + 10)
     y, x = within[:, None], within[None, :]
-    corner = [[np.sin(angles)[np.ix_(cell + i, cell + j)] * (y - i) + np.cos(angles)[np.ix_(cell + i, cell + j)] * (x - j)
-               for j in (0, 1)] for i in (0, 1)]  # fmt: skip
+    corner = [
+        [
+            np.sin(angles)[np.ix_(cell + i, cell + j)] * (y - i)
+            + np.cos(angles)[np.ix_(cell + i, cell + j)] * (x - j)
+            for j in (0, 1)
+        ]
+        for i in (0, 1)
+    ]
     upper, lower = (row[0] * (1 - ease) + row[1] * ease for row in corner)
     return np.asarray(upper * (1 - ease[:, None]) + lower * ease[:, None])
 
@@ -191,7 +209,9 @@ def _foreign(material: Material, mask: Mask, severity: Severity, rng: np.random.
         return content
     covered, covering = material.crop[mask], content[mask]
     scale = covered.std(axis=0) / np.maximum(covering.std(axis=0), 1e-3)
-    return np.asarray(np.clip((content - covering.mean(axis=0)) * scale + covered.mean(axis=0), 0, 1), dtype=np.float32)
+    return np.asarray(
+        np.clip((content - covering.mean(axis=0)) * scale + covered.mean(axis=0), 0, 1), dtype=np.float32
+    )
 
 
 def _window(photo: Picture, size: int, rng: np.random.Generator) -> Picture:

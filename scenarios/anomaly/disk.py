@@ -26,8 +26,13 @@ class Hashed(NamedTuple):
     masks: list[str | None]
 
     def digest(self) -> str:
-        """Return one SHA-256 over what every image is and what is in it, wherever it lies and whatever its name."""
-        lines = sorted(f"{file.category}/{file.defect}/{file.train}/{image}/{mask}" for file, image, mask in zip(*self, strict=True))
+        """Return one SHA-256 over what every image is and what is in it, wherever it lies and whatever its
+        name.
+        """
+        lines = sorted(
+            f"{file.category}/{file.defect}/{file.train}/{image}/{mask}"
+            for file, image, mask in zip(*self, strict=True)
+        )
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -35,7 +40,8 @@ def hashed(files: Sequence[ImageFile]) -> Hashed:
     """Hash the files.
 
     Raises:
-        UserError: one that cannot be read; or one that is among the training and among the test images, both named.
+        UserError: one that cannot be read; or one that is among the training and among the test images, both
+        named.
     """
     masks = [file.mask for file in files if file.mask is not None]
     found = digests_of([*(file.path for file in files), *masks])
@@ -43,7 +49,9 @@ def hashed(files: Sequence[ImageFile]) -> Hashed:
     learned = {key: file.path for file, key in zip(files, images, strict=True) if file.train}
     for file, key in zip(files, images, strict=True):
         if not file.train and key in learned:
-            raise UserError(f"{file.path} is a test image, but the same file is learned from as {learned[key]}")
+            raise UserError(
+                f"{file.path} is a test image, but the same file is learned from as {learned[key]}"
+            )
     return Hashed(list(files), images, [None if file.mask is None else next(of_masks) for file in files])
 
 
@@ -52,7 +60,9 @@ def kinds_of(files: Sequence[ImageFile]) -> tuple[str, ...]:
     return (GOOD, *sorted({file.defect for file in files} - {GOOD}))
 
 
-def disk_pool(content: Hashed, categories: tuple[str, ...], sizes: Sizes, *, resolution: int, rule: str) -> Pool:
+def disk_pool(
+    content: Hashed, categories: tuple[str, ...], sizes: Sizes, *, resolution: int, rule: str
+) -> Pool:
     """Return the images as a pool; decoded and checked where that has not been done before.
 
     Raises:
@@ -60,10 +70,20 @@ def disk_pool(content: Hashed, categories: tuple[str, ...], sizes: Sizes, *, res
     """
     files, kinds = content.files, kinds_of(content.files)
     samples = {sample: index for index, sample in enumerate(sorted({file.sample for file in files}))}
-    masks = packed_masks([file.mask for file in files], [file.path for file in files], [key for key in content.masks if key is not None],
-                         sizes, resolution=resolution, rule=rule)  # fmt: skip
+    masks = packed_masks(
+        [file.mask for file in files],
+        [file.path for file in files],
+        [key for key in content.masks if key is not None],
+        sizes,
+        resolution=resolution,
+        rule=rule,
+    )
     if bare := [file.path for file in files if file.defect != GOOD and file.mask is None]:
-        _log.warning("%d defective images have no mask and count for image figures only, the first of them %s", len(bare), bare[0])
+        _log.warning(
+            "%d defective images have no mask and count for image figures only, the first of them %s",
+            len(bare),
+            bare[0],
+        )
     return Pool(
         categories=categories,
         kinds=kinds,

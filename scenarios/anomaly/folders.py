@@ -1,11 +1,14 @@
 """Anomaly data sets in the folders users have them in: which file is an image of what, and where its mask is.
 
-    MVTec-AD, VisA converted ("1cls"), any folder:  ROOT/<category>/{train/good, test/good, test/<defect>, ground_truth/<defect>}
-    VisA as published:                              ROOT/split_csv/1cls.csv with columns object, split, label, image, mask
-    Real-IAD:                                       ROOT/realiad_<pixels>/<category>/..., ROOT/realiad_jsons/<variant>/<category>.json
+    MVTec-AD, VisA converted ("1cls"), any folder:  ROOT/<category>/{train/good, test/good, test/<defect>,
+    ground_truth/<defect>}
+    VisA as published:                              ROOT/split_csv/1cls.csv with columns object, split, label,
+    image, mask Real-IAD:                                       ROOT/realiad_<pixels>/<category>/...,
+    ROOT/realiad_jsons/<variant>/<category>.json
 
-A mask belongs to the image of its stem (`000.png` or `000_mask.png` to `000.jpg`), whatever the order of files. Nothing is decoded here.
-A defective image without a mask is allowed and has none; in MVTec-AD and VisA a whole folder of masks must not be missing.
+A mask belongs to the image of its stem (`000.png` or `000_mask.png` to `000.jpg`), whatever the order of
+files. Nothing is decoded here. A defective image without a mask is allowed and has none; in MVTec-AD and VisA
+a whole folder of masks must not be missing.
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from scenarios.datasets.picture_folders import folders_in, images_in
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
-    """One image on disk. defect: its kind, `GOOD` for none.  sample: images of one object share it.  mask: None where there is none."""
+    """One image on disk. defect: its kind, `GOOD` for none.  sample: images of one object share it.  mask:
+    None where there is none.
+    """
 
     path: Path
     category: str
@@ -38,7 +43,8 @@ class ImageFile:
 
 
 def folder_at(root: str, source: str) -> Path:
-    """Return the folder of a data set: `root`, or one of the name of the source; relative to OWB_DATA where that is set.
+    """Return the folder of a data set: `root`, or one of the name of the source; relative to OWB_DATA where
+    that is set.
 
     Raises:
         UserError: there is none.
@@ -47,13 +53,17 @@ def folder_at(root: str, source: str) -> Path:
         raise UserError("source=folder needs root, the folder with the categories")
     folder = below_data(root or source)
     if not folder.is_dir():
-        raise UserError(f"no folder {folder} for source={source}; say where it is with root, or set OWB_DATA to the folder above it")
+        raise UserError(
+            f"no folder {folder} for source={source}; say where it is with root, or set OWB_DATA to the folder above it"
+        )
     return folder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a data set lies and which part of it is meant. variant, pixels, cameras: of Real-IAD, see `realiad`."""
+    """Where a data set lies and which part of it is meant. variant, pixels, cameras: of Real-IAD, see
+    `realiad`.
+    """
 
     source: str
     root: str
@@ -62,7 +72,8 @@ class Place:
     cameras: str
 
     def files(self, categories: Iterable[str]) -> list[ImageFile]:
-        """Return the images of categories; `visa:candle` is looked for in a data set of its own, in the folder of that name.
+        """Return the images of categories; `visa:candle` is looked for in a data set of its own, in the
+        folder of that name.
 
         Raises:
             UserError: what is missing, named.
@@ -101,7 +112,8 @@ def trees(root: Path, categories: Iterable[str], *, masks_expected: bool) -> lis
     """Return the images of categories that are folders with train, test and ground_truth.
 
     Raises:
-        UserError: a category, its training or test images or (with `masks_expected`) a folder of masks that is not there.
+        UserError: a category, its training or test images or (with `masks_expected`) a folder of masks that
+        is not there.
     """
     files = []
     for category in categories:
@@ -111,8 +123,14 @@ def trees(root: Path, categories: Iterable[str], *, masks_expected: bool) -> lis
         (normal,) = images_in([folder / "train" / GOOD])
         if not normal:
             raise UserError(f"category {category} is empty: no image in {folder / 'train' / GOOD}")
-        files += [ImageFile(path=path, category=category, defect=GOOD, train=True, sample=str(path)) for path in normal]
-        tested = [_tested(folder, kind, category, masks_expected=masks_expected) for kind in folders_in(folder / "test")]
+        files += [
+            ImageFile(path=path, category=category, defect=GOOD, train=True, sample=str(path))
+            for path in normal
+        ]
+        tested = [
+            _tested(folder, kind, category, masks_expected=masks_expected)
+            for kind in folders_in(folder / "test")
+        ]
         if not any(tested):
             raise UserError(f"category {category} is empty: no image below {folder / 'test'}")
         files += [file for kind in tested for file in kind]
@@ -123,26 +141,40 @@ def visa(root: Path, categories: Sequence[str]) -> list[ImageFile]:
     """Return the images of VisA, as published or as converted, whichever `root` has.
 
     Raises:
-        UserError: as `trees`; or a table without a column, a file it names that is not there, a category it does not name.
+        UserError: as `trees`; or a table without a column, a file it names that is not there, a category it
+        does not name.
     """
     table = root / "split_csv" / "1cls.csv"
     if not table.is_file():
         return trees(root / "1cls" if (root / "1cls").is_dir() else root, categories, masks_expected=True)
     with table.open(newline="", encoding="utf-8") as lines:
-        rows = [{(name or "").strip(): value or "" for name, value in row.items()} for row in csv.DictReader(lines)]
+        rows = [
+            {(name or "").strip(): value or "" for name, value in row.items()}
+            for row in csv.DictReader(lines)
+        ]
     split = "set" if rows and "set" in rows[0] else "split"
     if missing := {"object", split, "label", "image", "mask"} - {*(rows[0] if rows else ())}:
         raise UserError(f"{table} has no column {min(missing)}")
     files = [
-        ImageFile(path=root / row["image"], category=row["object"], defect=GOOD if row["label"] == "normal" else "bad", sample=row["image"],
-                  train=row[split] == "train", mask=root / row["mask"] if row["mask"] and row["label"] != "normal" else None)
-        for row in rows if row["object"] in categories
-    ]  # fmt: skip
+        ImageFile(
+            path=root / row["image"],
+            category=row["object"],
+            defect=GOOD if row["label"] == "normal" else "bad",
+            sample=row["image"],
+            train=row[split] == "train",
+            mask=root / row["mask"] if row["mask"] and row["label"] != "normal" else None,
+        )
+        for row in rows
+        if row["object"] in categories
+    ]
     return _complete(files, categories, table)
 
 
-def realiad(root: Path, categories: Sequence[str], *, variant: str, pixels: int, cameras: str) -> list[ImageFile]:
-    """Return the images that the lists of a variant name; defective ones among the training images stay defective.
+def realiad(
+    root: Path, categories: Sequence[str], *, variant: str, pixels: int, cameras: str
+) -> list[ImageFile]:
+    """Return the images that the lists of a variant name; defective ones among the training images stay
+    defective.
 
     Args:
         root: folder of the data set.
@@ -152,11 +184,15 @@ def realiad(root: Path, categories: Sequence[str], *, variant: str, pixels: int,
         cameras: such as C1+C2; empty for all.
 
     Raises:
-        UserError: a list that is missing or damaged, a file it names that is not there, a camera no image is from.
+        UserError: a list that is missing or damaged, a file it names that is not there, a camera no image is
+        from.
     """
     files: list[ImageFile] = []
     for category in categories:
-        lists, folder = root / "realiad_jsons" / variant / f"{category}.json", root / f"realiad_{pixels}" / category
+        lists, folder = (
+            root / "realiad_jsons" / variant / f"{category}.json",
+            root / f"realiad_{pixels}" / category,
+        )
         try:
             content = json.loads(lists.read_text(encoding="utf-8"))
             entries = [(part == "train", entry) for part in ("train", "test") for entry in content[part]]
@@ -164,7 +200,9 @@ def realiad(root: Path, categories: Sequence[str], *, variant: str, pixels: int,
         except OSError:
             raise UserError(f"no list {lists} of the images of {category}") from None
         except (ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{lists} is no list of images with train and test ({type(error).__name__}: {error})") from None
+            raise UserError(
+                f"{lists} is no list of images with train and test ({type(error).__name__}: {error})"
+            ) from None
         files += [file for file in found if _seen_by(file.path.name, listed(cameras))]
     return _complete(files, categories, root / "realiad_jsons" / variant)
 
@@ -172,8 +210,14 @@ def realiad(root: Path, categories: Sequence[str], *, variant: str, pixels: int,
 def _realiad_file(folder: Path, category: str, entry: dict[str, Any], train: bool) -> ImageFile:
     path, good = folder / entry["image_path"], entry["anomaly_class"] == "OK"
     mask = entry.get("mask_path")
-    return ImageFile(path=path, category=category, defect=GOOD if good else entry["anomaly_class"], train=train, sample=str(path.parent),
-                     mask=folder / mask if mask and not good else None)  # fmt: skip
+    return ImageFile(
+        path=path,
+        category=category,
+        defect=GOOD if good else entry["anomaly_class"],
+        train=train,
+        sample=str(path.parent),
+        mask=folder / mask if mask and not good else None,
+    )
 
 
 def _seen_by(name: str, cameras: Sequence[str]) -> bool:
@@ -182,7 +226,9 @@ def _seen_by(name: str, cameras: Sequence[str]) -> bool:
 
 
 def _complete(files: list[ImageFile], categories: Iterable[str], source: Path) -> list[ImageFile]:
-    """Return `files`, which a table names, if they are all there and every category has some to learn and some to test."""
+    """Return `files`, which a table names, if they are all there and every category has some to learn and
+    some to test.
+    """
     for category in categories:
         for train, part in ((True, "training"), (False, "test")):
             if not any(file.category == category and file.train == train for file in files):
@@ -198,8 +244,17 @@ def _tested(folder: Path, kind: str, category: str, *, masks_expected: bool) -> 
     """Return the test images of one kind, each with the mask of its stem."""
     (images,) = images_in([folder / "test" / kind])
     masks = {} if kind == GOOD else _masks(folder / "ground_truth" / kind, images, expected=masks_expected)
-    return [ImageFile(path=path, category=category, defect=kind, train=False, sample=str(path), mask=masks.get(path.stem))
-            for path in images]  # fmt: skip
+    return [
+        ImageFile(
+            path=path,
+            category=category,
+            defect=kind,
+            train=False,
+            sample=str(path),
+            mask=masks.get(path.stem),
+        )
+        for path in images
+    ]
 
 
 def _masks(folder: Path, images: Sequence[Path], *, expected: bool) -> dict[str, Path]:

@@ -1,4 +1,6 @@
-"""Categories by name: those that data sets publish, and lists of them as text, `carpet+grid` or `visa:candle+visa:pcb1`."""
+"""Categories by name: those that data sets publish, and lists of them as text, `carpet+grid` or
+`visa:candle+visa:pcb1`.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +11,74 @@ from harness.errors import UserError, unknown
 
 PUBLISHED: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "mvtec": ("bottle", "cable", "capsule", "carpet", "grid", "hazelnut", "leather", "metal_nut", "pill", "screw", "tile", "toothbrush",
-                  "transistor", "wood", "zipper"),
-        "visa": ("candle", "capsules", "cashew", "chewinggum", "fryum", "macaroni1", "macaroni2", "pcb1", "pcb2", "pcb3", "pcb4",
-                 "pipe_fryum"),
-        "realiad": ("audiojack", "bottle_cap", "button_battery", "end_cap", "eraser", "fire_hood", "mint", "mounts", "pcb", "phone_battery",
-                    "plastic_nut", "plastic_plug", "porcelain_doll", "regulator", "rolled_strip_base", "sim_card_set", "switch", "tape",
-                    "terminalblock", "toothbrush", "toy", "toy_brick", "transistor1", "u_block", "usb", "usb_adaptor", "vcpill",
-                    "wooden_beads", "woodstick", "zipper"),
+        "mvtec": (
+            "bottle",
+            "cable",
+            "capsule",
+            "carpet",
+            "grid",
+            "hazelnut",
+            "leather",
+            "metal_nut",
+            "pill",
+            "screw",
+            "tile",
+            "toothbrush",
+            "transistor",
+            "wood",
+            "zipper",
+        ),
+        "visa": (
+            "candle",
+            "capsules",
+            "cashew",
+            "chewinggum",
+            "fryum",
+            "macaroni1",
+            "macaroni2",
+            "pcb1",
+            "pcb2",
+            "pcb3",
+            "pcb4",
+            "pipe_fryum",
+        ),
+        "realiad": (
+            "audiojack",
+            "bottle_cap",
+            "button_battery",
+            "end_cap",
+            "eraser",
+            "fire_hood",
+            "mint",
+            "mounts",
+            "pcb",
+            "phone_battery",
+            "plastic_nut",
+            "plastic_plug",
+            "porcelain_doll",
+            "regulator",
+            "rolled_strip_base",
+            "sim_card_set",
+            "switch",
+            "tape",
+            "terminalblock",
+            "toothbrush",
+            "toy",
+            "toy_brick",
+            "transistor1",
+            "u_block",
+            "usb",
+            "usb_adaptor",
+            "vcpill",
+            "wooden_beads",
+            "woodstick",
+            "zipper",
+        ),
     }
-)  # fmt: skip
-"""MVTec-AD (Bergmann et al. 2019), VisA (Zou et al. 2022), Real-IAD (Wang et al. 2024), each in alphabetical order."""
+)
+"""MVTec-AD (Bergmann et al. 2019), VisA (Zou et al. 2022), Real-IAD (Wang et al. 2024), each in alphabetical
+order.
+"""
 
 
 def listed(text: str) -> tuple[str, ...]:
@@ -32,7 +91,8 @@ def listed(text: str) -> tuple[str, ...]:
 
 
 def foreign(text: str) -> tuple[str, ...]:
-    """Return the names in `text` with those of other data sets, `visa:candle`, written out: `visa:all` are all of VisA.
+    """Return the names in `text` with those of other data sets, `visa:candle`, written out: `visa:all` are
+    all of VisA.
 
     Raises:
         UserError: a data set or a category of it that is not published.
@@ -45,7 +105,10 @@ def foreign(text: str) -> tuple[str, ...]:
         if category == "all":
             names += [f"{source}:{own}" for own in PUBLISHED[source]]
         elif colon:
-            names += [f"{source}:{own}" for own in chosen(category, PUBLISHED[source], what="category", where=source)]
+            names += [
+                f"{source}:{own}"
+                for own in chosen(category, PUBLISHED[source], what="category", where=source)
+            ]
         else:
             names.append(name)
     return tuple(names)

@@ -18,9 +18,12 @@ class Pool:
     """U images of C categories. Made by `textures` or `folders`, parted into stages by `scenario`.
 
     categories: C names.  kinds: the kinds of defects, `GOOD` first.
-    inputs: U images uint8 (U, 3, h, w).  masks: bool (U, H, W) at evaluation resolution, an array or a loader.
-    category, defect, sample: int64 (U,) index into `categories`, index into `kinds`, and which images show one and the same object.
-    train: bool (U,) whether an image is learned from; defective ones among them are contamination.  has_mask: bool (U,).
+    inputs: U images uint8 (U, 3, h, w).  masks: bool (U, H, W) at evaluation resolution, an array or a
+    loader.
+    category, defect, sample: int64 (U,) index into `categories`, index into `kinds`, and which images show
+    one and the same object.
+    train: bool (U,) whether an image is learned from; defective ones among them are contamination.  has_mask:
+    bool (U,).
     """
 
     categories: tuple[str, ...]

@@ -1,16 +1,20 @@
-"""From a map on any grid to the map and the image score that are evaluated: the same for every strategy, and fixed by the protocol.
+"""From a map on any grid to the map and the image score that are evaluated: the same for every strategy, and
+fixed by the protocol.
 
-Both resizings and the blur are linear in the rows and in the columns of a map apart, so the evaluated map of a grid G (h, w) is
+Both resizings and the blur are linear in the rows and in the columns of a map apart, so the evaluated map of
+a grid G (h, w) is
 
     M = R G C',   R (H, h) = blur . (image height -> H) . (h -> image height),   C (W, w) likewise,
 
-two matrix products, with R and C made once per size. The grid is enlarged with corners aligned and then brought to the resolution with
-corners not aligned, as in the released code of INP-Former (Luo et al. 2025) and Dinomaly (Guo et al. 2025); the image score is the mean of
-the largest values. Products are taken in double precision and a chunk of maps at a time.
+two matrix products, with R and C made once per size. The grid is enlarged with corners aligned and then
+brought to the resolution with corners not aligned, as in the released code of INP-Former (Luo et al. 2025)
+and Dinomaly (Guo et al. 2025); the image score is the mean of the largest values. Products are taken in
+double precision and a chunk of maps at a time.
 
-Beyond the edge the released codes have zeros, below which their maps do not fall. What takes the place of zero for maps of any scale is
-their own smallest value (`Ground`): a M + b is then evaluated as M is. Where maps hardly differ from a large value they are counted from
-it, which costs no precision; values are rounded to 41 bits, so that what is equal stays so in whatever order a machine adds.
+Beyond the edge the released codes have zeros, below which their maps do not fall. What takes the place of
+zero for maps of any scale is their own smallest value (`Ground`): a M + b is then evaluated as M is. Where
+maps hardly differ from a large value they are counted from it, which costs no precision; values are rounded
+to 41 bits, so that what is equal stays so in whatever order a machine adds.
 
 >>> steps = PostProcess(image_size=(64, 64), resolution=(64, 64))
 >>> round(steps.evaluated(np.ones((1, 16, 16))).maps[0, 32, 0], 4)  # a zero-padded blur darkens the edge
@@ -33,8 +37,9 @@ from harness.errors import UserError
 Matrix = NDArray[np.float64]
 
 Padding = Literal["zero", "reflect", "none"]
-"""What lies beyond the edge of a map when it is blurred: "zero" is the floor of `Ground`, 0 in the released code; or its mirror image;
-"none" leaves the blur out."""
+"""What lies beyond the edge of a map when it is blurred: "zero" is the floor of `Ground`, 0 in the released
+code; or its mirror image; "none" leaves the blur out.
+"""
 
 _CHUNK_VALUES = 1 << 20
 """Values of evaluated maps that are held at once."""
@@ -48,7 +53,9 @@ _FAR = 1024
 
 
 class Ground(NamedTuple):
-    """What maps stand on. floor: what lies beyond their edge under zero padding.  origin: where their values are counted from."""
+    """What maps stand on. floor: what lies beyond their edge under zero padding.  origin: where their values
+    are counted from.
+    """
 
     floor: float = 0.0
     origin: float = 0.0
@@ -58,14 +65,18 @@ _PLAIN = Ground()
 
 
 def ground_of(grids: NDArray[Any]) -> Ground:
-    """Return the smallest value of `grids`, float (N, h, w), N > 0, and their middle where they are close to it and far from 0, else 0."""
+    """Return the smallest value of `grids`, float (N, h, w), N > 0, and their middle where they are close to
+    it and far from 0, else 0.
+    """
     some = grids.reshape(-1)[:: 1 + grids.size // (1 << 16)].astype(np.float64)
     low, middle, high = np.quantile(some, (0.01, 0.5, 0.99), method="nearest").tolist()
     return Ground(float(grids.min()), middle if abs(middle) > _FAR * (high - low) else 0.0)
 
 
 class Evaluated(NamedTuple):
-    """What N maps come to: maps float64 (N, H, W), counted from the origin of their ground; image scores float64 (N,)."""
+    """What N maps come to: maps float64 (N, H, W), counted from the origin of their ground; image scores
+    float64 (N,).
+    """
 
     maps: NDArray[np.float64]
     scores: NDArray[np.float64]
@@ -75,8 +86,10 @@ class Evaluated(NamedTuple):
 class PostProcess:
     """How a protocol evaluates maps.
 
-    image_size: height and width that grids are enlarged to, in pixels.  resolution: those of evaluated maps and masks.
-    blur_size: an odd number of pixels, 0 or 1 for no blur.  blur_sigma: in pixels; one much larger than the size makes a box.
+    image_size: height and width that grids are enlarged to, in pixels.  resolution: those of evaluated maps
+    and masks.
+    blur_size: an odd number of pixels, 0 or 1 for no blur.  blur_sigma: in pixels; one much larger than the
+    size makes a box.
     top: the share of largest values whose mean is the image score, of one pixel at least; 0 is the maximum.
     """
 
@@ -94,11 +107,15 @@ class PostProcess:
             UserError: the field, what it must be and what it is.
         """
         if self.blur_padding not in get_args(Padding):
-            raise UserError(f"blur_padding must be one of {', '.join(get_args(Padding))}, got {self.blur_padding!r}")
+            raise UserError(
+                f"blur_padding must be one of {', '.join(get_args(Padding))}, got {self.blur_padding!r}"
+            )
         if self.blur_size < 0 or (self.blur_size and self.blur_size % 2 == 0):
             raise UserError(f"blur_size must be odd, or 0 for no blur, got {self.blur_size}")
         if self.blur_padding == "reflect" and self.blur_size // 2 >= min(self.resolution):
-            raise UserError(f"a blur of {self.blur_size} pixels reaches beyond the mirror image of a map of {self.resolution}")
+            raise UserError(
+                f"a blur of {self.blur_size} pixels reaches beyond the mirror image of a map of {self.resolution}"
+            )
         if not 0 <= self.top <= 1:
             raise UserError(f"top must lie between 0 and 1, got {self.top}")
 
@@ -110,7 +127,9 @@ class PostProcess:
     def evaluated(self, grids: NDArray[Any], ground: Ground = _PLAIN) -> Evaluated:
         """Return evaluated maps and image scores of `grids`, float (N, h, w); all at once, so meant for few."""
         rows, columns = self._matrices(grids.shape[1:])
-        inside = np.outer(rows.sum(axis=1), columns.sum(axis=1))  # the share of a value that does not come from beyond the edge
+        inside = np.outer(
+            rows.sum(axis=1), columns.sum(axis=1)
+        )  # the share of a value that does not come from beyond the edge
         beyond = np.where(inside > 1 - 1e-9, 0.0, 1 - inside)
         maps = rows @ (grids.astype(np.float64) - ground.origin) @ columns.T
         maps += (ground.floor - ground.origin) * beyond
@@ -158,10 +177,11 @@ def _line(size: int, image: int, wanted: int, blur_size: int, sigma: float, padd
 
 
 def bilinear(size: int, wanted: int, *, align_corners: bool) -> Matrix:
-    """Return linear interpolation of `size` points at `wanted` points, float64 (wanted, size); as torch.nn.functional.interpolate has it.
+    """Return linear interpolation of `size` points at `wanted` points, float64 (wanted, size); as
+    torch.nn.functional.interpolate has it.
 
-    Corners aligned: the outermost points fall together. Not aligned: points are centres of cells, and what lies beyond the outermost
-    centres has their value. Neither smooths before it leaves points out.
+    Corners aligned: the outermost points fall together. Not aligned: points are centres of cells, and what
+    lies beyond the outermost centres has their value. Neither smooths before it leaves points out.
     """
     target = np.arange(wanted, dtype=np.float64)
     if align_corners:
@@ -177,14 +197,18 @@ def bilinear(size: int, wanted: int, *, align_corners: bool) -> Matrix:
 
 
 def kernel(size: int, sigma: float) -> NDArray[np.float64]:
-    """Return exp(-x^2 / 2 sigma^2) at `size` pixels around 0, summing to 1; its outer product with itself is the Gaussian of the map."""
+    """Return exp(-x^2 / 2 sigma^2) at `size` pixels around 0, summing to 1; its outer product with itself is
+    the Gaussian of the map.
+    """
     offsets = np.arange(size) - size // 2
     weights = np.exp(-(offsets**2) / (2 * sigma**2))
     return np.asarray(weights / weights.sum())
 
 
 def blur(length: int, size: int, sigma: float, padding: Padding) -> Matrix:
-    """Return a Gaussian blur of a line of `length` values, float64 (length, length). The mirror image does not repeat the edge."""
+    """Return a Gaussian blur of a line of `length` values, float64 (length, length). The mirror image does
+    not repeat the edge.
+    """
     matrix = np.zeros((length, length))
     at = np.arange(length)
     for offset, weight in zip(np.arange(size) - size // 2, kernel(size, sigma), strict=True):

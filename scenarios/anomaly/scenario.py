@@ -1,16 +1,20 @@
-"""Anomaly detection: normal images are learned, and images with defects are to be told from others, and the defects to be found in them.
+"""Anomaly detection: normal images are learned, and images with defects are to be told from others, and the
+defects to be found in them.
 
-Categories arrive in stages; a stage hands over normal images of its categories and asks test images, good and defective, whose masks no
-learner sees. Settings: `single`, a learner for every category; `multi`, one for all; `few-shot`, some normal images of each; `zero-shot`,
-learned on some categories and asked about others; `continual`, category after category, asked about all so far. In any of them a share of
-the training images can be defective (`contamination`).
+Categories arrive in stages; a stage hands over normal images of its categories and asks test images, good and
+defective, whose masks no learner sees. Settings: `single`, a learner for every category; `multi`, one for
+all; `few-shot`, some normal images of each; `zero-shot`, learned on some categories and asked about others;
+`continual`, category after category, asked about all so far. In any of them a share of the training images
+can be defective (`contamination`).
 
-Images come from photographs that installed packages ship, with drawn defects (`source=texture`; what that is worth: `textures`), or from
-MVTec-AD, VisA, Real-IAD or any folder like them on the user's disk. `label` of an item is the place of its category in order of arrival;
-the fact `category` is its number in the alphabetical list, whatever the order. The category is told in training and not when asked.
+Images come from photographs that installed packages ship, with drawn defects (`source=texture`; what that is
+worth: `textures`), or from MVTec-AD, VisA, Real-IAD or any folder like them on the user's disk. `label` of an
+item is the place of its category in order of arrival; the fact `category` is its number in the alphabetical
+list, whatever the order. The category is told in training and not when asked.
 
-Maps are brought to images and scores by the protocol, alike for every strategy: resizing, blur, share of largest values, mask rule. No
-figure of test images enters it. Published codes choose epochs or rescale scores by the test; that cannot be done here.
+Maps are brought to images and scores by the protocol, alike for every strategy: resizing, blur, share of
+largest values, mask rule. No figure of test images enters it. Published codes choose epochs or rescale scores
+by the test; that cannot be done here.
 """
 
 from __future__ import annotations
@@ -59,16 +63,26 @@ class Anomaly(Scenario):
     source: Literal["texture", "mvtec", "visa", "realiad", "folder"] = param(
         "texture", "photographs with drawn defects, or a data set on disk"
     )
-    root: Text = param("", "its folder, below OWB_DATA where that is set; empty for one of the name of the source")
+    root: Text = param(
+        "", "its folder, below OWB_DATA where that is set; empty for one of the name of the source"
+    )
     categories: Text = param("", "which categories, joined by +; empty for all")
     setting: Setting = param("multi", "what is learned at once and what is asked")
-    order: Literal["alphabetical", "as-listed", "seed"] = param("alphabetical", "in which order categories arrive")
+    order: Literal["alphabetical", "as-listed", "seed"] = param(
+        "alphabetical", "in which order categories arrive"
+    )
     base: int = param(1, "continual: categories of the first stage", ge=1, unit="categories")
     increment: int = param(1, "continual: categories of every later stage", ge=1, unit="categories")
     shots: int = param(4, "few-shot: normal images of every category", ge=1, unit="images")
-    shot_scope: Literal["joint", "per-category"] = param("joint", "few-shot: one learner for all categories, or one for each")
-    zero_shot_source: Text = param("", "zero-shot: the categories that are learned, joined by +, such as visa:all; others are asked")
-    contamination: float = param(0.0, "share of every category's training images that are defective", ge=0, le=0.5)
+    shot_scope: Literal["joint", "per-category"] = param(
+        "joint", "few-shot: one learner for all categories, or one for each"
+    )
+    zero_shot_source: Text = param(
+        "", "zero-shot: the categories that are learned, joined by +, such as visa:all; others are asked"
+    )
+    contamination: float = param(
+        0.0, "share of every category's training images that are defective", ge=0, le=0.5
+    )
     task_access: TaskAccess = param("train", "when the stage of a category is told: train, or also at test")
 
     content: Literal["surfaces", "photos"] = param("surfaces", "texture: which photographs")
@@ -89,13 +103,22 @@ class Anomaly(Scenario):
     resolution: int = param(0, "side of evaluated maps and masks; 0 for that of the images", ge=0, unit="px")
     blur_sigma: float = param(4.0, "standard deviation of the blur of maps", gt=0, unit="px")
     blur_size: int = param(5, "side of the blur's window, odd; 0 for no blur", ge=0, unit="px")
-    blur_padding: Padding = param("zero", "what lies beyond the edge of a map when it is blurred; none leaves the blur out")
-    top: float = param(0.01, "share of largest values whose mean is the score of an image; 0 for the maximum", ge=0, le=1)
+    blur_padding: Padding = param(
+        "zero", "what lies beyond the edge of a map when it is blurred; none leaves the blur out"
+    )
+    top: float = param(
+        0.01, "share of largest values whose mean is the score of an image; 0 for the maximum", ge=0, le=1
+    )
     mask_rule: Literal[">0.5", ">0"] = param(">0.5", "which pixels of a resized mask are defective")
-    fpr_limit: float = param(0.3, "false positive rate up to which the overlap of regions is integrated", gt=0, le=1)
+    fpr_limit: float = param(
+        0.3, "false positive rate up to which the overlap of regions is integrated", gt=0, le=1
+    )
     pooled: bool = param(False, "report the image AUROC of all categories under one threshold too")
 
-    backbone: str = param("gabor", "frozen encoder: gabor, scattering, lite0, vit-tiny, or timm:NAME, with parameters in brackets")
+    backbone: str = param(
+        "gabor",
+        "frozen encoder: gabor, scattering, lite0, vit-tiny, or timm:NAME, with parameters in brackets",
+    )
     epochs: int = param(20, "passes over a stage's training items", ge=1, unit="epochs")
     gradient_steps: int = param(0, "steps in a stage; 0 for as many as the epochs take", ge=0, unit="steps")
     batch_size: int = param(16, "items per gradient step", ge=1, unit="items")
@@ -108,11 +131,18 @@ class Anomaly(Scenario):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
-        """The figures, with one of every category that is asked; of a plain folder those that are listed by name."""
+        """The figures, with one of every category that is asked; of a plain folder those that are listed by
+        name.
+        """
         from scenarios.anomaly.scoring import metrics_of
 
         by_name = () if self.source == "folder" and not self.categories else self._asked_names()
-        return metrics_of(by_name, continual=self.setting == "continual", pooled=self.pooled, samples=self.source == "realiad")
+        return metrics_of(
+            by_name,
+            continual=self.setting == "continual",
+            pooled=self.pooled,
+            samples=self.source == "realiad",
+        )
 
     @property
     def apart(self) -> bool:
@@ -135,7 +165,10 @@ class Anomaly(Scenario):
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return masks as maps and what is anomalous as image scores."""
-        return Prediction(anomaly_maps=truth.facts["mask"][ids].astype(np.float16), anomaly_scores=truth.facts["anomalous"][ids])
+        return Prediction(
+            anomaly_maps=truth.facts["mask"][ids].astype(np.float16),
+            anomaly_scores=truth.facts["anomalous"][ids],
+        )
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest of the photographs, or of the files of the chosen categories on disk."""
@@ -153,7 +186,11 @@ class Anomaly(Scenario):
         steps = self._steps(len(arriving))
         self._post()  # what cannot be scored is refused before anything is learned
         pool = self._texture_pool(numbered, seed) if self.source == "texture" else self._disk_pool(numbered)
-        remain = few(pool, self.shots, seed) if self.setting == "few-shot" else np.ones(len(pool.train), dtype=bool)
+        remain = (
+            few(pool, self.shots, seed)
+            if self.setting == "few-shot"
+            else np.ones(len(pool.train), dtype=bool)
+        )
         if self.source != "texture" and self.contamination:
             pool = contaminated(pool, remain, self.contamination, seed)
         check_asked(pool, self._asked_names())
@@ -164,45 +201,89 @@ class Anomaly(Scenario):
             arrival[np.isin(place, [*step.learned])] = index
             rows = rows_of(pool, place, step.learned, train=True)
             rows = rows[remain[rows]]
-            stages.append(DealtStage(rows=rows, given=place[rows], query=rows_of(pool, place, step.asked, train=False),
-                                     named_classes=step.learned.stop, new_classes=len(step.learned)))  # fmt: skip
-        facts = {"category": pool.category, "stage": arrival, "anomalous": pool.anomalous, "defect": pool.defect, "mask": pool.masks,
-                 "has_mask": pool.has_mask, "picture": pool.inputs}  # fmt: skip
+            stages.append(
+                DealtStage(
+                    rows=rows,
+                    given=place[rows],
+                    query=rows_of(pool, place, step.asked, train=False),
+                    named_classes=step.learned.stop,
+                    new_classes=len(step.learned),
+                )
+            )
+        facts = {
+            "category": pool.category,
+            "stage": arrival,
+            "anomalous": pool.anomalous,
+            "defect": pool.defect,
+            "mask": pool.masks,
+            "has_mask": pool.has_mask,
+            "picture": pool.inputs,
+        }
         if self.source == "realiad":
             facts["sample"] = pool.sample
-        return Deal(inputs=pool.inputs, labels=place, facts=facts, stages=stages, task_access=self.task_access,
-                    class_numbers=np.array([numbered.index(name) for name in arriving], dtype=np.int64))  # fmt: skip
+        return Deal(
+            inputs=pool.inputs,
+            labels=place,
+            facts=facts,
+            stages=stages,
+            task_access=self.task_access,
+            class_numbers=np.array([numbered.index(name) for name in arriving], dtype=np.int64),
+        )
 
     def per_class_measure(self) -> str:
-        """Return in words what `correct_by_class` counts as right: the share of pairs of a defective and a normal image in order."""
+        """Return in words what `correct_by_class` counts as right: the share of pairs of a defective and a
+        normal image in order.
+        """
         return "AUROC of images, by category"
 
-    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
-        """Return the image AUROC of every category that has one, each counted once; the names of categories are the scenario's own."""
+    def correct_by_class(
+        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    ) -> list[ClassCounts]:
+        """Return the image AUROC of every category that has one, each counted once; the names of categories
+        are the scenario's own.
+        """
         from scenarios.anomaly.scoring import auroc_by_category
 
         return auroc_by_category(self.score(truth, answers), last=max(answer.stage for answer in answers))
 
     def scorer(self, truth: Truth) -> Scorer:
-        """Score what was answered so far; refuse a strategy that answered neither maps nor scores by a `UserError`."""
+        """Score what was answered so far; refuse a strategy that answered neither maps nor scores by a
+        `UserError`.
+        """
         from scenarios.anomaly.scoring import AnomalyScorer, Rules
 
         numbered = self._numbered()
         kinds = (GOOD, *self._drawn_kinds()) if self.source == "texture" else kinds_of(self._files(numbered))
-        rules = Rules(categories=numbered, defects=kinds, post=self._post(), fpr_limit=self.fpr_limit, pooled=self.pooled,
-                      continual=self.setting == "continual", samples=self.source == "realiad")  # fmt: skip
+        rules = Rules(
+            categories=numbered,
+            defects=kinds,
+            post=self._post(),
+            fpr_limit=self.fpr_limit,
+            pooled=self.pooled,
+            continual=self.setting == "continual",
+            samples=self.source == "realiad",
+        )
         return AnomalyScorer(truth, rules)
 
-    # --- categories ------------------------------------------------------------------------------------------------------------
+    # --- categories -----------------------------------------------------------------------------------------
 
     def _valid(self) -> tuple[str, ...]:
         """Return all categories there are to choose from."""
         if self.source == "texture":
             return tuple(CONTENTS[self.content])
-        return PUBLISHED[self.source] if self.source in PUBLISHED else categories_of(folder_at(self.root, self.source))
+        return (
+            PUBLISHED[self.source]
+            if self.source in PUBLISHED
+            else categories_of(folder_at(self.root, self.source))
+        )
 
     def _named(self, text: str) -> tuple[str, ...]:
-        return chosen(text, self._valid(), what="category", where=self.content if self.source == "texture" else self.source)
+        return chosen(
+            text,
+            self._valid(),
+            what="category",
+            where=self.content if self.source == "texture" else self.source,
+        )
 
     def _asked_names(self) -> tuple[str, ...]:
         """Return the names of the categories that are asked, as listed."""
@@ -217,12 +298,15 @@ class Anomaly(Scenario):
             raise UserError("setting=zero-shot needs zero_shot_source, the categories to learn from")
         sources, asked = foreign(self.zero_shot_source), self._asked_names()
         if self.source == "texture" and (elsewhere := [name for name in sources if ":" in name]):
-            raise UserError(f"zero_shot_source={elsewhere[0]} is of a data set on disk, source=texture is not")
+            raise UserError(
+                f"zero_shot_source={elsewhere[0]} is of a data set on disk, source=texture is not"
+            )
         if own := "+".join(name for name in sources if ":" not in name):
             self._named(own)
         if both := sorted({*sources} & {*asked}):
             raise UserError(
-                f"category {both[0]} is both in zero_shot_source and in categories; a zero-shot learner never sees what is asked"
+                f"category {both[0]} is both in zero_shot_source and in categories; a zero-shot learner "
+                "never sees what is asked"
             )
         if not asked:
             raise UserError("zero_shot_source names every category, so none is left to ask about")
@@ -245,10 +329,16 @@ class Anomaly(Scenario):
         return (*sorted(sources), *drawn)
 
     def _steps(self, categories: int) -> tuple[Step, ...]:
-        return steps_of(self.setting, categories, apart=self.apart, sources=len(self._learned_only()), base=self.base,
-                        increment=self.increment)  # fmt: skip
+        return steps_of(
+            self.setting,
+            categories,
+            apart=self.apart,
+            sources=len(self._learned_only()),
+            base=self.base,
+            increment=self.increment,
+        )
 
-    # --- images ----------------------------------------------------------------------------------------------------------------
+    # --- images ---------------------------------------------------------------------------------------------
 
     def _drawn_kinds(self) -> tuple[str, ...]:
         return chosen(self.kinds, tuple(KINDS), what="kind of defect", where="texture")
@@ -257,20 +347,42 @@ class Anomaly(Scenario):
         """Return crops of the photographs, stray defective ones among those that are learned."""
         normals = self.shots if self.setting == "few-shot" else self.n_train
         amounts = Amounts(self.n_train, self.n_good, self.n_bad, strays(self.contamination, normals))
-        pool = texture_pool(self.content, numbered, amounts, size=self.size, severity=self.severity, kinds=self._drawn_kinds(), seed=seed)
+        pool = texture_pool(
+            self.content,
+            numbered,
+            amounts,
+            size=self.size,
+            severity=self.severity,
+            kinds=self._drawn_kinds(),
+            seed=seed,
+        )
         nearest = np.arange(self.evaluation_size) * self.size // self.evaluation_size
         return replace(pool, masks=pool.masks[np.arange(len(pool.masks))][:, nearest][:, :, nearest])
 
     def _disk_pool(self, numbered: tuple[str, ...]) -> Pool:
         sizes = Sizes(resize=self.resize, crop=self.crop, keep_aspect=self.keep_aspect)
-        return disk_pool(hashed(self._files(numbered)), numbered, sizes, resolution=self.evaluation_size, rule=self.mask_rule)
+        return disk_pool(
+            hashed(self._files(numbered)),
+            numbered,
+            sizes,
+            resolution=self.evaluation_size,
+            rule=self.mask_rule,
+        )
 
     def _files(self, numbered: tuple[str, ...]) -> list[ImageFile]:
         """Return the images of the categories on disk."""
-        place = Place(source=self.source, root=self.root, variant=self.variant, pixels=self.pixels, cameras=self.cameras)
+        place = Place(
+            source=self.source, root=self.root, variant=self.variant, pixels=self.pixels, cameras=self.cameras
+        )
         return place.files(numbered)
 
     def _post(self) -> PostProcess:
         side, resolution = self.image_size, self.evaluation_size
-        return PostProcess(image_size=(side, side), resolution=(resolution, resolution), blur_size=self.blur_size, top=self.top,
-                           blur_sigma=self.blur_sigma, blur_padding=self.blur_padding)  # fmt: skip
+        return PostProcess(
+            image_size=(side, side),
+            resolution=(resolution, resolution),
+            blur_size=self.blur_size,
+            top=self.top,
+            blur_sigma=self.blur_sigma,
+            blur_padding=self.blur_padding,
+        )

@@ -1,8 +1,10 @@
-"""Scores of anomaly detection: every figure by category and then their mean, so that no category hides behind another.
+"""Scores of anomaly detection: every figure by category and then their mean, so that no category hides behind
+another.
 
-Image scores are those that a strategy answers itself, else made of its maps by the protocol; pixel figures are of the evaluated maps, an
-image at a time. An anomaly without a mask counts for image figures alone, normal images count in both. A figure that cannot be had (a
-category with one kind of image, a strategy without maps) is NaN, and means are over the categories that have one.
+Image scores are those that a strategy answers itself, else made of its maps by the protocol; pixel figures
+are of the evaluated maps, an image at a time. An anomaly without a mask counts for image figures alone,
+normal images count in both. A figure that cannot be had (a category with one kind of image, a strategy
+without maps) is NaN, and means are over the categories that have one.
 """
 
 from __future__ import annotations
@@ -29,21 +31,35 @@ METRICS: tuple[Metric, ...] = (
     Metric(name="pixel_auroc", meaning="of all pixels of a category, mean over categories"),
     Metric(name="pixel_ap", meaning="average precision of all pixels of a category, mean over categories"),
     Metric(name="pixel_f1_max", meaning="largest F1 of all pixels; the threshold is chosen on the test"),
-    Metric(name="aupro", meaning="share of every region found, over false positive pixels up to a limit (0.3 unless said)"),
+    Metric(
+        name="aupro",
+        meaning="share of every region found, over false positive pixels up to a limit (0.3 unless said)",
+    ),
     Metric(name="worst_image_auroc", meaning="image_auroc of the hardest category"),
 )
 
 CONTINUAL: tuple[Metric, ...] = (
-    Metric(name="forgetting", better="lower", meaning="drop of image_auroc from a category's best earlier stage to the last one"),
+    Metric(
+        name="forgetting",
+        better="lower",
+        meaning="drop of image_auroc from a category's best earlier stage to the last one",
+    ),
     Metric(name="pixel_ap_forgetting", better="lower", meaning="the same of pixel_ap"),
     Metric(name="backward_transfer", meaning="change of image_auroc since a category was learned"),
     Metric(name="learning_image_auroc", meaning="image_auroc of every category just after it was learned"),
-    Metric(name="incremental_image_auroc", meaning="image_auroc of the categories seen so far, mean over stages"),
+    Metric(
+        name="incremental_image_auroc", meaning="image_auroc of the categories seen so far, mean over stages"
+    ),
 )
 """What there is besides where categories arrive one after another."""
 
-POOLED = Metric(name="pooled_image_auroc", meaning="of the image scores of all categories together: one threshold for all, which is harder")
-SAMPLES = Metric(name="sample_auroc", meaning="an object's score is the largest of its images', mean over categories")
+POOLED = Metric(
+    name="pooled_image_auroc",
+    meaning="of the image scores of all categories together: one threshold for all, which is harder",
+)
+SAMPLES = Metric(
+    name="sample_auroc", meaning="an object's score is the largest of its images', mean over categories"
+)
 
 PER_STAGE = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "aupro")
 _LONGEST_SIDE = 128
@@ -54,9 +70,11 @@ _LONGEST_SIDE = 128
 class Rules:
     """How a protocol scores.
 
-    categories: names by number.  defects: kinds by number, the first stands for none.  post: how maps are evaluated.
+    categories: names by number.  defects: kinds by number, the first stands for none.  post: how maps are
+    evaluated.
     continual: categories arrive one after another.
-    pooled, samples: whether all categories are scored under one threshold too, and objects that several images show (the fact `sample`).
+    pooled, samples: whether all categories are scored under one threshold too, and objects that several
+    images show (the fact `sample`).
     """
 
     categories: Sequence[str]
@@ -71,7 +89,8 @@ class Rules:
 class Judged(NamedTuple):
     """The n test images of one category in one answer.
 
-    ids: int64 (n,).  scores: float (n,).  anomalous: bool (n,).  grids: the maps that were answered, float (n, h, w), or None.
+    ids: int64 (n,).  scores: float (n,).  anomalous: bool (n,).  grids: the maps that were answered, float
+    (n, h, w), or None.
     span: the smallest and the largest value of its evaluated maps.
     """
 
@@ -87,7 +106,9 @@ Stage = Mapping[int, Judged]
 """What one answer came to, by category."""
 
 
-def metrics_of(asked: Sequence[str], *, continual: bool = False, pooled: bool = False, samples: bool = False) -> tuple[Metric, ...]:
+def metrics_of(
+    asked: Sequence[str], *, continual: bool = False, pooled: bool = False, samples: bool = False
+) -> tuple[Metric, ...]:
     """Return what a protocol reports; `asked` are the names of the categories that are tested, in order."""
     own = [Metric(name=f"image_auroc_of_{name}", meaning=f"image_auroc of {name}") for name in asked]
     return (*METRICS, *CONTINUAL * continual, *(POOLED,) * pooled, *(SAMPLES,) * samples, *own)
@@ -96,8 +117,9 @@ def metrics_of(asked: Sequence[str], *, continual: bool = False, pooled: bool = 
 class AnomalyScorer:
     """Scores answers category by category; the figures of the run are there once every stage has answered.
 
-    A category is scored in the last answer in which it was asked for: where every category has a learner of its own, in its only one. An
-    answer with neither maps nor scores, or one of the wrong shape, is refused by a `UserError`.
+    A category is scored in the last answer in which it was asked for: where every category has a learner of
+    its own, in its only one. An answer with neither maps nor scores, or one of the wrong shape, is refused by
+    a `UserError`.
     """
 
     def __init__(self, truth: Truth, rules: Rules) -> None:
@@ -113,7 +135,9 @@ class AnomalyScorer:
             self.figures.append({category: own.figures for category, own in stage.items()})
             self.last |= stage
             return
-        look = _mean([own.figures for own in _of_images(self.truth, answer, self.rules).values()], "image_auroc")
+        look = _mean(
+            [own.figures for own in _of_images(self.truth, answer, self.rules).values()], "image_auroc"
+        )
         if np.isfinite(look):
             self.looks.append((answer.stage, answer.step, look))
 
@@ -127,44 +151,71 @@ class AnomalyScorer:
             return Scores(final={}, per_stage=per_stage, probes=probes)
         last = _in_order_of_arrival(truth, self.last)
         of_last = {category: own.figures for category, own in last.items()}
-        matrices = {name: _matrix(self.figures if rules.continual else [of_last], list(last), name) for name in ("image_auroc", "pixel_ap")}
+        matrices = {
+            name: _matrix(self.figures if rules.continual else [of_last], list(last), name)
+            for name in ("image_auroc", "pixel_ap")
+        }
         final = _final(truth, last, rules) | (_over_time(truth, last, matrices) if rules.continual else {})
         matrices["image_auroc_by_defect"] = _by_defect(truth, last, rules)
         strips = {
-            f"cases_of_{rules.categories[category]}": cases(truth, own, rules) for category, own in last.items() if own.grids is not None
+            f"cases_of_{rules.categories[category]}": cases(truth, own, rules)
+            for category, own in last.items()
+            if own.grids is not None
         }
-        return Scores(final=final, per_stage=per_stage, probes=probes, matrices=matrices, axes=_axes(rules), strips=strips)
+        return Scores(
+            final=final,
+            per_stage=per_stage,
+            probes=probes,
+            matrices=matrices,
+            axes=_axes(rules),
+            strips=strips,
+        )
 
 
 def judged(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
     """Return what `answer` says of every category that was asked for, pixels included."""
-    return {category: _with_pixels(truth, own, rules) for category, own in _of_images(truth, answer, rules).items()}
+    return {
+        category: _with_pixels(truth, own, rules)
+        for category, own in _of_images(truth, answer, rules).items()
+    }
 
 
 def cases(truth: Truth, own: Judged, rules: Rules) -> tuple[NDArray[np.float32], list[str]]:
     """Return image, mask and map side by side, float32 (rows, 3, h, w, 3) in [0, 1], and what each row shows.
 
-    Rows: the defective images that scored highest and lowest, and the normal one that scored highest, as far as there are any. A mask is
-    grey where there is none. Maps run from black over red and yellow to white between the extremes of the category.
+    Rows: the defective images that scored highest and lowest, and the normal one that scored highest, as far
+    as there are any. A mask is grey where there is none. Maps run from black over red and yellow to white
+    between the extremes of the category.
     """
     assert own.grids is not None  # the caller has seen to it
     kinds = [("highest", own.anomalous, 1), ("lowest", own.anomalous, -1), ("highest", ~own.anomalous, 1)]
-    rows = [(name, int(np.argmax(np.where(group, sign * own.scores, -np.inf)))) for name, group, sign in kinds if group.any()]
+    rows = [
+        (name, int(np.argmax(np.where(group, sign * own.scores, -np.inf))))
+        for name, group, sign in kinds
+        if group.any()
+    ]
     places = np.array([place for _, place in rows])
     ids = own.ids[places]
-    captions = [f"{name}: {rules.defects[defect]}" for (name, _), defect in zip(rows, truth.facts["defect"][ids], strict=True)]
+    captions = [
+        f"{name}: {rules.defects[defect]}"
+        for (name, _), defect in zip(rows, truth.facts["defect"][ids], strict=True)
+    ]
     images = truth.facts["picture"][ids] / np.float32(255)
     size = [min(side, _LONGEST_SIDE) for side in images.shape[2:]]
     masks = truth.facts["mask"][ids].astype(np.float32)
     masks[~truth.facts["has_mask"][ids] & own.anomalous[places]] = 0.5
     low, high = own.span
-    maps = ((rules.post.evaluated(own.grids[places], ground_of(own.grids)).maps - low) / ((high - low) or 1.0)).astype(np.float32)
+    maps = (
+        (rules.post.evaluated(own.grids[places], ground_of(own.grids)).maps - low) / ((high - low) or 1.0)
+    ).astype(np.float32)
     colours = np.clip(np.stack([3 * maps, 3 * maps - 1, 3 * maps - 2], axis=1), 0, 1)
     panels = [_resized(panel, size) for panel in (images, masks[:, None], colours)]
-    return np.stack([np.moveaxis(np.broadcast_to(panel, (len(rows), 3, *size)), 1, -1) for panel in panels], axis=1), captions
+    return np.stack(
+        [np.moveaxis(np.broadcast_to(panel, (len(rows), 3, *size)), 1, -1) for panel in panels], axis=1
+    ), captions
 
 
-# --- one answer ---------------------------------------------------------------------------------------------------------------------
+# --- one answer ---------------------------------------------------------------------------------------------
 
 
 def _of_images(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
@@ -179,8 +230,14 @@ def _of_images(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
         if values is None:
             assert own is not None  # one of both was answered
             values = rules.post.image_scores(own, ground_of(own))
-        found[int(number)] = Judged(ids=answer.ids[places], scores=values, anomalous=anomalous[places], grids=own, span=(NAN, NAN),
-                                    figures=_image_figures(values, anomalous[places]))  # fmt: skip
+        found[int(number)] = Judged(
+            ids=answer.ids[places],
+            scores=values,
+            anomalous=anomalous[places],
+            grids=own,
+            span=(NAN, NAN),
+            figures=_image_figures(values, anomalous[places]),
+        )
     return found
 
 
@@ -189,11 +246,18 @@ def _answered(answer: Answer) -> tuple[AnyArray | None, AnyArray | None]:
     grids, given = answer.arrays.get("anomaly_maps"), answer.arrays.get("anomaly_scores")
     if grids is None and given is None:
         said = ", ".join(answer.arrays) or "nothing"
-        raise UserError(f"stage {answer.stage} was answered with {said}, but anomaly detection needs anomaly_maps or anomaly_scores")
+        raise UserError(
+            f"stage {answer.stage} was answered with {said}, but anomaly detection needs anomaly_maps or anomaly_scores"
+        )
     if grids is not None and (grids.ndim != 3 or 0 in grids.shape[1:]):
-        raise UserError(f"anomaly_maps must be (N, h, w), one map per image, but stage {answer.stage} was answered with {grids.shape}")
+        raise UserError(
+            f"anomaly_maps must be (N, h, w), one map per image, but stage {answer.stage} was answered "
+            f"with {grids.shape}"
+        )
     if given is not None and given.ndim != 1:
-        raise UserError(f"anomaly_scores must be (N,), one per image, but stage {answer.stage} was answered with {given.shape}")
+        raise UserError(
+            f"anomaly_scores must be (N,), one per image, but stage {answer.stage} was answered with {given.shape}"
+        )
     return grids, given
 
 
@@ -209,21 +273,33 @@ def _with_pixels(truth: Truth, own: Judged, rules: Rules) -> Judged:
             counts.add(values, mask)
         low, high = min(low, float(found.maps.min())), max(high, float(found.maps.max()))
     pixels = counts.figures(rules.fpr_limit)
-    named = {"pixel_auroc": pixels.auroc, "pixel_ap": pixels.average_precision, "pixel_f1_max": pixels.f1_max, "aupro": pixels.aupro}
+    named = {
+        "pixel_auroc": pixels.auroc,
+        "pixel_ap": pixels.average_precision,
+        "pixel_f1_max": pixels.f1_max,
+        "aupro": pixels.aupro,
+    }
     return own._replace(figures={**own.figures, **named}, span=(low, high))
 
 
 def _image_figures(values: AnyArray, anomalous: NDArray[np.bool_]) -> dict[str, float]:
     table = figures.levels(values, anomalous)
-    return {"image_auroc": figures.auroc(table), "image_ap": figures.average_precision(table), "image_f1_max": figures.f1_max(table)}
+    return {
+        "image_auroc": figures.auroc(table),
+        "image_ap": figures.average_precision(table),
+        "image_f1_max": figures.f1_max(table),
+    }
 
 
-# --- the run ------------------------------------------------------------------------------------------------------------------------
+# --- the run ------------------------------------------------------------------------------------------------
 
 
 def _final(truth: Truth, last: Stage, rules: Rules) -> dict[str, float]:
     """Return the figures of every category's last answer."""
-    by_category = {f"image_auroc_of_{rules.categories[category]}": own.figures["image_auroc"] for category, own in last.items()}
+    by_category = {
+        f"image_auroc_of_{rules.categories[category]}": own.figures["image_auroc"]
+        for category, own in last.items()
+    }
     auroc = np.array(list(by_category.values()))
     found = {name: _mean([own.figures for own in last.values()], name) for name in last[min(last)].figures}
     found["worst_image_auroc"] = float(np.nanmin(auroc)) if np.isfinite(auroc).any() else NAN
@@ -237,7 +313,9 @@ def _final(truth: Truth, last: Stage, rules: Rules) -> dict[str, float]:
 
 
 def _of_samples(truth: Truth, own: Judged) -> float:
-    """Return the AUROC of objects: the largest score of an object's images, which is defective where one of them is."""
+    """Return the AUROC of objects: the largest score of an object's images, which is defective where one of
+    them is.
+    """
     number, place = np.unique(truth.facts["sample"][own.ids], return_inverse=True)
     largest, anomalous = np.full(len(number), -np.inf), np.zeros(len(number), dtype=np.bool_)
     np.maximum.at(largest, place, own.scores)
@@ -266,9 +344,15 @@ def _over_time(truth: Truth, last: Stage, matrices: Mapping[str, NDArray[np.floa
     }
 
 
-def _matrix(stages: Sequence[Mapping[int, Mapping[str, float]]], categories: Sequence[int], name: str) -> NDArray[np.float64]:
-    """Return a figure after every stage and of every category, float64 (stages, categories); NaN where it was not asked for."""
-    return np.array([[stage[category][name] if category in stage else NAN for category in categories] for stage in stages])
+def _matrix(
+    stages: Sequence[Mapping[int, Mapping[str, float]]], categories: Sequence[int], name: str
+) -> NDArray[np.float64]:
+    """Return a figure after every stage and of every category, float64 (stages, categories); NaN where it was
+    not asked for.
+    """
+    return np.array(
+        [[stage[category][name] if category in stage else NAN for category in categories] for stage in stages]
+    )
 
 
 def _axes(rules: Rules) -> dict[str, Axes]:
@@ -278,13 +362,17 @@ def _axes(rules: Rules) -> dict[str, Axes]:
 
 
 def _by_defect(truth: Truth, last: Stage, rules: Rules) -> NDArray[np.float64]:
-    """Return the image AUROC of every kind of defect against the normal images of its category, float64 (categories, kinds - 1)."""
+    """Return the image AUROC of every kind of defect against the normal images of its category, float64
+    (categories, kinds - 1).
+    """
     table = np.full((len(rules.categories), len(rules.defects) - 1), NAN)
     for category, own in last.items():
         defect = truth.facts["defect"][own.ids]
         for kind in np.unique(defect[own.anomalous]):
             chosen = ~own.anomalous | (defect == kind)
-            table[category, kind - 1] = figures.auroc(figures.levels(own.scores[chosen], own.anomalous[chosen]))
+            table[category, kind - 1] = figures.auroc(
+                figures.levels(own.scores[chosen], own.anomalous[chosen])
+            )
     return table
 
 
@@ -295,16 +383,30 @@ def _mean(categories: Iterable[Mapping[str, float]], name: str) -> float:
 def _resized(panel: AnyArray, size: Sequence[int]) -> AnyArray:
     """Return `panel` (n, C, H, W) at `size` pixels, each the nearest one."""
     rows, columns = (
-        ((np.arange(wanted) + 0.5) * held / wanted).astype(np.int64) for wanted, held in zip(size, panel.shape[2:], strict=True)
+        ((np.arange(wanted) + 0.5) * held / wanted).astype(np.int64)
+        for wanted, held in zip(size, panel.shape[2:], strict=True)
     )
     return panel[:, :, rows[:, None], columns]
 
 
-__all__ = ["CONTINUAL", "METRICS", "POOLED", "SAMPLES", "AnomalyScorer", "Judged", "Rules", "cases", "judged", "metrics_of"]
+__all__ = [
+    "CONTINUAL",
+    "METRICS",
+    "POOLED",
+    "SAMPLES",
+    "AnomalyScorer",
+    "Judged",
+    "Rules",
+    "cases",
+    "judged",
+    "metrics_of",
+]
 
 
 def auroc_by_category(scores: Scores, *, last: int) -> list[ClassCounts]:
-    """Return the image AUROC of every category that has one, each counted once, after every stage, or after stage `last` alone."""
+    """Return the image AUROC of every category that has one, each counted once, after every stage, or after
+    stage `last` alone.
+    """
     prefix = "image_auroc_of_"
     table = scores.matrices["image_auroc"]
     names = tuple(name.removeprefix(prefix) for name in scores.final if name.startswith(prefix))

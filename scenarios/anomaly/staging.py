@@ -18,13 +18,17 @@ Setting = Literal["single", "multi", "few-shot", "zero-shot", "continual"]
 
 
 class Step(NamedTuple):
-    """One stage: the places, in order of arrival, of the categories that are learned and of those that are asked."""
+    """One stage: the places, in order of arrival, of the categories that are learned and of those that are
+    asked.
+    """
 
     learned: range
     asked: range
 
 
-def steps_of(setting: Setting, categories: int, *, apart: bool, sources: int, base: int, increment: int) -> tuple[Step, ...]:
+def steps_of(
+    setting: Setting, categories: int, *, apart: bool, sources: int, base: int, increment: int
+) -> tuple[Step, ...]:
     """Return the stages of a setting.
 
     Args:
@@ -44,8 +48,10 @@ def steps_of(setting: Setting, categories: int, *, apart: bool, sources: int, ba
     if setting != "continual":
         return (Step(range(categories), range(categories)),)
     if base >= categories or (categories - base) % increment:
-        raise UserError(f"base={base} and increment={increment} do not fit {categories} categories: "
-                        "one stage at least must follow the first, and the last one be full")  # fmt: skip
+        raise UserError(
+            f"base={base} and increment={increment} do not fit {categories} categories: "
+            "one stage at least must follow the first, and the last one be full"
+        )
     ends = range(base, categories + 1, increment)
     return tuple(Step(range(end - increment if end > base else 0, end), range(end)) for end in ends)
 
@@ -74,12 +80,14 @@ def few(pool: Pool, shots: int, seed: int) -> NDArray[np.bool_]:
 
 
 def contaminated(pool: Pool, remain: NDArray[np.bool_], contamination: float, seed: int) -> Pool:
-    """Return `pool` with defective test images moved to the training images, where they are a share `contamination` of a category's.
+    """Return `pool` with defective test images moved to the training images, where they are a share
+    `contamination` of a category's.
 
     Drawn under the stream `contamination` of the category.
 
     Raises:
-        UserError: a category would keep no defective image to test, or there are defective training images already.
+        UserError: a category would keep no defective image to test, or there are defective training images
+        already.
     """
     if (pool.train & pool.anomalous).any():
         raise UserError("defective images are listed for training already, so contamination must be 0")
@@ -89,13 +97,17 @@ def contaminated(pool: Pool, remain: NDArray[np.bool_], contamination: float, se
         number = strays(contamination, int((own & pool.train & remain).sum()))
         rows = np.flatnonzero(own & ~pool.train & pool.anomalous)
         if number >= len(rows):
-            raise UserError(f"contamination={contamination:g} takes {number} defective images of {name}, which has {len(rows)} in its test")
+            raise UserError(
+                f"contamination={contamination:g} takes {number} defective images of {name}, which has "
+                f"{len(rows)} in its test"
+            )
         train[seeds.stream("contamination", seed=seed, category=name).permutation(rows)[:number]] = True
     return replace(pool, train=train)
 
 
 def check_asked(pool: Pool, asked: Iterable[str]) -> None:
-    """Do nothing where every category that is asked has normal and defective images to test, without which no figure says anything of it.
+    """Do nothing where every category that is asked has normal and defective images to test, without which no
+    figure says anything of it.
 
     Raises:
         UserError: one has not.
@@ -104,10 +116,15 @@ def check_asked(pool: Pool, asked: Iterable[str]) -> None:
         tested = pool.anomalous[~pool.train & (pool.category == pool.categories.index(name))]
         if (defective := int(tested.sum())) in (0, len(tested)):
             lacking = "normal" if defective else "defective"
-            raise UserError(f"category {name} has {len(tested)} test images, none of them {lacking}, and needs one at least: add some, or "
-                            "name the other categories with categories=")  # fmt: skip
+            raise UserError(
+                f"category {name} has {len(tested)} test images, none of them {lacking}, and needs one at "
+                "least: add some, or "
+                "name the other categories with categories="
+            )
 
 
 def rows_of(pool: Pool, places: IntArray, step: Sequence[int], *, train: bool) -> IntArray:
-    """Return the images of the categories at `step`; places: int64 (U,) the place of every image's category in order of arrival."""
+    """Return the images of the categories at `step`; places: int64 (U,) the place of every image's category
+    in order of arrival.
+    """
     return np.flatnonzero((pool.train == train) & np.isin(places, list(step)))

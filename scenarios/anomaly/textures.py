@@ -1,15 +1,19 @@
-"""Real surfaces with drawn defects, from photographs that installed packages ship: what the scenario deals where no data set is on disk.
+"""Real surfaces with drawn defects, from photographs that installed packages ship: what the scenario deals
+where no data set is on disk.
 
-What it is: ONE photograph a category, square crops of it, and defects drawn by a procedure. Crops of one side overlap, so the test images
-of a category are not independent of one another and small differences mean nothing. Low-level contrast is rewarded, above all at severity
-`easy`. It tests a pipeline, shows forgetting and ranks crude differences; it is no stand-in for MVTec-AD, and its scores say nothing about
-scores there. Of the default set only `brick`, `grass` and `gravel` are documented as CC0; the others come under the licence of miniworld
-as a whole, and `grill` and `stucco` may be rendered rather than photographed. A turned piece of the same surface hardly shows on `stucco`,
-`ceiling`, `grass` and `gravel`, where no direction is special. In `photos`, hubble and immunohistochemistry are texture-like
-pictures, not surfaces, and the right of the latter differs from its left.
+What it is: ONE photograph a category, square crops of it, and defects drawn by a procedure. Crops of one side
+overlap, so the test images of a category are not independent of one another and small differences mean
+nothing. Low-level contrast is rewarded, above all at severity `easy`. It tests a pipeline, shows forgetting
+and ranks crude differences; it is no stand-in for MVTec-AD, and its scores say nothing about scores there. Of
+the default set only `brick`, `grass` and `gravel` are documented as CC0; the others come under the licence of
+miniworld as a whole, and `grill` and `stucco` may be rendered rather than photographed. A turned piece of the
+same surface hardly shows on `stucco`, `ceiling`, `grass` and `gravel`, where no direction is special. In
+`photos`, hubble and immunohistochemistry are texture-like pictures, not surfaces, and the right of the latter
+differs from its left.
 
-Photographs are reduced by area, then split by columns: the left 60 % for training, the right 40 % for the test, with a gap. Foreign content
-comes from photographs that are no category, and is grey where the surface is. Files are found without importing their packages.
+Photographs are reduced by area, then split by columns: the left 60 % for training, the right 40 % for the
+test, with a gap. Foreign content comes from photographs that are no category, and is grey where the surface
+is. Files are found without importing their packages.
 """
 
 from __future__ import annotations
@@ -36,13 +40,19 @@ GAP = 4
 """Columns between the two parts, after reduction."""
 _TRIES = 200
 
-_SKIMAGE, _MINIWORLD, _SKLEARN = ("skimage", "data"), ("miniworld", "textures"), ("sklearn", "datasets/images")
+_SKIMAGE, _MINIWORLD, _SKLEARN = (
+    ("skimage", "data"),
+    ("miniworld", "textures"),
+    ("sklearn", "datasets/images"),
+)
 _PACKAGES = "scikit-image (tested 0.26.0), miniworld (2.1.0) and scikit-learn (1.9.1)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Photograph:
-    """A picture in an installed package. scale: how far it is reduced, so that a crop of 64 px shows enough of the pattern."""
+    """A picture in an installed package. scale: how far it is reduced, so that a crop of 64 px shows enough
+    of the pattern.
+    """
 
     package: tuple[str, str]
     file: str
@@ -95,7 +105,9 @@ DIGESTS: Mapping[str, str] = MappingProxyType(
 
 
 class Amounts(NamedTuple):
-    """How many crops of every category: to train on, good and defective ones to test, and defective ones among the training crops."""
+    """How many crops of every category: to train on, good and defective ones to test, and defective ones
+    among the training crops.
+    """
 
     train: int
     good: int
@@ -104,23 +116,38 @@ class Amounts(NamedTuple):
 
 
 def photographs(content: str) -> Arrays:
-    """Return the reduced photographs of a content set, uint8 (h, w, 3) by category, and the foreign ones as `foreign-0` and so on.
+    """Return the reduced photographs of a content set, uint8 (h, w, 3) by category, and the foreign ones as
+    `foreign-0` and so on.
 
     Raises:
         UserError: a package is missing or its files are other ones.
     """
-    return prepared(f"textures-{content}", digest=DIGESTS[content], recipe=sys.modules[__name__], make=lambda: _reduced(content))
+    return prepared(
+        f"textures-{content}",
+        digest=DIGESTS[content],
+        recipe=sys.modules[__name__],
+        make=lambda: _reduced(content),
+    )
 
 
-def texture_pool(content: str, categories: tuple[str, ...], amounts: Amounts, *, size: int, severity: str, kinds: tuple[str, ...],
-                 seed: int) -> Pool:  # fmt: skip
+def texture_pool(
+    content: str,
+    categories: tuple[str, ...],
+    amounts: Amounts,
+    *,
+    size: int,
+    severity: str,
+    kinds: tuple[str, ...],
+    seed: int,
+) -> Pool:
     """Cut crops of `size` pixels and draw defects under `seed`.
 
-    Positions come from the stream `data`, defects from the stream `defects`, each addressed by category, part and item: asking for more
-    crops of one part moves no other crop. The kinds of defects take turns.
+    Positions come from the stream `data`, defects from the stream `defects`, each addressed by category, part
+    and item: asking for more crops of one part moves no other crop. The kinds of defects take turns.
 
     Raises:
-        UserError: a photograph is too small for so many or such large crops, or a kind of defect does not show on it.
+        UserError: a photograph is too small for so many or such large crops, or a kind of defect does not
+        show on it.
     """
     photos = photographs(content)
     foreign = [photo for name, photo in photos.items() if name.startswith("foreign-")]
@@ -128,9 +155,15 @@ def texture_pool(content: str, categories: tuple[str, ...], amounts: Amounts, *,
     for name in categories:
         surface = _Surface(name, photos[name], foreign, size, seed)
         for part, number in (("train", amounts.train), ("good", amounts.good)):
-            images += [Defective(crop, np.zeros((size, size), dtype=bool)) for crop in surface.crops(part, number, train=part == "train")]
+            images += [
+                Defective(crop, np.zeros((size, size), dtype=bool))
+                for crop in surface.crops(part, number, train=part == "train")
+            ]
         for part, number in (("bad", amounts.bad), ("stray", amounts.stray)):
-            images += [surface.defective(part, item, kinds[item % len(kinds)], severity, train=part == "stray") for item in range(number)]
+            images += [
+                surface.defective(part, item, kinds[item % len(kinds)], severity, train=part == "stray")
+                for item in range(number)
+            ]
     parts = np.repeat(np.arange(4), (amounts.train, amounts.good, amounts.bad, amounts.stray))
     turns = np.concatenate([np.arange(number) % len(kinds) + 1 for number in (amounts.bad, amounts.stray)])
     defect = np.concatenate([np.zeros(amounts.train + amounts.good, dtype=np.int64), turns])
@@ -150,13 +183,17 @@ def texture_pool(content: str, categories: tuple[str, ...], amounts: Amounts, *,
 class _Surface:
     """One photograph, parted; crops and defects of it under one seed."""
 
-    def __init__(self, name: str, photo: NDArray[np.uint8], foreign: list[NDArray[np.uint8]], size: int, seed: int) -> None:
+    def __init__(
+        self, name: str, photo: NDArray[np.uint8], foreign: list[NDArray[np.uint8]], size: int, seed: int
+    ) -> None:
         self.name, self.size, self.seed = name, size, seed
         cut = round(TRAIN_SHARE * photo.shape[1])
         self.parts = {True: photo[:, :cut], False: photo[:, cut + GAP :]}
         narrowest = min(len(photo), *(part.shape[1] for part in self.parts.values()))
         if size > narrowest:
-            raise UserError(f"size={size} is larger than the {narrowest} px that the photograph of {name} leaves for a part")
+            raise UserError(
+                f"size={size} is larger than the {narrowest} px that the photograph of {name} leaves for a part"
+            )
         grey = (photo == photo[..., :1]).all()
         self.foreign = [_fraction(_greyed(other) if grey else other) for other in foreign]
 
@@ -165,8 +202,13 @@ class _Surface:
         photo = self.parts[train]
         down, across = (side - self.size + 1 for side in photo.shape[:2])
         if number > down * across:
-            raise UserError(f"{number} crops of {self.size} px do not fit the {part} part of {self.name}, which has {down * across} places")
-        places: IntArray = seeds.stream("data", seed=self.seed, category=self.name, part=part).permutation(down * across)[:number]
+            raise UserError(
+                f"{number} crops of {self.size} px do not fit the {part} part of {self.name}, which has "
+                f"{down * across} places"
+            )
+        places: IntArray = seeds.stream("data", seed=self.seed, category=self.name, part=part).permutation(
+            down * across
+        )[:number]
         return [self._cut(photo, int(place) // across, int(place) % across) for place in places]
 
     def defective(self, part: str, item: int, kind: str, severity: str, *, train: bool) -> Defective:
@@ -180,7 +222,9 @@ class _Surface:
             material = Material(_fraction(self._cut(photo, int(top), int(left))), own, self.foreign)
             if (found := drawn(kind, material, SEVERITIES[severity], strokes)) is not None:
                 return found
-        raise UserError(f"{kind} does not show on {self.name} at severity {severity} ({_TRIES} draws); leave it out of kinds")
+        raise UserError(
+            f"{kind} does not show on {self.name} at severity {severity} ({_TRIES} draws); leave it out of kinds"
+        )
 
     def _cut(self, photo: NDArray[np.uint8], top: int, left: int) -> NDArray[np.uint8]:
         return photo[top : top + self.size, left : left + self.size]
@@ -198,7 +242,9 @@ def _read(photo: Photograph) -> NDArray[np.uint8]:
 
     with Image.open(photo.path()) as opened:
         image = opened.convert("RGB")
-    reduced = image.resize((round(image.width * photo.scale), round(image.height * photo.scale)), Image.Resampling.BOX)
+    reduced = image.resize(
+        (round(image.width * photo.scale), round(image.height * photo.scale)), Image.Resampling.BOX
+    )
     return np.asarray(reduced)
 
 

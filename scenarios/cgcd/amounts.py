@@ -10,12 +10,16 @@ def stage_sizes(text: str, name: str) -> list[int]:
     times, cross, size = text.partition("x")
     parts = [size] * int(times) if cross and times.isdecimal() else text.split("+")
     if not parts or not all(part.isdecimal() for part in parts):
-        raise ValueError(f"{name} should be stages x classes such as 5x10, or one number per stage such as 19+19+22, got {text!r}")
+        raise ValueError(
+            f"{name} should be stages x classes such as 5x10, or one number per stage such as 19+19+22, got {text!r}"
+        )
     return [int(part) for part in parts]
 
 
 def amounts(text: str, name: str) -> list[str]:
-    """Return the amounts that `text` says, unread: a number, a share such as 80%, or all. Raises ValueError for anything else."""
+    """Return the amounts that `text` says, unread: a number, a share such as 80%, or all. Raises ValueError
+    for anything else.
+    """
     parts = text.split("+")
     for part in parts:
         if not (part == "all" or part.isdecimal() or (part.endswith("%") and _is_share(part[:-1]))):
@@ -24,7 +28,9 @@ def amounts(text: str, name: str) -> list[str]:
 
 
 def per_stage(text: str, stages: int, name: str) -> list[str]:
-    """Return one amount for each of `stages`; a single one counts for all. Raises `UserError` where the numbers differ."""
+    """Return one amount for each of `stages`; a single one counts for all. Raises `UserError` where the
+    numbers differ.
+    """
     parts = amounts(text, name)
     if len(parts) not in (1, stages):
         raise UserError(f"{name}={text} says {len(parts)} amounts for {stages} stages")
@@ -32,7 +38,9 @@ def per_stage(text: str, stages: int, name: str) -> list[str]:
 
 
 def share_rows(text: str) -> list[list[float]]:
-    """Return the shares in per cent, a row for each cohort of classes. Raises ValueError for what is no share or more than a whole."""
+    """Return the shares in per cent, a row for each cohort of classes. Raises ValueError for what is no share
+    or more than a whole.
+    """
     rows = [row.strip().split("/") for row in text.split(";")] if text else []
     if not all(_is_share(part) for row in rows for part in row):
         raise ValueError(f"shares should be per cent such as 87/7/3/3;70/20/10;90/10;100, got {text!r}")

@@ -14,23 +14,52 @@ from harness.metrics import open_set
 METRICS: tuple[Metric, ...] = (
     Metric(name="mean_all", meaning="accuracy on all classes so far, mean over the stages after the first"),
     Metric(name="mean_old", meaning="on the classes of earlier stages (soft split), mean over stages"),
-    Metric(name="mean_new", meaning="on the classes of the stage (soft split), mean over stages; Happy's discovery"),
+    Metric(
+        name="mean_new",
+        meaning="on the classes of the stage (soft split), mean over stages; Happy's discovery",
+    ),
     Metric(name="last_all", meaning="on all classes after the last stage"),
     Metric(name="last_old", meaning="on the classes of earlier stages, after the last"),
-    Metric(name="last_new", meaning="on the classes of the last stage with new ones; Grow and Merge's discovery"),
+    Metric(
+        name="last_new", meaning="on the classes of the last stage with new ones; Grow and Merge's discovery"
+    ),
     Metric(name="last_initial", meaning="on the initial classes (hard split) after the last stage"),
     Metric(name="last_novel", meaning="on all classes found since (hard split) after the last stage"),
     Metric(name="first", meaning="on the initial classes after stage 0"),
-    Metric(name="forgetting_initial", better="lower", meaning="largest drop on the initial classes; Happy's forgetting"),
-    Metric(name="forgetting_seen", better="lower", meaning="first minus the lowest Old; Grow and Merge's forgetting"),
+    Metric(
+        name="forgetting_initial",
+        better="lower",
+        meaning="largest drop on the initial classes; Happy's forgetting",
+    ),
+    Metric(
+        name="forgetting_seen",
+        better="lower",
+        meaning="first minus the lowest Old; Grow and Merge's forgetting",
+    ),
     Metric(name="balanced_all", meaning="mean over classes of the accuracy on each, mean over stages"),
     Metric(name="nmi", meaning="normalised mutual information, mean over stages"),
     Metric(name="ari", meaning="adjusted Rand index, mean over stages"),
-    Metric(name="new_taken_for_old", better="lower", meaning="share of new-class items answered as an old row, mean over stages"),
-    Metric(name="probability_gap", better="lower", meaning="mean probability of old rows minus that of new ones; 0 is no bias"),
+    Metric(
+        name="new_taken_for_old",
+        better="lower",
+        meaning="share of new-class items answered as an old row, mean over stages",
+    ),
+    Metric(
+        name="probability_gap",
+        better="lower",
+        meaning="mean probability of old rows minus that of new ones; 0 is no bias",
+    ),
     Metric(name="hardest_initial", meaning="accuracy on the hardest initial class after the last stage"),
-    Metric(name="initial_variance", better="lower", meaning="variance of the initial classes' accuracies after the last stage"),
-    Metric(name="k_error", better="lower", meaning="mean distance of the number of clusters from the number of classes"),
+    Metric(
+        name="initial_variance",
+        better="lower",
+        meaning="variance of the initial classes' accuracies after the last stage",
+    ),
+    Metric(
+        name="k_error",
+        better="lower",
+        meaning="mean distance of the number of clusters from the number of classes",
+    ),
 )
 
 
@@ -45,12 +74,20 @@ class Round(NamedTuple):
 class CGCDScorer:
     """Matches rows to classes once an answer.
 
-    best: the best answer of a stage on the test counts, else its last. The learner goes on from its last epoch either way: no test label
-    reaches it. The rest as in the scenario.
+    best: the best answer of a stage on the test counts, else its last. The learner goes on from its last
+    epoch either way: no test label reaches it. The rest as in the scenario.
     """
 
-    def __init__(self, truth: Truth, *, known_k: bool, transductive: bool, open_set: bool, best: bool) -> None:
-        self.truth, self.known_k, self.transductive, self.open_set, self.best = truth, known_k, transductive, open_set, best
+    def __init__(
+        self, truth: Truth, *, known_k: bool, transductive: bool, open_set: bool, best: bool
+    ) -> None:
+        self.truth, self.known_k, self.transductive, self.open_set, self.best = (
+            truth,
+            known_k,
+            transductive,
+            open_set,
+            best,
+        )
         self.arrival, self.n_stages = arrival_of_classes(truth), len(truth.named_classes)
         self.matrix = np.full((self.n_stages, self.n_stages), np.nan)
         self.rounds: list[Round] = []
@@ -70,7 +107,14 @@ class CGCDScorer:
         if answer.step is not None:
             return
         chosen, _ = self.leading.pop(answer.stage, (answer, 0.0))
-        found = round_of(self.truth, chosen, self.arrival, self.before, known_k=self.known_k, transductive=self.transductive)
+        found = round_of(
+            self.truth,
+            chosen,
+            self.arrival,
+            self.before,
+            known_k=self.known_k,
+            transductive=self.transductive,
+        )
         self.matrix[len(self.rounds)] = found.agreement.per_group(self.arrival, self.n_stages)
         self.rounds.append(found)
         if self.open_set:
@@ -79,24 +123,44 @@ class CGCDScorer:
 
     def scores(self) -> Scores:
         """Return what the answers so far come to."""
-        per_stage = {name: [each.figures[name] for each in self.rounds] for name in (self.rounds[0].figures if self.rounds else ())}
+        per_stage = {
+            name: [each.figures[name] for each in self.rounds]
+            for name in (self.rounds[0].figures if self.rounds else ())
+        }
         strange = open_set.after_stages(self.strange)
         final = summary(self.rounds, per_stage, self.arrival) if len(self.rounds) == self.n_stages > 1 else {}
         if final and self.open_set:
             final |= open_set.summary(strange)
-        return Scores(final=final, per_stage=per_stage | strange, probes={"all": [*self.probes]}, matrices={"accuracy": self.matrix.copy()})
+        return Scores(
+            final=final,
+            per_stage=per_stage | strange,
+            probes={"all": [*self.probes]},
+            matrices={"accuracy": self.matrix.copy()},
+        )
 
 
 def agreement_of(truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bool = True) -> figures.Match:
-    """Match rows to classes over the test items of the classes revealed so far, or over the stage's own unlabelled ones."""
+    """Match rows to classes over the test items of the classes revealed so far, or over the stage's own
+    unlabelled ones.
+    """
     asked = truth.facts["is_test"][answer.ids] == on_test
     labels, rows = truth.labels[answer.ids], figures.counted_rows(answer.arrays["classes"])
     revealed = asked & (truth.facts["stage"][answer.ids] <= answer.stage)
     return figures.match(rows[revealed], labels[revealed], n_classes=len(arrival))
 
 
-def round_of(truth: Truth, answer: Answer, arrival: IntArray, before: Answer | None, *, known_k: bool, transductive: bool) -> Round:
-    """Return everything about one finished stage; `before` is the answer of the stage before it, None after stage 0."""
+def round_of(
+    truth: Truth,
+    answer: Answer,
+    arrival: IntArray,
+    before: Answer | None,
+    *,
+    known_k: bool,
+    transductive: bool,
+) -> Round:
+    """Return everything about one finished stage; `before` is the answer of the stage before it, None after
+    stage 0.
+    """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     stage = answer.stage
@@ -120,8 +184,12 @@ def round_of(truth: Truth, answer: Answer, arrival: IntArray, before: Answer | N
         "balanced_all": agreement.balanced_accuracy(),
         "nmi": float(normalized_mutual_info_score(labels, rows)),
         "ari": float(adjusted_rand_score(labels, rows)),
-        "new_taken_for_old": figures.new_taken_for_old(rows, is_new, old_rows) if stage and old_rows is not None else np.nan,
-        "probability_gap": figures.probability_gap(np.stack([gap, 1 - gap], axis=1)[asked], 1) if stage and gap is not None else np.nan,
+        "new_taken_for_old": figures.new_taken_for_old(rows, is_new, old_rows)
+        if stage and old_rows is not None
+        else np.nan,
+        "probability_gap": figures.probability_gap(np.stack([gap, 1 - gap], axis=1)[asked], 1)
+        if stage and gap is not None
+        else np.nan,
         "clusters": np.nan if clusters is None else float(clusters),
         "k_error": np.nan if clusters is None else float(clusters - (arrival <= stage).sum()),
     }
@@ -130,7 +198,9 @@ def round_of(truth: Truth, answer: Answer, arrival: IntArray, before: Answer | N
     return Round(agreement, groups, counted)
 
 
-def summary(rounds: Sequence[Round], per_stage: Mapping[str, Sequence[float]], arrival: IntArray) -> dict[str, float]:
+def summary(
+    rounds: Sequence[Round], per_stage: Mapping[str, Sequence[float]], arrival: IntArray
+) -> dict[str, float]:
     """Return the figures of a whole run by name; arguments as in `round_of`."""
     groups = [each.groups for each in rounds]
     last, initial = rounds[-1], arrival == 0
@@ -163,13 +233,17 @@ def summary(rounds: Sequence[Round], per_stage: Mapping[str, Sequence[float]], a
 
 
 def open_set_figures(truth: Truth, answer: Answer) -> dict[str, float]:
-    """Return the figures of `open_set.METRICS` after a stage, over test items; nothing where strangeness was not answered.
+    """Return the figures of `open_set.METRICS` after a stage, over test items; nothing where strangeness was
+    not answered.
 
     Args:
         truth: with the facts `stage` and `is_test`.
-        answer: of the finished stage. Novel are classes that have not been revealed; those found so far count as known.
+        answer: of the finished stage. Novel are classes that have not been revealed; those found so far count
+            as known.
     """
-    return open_set.of_answer(answer, truth.facts["is_test"][answer.ids], truth.facts["stage"][answer.ids] > answer.stage)
+    return open_set.of_answer(
+        answer, truth.facts["is_test"][answer.ids], truth.facts["stage"][answer.ids] > answer.stage
+    )
 
 
 def arrival_of_classes(truth: Truth) -> IntArray:
@@ -180,7 +254,9 @@ def arrival_of_classes(truth: Truth) -> IntArray:
     return arrival
 
 
-def correct_by_class(truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+def correct_by_class(
+    truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+) -> list[ClassCounts]:
     """Return for every answer how often it is right under the matching of its stage, by class."""
     arrival = arrival_of_classes(truth)
     found = []

@@ -1,14 +1,17 @@
-"""Class-incremental learning: the classes of one data set arrive in stages, each fully labelled, each seen once.
+"""Class-incremental learning: the classes of one data set arrive in stages, each fully labelled, each seen
+once.
 
-After every stage the whole test set is asked, also the classes still to come, so that the query tells nothing about what arrives next and
-the accuracy matrix R[i, j] is complete. Task access "train" is class-incremental learning proper; "test" tells the stage of every item at
-prediction (task-incremental learning). Terms as in van de Ven, Tuytelaars and Tolias 2022, "Three types of incremental learning".
+After every stage the whole test set is asked, also the classes still to come, so that the query tells nothing
+about what arrives next and the accuracy matrix R[i, j] is complete. Task access "train" is class-incremental
+learning proper; "test" tells the stage of every item at prediction (task-incremental learning). Terms as in
+van de Ven, Tuytelaars and Tolias 2022, "Three types of incremental learning".
 
-With `test_fraction=0` the test is the part that the publisher of the data set set apart, the same under every seed, and every other item is
-trained on but those that the publisher set apart to choose by (`Stage.validation`).
+With `test_fraction=0` the test is the part that the publisher of the data set set apart, the same under every
+seed, and every other item is trained on but those that the publisher set apart to choose by
+(`Stage.validation`).
 
-With `open_set=true` it is scored as well whether a learner that says how strange an item is finds classes still to come stranger than those
-that have come.
+With `open_set=true` it is scored as well whether a learner that says how strange an item is finds classes
+still to come stranger than those that have come.
 """
 
 from __future__ import annotations
@@ -19,7 +22,18 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scorer, Scores, TaskAccess, Truth, param
+from harness.contracts import (
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Scenario,
+    Scorer,
+    Scores,
+    TaskAccess,
+    Truth,
+    param,
+)
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from harness.metrics import open_set
@@ -29,10 +43,15 @@ from scenarios.shared.splits import check_filled, tested_part, validation_part
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
-    Metric(name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"),
+    Metric(
+        name="average_incremental_accuracy", meaning="accuracy on the classes seen so far, mean over time"
+    ),
     Metric(name="forgetting", better="lower", meaning="drop from the best earlier accuracy of a stage"),
     Metric(name="backward_transfer", meaning="change of a stage's accuracy since it was learned"),
-    Metric(name="forward_transfer", meaning="head start on a stage before it is learned; 0 where its classes cannot be named earlier"),
+    Metric(
+        name="forward_transfer",
+        meaning="head start on a stage before it is learned; 0 where its classes cannot be named earlier",
+    ),
 )
 
 
@@ -41,14 +60,31 @@ class ClassIncremental(Scenario):
 
     dataset: str = param("digits", "data set, with parameters in brackets")
     stages: int = param(5, "number of stages", ge=1, unit="stages")
-    first_classes: int = param(0, "classes in the first stage; 0 shares all classes equally", ge=0, unit="classes")
-    class_order: Literal["shuffled", "natural"] = param("shuffled", "order of arrival: drawn under the seed, or as in the data set")
-    test_fraction: float = param(
-        0.2, "share of every class (or of the groups, where the data set has some) kept for the test; 0 for the published test", ge=0, lt=1
+    first_classes: int = param(
+        0, "classes in the first stage; 0 shares all classes equally", ge=0, unit="classes"
     )
-    task_access: TaskAccess = param("train", "whether the stage of an item is told while training only, or at prediction too")
-    open_set: bool = param(False, "also score, of learners that say so, how strange items of classes still to come look")
-    views: str = param("same", "how items are shown in training: same, or such as padded-crop[mirror=0.5], several joined by +")
+    class_order: Literal["shuffled", "natural"] = param(
+        "shuffled", "order of arrival: drawn under the seed, or as in the data set"
+    )
+    test_fraction: float = param(
+        0.2,
+        (
+            "share of every class (or of the groups, where the data set has some) kept for the test; 0 for the "
+            "published test"
+        ),
+        ge=0,
+        lt=1,
+    )
+    task_access: TaskAccess = param(
+        "train", "whether the stage of an item is told while training only, or at prediction too"
+    )
+    open_set: bool = param(
+        False, "also score, of learners that say so, how strange items of classes still to come look"
+    )
+    views: str = param(
+        "same",
+        "how items are shown in training: same, or such as padded-crop[mirror=0.5], several joined by +",
+    )
 
     later: ClassVar[tuple[str, ...]] = ("open_set", "views")
 
@@ -73,7 +109,8 @@ class ClassIncremental(Scenario):
         """Deal the stages under `seed`.
 
         Raises:
-            UserError: the data set has too few classes for the stages, no published test where that is asked for, or a class too few items.
+            UserError: the data set has too few classes for the stages, no published test where that is asked
+            for, or a class too few items.
         """
         data = data_of(self.dataset)
         sizes = self._stage_sizes(len(data.class_names))
@@ -86,15 +123,40 @@ class ClassIncremental(Scenario):
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
         is_held = validation_part(data, is_test)
         parts = {"training": ~is_test & ~is_held, "test": is_test}
-        check_filled(data.labels, parts, np.arange(len(order)), self.dataset, fraction=self.test_fraction, names=data.class_names)
+        check_filled(
+            data.labels,
+            parts,
+            np.arange(len(order)),
+            self.dataset,
+            fraction=self.test_fraction,
+            names=data.class_names,
+        )
         query = np.flatnonzero(is_test)
         stages = []
         for index, size in enumerate(sizes):
-            rows, held = (np.flatnonzero(chosen & (arrival == index)) for chosen in (~is_test & ~is_held, is_held))
-            stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=int(named[index]), new_classes=size,
-                                     held=held, held_given=labels[held]))  # fmt: skip
+            rows, held = (
+                np.flatnonzero(chosen & (arrival == index)) for chosen in (~is_test & ~is_held, is_held)
+            )
+            stages.append(
+                DealtStage(
+                    rows=rows,
+                    given=labels[rows],
+                    query=query,
+                    named_classes=int(named[index]),
+                    new_classes=size,
+                    held=held,
+                    held_given=labels[held],
+                )
+            )
         facts = {"stage": arrival}
-        return Deal(inputs=data.inputs, labels=labels, facts=facts, stages=stages, task_access=self.task_access, class_numbers=order)
+        return Deal(
+            inputs=data.inputs,
+            labels=labels,
+            facts=facts,
+            stages=stages,
+            task_access=self.task_access,
+            class_numbers=order,
+        )
 
     def scorer(self, truth: Truth) -> Scorer:
         """Score what was answered so far; figures that need the last stage are left out until it is there."""
@@ -104,7 +166,10 @@ class ClassIncremental(Scenario):
         first = self.first_classes
         rest = self.stages - 1 if first else self.stages
         if first + rest > classes or (first and not rest and first != classes):
-            raise UserError(f"{self.dataset} has {classes} classes, which {self.stages} stages with first_classes={first} cannot share")
+            raise UserError(
+                f"{self.dataset} has {classes} classes, which {self.stages} stages with "
+                f"first_classes={first} cannot share"
+            )
         # numpy's array_split puts the larger shares first
         shares = [len(part) for part in np.array_split(np.arange(classes - first), rest)] if rest else []
         return ([first] if first else []) + shares
@@ -127,7 +192,9 @@ class _Scorer:
         if answer.step is not None:
             self.probes.append((answer.stage, answer.step, seen))
             return
-        self.matrix[answer.stage] = figures.accuracy_row(predicted, labels, self.truth.facts["stage"][answer.ids], self.n_stages)
+        self.matrix[answer.stage] = figures.accuracy_row(
+            predicted, labels, self.truth.facts["stage"][answer.ids], self.n_stages
+        )
         self.seen.append(seen)
         if self.scenario.open_set:
             self.strange.append(open_set.of_answer(answer, np.ones_like(novel), novel))
@@ -137,12 +204,18 @@ class _Scorer:
         final = self._final() if len(self.seen) == self.n_stages else {}
         if final and self.scenario.open_set:
             final |= open_set.summary(strange)
-        return Scores(final=final, per_stage={"seen_accuracy": [*self.seen], **strange}, probes={"seen_accuracy": [*self.probes]},
-                      matrices={"accuracy": self.matrix.copy()})  # fmt: skip
+        return Scores(
+            final=final,
+            per_stage={"seen_accuracy": [*self.seen], **strange},
+            probes={"seen_accuracy": [*self.probes]},
+            matrices={"accuracy": self.matrix.copy()},
+        )
 
     def _final(self) -> dict[str, float]:
         sizes = np.diff([0, *self.truth.named_classes])
-        untrained = 1.0 / np.maximum(sizes, 1) if self.scenario.task_access == "test" else np.zeros(len(sizes))
+        untrained = (
+            1.0 / np.maximum(sizes, 1) if self.scenario.task_access == "test" else np.zeros(len(sizes))
+        )
         return {
             "average_accuracy": figures.average_accuracy(self.matrix),
             "average_incremental_accuracy": figures.average_incremental_accuracy(self.seen),

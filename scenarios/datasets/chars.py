@@ -1,8 +1,9 @@
-"""Handwritten digits and letters that the miniworld package ships as textures, prepared as EMNIST prepares its own.
+"""Handwritten digits and letters that the miniworld package ships as textures, prepared as EMNIST prepares
+its own.
 
-Every image is cut to its ink, blurred a little, scaled into 24 x 24 with its proportions kept, and centred in 28 x 28 (Cohen et al. 2017,
-"EMNIST", section II-A, has the same steps on 128 x 128 scans). The 47-class variant joins the 15 letters whose cases look alike, as
-EMNIST's "balanced" split does.
+Every image is cut to its ink, blurred a little, scaled into 24 x 24 with its proportions kept, and centred in
+28 x 28 (Cohen et al. 2017, "EMNIST", section II-A, has the same steps on 128 x 128 scans). The 47-class
+variant joins the 15 letters whose cases look alike, as EMNIST's "balanced" split does.
 """
 
 from __future__ import annotations
@@ -34,19 +35,34 @@ class Chars62(Dataset):
         classes=62,
         shape=(1, 28, 28),
         licence="Apache-2.0 (package); scans very probably public domain (NIST SD 19), not proven",
-        source="textures/chars in miniworld; its maintainer names NIST Special Database 19, elsewhere EMNIST, as origin",
+        source=(
+            "textures/chars in miniworld; its maintainer names NIST Special Database 19, elsewhere "
+            "EMNIST, as origin"
+        ),
         package="miniworld (tested 2.1.0)",
         digest=_SOURCE_DIGEST,
-        notes="Upper and lower case of many letters cannot be told apart without context, which caps accuracy; chars47 joins them. "
+        notes="Upper and lower case of many letters cannot be told apart without context, which caps "
+        "accuracy; chars47 joins them. "
         "No exact duplicates. Writers are not known, so one may be on both sides of a split.",
     )
 
     def load(self) -> Data:
-        """Return inputs uint8 (3100, 1, 28, 28), ink bright on black, in the order of character code and number."""
-        arrays = prepared("chars", digest=_SOURCE_DIGEST, recipe=sys.modules[__name__], make=lambda: _prepare(self.card.package))
+        """Return inputs uint8 (3100, 1, 28, 28), ink bright on black, in the order of character code and
+        number.
+        """
+        arrays = prepared(
+            "chars",
+            digest=_SOURCE_DIGEST,
+            recipe=sys.modules[__name__],
+            make=lambda: _prepare(self.card.package),
+        )
         codes = arrays["codes"]
         present = np.unique(codes)
-        return Data(inputs=arrays["inputs"], labels=np.searchsorted(present, codes).astype(np.int64), class_names=_names(present))
+        return Data(
+            inputs=arrays["inputs"],
+            labels=np.searchsorted(present, codes).astype(np.int64),
+            class_names=_names(present),
+        )
 
 
 class Chars47(Dataset):
@@ -61,17 +77,29 @@ class Chars47(Dataset):
         source=Chars62.card.source,
         package=Chars62.card.package,
         digest=_SOURCE_DIGEST,
-        notes="The cases of C I J K L M O P S U V W X Y Z are joined as in EMNIST's balanced split; these 15 classes have 100 items, "
+        notes="The cases of C I J K L M O P S U V W X Y Z are joined as in EMNIST's balanced split; these "
+        "15 classes have 100 items, "
         "the other 32 have 50. Writers are not known, so one may be on both sides of a split.",
     )
 
     def load(self) -> Data:
-        """Return inputs uint8 (3100, 1, 28, 28); the items of `Chars62` in the same order, joined letters under their upper case."""
-        arrays = prepared("chars", digest=_SOURCE_DIGEST, recipe=sys.modules[__name__], make=lambda: _prepare(self.card.package))
+        """Return inputs uint8 (3100, 1, 28, 28); the items of `Chars62` in the same order, joined letters
+        under their upper case.
+        """
+        arrays = prepared(
+            "chars",
+            digest=_SOURCE_DIGEST,
+            recipe=sys.modules[__name__],
+            make=lambda: _prepare(self.card.package),
+        )
         upper = {ord(letter): ord(letter.upper()) for letter in ALIKE}
         codes = np.array([upper.get(int(code), int(code)) for code in arrays["codes"]])
         present = np.unique(codes)
-        return Data(inputs=arrays["inputs"], labels=np.searchsorted(present, codes).astype(np.int64), class_names=_names(present))
+        return Data(
+            inputs=arrays["inputs"],
+            labels=np.searchsorted(present, codes).astype(np.int64),
+            class_names=_names(present),
+        )
 
 
 def _names(codes: NDArray[np.int64]) -> tuple[str, ...]:
@@ -84,7 +112,10 @@ def _prepare(package: str) -> Arrays:
     ordered = sorted(files, key=_code_and_number)
     images = np.stack([_ink_box(_ink(file)) for file in ordered])
     # The names say 0x, the numbers are decimal: 48 is the digit zero.
-    return {"inputs": images[:, None], "codes": np.array([_code_and_number(file)[0] for file in ordered], dtype=np.int64)}
+    return {
+        "inputs": images[:, None],
+        "codes": np.array([_code_and_number(file)[0] for file in ordered], dtype=np.int64),
+    }
 
 
 def _code_and_number(file: Path) -> tuple[int, int]:
@@ -108,7 +139,9 @@ def _ink_box(ink: NDArray[np.uint8]) -> NDArray[np.uint8]:
     box = ink[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
     image = Image.fromarray(np.pad(box, 2)).filter(ImageFilter.GaussianBlur(1))
     scale = (_SIDE - 2 * _MARGIN) / max(image.size)
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BICUBIC)
+    image = image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.BICUBIC
+    )
     canvas = Image.new("L", (_SIDE, _SIDE))
     canvas.paste(image, ((_SIDE - image.width) // 2, (_SIDE - image.height) // 2))
     return np.asarray(canvas)

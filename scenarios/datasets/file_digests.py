@@ -1,6 +1,7 @@
 """Digests of files, kept by where these lie and by their stamps, so that large ones are read once.
 
-A file that has just changed is read each time (`harness.stamps`); on Windows, where stamps tell nothing, every file is.
+A file that has just changed is read each time (`harness.stamps`); on Windows, where stamps tell nothing,
+every file is.
 """
 
 from __future__ import annotations
@@ -46,16 +47,25 @@ def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256", *, anew: 
 
     if None in stamps:
         return read()
-    key = hashlib.sha256(json.dumps([(str(path.resolve()), stamp) for path, stamp in zip(paths, stamps, strict=True)]).encode())
-    kept = prepared(f"{algorithm}-of-files", digest=key.hexdigest(), recipe=sys.modules[__name__],
-                    make=lambda: {"digests": np.array(read(), dtype=np.str_)}, anew=anew)  # fmt: skip
+    key = hashlib.sha256(
+        json.dumps([(str(path.resolve()), stamp) for path, stamp in zip(paths, stamps, strict=True)]).encode()
+    )
+    kept = prepared(
+        f"{algorithm}-of-files",
+        digest=key.hexdigest(),
+        recipe=sys.modules[__name__],
+        make=lambda: {"digests": np.array(read(), dtype=np.str_)},
+        anew=anew,
+    )
     return [str(found) for found in kept["digests"]]
 
 
 def _digest(path: Path, algorithm: Algorithm) -> str:
     try:
         with path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
+            return hashlib.file_digest(
+                file, lambda: hashlib.new(algorithm, usedforsecurity=False)
+            ).hexdigest()
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror or error}") from None
 

@@ -1,7 +1,8 @@
 """Printed digits and letters, drawn from the fonts that matplotlib ships, one group per font family.
 
-A character keeps its size and its place on the base line, so that the cases of look-alike letters stay apart. Every font gives one upright
-drawing and some slightly turned, sheared and scaled ones; all of a family stay on one side of a split.
+A character keeps its size and its place on the base line, so that the cases of look-alike letters stay apart.
+Every font gives one upright drawing and some slightly turned, sheared and scaled ones; all of a family stay
+on one side of a split.
 """
 
 from __future__ import annotations
@@ -25,14 +26,21 @@ CHARACTERS = string.digits + string.ascii_uppercase + string.ascii_lowercase
 
 FAMILIES = {
     "DejaVu Sans": ("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
-    "DejaVu Sans Mono": ("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
+    "DejaVu Sans Mono": (
+        "DejaVuSansMono",
+        "DejaVuSansMono-Bold",
+        "DejaVuSansMono-Oblique",
+        "DejaVuSansMono-BoldOblique",
+    ),
     "DejaVu Serif": ("DejaVuSerif", "DejaVuSerif-Bold", "DejaVuSerif-Italic", "DejaVuSerif-BoldItalic"),
     "STIX": ("STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta"),
     "Computer Modern Roman": ("cmr10", "cmb10", "cmti10"),
     "Computer Modern Sans": ("cmss10",),
     "Computer Modern Typewriter": ("cmtt10",),
 }
-"""Fonts by family. Symbol fonts put arrows and braces at letters and are left out; so is cmmi10, whose digits are old-style."""
+"""Fonts by family. Symbol fonts put arrows and braces at letters and are left out; so is cmmi10, whose digits
+are old-style.
+"""
 
 _SIDE, _FINE = 28, 4  # drawn four times as large, then averaged
 
@@ -40,7 +48,9 @@ _SIDE, _FINE = 28, 4  # drawn four times as large, then averaged
 class Glyphs(Dataset):
     """Printed digits and letters in 21 fonts of seven families; needs nothing but matplotlib."""
 
-    variants: int = param(3, "drawings of a character per font: the upright one and slightly deformed ones", ge=1, le=50)
+    variants: int = param(
+        3, "drawings of a character per font: the upright one and slightly deformed ones", ge=1, le=50
+    )
 
     card: ClassVar[Card] = Card(
         title="Printed characters from matplotlib's fonts",
@@ -51,31 +61,49 @@ class Glyphs(Dataset):
         source="mpl-data/fonts/ttf in matplotlib, drawn by Pillow",
         package="matplotlib (tested 3.11.2)",
         digest="417a793d44a9db5c3145ae471cd4bcde1e53993d7fcff24ca4d1fad7f954b7dc",
-        notes="The digest is taken over the font files; the pixels also depend on Pillow's FreeType (tested Pillow 12). Groups are font "
-        "families, so a test family is never seen in training; with seven families a test fraction of 0.2 is one family.",
+        notes="The digest is taken over the font files; the pixels also depend on Pillow's FreeType "
+        "(tested Pillow 12). Groups are font "
+        "families, so a test family is never seen in training; with seven families a test fraction of 0.2 "
+        "is one family.",
     )
 
     def load(self) -> Data:
-        """Return inputs uint8 (items, 1, 28, 28), ink bright on black, in the order of font, character, variant."""
+        """Return inputs uint8 (items, 1, 28, 28), ink bright on black, in the order of font, character,
+        variant.
+        """
         name = f"glyphs-{self.variants}"
         arrays = prepared(name, digest=self.card.digest, recipe=sys.modules[__name__], make=self._prepare)
-        return Data(inputs=arrays["inputs"], labels=arrays["labels"], class_names=tuple(CHARACTERS), groups=arrays["groups"])
+        return Data(
+            inputs=arrays["inputs"],
+            labels=arrays["labels"],
+            class_names=tuple(CHARACTERS),
+            groups=arrays["groups"],
+        )
 
     def _prepare(self) -> Arrays:
         from PIL import ImageFont
 
         folder = folder_of("matplotlib", inside="mpl-data/fonts/ttf")
         names = [(group, name) for group, family in enumerate(FAMILIES.values()) for name in family]
-        checked([folder / f"{name}.ttf" for _, name in names], digest=self.card.digest, package=self.card.package)
+        checked(
+            [folder / f"{name}.ttf" for _, name in names], digest=self.card.digest, package=self.card.package
+        )
         images, labels, groups = [], [], []
         for group, name in names:
             font = ImageFont.truetype(str(folder / f"{name}.ttf"), size=round(0.74 * _SIDE * _FINE))
             rng = seeds.stream("glyphs", seed=0, font=name)
             for label, character in enumerate(CHARACTERS):
-                images += [_draw(font, character, _deformation(rng) if variant else np.eye(2)) for variant in range(self.variants)]
+                images += [
+                    _draw(font, character, _deformation(rng) if variant else np.eye(2))
+                    for variant in range(self.variants)
+                ]
                 labels += [label] * self.variants
                 groups += [group] * self.variants
-        return {"inputs": np.stack(images)[:, None], "labels": np.array(labels, np.int64), "groups": np.array(groups, np.int64)}
+        return {
+            "inputs": np.stack(images)[:, None],
+            "labels": np.array(labels, np.int64),
+            "groups": np.array(groups, np.int64),
+        }
 
 
 def _deformation(rng: np.random.Generator) -> NDArray[np.float64]:
@@ -95,5 +123,7 @@ def _draw(font: FreeTypeFont, character: str, deformation: NDArray[np.float64]) 
     ImageDraw.Draw(image).text((side / 2, 0.74 * side), character, fill=255, font=font, anchor="ms")
     shift = side / 2 - deformation @ np.array([side / 2, side / 2])
     (a, b), (c, d) = deformation
-    image = image.transform((side, side), Image.Transform.AFFINE, (a, b, shift[0], c, d, shift[1]), Image.Resampling.BILINEAR)
+    image = image.transform(
+        (side, side), Image.Transform.AFFINE, (a, b, shift[0], c, d, shift[1]), Image.Resampling.BILINEAR
+    )
     return np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BOX))

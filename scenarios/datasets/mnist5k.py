@@ -29,7 +29,9 @@ class Mnist5k(Dataset):
 
     def load(self) -> Data:
         """Return inputs uint8 (5000, 1, 28, 28), in the order of the file, which is sorted by class."""
-        arrays = prepared("mnist5k", digest=self.card.digest, recipe=sys.modules[__name__], make=self._prepare)
+        arrays = prepared(
+            "mnist5k", digest=self.card.digest, recipe=sys.modules[__name__], make=self._prepare
+        )
         return Data(inputs=arrays["inputs"], labels=arrays["labels"], class_names=tuple("0123456789"))
 
     def _prepare(self) -> Arrays:
@@ -37,4 +39,7 @@ class Mnist5k(Dataset):
         (file,) = checked([path], digest=self.card.digest, package=self.card.package)
         with gzip.open(file, "rt", encoding="ascii") as lines:
             table = np.loadtxt(lines, delimiter=",", dtype=np.float32)
-        return {"inputs": table[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28), "labels": table[:, -1].astype(np.int64)}
+        return {
+            "inputs": table[:, :-1].astype(np.uint8).reshape(-1, 1, 28, 28),
+            "labels": table[:, -1].astype(np.int64),
+        }

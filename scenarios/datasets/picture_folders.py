@@ -1,6 +1,8 @@
-"""What counts in a folder of pictures: every format that Pillow decodes, and nothing that a system or an editor put there for itself.
+"""What counts in a folder of pictures: every format that Pillow decodes, and nothing that a system or an
+editor put there for itself.
 
-A file that is no such picture is left out and named in a warning; a folder of nothing but such files is refused.
+A file that is no such picture is left out and named in a warning; a folder of nothing but such files is
+refused.
 """
 
 from __future__ import annotations
@@ -16,14 +18,29 @@ from harness.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-_OF_SYSTEMS = frozenset({"__macosx", "__pycache__", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "$recycle.bin",
-                         "system volume information", "lost+found", "@eadir", "#recycle"})  # fmt: skip
+_OF_SYSTEMS = frozenset(
+    {
+        "__macosx",
+        "__pycache__",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "@eadir",
+        "#recycle",
+    }
+)
 _NO_PICTURES = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
 """Pillow tells these formats and does not decode them, or not without another program."""
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name does not count: it begins with a dot, or a system keeps its own things in it."""
+    """Whether a file or folder of this name does not count: it begins with a dot, or a system keeps its own
+    things in it.
+    """
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
@@ -37,22 +54,31 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def images_in(folders: Sequence[Path]) -> list[list[Path]]:
-    """Return the pictures in each of `folders`, sorted by name; none where there is no folder. A broken link counts, and is refused later.
+    """Return the pictures in each of `folders`, sorted by name; none where there is no folder. A broken link
+    counts, and is refused later.
 
     Raises:
         UserError: a folder that cannot be listed, or has files and none that is read.
     """
     suffixes, found, strange = picture_suffixes(), [], []
     for folder in folders:
-        files = [folder / name for name in sorted(entry.name for entry in _entries(folder) if not _is_folder(entry))]
+        files = [
+            folder / name
+            for name in sorted(entry.name for entry in _entries(folder) if not _is_folder(entry))
+        ]
         pictures = [path for path in files if path.suffix.lower() in suffixes]
         if files and not pictures:
-            raise UserError(f"{folder} has no picture in a format that is read, only {_formats(files)}; convert them to PNG, say")
+            raise UserError(
+                f"{folder} has no picture in a format that is read, only {_formats(files)}; convert them to PNG, say"
+            )
         found.append(pictures)
         strange += [path for path in files if path.suffix.lower() not in suffixes]
     if strange:
-        _warn_once(f"{len(strange)} files among pictures are in no format that is read and are left out: {_formats(strange)}; the first "
-                   f"of them is {strange[0]}")  # fmt: skip
+        _warn_once(
+            f"{len(strange)} files among pictures are in no format that is read and are left out: "
+            f"{_formats(strange)}; the first "
+            f"of them is {strange[0]}"
+        )
     return found
 
 
@@ -62,7 +88,11 @@ def picture_suffixes() -> frozenset[str]:
     from PIL import Image
 
     Image.init()
-    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in Image.OPEN and name not in _NO_PICTURES)
+    return frozenset(
+        suffix
+        for suffix, name in Image.registered_extensions().items()
+        if name in Image.OPEN and name not in _NO_PICTURES
+    )
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -85,7 +115,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _formats(files: Sequence[Path]) -> str:
     """Return how many files there are of every suffix, such as `.heic (2), .txt (1)`."""
     return ", ".join(
-        f"{suffix} ({number})" for suffix, number in sorted(Counter(path.suffix.lower() or "no suffix" for path in files).items())
+        f"{suffix} ({number})"
+        for suffix, number in sorted(Counter(path.suffix.lower() or "no suffix" for path in files).items())
     )
 
 

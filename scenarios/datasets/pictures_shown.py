@@ -1,8 +1,10 @@
-"""A picture file as a viewer shows it: upright, indexed pictures in their colours, what is clear over a plain ground, in 8 bits a channel.
+"""A picture file as a viewer shows it: upright, indexed pictures in their colours, what is clear over a plain
+ground, in 8 bits a channel.
 
-EXIF says how a camera was held; a picture is turned accordingly, and so is a mask. Colours below what is clear do not show: a photograph
-lies over white, a mask over black, so that nothing is defective where nothing was painted. Of 16 bits a viewer shows the high byte, as
-Pillow does itself of colours; where all values are so low that it shows black, the picture is refused. Colour profiles are not applied.
+EXIF says how a camera was held; a picture is turned accordingly, and so is a mask. Colours below what is
+clear do not show: a photograph lies over white, a mask over black, so that nothing is defective where nothing
+was painted. Of 16 bits a viewer shows the high byte, as Pillow does itself of colours; where all values are
+so low that it shows black, the picture is refused. Colour profiles are not applied.
 """
 
 from __future__ import annotations
@@ -38,14 +40,18 @@ def shown(path: Path) -> Image:
     opened = _upright(path)
     if (deep := _deep(opened)) is not None:
         if 0 < (largest := int(deep.max())) < _LEAST_OF_16:
-            raise UserError(f"image {path} is of 16 bits and has no value above {largest}, which shows as black; scale its values to 16 "
-                            "bits first, or convert it to 8 bits a channel")  # fmt: skip
+            raise UserError(
+                f"image {path} is of 16 bits and has no value above {largest}, which shows as black; scale "
+                "its values to 16 "
+                "bits first, or convert it to 8 bits a channel"
+            )
         opened = Image.fromarray((deep >> 8).astype(np.uint8))
     return _over(opened, "white", path)
 
 
 def size_shown(path: Path) -> tuple[int, int]:
-    """Return width and height of a picture as a viewer shows it, in px; of most, nothing but the head of the file is read.
+    """Return width and height of a picture as a viewer shows it, in px; of most, nothing but the head of the
+    file is read.
 
     Raises:
         UserError: the file is damaged or no picture, named.
@@ -57,13 +63,16 @@ def size_shown(path: Path) -> tuple[int, int]:
 
 
 def marked(path: Path) -> NDArray[np.bool_]:
-    """Return where a mask is not black, bool (height, width); in formats that change values, where it is nearer to white.
+    """Return where a mask is not black, bool (height, width); in formats that change values, where it is
+    nearer to white.
 
     Raises:
         UserError: as `shown`.
     """
     opened = _upright(path)
-    values: AnyArray = np.asarray(opened if opened.mode[0] in "IF" else _over(opened, "black", path))  # of deep values none is too low
+    values: AnyArray = np.asarray(
+        opened if opened.mode[0] in "IF" else _over(opened, "black", path)
+    )  # of deep values none is too low
     values = values if values.ndim == 2 else values.max(axis=2)
     return values > (127 if _is_lossy(path, opened.format) else 0)
 
@@ -85,18 +94,27 @@ def _turn(opened: Image) -> Transpose | None:
     from PIL.Image import Transpose
 
     turns: Mapping[int, Transpose] = {
-        2: Transpose.FLIP_LEFT_RIGHT, 3: Transpose.ROTATE_180, 4: Transpose.FLIP_TOP_BOTTOM, 5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270, 7: Transpose.TRANSVERSE, 8: Transpose.ROTATE_90,
-    }  # fmt: skip
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
     try:
         orientation = opened.getexif().get(0x0112)
-    except Exception:  # damaged EXIF fails anywhere in its reader; a viewer shows such a picture as it is stored
+    except (
+        Exception
+    ):  # damaged EXIF fails anywhere in its reader; a viewer shows such a picture as it is stored
         return None
     return turns.get(orientation) if isinstance(orientation, int) else None
 
 
 def _deep(opened: Image) -> NDArray[np.int64] | None:
-    """Return the values of a grey picture of 16 bits, None of any other; a few formats come in Pillow's mode of 32 bits."""
+    """Return the values of a grey picture of 16 bits, None of any other; a few formats come in Pillow's mode
+    of 32 bits.
+    """
     if opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM")):
         return np.asarray(opened).astype(np.int64)
     return None
@@ -107,7 +125,10 @@ def _over(opened: Image, ground: str, path: Path) -> Image:
     from PIL import Image
 
     if opened.mode not in _EIGHT_BIT:
-        raise UserError(f"image {path} is of mode {opened.mode}, which viewers do not show alike; convert it to 8 bits a channel first")
+        raise UserError(
+            f"image {path} is of mode {opened.mode}, which viewers do not show alike; convert it to 8 bits "
+            "a channel first"
+        )
     if opened.has_transparency_data:
         opened = Image.alpha_composite(Image.new("RGBA", opened.size, ground), opened.convert("RGBA"))
     return opened.convert("RGB")

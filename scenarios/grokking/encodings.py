@@ -1,4 +1,6 @@
-"""How a pair is shown to a learner. Networks that look rows up take operand numbers; the others exist for foreign models."""
+"""How a pair is shown to a learner. Networks that look rows up take operand numbers; the others exist for
+foreign models.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ def one_hot(pairs: IntArray, modulus: int, seed: int) -> AnyArray:
 
 
 def binary(pairs: IntArray, modulus: int, seed: int, *, bits: int = 14) -> AnyArray:
-    """Return random binary codes of x and y side by side, float32 (n, 2 bits); every residue has one code, no two the same.
+    """Return random binary codes of x and y side by side, float32 (n, 2 bits); every residue has one code, no
+    two the same.
 
     Raises:
         UserError: there are fewer codes of so many bits than residues, or more than 24 bits are asked for.
@@ -43,8 +46,12 @@ def binary(pairs: IntArray, modulus: int, seed: int, *, bits: int = 14) -> AnyAr
 
 
 ENCODINGS: Mapping[str, Callable[..., Any]] = {
-    "pair-index": pair_index, "one-hot": one_hot, "tokens-2": pair_index, "tokens-3": tokens_3, "binary": binary,
-}  # fmt: skip
+    "pair-index": pair_index,
+    "one-hot": one_hot,
+    "tokens-2": pair_index,
+    "tokens-3": tokens_3,
+    "binary": binary,
+}
 """Encoding by name: makes (n, ...) of pairs int64 (n, 2), the modulus and the seed."""
 
 

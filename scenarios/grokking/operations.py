@@ -1,6 +1,8 @@
-"""Tables over the residues 0 to p - 1: which pairs there are, in row-major order (x slow, y fast), and what an operation makes of each.
+"""Tables over the residues 0 to p - 1: which pairs there are, in row-major order (x slow, y fast), and what
+an operation makes of each.
 
-The operations are those of Power et al. 2022 (github openai/grok), quotients are modular, and `random_table` is a table drawn once from the
+The operations are those of Power et al. 2022 (github openai/grok), quotients are modular, and `random_table`
+is a table drawn once from the
 seed: there is nothing in it to generalise, so whoever scores above 1/p on it has seen the test.
 
 >>> table = table_of("div", 5, seed=0)
@@ -20,12 +22,27 @@ from harness import seeds
 from harness.contracts import IntArray
 from harness.errors import UserError
 
-OperationName = Literal["add", "sub", "mul", "div", "sq_sum", "quad", "quad_x", "cube", "cube2", "mix_div", "mix_mul", "mix_sub",
-                        "random_table"]  # fmt: skip
+OperationName = Literal[
+    "add",
+    "sub",
+    "mul",
+    "div",
+    "sq_sum",
+    "quad",
+    "quad_x",
+    "cube",
+    "cube2",
+    "mix_div",
+    "mix_mul",
+    "mix_sub",
+    "random_table",
+]
 
 
 class Operation(NamedTuple):
-    """What is computed of x, y and p, before the remainder is taken; and which pairs and moduli it is defined for."""
+    """What is computed of x, y and p, before the remainder is taken; and which pairs and moduli it is defined
+    for.
+    """
 
     value: Callable[[IntArray, IntArray, int], IntArray]
     commutes: bool = False
@@ -52,7 +69,9 @@ OPERATIONS: dict[OperationName, Operation] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """All n pairs of an operation. pairs: int64 (n, 2) of x and y.  ids: int64 (n,), x p + y.  labels: int64 (n,), all true."""
+    """All n pairs of an operation. pairs: int64 (n, 2) of x and y.  ids: int64 (n,), x p + y.  labels: int64
+    (n,), all true.
+    """
 
     modulus: int
     pairs: IntArray
@@ -61,7 +80,9 @@ class Table:
 
     @property
     def mirrors(self) -> IntArray:
-        """The smaller of the ids of (x, y) and (y, x), int64 (n,): equal for two pairs that are mirror images."""
+        """The smaller of the ids of (x, y) and (y, x), int64 (n,): equal for two pairs that are mirror
+        images.
+        """
         x, y = self.pairs.T
         return np.asarray(np.minimum(x, y) * self.modulus + np.maximum(x, y))
 
@@ -77,7 +98,9 @@ def table_of(operation: OperationName, modulus: int, *, seed: int) -> Table:
     if operation in OPERATIONS and OPERATIONS[operation].drops_zero:
         pairs = pairs[pairs[:, 1] > 0]
     ids = pairs[:, 0] * modulus + pairs[:, 1]
-    return Table(modulus=modulus, pairs=pairs, ids=ids, labels=labels_of(operation, pairs, modulus, seed=seed))
+    return Table(
+        modulus=modulus, pairs=pairs, ids=ids, labels=labels_of(operation, pairs, modulus, seed=seed)
+    )
 
 
 def labels_of(operation: OperationName, pairs: IntArray, modulus: int, *, seed: int) -> IntArray:
@@ -92,8 +115,10 @@ def labels_of(operation: OperationName, pairs: IntArray, modulus: int, *, seed: 
 def check_modulus(operation: OperationName, modulus: int) -> None:
     """Raise `UserError` where `operation` divides and the modulus is not prime."""
     if operation in OPERATIONS and OPERATIONS[operation].needs_prime and not is_prime(modulus):
-        raise UserError(f"operation={operation} divides, so it needs a prime modulus; {modulus} is not prime, the next one is "
-                        f"{next(p for p in range(modulus + 1, 2 * modulus + 2) if is_prime(p))}")  # fmt: skip
+        raise UserError(
+            f"operation={operation} divides, so it needs a prime modulus; {modulus} is not prime, the next one is "
+            f"{next(p for p in range(modulus + 1, 2 * modulus + 2) if is_prime(p))}"
+        )
 
 
 def commutes(operation: OperationName) -> bool:

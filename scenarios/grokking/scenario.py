@@ -1,20 +1,24 @@
-"""Grokking under label corruption: a table of modular arithmetic, part of it to learn from, part of that with wrong labels.
+"""Grokking under label corruption: a table of modular arithmetic, part of it to learn from, part of that with
+wrong labels.
 
-One stage. The items are all valid pairs (x, y) with the residue that an operation makes of them; a learner is given some of them with
-labels, a known share of which is wrong, and is asked for the rest, and for what became of the pairs it was given. Everything is exact: what
-the true labels are, which are wrong, and that every test pair can be answered (a closed form exists for sums). Test labels stay true.
+One stage. The items are all valid pairs (x, y) with the residue that an operation makes of them; a learner is
+given some of them with labels, a known share of which is wrong, and is asked for the rest, and for what
+became of the pairs it was given. Everything is exact: what the true labels are, which are wrong, and that
+every test pair can be answered (a closed form exists for sums). Test labels stay true.
 
-Four streams are independent: which pairs are trained on, which labels become wrong and how, and the learner's own for initialisation and
-dropout. Under one seed a larger train_fraction contains the smaller one, and so does a larger corruption, and a pair's wrong label stays
-the same: so figures over either may be compared pair by pair. For sums and products the mirror image of half of the test pairs is trained
-on at train_fraction 0.5, as in the published splits; `split=orbits` keeps mirror images together.
+Four streams are independent: which pairs are trained on, which labels become wrong and how, and the learner's
+own for initialisation and dropout. Under one seed a larger train_fraction contains the smaller one, and so
+does a larger corruption, and a pair's wrong label stays
+the same: so figures over either may be compared pair by pair. For sums and products the mirror image of half
+of the test pairs is trained on at train_fraction 0.5, as in the published splits; `split=orbits` keeps mirror
+images together.
 
-Of the fields that speak of the learner, `weights` float32 (3, width, p) are the rows of U and V and the columns of W of a quadratic network
-f = W (U e_x + V e_y)^2, in final answers, and `health` has the order of `harness.metrics.grokking.HEALTH`. `label_losses` are by the
-learner's own loss.
+Of the fields that speak of the learner, `weights` float32 (3, width, p) are the rows of U and V and the
+columns of W of a quadratic network f = W (U e_x + V e_y)^2, in final answers, and `health` has the order of
+`harness.metrics.grokking.HEALTH`. `label_losses` are by the learner's own loss.
 
-Where train_fraction is so small that some residue is never trained on in one place, its row of the first layer is never learned; the
-figure `unseen_operands` counts these.
+Where train_fraction is so small that some residue is never trained on in one place, its row of the first
+layer is never learned; the figure `unseen_operands` counts these.
 """
 
 from __future__ import annotations
@@ -58,7 +62,9 @@ LOOKING_UP = ("quadratic", "relu", "transformer")
 
 
 class Lots(NamedTuple):
-    """Which pairs are trained on and with what. train: int64 (n,) rows.  corrupted: those of them chosen.  given: int64 (U,), or HIDDEN."""
+    """Which pairs are trained on and with what. train: int64 (n,) rows.  corrupted: those of them chosen.
+    given: int64 (U,), or HIDDEN.
+    """
 
     train: IntArray
     corrupted: IntArray
@@ -66,29 +72,48 @@ class Lots(NamedTuple):
 
 
 class Grokking(Scenario):
-    """Modular arithmetic from part of its table, with wrong labels: when does a learner generalise, and what does it memorise?"""
+    """Modular arithmetic from part of its table, with wrong labels: when does a learner generalise, and what
+    does it memorise?
+    """
 
-    operation: OperationName = param("add", "what the label of a pair (x, y) is; random_table has no rule, a control")
+    operation: OperationName = param(
+        "add", "what the label of a pair (x, y) is; random_table has no rule, a control"
+    )
     modulus: int = param(97, "p; residues are 0 to p - 1", ge=2, le=1009)
     train_fraction: float = param(0.5, "share of all pairs that is trained on", gt=0, lt=1)
     split: Literal["pairs", "orbits", "doshi2024"] = param(
-        "pairs", "what is drawn: pairs, pairs with their mirror images, or nothing, for split and labels of the released code"
+        "pairs",
+        "what is drawn: pairs, pairs with their mirror images, or nothing, for split and labels of the released code",
     )
     corruption: float = param(0.0, "share of the training labels that are corrupted", ge=0, lt=1)
-    kind: Kind = param("other", "what a corrupted label becomes: any label, any other, the next one (flip), one drawn from a matrix "
-                       "(transition), that of another operation (structured), or the same other one for mirror images")  # fmt: skip
+    kind: Kind = param(
+        "other",
+        "what a corrupted label becomes: any label, any other, the next one (flip), one drawn from a matrix "
+        "(transition), that of another operation (structured), or the same other one for mirror images",
+    )
     other_operation: OperationName = param("sub", "the competing operation of kind=structured")
-    rows: str = param("", "the matrix of kind=transition, such as 0.9/0.1;0.2/0.8, a row for every true label")
+    rows: str = param(
+        "", "the matrix of kind=transition, such as 0.9/0.1;0.2/0.8, a row for every true label"
+    )
     file: str = param("", "or the path of a .npy or .csv file with it")
-    told: Literal["nothing", "rate"] = param("nothing", "what learners are told: nothing, or the share of wrong labels (an oracle)")
-    encoding: str = param("pair-index", "how a pair is shown: pair-index, one-hot, tokens-2, tokens-3 (with a sign =), binary[bits=14]")
-    backbone: str = param("quadratic[width=500]", "network that every strategy trains: quadratic, relu, transformer, or mlp for one-hot")
+    told: Literal["nothing", "rate"] = param(
+        "nothing", "what learners are told: nothing, or the share of wrong labels (an oracle)"
+    )
+    encoding: str = param(
+        "pair-index",
+        "how a pair is shown: pair-index, one-hot, tokens-2, tokens-3 (with a sign =), binary[bits=14]",
+    )
+    backbone: str = param(
+        "quadratic[width=500]",
+        "network that every strategy trains: quadratic, relu, transformer, or mlp for one-hot",
+    )
     steps: int = param(500, "gradient steps", ge=1, unit="steps")
     batch_size: int = param(0, "pairs per gradient step; 0 for all of them at once", ge=0, unit="items")
     probe_every: int = param(5, "gradient steps between looks; 0 for none but the last", ge=0, unit="steps")
     follow: Literal["everything", "detection", "fates"] = param(
         "everything",
-        "what is kept of answers: everything; all but weights, so no spectra and no pruning; or no losses in mid-stage either, so "
+        "what is kept of answers: everything; all but weights, so no spectra and no pruning; or no losses "
+        "in mid-stage either, so "
         "no detection over time. A board of many cells has room for the last",
     )
     epochs: int = param(0, "not for setting: follows from the steps", ge=0, le=0)
@@ -111,29 +136,46 @@ class Grokking(Scenario):
         if self.kind == "structured":
             check_modulus(self.other_operation, self.modulus)
             if self.other_operation == self.operation:
-                raise UserError(f"kind=structured needs another operation than {self.operation}: set other_operation")
+                raise UserError(
+                    f"kind=structured needs another operation than {self.operation}: set other_operation"
+                )
             if _drops_zero(self.other_operation) and not _drops_zero(self.operation):
-                raise UserError(f"other_operation={self.other_operation} has no label where y is 0, {self.operation} has such pairs")
+                raise UserError(
+                    f"other_operation={self.other_operation} has no label where y is 0, {self.operation} has such pairs"
+                )
         if self.kind == "pair_consistent" and not commutes(self.operation):
-            raise UserError(f"kind=pair_consistent needs an operation that commutes; {self.operation} does not")
+            raise UserError(
+                f"kind=pair_consistent needs an operation that commutes; {self.operation} does not"
+            )
         if self.split == "doshi2024" and self.kind != "any":
-            raise UserError(f"split=doshi2024 brings its own labels, drawn from all {self.modulus}: set kind=any")
+            raise UserError(
+                f"split=doshi2024 brings its own labels, drawn from all {self.modulus}: set kind=any"
+            )
         if self.kind == "transition":
             matrix_of(self.rows, self.file, self.modulus)
         elif self.rows or self.file:
             raise UserError(f"rows and file are for kind=transition, not for kind={self.kind}")
         looks_up, backbone = self.encoding in LOOKED_UP, single(self.backbone)
         if backbone.name in LOOKING_UP and not looks_up:
-            raise UserError(f"{backbone.name} looks operands up, which encoding={self.encoding} does not show: set encoding=pair-index, or "
-                            "backbone=mlp")  # fmt: skip
+            raise UserError(
+                f"{backbone.name} looks operands up, which encoding={self.encoding} does not show: set "
+                "encoding=pair-index, or "
+                "backbone=mlp"
+            )
         if backbone.params.get("modulus", self.modulus) != self.modulus:
-            raise UserError(f"backbone={self.backbone} says another modulus than {self.modulus}; it is lent the right one by itself")
+            raise UserError(
+                f"backbone={self.backbone} says another modulus than {self.modulus}; it is lent the right one by itself"
+            )
         return self
 
     @property
     def probed(self) -> tuple[str, ...]:  # type: ignore[override]
         """Classes and health, and losses where detection is followed."""
-        return ("classes", "health") if self.follow == "fates" else ("classes", "label_losses", "suspicion", "health")
+        return (
+            ("classes", "health")
+            if self.follow == "fates"
+            else ("classes", "label_losses", "suspicion", "health")
+        )
 
     @property
     def kept(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -150,7 +192,12 @@ class Grokking(Scenario):
         backbone = single(self.backbone)
         if backbone.name in LOOKING_UP:
             backbone = backbone.changed(modulus=self.modulus)
-        return {"backbone": str(backbone), "batch_size": batch_size, "epochs": passes, "gradient_steps": self.steps}
+        return {
+            "backbone": str(backbone),
+            "batch_size": batch_size,
+            "epochs": passes,
+            "gradient_steps": self.steps,
+        }
 
     def choosing(self) -> str:
         """Return the same table with part of the pairs that are trained on held out, by the labels given."""
@@ -176,17 +223,28 @@ class Grokking(Scenario):
         corrupted[lots.corrupted] = True
         wrong = (role == TRAIN) & (lots.given != table.labels)
         told = NoiseFacts(rate=float(wrong[rows].mean())) if self.told == "rate" else None
-        stage = DealtStage(rows=rows, given=lots.given[rows], query=query, watched=rows, named_classes=self.modulus,
-                           new_classes=self.modulus, told=told)  # fmt: skip
+        stage = DealtStage(
+            rows=rows,
+            given=lots.given[rows],
+            query=query,
+            watched=rows,
+            named_classes=self.modulus,
+            new_classes=self.modulus,
+            told=told,
+        )
         encode = chosen("encoding", self.encoding, ENCODINGS, given=("pairs", "modulus", "seed"))
         facts = {"role": role, "given": lots.given, "corrupted": corrupted, "wrong": wrong, "pair": table.ids}
-        return Deal(inputs=encode(table.pairs, self.modulus, seed), labels=table.labels, facts=facts, stages=[stage])
+        return Deal(
+            inputs=encode(table.pairs, self.modulus, seed), labels=table.labels, facts=facts, stages=[stage]
+        )
 
     def per_class_measure(self) -> str:
         """Return in words what `correct_by_class` counts as right."""
         return "accuracy on test items"
 
-    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
+    def correct_by_class(
+        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    ) -> list[ClassCounts]:
         """Return for every answer how often it is right on test items, by class."""
         tested = [answer.subset(truth.facts["role"][answer.ids] == TEST) for answer in answers]
         return super().correct_by_class(truth, tested, class_names)
@@ -204,10 +262,14 @@ class Grokking(Scenario):
             train = train_rows(table, self.train_fraction, by_orbit=self.split == "orbits", seed=seed)
             corrupted = corrupted_rows(table, train, self.corruption, self.kind, seed=seed)
             matrix = matrix_of(self.rows, self.file, self.modulus) if self.kind == "transition" else None
-            becoming = replacements(table, self.kind, seed=seed, other=self.other_operation, matrix=matrix)[corrupted]
+            becoming = replacements(table, self.kind, seed=seed, other=self.other_operation, matrix=matrix)[
+                corrupted
+            ]
         if not 0 < len(train) < len(table.ids):
-            raise UserError(f"train_fraction={self.train_fraction} of {len(table.ids)} pairs leaves {len(train)} to train on and "
-                            f"{len(table.ids) - len(train)} to test with")  # fmt: skip
+            raise UserError(
+                f"train_fraction={self.train_fraction} of {len(table.ids)} pairs leaves {len(train)} to train on and "
+                f"{len(table.ids) - len(train)} to test with"
+            )
         given = np.full(len(table.ids), HIDDEN, dtype=np.int64)
         given[train] = table.labels[train]
         given[corrupted] = becoming
@@ -215,7 +277,9 @@ class Grokking(Scenario):
 
 
 def train_digest(deal: Deal, modulus: int) -> str:
-    """Return the SHA-256 of the training table: rows x, y and the label given, int64 little-endian, in order of x and then y."""
+    """Return the SHA-256 of the training table: rows x, y and the label given, int64 little-endian, in order
+    of x and then y.
+    """
     stage = deal.stages[0]
     x, y = np.divmod(deal.facts["pair"][stage.rows], modulus)
     table = np.column_stack([x, y, stage.given])[np.lexsort((y, x))]

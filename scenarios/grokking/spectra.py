@@ -1,8 +1,9 @@
-"""What the weights of a quadratic network say at the end: spectra of its neurons, and what it predicts without some of them.
+"""What the weights of a quadratic network say at the end: spectra of its neurons, and what it predicts
+without some of them.
 
-Neurons are removed by their inverse participation ratio, low ones first, high ones first, and, as a control of equal size, in five random
-orders. No weight is trained again. Pruning speaks of the weights alone: where they do not give the answers (batch norm has a part in them),
-its figures are NaN.
+Neurons are removed by their inverse participation ratio, low ones first, high ones first, and, as a control
+of equal size, in five random orders. No weight is trained again. Pruning speaks of the weights alone: where
+they do not give the answers (batch norm has a part in them), its figures are NaN.
 """
 
 from __future__ import annotations
@@ -26,13 +27,21 @@ CURVES = ("memorised", "test", "clean", "train")
 DRAWS = 5
 _SAME = 0.99
 
-SUMMARIES = ("prune_memorised_drop", "prune_memorised_drop_high", "prune_memorised_drop_random", "prune_best_test", "prune_best_test_high",
-             "prune_best_test_random")  # fmt: skip
+SUMMARIES = (
+    "prune_memorised_drop",
+    "prune_memorised_drop_high",
+    "prune_memorised_drop_random",
+    "prune_best_test",
+    "prune_best_test_high",
+    "prune_best_test_random",
+)
 FIGURES = ("ipr_mean", "dead_neurons", "high_ipr_share", *SUMMARIES)
 
 
 class Spectrum(NamedTuple):
-    """figures by name; ratios float64 (N,), N = 0 without weights; pruning float64 (orders, curves, levels), or None."""
+    """figures by name; ratios float64 (N,), N = 0 without weights; pruning float64 (orders, curves, levels),
+    or None.
+    """
 
     figures: Mapping[str, float]
     ratios: Floats
@@ -51,21 +60,33 @@ class Asked(NamedTuple):
 
     def fates(self, predicted: IntArray) -> Fates:
         """Return what `predicted` (n,) makes of the pairs."""
-        return figures.fates(predicted, self.labels, self.given, train=self.train, corrupted=self.corrupted, wrong=self.wrong)
+        return figures.fates(
+            predicted, self.labels, self.given, train=self.train, corrupted=self.corrupted, wrong=self.wrong
+        )
 
 
 def spectrum_of(weights: AnyArray | None, asked: Asked, predicted: IntArray, *, modulus: int) -> Spectrum:
-    """Return what weights (3, N, p) say; `predicted` (n,) is what the learner answered with them. Any other weights say nothing."""
+    """Return what weights (3, N, p) say; `predicted` (n,) is what the learner answered with them. Any other
+    weights say nothing.
+    """
     if weights is None or weights.ndim != 3 or (weights.shape[0], weights.shape[2]) != (3, modulus):
         return Spectrum(dict.fromkeys(FIGURES, figures.NAN), np.zeros(0), None)
     ratios, dead = figures.neuron_ipr(weights), figures.dead_neurons(weights)
-    found = {"ipr_mean": float(ratios.mean()), "dead_neurons": float(dead.sum()), "high_ipr_share": float((ratios > figures.HIGH).mean())}
+    found = {
+        "ipr_mean": float(ratios.mean()),
+        "dead_neurons": float(dead.sum()),
+        "high_ipr_share": float((ratios > figures.HIGH).mean()),
+    }
     order = np.argsort(ratios, kind="stable").astype(np.int64)
     low = figures.pruned_predictions(weights, asked.pairs, order, LEVELS)
     if (low[0] == predicted).mean() < _SAME:
         return Spectrum({**found, **dict.fromkeys(SUMMARIES, figures.NAN)}, ratios, None)
-    shuffled = [seeds.stream("pruned", seed=draw).permutation(len(order)).astype(np.int64) for draw in range(DRAWS)]
-    others = [figures.pruned_predictions(weights, asked.pairs, own, LEVELS) for own in (order[::-1], *shuffled)]
+    shuffled = [
+        seeds.stream("pruned", seed=draw).permutation(len(order)).astype(np.int64) for draw in range(DRAWS)
+    ]
+    others = [
+        figures.pruned_predictions(weights, asked.pairs, own, LEVELS) for own in (order[::-1], *shuffled)
+    ]
     each = [_curves(predictions, asked) for predictions in (low, *others)]
     pruning = np.stack([each[0], each[1], np.mean(each[2:], axis=0)])
     for name, curves in zip(("", "_high", "_random"), pruning, strict=True):

@@ -1,4 +1,6 @@
-"""Which pairs are trained on: a prefix of one permutation, so that a larger share of the same seed contains the smaller one."""
+"""Which pairs are trained on: a prefix of one permutation, so that a larger share of the same seed contains
+the smaller one.
+"""
 
 from __future__ import annotations
 
@@ -37,5 +39,7 @@ def whole_groups(order: IntArray, groups: IntArray, size: int) -> IntArray:
 
 
 def floored(share: float, total: int) -> int:
-    """Return floor(share total), where 0.29 of 100 is 29 although the float nearest to 0.29 times 100 lies below it."""
+    """Return floor(share total), where 0.29 of 100 is 29 although the float nearest to 0.29 times 100 lies
+    below it.
+    """
     return int(share * total + 1e-9)

@@ -1,7 +1,9 @@
-"""Two Gaussians that a line tells apart: the linear model in which Liu et al. 2020 ("Early-Learning Regularization") prove their point.
+"""Two Gaussians that a line tells apart: the linear model in which Liu et al. 2020 ("Early-Learning
+Regularization") prove their point.
 
-x ~ N(+v, sigma^2 I) or N(-v, sigma^2 I) in p dimensions, v a unit vector. With wrong labels, n training items and p/n in (1 - rate/2, 1),
-gradient descent on cross-entropy finds v first and then, slowly, every wrong label.
+x ~ N(+v, sigma^2 I) or N(-v, sigma^2 I) in p dimensions, v a unit vector. With wrong labels, n training items
+and p/n in (1 - rate/2, 1), gradient descent on cross-entropy finds v first and then, slowly, every wrong
+label.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ class TwoGaussians(Scenario):
     test_items: int = param(2000, "items to predict", ge=2, unit="items")
     backbone: str = param("linear", "network that every strategy trains")
 
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="accuracy", meaning="share of test items predicted right"),)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="accuracy", meaning="share of test items predicted right"),
+    )
 
     def data_digests(self) -> Mapping[str, str]:
         """Return nothing to look up: the items are drawn."""
@@ -44,8 +48,13 @@ class TwoGaussians(Scenario):
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         """Return the accuracy after the stage and at every probe."""
-        hits = [(answer, float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))) for answer in answers]
+        hits = [
+            (answer, float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])))
+            for answer in answers
+        ]
         ended = [accuracy for answer, accuracy in hits if answer.step is None]
-        probes = [(answer.stage, answer.step, accuracy) for answer, accuracy in hits if answer.step is not None]
+        probes = [
+            (answer.stage, answer.step, accuracy) for answer, accuracy in hits if answer.step is not None
+        ]
         final = {"accuracy": ended[-1]} if ended else {}
         return Scores(final=final, per_stage={"accuracy": ended}, probes={"accuracy": probes})

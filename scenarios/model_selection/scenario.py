@@ -1,16 +1,19 @@
 """What settings are chosen on: part of the labels that a learner was handed over anyway, and no test item.
 
-The scenario in `of` deals; of the items that a stage hands over with a label, a share is taken out of training and becomes the query of
-that stage and of all later ones. The truth is the label that was handed over, wrong ones included. Of the rest of the deal nothing is
-read: test items are in no stage, hidden labels are not in the truth, so neither can reach a choice. That labels which are wrong at random
-still rank learners rightly is shown by Chen et al. 2021, "Robustness of Accuracy Metric and its Inspirations in Learning with Noisy
-Labels".
+The scenario in `of` deals; of the items that a stage hands over with a label, a share is taken out of
+training and becomes the query of that stage and of all later ones. The truth is the label that was handed
+over, wrong ones included. Of the rest of the deal nothing is
+read: test items are in no stage, hidden labels are not in the truth, so neither can reach a choice. That
+labels which are wrong at random still rank learners rightly is shown by Chen et al. 2021, "Robustness of
+Accuracy Metric and its Inspirations in Learning with Noisy Labels".
 
-With `novel` above 0, for category discovery, some of the classes that come with labels play the novel ones (`holding_out.novel_half`), and
-what counts is accuracy after matching, as in discovery.
+With `novel` above 0, for category discovery, some of the classes that come with labels play the novel ones
+(`holding_out.novel_half`), and what counts is accuracy after matching, as in discovery.
 
-A search uses run seeds from 1000 on, results are reported under seeds below: so what was tuned on is not what is reported. What a deal does
-not say cannot be kept apart: where a data set has groups, such as font families, held-out items share theirs with training items.
+A search uses run seeds from 1000 on, results are reported under seeds below: so what was tuned on is not what
+is reported. What a deal does
+not say cannot be kept apart: where a data set has groups, such as font families, held-out items share theirs
+with training items.
 """
 
 from __future__ import annotations
@@ -29,23 +32,35 @@ from scenarios.model_selection.deals import held_out, novel_half
 
 METRICS = (
     Metric(
-        name="held_out_accuracy", meaning="accuracy on held-out items of the classes so far, by the labels handed over, mean over stages"
+        name="held_out_accuracy",
+        meaning="accuracy on held-out items of the classes so far, by the labels handed over, mean over stages",
     ),
     Metric(name="final_held_out_accuracy", meaning="the same after the last stage"),
 )
 OF_NOVEL = (
-    Metric(name="held_out_all", meaning="accuracy on held-out items after rows were matched to labels, after the last stage"),
+    Metric(
+        name="held_out_all",
+        meaning="accuracy on held-out items after rows were matched to labels, after the last stage",
+    ),
     Metric(name="held_out_old", meaning="on those of classes that stayed known"),
     Metric(name="held_out_new", meaning="on those of classes that played novel ones"),
 )
 
 
 class HeldOut(Scenario):
-    """Settings are chosen here: labelled training items of another scenario, some of them held out; no test item is dealt."""
+    """Settings are chosen here: labelled training items of another scenario, some of them held out; no test
+    item is dealt.
+    """
 
-    of: str = param("class-incremental[dataset=digits,stages=1]", "the scenario whose training items are dealt")
-    fraction: float = param(0.2, "share of every stage's labelled items that is held out, class by class", gt=0, lt=1)
-    novel: float = param(0.0, "share of the labelled classes that play novel ones; 0 for scenarios without such", ge=0, lt=1)
+    of: str = param(
+        "class-incremental[dataset=digits,stages=1]", "the scenario whose training items are dealt"
+    )
+    fraction: float = param(
+        0.2, "share of every stage's labelled items that is held out, class by class", gt=0, lt=1
+    )
+    novel: float = param(
+        0.0, "share of the labelled classes that play novel ones; 0 for scenarios without such", ge=0, lt=1
+    )
     backbone: Literal[""] = param("", "not for setting: that of the scenario in `of`")
     epochs: int = param(0, "not for setting: those of the scenario in `of`", ge=0, le=0)
     batch_size: int = param(0, "not for setting: that of the scenario in `of`", ge=0, le=0)
@@ -82,7 +97,9 @@ class HeldOut(Scenario):
 
     def lent(self) -> dict[str, Any]:
         """Return what the scenario beneath lends, without its probes."""
-        return {name: value for name, value in _beneath(self.of).lent().items() if not name.startswith("probe_")}
+        return {
+            name: value for name, value in _beneath(self.of).lent().items() if not name.startswith("probe_")
+        }
 
     def inadmissible(self) -> str:
         """Refuse: this is no test."""
@@ -96,10 +113,15 @@ class HeldOut(Scenario):
         """Deal the scenario beneath and hold items out.
 
         Raises:
-            UserError: it hands over no labels, or so few of a class that none can be held out; or it has no use for `novel`.
+            UserError: it hands over no labels, or so few of a class that none can be held out; or it has no
+            use for `novel`.
         """
         beneath = _beneath(self.of).deal(seed)
-        deal = novel_half(beneath, self.fraction, self.novel, seed) if self.novel else held_out(beneath, self.fraction, seed)
+        deal = (
+            novel_half(beneath, self.fraction, self.novel, seed)
+            if self.novel
+            else held_out(beneath, self.fraction, seed)
+        )
         _check_asked(deal, beneath)
         return deal
 
@@ -109,7 +131,9 @@ class HeldOut(Scenario):
 
 
 class _Scorer:
-    """Accuracies of answers under the name of the leading metric, by number, or where `matched`, after matching."""
+    """Accuracies of answers under the name of the leading metric, by number, or where `matched`, after
+    matching.
+    """
 
     def __init__(self, name: str, truth: Truth, *, matched: bool) -> None:
         self.name, self.truth, self.matched = name, truth, matched
@@ -119,7 +143,11 @@ class _Scorer:
 
     def add(self, answer: Answer) -> None:
         figures = self._after_matching(answer) if self.matched else {}
-        accuracy = figures[self.name] if self.matched else float(np.mean(answer.arrays["classes"] == self.truth.labels[answer.ids]))
+        accuracy = (
+            figures[self.name]
+            if self.matched
+            else float(np.mean(answer.arrays["classes"] == self.truth.labels[answer.ids]))
+        )
         if answer.step is not None:
             self.probes.append((answer.stage, answer.step, accuracy))
             return
@@ -127,19 +155,29 @@ class _Scorer:
         self.final = figures or {self.name: float(np.mean(self.seen)), f"final_{self.name}": accuracy}
 
     def scores(self) -> Scores:
-        return Scores(final=self.final, per_stage={self.name: [*self.seen]}, probes={self.name: [*self.probes]})
+        return Scores(
+            final=self.final, per_stage={self.name: [*self.seen]}, probes={self.name: [*self.probes]}
+        )
 
     def _after_matching(self, answer: Answer) -> dict[str, float]:
         """Return all figures of discovery; nothing is new after the first stage."""
         labels = self.truth.labels
-        agreement = match(counted_rows(answer.arrays["classes"]), labels[answer.ids], n_classes=int(labels.max()) + 1)
+        agreement = match(
+            counted_rows(answer.arrays["classes"]), labels[answer.ids], n_classes=int(labels.max()) + 1
+        )
         old = np.arange(len(agreement.counts)) < self.truth.named_classes[0]
-        figures = {"all": agreement.accuracy(), "old": agreement.accuracy(old), "new": agreement.accuracy(~old)}
+        figures = {
+            "all": agreement.accuracy(),
+            "old": agreement.accuracy(old),
+            "new": agreement.accuracy(~old),
+        }
         return {f"held_out_{group}": figure for group, figure in figures.items() if np.isfinite(figure)}
 
 
 def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
-    """Return the selection of `held-out` over `scenario`, which is called `name`; empty where a selection cannot say it."""
+    """Return the selection of `held-out` over `scenario`, which is called `name`; empty where a selection
+    cannot say it.
+    """
     beneath = str(Selection(name, scenario.model_dump(mode="json", exclude_defaults=True)))
     try:
         return str(Selection("held-out", {"of": beneath, **said})) if _beneath(beneath) == scenario else ""
@@ -148,18 +186,24 @@ def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
 
 
 def _check_asked(deal: Deal, beneath: Deal) -> None:
-    """Do nothing where an item of every label handed over is held out by the end, so that no class is left out of a choice.
+    """Do nothing where an item of every label handed over is held out by the end, so that no class is left
+    out of a choice.
 
     Raises:
         UserError: a class has too few.
     """
     if len(missing := np.setdiff1d(deal.labels, [HIDDEN, *deal.labels[deal.stages[-1].query]])):
         rows = np.flatnonzero(deal.labels == missing[0])
-        label = next(stage.given[stage.rows == rows[0]][0] for stage in beneath.stages if rows[0] in stage.rows)
+        label = next(
+            stage.given[stage.rows == rows[0]][0] for stage in beneath.stages if rows[0] in stage.rows
+        )
         number = label if beneath.class_numbers is None else beneath.class_numbers[label]
-        raise UserError(f"class {number} comes with {len(rows)} labelled training item{'s' * (len(rows) != 1)}, no two of them in one "
-                        "stage, and needs two there, one to learn from and one held out to choose settings by "
-                        f"({len(missing)} classes have too few); add items, or leave the class out")  # fmt: skip
+        raise UserError(
+            f"class {number} comes with {len(rows)} labelled training item{'s' * (len(rows) != 1)}, no two "
+            "of them in one "
+            "stage, and needs two there, one to learn from and one held out to choose settings by "
+            f"({len(missing)} classes have too few); add items, or leave the class out"
+        )
 
 
 def _beneath(text: str) -> Scenario:

@@ -1,12 +1,13 @@
 """Learning with noisy labels: a transform over any scenario that hands over labels.
 
-The scenario beneath (`over`) deals items and stages; here a share of the labels handed over becomes wrong, some items may be held out to
-choose by, and training items are asked along with the test to see what became of their labels. Test labels stay true. Over one
-class-incremental stage this is the classic protocol; over several it is a noisy stream; over `cgcd` the labels of stage 0 lie.
+The scenario beneath (`over`) deals items and stages; here a share of the labels handed over becomes wrong,
+some items may be held out to choose by, and training items are asked along with the test to see what became
+of their labels. Test labels stay true. Over one class-incremental stage this is the classic protocol; over
+several it is a noisy stream; over `cgcd` the labels of stage 0 lie.
 
-Noise is drawn once per seed from its own stream, so all strategies, and all networks of a strategy, are given the same labels. Figures are
-taken from answers alone, in the process that scores. Conventions follow the published ones where these agree; `docs/noisy-labels.md` says
-where they do not.
+Noise is drawn once per seed from its own stream, so all strategies, and all networks of a strategy, are given
+the same labels. Figures are taken from answers alone, in the process that scores. Conventions follow the
+published ones where these agree; `docs/noisy-labels.md` says where they do not.
 """
 
 from __future__ import annotations
@@ -52,26 +53,51 @@ class NoisyLabels(Scenario):
     """Some of the labels are wrong: any scenario with labels, corrupted."""
 
     over: str = param("class-incremental[dataset=digits,stages=1]", "the scenario whose labels are corrupted")
-    noise: str = param("symmetric[rate=0.4]", "none, symmetric, asymmetric, pair, superclass, matrix, instance or human, with parameters; "
-                       "published for labels that are wrong as they come; "
-                       "several joined by +, one for each stage with labels")  # fmt: skip
+    noise: str = param(
+        "symmetric[rate=0.4]",
+        "none, symmetric, asymmetric, pair, superclass, matrix, instance or human, with parameters; "
+        "published for labels that are wrong as they come; "
+        "several joined by +, one for each stage with labels",
+    )
     stream: Mode = param("by-observed", "what a label of another stage's class does to an item")
     validation: Literal["none", "noisy", "clean", "published"] = param(
-        "none", "items held out to choose by, and whether their labels are as noisy as all; or those that the publisher set apart, clean"
+        "none",
+        (
+            "items held out to choose by, and whether their labels are as noisy as all; or those that the "
+            "publisher set apart, clean"
+        ),
     )
-    validation_fraction: float = param(0.1, "share of every class that is held out, where it is noisy or clean", gt=0, lt=1)
-    told: Told = param("nothing", "what learners are told: nothing, the share of wrong labels, or the transition matrix too (an oracle)")
-    unidentifiable: bool = param(False, "allow noise under which a class is labelled as another one more often than as itself")
-    report: Literal["labels", "stream"] = param("labels", "whose figures lead: those of noisy labels, or those of the scenario beneath")
+    validation_fraction: float = param(
+        0.1, "share of every class that is held out, where it is noisy or clean", gt=0, lt=1
+    )
+    told: Told = param(
+        "nothing",
+        "what learners are told: nothing, the share of wrong labels, or the transition matrix too (an oracle)",
+    )
+    unidentifiable: bool = param(
+        False, "allow noise under which a class is labelled as another one more often than as itself"
+    )
+    report: Literal["labels", "stream"] = param(
+        "labels", "whose figures lead: those of noisy labels, or those of the scenario beneath"
+    )
     watched: int = param(
-        500, "labelled training items per stage that are asked too, to see what became of them; 0 for all", ge=0, unit="items"
+        500,
+        "labelled training items per stage that are asked too, to see what became of them; 0 for all",
+        ge=0,
+        unit="items",
     )
-    probe_epochs: int = param(5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs")
+    probe_epochs: int = param(
+        5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs"
+    )
     tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
     backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
     views: str = param("", "how items are shown in training; empty for that of the scenario beneath")
-    epochs: int = param(0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs")
-    batch_size: int = param(0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items")
+    epochs: int = param(
+        0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs"
+    )
+    batch_size: int = param(
+        0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items"
+    )
 
     probed: ClassVar[tuple[str, ...]] = ("classes",)
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
@@ -123,7 +149,11 @@ class NoisyLabels(Scenario):
 
     def lent(self) -> dict[str, Any]:
         """Return what the scenario beneath lends, where nothing else is said here."""
-        said = {name: getattr(self, name) for name in ("backbone", "views", "epochs", "batch_size") if getattr(self, name)}
+        said = {
+            name: getattr(self, name)
+            for name in ("backbone", "views", "epochs", "batch_size")
+            if getattr(self, name)
+        }
         return {**self.base.lent(), **said, "probe_epochs": self.probe_epochs, "probe_tail": self.tail}
 
     def inadmissible(self) -> str:
@@ -131,14 +161,21 @@ class NoisyLabels(Scenario):
         return self.base.inadmissible()
 
     def choosing(self) -> str:
-        """Return the same labels, right and wrong, with part of them held out; nothing where the scenario beneath has nothing."""
+        """Return the same labels, right and wrong, with part of them held out; nothing where the scenario
+        beneath has nothing.
+        """
         beneath = self.base.choosing()
-        said = {name: value for name, value in single(beneath).params.items() if name != "of"} if beneath else {}
+        said = (
+            {name: value for name, value in single(beneath).params.items() if name != "of"} if beneath else {}
+        )
         return choosing_on("noisy-labels", self, **said) if beneath else ""
 
     def data_digests(self) -> Mapping[str, str]:
         """Return those of the scenario beneath, and those of files with labels that people gave."""
-        return {**self.base.data_digests(), **digests_of_files(noise.file for noise in _noises(self.noise) if isinstance(noise, Human))}
+        return {
+            **self.base.data_digests(),
+            **digests_of_files(noise.file for noise in _noises(self.noise) if isinstance(noise, Human)),
+        }
 
     def deal(self, seed: int) -> Deal:
         """Deal the scenario beneath and corrupt its labels.
@@ -150,7 +187,9 @@ class NoisyLabels(Scenario):
             raise UserError("noisy-labels looks at learners by epochs: set probe_epochs, not probe_every")
         self._check_truth()
         if not self.knows_truth and self.told != "nothing":
-            raise UserError(f"told={self.told} cannot be had with noise=published: which labels are wrong is not known")
+            raise UserError(
+                f"told={self.told} cannot be had with noise=published: which labels are wrong is not known"
+            )
         deal = self.base.deal(seed)
         lots = Lots.of(deal, self.validation_fraction if self.validation in ("noisy", "clean") else 0.0, seed)
         if self.validation == "published":
@@ -172,8 +211,12 @@ class NoisyLabels(Scenario):
         """Return in words what the scenario below counts as right."""
         return self.base.per_class_measure()
 
-    def correct_by_class(self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]) -> list[ClassCounts]:
-        """Return for every answer how often it is right on test items, by class, as the scenario below counts."""
+    def correct_by_class(
+        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    ) -> list[ClassCounts]:
+        """Return for every answer how often it is right on test items, by class, as the scenario below
+        counts.
+        """
         tested = [answer.subset(truth.facts["part"][answer.ids] == scoring.TEST) for answer in answers]
         return self.base.correct_by_class(truth, tested, class_names)
 
@@ -185,7 +228,9 @@ class NoisyLabels(Scenario):
         """Refuse to call labels true of which their publisher says that many are not."""
         name = getattr(self.base, "dataset", None)
         if self.knows_truth and name and not getattr(dataset_named(name), "labels_are_true", True):
-            raise UserError(f"{name} comes with labels of which an unknown share is wrong: say noise=published")
+            raise UserError(
+                f"{name} comes with labels of which an unknown share is wrong: say noise=published"
+            )
 
     def _check(self, deal: Deal, lots: Lots, observed: np.ndarray[Any, Any]) -> None:
         labels = deal.labels[lots.rows]
@@ -193,15 +238,24 @@ class NoisyLabels(Scenario):
         shares = np.diag(matrix)
         worse = np.flatnonzero(shares < matrix.max(axis=1) - 0.02)  # a tie that luck broke is none
         if len(worse) and not self.unidentifiable:
-            raise UserError(f"noise={self.noise} labels {len(worse)} of {len(np.unique(labels))} classes as another one more often than as "
-                            "themselves, so nothing can tell which is which; lower the rate, or set unidentifiable=true")  # fmt: skip
+            raise UserError(
+                f"noise={self.noise} labels {len(worse)} of {len(np.unique(labels))} classes as another "
+                "one more often than as "
+                "themselves, so nothing can tell which is which; lower the rate, or set unidentifiable=true"
+            )
 
-    def _watched(self, deal: Deal, stages: Sequence[DealtStage], part: np.ndarray[Any, Any], seed: int) -> list[DealtStage]:
-        """Add to every stage the labelled items of this and earlier stages to look at, and all held-out ones so far."""
+    def _watched(
+        self, deal: Deal, stages: Sequence[DealtStage], part: np.ndarray[Any, Any], seed: int
+    ) -> list[DealtStage]:
+        """Add to every stage the labelled items of this and earlier stages to look at, and all held-out ones
+        so far.
+        """
         watched: list[np.ndarray[Any, Any]] = []
         found = []
         for index, stage in enumerate(stages):
-            own = seeds.stream("watched", seed=seed, stage=index).permutation(stage.rows[part[stage.rows] == scoring.TRAIN])
+            own = seeds.stream("watched", seed=seed, stage=index).permutation(
+                stage.rows[part[stage.rows] == scoring.TRAIN]
+            )
             watched += [own[: self.watched or len(own)], stage.held]
             rows = np.setdiff1d(np.concatenate(watched), stage.query)
             found.append(replace(stage, watched=rows, told=facts_told(deal, stage, self.told)))
@@ -212,9 +266,17 @@ class _Scorer:
     """Scores what became of labels beside what the scenario beneath scores."""
 
     def __init__(self, scenario: NoisyLabels, truth: Truth) -> None:
-        self.scenario, self.truth, self.n_stages, self.known = scenario, truth, len(truth.named_classes), scenario.knows_truth
+        self.scenario, self.truth, self.n_stages, self.known = (
+            scenario,
+            truth,
+            len(truth.named_classes),
+            scenario.knows_truth,
+        )
         lent = scenario.lent()
-        self.epochs = {stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"] for stage in range(self.n_stages)}
+        self.epochs = {
+            stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"]
+            for stage in range(self.n_stages)
+        }
         self.beneath = scorer_of(scenario.base, truth)
         self.moments: list[scoring.Moment] = []
 
@@ -232,12 +294,19 @@ class _Scorer:
             last = [moment for moment in self.moments if moment.answer.stage == self.n_stages - 1]
             final = scoring.accuracies(last, self.scenario.tail, self.epochs[self.n_stages - 1])
             final |= scoring.label_figures(self.truth, last[-1]) if self.known else {}
-            final = {**beneath.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
+            final = (
+                {**beneath.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
+            )
         followed = ("accuracy", "memorised", "corrected") if self.known else ("accuracy", "fitted")
         per_stage = {name: [moment.figures[name] for moment in ended] for name in followed}
         seen = scoring.pictures(self.truth, self.moments, self.epochs, known=self.known)
         further = beneath.matrices if self.n_stages > 1 else {}
-        return replace(seen, final=final, per_stage={**beneath.per_stage, **per_stage}, matrices={**further, **seen.matrices})
+        return replace(
+            seen,
+            final=final,
+            per_stage={**beneath.per_stage, **per_stage},
+            matrices={**further, **seen.matrices},
+        )
 
 
 def _asked_beneath(truth: Truth, answer: Answer) -> Answer:

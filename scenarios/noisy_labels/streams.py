@@ -1,11 +1,16 @@
-"""Wrong labels in a deal: which items are held out, what every other one is labelled, and which stage it then belongs to.
+"""Wrong labels in a deal: which items are held out, what every other one is labelled, and which stage it then
+belongs to.
 
-Classes arrive in stages, so a label may name a class of another stage than the item's own. Four answers (`Mode`):
+Classes arrive in stages, so a label may name a class of another stage than the item's own. Four answers
+(`Mode`):
 
-- `by-observed`: items go where their label goes, as in the literature on noisy streams. A stage then holds items of foreign classes.
-- `within-stage`: labels are wrong only within the classes of a stage. Symmetric noise over two classes a stage is a pair flip.
+- `by-observed`: items go where their label goes, as in the literature on noisy streams. A stage then holds
+  items of foreign classes.
+- `within-stage`: labels are wrong only within the classes of a stage. Symmetric noise over two classes a
+  stage is a pair flip.
 - `by-true-open`: items stay; labels may name classes before they arrive.
-- `by-true-masked`: items stay; those whose label names a class that has not arrived are left out, so fewer labels are wrong.
+- `by-true-masked`: items stay; those whose label names a class that has not arrived are left out, so fewer
+  labels are wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ Told = Literal["nothing", "rate", "matrix"]
 
 @dataclass(frozen=True, kw_only=True)
 class Lots:
-    """Labelled items of a deal in one list. rows int64 (N,) of the deal; stage (N,) where they were dealt; held (N,) for validation."""
+    """Labelled items of a deal in one list. rows int64 (N,) of the deal; stage (N,) where they were dealt;
+    held (N,) for validation.
+    """
 
     rows: IntArray
     stage: IntArray
@@ -38,7 +45,8 @@ class Lots:
 
     @classmethod
     def of(cls, deal: Deal, fraction: float, seed: int) -> Lots:
-        """Collect the labelled items and set a share of every class apart, at least one item; at least one stays for training.
+        """Collect the labelled items and set a share of every class apart, at least one item; at least one
+        stays for training.
 
         What the deal itself holds out stays out of both.
 
@@ -55,8 +63,11 @@ class Lots:
                 own = rng.permutation(np.flatnonzero(deal.labels[rows] == label))
                 if len(own) < 2:
                     number = label if deal.class_numbers is None else deal.class_numbers[label]
-                    raise UserError(f"class {number} has 1 labelled training item, and needs two where one is held out for validation; "
-                                    "add items, leave the class out, or set validation=none")  # fmt: skip
+                    raise UserError(
+                        f"class {number} has 1 labelled training item, and needs two where one is held out "
+                        "for validation; "
+                        "add items, leave the class out, or set validation=none"
+                    )
                 held[own[: min(max(1, round(fraction * len(own))), len(own) - 1)]] = True
         return cls(rows=rows, stage=stage, held=held)
 
@@ -68,10 +79,15 @@ class Lots:
         """
         held = [dealt.held for dealt in deal.stages]
         if not (count := sum(map(len, held))):
-            raise UserError("validation=published needs data whose publisher set items apart to choose by, such as "
-                            "clothing1m[validation=true], under class-incremental with test_fraction=0")  # fmt: skip
-        return Lots(rows=np.concatenate([self.rows, *held]), held=np.append(self.held, np.ones(count, dtype=bool)),
-                    stage=np.append(self.stage, np.repeat(np.arange(len(held)), [len(own) for own in held])))  # fmt: skip
+            raise UserError(
+                "validation=published needs data whose publisher set items apart to choose by, such as "
+                "clothing1m[validation=true], under class-incremental with test_fraction=0"
+            )
+        return Lots(
+            rows=np.concatenate([self.rows, *held]),
+            held=np.append(self.held, np.ones(count, dtype=bool)),
+            stage=np.append(self.stage, np.repeat(np.arange(len(held)), [len(own) for own in held])),
+        )
 
 
 def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode, seed: int) -> IntArray:
@@ -90,17 +106,28 @@ def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode,
     labels = deal.labels[lots.rows]
     stages = np.unique(lots.stage)
     if len(noises) not in (1, len(stages)):
-        raise UserError(f"{len(noises)} kinds of noise are joined by +, the scenario beneath has {len(stages)} stages with labels")
+        raise UserError(
+            f"{len(noises)} kinds of noise are joined by +, the scenario beneath has {len(stages)} stages with labels"
+        )
     apart = mode == "within-stage" or len(noises) > 1
     observed = labels.copy()
-    for place, own in enumerate([lots.stage == stage for stage in stages] if apart else [np.ones(len(labels), dtype=bool)]):
+    for place, own in enumerate(
+        [lots.stage == stage for stage in stages] if apart else [np.ones(len(labels), dtype=bool)]
+    ):
         arrived = np.unique(labels[own] if mode == "within-stage" else labels)
         numbers = arrived if deal.class_numbers is None else deal.class_numbers[arrived]
         natural = np.argsort(numbers)  # classes as the data set orders them
         rows = lots.rows[own]
-        known = Known(labels=np.argsort(natural)[np.searchsorted(arrived, labels[own])], class_numbers=numbers[natural], rows=rows,
-                      inputs=partial(deal.inputs.__getitem__, rows), parts=lots.held[own].astype(np.int64))  # fmt: skip
-        drawn = noises[place if len(noises) > 1 else 0].corrupted(known, seeds.stream("noise", seed=seed, part=place))
+        known = Known(
+            labels=np.argsort(natural)[np.searchsorted(arrived, labels[own])],
+            class_numbers=numbers[natural],
+            rows=rows,
+            inputs=partial(deal.inputs.__getitem__, rows),
+            parts=lots.held[own].astype(np.int64),
+        )
+        drawn = noises[place if len(noises) > 1 else 0].corrupted(
+            known, seeds.stream("noise", seed=seed, part=place)
+        )
         observed[own] = arrived[natural[drawn]]
     return observed
 
@@ -118,28 +145,45 @@ def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[Dea
     train = visible & ~lots.held
     right = np.bincount(labels[train & (labels == observed)], minlength=labels.max() + 1)
     if len(lost := np.flatnonzero(right[np.unique(labels)] == 0)):
-        raise UserError(f"the noise leaves {len(lost)} of {len(np.unique(labels))} classes without a single right label")
+        raise UserError(
+            f"the noise leaves {len(lost)} of {len(np.unique(labels))} classes without a single right label"
+        )
     stages, so_far, told = [], 0, 0
     for index, dealt in enumerate(deal.stages):
         own, apart = (np.flatnonzero(chosen & (stage == index)) for chosen in (train, visible & lots.held))
         hidden = dealt.rows[dealt.given == HIDDEN]
         if not len(own) and not len(hidden):
-            raise UserError(f"no item is labelled as a class of stage {index}; lower the rate, or use another stream mode")
+            raise UserError(
+                f"no item is labelled as a class of stage {index}; lower the rate, or use another stream mode"
+            )
         rows = np.concatenate([lots.rows[own], hidden])
         given = np.concatenate([observed[own], np.full(len(hidden), HIDDEN, dtype=np.int64)])
         order = np.argsort(rows)
         before, so_far = so_far, max(so_far, dealt.named_classes)
         if mode == "by-true-open":
-            so_far = max(so_far, int(observed[own].max(initial=-1)) + 1, int(observed[apart].max(initial=-1)) + 1)
+            so_far = max(
+                so_far, int(observed[own].max(initial=-1)) + 1, int(observed[apart].max(initial=-1)) + 1
+            )
         as_told = (before, so_far) == (told, dealt.named_classes)
         new, told = dealt.new_classes if as_told else so_far - before, dealt.named_classes
-        stages.append(replace(dealt, rows=rows[order], given=given[order], held=lots.rows[apart], held_given=observed[apart],
-                              named_classes=so_far, new_classes=new))  # fmt: skip
+        stages.append(
+            replace(
+                dealt,
+                rows=rows[order],
+                given=given[order],
+                held=lots.rows[apart],
+                held_given=observed[apart],
+                named_classes=so_far,
+                new_classes=new,
+            )
+        )
     return stages
 
 
 def facts_told(deal: Deal, stage: DealtStage, told: Told) -> NoiseFacts | None:
-    """Return what a learner is told of the labels of `stage`: how many are wrong, and how the classes are confused, as counted."""
+    """Return what a learner is told of the labels of `stage`: how many are wrong, and how the classes are
+    confused, as counted.
+    """
     if told == "nothing":
         return None
     shown = stage.given != HIDDEN
@@ -148,5 +192,7 @@ def facts_told(deal: Deal, stage: DealtStage, told: Told) -> NoiseFacts | None:
     if told == "rate":
         return NoiseFacts(rate=rate)
     size = max(stage.named_classes, int(labels.max(initial=-1)) + 1)
-    matrix = transition(labels, observed, size)[: stage.named_classes, : stage.named_classes]  # true classes may be yet to come
+    matrix = transition(labels, observed, size)[
+        : stage.named_classes, : stage.named_classes
+    ]  # true classes may be yet to come
     return NoiseFacts(rate=rate, matrix=matrix.astype(np.float32))

@@ -1,1 +1,3 @@
-"""What several families of scenarios share: splits, class lists, label noise, and smaller copies of any scenario."""
+"""What several families of scenarios share: splits, class lists, label noise, and smaller copies of any
+scenario.
+"""

@@ -1,10 +1,13 @@
-"""Labels that people gave: files of CIFAR-10N and CIFAR-100N (Wei et al. 2022, "Learning with Noisy Labels Revisited").
+"""Labels that people gave: files of CIFAR-10N and CIFAR-100N (Wei et al. 2022, "Learning with Noisy Labels
+Revisited").
 
-Their `.pt` file is a torch archive of one dictionary: column name -> labels in the order of the training set, among them `clean_label`.
-A column is an array, a list or a tensor of integers; one that holds something else does no harm as long as nobody asks for it. The file is
-read without executing anything: only arrays, tensors, containers, numbers and text are made. A plain `.npz` with the same columns does as
-well. Their `.npy` files hold a pickled dictionary, which is refused. A path that is not absolute is looked for below
-OWB_DATA, there also in the folders that the publisher's repository has, and then from the current folder.
+Their `.pt` file is a torch archive of one dictionary: column name -> labels in the order of the training set,
+among them `clean_label`. A column is an array, a list or a tensor of integers; one that holds something else
+does no harm as long as nobody asks for it. The file is
+read without executing anything: only arrays, tensors, containers, numbers and text are made. A plain `.npz`
+with the same columns does as well. Their `.npy` files hold a pickled dictionary, which is refused. A path
+that is not absolute is looked for below OWB_DATA, there also in the folders that the publisher's repository
+has, and then from the current folder.
 """
 
 from __future__ import annotations
@@ -46,15 +49,29 @@ def human_labels(file: str, column: str, rows: IntArray, classes: IntArray) -> I
         raise unknown(f"column of {Path(file).name}", column, there, ", ".join(there))
     labels, clean = _labels(columns[column]), _labels(columns.get("clean_label"))
     if labels is None:
-        raise UserError(f"cannot read human labels from {file}: column {column} should hold one integer an item")
+        raise UserError(
+            f"cannot read human labels from {file}: column {column} should hold one integer an item"
+        )
     if rows.max(initial=-1) >= len(labels):
-        raise UserError(f"{file} has labels for {len(labels)} items, the data set hands over item {rows.max()}")
+        raise UserError(
+            f"{file} has labels for {len(labels)} items, the data set hands over item {rows.max()}"
+        )
     if clean is None and "clean_label" in columns:
-        _log.warning("%s has a clean_label that is not one integer an item, so whether it belongs to the data set is not checked", file)
+        _log.warning(
+            (
+                "%s has a clean_label that is not one integer an item, so whether it belongs to the data set "
+                "is not checked"
+            ),
+            file,
+        )
     if clean is not None and len(clean) != len(labels):
-        raise UserError(f"{file} is about other data: its clean_label has {len(clean)} items, {column} has {len(labels)}")
+        raise UserError(
+            f"{file} is about other data: its clean_label has {len(clean)} items, {column} has {len(labels)}"
+        )
     if clean is not None and (differ := int((clean[rows] != classes).sum())):
-        raise UserError(f"{file} is about other data: its clean_label differs from the data set for {differ} of {len(rows)} items")
+        raise UserError(
+            f"{file} is about other data: its clean_label differs from the data set for {differ} of {len(rows)} items"
+        )
     return labels[rows]
 
 
@@ -66,8 +83,11 @@ def located(file: str) -> Path:
         if file and (path := folder / written(file)).is_file():
             return path
     places = ", ".join([*map(str, folders), "the current folder"])
-    raise UserError(f"no file {file!r} with human labels, looked for in {places}; CIFAR-10N and CIFAR-100N come as CIFAR-10_human.pt and "
-                    "CIFAR-100_human.pt")  # fmt: skip
+    raise UserError(
+        f"no file {file!r} with human labels, looked for in {places}; CIFAR-10N and CIFAR-100N come as "
+        "CIFAR-10_human.pt and "
+        "CIFAR-100_human.pt"
+    )
 
 
 def digests_of_files(files: Iterable[str]) -> dict[str, str]:
@@ -85,7 +105,9 @@ def _columns(path: Path, digest: str) -> Mapping[str, Any]:
         elif path.suffix.lower() in (".pt", ".pth"):
             found = _torch_archive(path)
         else:
-            raise UserError(f"{path} should be a .pt or .npz file; the .npy files of CIFAR-N hold pickles, which are not read")
+            raise UserError(
+                f"{path} should be a .pt or .npz file; the .npy files of CIFAR-N hold pickles, which are not read"
+            )
     except UserError:
         raise
     except Exception as error:  # a broken archive may fail anywhere
@@ -101,7 +123,12 @@ def _labels(column: Any) -> IntArray | None:
 
     try:
         values = np.asarray(column.detach() if isinstance(column, torch.Tensor) else column)
-    except (TypeError, ValueError, RuntimeError, OverflowError):  # lists of unequal length, tensors of a type or layout that numpy lacks
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        OverflowError,
+    ):  # lists of unequal length, tensors of a type or layout that numpy lacks
         return None
     if values.ndim == 0 or values.size != len(values) or values.dtype.kind not in "iu":
         return None
@@ -136,6 +163,8 @@ def _torch_archive(path: Path) -> Any:
         admitted += [made, (made, f"numpy.core.multiarray.{made.__name__}")]
     with torch.serialization.safe_globals(admitted):
         if zipfile.is_zipfile(path):  # the older form cannot be asked
-            admitted += [(_Strange, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)]
+            admitted += [
+                (_Strange, name) for name in torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            ]
     with torch.serialization.safe_globals(admitted):
         return torch.load(path, map_location="cpu", weights_only=True)

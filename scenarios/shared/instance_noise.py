@@ -1,12 +1,14 @@
-"""Part-dependent label noise: what an item looks like decides what it is taken for (Xia et al. 2020, algorithm 2 and released tools.py).
+"""Part-dependent label noise: what an item looks like decides what it is taken for (Xia et al. 2020,
+algorithm 2 and released tools.py).
 
 1. An item's own rate q is normal around the rate, cut off to [0, 1].
 2. Every true class y has a projection W[y], S x K, standard normal.
 3. a = x W[y] / temperature; the true class is left out; P = q * softmax(a), and 1 - q for the true class.
 
-As published x are the raw pixels, so the logits are huge and the softmax is all but one-hot: with 8-bit images the likeliest wrong class
-has all the chance, and since images share a large mean, nearly all items of a class go to one or two others. That is a pair flip in
-disguise. Standardised features and a temperature equal to the logits' own scale (`temperature=0`) leave the choice to the item.
+As published x are the raw pixels, so the logits are huge and the softmax is all but one-hot: with 8-bit
+images the likeliest wrong class has all the chance, and since images share a large mean, nearly all items of
+a class go to one or two others. That is a pair flip in disguise. Standardised features and a temperature
+equal to the logits' own scale (`temperature=0`) leave the choice to the item.
 """
 
 from __future__ import annotations
@@ -25,8 +27,17 @@ Features = Literal["raw", "unit", "standardise"]
 Matrix = NDArray[np.float64]
 
 
-def part_dependent(inputs: NDArray[Any], labels: IntArray, n_classes: int, rng: np.random.Generator, *, rate: float, std: float,
-                   features: Features, temperature: float) -> Matrix:  # fmt: skip
+def part_dependent(
+    inputs: NDArray[Any],
+    labels: IntArray,
+    n_classes: int,
+    rng: np.random.Generator,
+    *,
+    rate: float,
+    std: float,
+    features: Features,
+    temperature: float,
+) -> Matrix:
     """Return P(label = j) for every item, float64 (N, K), rows summing to one.
 
     Args:
@@ -44,7 +55,9 @@ def part_dependent(inputs: NDArray[Any], labels: IntArray, n_classes: int, rng: 
     shown = prepared(inputs, features)
     logits = np.empty((len(labels), n_classes))
     for label in range(n_classes):
-        projection = rng.normal(size=(shown.shape[1], n_classes))  # one at a time: K of them would be K^2 S numbers
+        projection = rng.normal(
+            size=(shown.shape[1], n_classes)
+        )  # one at a time: K of them would be K^2 S numbers
         own = labels == label
         logits[own] = shown[own] @ projection
     logits /= temperature or max(float(np.sqrt(np.mean(np.square(logits)))), 1e-12)
@@ -56,7 +69,9 @@ def part_dependent(inputs: NDArray[Any], labels: IntArray, n_classes: int, rng: 
 
 
 def prepared(inputs: NDArray[Any], features: Features) -> Matrix:
-    """Return items as float64 (N, S): as they are, with the whole set scaled to [0, 1], or every feature with mean 0 and variance 1."""
+    """Return items as float64 (N, S): as they are, with the whole set scaled to [0, 1], or every feature with
+    mean 0 and variance 1.
+    """
     flat = inputs.reshape(len(inputs), -1).astype(np.float64)
     if features == "unit":
         low, high = flat.min(), flat.max()
@@ -67,7 +82,9 @@ def prepared(inputs: NDArray[Any], features: Features) -> Matrix:
 
 
 def entropy(chances: Matrix, labels: IntArray) -> float:
-    """Return how open the choice among the wrong classes is, in [0, 1]: mean entropy of P without the true class over log(K - 1)."""
+    """Return how open the choice among the wrong classes is, in [0, 1]: mean entropy of P without the true
+    class over log(K - 1).
+    """
     rows = np.arange(len(labels))
     wrong = chances.copy()
     wrong[rows, labels] = 0
@@ -81,4 +98,6 @@ def entropy(chances: Matrix, labels: IntArray) -> float:
 def _rates(size: int, rate: float, std: float, rng: np.random.Generator) -> NDArray[np.float64]:
     if std == 0:
         return np.full(size, rate)
-    return np.asarray(truncnorm.rvs(-rate / std, (1 - rate) / std, loc=rate, scale=std, size=size, random_state=rng))
+    return np.asarray(
+        truncnorm.rvs(-rate / std, (1 - rate) / std, loc=rate, scale=std, size=size, random_state=rng)
+    )

@@ -1,7 +1,8 @@
-"""The first steps of another scenario, to see that data, disk and code fit together before anything long is started.
+"""The first steps of another scenario, to see that data, disk and code fit together before anything long is
+started.
 
-The scenario beneath deals as it always does, from the same files; then a few items of every class are kept in every stage, and a stage is
-two gradient steps. What comes out measures nothing, so no board takes it.
+The scenario beneath deals as it always does, from the same files; then a few items of every class are kept in
+every stage, and a stage is two gradient steps. What comes out measures nothing, so no board takes it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,31 @@ from typing import Any
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import Deal, DealtStage, IntArray, Metric, Prediction, Scenario, Scorer, Truth, param, scorer_of
+from harness.contracts import (
+    Deal,
+    DealtStage,
+    IntArray,
+    Metric,
+    Prediction,
+    Scenario,
+    Scorer,
+    Truth,
+    param,
+    scorer_of,
+)
 from harness.errors import UserError
 from harness.selection import configured
 
 
 class Smoke(Scenario):
-    """A few items and two gradient steps a stage of another scenario, to see that its data can be dealt and learned."""
+    """A few items and two gradient steps a stage of another scenario, to see that its data can be dealt and
+    learned.
+    """
 
     over: str = param("class-incremental[dataset=digits]", "the scenario that is tried")
-    items: int = param(2, "items of every class in a stage: to learn, to choose by, and to ask", ge=1, unit="items")
+    items: int = param(
+        2, "items of every class in a stage: to learn, to choose by, and to ask", ge=1, unit="items"
+    )
     gradient_steps: int = param(2, "steps in a stage", ge=1, unit="steps")
     epochs: int = param(2, "passes over a stage, for strategies that count these", ge=1, unit="epochs")
     batch_size: int = param(8, "items per gradient step", ge=1, unit="items")
@@ -78,7 +94,9 @@ class Smoke(Scenario):
         return self.base.frozen_encoder
 
     def lent(self) -> dict[str, Any]:
-        """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first included."""
+        """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first
+        included.
+        """
         beneath = {name: value for name, value in self.base.lent().items() if not name.startswith("first_")}
         own = {"gradient_steps": self.gradient_steps, "epochs": self.epochs, "batch_size": self.batch_size}
         return {**beneath, **own, "backbone": self.backbone or beneath["backbone"]}
@@ -92,7 +110,9 @@ class Smoke(Scenario):
         return self.base.data_digests()
 
     def deal(self, seed: int) -> Deal:
-        """Deal the scenario beneath and keep a few items of every class in every stage; raise `UserError` as that does."""
+        """Deal the scenario beneath and keep a few items of every class in every stage; raise `UserError` as
+        that does.
+        """
         deal = self.base.deal(seed)
         groups = deal.labels
         if "anomalous" in deal.facts:  # normal and anomalous images of a category are both asked
@@ -114,9 +134,17 @@ class Smoke(Scenario):
         return self.base.perfect(truth, ids)
 
     def _cut(self, stage: DealtStage, groups: IntArray) -> DealtStage:
-        rows, held, query = (first_of_each(groups[part], self.items) for part in (stage.rows, stage.held, stage.query))
-        return replace(stage, rows=stage.rows[rows], given=stage.given[rows], held=stage.held[held], held_given=stage.held_given[held],
-                       query=stage.query[query])  # fmt: skip
+        rows, held, query = (
+            first_of_each(groups[part], self.items) for part in (stage.rows, stage.held, stage.query)
+        )
+        return replace(
+            stage,
+            rows=stage.rows[rows],
+            given=stage.given[rows],
+            held=stage.held[held],
+            held_given=stage.held_given[held],
+            query=stage.query[query],
+        )
 
 
 def first_of_each(groups: IntArray, count: int) -> IntArray:

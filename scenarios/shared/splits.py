@@ -12,16 +12,29 @@ from harness.contracts import Data, IntArray
 from harness.errors import UserError
 
 WITH_PUBLISHED_TEST = (
-    "aircraft", "animal10n", "cars", "cifar10", "cifar100", "clinc150", "clothing1m", "cub", "emnist", "fashion-mnist", "imagenet", "mnist",
-    "svhn", "tinyimagenet",
-)  # fmt: skip
+    "aircraft",
+    "animal10n",
+    "cars",
+    "cifar10",
+    "cifar100",
+    "clinc150",
+    "clothing1m",
+    "cub",
+    "emnist",
+    "fashion-mnist",
+    "imagenet",
+    "mnist",
+    "svhn",
+    "tinyimagenet",
+)
 """Built-in data sets whose publishers set items apart for the test."""
 
 Mask = NDArray[np.bool_]
 
 
 def tested_part(data: Data, fraction: float, seed: int, *, name: str) -> Mask:
-    """Return the test items, bool (N,): drawn by `test_mask`, or where `fraction` is 0 those that the publisher set apart.
+    """Return the test items, bool (N,): drawn by `test_mask`, or where `fraction` is 0 those that the
+    publisher set apart.
 
     Args:
         data: all items.
@@ -35,18 +48,33 @@ def tested_part(data: Data, fraction: float, seed: int, *, name: str) -> Mask:
     if fraction:
         return test_mask(data, fraction, seed)
     if data.published_test is None:
-        raise UserError(f"{name} has no published test split; set test_fraction above 0, or take a data set that has one: "
-                        f"{', '.join(WITH_PUBLISHED_TEST)}")  # fmt: skip
+        raise UserError(
+            f"{name} has no published test split; set test_fraction above 0, or take a data set that has one: "
+            f"{', '.join(WITH_PUBLISHED_TEST)}"
+        )
     return data.published_test
 
 
 def validation_part(data: Data, is_test: Mask) -> Mask:
-    """Return the items that the publisher set apart to choose by, bool (N,), without those in the test; none where it has no such part."""
-    return np.zeros(len(data.labels), dtype=bool) if data.published_validation is None else data.published_validation & ~is_test
+    """Return the items that the publisher set apart to choose by, bool (N,), without those in the test; none
+    where it has no such part.
+    """
+    return (
+        np.zeros(len(data.labels), dtype=bool)
+        if data.published_validation is None
+        else data.published_validation & ~is_test
+    )
 
 
-def check_filled(labels: IntArray, parts: Mapping[str, Mask], numbers: IntArray, dataset: str, *, fraction: float,
-                 names: Sequence[str] = ()) -> None:  # fmt: skip
+def check_filled(
+    labels: IntArray,
+    parts: Mapping[str, Mask],
+    numbers: IntArray,
+    dataset: str,
+    *,
+    fraction: float,
+    names: Sequence[str] = (),
+) -> None:
     """Do nothing where every class that takes part has an item in every part.
 
     Args:
@@ -65,16 +93,22 @@ def check_filled(labels: IntArray, parts: Mapping[str, Mask], numbers: IntArray,
         if len(empty := np.flatnonzero(counts == 0)):
             number, items = numbers[empty[0]], int((labels == empty[0]).sum())
             split, apart, advice = (
-                ("", ", of different groups where there are groups", "add items, or leave the class out") if fraction
+                ("", ", of different groups where there are groups", "add items, or leave the class out")
+                if fraction
                 else (", as its publisher split it", "", "leave the class out, or set test_fraction above 0")
-            )  # fmt: skip
-            raise UserError(f"{dataset}: class {number} has no {part} item{split} ({len(empty)} of {len(numbers)} classes have none): "
-                            f"{repr(names[number]) if names else 'it'} has {items} item{'s' * (items != 1)} in all, and each class needs "
-                            f"one at least for each of {' and '.join(parts)}{apart}; {advice}")  # fmt: skip
+            )
+            raise UserError(
+                f"{dataset}: class {number} has no {part} item{split} ({len(empty)} of {len(numbers)} "
+                "classes have none): "
+                f"{repr(names[number]) if names else 'it'} has {items} item{'s' * (items != 1)} in all, "
+                "and each class needs "
+                f"one at least for each of {' and '.join(parts)}{apart}; {advice}"
+            )
 
 
 def test_mask(data: Data, fraction: float, seed: int) -> Mask:
-    """Draw the test items, bool (N,): whole groups where the data set has groups, otherwise the same share of every class.
+    """Draw the test items, bool (N,): whole groups where the data set has groups, otherwise the same share of
+    every class.
 
     Every class gets at least one; the stream is `split` under `seed`.
     """

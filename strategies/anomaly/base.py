@@ -1,9 +1,12 @@
-"""A detector of anomalies on the patches of a frozen encoder: every patch of an image gets a score, and the scores are its map.
+"""A detector of anomalies on the patches of a frozen encoder: every patch of an image gets a score, and the
+scores are its map.
 
-Tokens are standardised by what the FIRST stage's normal images show: statistics of categories that come later would be a leak. Encoder and
-standard are the same for all detectors, and what becomes of a map (size, blur, image score) is the protocol's.
+Tokens are standardised by what the FIRST stage's normal images show: statistics of categories that come later
+would be a leak. Encoder and standard are the same for all detectors, and what becomes of a map (size, blur,
+image score) is the protocol's.
 
-A stage whose tokens would take more than 4 GiB keeps them standardised, in half precision and in a file (`token_memory`).
+A stage whose tokens would take more than 4 GiB keeps them standardised, in half precision and in a file
+(`token_memory`).
 
 Legend: N images, G groups, P patches in row order, D channels.
 """
@@ -40,7 +43,9 @@ class Standard:
         return self.mean.numel() > 0
 
     def fit(self, tokens: Tensor) -> None:
-        """Take mean and standard deviation over images and patches of tokens (N, G, P, D); a channel that is constant keeps its scale."""
+        """Take mean and standard deviation over images and patches of tokens (N, G, P, D); a channel that is
+        constant keeps its scale.
+        """
         count = tokens.shape[0] * tokens.shape[2]
         mean = tokens.sum(dim=(0, 2), keepdim=True, dtype=torch.float64) / count
         squares = torch.zeros_like(mean)
@@ -51,7 +56,9 @@ class Standard:
         self.scale = torch.where(deviation > 1e-6, deviation, 1.0)[0].float()
 
     def settle(self, rough: Standard, mean: Tensor, deviation: Tensor) -> None:
-        """Become the standard of tokens of which mean and deviation (G, 1, D), float64, are known after the rough standard."""
+        """Become the standard of tokens of which mean and deviation (G, 1, D), float64, are known after the
+        rough standard.
+        """
         self.mean = (rough.mean.double() + rough.scale.double() * mean).float()
         self.scale = torch.where(rough.scale * deviation > 1e-6, rough.scale * deviation, 1.0).float()
 
@@ -69,17 +76,27 @@ class Standard:
 
 
 class PatchDetector(Strategy):
-    """Base: implement `fit` and `maps_of`, and `scores_of` where image scores are not the protocol's reading of the maps.
+    """Base: implement `fit` and `maps_of`, and `scores_of` where image scores are not the protocol's reading
+    of the maps.
 
-    What a subclass remembers is set on `self` and kept between stages as any strategy's; an own `setup` calls this one first.
+    What a subclass remembers is set on `self` and kept between stages as any strategy's; an own `setup` calls
+    this one first.
     """
 
-    standardise: bool = param(True, "scale every channel by the mean and deviation of the first stage's normal images", ablate=[False])
+    standardise: bool = param(
+        True,
+        "scale every channel by the mean and deviation of the first stage's normal images",
+        ablate=[False],
+    )
 
     def setup(self) -> None:
-        """Draw the seed of an encoder with random weights; the encoder itself is built when the first images show their shape."""
+        """Draw the seed of an encoder with random weights; the encoder itself is built when the first images
+        show their shape.
+        """
         self.encoder: Encoder | None = None
-        self.encoder_seed = int(self.context.stream("init").integers(2**63))  # once per cell: streams differ from stage to stage
+        self.encoder_seed = int(
+            self.context.stream("init").integers(2**63)
+        )  # once per cell: streams differ from stage to stage
         self.standard = Standard()
 
     @abstractmethod
@@ -87,14 +104,17 @@ class PatchDetector(Strategy):
         """Learn the stage's normal images.
 
         Args:
-            tokens: float32 (N, G, P, D), standardised; float16 and mapped where they are many, to be read by `pieces` and its like.
+            tokens: float32 (N, G, P, D), standardised; float16 and mapped where they are many, to be read by
+                `pieces` and its like.
             categories: int64 (N,), numbered in order of arrival.
             stage: where they come from.
         """
 
     @abstractmethod
     def maps_of(self, tokens: Tensor) -> Tensor:
-        """Return scores (N, P) of standardised tokens (N, G, P, D), larger is stranger; of each image by itself."""
+        """Return scores (N, P) of standardised tokens (N, G, P, D), larger is stranger; of each image by
+        itself.
+        """
 
     def scores_of(self, tokens: Tensor, maps: Tensor) -> Tensor | None:
         """Return image scores (N,), or None to leave them to the protocol; tokens and maps as in `maps_of`."""
@@ -117,8 +137,8 @@ class PatchDetector(Strategy):
     def _mapped(self, inputs: Inputs, shape: tuple[int, ...]) -> Tensor:
         """Return the tokens of many images, standardised, in half precision and in a file.
 
-        Where the standard is still to be found, they are first written in units of that of the first images, so that half precision holds
-        what differs between them, and moments are summed on the way.
+        Where the standard is still to be found, they are first written in units of that of the first images,
+        so that half precision holds what differs between them, and moments are summed on the way.
         """
         finding = self.standardise and not self.standard.is_fitted
         standard = Standard() if finding else self.standard
@@ -130,7 +150,14 @@ class PatchDetector(Strategy):
                     standard.fit(part)
                 tokens = standard(part) if self.standardise else part
                 if finding:
-                    moments.add_(torch.stack([each.sum(dim=(0, 2))[:, None] for each in (tokens.double(), tokens.double().square())]))
+                    moments.add_(
+                        torch.stack(
+                            [
+                                each.sum(dim=(0, 2))[:, None]
+                                for each in (tokens.double(), tokens.double().square())
+                            ]
+                        )
+                    )
                 yield tokens
 
         tokens = token_memory.filled(encoded(), shape, self.context)
@@ -155,7 +182,9 @@ class PatchDetector(Strategy):
 
     @torch.no_grad()
     def predict(self, query: Query) -> Prediction:
-        """Answer a map on the encoder's grid for every image, float32 of 11 bits, and image scores where `scores_of` gives some."""
+        """Answer a map on the encoder's grid for every image, float32 of 11 bits, and image scores where
+        `scores_of` gives some.
+        """
         height, width = self.encoder_for(query.inputs).grid
         maps, scores = [], []
         for tokens in self.chunks_of(query):
@@ -163,7 +192,9 @@ class PatchDetector(Strategy):
             score = self.scores_of(tokens, part)
             maps.append(shortened(part).reshape(-1, height, width))
             scores += [] if score is None else [score.cpu().numpy()]
-        return Prediction(anomaly_maps=np.concatenate(maps), anomaly_scores=np.concatenate(scores) if scores else None)
+        return Prediction(
+            anomaly_maps=np.concatenate(maps), anomaly_scores=np.concatenate(scores) if scores else None
+        )
 
     def chunks_of(self, query: Query) -> Iterator[Tensor]:
         """Yield the standardised tokens (n, G, P, D) of the query, some images at a time."""
@@ -186,5 +217,7 @@ class PatchDetector(Strategy):
 
 
 def joined(tokens: Tensor) -> Tensor:
-    """Return the groups of tokens (N, G, P, D) side by side, (N, P, G * D): what a detector compares that knows no groups."""
+    """Return the groups of tokens (N, G, P, D) side by side, (N, P, G * D): what a detector compares that
+    knows no groups.
+    """
     return tokens.transpose(1, 2).flatten(2)

@@ -1,13 +1,15 @@
-"""A few points that lie near all others: the greedy choice of k centres (Gonzalez 1985; Sener and Savarese 2018; PatchCore, section 3.2).
+"""A few points that lie near all others: the greedy choice of k centres (Gonzalez 1985; Sener and Savarese
+2018; PatchCore, section 3.2).
 
-Every step takes the point farthest from those chosen so far. One vector keeps each point's distance to its nearest chosen point; a step
-costs one product of all points with the new one, and nothing is computed again:
+Every step takes the point farthest from those chosen so far. One vector keeps each point's distance to its
+nearest chosen point; a step costs one product of all points with the new one, and nothing is computed again:
 
     nearest[n] = min(nearest[n], |x[n] - x[chosen]|^2)
 
-The released code (patchcore-inspection at fcaa92f) appends a column and takes the minimum anew, and starts its minimum from the mean
-distance to ten random points, which then stay in it as a cap. Here these only decide on the first point. A prefix of the choice is the
-choice of so few, so a memory is made smaller by cutting off its end.
+The released code (patchcore-inspection at fcaa92f) appends a column and takes the minimum anew, and starts
+its minimum from the mean distance to ten random points, which then stay in it as a cap. Here these only
+decide on the first point. A prefix of the choice is the choice of so few, so a memory is made smaller by
+cutting off its end.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _STARTING = 10
 
 
 def k_centres(points: Tensor, count: int, rng: np.random.Generator, *, dimensions: int = 128) -> Tensor:
-    """Return the rows of `count` points in the order they were chosen, int64; all rows where there are no more.
+    """Return the rows of `count` points in the order they were chosen, int64; all rows where there are no
+    more.
 
     Args:
         points: (N, D) of any float type.
@@ -50,7 +53,8 @@ def k_centres(points: Tensor, count: int, rng: np.random.Generator, *, dimension
 
 
 def projected(points: Tensor, dimensions: int, rng: np.random.Generator) -> Tensor:
-    """Return points (N, D) under a Gaussian random map to `dimensions`, which keeps distances on average; as they are where D is no more.
+    """Return points (N, D) under a Gaussian random map to `dimensions`, which keeps distances on average; as
+    they are where D is no more.
 
     0 leaves them as they are too (Johnson and Lindenstrauss 1984; PatchCore, section 3.2).
     """
@@ -59,13 +63,22 @@ def projected(points: Tensor, dimensions: int, rng: np.random.Generator) -> Tens
 
 
 def _centred(points: Tensor, dimensions: int, rng: np.random.Generator) -> Tensor:
-    """Return points around their mean and projected: products of centred points lose fewer digits. Half precision is read in parts."""
+    """Return points around their mean and projected: products of centred points lose fewer digits. Half
+    precision is read in parts.
+    """
     if points.dtype != torch.float16:
         return projected(points - points.mean(dim=0), dimensions, rng)
     parts = torch.split(points, rows_at_once(points.shape))
-    mean = (torch.stack([part.sum(dim=0, dtype=torch.float64) for part in parts]).sum(dim=0) / len(points)).float()
+    mean = (
+        torch.stack([part.sum(dim=0, dtype=torch.float64) for part in parts]).sum(dim=0) / len(points)
+    ).float()
     directions = _directions(points.shape[1], dimensions, rng)
-    return torch.cat([part.float() - mean if directions is None else (part.float() - mean) @ directions.float() for part in parts])
+    return torch.cat(
+        [
+            part.float() - mean if directions is None else (part.float() - mean) @ directions.float()
+            for part in parts
+        ]
+    )
 
 
 def _directions(channels: int, dimensions: int, rng: np.random.Generator) -> Tensor | None:

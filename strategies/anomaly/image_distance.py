@@ -1,7 +1,8 @@
-"""Distance of whole images: the mean feature of an image against those of normal images, by nearest neighbours or a Gaussian.
+"""Distance of whole images: the mean feature of an image against those of normal images, by nearest
+neighbours or a Gaussian.
 
-It says nothing of places. A patch method that does not beat it has not gained from looking at places. Means of later stages join the
-earlier ones (merge) or take their place (replace).
+It says nothing of places. A patch method that does not beat it has not gained from looking at places. Means
+of later stages join the earlier ones (merge) or take their place (replace).
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ class ImageMemory:
         if memory == "replace":
             self.moments.clear()
         self.moments.add(vectors[:, None], sets)
-        self.vectors = torch.cat([self.vectors, vectors]) if len(self.vectors) and memory == "merge" else vectors
+        self.vectors = (
+            torch.cat([self.vectors, vectors]) if len(self.vectors) and memory == "merge" else vectors
+        )
 
     def distances(self, vectors: Tensor, *, measure: Measure, k: int, share: float) -> Tensor:
-        """Return how far vectors (N, D) are, float32 (N,): from the nearest Gaussian, or from the k nearest vectors on average.
+        """Return how far vectors (N, D) are, float32 (N,): from the nearest Gaussian, or from the k nearest
+        vectors on average.
 
         Args:
             vectors: of images to score.
@@ -47,7 +51,9 @@ class ImageMemory:
         """
         if measure == "gaussian":
             return self.moments.distances(vectors[:, None], ridge=_SMALLEST, share=share)[:, 0].float()
-        apart = torch.cdist(vectors.double(), self.vectors.double(), compute_mode="donot_use_mm_for_euclid_dist")
+        apart = torch.cdist(
+            vectors.double(), self.vectors.double(), compute_mode="donot_use_mm_for_euclid_dist"
+        )
         return apart.topk(min(k, len(self.vectors)), dim=1, largest=False).values.mean(dim=1).float()
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -61,14 +67,22 @@ class ImageMemory:
 
 
 class ImageDistance(PatchDetector):
-    """Average an image's tokens over its patches and measure how far it is from normal images; image scores only."""
+    """Average an image's tokens over its patches and measure how far it is from normal images; image scores
+    only.
+    """
 
     measure: Measure = param("nearest", "nearest normal images, or a Gaussian of them", ablate=["gaussian"])
     k: int = param(1, "neighbours whose mean distance counts", ge=1, ablate=[5])
     ridge: float = param(0.01, "share of the mean variance added to every variance of a Gaussian", gt=0)
-    per_category: bool = param(False, "a Gaussian for each category, of which the nearest counts", ablate=[True])
-    memory: Stages = param("merge", "images of later stages: joined to the earlier ones, or in their place", ablate=["replace"],
-                           since_stage=1)  # fmt: skip
+    per_category: bool = param(
+        False, "a Gaussian for each category, of which the nearest counts", ablate=[True]
+    )
+    memory: Stages = param(
+        "merge",
+        "images of later stages: joined to the earlier ones, or in their place",
+        ablate=["replace"],
+        since_stage=1,
+    )
 
     def setup(self) -> None:
         """Start without images."""
@@ -78,7 +92,9 @@ class ImageDistance(PatchDetector):
     def fit(self, tokens: Tensor, categories: Tensor, stage: Stage) -> None:
         """Keep the mean features of the stage's images."""
         means = torch.cat([joined(part).mean(dim=1) for _, part in pieces(tokens, self.context)])
-        self.images.add(means, categories if self.per_category else torch.zeros_like(categories), memory=self.memory)
+        self.images.add(
+            means, categories if self.per_category else torch.zeros_like(categories), memory=self.memory
+        )
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the image's distance at every patch, float32 (N, P); it is not answered as a map."""

@@ -1,11 +1,12 @@
 """The losses and maps of INP-Former (Luo et al., CVPR 2025, arXiv 2503.02424), as plain functions on tensors.
 
-Soft mining weighs the gradient of every token by how badly it is rebuilt, and leaves the value of the loss alone: the released code does
-it by a hook on the decoder's output. Here one function returns value and weighted gradient from a single pass over the tokens, since the
-cosine of whole images is made of the same products as the cosines of their tokens.
+Soft mining weighs the gradient of every token by how badly it is rebuilt, and leaves the value of the loss
+alone: the released code does it by a hook on the decoder's output. Here one function returns value and
+weighted gradient from a single pass over the tokens, since the cosine of whole images is made of the same
+products as the cosines of their tokens.
 
-Legend: B images, G groups, P patches, C channels, M prototypes. Sections are those of the paper; where it and the released code (17d2653)
-differ, the code is followed.
+Legend: B images, G groups, P patches, C channels, M prototypes. Sections are those of the paper; where it and
+the released code (17d2653) differ, the code is followed.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from torch.linalg import vecdot
 from torch.nn.functional import normalize
 
 Normaliser = Literal["batch", "image"]
-"""Over what the error of a token is compared with the mean: all tokens of the batch (the code), or those of its own image."""
+"""Over what the error of a token is compared with the mean: all tokens of the batch (the code), or those of
+its own image.
+"""
 
 _TINY = 1e-8  # below it a length counts as this, as in torch.cosine_similarity
 
@@ -32,12 +35,14 @@ def prototype_distances(tokens: Tensor, prototypes: Tensor) -> Tensor:
 
 
 def nearest(distances: Tensor, *, softness: float = 0.0) -> Tensor:
-    """Return the smallest of distances (..., M), (...); of equal ones the first, so that a prototype nearest to no token learns nothing.
+    """Return the smallest of distances (..., M), (...); of equal ones the first, so that a prototype nearest
+    to no token learns nothing.
 
     Args:
         distances: to every prototype.
-        softness: temperature of a mean weighted by softmax(-distance / softness), through which all prototypes learn; 0 for the minimum
-            itself (the code). A soft minimum is INP-Former++'s idea (arXiv 2506.03660); this form of it is ours.
+        softness: temperature of a mean weighted by softmax(-distance / softness), through which all
+            prototypes learn; 0 for the minimum itself (the code). A soft minimum is INP-Former++'s idea
+            (arXiv 2506.03660); this form of it is ours.
     """
     if not softness:
         return distances.min(dim=-1).values
@@ -45,12 +50,15 @@ def nearest(distances: Tensor, *, softness: float = 0.0) -> Tensor:
 
 
 def coherence_loss(tokens: Tensor, prototypes: Tensor, *, softness: float = 0.0) -> Tensor:
-    """Return the mean distance of tokens (B, P, C), constants, from their nearest prototype (code: gather_loss)."""
+    """Return the mean distance of tokens (B, P, C), constants, from their nearest prototype (code:
+    gather_loss).
+    """
     return nearest(prototype_distances(tokens.detach(), prototypes), softness=softness).mean()
 
 
 def mining_weights(errors: Tensor, *, gamma: float, normaliser: Normaliser = "batch") -> Tensor:
-    """Return (error / mean error)^gamma, as `errors` (B, P); all one at gamma 0 and where there is no error at all.
+    """Return (error / mean error)^gamma, as `errors` (B, P); all one at gamma 0 and where there is no error
+    at all.
 
     Args:
         errors: 1 - cos of every token, not below 0.
@@ -64,7 +72,9 @@ def mining_weights(errors: Tensor, *, gamma: float, normaliser: Normaliser = "ba
 
 
 class _Mined(torch.autograd.Function):
-    """Mean over images of 1 - cos(E_b, D_b), flattened; the gradient of token p times w_p: w (cos D / |D| - E / |E|) / (B |D|)."""
+    """Mean over images of 1 - cos(E_b, D_b), flattened; the gradient of token p times w_p: w (cos D / |D| - E
+    / |E|) / (B |D|).
+    """
 
     @staticmethod
     def forward(ctx: Any, target: Tensor, rebuilt: Tensor, gamma: float, normaliser: Normaliser) -> Tensor:
@@ -86,11 +96,14 @@ class _Mined(torch.autograd.Function):
         return None, slope.addcmul_((towards * gradient)[..., None], target, value=-1), None, None
 
 
-def soft_mining_loss(targets: Sequence[Tensor], rebuilt: Sequence[Tensor], *, gamma: float, normaliser: Normaliser = "batch") -> Tensor:
-    """Return the mean over groups and images of 1 - cos of whole feature maps (code: global_cosine_hm_adaptive).
+def soft_mining_loss(
+    targets: Sequence[Tensor], rebuilt: Sequence[Tensor], *, gamma: float, normaliser: Normaliser = "batch"
+) -> Tensor:
+    """Return the mean over groups and images of 1 - cos of whole feature maps (code:
+    global_cosine_hm_adaptive).
 
-    The value does not depend on gamma; the gradient of a rebuilt token is that of the value times its mining weight. It is a loss that
-    cannot be differentiated twice.
+    The value does not depend on gamma; the gradient of a rebuilt token is that of the value times its mining
+    weight. It is a loss that cannot be differentiated twice.
 
     Args:
         targets: for each group the encoder's tokens (B, P, C), constants.
@@ -98,12 +111,17 @@ def soft_mining_loss(targets: Sequence[Tensor], rebuilt: Sequence[Tensor], *, ga
         gamma, normaliser: see `mining_weights`; the mean is taken in each group by itself.
     """
     losses: list[Tensor] = [
-        _Mined.apply(target, own.to(target.dtype), gamma, normaliser) for target, own in zip(targets, rebuilt, strict=True)
+        _Mined.apply(target, own.to(target.dtype), gamma, normaliser)
+        for target, own in zip(targets, rebuilt, strict=True)
     ]
     return torch.stack(losses).mean()
 
 
 def cosine_map(targets: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
-    """Return the mean over groups of 1 - cos of tokens (B, P, C), (B, P): the anomaly map on the encoder's grid."""
-    cosines = [torch.cosine_similarity(target, own, dim=2) for target, own in zip(targets, rebuilt, strict=True)]
+    """Return the mean over groups of 1 - cos of tokens (B, P, C), (B, P): the anomaly map on the encoder's
+    grid.
+    """
+    cosines = [
+        torch.cosine_similarity(target, own, dim=2) for target, own in zip(targets, rebuilt, strict=True)
+    ]
     return 1 - torch.stack(cosines).mean(dim=0)

@@ -1,15 +1,17 @@
-"""The trained part of INP-Former: prototypes of an image's normal parts, and a decoder that rebuilds its tokens from these alone.
+"""The trained part of INP-Former: prototypes of an image's normal parts, and a decoder that rebuilds its
+tokens from these alone.
 
-A few learnable queries attend to the tokens of one image and become its prototypes. The decoder has only them as keys and values, and no
-path around its attention, so that it has little means of copying what is strange (Luo et al., CVPR 2025; released code 17d2653, which is
-followed).
+A few learnable queries attend to the tokens of one image and become its prototypes. The decoder has only them
+as keys and values, and no path around its attention, so that it has little means of copying what is strange
+(Luo et al., CVPR 2025; released code 17d2653, which is followed).
 
-    extractor  T' = T + Proj(softmax(q k' / sqrt(d)) v),  q = LN(T) Wq,  k, v = LN(X) Wkv;  P = T' + MLP(LN(T'))
-    decoder    y = Proj(relu(s q k') v),  q = LN(h) Wq at unit length,  k, v = LN(P) Wkv, k at unit length;  h' = y + MLP(LN(y))
+    extractor  T' = T + Proj(softmax(q k' / sqrt(d)) v),  q = LN(T) Wq,  k, v = LN(X) Wkv;  P = T' +
+    MLP(LN(T')) decoder    y = Proj(relu(s q k') v),  q = LN(h) Wq at unit length,  k, v = LN(P) Wkv, k at
+    unit length;  h' = y + MLP(LN(y))
 
-Both attentions have few prototypes on one side, so their linear layers are applied on that side, with the same result: what is computed for
-every token is a product with heads * M vectors instead of C. A bias of the extractor's keys shifts a whole row of its softmax and says
-nothing; there is none.
+Both attentions have few prototypes on one side, so their linear layers are applied on that side, with the
+same result: what is computed for every token is a product with heads * M vectors instead of C. A bias of the
+extractor's keys shifts a whole row of its softmax and says nothing; there is none.
 
 Legend: B images, G groups, P patches, C channels, M prototypes, H heads, d = C / H.
 """
@@ -58,7 +60,9 @@ class Design:
 
 
 class Rebuilt(NamedTuple):
-    """fused (B, P, C): the groups as one; prototypes (B, M, C) or (1, M, C); groups: for each its rebuilt tokens (B, P, C)."""
+    """fused (B, P, C): the groups as one; prototypes (B, M, C) or (1, M, C); groups: for each its rebuilt
+    tokens (B, P, C).
+    """
 
     fused: Tensor
     prototypes: Tensor
@@ -71,7 +75,11 @@ class ExtractorBlock(nn.Module):
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads, self.size = heads, width // heads
-        self.norm, self.q, self.k = nn.LayerNorm(width, eps=1e-8), nn.Linear(width, width), nn.Linear(width, width, bias=False)
+        self.norm, self.q, self.k = (
+            nn.LayerNorm(width, eps=1e-8),
+            nn.Linear(width, width),
+            nn.Linear(width, width, bias=False),
+        )
         self.v, self.proj = nn.Linear(width, width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.LayerNorm(width, eps=1e-8), *_mlp(width))
 
@@ -84,18 +92,26 @@ class ExtractorBlock(nn.Module):
         folded = torch.einsum("bmhd,hdc->bhmc", asked, keys).reshape(rows, -1, width)
         shares = (folded @ tokens.transpose(1, 2)).softmax(dim=2)
         gathered = (shares @ tokens).reshape(len(tokens), self.heads, count, width)
-        queries = queries + self.proj(torch.einsum("bhmc,hdc->bmhd", gathered, values).flatten(2) + self.v.bias)
+        queries = queries + self.proj(
+            torch.einsum("bhmc,hdc->bmhd", gathered, values).flatten(2) + self.v.bias
+        )
         return queries + self.mlp(queries)  # type: ignore[no-any-return]
 
 
 class GuidedBlock(nn.Module):
-    """Attention from tokens to prototypes, pre-norm with one norm for both, then an MLP with a path around it."""
+    """Attention from tokens to prototypes, pre-norm with one norm for both, then an MLP with a path around
+    it.
+    """
 
     def __init__(self, width: int, design: Design) -> None:
         super().__init__()
         self.heads, self.size = design.heads, width // design.heads
         self.attention, self.unit, self.residual = design.attention, design.unit, design.residual
-        self.norm, self.q, self.kv = nn.LayerNorm(width, eps=1e-8), nn.Linear(width, width), nn.Linear(width, 2 * width)
+        self.norm, self.q, self.kv = (
+            nn.LayerNorm(width, eps=1e-8),
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+        )
         self.proj = nn.Linear(width, width)
         self.scale = nn.Parameter(torch.ones(design.heads))
         self.mlp = nn.Sequential(nn.LayerNorm(width, eps=1e-8), *_mlp(width))
@@ -108,13 +124,21 @@ class GuidedBlock(nn.Module):
         scale = self.scale.repeat_interleave(count)
         queries = self.q(self.norm(tokens))
         keys = normalize(keys, dim=3) if self.unit else keys * size**-0.5
-        by_head = torch.eye(heads, dtype=keys.dtype, device=keys.device)  # one product with keys of the other heads as zeros
-        weights = queries @ torch.einsum("bmhd,hg->bhdgm", keys, by_head).reshape(rows, width, heads * count) * scale
+        by_head = torch.eye(
+            heads, dtype=keys.dtype, device=keys.device
+        )  # one product with keys of the other heads as zeros
+        weights = (
+            queries
+            @ torch.einsum("bmhd,hg->bhdgm", keys, by_head).reshape(rows, width, heads * count)
+            * scale
+        )
         if self.unit:
             lengths = queries.view(*queries.shape[:2], heads, size).norm(dim=3, keepdim=True).clamp_min(1e-12)
             weights = (weights.view(*queries.shape[:2], heads, count) / lengths).flatten(2)
         weights = self._activated(weights, count)
-        rebuilt = torch.einsum("bmhd,chd->bhmc", values, self.proj.weight.view(width, heads, size)).reshape(rows, heads * count, width)
+        rebuilt = torch.einsum("bmhd,chd->bhmc", values, self.proj.weight.view(width, heads, size)).reshape(
+            rows, heads * count, width
+        )
         attended = weights @ rebuilt + self.proj.bias
         if self.residual:
             attended = attended + tokens
@@ -141,19 +165,29 @@ class InpNetwork(nn.Module):
         self.width = self.groups = 0
 
     def build(self, width: int, groups: int) -> Self:
-        """Make all parts for `groups` target maps of tokens of `width` channels, with weights from the stream `init`.
+        """Make all parts for `groups` target maps of tokens of `width` channels, with weights from the stream
+        `init`.
 
         Raises:
-            UserError: heads that do not divide the width, or decoder blocks that cannot be shared out evenly over the groups.
+            UserError: heads that do not divide the width, or decoder blocks that cannot be shared out evenly
+            over the groups.
         """
         design = self.design
         if width % design.heads:
-            raise UserError(f"heads must divide the width of the tokens, got heads={design.heads} and width {width}")
+            raise UserError(
+                f"heads must divide the width of the tokens, got heads={design.heads} and width {width}"
+            )
         if design.decoder_blocks % groups:
-            raise UserError(f"every target map needs the same number of decoder blocks, got {design.decoder_blocks} for {groups} maps")
+            raise UserError(
+                f"every target map needs the same number of decoder blocks, got {design.decoder_blocks} "
+                f"for {groups} maps"
+            )
         self.width, self.groups = width, groups
         with drawn_from(self.context, "init"):
-            extractors = [ExtractorBlock(width, design.heads) for _ in range(design.extractor_blocks if design.source != "learned" else 0)]
+            extractors = [
+                ExtractorBlock(width, design.heads)
+                for _ in range(design.extractor_blocks if design.source != "learned" else 0)
+            ]
             self.extractor = nn.ModuleList(extractors)
             self.bottleneck = nn.Sequential(*_mlp(width, design.dropout))
             self.decoder = nn.ModuleList(GuidedBlock(width, design) for _ in range(design.decoder_blocks))
@@ -164,11 +198,15 @@ class InpNetwork(nn.Module):
         return self.to(self.context.device)
 
     def fused(self, tokens: Tensor) -> Tensor:
-        """Return the groups of tokens (B, G, P, C) as one map (B, P, C): their mean (code) or their sum (the paper, over layers)."""
+        """Return the groups of tokens (B, G, P, C) as one map (B, P, C): their mean (code) or their sum (the
+        paper, over layers).
+        """
         return tokens.mean(dim=1) if self.design.fusion == "mean" else tokens.sum(dim=1)
 
     def extracted(self, fused: Tensor) -> Tensor:
-        """Return the prototypes (B, M, C) of fused tokens (B, P, C); (1, M, C) where they are the same for every image."""
+        """Return the prototypes (B, M, C) of fused tokens (B, P, C); (1, M, C) where they are the same for
+        every image.
+        """
         learned = self.queries[None]
         if self.design.source == "learned":
             return learned
@@ -205,11 +243,14 @@ class InpNetwork(nn.Module):
 def by_group(outputs: list[Tensor], groups: int) -> list[Tensor]:
     """Return for every group the mean of its share of the decoder's outputs, counted from the last one.
 
-    So the deepest blocks stand for the shallowest layers of the encoder (code: the list is reversed, then cut).
+    So the deepest blocks stand for the shallowest layers of the encoder (code: the list is reversed, then
+    cut).
     """
     share = len(outputs) // groups
     backwards = outputs[::-1]
-    return [sum(backwards[at + 1 : at + share], backwards[at]) / share for at in range(0, len(outputs), share)]
+    return [
+        sum(backwards[at + 1 : at + share], backwards[at]) / share for at in range(0, len(outputs), share)
+    ]
 
 
 def _mlp(width: int, dropout: float = 0.0) -> list[nn.Module]:

@@ -1,9 +1,11 @@
-"""One Gaussian over the patches of all positions: a patch is as strange as it is far from the mean in units of the covariance.
+"""One Gaussian over the patches of all positions: a patch is as strange as it is far from the mean in units
+of the covariance.
 
     score = sqrt((x - m)' (S + r I)^-1 (x - m)),  r a share of the mean variance        (Mahalanobis 1936)
 
-Counts, sums and outer products are kept in float64, so the Gaussian of several stages is exactly that of their union (merge), and nothing
-is forgotten. Where several categories share one Gaussian it is wide and says little; with one per category the nearest counts.
+Counts, sums and outer products are kept in float64, so the Gaussian of several stages is exactly that of
+their union (merge), and nothing is forgotten. Where several categories share one Gaussian it is wide and says
+little; with one per category the nearest counts.
 
 Legend: N images, S sets of Gaussians, L Gaussians in a set, D channels.
 """
@@ -27,7 +29,9 @@ _SMALLEST = 1e-6  # of a variance, where patches do not differ at all
 
 
 class Moments:
-    """Counts, sums and outer products of sets of Gaussians, in float64 and mergeable; S and L are found when the first points come."""
+    """Counts, sums and outer products of sets of Gaussians, in float64 and mergeable; S and L are found when
+    the first points come.
+    """
 
     def __init__(self) -> None:
         self.counts, self.sums, self.products = torch.zeros(0), torch.zeros(0), torch.zeros(0)
@@ -44,7 +48,9 @@ class Moments:
         if needed > len(self.counts):
             shapes = [(needed,), (needed, length, channels), (needed, length, channels, channels)]
             before = (self.counts, self.sums, self.products)
-            self.counts, self.sums, self.products = (_grown(old, shape, points) for old, shape in zip(before, shapes, strict=True))
+            self.counts, self.sums, self.products = (
+                _grown(old, shape, points) for old, shape in zip(before, shapes, strict=True)
+            )
         at_once = max(1, _AT_ONCE // (length * channels))
         for one in sorted(set(sets.tolist())):
             rows = torch.nonzero(sets == one)[:, 0]
@@ -99,9 +105,15 @@ class Moments:
 class PatchGaussian(PatchDetector):
     """Fit one Gaussian to all patches, or one to those of each category; answer the distance to the nearest."""
 
-    per_category: bool = param(False, "a Gaussian for each category, of which the nearest counts", ablate=[True])
-    memory: Stages = param("merge", "Gaussians of later stages: merged with the earlier ones, or in their place", ablate=["replace"],
-                           since_stage=1)  # fmt: skip
+    per_category: bool = param(
+        False, "a Gaussian for each category, of which the nearest counts", ablate=[True]
+    )
+    memory: Stages = param(
+        "merge",
+        "Gaussians of later stages: merged with the earlier ones, or in their place",
+        ablate=["replace"],
+        since_stage=1,
+    )
     ridge: float = param(0.01, "share of the mean variance added to every variance", gt=0, ablate=[0.1])
 
     def setup(self) -> None:
@@ -116,7 +128,9 @@ class PatchGaussian(PatchDetector):
         sets = categories if self.per_category else torch.zeros_like(categories)
         for rows, part in pieces(tokens, self.context):
             points = joined(part)
-            self.moments.add(points.flatten(0, 1)[:, None], sets[rows, None].expand(points.shape[:2]).flatten())
+            self.moments.add(
+                points.flatten(0, 1)[:, None], sets[rows, None].expand(points.shape[:2]).flatten()
+            )
 
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the distance of every patch, float32 (N, P)."""

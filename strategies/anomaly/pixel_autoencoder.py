@@ -1,9 +1,10 @@
 """A convolutional autoencoder on pixels: what it rebuilds badly is strange.
 
-Three convolutions of stride 2 lead to a bottleneck of a few channels on an eighth of the grid, three steps of nearest-neighbour upsampling
-and convolution lead back; the loss is the mean squared error (Bergmann et al. 2019 use one as a detector). A patch's score is the
-root of its mean squared error. Pixels alone are weak on textures, and gradient steps on one category after another forget the earlier ones:
-that is what this baseline is for. It does not use the protocol's encoder.
+Three convolutions of stride 2 lead to a bottleneck of a few channels on an eighth of the grid, three steps of
+nearest-neighbour upsampling and convolution lead back; the loss is the mean squared error (Bergmann et al.
+2019 use one as a detector). A patch's score is the root of its mean squared error. Pixels alone are weak on
+textures, and gradient steps on one category after another forget the earlier ones: that is what this baseline
+is for. It does not use the protocol's encoder.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ _SMALLEST = 8
 
 
 class PixelAutoencoder(Strategy):
-    """Train on the stage's normal images, going on from the weights of the stage before; answer the error of rebuilding."""
+    """Train on the stage's normal images, going on from the weights of the stage before; answer the error of
+    rebuilding.
+    """
 
     lr: float = param(1e-3, "learning rate of Adam, falling to zero along half a cosine", gt=0)
     width: int = param(16, "channels of the first convolution, doubled by the second", ge=1, unit="channels")
@@ -50,8 +53,14 @@ class PixelAutoencoder(Strategy):
         if not self.network.item_shape:
             self.network.build(tuple(stage.inputs.shape[1:]))
         optimiser = torch.optim.Adam(self.network.parameters(), lr=self.lr, fused=True)
-        train(self.network, items_of(stage, self.context), lambda batch: mse_loss(self.network(batch.inputs), batch.inputs), optimiser,
-              self.context, schedule=cosine)  # fmt: skip
+        train(
+            self.network,
+            items_of(stage, self.context),
+            lambda batch: mse_loss(self.network(batch.inputs), batch.inputs),
+            optimiser,
+            self.context,
+            schedule=cosine,
+        )
 
     def predict(self, query: Query) -> Prediction:
         """Answer the root of the mean squared error per patch, float32 of 11 bits (N, h, w)."""
@@ -75,13 +84,29 @@ class Rebuilding(nn.Module):
         self.item_shape: tuple[int, ...] = ()
 
     def build(self, item_shape: tuple[int, ...]) -> Self:
-        """Make all layers with weights from the stream `init`; raise `Unsuitable` for what is no image or too small a one."""
+        """Make all layers with weights from the stream `init`; raise `Unsuitable` for what is no image or too
+        small a one.
+        """
         if len(item_shape) != 3 or min(item_shape[1:]) < _SMALLEST:
-            raise Unsuitable(f"its autoencoder takes images (C, H, W) from 8 x 8, the inputs have shape {item_shape}")
+            raise Unsuitable(
+                f"its autoencoder takes images (C, H, W) from 8 x 8, the inputs have shape {item_shape}"
+            )
         wide = 2 * self.width
         with drawn_from(self.context, "init"):
-            encoder = [_down(item_shape[0], self.width), nn.ReLU(), _down(self.width, wide), nn.ReLU(), _down(wide, self.bottleneck)]
-            decoder = [_up(self.bottleneck, wide), nn.ReLU(), _up(wide, self.width), nn.ReLU(), _up(self.width, item_shape[0])]
+            encoder = [
+                _down(item_shape[0], self.width),
+                nn.ReLU(),
+                _down(self.width, wide),
+                nn.ReLU(),
+                _down(wide, self.bottleneck),
+            ]
+            decoder = [
+                _up(self.bottleneck, wide),
+                nn.ReLU(),
+                _up(wide, self.width),
+                nn.ReLU(),
+                _up(self.width, item_shape[0]),
+            ]
             self.layers = nn.Sequential(*encoder, *decoder).to(self.context.device)
         self.item_shape = item_shape
         return self

@@ -1,11 +1,14 @@
-"""Where a stage's tokens are kept: float32 on the device within a budget of bytes, above it float16 in a scratch file mapped into memory.
+"""Where a stage's tokens are kept: float32 on the device within a budget of bytes, above it float16 in a
+scratch file mapped into memory.
 
-What is mapped is read a piece at a time, so that no detector holds a second copy of everything in float32: MVTec-AD at 392 px on a ViT-B/14
-has 17 GB of float32 tokens, 8.7 GB as they lie in the file. Whether a tensor is kept in half precision tells where it lies. Within
-the budget every function here is the plain expression it stands for, to the byte. The budget is part of the code and not of the machine, so
-that results do not depend on where they were computed.
+What is mapped is read a piece at a time, so that no detector holds a second copy of everything in float32:
+MVTec-AD at 392 px on a ViT-B/14 has 17 GB of float32 tokens, 8.7 GB as they lie in the file. Whether a tensor
+is kept in half precision tells where it lies. Within the budget every function here is the plain expression
+it stands for, to the byte. The budget is part of the code and not of the machine, so that results do not
+depend on where they were computed.
 
-The file has lost its name as soon as it is mapped: it is gone when the last tensor that looks at it is, also where the process is killed.
+The file has lost its name as soon as it is mapped: it is gone when the last tensor that looks at it is, also
+where the process is killed.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ def is_mapped(tokens: Tensor) -> bool:
 
 
 def room(shape: Sequence[int], context: Context) -> Tensor:
-    """Return an empty tensor: float32 on the device where that fits, otherwise float16 in a file of the scratch folder.
+    """Return an empty tensor: float32 on the device where that fits, otherwise float16 in a file of the
+    scratch folder.
 
     Raises:
         UserError: the folder has no room for it.
@@ -60,10 +64,15 @@ def room(shape: Sequence[int], context: Context) -> Tensor:
     try:
         with tempfile.TemporaryFile(dir=Path(context.scratch)) as file:
             _reserve(file.fileno(), size)
-            content: np.memmap[tuple[int, ...], np.dtype[np.float16]] = np.memmap(file, dtype=np.float16, mode="r+", shape=tuple(shape))
+            content: np.memmap[tuple[int, ...], np.dtype[np.float16]] = np.memmap(
+                file, dtype=np.float16, mode="r+", shape=tuple(shape)
+            )
     except OSError as error:
-        raise UserError(f"{context.scratch} cannot keep {size >> 20} MiB of tokens ({error.strerror or error}); the store needs a disk "
-                        "with room for them") from None  # fmt: skip
+        raise UserError(
+            f"{context.scratch} cannot keep {size >> 20} MiB of tokens ({error.strerror or error}); the "
+            "store needs a disk "
+            "with room for them"
+        ) from None
     return torch.from_numpy(content)
 
 
@@ -76,7 +85,9 @@ def _reserve(file: int, size: int) -> None:
 
 
 def filled(parts: Iterable[Tensor], shape: Sequence[int], context: Context) -> Tensor:
-    """Return the parts one after another in new room of `shape`; what no half-precision number can hold becomes the largest it can."""
+    """Return the parts one after another in new room of `shape`; what no half-precision number can hold
+    becomes the largest it can.
+    """
     tokens, at = room(shape, context), 0
     for part in parts:
         tokens[at : at + len(part)] = part.clamp(-_LARGEST, _LARGEST) if is_mapped(tokens) else part
@@ -85,7 +96,9 @@ def filled(parts: Iterable[Tensor], shape: Sequence[int], context: Context) -> T
 
 
 def pieces(tokens: Tensor, context: Context) -> Iterator[tuple[slice, Tensor]]:
-    """Yield all of `tokens`; what is mapped some rows at a time, each piece float32 on the device, with the rows it has."""
+    """Yield all of `tokens`; what is mapped some rows at a time, each piece float32 on the device, with the
+    rows it has.
+    """
     if not is_mapped(tokens):
         yield slice(None), tokens
         return
@@ -100,7 +113,9 @@ def changed(tokens: Tensor, change: Callable[[Tensor], Tensor], context: Context
     if not is_mapped(tokens):
         return change(tokens)
     one = change(tokens[:1].to(context.device, torch.float32))
-    return filled((change(part) for _, part in pieces(tokens, context)), (len(tokens), *one.shape[1:]), context)
+    return filled(
+        (change(part) for _, part in pieces(tokens, context)), (len(tokens), *one.shape[1:]), context
+    )
 
 
 def selected(tokens: Tensor, rows: Tensor, context: Context) -> Tensor:
@@ -108,7 +123,10 @@ def selected(tokens: Tensor, rows: Tensor, context: Context) -> Tensor:
     if not is_mapped(tokens):
         return tokens[rows]
     numbers = (torch.nonzero(rows)[:, 0] if rows.dtype == torch.bool else rows).cpu()
-    found = (tokens[part].to(context.device, torch.float32) for part in torch.split(numbers, rows_at_once(tokens.shape)))
+    found = (
+        tokens[part].to(context.device, torch.float32)
+        for part in torch.split(numbers, rows_at_once(tokens.shape))
+    )
     return filled(found, (len(numbers), *tokens.shape[1:]), context)
 
 
@@ -121,5 +139,11 @@ def stacked(parts: Sequence[Tensor], context: Context) -> Tensor:
 
 
 def to_train_on(tokens: Tensor, context: Context) -> Tensor:
-    """Return `tokens` as the training loop takes them: batches of what is mapped come as float32 on the device."""
-    return Stored(Held(tokens), torch.arange(len(tokens)), tokens.shape[1:], context.device) if is_mapped(tokens) else tokens
+    """Return `tokens` as the training loop takes them: batches of what is mapped come as float32 on the
+    device.
+    """
+    return (
+        Stored(Held(tokens), torch.arange(len(tokens)), tokens.shape[1:], context.device)
+        if is_mapped(tokens)
+        else tokens
+    )

@@ -23,12 +23,15 @@ Make = Callable[..., Any]
 class Bridge:
     """An Avalanche strategy over our backbone with Avalanche's own growing head, or with one of fixed size.
 
-    Epochs, batch size, device and network are the protocol's. Avalanche keeps one optimiser over all stages, momentum included, and
-    shuffles with torch's global generator, which the harness seeds for every stage.
+    Epochs, batch size, device and network are the protocol's. Avalanche keeps one optimiser over all stages,
+    momentum included, and shuffles with torch's global generator, which the harness seeds for every stage.
     """
 
-    def __init__(self, context: Context, make: Make, *, lr: float, momentum: float, head: int | None = None) -> None:
-        """Take what builds the strategy: `make(model=..., optimizer=..., **common)`, called at the first stage.
+    def __init__(
+        self, context: Context, make: Make, *, lr: float, momentum: float, head: int | None = None
+    ) -> None:
+        """Take what builds the strategy: `make(model=..., optimizer=..., **common)`, called at the first
+        stage.
 
         Args:
             context: of the cell.
@@ -49,7 +52,9 @@ class Bridge:
             Unsuitable: a label is hidden, or more classes have come than a fixed head has outputs.
         """
         if self.head is not None and stage.named_classes > self.head:
-            raise Unsuitable(f"{stage.named_classes} classes have come, the head has {self.head} outputs: raise head")
+            raise Unsuitable(
+                f"{stage.named_classes} classes have come, the head has {self.head} outputs: raise head"
+            )
         self.task_of += [stage.index] * (stage.named_classes - len(self.task_of))
         with quiet():
             if self.strategy is None:
@@ -58,7 +63,9 @@ class Bridge:
 
     @torch.no_grad()
     def predict(self, query: Query, *, chunk: int = 512) -> Prediction:
-        """Answer with the network in Avalanche's evaluation mode, which is where iCaRL changes to nearest means."""
+        """Answer with the network in Avalanche's evaluation mode, which is where iCaRL changes to nearest
+        means.
+        """
         model = self.strategy.model
         was_training = model.training
         model.eval()

@@ -1,4 +1,6 @@
-"""One of our stages as one of Avalanche's experiences, with what its strategies ask of it and nothing of the stages to come."""
+"""One of our stages as one of Avalanche's experiences, with what its strategies ask of it and nothing of the
+stages to come.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,11 @@ from strategies.toolkit.training.tensors import as_tensor
 
 @dataclass
 class SeenSoFar:
-    """Stands for the benchmark an experience belongs to; it grows by a stage at a time, since later ones are not known.
+    """Stands for the benchmark an experience belongs to; it grows by a stage at a time, since later ones are
+    not known.
 
-    places: how many classes the learner has room for; what is not taken yet stands as one more experience to come.
+    places: how many classes the learner has room for; what is not taken yet stands as one more experience to
+    come.
     """
 
     places: int = 0
@@ -38,7 +42,9 @@ class SeenSoFar:
 
 
 def dataset_of(inputs: Tensor, labels: Tensor, task: int = 0) -> Any:
-    """Return a task-aware Avalanche data set of tensors in memory: inputs float32 (N, ...), labels int64 (N,)."""
+    """Return a task-aware Avalanche data set of tensors in memory: inputs float32 (N, ...), labels int64
+    (N,).
+    """
     make = avalanche("benchmarks.utils.classification_dataset")._make_taskaware_tensor_classification_dataset
     return make(inputs, labels, task_labels=task)
 
@@ -50,14 +56,18 @@ def experience_of(stage: Stage, seen: SeenSoFar) -> Any:
         Unsuitable: a label of the stage is hidden.
     """
     if (stage.labels == HIDDEN).any():
-        raise Unsuitable("Avalanche's supervised strategies need every training label, and this stage hides some")
+        raise Unsuitable(
+            "Avalanche's supervised strategies need every training label, and this stage hides some"
+        )
     scenarios = avalanche("benchmarks.scenarios")
     classes = [int(label) for label in np.unique(stage.labels)]
     previous = list(seen.classes_order)
     seen.add([label for label in classes if label not in previous])
     dataset = dataset_of(as_tensor(stage.inputs, "cpu"), torch.tensor(stage.labels))
     experience = scenarios.DatasetExperience(dataset=dataset, current_experience=stage.index)
-    experience.origin_stream = scenarios.CLStream("train", iter([experience]), benchmark=seen, set_stream_info=False)
+    experience.origin_stream = scenarios.CLStream(
+        "train", iter([experience]), benchmark=seen, set_stream_info=False
+    )
     experience.benchmark = seen
     experience.classes_in_this_experience = classes
     experience.previous_classes = previous

@@ -1,7 +1,8 @@
 """The one door to avalanche: import it without letting it change the process for everybody else.
 
-Importing avalanche replaces `torch.utils.data.Dataset.__add__` by its own function, so that a plain data set and an AvalancheDataset can be
-joined with `+`, and one of the packages it loads adds a folder to `sys.path`. The adapter needs neither, so both are put back.
+Importing avalanche replaces `torch.utils.data.Dataset.__add__` by its own function, so that a plain data set
+and an AvalancheDataset can be joined with `+`, and one of the packages it loads adds a folder to `sys.path`.
+The adapter needs neither, so both are put back.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from typing import Any
 
 @cache
 def avalanche(module: str) -> Any:
-    """Return avalanche's submodule of that dotted name, such as `training.supervised`; torch and `sys.path` are left as they were."""
+    """Return avalanche's submodule of that dotted name, such as `training.supervised`; torch and `sys.path`
+    are left as they were.
+    """
     from torch.utils.data import Dataset
 
     before, path = Dataset.__add__, list(sys.path)

@@ -1,7 +1,8 @@
-"""Avalanche's own strategies as contenders: `avalanche-NAME`. They run unchanged, on the protocol's network and budget.
+"""Avalanche's own strategies as contenders: `avalanche-NAME`. They run unchanged, on the protocol's network
+and budget.
 
-Their state cannot be stored without pickling, so a killed cell starts again at its first stage (`resumable = False`). Defaults are those
-of our own baselines where both have the parameter.
+Their state cannot be stored without pickling, so a killed cell starts again at its first stage (`resumable =
+False`). Defaults are those of our own baselines where both have the parameter.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ def _memory() -> Any:
 
 
 def _head() -> Any:
-    return param(128, "outputs of the head, chosen without knowing how many classes will come", ge=2, unit="classes")
+    return param(
+        128, "outputs of the head, chosen without knowing how many classes will come", ge=2, unit="classes"
+    )
 
 
 class AvalancheNaive(_Avalanche):
@@ -63,20 +66,32 @@ class AvalancheReplay(_Avalanche):
     memory: int = _memory()
 
     def _make(self, **common: Any) -> Any:
-        return avalanche("training.supervised").Replay(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common)
+        return avalanche("training.supervised").Replay(
+            criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common
+        )
 
 
 class AvalancheEWC(_Avalanche):
-    """Avalanche's EWC: pull weights back; its penalty has no factor 1/2 and squares gradients of whole batches."""
+    """Avalanche's EWC: pull weights back; its penalty has no factor 1/2 and squares gradients of whole
+    batches.
+    """
 
     strength: float = param(5.0, "weight of the penalty, `ewc_lambda`", ge=0, ablate=[0.0], since_stage=1)
-    mode: Literal["separate", "online"] = param("separate", "one penalty per stage, or one decaying penalty", since_stage=1)
+    mode: Literal["separate", "online"] = param(
+        "separate", "one penalty per stage, or one decaying penalty", since_stage=1
+    )
     decay: float = param(0.9, "decay of the importance in mode online", ge=0, le=1, since_stage=1)
 
     def _make(self, **common: Any) -> Any:
         decay = self.decay if self.mode == "online" else None
         ewc = avalanche("training.supervised").EWC
-        return ewc(criterion=nn.CrossEntropyLoss(), ewc_lambda=self.strength, mode=self.mode, decay_factor=decay, **common)
+        return ewc(
+            criterion=nn.CrossEntropyLoss(),
+            ewc_lambda=self.strength,
+            mode=self.mode,
+            decay_factor=decay,
+            **common,
+        )
 
 
 class AvalancheLwF(_Avalanche):
@@ -106,13 +121,16 @@ class AvalancheGDumb(_Avalanche):
     memory: int = _memory()
 
     def _make(self, **common: Any) -> Any:
-        return avalanche("training.supervised").GDumb(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common)
+        return avalanche("training.supervised").GDumb(
+            criterion=nn.CrossEntropyLoss(), mem_size=self.memory, **common
+        )
 
 
 class AvalancheDER(_Avalanche):
     """Avalanche's DER++: replay with stored logits, taken when a stage ends, from a balanced memory.
 
-    Stored logits are compared with those of later stages at the same width, so the head has `head` outputs from the start.
+    Stored logits are compared with those of later stages at the same width, so the head has `head` outputs
+    from the start.
     """
 
     memory: int = _memory()
@@ -122,13 +140,16 @@ class AvalancheDER(_Avalanche):
 
     def _make(self, **common: Any) -> Any:
         der = avalanche("training.supervised").DER
-        return der(criterion=nn.CrossEntropyLoss(), mem_size=self.memory, alpha=self.alpha, beta=self.beta, **common)
+        return der(
+            criterion=nn.CrossEntropyLoss(), mem_size=self.memory, alpha=self.alpha, beta=self.beta, **common
+        )
 
 
 class AvalancheICaRL(_Avalanche):
     """Avalanche's iCaRL: replay, distillation and nearest exemplar means (Rebuffi et al. 2017).
 
-    Its distillation copies the old network into one of the same shape, so the head has `head` outputs from the start.
+    Its distillation copies the old network into one of the same shape, so the head has `head` outputs from
+    the start.
     """
 
     memory: int = _memory()
@@ -138,5 +159,10 @@ class AvalancheICaRL(_Avalanche):
         icarl = avalanche("training.supervised").ICaRL
         features, classifier = common.pop("model")
         return icarl(
-            feature_extractor=features, classifier=classifier, memory_size=self.memory, buffer_transform=None, fixed_memory=True, **common
+            feature_extractor=features,
+            classifier=classifier,
+            memory_size=self.memory,
+            buffer_transform=None,
+            fixed_memory=True,
+            **common,
         )

@@ -1,7 +1,10 @@
-"""What the learners of continual category discovery share: stage 0 with labels, what is remembered of known classes, how to answer.
+"""What the learners of continual category discovery share: stage 0 with labels, what is remembered of known
+classes, how to answer.
 
-Stage 0 is SimGCD's objective with every item labelled (Happy's released code; the paper's differs and is a switch). Its parameters are
-declared here and nowhere else, so all learners that build on this one share stage 0: the harness trains it once.
+Stage 0 is SimGCD's objective with every item labelled (Happy's released code; the paper's differs and is a
+switch). Its parameters are
+declared here and nowhere else, so all learners that build on this one share stage 0: the harness trains it
+once.
 """
 
 from __future__ import annotations
@@ -39,14 +42,17 @@ class CategoryDiscovery(Strategy):
 
     first_lr: float = param(0.1, "learning rate of stage 0", gt=0)
     rate_changes: RateChanges = param(
-        "step", "when the rate and the teacher's temperature change: at every step, or between epochs as in released code"
+        "step",
+        "when the rate and the teacher's temperature change: at every step, or between epochs as in released code",
     )
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-5, "decay of matrices; vectors do not decay", ge=0)
     first_loss: Literal["code", "paper"] = param(
         "code", "stage 0 as in the released code, or as in the paper's equation 2", ablate=["paper"]
     )
-    supervised: float = param(0.35, "weight of the losses with labels in stage 0, the others have the rest", ge=0, le=1)
+    supervised: float = param(
+        0.35, "weight of the losses with labels in stage 0, the others have the rest", ge=0, le=1
+    )
     first_entropy: float = param(1.0, "weight of the mean entropy in stage 0", ge=0, ablate=[0.0])
     tau: float = param(0.1, "temperature of all answers", gt=0)
     first_teacher: float = param(0.07, "temperature of the teacher at the start of stage 0", gt=0)
@@ -73,7 +79,9 @@ class CategoryDiscovery(Strategy):
         self.detector = detector_of(self.novelty)
 
     def learn(self, stage: Stage) -> None:
-        """Learn the labelled classes, or find the new ones among unlabelled items; raise `Unsuitable` as `suit` does."""
+        """Learn the labelled classes, or find the new ones among unlabelled items; raise `Unsuitable` as
+        `suit` does.
+        """
         self.suit(stage)
         self.known_before = self.known
         if stage.index == 0:
@@ -83,10 +91,11 @@ class CategoryDiscovery(Strategy):
         self.know(stage)
 
     def know(self, stage: Stage) -> None:
-        """Fit the detector, if there is one, to unit features after a stage, by labels or, where these are hidden, by rows answered.
+        """Fit the detector, if there is one, to unit features after a stage, by labels or, where these are
+        hidden, by rows answered.
 
-        So a class found is known from its stage on, and its mean is as good as the clustering. Where `predict` goes by distances instead of
-        the classifier, ViM still takes its scale from the classifier.
+        So a class found is known from its stage on, and its mean is as good as the clustering. Where
+        `predict` goes by distances instead of the classifier, ViM still takes its scale from the classifier.
         """
         if self.detector is None:
             return
@@ -114,10 +123,14 @@ class CategoryDiscovery(Strategy):
 
     @abstractmethod
     def discover(self, stage: Stage, inputs: Tensor) -> None:
-        """Learn a stage without labels; `inputs` are its items (N, ...). Sets `known`, and `means` where later stages need them."""
+        """Learn a stage without labels; `inputs` are its items (N, ...). Sets `known`, and `means` where
+        later stages need them.
+        """
 
     def predict(self, query: Query) -> Prediction:
-        """Return the likeliest row of the classifier, the number of rows, and the probability of the old ones."""
+        """Return the likeliest row of the classifier, the number of rows, and the probability of the old
+        ones.
+        """
         return self.answered(query, lambda features: self.network.classifier(features) / self.tau)
 
     @torch.no_grad()
@@ -138,14 +151,18 @@ class CategoryDiscovery(Strategy):
         return replace(answer, anomaly_scores=self.detector.score(Seen(normalize(features, dim=1), logits)))
 
     def features_of(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
-        """Return the network's features (N, d) of inputs as they are, without views; raise `Diverged` as `of_some_length` does."""
+        """Return the network's features (N, d) of inputs as they are, without views; raise `Diverged` as
+        `of_some_length` does.
+        """
         with evaluating(self.network):
             return of_some_length(torch.cat([self.network(part) for part in torch.split(inputs, chunk)]))
 
     def count_new(self, stage: Stage, features: Tensor) -> int:
-        """Return how many classes are new: what is told, or where the silhouette of clustering is largest (Happy, section 5.4).
+        """Return how many classes are new: what is told, or where the silhouette of clustering is largest
+        (Happy, section 5.4).
 
-        Tried are 1 to `search` new classes on top of the known ones; so the estimate never falls below what is known.
+        Tried are 1 to `search` new classes on top of the known ones; so the estimate never falls below what
+        is known.
         """
         if stage.new_classes is not None:
             return stage.new_classes
@@ -153,7 +170,9 @@ class CategoryDiscovery(Strategy):
         candidates = range(self.known + 1, most + 1)
         if not candidates:
             return 0
-        return k_by_silhouette(features.cpu().numpy(), candidates, self.context.stream("count"))[0] - self.known
+        return (
+            k_by_silhouette(features.cpu().numpy(), candidates, self.context.stream("count"))[0] - self.known
+        )
 
     def optimiser(self, lr: float) -> torch.optim.Optimizer:
         """Return SGD over what trains."""
@@ -169,8 +188,8 @@ class CategoryDiscovery(Strategy):
 
         Args:
             features: (N, d) of the stage's items.
-            rows: int (N,) the row that the learner answers for each. A class that got none has the row of the classifier as its mean and
-                the average variance.
+            rows: int (N,) the row that the learner answers for each. A class that got none has the row of the
+                classifier as its mean and the average variance.
         """
         means, counts = class_means(features, rows, self.known)
         variances = spreads(features, rows, means)
@@ -197,11 +216,21 @@ class CategoryDiscovery(Strategy):
             features = network.features(source.pair(batch.inputs, batch.rows).hidden)
             logits, projections = network.classifier(features), network.projector(features)
             labels = torch.cat([batch.labels, batch.labels])
-            sharpness = warmed_at(self.first_teacher, self.last_teacher, batch, self.warmup, self.rate_changes)
+            sharpness = warmed_at(
+                self.first_teacher, self.last_teacher, batch, self.warmup, self.rate_changes
+            )
             return self.first_total(logits, projections, labels, sharpness)
 
-        train(network, items, loss, self.optimiser(self.first_lr), self.context, epochs=epochs, schedule=cosine_to(FLOOR),
-              rate_changes=self.rate_changes)  # fmt: skip
+        train(
+            network,
+            items,
+            loss,
+            self.optimiser(self.first_lr),
+            self.context,
+            epochs=epochs,
+            schedule=cosine_to(FLOOR),
+            rate_changes=self.rate_changes,
+        )
 
     def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float) -> Tensor:
         """Return the loss of stage 0.
@@ -218,6 +247,10 @@ class CategoryDiscovery(Strategy):
         labelled = losses.supervised_contrastive(projections, labels, temperature=self.tau_labels)
         if self.first_loss == "paper":
             return classify + w * labelled + (1 - w) * views
-        distilled = losses.self_distillation(logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness)
+        distilled = losses.self_distillation(
+            logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness
+        )
         even = losses.mean_entropy(logits, temperature=self.tau)
-        return (1 - w) * (distilled + self.first_entropy * even) + w * classify + (1 - w) * views + w * labelled
+        return (
+            (1 - w) * (distilled + self.first_entropy * even) + w * classify + (1 - w) * views + w * labelled
+        )

@@ -1,13 +1,16 @@
-"""Happy: debiased learning for continual generalized category discovery (Ma et al., NeurIPS 2024, arXiv 2410.06535v2).
+"""Happy: debiased learning for continual generalized category discovery (Ma et al., NeurIPS 2024, arXiv
+2410.06535v2).
 
-A stage without labels mixes few items of every known class with many of new ones. Happy (a) gives new classes rows of the classifier that
-start at those clusters which look least like a known class, (b) distils between two views while the total probability of old and of new
-classes is kept even, (c) rehearses old classes by Gaussian samples around their prototypes, confusable classes more often, and (d) holds
-features near those of the previous network.
+A stage without labels mixes few items of every known class with many of new ones. Happy (a) gives new classes
+rows of the classifier that start at those clusters which look least like a known class, (b) distils between
+two views while the total probability of old and of new classes is kept even, (c) rehearses old classes by
+Gaussian samples around their prototypes, confusable classes more often, and (d) holds features near those of
+the previous network.
 
-Equations and sections are the paper's; where paper and released code (commit 55fc93f) differ, the code is followed and the difference is
-told at its place. Differences from both: the last epoch counts, since no test item may choose one (the code takes the epoch with the best
-test accuracy); the learning rate falls at every step instead of every epoch; the last, smaller batch of an epoch is used.
+Equations and sections are the paper's; where paper and released code (commit 55fc93f) differ, the code is
+followed and the difference is told at its place. Differences from both: the last epoch counts, since no test
+item may choose one (the code takes the epoch with the best test accuracy); the learning rate falls at every
+step instead of every epoch; the last, smaller batch of an epoch is used.
 """
 
 from __future__ import annotations
@@ -42,76 +45,147 @@ _OFF = {"entropy": "off", "initialise": "random", "rehearsal": "off", "distillat
 
 
 class Happy(CategoryDiscovery):
-    """Clustering-guided rows, even old and new groups, rehearsal of confusable prototypes, features that stay."""
+    """Clustering-guided rows, even old and new groups, rehearsal of confusable prototypes, features that
+    stay.
+    """
 
     lr: float = param(0.01, "learning rate of later stages", gt=0, since_stage=1)
-    trainable: Trainable = param("last", "parts of the backbone that train later: all, the last, or none (head)", ablate=["all", "head"],
-                                 since_stage=1)  # fmt: skip
+    trainable: Trainable = param(
+        "last",
+        "parts of the backbone that train later: all, the last, or none (head)",
+        ablate=["all", "head"],
+        since_stage=1,
+    )
     train_norm: bool = param(False, "whether a transformer's final norm trains", since_stage=1)
-    view_bank: int = param(0, "views of an item computed once per stage; 0 for fresh ones at every step", ge=0, since_stage=1)
-    bank_mib: int = param(0, "memory for them, what does not fit is computed when it is shown; 0 for no limit", ge=0, unit="MiB",
-                          since_stage=1)  # fmt: skip
+    view_bank: int = param(
+        0, "views of an item computed once per stage; 0 for fresh ones at every step", ge=0, since_stage=1
+    )
+    bank_mib: int = param(
+        0,
+        "memory for them, what does not fit is computed when it is shown; 0 for no limit",
+        ge=0,
+        unit="MiB",
+        since_stage=1,
+    )
 
     initialise: Initialise = param(
-        "least-similar", "new rows: fresh, the clusters least like a known class, or k-means that starts from the prototypes",
-        ablate=["random", "prototypes"], since_stage=1)  # fmt: skip
+        "least-similar",
+        "new rows: fresh, the clusters least like a known class, or k-means that starts from the prototypes",
+        ablate=["random", "prototypes"],
+        since_stage=1,
+    )
     restarts: int = param(10, "starts of k-means", ge=1, since_stage=1)
     row_length: float = param(1.0, "length of new rows, relative to a fresh row", gt=0, since_stage=1)
 
-    entropy: Entropy = param("groups", "keep answers even: not at all, over all classes (SimGCD), or by group",
-                                                      ablate=["off", "mean"], since_stage=1)  # fmt: skip
-    between: float = param(1.0, "weight of evenness between old and new (or over all classes)", ge=0, ablate=[0.0], since_stage=1)
+    entropy: Entropy = param(
+        "groups",
+        "keep answers even: not at all, over all classes (SimGCD), or by group",
+        ablate=["off", "mean"],
+        since_stage=1,
+    )
+    between: float = param(
+        1.0, "weight of evenness between old and new (or over all classes)", ge=0, ablate=[0.0], since_stage=1
+    )
     within_old: float = param(1.0, "weight of evenness among old classes", ge=0, ablate=[0.0], since_stage=1)
     within_new: float = param(1.0, "weight of evenness among new classes", ge=0, ablate=[0.0], since_stage=1)
-    new_share: float = param(0.5, "total probability that new classes should get", gt=0, lt=1, ablate=[0.25, 0.75], since_stage=1)
-    share_target: Literal["fixed", "running"] = param("fixed", "that share, or the running mean of the network's own", ablate=["running"],
-                                                      since_stage=1)  # fmt: skip
+    new_share: float = param(
+        0.5, "total probability that new classes should get", gt=0, lt=1, ablate=[0.25, 0.75], since_stage=1
+    )
+    share_target: Literal["fixed", "running"] = param(
+        "fixed", "that share, or the running mean of the network's own", ablate=["running"], since_stage=1
+    )
 
-    rehearsal: Rehearsal = param("hardness", "how old classes are drawn for rehearsal",
-                                                             ablate=["off", "uniform"], since_stage=1)  # fmt: skip
+    rehearsal: Rehearsal = param(
+        "hardness", "how old classes are drawn for rehearsal", ablate=["off", "uniform"], since_stage=1
+    )
     rehearsal_weight: float = param(1.0, "weight of the rehearsal", ge=0, since_stage=1)
-    tau_hardness: float = param(0.1, "temperature of the choice of classes", gt=0, ablate=[0.01, 1.0, 10.0], since_stage=1)
-    hardness: Hardness = param("mean", "how close a prototype is to the others", ablate=["max", "standardised"], since_stage=1)
-    radius: Literal["shared", "class", "coordinate"] = param("shared", "spread around prototypes: one for all, per class, per coordinate",
-                                                             ablate=["class", "coordinate"], since_stage=1)  # fmt: skip
+    tau_hardness: float = param(
+        0.1, "temperature of the choice of classes", gt=0, ablate=[0.01, 1.0, 10.0], since_stage=1
+    )
+    hardness: Hardness = param(
+        "mean", "how close a prototype is to the others", ablate=["max", "standardised"], since_stage=1
+    )
+    radius: Literal["shared", "class", "coordinate"] = param(
+        "shared",
+        "spread around prototypes: one for all, per class, per coordinate",
+        ablate=["class", "coordinate"],
+        since_stage=1,
+    )
     radius_scale: float = param(1.0, "factor on the spread", ge=0, ablate=[0.0, 2.0], since_stage=1)
-    draws: int = param(0, "rehearsed features per step; 0 for as many as the batch has rows", ge=0, since_stage=1)
-    refresh: Literal["none", "drift", "re-estimated"] = param("none", "old prototypes after a stage: kept, moved along, or measured again",
-                                                              ablate=["drift", "re-estimated"], since_stage=1)  # fmt: skip
+    draws: int = param(
+        0, "rehearsed features per step; 0 for as many as the batch has rows", ge=0, since_stage=1
+    )
+    refresh: Literal["none", "drift", "re-estimated"] = param(
+        "none",
+        "old prototypes after a stage: kept, moved along, or measured again",
+        ablate=["drift", "re-estimated"],
+        since_stage=1,
+    )
 
     distillation: Distillation = param(
-        "squared", "what stays near the previous network: unit features, 2(1 - cos) or 1 - cos, or the answers (LwF)",
-        ablate=["off", "cosine", "answers"], since_stage=1)  # fmt: skip
+        "squared",
+        "what stays near the previous network: unit features, 2(1 - cos) or 1 - cos, or the answers (LwF)",
+        ablate=["off", "cosine", "answers"],
+        since_stage=1,
+    )
     distillation_weight: float = param(1.0, "weight of the distillation", ge=0, since_stage=1)
 
     later_teacher: float = param(0.05, "temperature of the teacher", gt=0, since_stage=1)
-    later_teacher_start: float = param(0.05, "temperature of the teacher at the start of a stage", gt=0, since_stage=1)
-    later_warmup: float = param(0.0, "share of a stage over which the teacher's temperature changes", ge=0, le=1, since_stage=1)
-    teacher_momentum: float = param(0.0, "the teacher is a running mean of the network; 0 for the network itself", ge=0, lt=1,
-                                    ablate=[0.99], since_stage=1)  # fmt: skip
+    later_teacher_start: float = param(
+        0.05, "temperature of the teacher at the start of a stage", gt=0, since_stage=1
+    )
+    later_warmup: float = param(
+        0.0, "share of a stage over which the teacher's temperature changes", ge=0, le=1, since_stage=1
+    )
+    teacher_momentum: float = param(
+        0.0,
+        "the teacher is a running mean of the network; 0 for the network itself",
+        ge=0,
+        lt=1,
+        ablate=[0.99],
+        since_stage=1,
+    )
     contrast: float = param(1.0, "weight of the contrast between views", ge=0, ablate=[0.0], since_stage=1)
-    keep_projector: bool = param(False, "carry the projector over instead of starting it afresh (as the code does)", ablate=[True],
-                                 since_stage=1)  # fmt: skip
+    keep_projector: bool = param(
+        False,
+        "carry the projector over instead of starting it afresh (as the code does)",
+        ablate=[True],
+        since_stage=1,
+    )
 
     presets: ClassVar = MappingProxyType(
         {
             "table5-a": Preset(values=_OFF, source="Table 5, row a: nothing"),
             "table5-b": Preset(values={**_OFF, "entropy": "groups"}, source="Table 5, row b: entropy"),
-            "table5-c": Preset(values={**_OFF, "initialise": "least-similar"}, source="Table 5, row c: initialisation"),
-            "table5-d": Preset(values={**_OFF, "entropy": "groups", "initialise": "least-similar"}, source="Table 5, row d: both"),
-            "table5-e": Preset(values={**_OFF, "rehearsal": "hardness", "distillation": "squared"},
-                               source="Table 5, row e: rehearsal and distillation"),
+            "table5-c": Preset(
+                values={**_OFF, "initialise": "least-similar"}, source="Table 5, row c: initialisation"
+            ),
+            "table5-d": Preset(
+                values={**_OFF, "entropy": "groups", "initialise": "least-similar"},
+                source="Table 5, row d: both",
+            ),
+            "table5-e": Preset(
+                values={**_OFF, "rehearsal": "hardness", "distillation": "squared"},
+                source="Table 5, row e: rehearsal and distillation",
+            ),
             "table5-f": Preset(values={"distillation": "off"}, source="Table 5, row f: all but distillation"),
             "table5-g": Preset(values={}, source="Table 5, row g: Happy"),
             "clinc150": Preset(values={}, source="the defaults, a projector sized for small networks"),
             "chars47": Preset(values={}, source="the defaults, a projector sized for small networks"),
-            "glyphs": Preset(values={"trainable": "head"}, source="chosen on seed 101: trained features drift off the old classes there"),
-            "paper-cifar100": Preset(values={**_CODE},
-                                     source="released code, README: CIFAR-100; the code's 256 projector outputs, the paper says 65,536"),
-            "paper-cub": Preset(values={**_CODE, "first_entropy": 2.0},
-                                source="released code, README: CUB; 20 epochs a stage are the scenario's"),
+            "glyphs": Preset(
+                values={"trainable": "head"},
+                source="chosen on seed 101: trained features drift off the old classes there",
+            ),
+            "paper-cifar100": Preset(
+                values={**_CODE},
+                source="released code, README: CIFAR-100; the code's 256 projector outputs, the paper says 65,536",
+            ),
+            "paper-cub": Preset(
+                values={**_CODE, "first_entropy": 2.0},
+                source="released code, README: CUB; 20 epochs a stage are the scenario's",
+            ),
         }
-    )  # fmt: skip
+    )
 
     def discover(self, stage: Stage, inputs: Tensor) -> None:
         """Find the new classes of a stage (section 4): count, initialise, train, remember."""
@@ -139,17 +213,23 @@ class Happy(CategoryDiscovery):
         usual = usual_length(self.network.dimensions, self.known, generator_of(self.context, "length"))
         centres = self._centres(features, found, before)
         with torch.no_grad():
-            self.network.classifier.v[self.known_before : self.known_before + len(centres)] = centres * usual * self.row_length
+            self.network.classifier.v[self.known_before : self.known_before + len(centres)] = (
+                centres * usual * self.row_length
+            )
 
     def _centres(self, features: Tensor, found: int, before: Tensor) -> Tensor:
-        """Return up to `found` unit centres, (found, d); fewer where there are fewer items than clusters (section 4.2; 5.2 of the code)."""
+        """Return up to `found` unit centres, (found, d); fewer where there are fewer items than clusters
+        (section 4.2; 5.2 of the code).
+        """
         points = normalize(features, dim=1).cpu().numpy()
         rng = self.context.stream("centres")
         if self.initialise == "prototypes":
             known = np.arange(self.known_before)
             pinned = normalize(self.means, dim=1).cpu().numpy()
             found = min(found, len(points))
-            clustering = pinned_kmeans(points, pinned, known, self.known_before + found, rng, restarts=self.restarts)
+            clustering = pinned_kmeans(
+                points, pinned, known, self.known_before + found, rng, restarts=self.restarts
+            )
             return normalize(torch.from_numpy(clustering.centres[self.known_before :]).to(features), dim=1)
         clusters = min(self.known_before + found, len(points))
         clustering = kmeans(points, clusters, rng, restarts=self.restarts)
@@ -164,7 +244,9 @@ class Happy(CategoryDiscovery):
         remembered = previous if self.distillation != "off" else None
         source: Bank | Fresh = Fresh(network, view, generator, remembered)
         if self.view_bank:
-            source = Bank(network, inputs, view, generator, self.view_bank, remembered, budget_mib=self.bank_mib)
+            source = Bank(
+                network, inputs, view, generator, self.view_bank, remembered, budget_mib=self.bank_mib
+            )
         self.running_share, self.teacher = 0.5, network.previous() if self.teacher_momentum else None
         draws = generator_of(context, "rehearsal")
         labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
@@ -175,24 +257,42 @@ class Happy(CategoryDiscovery):
 
         def loss(batch: Batch) -> Tensor:
             pair = source.pair(batch.inputs, batch.rows)
-            sharpness = warmed_at(self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes)
+            sharpness = warmed_at(
+                self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes
+            )
             total = self._total(pair, previous, sharpness)
             if self.rehearsal != "off":
-                total = total + self.rehearsal_weight * self.rehearsal_loss(chances, self.draws or len(pair.hidden), draws)
+                total = total + self.rehearsal_weight * self.rehearsal_loss(
+                    chances, self.draws or len(pair.hidden), draws
+                )
             return total
 
-        train(network, items, loss, self.optimiser(self.lr), context, schedule=cosine_to(FLOOR), rate_changes=self.rate_changes)
+        train(
+            network,
+            items,
+            loss,
+            self.optimiser(self.lr),
+            context,
+            schedule=cosine_to(FLOOR),
+            rate_changes=self.rate_changes,
+        )
         self.teacher = None
 
     def _total(self, pair: Pair, previous: Previous, sharpness: float) -> Tensor:
-        """Return all losses but the rehearsal (eq. 9; lambda_2 = 2 of the paper is weight 1 here, for 2(1 - cos))."""
+        """Return all losses but the rehearsal (eq. 9; lambda_2 = 2 of the paper is weight 1 here, for 2(1 -
+        cos)).
+        """
         network = self.network
         features = network.features(pair.hidden)
         logits = network.classifier(features)
-        total = losses.self_distillation(logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness)
+        total = losses.self_distillation(
+            logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness
+        )
         total = total + self._evenness(logits)
         if self.contrast:
-            total = total + self.contrast * losses.info_nce(network.projector(features), temperature=self.tau_views)
+            total = total + self.contrast * losses.info_nce(
+                network.projector(features), temperature=self.tau_views
+            )
         if pair.before is not None:
             total = total + self.distillation_weight * self._held(features, logits, pair.before, previous)
         return total
@@ -219,8 +319,15 @@ class Happy(CategoryDiscovery):
             own = float(softmax(logits.detach() / self.tau, dim=1)[:, self.known_before :].sum(dim=1).mean())
             self.running_share += 0.1 * (own - self.running_share)
             share = min(max(self.running_share, 0.01), 0.99)
-        return losses.group_entropy(logits, self.known_before, temperature=self.tau, between=self.between, within_old=self.within_old,
-                                    within_new=self.within_new, new_share=share)  # fmt: skip
+        return losses.group_entropy(
+            logits,
+            self.known_before,
+            temperature=self.tau,
+            between=self.between,
+            within_old=self.within_old,
+            within_new=self.within_new,
+            new_share=share,
+        )
 
     def _held(self, features: Tensor, logits: Tensor, before: Tensor, previous: Previous) -> Tensor:
         if self.distillation == "answers":
@@ -229,7 +336,8 @@ class Happy(CategoryDiscovery):
         return distance if self.distillation == "squared" else distance / 2
 
     def rehearsal_loss(self, chances: Tensor, size: int, generator: Generator) -> Tensor:
-        """Return the cross-entropy of rehearsed features over all rows (eq. 7 and 8); its gradient reaches the classifier alone.
+        """Return the cross-entropy of rehearsed features over all rows (eq. 7 and 8); its gradient reaches
+        the classifier alone.
 
         Args:
             chances: (K_old,) chance of each old class.
@@ -241,7 +349,9 @@ class Happy(CategoryDiscovery):
             "class": self.variances.mean(dim=1, keepdim=True),
             "coordinate": self.variances,
         }[self.radius].sqrt()
-        features, labels = rehearsed(normalize(self.means, dim=1), self.radius_scale * deviation, chances, size, generator)
+        features, labels = rehearsed(
+            normalize(self.means, dim=1), self.radius_scale * deviation, chances, size, generator
+        )
         return cross_entropy(self.network.classifier(features) / self.tau, labels)
 
     def _refresh(self, before: Tensor, after: Tensor, rows: Tensor) -> None:

@@ -1,7 +1,9 @@
-"""k-means on the features of stage 0: the floor of category discovery (Happy, Table 1: "KMeans"). Nothing is trained after stage 0.
+"""k-means on the features of stage 0: the floor of category discovery (Happy, Table 1: "KMeans"). Nothing is
+trained after stage 0.
 
-Every stage clusters its own unlabelled items with as many clusters as there are classes; test items go to the nearest centre. A cluster has
-the row of the known class or earlier cluster it is nearest to, one to one; those left over are new.
+Every stage clusters its own unlabelled items with as many clusters as there are classes; test items go to the
+nearest centre. A cluster has the row of the known class or earlier cluster it is nearest to, one to one;
+those left over are new.
 """
 
 from __future__ import annotations
@@ -30,7 +32,9 @@ class KMeansFeatures(CategoryDiscovery):
         features = self.features_of(inputs)
         self.known += self.count_new(stage, features)
         points = normalize(features, dim=1).cpu().numpy()
-        found = kmeans(points, min(self.known, len(points)), self.context.stream("centres"), restarts=self.restarts)
+        found = kmeans(
+            points, min(self.known, len(points)), self.context.stream("centres"), restarts=self.restarts
+        )
         self.means = torch.from_numpy(_in_order(found.centres, self.means.cpu().numpy())).to(features)
 
     def predict(self, query: Query) -> Prediction:
@@ -39,14 +43,18 @@ class KMeansFeatures(CategoryDiscovery):
 
 
 def _in_order(centres: Points, before: Points) -> Points:
-    """Return the centres (K, d), those first that stand nearest to the ones `before` (K', d), one for each in their order."""
+    """Return the centres (K, d), those first that stand nearest to the ones `before` (K', d), one for each in
+    their order.
+    """
     rows, places = linear_sum_assignment(cdist(before, centres))
     order = [*places[np.argsort(rows)], *np.setdiff1d(np.arange(len(centres)), places)]
     return centres[order]
 
 
 def nearest(learner: CategoryDiscovery, query: Query) -> Prediction:
-    """Answer by the mean that is nearest in unit feature space; `old_probability` is left out, for there are no probabilities."""
+    """Answer by the mean that is nearest in unit feature space; `old_probability` is left out, for there are
+    no probabilities.
+    """
     means = learner.means
 
     def logits(features: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
-"""Nearest prototype on the features of stage 0: class means stay where they are, new ones are the clusters least like them.
+"""Nearest prototype on the features of stage 0: class means stay where they are, new ones are the clusters
+least like them.
 
-The part of Happy that needs no training after stage 0: its choice of clusters (section 4.2) without everything that follows.
+The part of Happy that needs no training after stage 0: its choice of clusters (section 4.2) without
+everything that follows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
-"""Class prototypes: where the classes known so far lie in feature space, how wide they spread, and which are easily confused.
+"""Class prototypes: where the classes known so far lie in feature space, how wide they spread, and which are
+easily confused.
 
-From them old classes are rehearsed without any stored item (Happy, section 4.2: a class is drawn, then a Gaussian around its prototype).
+From them old classes are rehearsed without any stored item (Happy, section 4.2: a class is drawn, then a
+Gaussian around its prototype).
 """
 
 from __future__ import annotations
@@ -15,7 +17,8 @@ Hardness = Literal["mean", "max", "standardised"]
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean unit feature of every class, (classes, d), zero where it has no item, and the counts, (classes,).
+    """Return the mean unit feature of every class, (classes, d), zero where it has no item, and the counts,
+    (classes,).
 
     Args:
         features: (N, d), scaled to unit length here.
@@ -29,7 +32,8 @@ def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor,
 
 
 def spreads(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
-    """Return the variance per class and coordinate around `means`, (classes, d), divisor the class's count; 0 where it has no item.
+    """Return the variance per class and coordinate around `means`, (classes, d), divisor the class's count; 0
+    where it has no item.
 
     Args:
         features: (N, d), scaled to unit length here.
@@ -42,7 +46,8 @@ def spreads(features: Tensor, labels: Tensor, means: Tensor) -> Tensor:
 
 
 def least_like(centres: Tensor, known: Tensor, count: int) -> Tensor:
-    """Return the positions of the `count` centres whose largest cosine with a known class is smallest, in that order (Happy, section 4.2).
+    """Return the positions of the `count` centres whose largest cosine with a known class is smallest, in
+    that order (Happy, section 4.2).
 
     Args:
         centres: (K, d) of unit length.
@@ -53,7 +58,8 @@ def least_like(centres: Tensor, known: Tensor, count: int) -> Tensor:
 
 
 def hardness(prototypes: Tensor, kind: Hardness = "mean") -> Tensor:
-    """Return how close every class is to the others, (K,): the mean cosine with them (Happy, eq. 6), the largest, or the mean standardised.
+    """Return how close every class is to the others, (K,): the mean cosine with them (Happy, eq. 6), the
+    largest, or the mean standardised.
 
     A single prototype has hardness 0.
     """
@@ -68,8 +74,11 @@ def hardness(prototypes: Tensor, kind: Hardness = "mean") -> Tensor:
     return (mean - mean.mean()) / mean.std().clamp_min(1e-12) if kind == "standardised" else mean
 
 
-def rehearsed(prototypes: Tensor, deviation: Tensor, weights: Tensor, size: int, generator: Generator) -> tuple[Tensor, Tensor]:
-    """Draw classes, then features around their prototypes; return (size, d) features, not scaled, and int (size,) labels.
+def rehearsed(
+    prototypes: Tensor, deviation: Tensor, weights: Tensor, size: int, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw classes, then features around their prototypes; return (size, d) features, not scaled, and int
+    (size,) labels.
 
     Args:
         prototypes: (K, d) of unit length.
@@ -84,11 +93,13 @@ def rehearsed(prototypes: Tensor, deviation: Tensor, weights: Tensor, size: int,
 
 
 def drift_corrected(prototypes: Tensor, before: Tensor, after: Tensor, *, width: float = 0.3) -> Tensor:
-    """Return unit prototypes moved as the features near them moved (Yu et al. 2020, "Semantic drift compensation", eq. 8 to 10).
+    """Return unit prototypes moved as the features near them moved (Yu et al. 2020, "Semantic drift
+    compensation", eq. 8 to 10).
 
     Args:
         prototypes: (K, d) in the feature space of the previous network.
-        before, after: (N, d) features of the same items by the previous and the current network, scaled to unit length here.
+        before, after: (N, d) features of the same items by the previous and the current network, scaled to
+            unit length here.
         width: standard deviation of the Gaussian by which items count, in unit feature space.
     """
     old, moved = normalize(before, dim=1), normalize(after, dim=1)

@@ -1,8 +1,10 @@
-"""SimGCD continued over stages without labels, alone and with LwF: the baselines that Happy's switches are added to.
+"""SimGCD continued over stages without labels, alone and with LwF: the baselines that Happy's switches are
+added to.
 
-SimGCD (Wen et al., ICCV 2023) distils between views while the mean answer over all classes is kept even. Continued (Happy, Table 1:
-"SimGCD"), new classes get fresh rows and nothing holds the old ones; with the previous network's answers distilled it is "SimGCD+".
-The same without the mean entropy is `happy[preset=table5-a]`, with every switch off.
+SimGCD (Wen et al., ICCV 2023) distils between views while the mean answer over all classes is kept even.
+Continued (Happy, Table 1: "SimGCD"), new classes get fresh rows and nothing holds the old ones; with the
+previous network's answers distilled it is "SimGCD+". The same without the mean entropy is
+`happy[preset=table5-a]`, with every switch off.
 """
 
 from __future__ import annotations

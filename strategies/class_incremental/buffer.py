@@ -1,7 +1,7 @@
 """A memory of examples from earlier stages, of fixed capacity.
 
-Two ways to choose what stays: `class-balanced` gives every class seen the same share, drawn at random when its stage ends;
-`reservoir` keeps a uniform sample of the stream (Vitter 1985, algorithm R).
+Two ways to choose what stays: `class-balanced` gives every class seen the same share, drawn at random when
+its stage ends; `reservoir` keeps a uniform sample of the stream (Vitter 1985, algorithm R).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from strategies.toolkit.training.tensors import Items
 
 
 class Remembered(NamedTuple):
-    """Examples drawn from a buffer: inputs (B, ...), labels (B,), logits (B, C) as they were when stored, or None."""
+    """Examples drawn from a buffer: inputs (B, ...), labels (B,), logits (B, C) as they were when stored, or
+    None.
+    """
 
     inputs: Tensor
     labels: Tensor
@@ -37,12 +39,17 @@ class Buffer:
         return 0 if self.items is None else len(self.items)
 
     def balance(self, new: Items, rng: np.random.Generator) -> None:
-        """Take in the classes of `new` and cut every class to the same share of the capacity; spare places go to the first classes."""
+        """Take in the classes of `new` and cut every class to the same share of the capacity; spare places go
+        to the first classes.
+        """
         items = new if self.items is None else self.items.joined_with(new)
         labels = items.labels.cpu().numpy()
         classes = np.unique(labels)
         share, spare = divmod(self.capacity, len(classes))
-        kept = [rng.permutation(np.flatnonzero(labels == label))[: share + (rank < spare)] for rank, label in enumerate(classes)]
+        kept = [
+            rng.permutation(np.flatnonzero(labels == label))[: share + (rank < spare)]
+            for rank, label in enumerate(classes)
+        ]
         rows = torch.from_numpy(np.concatenate(kept)).to(items.labels.device)
         self.items = Items(items.inputs[rows], items.labels[rows])
 
@@ -51,7 +58,9 @@ class Buffer:
         if self.items is None or self.logits is None:
             self.items = Items(inputs[:0].clone(), labels[:0].clone())
             self.logits = logits[:0].clone()
-        if logits.shape[1] > self.logits.shape[1]:  # the head has grown; what was stored earlier had no opinion on new classes
+        if (
+            logits.shape[1] > self.logits.shape[1]
+        ):  # the head has grown; what was stored earlier had no opinion on new classes
             grown = self.logits.new_full((len(self.logits), logits.shape[1]), torch.nan)
             grown[:, : self.logits.shape[1]] = self.logits
             self.logits = grown
@@ -75,7 +84,11 @@ class Buffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the capacity."""
-        return {"seen": self.seen, "items": None if self.items is None else list(self.items), "logits": self.logits}
+        return {
+            "seen": self.seen,
+            "items": None if self.items is None else list(self.items),
+            "logits": self.logits,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` was taken from."""

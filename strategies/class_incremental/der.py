@@ -1,10 +1,12 @@
-"""Dark experience replay ++: rehearse stored examples with the logits they once had (Buzzega et al. 2020, eq. 6 and algorithm 2).
+"""Dark experience replay ++: rehearse stored examples with the logits they once had (Buzzega et al. 2020, eq.
+6 and algorithm 2).
 
-loss = cross-entropy(batch) + alpha * mean squared error(logits, stored logits) + beta * cross-entropy(stored labels)
+loss = cross-entropy(batch) + alpha * mean squared error(logits, stored logits) + beta * cross-entropy(stored
+labels)
 
-The two memory terms draw their own examples from one reservoir. Logits are stored while training, as the network gave them. The paper's
-head has all classes from the start; here the head grows, and classes that did not exist when an example was stored are left out of its
-squared error.
+The two memory terms draw their own examples from one reservoir. Logits are stored while training, as the
+network gave them. The paper's head has all classes from the start; here the head grows, and classes that did
+not exist when an example was stored are left out of its squared error.
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ def logit_error(logits: Tensor, stored: Tensor) -> Tensor:
 class DERpp(ClassLearner):
     """Replay stored examples together with the logits they once had."""
 
-    memory: int = param(200, "stored examples, a uniform sample of the stream", ge=1, unit="examples", ablate=[50, 500])
+    memory: int = param(
+        200, "stored examples, a uniform sample of the stream", ge=1, unit="examples", ablate=[50, 500]
+    )
     alpha: float = param(0.5, "weight of the logits' squared error", ge=0, ablate=[0.0])
     beta: float = param(0.5, "weight of the stored labels' cross-entropy", ge=0, ablate=[0.0])
     lr: float = param(0.05, "learning rate", gt=0)
@@ -41,7 +45,9 @@ class DERpp(ClassLearner):
         self.buffer = Buffer(self.memory)
 
     def learn(self, stage: Stage) -> None:
-        """Train with both memory terms; every step offers its batch to the reservoir, in every epoch as the released code does."""
+        """Train with both memory terms; every step offers its batch to the reservoir, in every epoch as the
+        released code does.
+        """
         self.model.grow(stage)
         items = items_of(stage, self.context)
         rng, show = self.context.stream("replay"), showing(self.context)
@@ -53,10 +59,20 @@ class DERpp(ClassLearner):
                 for_logits, for_labels = (self.buffer.draw(len(batch.labels), rng) for _ in range(2))
                 assert for_logits.logits is not None
                 width = for_logits.logits.shape[1]
-                value = value + self.alpha * logit_error(self.model(show(for_logits.inputs))[:, :width], for_logits.logits)
-                value = value + self.beta * cross_entropy(self.model(show(for_labels.inputs)), for_labels.labels)
+                value = value + self.alpha * logit_error(
+                    self.model(show(for_logits.inputs))[:, :width], for_logits.logits
+                )
+                value = value + self.beta * cross_entropy(
+                    self.model(show(for_labels.inputs)), for_labels.labels
+                )
             self.buffer.flow(batch.inputs, batch.labels, logits.detach(), rng)
             return value
 
-        train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
+        train(
+            self.model,
+            items,
+            loss,
+            sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum),
+            self.context,
+        )
         self.know(items, self.buffer.items)

@@ -2,11 +2,12 @@
 
 loss = cross-entropy + strength / 2 * sum over earlier stages k, weights i of  F_k,i (w_i - w_k,i)^2
 
-F is the diagonal Fisher information at the end of stage k. A sum of parabolas is a parabola: with importance = sum of F and anchor = the
-mean of the w_k weighted by F, the penalty is importance * (w - anchor)^2 plus a constant without gradient, so its cost does not grow with
-the number of stages. `fisher="sample"` averages squared gradients
-of single items with their given label (the empirical Fisher); `fisher="batch"` squares the gradient of whole batches, as Avalanche does,
-which is smaller by about the batch size. Rows of the head that did not exist at stage k carry no weight for it.
+F is the diagonal Fisher information at the end of stage k. A sum of parabolas is a parabola: with importance
+= sum of F and anchor = the mean of the w_k weighted by F, the penalty is importance * (w - anchor)^2 plus a
+constant without gradient, so its cost does not grow with the number of stages. `fisher="sample"` averages
+squared gradients of single items with their given label (the empirical Fisher); `fisher="batch"` squares the
+gradient of whole batches, as Avalanche does, which is smaller by about the batch size. Rows of the head that
+did not exist at stage k carry no weight for it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,11 @@ class EWC(ClassLearner):
 
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         train(self.model, items, loss, optimiser, self.context, show=showing(self.context))
-        fisher = sample_fisher(self.model, items) if self.fisher == "sample" else batch_fisher(self.model, items, self.context.batch_size)
+        fisher = (
+            sample_fisher(self.model, items)
+            if self.fisher == "sample"
+            else batch_fisher(self.model, items, self.context.batch_size)
+        )
         for name, weight in self.model.named_parameters():
             now = weight.detach()
             before = self.importance.get(name, torch.zeros_like(now))
@@ -68,7 +73,10 @@ class EWC(ClassLearner):
 
     def penalty(self) -> Tensor:
         """Return the sum over weights of importance * (w - anchor)^2."""
-        terms = [(self.importance[name] * (weight - self.anchor[name]).square()).sum() for name, weight in self.model.named_parameters()]
+        terms = [
+            (self.importance[name] * (weight - self.anchor[name]).square()).sum()
+            for name, weight in self.model.named_parameters()
+        ]
         return torch.stack(terms).sum()
 
 
@@ -82,7 +90,9 @@ def sample_fisher(model: Classifier, items: Items, *, chunk: int = 64) -> Weight
     gradients = vmap(grad(loss_of_one), in_dims=(None, 0, 0))
     total = {name: torch.zeros_like(weight) for name, weight in weights.items()}
     model.eval()
-    for inputs, labels in zip(torch.split(items.inputs, chunk), torch.split(items.labels, chunk), strict=True):
+    for inputs, labels in zip(
+        torch.split(items.inputs, chunk), torch.split(items.labels, chunk), strict=True
+    ):
         for name, gradient in gradients(weights, inputs, labels).items():
             total[name] += gradient.square().sum(dim=0)
     return {name: value / len(items) for name, value in total.items()}
@@ -92,7 +102,9 @@ def batch_fisher(model: Classifier, items: Items, batch_size: int) -> Weights:
     """Return the mean over batches of the squared gradient of the batch's mean loss (Avalanche's reading)."""
     total = {name: torch.zeros_like(weight) for name, weight in model.named_parameters()}
     model.eval()
-    batches = list(zip(torch.split(items.inputs, batch_size), torch.split(items.labels, batch_size), strict=True))
+    batches = list(
+        zip(torch.split(items.inputs, batch_size), torch.split(items.labels, batch_size), strict=True)
+    )
     for inputs, labels in batches:
         loss = cross_entropy(model(inputs), labels)
         for name, gradient in zip(total, torch.autograd.grad(loss, list(model.parameters())), strict=True):

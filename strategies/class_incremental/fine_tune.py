@@ -25,6 +25,12 @@ class FineTune(ClassLearner):
         self.model.grow(stage)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         items = items_of(stage, self.context)
-        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context,
-              show=showing(self.context))  # fmt: skip
+        train(
+            self.model,
+            items,
+            lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
+            optimiser,
+            self.context,
+            show=showing(self.context),
+        )
         self.know(items)

@@ -1,6 +1,8 @@
-"""Joint training: keep every item and learn all stages so far anew. The upper bound of every class-incremental board.
+"""Joint training: keep every item and learn all stages so far anew. The upper bound of every
+class-incremental board.
 
-It breaks the rule that earlier stages are gone, on purpose: it shows what the network and the budget of epochs can reach.
+It breaks the rule that earlier stages are gone, on purpose: it shows what the network and the budget of
+epochs can reach.
 """
 
 from __future__ import annotations
@@ -35,6 +37,12 @@ class Joint(ClassLearner):
         self.kept.append(list(items_of(stage, self.context)))
         items = Items.all_of(self.kept)
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items, lambda batch: cross_entropy(self.model(batch.inputs), batch.labels), optimiser, self.context,
-              show=showing(self.context))  # fmt: skip
+        train(
+            self.model,
+            items,
+            lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
+            optimiser,
+            self.context,
+            show=showing(self.context),
+        )
         self.know(items)

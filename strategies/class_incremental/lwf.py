@@ -1,7 +1,8 @@
 """Learning without forgetting: keep the old answers on the new inputs (Li and Hoiem 2016, eq. 2 to 4).
 
-loss = cross-entropy(new labels) + strength * KL( softmax(old network / T) || softmax(new network / T) )  over the classes named before
-the stage. The paper states the second term as a cross-entropy at temperature T, which has the same gradient; neither multiplies by T^2.
+loss = cross-entropy(new labels) + strength * KL( softmax(old network / T) || softmax(new network / T) )  over
+the classes named before the stage. The paper states the second term as a cross-entropy at temperature T,
+which has the same gradient; neither multiplies by T^2.
 """
 
 from __future__ import annotations
@@ -23,7 +24,11 @@ def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tens
     >>> float(distillation(torch.zeros(1, 2), torch.zeros(1, 2), 2.0))
     0.0
     """
-    return kl_div(log_softmax(logits / temperature, dim=1), softmax(old_logits / temperature, dim=1), reduction="batchmean")
+    return kl_div(
+        log_softmax(logits / temperature, dim=1),
+        softmax(old_logits / temperature, dim=1),
+        reduction="batchmean",
+    )
 
 
 class LwF(ClassLearner):
@@ -35,7 +40,9 @@ class LwF(ClassLearner):
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
 
     def learn(self, stage: Stage) -> None:
-        """Fit the new labels and the answers of the network as it was, a copy made at the start of every later stage."""
+        """Fit the new labels and the answers of the network as it was, a copy made at the start of every
+        later stage.
+        """
         old_classes = len(self.model.task_of)
         teacher = self.model.snapshot() if old_classes else None
         self.model.grow(stage)

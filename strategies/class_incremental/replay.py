@@ -1,8 +1,8 @@
-"""Experience replay: rehearse stored examples of earlier stages beside every batch (Robins 1995; Chaudhry et al. 2019, "tiny episodic
-memories").
+"""Experience replay: rehearse stored examples of earlier stages beside every batch (Robins 1995; Chaudhry et
+al. 2019, "tiny episodic memories").
 
-Every step joins a batch of the stage with as many stored examples as the batch has; the loss is the mean over both. The memory is
-refilled when the stage ends, the same share for every class seen.
+Every step joins a batch of the stage with as many stored examples as the batch has; the loss is the mean over
+both. The memory is refilled when the stage ends, the same share for every class seen.
 """
 
 from __future__ import annotations
@@ -21,10 +21,20 @@ from strategies.toolkit.training.tensors import Items, items_of
 class Replay(ClassLearner):
     """Mix stored examples of earlier stages into every batch."""
 
-    memory: int = param(200, "stored examples, shared equally by the classes seen so far", ge=1, unit="examples", ablate=[50, 500])
+    memory: int = param(
+        200,
+        "stored examples, shared equally by the classes seen so far",
+        ge=1,
+        unit="examples",
+        ablate=[50, 500],
+    )
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
-    loss: Named = param("cross-entropy", "any loss of an item by name, such as gce[q=0.7] where labels may be wrong", ablate=["gce"])
+    loss: Named = param(
+        "cross-entropy",
+        "any loss of an item by name, such as gce[q=0.7] where labels may be wrong",
+        ablate=["gce"],
+    )
 
     def setup(self) -> None:
         """Make the classifier and an empty memory."""
@@ -44,6 +54,12 @@ class Replay(ClassLearner):
                 mixed = mixed.joined_with(Items(old.inputs, old.labels))
             return item_loss(self.model(show(mixed.inputs)), mixed.labels).mean()
 
-        train(self.model, items, loss, sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum), self.context)
+        train(
+            self.model,
+            items,
+            loss,
+            sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum),
+            self.context,
+        )
         self.know(items, self.buffer.items)
         self.buffer.balance(items, self.context.stream("memory"))

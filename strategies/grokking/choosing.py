@@ -1,4 +1,6 @@
-"""The network that the protocol names: `quadratic[width=500,modulus=97]`, `relu[hidden=200+200,modulus=97]`, `transformer[modulus=97]`."""
+"""The network that the protocol names: `quadratic[width=500,modulus=97]`, `relu[hidden=200+200,modulus=97]`,
+`transformer[modulus=97]`.
+"""
 
 from __future__ import annotations
 
@@ -36,17 +38,23 @@ def network_of(text: str, *, tokens: int = 2, norm: Norm = "none", products: Pro
         Unsuitable: a network on other items, or a norm or reduced products, and not the quadratic network.
     """
     kind, said = "network of grokking strategies", single(text)
-    if said.name not in NETWORKS and (said.name in BACKBONES or said.name in ENCODERS or said.name.startswith("timm:")):
+    if said.name not in NETWORKS and (
+        said.name in BACKBONES or said.name in ENCODERS or said.name.startswith("timm:")
+    ):
         raise Unsuitable(f"trains networks on pairs of residues ({', '.join(NETWORKS)}), not {said.name}")
     makers = {**NETWORKS, "quadratic": Normalised} if norm == "batch" else NETWORKS
     make = chosen(kind, text, makers, given=_OF_THE_STRATEGY)
     if not isinstance(said.params.get("modulus"), int) or said.params["modulus"] < 2:
-        raise UserError(f"backbone {said.name} looks rows up and needs to know how many there are: say {said.name}[modulus=97]")
+        raise UserError(
+            f"backbone {said.name} looks rows up and needs to know how many there are: say {said.name}[modulus=97]"
+        )
     options: dict[str, Any] = {}
     if said.name == "quadratic":
         options["products"] = products
     elif norm != "none" or products != "exact":
-        raise Unsuitable(f"batch norm and reduced products are those of the quadratic network, not of {said.name}")
+        raise Unsuitable(
+            f"batch norm and reduced products are those of the quadratic network, not of {said.name}"
+        )
     elif said.name == "transformer" and "tokens" not in said.params:
         options["tokens"] = tokens
     network: Network = make(**options)

@@ -1,16 +1,19 @@
-"""A quadratic network in closed form for rules over the residues: the upper bound of grokking boards. It alone is handed true labels.
+"""A quadratic network in closed form for rules over the residues: the upper bound of grokking boards. It
+alone is handed true labels.
 
 Gromov 2023 (arXiv 2301.02679; Doshi et al. 2024, eq. 2): with frequencies s_k and random phases u_k, v_k,
 
-    U[k, x] = A cos(2 pi s_k x / p + u_k),  V[k, y] = A cos(2 pi s_k y / p + v_k),  W[q, k] = A cos(2 pi s_k q / p + u_k + v_k),
+    U[k, x] = A cos(2 pi s_k x / p + u_k),  V[k, y] = A cos(2 pi s_k y / p + v_k),  W[q, k] = A cos(2 pi s_k q
+    / p + u_k + v_k),
 
-all terms of W (U e_x + V e_y)^2 but cos(2 pi s (x + y - q) / p) have random phases and average out as 1 / sqrt(N), and with
-A = (2 / N)^(1/3) the output goes to the one-hot code of x + y. (The paper prints the exponent -1/3, which gives logits of some 60,000 and
-the same answers.)
+all terms of W (U e_x + V e_y)^2 but cos(2 pi s (x + y - q) / p) have random phases and average out as 1 /
+sqrt(N), and with A = (2 / N)^(1/3) the output goes to the one-hot code of x + y. (The paper prints the
+exponent -1/3, which gives logits of some 60,000 and the same answers.)
 
-The same holds for any sum g(x) + h(y) in a cyclic group: squares; products and quotients by their discrete logarithms (arXiv 2406.03495).
-An operand without logarithm, or one at which another rule holds, has weights of zero; a label 0 that logarithms cannot give comes from two
-neurons, as a(x) b(y) = ((a + b)^2 - (a - b)^2) / 4. Polynomials with mixed terms have no such form, nor has a random table.
+The same holds for any sum g(x) + h(y) in a cyclic group: squares; products and quotients by their discrete
+logarithms (arXiv 2406.03495). An operand without logarithm, or one at which another rule holds, has weights
+of zero; a label 0 that logarithms cannot give comes from two neurons, as a(x) b(y) = ((a + b)^2 - (a - b)^2)
+/ 4. Polynomials with mixed terms have no such form, nor has a random table.
 
 Legend: p modulus, N width, m order of a cyclic group.
 """
@@ -22,7 +25,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.contracts import HIDDEN, AnyArray, FloatArray, Inputs, IntArray, Prediction, Query, Stage, Strategy
+from harness.contracts import (
+    HIDDEN,
+    AnyArray,
+    FloatArray,
+    Inputs,
+    IntArray,
+    Prediction,
+    Query,
+    Stage,
+    Strategy,
+)
 from harness.errors import Unsuitable
 from harness.metrics.grokking import HEALTH
 from harness.syntax import single
@@ -36,7 +49,9 @@ SMALLEST_LOSS = 1e-40
 
 
 class Part(NamedTuple):
-    """Labels `classes[(first[x] + second[y]) mod m]`: first, second int64 (p,), -1 where the part says nothing; classes int64 (m,)."""
+    """Labels `classes[(first[x] + second[y]) mod m]`: first, second int64 (p,), -1 where the part says
+    nothing; classes int64 (m,).
+    """
 
     first: IntArray
     second: IntArray
@@ -44,7 +59,9 @@ class Part(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """A table in parts, each pair in one at most. zeros: (a, b), bool (p,) each: the label of pairs with a(x) and b(y) is 0."""
+    """A table in parts, each pair in one at most. zeros: (a, b), bool (p,) each: the label of pairs with a(x)
+    and b(y) is 0.
+    """
 
     name: str
     parts: list[Part]
@@ -63,7 +80,8 @@ class Rule(NamedTuple):
 
 
 class ClosedForm(Strategy):
-    """Find the rule that all labels follow and write its network down, with no gradient step; the upper bound.
+    """Find the rule that all labels follow and write its network down, with no gradient step; the upper
+    bound.
 
     Exact from a width of about 200 at p = 97 on for one rule, wider where two rules share the neurons.
     """
@@ -77,10 +95,13 @@ class ClosedForm(Strategy):
         """Find the rule and build its network.
 
         Raises:
-            Unsuitable: a hidden label, inputs without operands, or labels that follow no rule with a closed form.
+            Unsuitable: a hidden label, inputs without operands, or labels that follow no rule with a closed
+            form.
         """
         if (stage.labels == HIDDEN).any():
-            raise Unsuitable("is an upper bound and needs every label; only a scenario that names it so hands them over")
+            raise Unsuitable(
+                "is an upper bound and needs every label; only a scenario that names it so hands them over"
+            )
         self.handed.add(stage)
         backbone = single(self.context.backbone)
         modulus = int(backbone.params.get("modulus", stage.named_classes))
@@ -129,7 +150,9 @@ def rule_of(pairs: IntArray, labels: IntArray, modulus: int) -> Rule:
         if (rule.table()[pairs[:, 0], pairs[:, 1]] == labels).all():
             return rule
     known = ", ".join(rule.name for rule in rules(modulus))
-    raise Unsuitable(f"the labels follow none of the rules that have a closed form modulo {modulus} ({known})")
+    raise Unsuitable(
+        f"the labels follow none of the rules that have a closed form modulo {modulus} ({known})"
+    )
 
 
 def network_of(rule: Rule, width: int, rng: np.random.Generator) -> FloatArray:
@@ -141,7 +164,10 @@ def network_of(rule: Rule, width: int, rng: np.random.Generator) -> FloatArray:
     modulus = len(rule.parts[0].first)
     free = width - 2 * len(rule.zeros)
     if free < len(rule.parts):
-        raise Unsuitable(f"the rule {rule.name} needs {len(rule.parts) + 2 * len(rule.zeros)} neurons at least, the network has {width}")
+        raise Unsuitable(
+            f"the rule {rule.name} needs {len(rule.parts) + 2 * len(rule.zeros)} neurons at least, the "
+            f"network has {width}"
+        )
     shares = [free // len(rule.parts) + (place < free % len(rule.parts)) for place in range(len(rule.parts))]
     blocks = [_periodic(part, modulus, share, rng) for part, share in zip(rule.parts, shares, strict=True)]
     blocks += [_zero(a, b) for a, b in rule.zeros]
@@ -164,12 +190,20 @@ def operands(inputs: Inputs, modulus: int) -> IntArray:
     items = np.asarray(inputs[np.arange(len(inputs))])
     if items.ndim == 2 and items.dtype.kind in "iu" and items.shape[1] in (2, 3):
         return items[:, :2].astype(np.int64)
-    if items.ndim == 2 and items.shape[1] == 2 * modulus and (items.reshape(-1, modulus).sum(axis=1) == 1).all():
+    if (
+        items.ndim == 2
+        and items.shape[1] == 2 * modulus
+        and (items.reshape(-1, modulus).sum(axis=1) == 1).all()
+    ):
         return np.asarray(items.reshape(-1, 2, modulus).argmax(axis=2), dtype=np.int64)
-    raise Unsuitable("needs operands as numbers (encoding pair-index, tokens-2 or tokens-3) or as one-hot codes")
+    raise Unsuitable(
+        "needs operands as numbers (encoding pair-index, tokens-2 or tokens-3) or as one-hot codes"
+    )
 
 
-def prediction_of(handed: LabelMemory, ids: IntArray, logits: FloatArray, rows: FloatArray | None = None) -> Prediction:
+def prediction_of(
+    handed: LabelMemory, ids: IntArray, logits: FloatArray, rows: FloatArray | None = None
+) -> Prediction:
     """Return what a network of squared error answers that no gradient has trained.
 
     Args:
@@ -185,20 +219,29 @@ def prediction_of(handed: LabelMemory, ids: IntArray, logits: FloatArray, rows: 
     if rows is not None:
         health["weight_norm"] = float(np.linalg.norm(rows))
     if len(places):
-        health |= {"zero_loss_fraction": float((losses == 0).mean()), "largest_logit": float(np.abs(logits[places]).max())}
+        health |= {
+            "zero_loss_fraction": float((losses == 0).mean()),
+            "largest_logit": float(np.abs(logits[places]).max()),
+        }
     label_losses, suspicion = np.zeros((2, len(ids)), dtype=np.float16)
     label_losses[places] = losses
     suspicion[places] = np.log10(np.maximum(losses, SMALLEST_LOSS))
     classes, kept = logits.argmax(axis=1), np.zeros(len(ids), dtype=np.bool_)
     kept[places] = classes[places] == labels
     return Prediction(
-        classes=classes, label_losses=label_losses, suspicion=suspicion, kept=kept, weights=rows,
+        classes=classes,
+        label_losses=label_losses,
+        suspicion=suspicion,
+        kept=kept,
+        weights=rows,
         health=np.array([health[name] for name in HEALTH], dtype=np.float32),
-    )  # fmt: skip
+    )
 
 
 def squared_errors(logits: FloatArray, labels: IntArray) -> AnyArray:
-    """Return the mean over the classes of (z - onehot(y))^2, float64 (n,), for logits (n, C) and labels int64 (n,)."""
+    """Return the mean over the classes of (z - onehot(y))^2, float64 (n,), for logits (n, C) and labels int64
+    (n,).
+    """
     errors = logits.astype(np.float64)
     errors[np.arange(len(labels)), labels] -= 1
     return np.asarray(np.square(errors).mean(axis=1))
@@ -235,7 +278,9 @@ def _where_second(part: Part, spoken: AnyArray) -> Part:
 
 
 def _powers(modulus: int) -> IntArray | None:
-    """Return 1, g, g^2, ... of the smallest primitive root g, int64 (p - 1,); None where the modulus is not prime."""
+    """Return 1, g, g^2, ... of the smallest primitive root g, int64 (p - 1,); None where the modulus is not
+    prime.
+    """
     for root in range(1, modulus):
         powers = [pow(root, exponent, modulus) for exponent in range(modulus - 1)]
         if len({*powers} - {0}) == modulus - 1:

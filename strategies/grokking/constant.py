@@ -1,7 +1,8 @@
 """Always the most frequent label: the lower bound of grokking boards.
 
-A residue is the answer to about one pair in p, so this scores about 1 / p on the test; 2 / p where 0 is twice as frequent, as in a table
-of products. A learner that does worse has memorised something that leads it astray.
+A residue is the answer to about one pair in p, so this scores about 1 / p on the test; 2 / p where 0 is twice
+as frequent, as in a table of products. A learner that does worse has memorised something that leads it
+astray.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ class Constant(Strategy):
         """Count the labels."""
         self.handed.add(stage)
         self.classes = stage.named_classes
-        self.answer = int(np.bincount(self.handed.labels[self.handed.labels >= 0].numpy(), minlength=1).argmax())
+        self.answer = int(
+            np.bincount(self.handed.labels[self.handed.labels >= 0].numpy(), minlength=1).argmax()
+        )
 
     def predict(self, query: Query) -> Prediction:
         """Return that label for all items; the loss of a given label is its squared error, 0 or 2 / p."""

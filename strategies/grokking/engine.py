@@ -1,7 +1,8 @@
-"""The training loop over K stacked networks: each has rows, labels, streams, probes and rates of its own, and one computation steps all.
+"""The training loop over K stacked networks: each has rows, labels, streams, probes and rates of its own, and
+one computation steps all.
 
-Full batch is the rule here, and then nothing is drawn; mini-batches follow every network's own stream `batches` and leave an incomplete
-last batch of a pass out, as the released runs do.
+Full batch is the rule here, and then nothing is drawn; mini-batches follow every network's own stream
+`batches` and leave an incomplete last batch of a pass out, as the released runs do.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from strategies.grokking.transforms import Transform, inner, transformed
 
 
 class LastStep(NamedTuple):
-    """Of the last gradient step: cosine of the update with minus the weights before it, share of gradient entries that were exactly 0."""
+    """Of the last gradient step: cosine of the update with minus the weights before it, share of gradient
+    entries that were exactly 0.
+    """
 
     update_along_weights: float = math.nan
     zero_gradient_share: float = math.nan
@@ -34,9 +37,15 @@ class Ensemble:
     """K networks in training. `weights` is changed in place."""
 
     def __init__(
-        self, network: Network, weights: Weights, optimiser: Optimiser, *, objective: Objective,
-        transforms: Sequence[Transform] = (), dropout: Dropout | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        network: Network,
+        weights: Weights,
+        optimiser: Optimiser,
+        *,
+        objective: Objective,
+        transforms: Sequence[Transform] = (),
+        dropout: Dropout | None = None,
+    ) -> None:
         """Take the parts; `optimiser` is one over `network.trained(weights)`."""
         self.network, self.weights, self.optimiser = network, weights, optimiser
         self.objective, self.transforms, self.dropout = objective, transforms, dropout
@@ -56,12 +65,18 @@ class Ensemble:
         """Look back at the last step of the network at `index`."""
         if not self.gradients:
             return LastStep()
-        updates = [(self.trained[name][index : index + 1] - old[index : index + 1], old[index : index + 1])
-                   for name, old in self.before.items()]  # fmt: skip
+        updates = [
+            (self.trained[name][index : index + 1] - old[index : index + 1], old[index : index + 1])
+            for name, old in self.before.items()
+        ]
         along = -sum(float(inner(update, old)) for update, old in updates)
-        lengths = [math.sqrt(sum(float(inner(part, part)) for part in parts)) for parts in zip(*updates, strict=True)]
+        lengths = [
+            math.sqrt(sum(float(inner(part, part)) for part in parts)) for parts in zip(*updates, strict=True)
+        ]
         own = [gradient[index] for gradient in self.gradients.values()]
-        zeros = sum(int((gradient == 0).sum()) for gradient in own) / sum(gradient.numel() for gradient in own)
+        zeros = sum(int((gradient == 0).sum()) for gradient in own) / sum(
+            gradient.numel() for gradient in own
+        )
         return LastStep(along / math.prod(lengths) if math.prod(lengths) else math.nan, zeros)
 
 
@@ -95,7 +110,9 @@ def fit(ensemble: Ensemble, items: Tensor, labels: Tensor, contexts: Sequence[Co
                     context.epoch_ended(step // per_pass)
 
 
-def _batches(network: Network, items: Tensor, labels: Tensor, size: int, contexts: Sequence[Context]) -> Iterator[Any]:
+def _batches(
+    network: Network, items: Tensor, labels: Tensor, size: int, contexts: Sequence[Context]
+) -> Iterator[Any]:
     """Yield batches without end; of each network the rows are its own."""
     rows = labels.shape[1]
     if size == rows:
@@ -112,7 +129,9 @@ def _batches(network: Network, items: Tensor, labels: Tensor, size: int, context
 
 @contextmanager
 def flushing() -> Iterator[None]:
-    """Let numbers too small for the format be 0: a strong decay brings weights and moments there, where arithmetic is slow."""
+    """Let numbers too small for the format be 0: a strong decay brings weights and moments there, where
+    arithmetic is slow.
+    """
     before = float(torch.full((1,), 1e-39) * 0.5) == 0
     torch.set_flush_denormal(True)
     try:

@@ -1,7 +1,9 @@
-"""What all grokking learners share: the protocol's network on pairs of residues, one loss, one optimiser, and a look at its own health.
+"""What all grokking learners share: the protocol's network on pairs of residues, one loss, one optimiser, and
+a look at its own health.
 
-A remedy is a subclass that changes one thing: the optimiser, the loss, what happens to gradients, or what happens after training. Cells
-that differ in seed, labels, rates or dropout are trained at once (`learn_together`); alone or together, each draws from its own streams.
+A remedy is a subclass that changes one thing: the optimiser, the loss, what happens to gradients, or what
+happens after training. Cells that differ in seed, labels, rates or dropout are trained at once
+(`learn_together`); alone or together, each draws from its own streams.
 """
 
 from __future__ import annotations
@@ -46,17 +48,31 @@ class Grokker(Strategy):
     """A network on pairs, trained by AdamW."""
 
     lr: float = param(0.01, "learning rate", gt=0)
-    lr_by_batch: bool = param(False, "multiply the rate by sqrt(batch / 256), as the released runs with mini-batches do")
+    lr_by_batch: bool = param(
+        False, "multiply the rate by sqrt(batch / 256), as the released runs with mini-batches do"
+    )
     beta1: float = param(0.9, "decay of the mean gradient", ge=0, lt=1)
     beta2: float = param(0.98, "decay of the mean squared gradient", ge=0, lt=1)
-    epsilon: float = param(1e-8, "added to the root of the squared gradients; 1e-8 freezes a network whose loss is tiny", gt=0)
-    weight_decay: float = param(5.0, "decoupled weight decay; a step keeps 1 - lr * weight_decay", ge=0, ablate=[0.0, 15.0])
-    dropout: float = param(0.0, "share of hidden units left out, before the activation", ge=0, lt=1, ablate=[0.3, 0.6])
+    epsilon: float = param(
+        1e-8, "added to the root of the squared gradients; 1e-8 freezes a network whose loss is tiny", gt=0
+    )
+    weight_decay: float = param(
+        5.0, "decoupled weight decay; a step keeps 1 - lr * weight_decay", ge=0, ablate=[0.0, 15.0]
+    )
+    dropout: float = param(
+        0.0, "share of hidden units left out, before the activation", ge=0, lt=1, ablate=[0.3, 0.6]
+    )
     norm: Norm = param("none", "none, or batch norm after the square", ablate=["batch"])
-    loss: Loss = param("mse", "squared error to the one-hot label, cross-entropy, or cross-entropy of StableMax (stable)")
+    loss: Loss = param(
+        "mse", "squared error to the one-hot label, cross-entropy, or cross-entropy of StableMax (stable)"
+    )
     softmax_precision: Bits = param(32, "bits of the softmax in cross-entropy", ablate=[16, 64])
-    products: Products = param("exact", "exact in float32, or reduced to bfloat16: faster and NOT exact, off by about 2e-3 a product")
-    gradients: str = param("none", "what is done to gradients first, joined by +: perp-grad, grokfast-ema, grokfast-ma, clip")
+    products: Products = param(
+        "exact", "exact in float32, or reduced to bfloat16: faster and NOT exact, off by about 2e-3 a product"
+    )
+    gradients: str = param(
+        "none", "what is done to gradients first, joined by +: perp-grad, grokfast-ema, grokfast-ma, clip"
+    )
 
     together: ClassVar[tuple[str, ...]] = ("lr", "weight_decay", "dropout")
 
@@ -87,7 +103,9 @@ class Grokker(Strategy):
         chief = strategies[0]
         shown = [strategy._take(stage) for strategy, stage in zip(strategies, stages, strict=True)]
         items, labels = (torch.stack(parts) for parts in zip(*shown, strict=True))
-        ensemble = chief._ensemble(strategies, stacked([strategy.weights for strategy in strategies]), items.shape[1])
+        ensemble = chief._ensemble(
+            strategies, stacked([strategy.weights for strategy in strategies]), items.shape[1]
+        )
         for index, strategy in enumerate(strategies):
             strategy.weights, strategy.seat = place(ensemble.weights, index), Seat(ensemble, index)
         try:
@@ -101,7 +119,9 @@ class Grokker(Strategy):
 
     def optimiser(self, weights: Weights, lr: Tensor, weight_decay: Tensor) -> Optimiser:
         """Return a fresh optimiser of K networks; lr, weight_decay: float64 (K,)."""
-        return AdamW(weights, lr=lr, weight_decay=weight_decay, betas=(self.beta1, self.beta2), eps=self.epsilon)
+        return AdamW(
+            weights, lr=lr, weight_decay=weight_decay, betas=(self.beta1, self.beta2), eps=self.epsilon
+        )
 
     def transforms(self) -> list[Transform]:
         """Return what is done to gradients before the optimiser sees them, fresh."""
@@ -111,27 +131,51 @@ class Grokker(Strategy):
         """Do what comes after training; nothing here."""
 
     def predict(self, query: Query) -> Prediction:
-        """Return the likeliest class, what is made of given labels, the network's health, and after training its weights."""
+        """Return the likeliest class, what is made of given labels, the network's health, and after training
+        its weights.
+        """
         logits = self._logits(self._looked_up(query.inputs))
         places, numbers = self.handed.find(query.ids)
         labels = self.handed.labels[numbers]
         losses = self._losses(logits[places], labels)
         classes = logits.argmax(dim=1)
         suspicion = losses.clamp_min(SMALLEST_LOSS).log10()
-        judged = self.handed.judged(Prediction(classes=classes.numpy()), query.ids, losses.clamp_max(LARGEST_LOSS), suspicion,
-                                    classes[places] == labels)  # fmt: skip
-        if len(places) < len(self.handed):  # some of the given rows were not asked for, but their health counts too
+        judged = self.handed.judged(
+            Prediction(classes=classes.numpy()),
+            query.ids,
+            losses.clamp_max(LARGEST_LOSS),
+            suspicion,
+            classes[places] == labels,
+        )
+        if len(places) < len(
+            self.handed
+        ):  # some of the given rows were not asked for, but their health counts too
             labels, logits = self.handed.labels, self._logits(self.items)
             health = self._health(logits, labels, self._losses(logits, labels))
         else:
             health = self._health(logits[places], labels, losses)
-        rows = neuron_rows(self.network.parts(self.weights), 0) if isinstance(self.network, Quadratic) and self.seat is None else None
-        return Prediction(classes=judged.classes, label_losses=judged.label_losses, suspicion=judged.suspicion, kept=judged.kept,
-                          weights=rows, health=health)  # fmt: skip
+        rows = (
+            neuron_rows(self.network.parts(self.weights), 0)
+            if isinstance(self.network, Quadratic) and self.seat is None
+            else None
+        )
+        return Prediction(
+            classes=judged.classes,
+            label_losses=judged.label_losses,
+            suspicion=judged.suspicion,
+            kept=judged.kept,
+            weights=rows,
+            health=health,
+        )
 
     def state(self) -> dict[str, Any]:
         """Return weights, memory and the figures of the last step; the network follows from the protocol."""
-        return {"weights": self.weights, "handed": self.handed.state_dict(), "items": self.items, "last_step": list(self.last_step)}
+        return {
+            "weights": self.weights,
+            "handed": self.handed.state_dict(),
+            "items": self.items,
+            "last_step": list(self.last_step),
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Become what `state()` was taken from."""
@@ -140,14 +184,16 @@ class Grokker(Strategy):
         self.network = self._network(tokens=self.items.shape[1])
         self.last_step = LastStep(*state["last_step"])
 
-    # --- inside -------------------------------------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------------------
 
     def _take(self, stage: Stage) -> tuple[Tensor, Tensor]:
         """Remember a stage and return its items (n, tokens) and labels (n,)."""
         if (stage.labels == HIDDEN).any():
             raise Unsuitable(f"learns from labels, and stage {stage.index} hides some")
         if not len(stage.labels) or stage.labels.max() >= self.network.classes:
-            raise Unsuitable(f"labels should be residues below the modulus {self.network.classes}, and there should be some")
+            raise Unsuitable(
+                f"labels should be residues below the modulus {self.network.classes}, and there should be some"
+            )
         if not self.weights:
             self.network = self._network(tokens=stage.inputs.shape[-1])
         items, labels = self._looked_up(stage.inputs), torch.tensor(stage.labels, device=self.context.device)
@@ -163,18 +209,32 @@ class Grokker(Strategy):
         options: Any = {"dtype": torch.float64, "device": self.context.device}
         lr = torch.tensor([strategy.lr * factor for strategy in strategies], **options)
         decay = torch.tensor([strategy.weight_decay for strategy in strategies], **options)
-        dropout = dropout_of([strategy.dropout for strategy in strategies], [strategy.context.stream("dropout") for strategy in strategies])
-        return Ensemble(self.network, weights, self.optimiser(self.network.trained(weights), lr, decay), objective=self._objective,
-                        transforms=self.transforms(), dropout=dropout)  # fmt: skip
+        dropout = dropout_of(
+            [strategy.dropout for strategy in strategies],
+            [strategy.context.stream("dropout") for strategy in strategies],
+        )
+        return Ensemble(
+            self.network,
+            weights,
+            self.optimiser(self.network.trained(weights), lr, decay),
+            objective=self._objective,
+            transforms=self.transforms(),
+            dropout=dropout,
+        )
 
     def _network(self, tokens: int) -> Network:
         """Return the protocol's network for items of so many numbers, where it can read as many."""
         if self.context.precision == "float16":
             raise Unsuitable("computes in float32, or with products in bfloat16")
         if self.context.compile:
-            raise UserError("--compile does not reach this learner: it trains stacks of networks by gradients of its own; leave it out")
+            raise UserError(
+                "--compile does not reach this learner: it trains stacks of networks by gradients of its "
+                "own; leave it out"
+            )
         products: Products = "reduced" if self.context.precision == "bfloat16" else self.products
-        return network_of(self.context.backbone, tokens=min(max(tokens, 2), 3), norm=self.norm, products=products)
+        return network_of(
+            self.context.backbone, tokens=min(max(tokens, 2), 3), norm=self.norm, products=products
+        )
 
     @property
     def _objective(self) -> Objective:
@@ -185,8 +245,11 @@ class Grokker(Strategy):
         items = np.asarray(inputs[np.arange(len(inputs))])
         tokens = self.network.tokens
         if items.ndim != 2 or items.dtype.kind not in "iu" or items.shape[1] < tokens:
-            raise Unsuitable(f"looks up {tokens} operand numbers an item (encoding pair-index, tokens-2, tokens-3), not {items.dtype} "
-                             f"of shape {items.shape[1:]}")  # fmt: skip
+            raise Unsuitable(
+                f"looks up {tokens} operand numbers an item (encoding pair-index, tokens-2, tokens-3), not "
+                f"{items.dtype} "
+                f"of shape {items.shape[1:]}"
+            )
         items = items[:, :tokens].astype(np.int64)
         if len(items) and not 0 <= items.min() <= items.max() < self.network.vocabulary:
             raise Unsuitable(f"operand numbers should lie in 0 to {self.network.vocabulary - 1}")
@@ -198,10 +261,14 @@ class Grokker(Strategy):
         return self.network.forward(self.weights, items[None])[0].cpu()
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of every row under the strategy's own objective, float64 (n,); of no rows there is none."""
+        """Return the loss of every row under the strategy's own objective, float64 (n,); of no rows there is
+        none.
+        """
         if not len(labels):
             return logits.new_zeros(0, dtype=torch.float64)
-        return losses_and_gradient(logits[None], labels[None], loss=self.loss, precision=self.softmax_precision).losses[0]
+        return losses_and_gradient(
+            logits[None], labels[None], loss=self.loss, precision=self.softmax_precision
+        ).losses[0]
 
     def _health(self, logits: Tensor, labels: Tensor, losses: Tensor) -> AnyArray:
         """Return the figures of HEALTH over all rows that came with a label, float32 (6,)."""

@@ -1,9 +1,11 @@
-"""Losses of K stacked networks with the gradient in closed form: squared error, cross-entropy in 16, 32 or 64 bits, stable cross-entropy.
+"""Losses of K stacked networks with the gradient in closed form: squared error, cross-entropy in 16, 32 or 64
+bits, stable cross-entropy.
 
-Cross-entropy is a lesson in absorption: once the correct logit leads by more than the format can add to 1 (about 8 in float16, 17 in
-float32, 37 in float64), sum_k exp(z_k - max) is exactly 1, and loss and gradient of the correct class are exactly 0. StableMax replaces exp
-by a function that grows like x, so that this does not happen (Prieto, Barsbey, Mediano, Birdal, "Grokking at the Edge of Numerical
-Stability", ICLR 2025, arXiv 2501.04697).
+Cross-entropy is a lesson in absorption: once the correct logit leads by more than the format can add to 1
+(about 8 in float16, 17 in float32, 37 in float64), sum_k exp(z_k - max) is exactly 1, and loss and gradient
+of the correct class are exactly 0. StableMax replaces exp by a function that grows like x, so that this does
+not happen (Prieto, Barsbey, Mediano, Birdal, "Grokking at the Edge of Numerical Stability", ICLR 2025, arXiv
+2501.04697).
 
 Legend: K networks, n rows, C classes; z logits, y labels.
 """
@@ -23,7 +25,9 @@ FORMATS: dict[int, torch.dtype] = {16: torch.float16, 32: torch.float32, 64: tor
 
 
 class Losses(NamedTuple):
-    """losses: float64 (K, n).  gradient: (K, n, C) in the dtype of the logits, of the mean over the rows of each network."""
+    """losses: float64 (K, n).  gradient: (K, n, C) in the dtype of the logits, of the mean over the rows of
+    each network.
+    """
 
     losses: Tensor
     gradient: Tensor
@@ -35,7 +39,8 @@ def losses_and_gradient(logits: Tensor, labels: Tensor, *, loss: Loss, precision
     Args:
         logits: (K, n, C).
         labels: int64 (K, n).
-        loss: `mse` to the one-hot label, the mean over the classes too; `cross-entropy`; `stable` for -log StableMax(z)_y.
+        loss: `mse` to the one-hot label, the mean over the classes too; `cross-entropy`; `stable` for -log
+            StableMax(z)_y.
         precision: bits in which cross-entropy and its gradient are computed; the others do not look at it.
     """
     if loss == "mse":
@@ -46,7 +51,8 @@ def losses_and_gradient(logits: Tensor, labels: Tensor, *, loss: Loss, precision
 
 
 def collapsed(logits: Tensor, labels: Tensor, precision: Bits) -> Tensor:
-    """Return where the softmax has collapsed: the label is the argmax and sum_k exp(z_k - max) is exactly 1; bool (K, n).
+    """Return where the softmax has collapsed: the label is the argmax and sum_k exp(z_k - max) is exactly 1;
+    bool (K, n).
 
     The released code does not ask for the label, so there a row that is confidently wrong counts as well.
     """
@@ -76,9 +82,11 @@ def _cross_entropy(logits: Tensor, labels: Tensor, dtype: torch.dtype) -> Losses
 
 
 def _stable_cross_entropy(logits: Tensor, labels: Tensor) -> Losses:
-    """-log StableMax(z)_y, always in float64 as in the released code: float32 would change the values of large logits.
+    """-log StableMax(z)_y, always in float64 as in the released code: float32 would change the values of
+    large logits.
 
-    s(x) = x + 1 from 0 on, 1 / (1 - x) below; s'(x) / s(x) = 1 / (1 + |x|), so the gradient is (StableMax_i - [i = y]) / ((1 + |z_i|) n).
+    s(x) = x + 1 from 0 on, 1 / (1 - x) below; s'(x) / s(x) = 1 / (1 + |x|), so the gradient is (StableMax_i -
+    [i = y]) / ((1 + |z_i|) n).
     """
     z = logits.double()
     reach = z.abs().add_(1)
@@ -90,7 +98,9 @@ def _stable_cross_entropy(logits: Tensor, labels: Tensor) -> Losses:
 
 
 def _shifted(logits: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return z - max in `dtype`. Logits beyond its range become its largest number: infinity less infinity would not be a number."""
+    """Return z - max in `dtype`. Logits beyond its range become its largest number: infinity less infinity
+    would not be a number.
+    """
     z = logits.to(dtype)
     if torch.finfo(dtype).max < torch.finfo(logits.dtype).max:
         largest = torch.finfo(dtype).max

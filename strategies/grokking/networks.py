@@ -1,7 +1,8 @@
-"""What the engine asks of a network: K of them are stacked, so that one computation trains all, each with weights and rows of its own.
+"""What the engine asks of a network: K of them are stacked, so that one computation trains all, each with
+weights and rows of its own.
 
-Inputs are pairs of residues, or tokens: whole numbers that address rows of a table. So a first layer is a lookup and a sum; the product
-with one-hot vectors, two thirds of the work of the usual code, does not exist.
+Inputs are pairs of residues, or tokens: whole numbers that address rows of a table. So a first layer is a
+lookup and a sum; the product with one-hot vectors, two thirds of the work of the usual code, does not exist.
 
 Legend: K networks, n rows, C classes. Weights are named and have shape (K, ...).
 """
@@ -25,7 +26,9 @@ Weights = dict[str, Tensor]
 
 
 class Slope(NamedTuple):
-    """losses: (K,), the mean over the rows.  gradients: by name, each (K, ...), of these means; overwritten by the next call."""
+    """losses: (K,), the mean over the rows.  gradients: by name, each (K, ...), of these means; overwritten
+    by the next call.
+    """
 
     losses: Tensor
     gradients: Weights
@@ -68,17 +71,23 @@ class Network(ABC):
         return {name: values for name, values in weights.items() if name not in self.statistics}
 
     def batch(self, items: Tensor, labels: Tensor) -> Any:
-        """Return what `slope` needs of a batch, items int64 (K, n, tokens) and labels int64 (K, n), and that can be used again."""
+        """Return what `slope` needs of a batch, items int64 (K, n, tokens) and labels int64 (K, n), and that
+        can be used again.
+        """
         return items, labels
 
-    def slope(self, weights: Weights, batch: Any, objective: Objective, dropout: Dropout | None = None) -> Slope:
+    def slope(
+        self, weights: Weights, batch: Any, objective: Objective, dropout: Dropout | None = None
+    ) -> Slope:
         """Return losses and gradients in training mode; here by automatic differentiation of `forward`."""
         assert dropout is None, "dropout needs a slope of the network's own"
         items, labels = batch
         leaves = {name: values.detach().requires_grad_() for name, values in weights.items()}
         with torch.enable_grad():
             logits = self.forward(leaves, items)
-        losses, gradient = losses_and_gradient(logits.detach(), labels, loss=objective.loss, precision=objective.bits)
+        losses, gradient = losses_and_gradient(
+            logits.detach(), labels, loss=objective.loss, precision=objective.bits
+        )
         found = torch.autograd.grad(logits, list(leaves.values()), gradient)
         return Slope(losses.mean(dim=1), dict(zip(leaves, found, strict=True)))
 

@@ -1,11 +1,14 @@
-"""The quadratic network with batch norm on the square, f = W BN((U[x] + V[y])^2), where Doshi et al. 2024 (eq. 5) put it.
+"""The quadratic network with batch norm on the square, f = W BN((U[x] + V[y])^2), where Doshi et al. 2024
+(eq. 5) put it.
 
-With a = h^2, its mean and (biased) variance over the rows of a batch, n = (a - mean) / sqrt(variance + 1e-5), D the gradient for gamma n:
+With a = h^2, its mean and (biased) variance over the rows of a batch, n = (a - mean) / sqrt(variance + 1e-5),
+D the gradient for gamma n:
 
-    dgamma = sum of D n,   dbeta = sum of D,   da = gamma (D - mean of D - n * mean of D n) / sqrt(variance + 1e-5).
+    dgamma = sum of D n,   dbeta = sum of D,   da = gamma (D - mean of D - n * mean of D n) / sqrt(variance +
+    1e-5).
 
-Statistics run over whole batches, so rows are not cut into tiles in training. Running means move by a tenth a step (variances unbiased), as
-in torch.nn.BatchNorm1d; evaluation uses them.
+Statistics run over whole batches, so rows are not cut into tiles in training. Running means move by a tenth a
+step (variances unbiased), as in torch.nn.BatchNorm1d; evaluation uses them.
 """
 
 from __future__ import annotations
@@ -23,7 +26,9 @@ MOMENTUM = 0.1
 
 
 class Normalised(Quadratic):
-    """Adds gamma, beta (K, width), which are trained, and running_mean, running_variance (K, width), which are not."""
+    """Adds gamma, beta (K, width), which are trained, and running_mean, running_variance (K, width), which
+    are not.
+    """
 
     statistics = ("running_mean", "running_variance")
 
@@ -35,7 +40,9 @@ class Normalised(Quadratic):
 
     def seen(self, weights: Weights, tile: Tile, active: Tensor) -> Tensor:
         """Return the norm by running statistics."""
-        mean, variance, gamma, beta = (tile.of(weights[name])[:, None] for name in ("running_mean", "running_variance", "gamma", "beta"))
+        mean, variance, gamma, beta = (
+            tile.of(weights[name])[:, None] for name in ("running_mean", "running_variance", "gamma", "beta")
+        )
         return ((active - mean) * ((variance + SMALL).rsqrt() * gamma) + beta).to(active.dtype)
 
     def batch(self, items: Tensor, labels: Tensor) -> list[Tile]:
@@ -50,7 +57,11 @@ class Normalised(Quadratic):
         variance, mean = torch.var_mean(whole, dim=1, keepdim=True, correction=0)
         scale = (variance + SMALL).rsqrt()
         near = (whole - mean).mul_(scale)
-        back = super().above(top, torch.addcmul(beta, near, gamma).to(active.dtype), tile, current).to(gamma.dtype)
+        back = (
+            super()
+            .above(top, torch.addcmul(beta, near, gamma).to(active.dtype), tile, current)
+            .to(gamma.dtype)
+        )
         along_near, total = (back * near).sum(dim=1, keepdim=True), back.sum(dim=1, keepdim=True)
         steep = 2 if self.activation == "square" else 1
         tile.of(gradients["gamma"]).copy_(along_near[:, 0] / steep)

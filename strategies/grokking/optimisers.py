@@ -1,7 +1,8 @@
 """Optimisers of K stacked networks, each with its own learning rate and weight decay: AdamW, SGD, Muon.
 
-Weights and gradients are tensors (K, ...) by name; `step` changes the weights in place and no network looks at another. Values are those of
-torch.optim, one network at a time: Loshchilov and Hutter 2019 (AdamW), Keller Jordan 2024 (Muon).
+Weights and gradients are tensors (K, ...) by name; `step` changes the weights in place and no network looks
+at another. Values are those of torch.optim, one network at a time: Loshchilov and Hutter 2019 (AdamW), Keller
+Jordan 2024 (Muon).
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from torch import Tensor
 Weights = Mapping[str, Tensor]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
-"""a, b, c of X <- a X + (b A + c A^2) X with A = X X^T; five times bring singular values from a hundredth to 1 near 1."""
+"""a, b, c of X <- a X + (b A + c A^2) X with A = X X^T; five times bring singular values from a hundredth to
+1 near 1.
+"""
 
 
 class Optimiser(Protocol):
@@ -28,13 +31,21 @@ class Optimiser(Protocol):
 
 
 class AdamW:
-    """Adam with decoupled decay: w <- (1 - lr wd) w - lr m / (sqrt(v) + eps), moments corrected for their start at zero.
+    """Adam with decoupled decay: w <- (1 - lr wd) w - lr m / (sqrt(v) + eps), moments corrected for their
+    start at zero.
 
-    Runs in torch's fused kernel, one call for all networks that share a learning rate; the decay is one multiplication before it.
+    Runs in torch's fused kernel, one call for all networks that share a learning rate; the decay is one
+    multiplication before it.
     """
 
     def __init__(
-        self, weights: Weights, *, lr: Tensor, weight_decay: Tensor, betas: tuple[float, float] = (0.9, 0.98), eps: float = 1e-8
+        self,
+        weights: Weights,
+        *,
+        lr: Tensor,
+        weight_decay: Tensor,
+        betas: tuple[float, float] = (0.9, 0.98),
+        eps: float = 1e-8,
     ) -> None:
         """Start with empty moments.
 
@@ -42,11 +53,16 @@ class AdamW:
             weights: contiguous tensors (K, ...) by name.
             lr, weight_decay: float64 (K,); a rate in float32 is that of float32.
             betas: decay of the two moments.
-            eps: added to the root of the second moment; 1e-8 freezes a network whose gradients have become smaller than that.
+            eps: added to the root of the second moment; 1e-8 freezes a network whose gradients have become
+                smaller than that.
         """
-        assert all(tensor.is_contiguous() for tensor in weights.values()), "the fused kernel reads memory as it lies"
+        assert all(tensor.is_contiguous() for tensor in weights.values()), (
+            "the fused kernel reads memory as it lies"
+        )
         self.betas, self.eps = betas, eps
-        self.moments = {name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in weights.items()}
+        self.moments = {
+            name: (torch.zeros_like(tensor), torch.zeros_like(tensor)) for name, tensor in weights.items()
+        }
         self.steps = torch.zeros((), device=next(iter(weights.values())).device)
         self.kept = kept(weights, lr, weight_decay)
         rates = lr.tolist()
@@ -61,23 +77,50 @@ class AdamW:
 
     def _step(self, weights: Weights, gradients: Weights, lr: float, members: list[int] | None) -> None:
         """Step the networks in `members`, or all at once."""
-        # a gradient that came through a transpose lies in another order, which the fused kernel does not look at
-        columns = zip(*((tensor, gradients[name].contiguous(), *self.moments[name]) for name, tensor in weights.items()), strict=True)
+        # a gradient that came through a transpose lies in another order, which the fused kernel does not look
+        # at
+        columns = zip(
+            *(
+                (tensor, gradients[name].contiguous(), *self.moments[name])
+                for name, tensor in weights.items()
+            ),
+            strict=True,
+        )
         ours, theirs, first, second = (
-            list(column) if members is None else [tensor[k] for tensor in column for k in members] for column in columns
+            list(column) if members is None else [tensor[k] for tensor in column for k in members]
+            for column in columns
         )
         torch._fused_adamw_(
-            ours, theirs, first, second, [], [self.steps] * len(ours), lr=lr, beta1=self.betas[0], beta2=self.betas[1],
-            weight_decay=0.0, eps=self.eps, amsgrad=False, maximize=False,
-        )  # fmt: skip
+            ours,
+            theirs,
+            first,
+            second,
+            [],
+            [self.steps] * len(ours),
+            lr=lr,
+            beta1=self.betas[0],
+            beta2=self.betas[1],
+            weight_decay=0.0,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
 
 
 class SGD:
-    """Gradient steps with momentum: b <- momentum b + g, w <- w - lr b, where g holds wd w, as in torch.optim."""
+    """Gradient steps with momentum: b <- momentum b + g, w <- w - lr b, where g holds wd w, as in
+    torch.optim.
+    """
 
     def __init__(self, weights: Weights, *, lr: Tensor, weight_decay: Tensor, momentum: float = 0.0) -> None:
-        """Start at rest. weights: tensors (K, ...) by name.  lr, weight_decay: (K,).  momentum: share of a step that is kept."""
-        self.lr, self.weight_decay, self.momentum = spread(lr, weights), spread(weight_decay, weights), momentum
+        """Start at rest. weights: tensors (K, ...) by name.  lr, weight_decay: (K,).  momentum: share of a
+        step that is kept.
+        """
+        self.lr, self.weight_decay, self.momentum = (
+            spread(lr, weights),
+            spread(weight_decay, weights),
+            momentum,
+        )
         self.velocities = {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
 
     def step(self, weights: Weights, gradients: Weights) -> None:
@@ -89,14 +132,22 @@ class SGD:
 
 
 class Muon:
-    """Momentum whose matrix is replaced by its nearest orthogonal one, roughly: five Newton-Schulz iterations. Decay is decoupled.
+    """Momentum whose matrix is replaced by its nearest orthogonal one, roughly: five Newton-Schulz
+    iterations. Decay is decoupled.
 
-    Follows torch.optim.Muon, but iterates in the format of the weights where that takes bfloat16. Only matrices (K, a, b) have an
-    orthogonal factor; all other tensors go to AdamW with the same rates, as usual.
+    Follows torch.optim.Muon, but iterates in the format of the weights where that takes bfloat16. Only
+    matrices (K, a, b) have an orthogonal factor; all other tensors go to AdamW with the same rates, as usual.
     """
 
     def __init__(
-        self, weights: Weights, *, lr: Tensor, weight_decay: Tensor, momentum: float = 0.95, nesterov: bool = True, matched: bool = False
+        self,
+        weights: Weights,
+        *,
+        lr: Tensor,
+        weight_decay: Tensor,
+        momentum: float = 0.95,
+        nesterov: bool = True,
+        matched: bool = False,
     ) -> None:
         """Start with an empty average.
 
@@ -105,7 +156,8 @@ class Muon:
             lr, weight_decay: (K,).
             momentum: decay of the averaged gradient.
             nesterov: look ahead, averaging the gradient in once more.
-            matched: scale steps by 0.2 sqrt(max(a, b)) to the size of AdamW's (Moonshot 2025), in place of sqrt(max(1, a / b)).
+            matched: scale steps by 0.2 sqrt(max(a, b)) to the size of AdamW's (Moonshot 2025), in place of
+                sqrt(max(1, a / b)).
         """
         self.momentum, self.nesterov, self.matched = momentum, nesterov, matched
         matrices = {name: tensor for name, tensor in weights.items() if tensor.ndim == 3}
@@ -130,7 +182,9 @@ class Muon:
 
 
 def orthogonal(matrices: Tensor, *, iterations: int = 5) -> Tensor:
-    """Return about U V^T for every matrix U S V^T, (K, a, b): singular values near 1, by Newton-Schulz from Frobenius norm 1."""
+    """Return about U V^T for every matrix U S V^T, (K, a, b): singular values near 1, by Newton-Schulz from
+    Frobenius norm 1.
+    """
     a, b, c = NEWTON_SCHULZ
     wide = matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
     x: Tensor = wide / torch.linalg.matrix_norm(wide, keepdim=True).clamp_min(1e-7)
@@ -141,7 +195,9 @@ def orthogonal(matrices: Tensor, *, iterations: int = 5) -> Tensor:
 
 
 def kept(weights: Weights, lr: Tensor, weight_decay: Tensor) -> dict[str, Tensor]:
-    """Return 1 - lr wd by name, what decoupled decay leaves of the weights (K, ...) of every network; nothing where none decays."""
+    """Return 1 - lr wd by name, what decoupled decay leaves of the weights (K, ...) of every network; nothing
+    where none decays.
+    """
     return spread(1 - lr.double() * weight_decay.double(), weights) if weight_decay.any() else {}
 
 
@@ -161,4 +217,16 @@ def along(values: Tensor, tensor: Tensor) -> Tensor:
     return values.to(tensor).view(-1, *[1] * (tensor.ndim - 1))
 
 
-__all__ = ["NEWTON_SCHULZ", "SGD", "AdamW", "Muon", "Optimiser", "Weights", "along", "decay", "kept", "orthogonal", "spread"]
+__all__ = [
+    "NEWTON_SCHULZ",
+    "SGD",
+    "AdamW",
+    "Muon",
+    "Optimiser",
+    "Weights",
+    "along",
+    "decay",
+    "kept",
+    "orthogonal",
+    "spread",
+]

@@ -1,8 +1,9 @@
-"""Pruning a trained quadratic network without further training: the least periodic neurons first, the most periodic first, or at random.
+"""Pruning a trained quadratic network without further training: the least periodic neurons first, the most
+periodic first, or at random.
 
-Where a network knows the rule and remembers wrong labels at once, the rule sits in neurons with a high inverse participation ratio (IPR)
-and the memory in the others, so pruning the lowest 70 % un-learns the wrong labels (Doshi et al. 2024, arXiv 2310.13061). The random order
-is a control of equal size; the paper has none.
+Where a network knows the rule and remembers wrong labels at once, the rule sits in neurons with a high
+inverse participation ratio (IPR) and the memory in the others, so pruning the lowest 70 % un-learns the wrong
+labels (Doshi et al. 2024, arXiv 2310.13061). The random order is a control of equal size; the paper has none.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def removal_order(rows: FloatArray, first: First, rng: np.random.Generator) -> I
 
 
 def neuron_rows(weights: Weights, network: int) -> FloatArray:
-    """Return the rows of U, rows of V and columns of W of one of K stacked quadratic networks, float32 (3, N, p).
+    """Return the rows of U, rows of V and columns of W of one of K stacked quadratic networks, float32 (3, N,
+    p).
 
     weights: U, V, W, each (K, p, N): neurons along the last axis.
     """
@@ -49,14 +51,18 @@ def neuron_rows(weights: Weights, network: int) -> FloatArray:
 
 
 def zero_neurons(weights: Weights, network: int, neurons: IntArray) -> None:
-    """Set the weights of `neurons` of one of K stacked quadratic networks to zero, in place. weights: as for `neuron_rows`."""
+    """Set the weights of `neurons` of one of K stacked quadratic networks to zero, in place. weights: as for
+    `neuron_rows`.
+    """
     for name in ("U", "V", "W"):
         tensor: Tensor = weights[name]
         tensor[network, :, neurons] = 0
 
 
 def prune(weights: Weights, network: int, share: float, first: First, rng: np.random.Generator) -> IntArray:
-    """Zero a share of one network's neurons in place, rounded to whole neurons; return which, int64, in order of removal."""
+    """Zero a share of one network's neurons in place, rounded to whole neurons; return which, int64, in order
+    of removal.
+    """
     order = removal_order(neuron_rows(weights, network), first, rng)
     gone = order[: round(share * len(order))]
     zero_neurons(weights, network, gone)

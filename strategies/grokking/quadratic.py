@@ -1,12 +1,14 @@
 """The quadratic network of modular arithmetic, f = W (U[x] + V[y])^2, with its gradient in closed form.
 
-With h = U[x] + V[y] and r the gradient of the loss with respect to f, for squared error 2 (f - onehot) / (n C):
+With h = U[x] + V[y] and r the gradient of the loss with respect to f, for squared error 2 (f - onehot) / (n
+C):
 
     dW = r^T h^2,    G = 2 h * (r W),    dU[m] = sum of G over the rows with x = m,    dV[m] likewise with y.
 
-Three dense products of n x width x C remain of the seven of the usual code. Network and initialisation are those of Doshi, Das, He, Gromov
-2024 ("To grok or not to grok", arXiv 2310.13061) and their code: no biases, every weight normal with standard deviation (16 width)^(-1/3),
-dropout on h; batch norm on h^2 is in `normalised`.
+Three dense products of n x width x C remain of the seven of the usual code. Network and initialisation are
+those of Doshi, Das, He, Gromov 2024 ("To grok or not to grok", arXiv 2310.13061) and their code: no biases,
+every weight normal with standard deviation (16 width)^(-1/3), dropout on h; batch norm on h^2 is in
+`normalised`.
 """
 
 from __future__ import annotations
@@ -28,12 +30,20 @@ Products = Literal["exact", "reduced"]
 
 
 class Quadratic(Network):
-    """W act(U[x] + V[y]): weights table (K, 2 modulus, width), rows of U above rows of V, and W (K, classes, width)."""
+    """W act(U[x] + V[y]): weights table (K, 2 modulus, width), rows of U above rows of V, and W (K, classes,
+    width).
+    """
 
     drops = True
 
     def __init__(
-        self, *, modulus: int, width: int = 500, activation: Activation = "square", products: Products = "exact", room: int = TILE
+        self,
+        *,
+        modulus: int,
+        width: int = 500,
+        activation: Activation = "square",
+        products: Products = "exact",
+        room: int = TILE,
     ) -> None:
         """Take the shape.
 
@@ -41,15 +51,17 @@ class Quadratic(Network):
             modulus: rows of a table, and classes.
             width: hidden neurons.
             activation: square, or ReLU.
-            products: exact in the dtype of the weights, or reduced: what is multiplied is rounded to bfloat16, off by up to 4e-3; sums and
-                weights stay as they are.
+            products: exact in the dtype of the weights, or reduced: what is multiplied is rounded to
+                bfloat16, off by up to 4e-3; sums and weights stay as they are.
             room: numbers in a buffer of a tile.
 
         Raises:
             UserError: no activation of that name, or no neurons.
         """
         if activation not in get_args(Activation) or width < 1:
-            raise UserError(f"backbone quadratic has activation square or relu and width at least 1, got {activation} and {width}")
+            raise UserError(
+                f"backbone quadratic has activation square or relu and width at least 1, got {activation} and {width}"
+            )
         self.vocabulary = self.classes = modulus
         self.width, self.activation = width, activation
         self.products, self.room = products, room
@@ -65,7 +77,11 @@ class Quadratic(Network):
 
     def parts(self, weights: Weights) -> Weights:
         """Return U, V and W, in the memory of `weights`."""
-        return {"U": weights["table"][:, : self.vocabulary], "V": weights["table"][:, self.vocabulary :], "W": weights["W"]}
+        return {
+            "U": weights["table"][:, : self.vocabulary],
+            "V": weights["table"][:, self.vocabulary :],
+            "W": weights["W"],
+        }
 
     def forward(self, weights: Weights, items: Tensor) -> Tensor:
         """Return logits (K, n, C)."""
@@ -89,13 +105,19 @@ class Quadratic(Network):
         """Return the rows in tiles."""
         return list(self._tiles(items, labels, self.room))
 
-    def slope(self, weights: Weights, batch: list[Tile], objective: Objective, dropout: Dropout | None = None) -> Slope:
+    def slope(
+        self, weights: Weights, batch: list[Tile], objective: Objective, dropout: Dropout | None = None
+    ) -> Slope:
         """Return losses and gradients in closed form."""
         current = begun(weights, self.trained(weights), batch, objective, self.buffer)
         table, top = self.factors(weights)
         for tile in batch:
             hidden = tile.looked_up(table)
-            mask = None if dropout is None else dropout.fill(self.buffer("mask", *hidden.shape, like=hidden), tile.first)
+            mask = (
+                None
+                if dropout is None
+                else dropout.fill(self.buffer("mask", *hidden.shape, like=hidden), tile.first)
+            )
             if mask is not None:
                 hidden.mul_(mask)
             back = self.above(tile.of(top), self.active(hidden), tile, current)
@@ -109,7 +131,9 @@ class Quadratic(Network):
         return Slope(current.losses, current.gradients)
 
     def above(self, top: Tensor, active: Tensor, tile: Tile, current: Pass) -> Tensor:
-        """Return the gradient for `active` (g, c, width), doubled for the square; add to losses and the gradients of what lies above it."""
+        """Return the gradient for `active` (g, c, width), doubled for the square; add to losses and the
+        gradients of what lies above it.
+        """
         errors, factor = errors_of(top, active, tile, current, self.buffer)
         tile.multiplied(errors, active, current.gradients["W"], factor=factor)
         back = self.buffer("back", *active.shape, like=errors)
@@ -124,7 +148,9 @@ class Quadratic(Network):
         return torch.clamp_min(hidden, 0, out=active)
 
     def _tiles(self, items: Tensor, labels: Tensor | None, room: int | None) -> Iterator[Tile]:
-        return tiles(items, labels, vocabulary=self.vocabulary, classes=self.classes, width=self.width, room=room)
+        return tiles(
+            items, labels, vocabulary=self.vocabulary, classes=self.classes, width=self.width, room=room
+        )
 
 
 __all__ = ["Activation", "Products", "Quadratic"]

@@ -1,7 +1,9 @@
-"""A fully connected ReLU network on one-hot pairs, whose first layer is looked up: relu(T[x] + T[p + y]), then dense layers.
+"""A fully connected ReLU network on one-hot pairs, whose first layer is looked up: relu(T[x] + T[p + y]),
+then dense layers.
 
-Prieto et al. 2025 (arXiv 2501.04697) train hidden layers 200-200 without biases. Every weight starts uniform in +-1 / sqrt(fan in), the
-default of torch.nn.Linear, where the first layer reads 2 p numbers. Dropout, where there is any, acts on every hidden layer.
+Prieto et al. 2025 (arXiv 2501.04697) train hidden layers 200-200 without biases. Every weight starts uniform
+in +-1 / sqrt(fan in), the default of torch.nn.Linear, where the first layer reads 2 p numbers. Dropout, where
+there is any, acts on every hidden layer.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from strategies.toolkit.networks import sizes_of
 
 
 class Relu(Network):
-    """Weights table (K, 2 modulus, first size), rows of x above rows of y, layer-1 ... (K, out, in), and bias-0 ... (K, out) if wanted.
+    """Weights table (K, 2 modulus, first size), rows of x above rows of y, layer-1 ... (K, out, in), and
+    bias-0 ... (K, out) if wanted.
 
-    Both operands share one tensor, as they share a layer in the usual code: remedies that work tensor by tensor see the same.
+    Both operands share one tensor, as they share a layer in the usual code: remedies that work tensor by
+    tensor see the same.
     """
 
     drops = True
 
-    def __init__(self, *, modulus: int, hidden: str | int = "200+200", bias: bool = False, room: int = TILE) -> None:
+    def __init__(
+        self, *, modulus: int, hidden: str | int = "200+200", bias: bool = False, room: int = TILE
+    ) -> None:
         """Take the shape.
 
         Args:
@@ -45,7 +51,9 @@ class Relu(Network):
 
     def initial(self, rng: np.random.Generator) -> Weights:
         """Draw layer by layer."""
-        weights = {"table": uniform(rng, (2 * self.vocabulary) ** -0.5, 1, 2 * self.vocabulary, self.sizes[0])}
+        weights = {
+            "table": uniform(rng, (2 * self.vocabulary) ** -0.5, 1, 2 * self.vocabulary, self.sizes[0])
+        }
         outputs = [*self.sizes[1:], self.classes]
         for name, fan_in, fan_out in zip(self.layers, self.sizes, outputs, strict=True):
             weights[name] = uniform(rng, fan_in**-0.5, 1, fan_out, fan_in)
@@ -70,34 +78,52 @@ class Relu(Network):
         """Return the rows in tiles."""
         return list(self._tiles(items, labels))
 
-    def slope(self, weights: Weights, batch: list[Tile], objective: Objective, dropout: Dropout | None = None) -> Slope:
+    def slope(
+        self, weights: Weights, batch: list[Tile], objective: Objective, dropout: Dropout | None = None
+    ) -> Slope:
         """Return losses and gradients."""
         current = begun(weights, weights, batch, objective, self.buffer)
         for tile in batch:
             levels, masks = self._climbed(weights, tile, dropout)
             bias = tile.of(weights[self.biases[-1]]) if self.bias else None
-            errors, factor = errors_of(tile.of(weights[self.layers[-1]]), levels[-1], tile, current, self.buffer, bias)
+            errors, factor = errors_of(
+                tile.of(weights[self.layers[-1]]), levels[-1], tile, current, self.buffer, bias
+            )
             self._descend(current, tile, levels, masks, errors.mT, factor)
         return Slope(current.losses, current.gradients)
 
-    def _climbed(self, weights: Weights, tile: Tile, dropout: Dropout | None) -> tuple[list[Tensor], list[Tensor]]:
+    def _climbed(
+        self, weights: Weights, tile: Tile, dropout: Dropout | None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Return every hidden layer after its activation, (g, c, size), and the dropout masks, if any."""
         level = tile.looked_up(weights["table"])
         levels, masks = [], []
         for number, size in enumerate(self.sizes):
             if number:
                 layer = tile.of(weights[self.layers[number - 1]])
-                level = torch.bmm(level, layer.mT, out=self.buffer(f"level-{number}", *tile.shape, size, like=level))
+                level = torch.bmm(
+                    level, layer.mT, out=self.buffer(f"level-{number}", *tile.shape, size, like=level)
+                )
             if self.bias:
                 level.add_(tile.of(weights[self.biases[number]])[:, None])
             level.clamp_min_(0)
             if dropout is not None:
-                masks.append(dropout.fill(self.buffer(f"mask-{number}", *level.shape, like=level), tile.first))
+                masks.append(
+                    dropout.fill(self.buffer(f"mask-{number}", *level.shape, like=level), tile.first)
+                )
                 level.mul_(masks[-1])
             levels.append(level)
         return levels, masks
 
-    def _descend(self, current: Pass, tile: Tile, levels: list[Tensor], masks: list[Tensor], errors: Tensor, factor: float) -> None:
+    def _descend(
+        self,
+        current: Pass,
+        tile: Tile,
+        levels: list[Tensor],
+        masks: list[Tensor],
+        errors: Tensor,
+        factor: float,
+    ) -> None:
         """Add the gradients of a tile; `factor` times `errors` (g, c, C) are those of the logits."""
         weights, gradients = current.weights, current.gradients
         for number in reversed(range(len(levels))):
@@ -105,7 +131,9 @@ class Relu(Network):
             below, layer = levels[number], self.layers[number]
             tile.multiplied(errors.mT, below, gradients[layer], factor=factor)
             back = self.buffer(f"back-{number}", *below.shape, like=below)
-            errors = torch.baddbmm(back, errors, tile.of(weights[layer]), beta=0, alpha=factor, out=back).mul_(below > 0)
+            errors = torch.baddbmm(
+                back, errors, tile.of(weights[layer]), beta=0, alpha=factor, out=back
+            ).mul_(below > 0)
             factor = 1.0
             if masks:
                 errors.mul_(masks[number])
@@ -121,7 +149,11 @@ class Relu(Network):
 
     def _tiles(self, items: Tensor, labels: Tensor | None) -> list[Tile]:
         width = max(*self.sizes, self.classes)
-        return list(tiles(items, labels, vocabulary=self.vocabulary, classes=self.classes, width=width, room=self.room))
+        return list(
+            tiles(
+                items, labels, vocabulary=self.vocabulary, classes=self.classes, width=width, room=self.room
+            )
+        )
 
 
 __all__ = ["Relu"]

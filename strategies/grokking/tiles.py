@@ -1,8 +1,10 @@
-"""Rows in tiles that stay in the cache: how a stack of networks and their rows are cut, and what all networks do with a tile.
+"""Rows in tiles that stay in the cache: how a stack of networks and their rows are cut, and what all networks
+do with a tile.
 
-Small networks are worked on many at a time, so that a call of a kernel pays; of a large one, a part of its rows at a time, so that the
-buffers of a tile are still in the cache when they are read again. How many rows there are to a tile depends on the width alone: what a
-network computes does not depend on how many others there are.
+Small networks are worked on many at a time, so that a call of a kernel pays; of a large one, a part of its
+rows at a time, so that the buffers of a tile are still in the cache when they are read again. How many rows
+there are to a tile depends on the width alone: what a network computes does not depend on how many others
+there are.
 """
 
 from __future__ import annotations
@@ -26,12 +28,16 @@ TILE = 2**18
 
 @dataclass(frozen=True, kw_only=True)
 class Tile:
-    """Rows that are worked on at once: of g networks, c rows each. Tables of a network hold rows for x, and below them rows for y.
+    """Rows that are worked on at once: of g networks, c rows each. Tables of a network hold rows for x, and
+    below them rows for y.
 
-    What only training needs is made when it is first asked for, and stays, so that a full batch makes it once.
+    What only training needs is made when it is first asked for, and stays, so that a full batch makes it
+    once.
 
-    inner: which networks, None for all.  rows: which of their rows.  shape: (g, c).  labels: int64 (g, c), zeros where there are none.
-    pairs: int64 (2 * g * c,), where x and y of every row are in the tables of these g networks laid end to end.
+    inner: which networks, None for all.  rows: which of their rows.  shape: (g, c).  labels: int64 (g, c),
+    zeros where there are none.
+    pairs: int64 (2 * g * c,), where x and y of every row are in the tables of these g networks laid end to
+    end.
     table_rows: of these tables together.  classes: logits of a row.
     """
 
@@ -50,9 +56,13 @@ class Tile:
 
     @cached_property
     def looking(self) -> tuple[Tensor, Tensor]:
-        """Rows in the order of where they look, int64 (2 * g * c,), and where in there each row of the tables begins, (table rows,)."""
+        """Rows in the order of where they look, int64 (2 * g * c,), and where in there each row of the tables
+        begins, (table rows,).
+        """
         places, order = self.pairs.view(-1, 2).T.flatten().sort(stable=True)
-        return order % (self.pairs.numel() // 2), torch.searchsorted(places, torch.arange(self.table_rows, device=places.device))
+        return order % (self.pairs.numel() // 2), torch.searchsorted(
+            places, torch.arange(self.table_rows, device=places.device)
+        )
 
     @cached_property
     def targets(self) -> Tensor:
@@ -80,9 +90,11 @@ class Tile:
         return found.view(*self.shape, tables.shape[2])
 
     def handed_back(self, gradient: Tensor, tables: Tensor) -> None:
-        """Add the gradient of what was looked up (g, c, width) to that of the tables (K, 2 vocabulary, width).
+        """Add the gradient of what was looked up (g, c, width) to that of the tables (K, 2 vocabulary,
+        width).
 
-        Every row of a table collects its own, in the order of the rows, as an indexed sum does; only in one pass.
+        Every row of a table collects its own, in the order of the rows, as an indexed sum does; only in one
+        pass.
         """
         order, starts = self.looking
         collected = embedding_bag(order, gradient.flatten(0, 1), starts, mode="sum")
@@ -103,8 +115,17 @@ class Tile:
             own.add_(torch.bmm(first, second), alpha=factor)
 
 
-def tiles(items: Tensor, labels: Tensor | None, *, vocabulary: int, classes: int, width: int, room: int | None = TILE) -> Iterator[Tile]:
-    """Cut the rows of K networks: many networks to a tile where all rows of one are few, else many tiles to a network.
+def tiles(
+    items: Tensor,
+    labels: Tensor | None,
+    *,
+    vocabulary: int,
+    classes: int,
+    width: int,
+    room: int | None = TILE,
+) -> Iterator[Tile]:
+    """Cut the rows of K networks: many networks to a tile where all rows of one are few, else many tiles to a
+    network.
 
     Args:
         items: int64 (K, n, 2 or more), of which the first two are looked up.
@@ -128,7 +149,9 @@ def tiles(items: Tensor, labels: Tensor | None, *, vocabulary: int, classes: int
                 rows=part,
                 shape=(len(number), part.stop - start),
                 pairs=(items[inner, part, :2] + both).flatten(),
-                labels=torch.zeros_like(items[inner, part, 0]) if labels is None else labels[inner, part].contiguous(),
+                labels=torch.zeros_like(items[inner, part, 0])
+                if labels is None
+                else labels[inner, part].contiguous(),
                 table_rows=2 * vocabulary * len(number),
                 classes=classes,
             )
@@ -144,7 +167,12 @@ class Buffers:
     def __call__(self, name: str, *shape: int, like: Tensor) -> Tensor:
         """Return memory of this shape, in the dtype and on the device of `like`."""
         last = self.shaped.get(name)
-        if last is not None and last.shape == shape and last.dtype == like.dtype and last.device == like.device:
+        if (
+            last is not None
+            and last.shape == shape
+            and last.dtype == like.dtype
+            and last.device == like.device
+        ):
             return last
         count = math.prod(shape)
         kept = self.kept.get(name)
@@ -157,7 +185,8 @@ class Buffers:
 class Pass(NamedTuple):
     """One look at all rows of K networks, tile by tile.
 
-    weights, gradients: by name, the latter filled tile by tile.  losses: (K,), of the mean over all rows, likewise.
+    weights, gradients: by name, the latter filled tile by tile.  losses: (K,), of the mean over all rows,
+    likewise.
     rows: how many rows a network has in all tiles.
     """
 
@@ -168,7 +197,9 @@ class Pass(NamedTuple):
     rows: int
 
 
-def begun(weights: Weights, trained: Iterable[str], batch: list[Tile], objective: Objective, buffer: Buffers) -> Pass:
+def begun(
+    weights: Weights, trained: Iterable[str], batch: list[Tile], objective: Objective, buffer: Buffers
+) -> Pass:
     """Return a pass that has seen nothing yet; gradients of the weights in `trained` are in buffers."""
     gradients = {name: buffer(f"d{name}", *weights[name].shape, like=weights[name]) for name in trained}
     one = next(iter(gradients.values()))
@@ -183,10 +214,13 @@ class Errors(NamedTuple):
     factor: float
 
 
-def errors_of(top: Tensor, active: Tensor, tile: Tile, current: Pass, buffer: Buffers, bias: Tensor | None = None) -> Errors:
+def errors_of(
+    top: Tensor, active: Tensor, tile: Tile, current: Pass, buffer: Buffers, bias: Tensor | None = None
+) -> Errors:
     """Return what the logits `top` active + bias are wrong by, and add a tile's part to the mean losses.
 
-    Logits have their rows last, (g, C, c): as C is odd, the product that makes them is up to twice as fast so.
+    Logits have their rows last, (g, C, c): as C is odd, the product that makes them is up to twice as fast
+    so.
 
     Args:
         top: (g, C, width).
@@ -210,7 +244,9 @@ def errors_of(top: Tensor, active: Tensor, tile: Tile, current: Pass, buffer: Bu
         losses.add_(torch.linalg.vecdot(flat, flat), alpha=share)
         return Errors(logits, 2 * share)
     whole = logits.float() if logits.dtype == torch.bfloat16 else logits
-    found, gradient = losses_and_gradient(whole.mT, tile.labels, loss=current.objective.loss, precision=current.objective.bits)
+    found, gradient = losses_and_gradient(
+        whole.mT, tile.labels, loss=current.objective.loss, precision=current.objective.bits
+    )
     share = height / current.rows
     losses.add_(found.mean(dim=1), alpha=share)
     return Errors(gradient.mT.to(logits.dtype), share)

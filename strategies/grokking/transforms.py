@@ -1,7 +1,9 @@
-"""What a remedy does to the gradients before the optimiser sees them: PerpGrad, Grokfast, clipping. Any chain of them, per network.
+"""What a remedy does to the gradients before the optimiser sees them: PerpGrad, Grokfast, clipping. Any chain
+of them, per network.
 
-A transform maps weights and gradients, tensors (K, ...) by name, to new gradients; those it is given stay as they are. Memory of earlier
-steps is kept in plain tensors. `transforms_of("grokfast-ema[strength=5]+clip[norm=1]")` is how a parameter names a chain.
+A transform maps weights and gradients, tensors (K, ...) by name, to new gradients; those it is given stay as
+they are. Memory of earlier steps is kept in plain tensors.
+`transforms_of("grokfast-ema[strength=5]+clip[norm=1]")` is how a parameter names a chain.
 """
 
 from __future__ import annotations
@@ -24,11 +26,12 @@ NOISE = 1e-6
 
 
 class PerpGrad:
-    """Take out of the gradient its part along the weights, so that a step cannot merely scale the network (Prieto et al. 2025, eq. 11-12).
+    """Take out of the gradient its part along the weights, so that a step cannot merely scale the network
+    (Prieto et al. 2025, eq. 11-12).
 
     paper: g - (w.g / w.w) w with w all weights of a network as one vector.
-    released: tensor by tensor, with 1e-30 added to w.w, and scaled back to the length of g. The released code scales rounding noise up to
-    that length too where g is parallel to w; here it is left as it is.
+    released: tensor by tensor, with 1e-30 added to w.w, and scaled back to the length of g. The released code
+    scales rounding noise up to that length too where g is parallel to w; here it is left as it is.
     """
 
     def __init__(self, form: Literal["released", "paper"] = "released") -> None:
@@ -40,7 +43,9 @@ class PerpGrad:
             return {name: self._rescaled(weights[name], gradient) for name, gradient in gradients.items()}
         square = product(weights, weights)
         share = torch.where(square > 0, product(gradients, weights) / square, 0)
-        return {name: gradient - along(share, gradient) * weights[name] for name, gradient in gradients.items()}
+        return {
+            name: gradient - along(share, gradient) * weights[name] for name, gradient in gradients.items()
+        }
 
     def _rescaled(self, weights: Tensor, gradient: Tensor) -> Tensor:
         share = inner(weights, gradient) / (inner(weights, weights) + 1e-30)
@@ -50,7 +55,8 @@ class PerpGrad:
 
 
 class GrokfastEMA:
-    """Amplify the slow part of the gradients: h <- decay h + (1 - decay) g, then g + strength h (Lee et al. 2024, arXiv 2405.20233).
+    """Amplify the slow part of the gradients: h <- decay h + (1 - decay) g, then g + strength h (Lee et al.
+    2024, arXiv 2405.20233).
 
     h starts as the first gradient, without bias correction, so the first step is (1 + strength) g.
     """
@@ -68,13 +74,18 @@ class GrokfastEMA:
         else:
             for name, gradient in gradients.items():
                 self.averages[name].lerp_(gradient, 1 - self.decay)
-        return {name: torch.add(gradient, self.averages[name], alpha=self.strength) for name, gradient in gradients.items()}
+        return {
+            name: torch.add(gradient, self.averages[name], alpha=self.strength)
+            for name, gradient in gradients.items()
+        }
 
 
 class GrokfastMA:
-    """Amplify the slow part of the gradients: once `window` of them are stored, g + strength * their mean (Lee et al. 2024).
+    """Amplify the slow part of the gradients: once `window` of them are stored, g + strength * their mean
+    (Lee et al. 2024).
 
-    Before that nothing is added. The sum over the window is carried along in float64, in which what leaves it leaves no trace.
+    Before that nothing is added. The sum over the window is carried along in float64, in which what leaves it
+    leaves no trace.
     """
 
     def __init__(self, window: int = 100, strength: float = 5.0) -> None:
@@ -88,8 +99,13 @@ class GrokfastMA:
     def __call__(self, _: Weights, gradients: Gradients) -> Gradients:
         """Return the gradients, with their mean added once there are enough."""
         if not self.stored:
-            self.stored = {name: gradient.new_zeros((self.window, *gradient.shape)) for name, gradient in gradients.items()}
-            self.sums = {name: torch.zeros_like(gradient, dtype=torch.float64) for name, gradient in gradients.items()}
+            self.stored = {
+                name: gradient.new_zeros((self.window, *gradient.shape))
+                for name, gradient in gradients.items()
+            }
+            self.sums = {
+                name: torch.zeros_like(gradient, dtype=torch.float64) for name, gradient in gradients.items()
+            }
         place = self.seen % self.window
         for name, gradient in gradients.items():
             oldest = self.stored[name][place]
@@ -99,7 +115,10 @@ class GrokfastMA:
         if self.seen < self.window:
             return gradients
         factor = self.strength / self.window
-        return {name: gradient + (factor * self.sums[name]).to(gradient.dtype) for name, gradient in gradients.items()}
+        return {
+            name: gradient + (factor * self.sums[name]).to(gradient.dtype)
+            for name, gradient in gradients.items()
+        }
 
 
 class Clip:
@@ -126,7 +145,8 @@ TRANSFORMS: dict[str, Callable[..., Transform]] = {
 
 
 def transforms_of(text: str) -> list[Transform]:
-    """Return fresh transforms, in the order of `text`: names with parameters, joined by `+`; none where it is empty or `none`.
+    """Return fresh transforms, in the order of `text`: names with parameters, joined by `+`; none where it is
+    empty or `none`.
 
     Raises:
         UserError: no transform of that name, or a parameter it does not have.
@@ -154,6 +174,15 @@ def product(first: Weights, second: Weights) -> Tensor:
 
 
 __all__ = [
-    "TRANSFORMS", "Clip", "Gradients", "GrokfastEMA", "GrokfastMA", "PerpGrad", "Transform", "inner", "product", "transformed",
+    "TRANSFORMS",
+    "Clip",
+    "Gradients",
+    "GrokfastEMA",
+    "GrokfastMA",
+    "PerpGrad",
+    "Transform",
+    "inner",
+    "product",
+    "transformed",
     "transforms_of",
-]  # fmt: skip
+]

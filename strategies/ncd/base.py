@@ -1,8 +1,11 @@
-"""What the learners of novel class discovery share: known classes from labels first, then labelled and unlabelled items together.
+"""What the learners of novel class discovery share: known classes from labels first, then labelled and
+unlabelled items together.
 
-Stage 0 trains backbone and known prototypes by cross-entropy on two views (UNO's and Cr-KD's first stage). Its parameters are declared here
-and nowhere else, and no learner that builds on this one replaces a method of it but the abstract ones, so all share stage 0: the harness
-trains it once. What a learner of stage 1 remembers is set in `discover`, before it trains, for it may be asked in the middle.
+Stage 0 trains backbone and known prototypes by cross-entropy on two views (UNO's and Cr-KD's first stage).
+Its parameters are declared here
+and nowhere else, and no learner that builds on this one replaces a method of it but the abstract ones, so all
+share stage 0: the harness trains it once. What a learner of stage 1 remembers is set in `discover`, before it
+trains, for it may be asked in the middle.
 """
 
 from __future__ import annotations
@@ -29,8 +32,8 @@ from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 class Rows(NamedTuple):
     """What a learner makes of items; larger is likelier.
 
-    known (N, Cl) cosines; novel (H, N, Cu), the chosen head first; joint (N, C) where rows of both are compared by other figures than
-    these.
+    known (N, Cl) cosines; novel (H, N, Cu), the chosen head first; joint (N, C) where rows of both are
+    compared by other figures than these.
     """
 
     known: Tensor
@@ -47,17 +50,36 @@ class NovelClasses(Strategy):
     tau: float = param(0.1, "temperature of all answers", gt=0)
     warmup: float = param(0.1, "share of a stage over which the learning rate rises", ge=0, lt=1)
     floor: float = param(0.01, "what the learning rate falls to, as a share of where it begins", ge=0, le=1)
-    rate_changes: RateChanges = param("step", "when the rate changes: at every step, or between epochs as in released code")
-    optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas momentum and 0.999)")
+    rate_changes: RateChanges = param(
+        "step", "when the rate changes: at every step, or between epochs as in released code"
+    )
+    optimiser: Literal["sgd", "adamw"] = param(
+        "sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas momentum and 0.999)"
+    )
 
     lr: float = param(0.1, "learning rate of stage 1", gt=0, since_stage=1)
-    later_weight_decay: float = param(-1.0, "weight decay of stage 1; negative for that of stage 0", ge=-1, since_stage=1)
-    later_warmup: float = param(-1.0, "warmup of stage 1; negative for that of stage 0", ge=-1, lt=1, since_stage=1)
-    later_floor: float = param(-1.0, "floor of stage 1; negative for that of stage 0", ge=-1, le=1, since_stage=1)
-    trainable: Trainable = param("all", "parts of the backbone that train in stage 1: all, the last, or none (head)",
-                                 ablate=["last", "head"], since_stage=1)  # fmt: skip
-    mix: Literal["concat", "even"] = param("concat", "labelled and unlabelled items together as they are, or the fewer of them "
-                                           "repeated until there are as many", ablate=["even"], since_stage=1)  # fmt: skip
+    later_weight_decay: float = param(
+        -1.0, "weight decay of stage 1; negative for that of stage 0", ge=-1, since_stage=1
+    )
+    later_warmup: float = param(
+        -1.0, "warmup of stage 1; negative for that of stage 0", ge=-1, lt=1, since_stage=1
+    )
+    later_floor: float = param(
+        -1.0, "floor of stage 1; negative for that of stage 0", ge=-1, le=1, since_stage=1
+    )
+    trainable: Trainable = param(
+        "all",
+        "parts of the backbone that train in stage 1: all, the last, or none (head)",
+        ablate=["last", "head"],
+        since_stage=1,
+    )
+    mix: Literal["concat", "even"] = param(
+        "concat",
+        "labelled and unlabelled items together as they are, or the fewer of them "
+        "repeated until there are as many",
+        ablate=["even"],
+        since_stage=1,
+    )
     search: int = param(30, "most novel classes tried where their number is not told", ge=1, since_stage=1)
 
     shares_first_stage: ClassVar[bool] = True
@@ -87,15 +109,21 @@ class NovelClasses(Strategy):
         if stage.index == 0 and hidden.any():
             raise Unsuitable("learns known classes from labels, and stage 0 hides some")
         if stage.index and (stage.index > 1 or not hidden.any() or hidden.all()):
-            raise Unsuitable("finds novel classes in one later stage that hands over labelled and unlabelled items together")
+            raise Unsuitable(
+                "finds novel classes in one later stage that hands over labelled and unlabelled items together"
+            )
 
     @abstractmethod
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
-        """Learn stage 1: `items` of which those with label `HIDDEN` are not labelled, and the number of novel classes."""
+        """Learn stage 1: `items` of which those with label `HIDDEN` are not labelled, and the number of novel
+        classes.
+        """
 
     @abstractmethod
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
-        """Return what the learner makes of items after stage 1: inputs (N, ...), features (N, d) by the network."""
+        """Return what the learner makes of items after stage 1: inputs (N, ...), features (N, d) by the
+        network.
+        """
 
     def predict(self, query: Query) -> Prediction:
         """Answer over all rows, and over known and novel ones apart."""
@@ -110,7 +138,9 @@ class NovelClasses(Strategy):
         rows = self.rows(inputs, features)
         if not (rows.known.isfinite().all() and rows.novel.isfinite().all()):
             raise Diverged("the answers are not finite")
-        classes = (torch.cat([rows.known, rows.novel[0]], dim=1) if rows.joint is None else rows.joint).argmax(dim=1)
+        classes = (
+            torch.cat([rows.known, rows.novel[0]], dim=1) if rows.joint is None else rows.joint
+        ).argmax(dim=1)
         taught = self.before.scores(self.features_of(self.before, inputs)).known
         shift = losses.relation_shift(rows.known, taught, tau=self.tau)
         return Prediction(
@@ -121,12 +151,16 @@ class NovelClasses(Strategy):
         )
 
     def features_of(self, network: NovelNetwork, inputs: Tensor, *, chunk: int = 512) -> Tensor:
-        """Return the features (N, d) of inputs as they are, in evaluation mode; raise `Diverged` as `of_some_length` does."""
+        """Return the features (N, d) of inputs as they are, in evaluation mode; raise `Diverged` as
+        `of_some_length` does.
+        """
         with evaluating(network):
             return of_some_length(torch.cat([network(part) for part in torch.split(inputs, chunk)]))
 
     def count_novel(self, stage: Stage, items: Items) -> int:
-        """Return how many classes are novel: what is told, or where the silhouette of clustering the unlabelled items is largest."""
+        """Return how many classes are novel: what is told, or where the silhouette of clustering the
+        unlabelled items is largest.
+        """
         if stage.new_classes is not None:
             return stage.new_classes
         features = self.features_of(self.network, items.inputs[items.labels == HIDDEN]).cpu().numpy()
@@ -152,7 +186,9 @@ class NovelClasses(Strategy):
         weights = (weight for weight in self.network.parameters() if weight.requires_grad)
         lr, decay = self.lr if stage else self.first_lr, self._own("weight_decay", stage)
         if self.optimiser == "adamw":
-            return torch.optim.AdamW(weights, lr=lr, betas=(self.momentum, 0.999), weight_decay=decay, fused=True)
+            return torch.optim.AdamW(
+                weights, lr=lr, betas=(self.momentum, 0.999), weight_decay=decay, fused=True
+            )
         return sgd(weights, lr=lr, momentum=self.momentum, weight_decay=decay)
 
     def train_labelled(self, items: Items, stage: int) -> None:
@@ -165,8 +201,15 @@ class NovelClasses(Strategy):
             each = [network.scores(network(show(batch.inputs))).known.float() / self.tau for _ in range(2)]
             return torch.stack([cross_entropy(logits, batch.labels) for logits in each]).mean()
 
-        train(network, items, loss, self.new_optimiser(stage), self.context, schedule=self.schedule(stage),
-              rate_changes=self.rate_changes)  # fmt: skip
+        train(
+            network,
+            items,
+            loss,
+            self.new_optimiser(stage),
+            self.context,
+            schedule=self.schedule(stage),
+            rate_changes=self.rate_changes,
+        )
 
     def _own(self, name: str, stage: int) -> float:
         """Return a setting of a stage."""

@@ -1,4 +1,6 @@
-"""Joint training with all labels on the network of the NCD methods: the upper bound. It alone is handed the labels of novel items."""
+"""Joint training with all labels on the network of the NCD methods: the upper bound. It alone is handed the
+labels of novel items.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ class JointNovel(NovelClasses):
             Unsuitable: a hidden label, or no new class.
         """
         if (stage.labels == HIDDEN).any():
-            raise Unsuitable("is an upper bound and needs every label; only a scenario that names it so hands them over")
+            raise Unsuitable(
+                "is an upper bound and needs every label; only a scenario that names it so hands them over"
+            )
         if stage.index and stage.named_classes <= self.network.classes:
             raise Unsuitable("learns novel classes beside known ones, and the second stage brings none")
 

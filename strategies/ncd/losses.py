@@ -1,8 +1,8 @@
 """The losses of UNO and Cr-KD, as plain functions on tensors.
 
-Legend: V views of an item, of which the first L are large; H heads; B items, Bu of them unlabelled; Cl known and Cu novel classes, known
-ones first, C together. Sources: UNO (Fini et al. 2021), Cr-KD (Gu et al. 2023); where paper and released code differ, the code is followed
-and the difference named.
+Legend: V views of an item, of which the first L are large; H heads; B items, Bu of them unlabelled; Cl known
+and Cu novel classes, known ones first, C together. Sources: UNO (Fini et al. 2021), Cr-KD (Gu et al. 2023);
+where paper and released code differ, the code is followed and the difference named.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ Divergence = Literal["cross-entropy", "kl"]
 
 @torch.no_grad()
 def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """Return soft assignments that use all clusters about equally often (Sinkhorn and Knopp; Caron et al. 2020, SwAV; UNO's code).
+    """Return soft assignments that use all clusters about equally often (Sinkhorn and Knopp; Caron et al.
+    2020, SwAV; UNO's code).
 
-    Computed with logarithms, so no score overflows. Rows sum to one; the totals of the clusters are even only as far as the iterations go.
+    Computed with logarithms, so no score overflows. Rows sum to one; the totals of the clusters are even only
+    as far as the iterations go.
 
     Args:
         scores: (..., Bu, Cu); leading dimensions are problems of their own. No items give no assignments.
@@ -42,18 +44,28 @@ def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> T
     return softmax(logs, dim=-1)
 
 
-def joint_targets(novel: Tensor, labels: Tensor, known: int, *, epsilon: float, iterations: int, among_all: Tensor | None = None,
-                  queue: Tensor | None = None) -> Tensor:  # fmt: skip
-    """Return what every item should answer (UNO, section 3.2), (L, H, B, C): its label, or Sinkhorn's assignment where it has none.
+def joint_targets(
+    novel: Tensor,
+    labels: Tensor,
+    known: int,
+    *,
+    epsilon: float,
+    iterations: int,
+    among_all: Tensor | None = None,
+    queue: Tensor | None = None,
+) -> Tensor:
+    """Return what every item should answer (UNO, section 3.2), (L, H, B, C): its label, or Sinkhorn's
+    assignment where it has none.
 
     Args:
         novel: (L, H, B, K) scores of the K novel rows.
         labels: int (B,), negative where there is none.
         known: Cl.
         epsilon, iterations: see `sinkhorn`.
-        among_all: (L, H, B, Cl + K) scores of all rows, where unlabelled items may be of known classes too (GCD); by default they get
-            novel rows only.
-        queue: (L, H, Q, rows) scores of earlier items that stand beside these while Sinkhorn evens out, or None.
+        among_all: (L, H, B, Cl + K) scores of all rows, where unlabelled items may be of known classes too
+            (GCD); by default they get novel rows only.
+        queue: (L, H, Q, rows) scores of earlier items that stand beside these while Sinkhorn evens out, or
+            None.
     """
     views, heads, items, rows = novel.shape
     targets = torch.zeros(views, heads, items, known + rows, device=novel.device)
@@ -63,15 +75,19 @@ def joint_targets(novel: Tensor, labels: Tensor, known: int, *, epsilon: float, 
     if open_scores.shape[2]:
         first = known if among_all is None else 0
         together = open_scores if queue is None else torch.cat([open_scores, queue], dim=2)
-        targets[:, :, ~given, first:] = sinkhorn(together, epsilon=epsilon, iterations=iterations)[:, :, : open_scores.shape[2]]
+        targets[:, :, ~given, first:] = sinkhorn(together, epsilon=epsilon, iterations=iterations)[
+            :, :, : open_scores.shape[2]
+        ]
     return targets
 
 
 def swapped_prediction(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return for every head the mean cross-entropy of each view against the targets of all other large views, (H,) (UNO, eq. 4).
+    """Return for every head the mean cross-entropy of each view against the targets of all other large views,
+    (H,) (UNO, eq. 4).
 
     Args:
-        logits: (V, H, B, C), divided by their temperature already. Small views are predicted and give no targets.
+        logits: (V, H, B, C), divided by their temperature already. Small views are predicted and give no
+            targets.
         targets: (L, H, B, C) constants.
     """
     views, large = len(logits), len(targets)
@@ -81,24 +97,35 @@ def swapped_prediction(logits: Tensor, targets: Tensor) -> Tensor:
     return -(everything - same).mean(dim=-1) / (large * (views - 1))
 
 
-def relation_loss(known: Tensor, novel: Tensor, teacher: Tensor, *, tau: float = 0.1, temperature: float = 4.0,
-                  weighting: Weighting = "mass", divergence: Divergence = "cross-entropy", per_head: bool = False) -> Tensor:  # fmt: skip
+def relation_loss(
+    known: Tensor,
+    novel: Tensor,
+    teacher: Tensor,
+    *,
+    tau: float = 0.1,
+    temperature: float = 4.0,
+    weighting: Weighting = "mass",
+    divergence: Divergence = "cross-entropy",
+    per_head: bool = False,
+) -> Tensor:
     """Return the class-relation distillation of Cr-KD over unlabelled items, a scalar; zero without any item.
 
-    q = softmax(teacher / (tau T)), p = softmax(known / (tau T)), eta the mass of the known classes in the joint softmax at tau T:
+    q = softmax(teacher / (tau T)), p = softmax(known / (tau T)), eta the mass of the known classes in the
+    joint softmax at tau T:
 
         mean over views, heads and items of  eta / mean(eta) * T^2 * H(q, p)
 
-    The weight is not detached, so items whose relation fits worse than average are told to lose known mass. The paper writes KL(q || p):
-    the same value up to the entropy of q, not the same gradient, for the weight multiplies it.
+    The weight is not detached, so items whose relation fits worse than average are told to lose known mass.
+    The paper writes KL(q || p): the same value up to the entropy of q, not the same gradient, for the weight
+    multiplies it.
 
     Args:
         known: (V, B, Cl) student scores, the same for all heads.
         novel: (V, H, B, Cu) student scores.
         teacher: (V, B, Cl) scores of the network of stage 0 on the same views.
         tau, temperature: classification temperature and T on top of it.
-        weighting: mass (eta over its mean); none; mass-unscaled (eta); mass-constant (as mass, a constant to the gradient);
-            teacher-confidence (the largest entry of q, over its mean).
+        weighting: mass (eta over its mean); none; mass-unscaled (eta); mass-constant (as mass, a constant to
+            the gradient); teacher-confidence (the largest entry of q, over its mean).
         divergence: cross-entropy (the code) or kl (the paper).
         per_head: whether eta is divided by the mean of its head instead of the mean over all heads.
     """
@@ -126,7 +153,8 @@ def relation_loss(known: Tensor, novel: Tensor, teacher: Tensor, *, tau: float =
 
 
 def relation_shift(known: Tensor, teacher: Tensor, *, tau: float = 0.1, temperature: float = 4.0) -> Tensor:
-    """Return KL(teacher's relation || student's) of every item, (N,): how far the distribution over known classes has moved.
+    """Return KL(teacher's relation || student's) of every item, (N,): how far the distribution over known
+    classes has moved.
 
     Args:
         known, teacher: (N, Cl) scores.
@@ -137,7 +165,9 @@ def relation_shift(known: Tensor, teacher: Tensor, *, tau: float = 0.1, temperat
 
 
 def warm_cosine(done: float, *, warmup: float, floor: float) -> float:
-    """Return the factor on the learning rate: a line from `floor` to 1 over the share `warmup`, then half a cosine back to `floor`."""
+    """Return the factor on the learning rate: a line from `floor` to 1 over the share `warmup`, then half a
+    cosine back to `floor`.
+    """
     if done < warmup:
         return floor + (1 - floor) * done / warmup
     return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))

@@ -1,8 +1,10 @@
-"""The network of UNO and Cr-KD: prototypes for known classes on the features, heads with a projector and prototypes for novel ones.
+"""The network of UNO and Cr-KD: prototypes for known classes on the features, heads with a projector and
+prototypes for novel ones.
 
-Scores are cosines: prototypes are matrices without bias whose rows are brought back to unit length before every training step, outside the
-gradient (`at_unit_length`), features and projections are scaled to unit length in the forward pass. Known scores use the feature itself,
-novel ones a projection of the raw feature. Sources: Fini et al. 2021 (UNO) and Gu et al. 2023 (Cr-KD), released code.
+Scores are cosines: prototypes are matrices without bias whose rows are brought back to unit length before
+every training step, outside the gradient (`at_unit_length`), features and projections are scaled to unit
+length in the forward pass. Known scores use the feature itself, novel ones a projection of the raw feature.
+Sources: Fini et al. 2021 (UNO) and Gu et al. 2023 (Cr-KD), released code.
 """
 
 from __future__ import annotations
@@ -37,15 +39,24 @@ class Prototypes(nn.Linear):
 
 
 class NovelHead(nn.Sequential):
-    """A projector (linear, batch norm, ReLU, linear) and prototypes: from raw features (N, d) to scores (N, K)."""
+    """A projector (linear, batch norm, ReLU, linear) and prototypes: from raw features (N, d) to scores (N,
+    K).
+    """
 
     def __init__(self, features: int, width: int, out: int, rows: int) -> None:
-        super().__init__(nn.Linear(features, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Linear(width, out),
-                         Prototypes(out, rows).at_unit_length())  # fmt: skip
+        super().__init__(
+            nn.Linear(features, width),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, out),
+            Prototypes(out, rows).at_unit_length(),
+        )
 
 
 class Scores(NamedTuple):
-    """known (N, Cl); novel (H, N, Cu), one slice per head; over (H, N, F * Cu), finer rows, None where there are none."""
+    """known (N, Cl); novel (H, N, Cu), one slice per head; over (H, N, F * Cu), finer rows, None where there
+    are none.
+    """
 
     known: Tensor
     novel: Tensor
@@ -53,7 +64,9 @@ class Scores(NamedTuple):
 
 
 class HeadSizes(NamedTuple):
-    """Number of heads, hidden units and outputs of their projectors, novel classes, and how many finer rows stand for one of these."""
+    """Number of heads, hidden units and outputs of their projectors, novel classes, and how many finer rows
+    stand for one of these.
+    """
 
     heads: int
     width: int
@@ -84,7 +97,9 @@ class NovelNetwork(Parted):
         self.sizes = sizes
         with drawn_from(self.context, "heads"):
             self.novel = self._heads([sizes.novel] * sizes.heads, sizes)
-            self.over = self._heads([sizes.overcluster * sizes.novel] * sizes.heads if sizes.overcluster else [], sizes)
+            self.over = self._heads(
+                [sizes.overcluster * sizes.novel] * sizes.heads if sizes.overcluster else [], sizes
+            )
         return self
 
     def widen(self, classes: int) -> Self:
@@ -105,7 +120,11 @@ class NovelNetwork(Parted):
     def scores(self, features: Tensor) -> Scores:
         """Return all scores of features (N, d) as one batch: batch norm sees these items alone."""
         assert self.known is not None
-        novel = torch.stack([head(features) for head in self.novel]) if len(self.novel) else features.new_zeros(1, len(features), 0)
+        novel = (
+            torch.stack([head(features) for head in self.novel])
+            if len(self.novel)
+            else features.new_zeros(1, len(features), 0)
+        )
         over = torch.stack([head(features) for head in self.over]) if len(self.over) else None
         return Scores(self.known(features), novel, over)
 
@@ -122,7 +141,12 @@ class NovelNetwork(Parted):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
-        return {"item_shape": list(self.item_shape), "known": self.classes, "heads": list(self.sizes or ()), "frozen": self.frozen}
+        return {
+            "item_shape": list(self.item_shape),
+            "known": self.classes,
+            "heads": list(self.sizes or ()),
+            "frozen": self.frozen,
+        }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Nothing is left to do; `load_state_dict` has built the network."""
@@ -139,4 +163,6 @@ class NovelNetwork(Parted):
         return super().load_state_dict(state, strict=strict, assign=assign)
 
     def _heads(self, rows: list[int], sizes: HeadSizes) -> nn.ModuleList:
-        return nn.ModuleList(NovelHead(self.dimensions, sizes.width, sizes.out, each) for each in rows).to(self.context.device)
+        return nn.ModuleList(NovelHead(self.dimensions, sizes.width, sizes.out, each) for each in rows).to(
+            self.context.device
+        )

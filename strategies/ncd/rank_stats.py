@@ -1,10 +1,13 @@
-"""AutoNovel with ranking statistics, and its incremental form (Han et al. 2020, 2021, "RankStats" and "RankStats+").
+"""AutoNovel with ranking statistics, and its incremental form (Han et al. 2020, 2021, "RankStats" and
+"RankStats+").
 
-Two unlabelled items are of one class where the sets of their largest features agree; a linear head learns to answer pairs alike or unlike,
-labelled items keep their cross-entropy, and both views of an item are to be answered alike. RankStats+ also trains a row for every novel
-class beside the known ones, on what the pair head answers, so that one classifier speaks for all. Differences from the released code
-(5eda7e4): stage 0 is the one that all rivals share, without rotation prediction on unlabelled items; known classes have prototypes instead
-of a linear layer with biases; the pair loss does not change its input in place. Ramps are shares of the stage, not epochs.
+Two unlabelled items are of one class where the sets of their largest features agree; a linear head learns to
+answer pairs alike or unlike, labelled items keep their cross-entropy, and both views of an item are to be
+answered alike. RankStats+ also trains a row for every novel class beside the known ones, on what the pair
+head answers, so that one classifier speaks for all. Differences from the released code (5eda7e4): stage 0 is
+the one that all rivals share, without rotation prediction on unlabelled items; known classes have prototypes
+instead of a linear layer with biases; the pair loss does not change its input in place. Ramps are shares of
+the stage, not epochs.
 """
 
 from __future__ import annotations
@@ -27,10 +30,27 @@ class RankStats(NovelClasses):
     """Pairs of items that share their largest features belong together."""
 
     top: int = param(5, "largest features that have to agree", ge=1, ablate=[3, 10], since_stage=1)
-    consistency: float = param(5.0, "weight of answering both views alike (published: CIFAR-10 5, CIFAR-100 and SVHN 50)", ge=0,
-                               ablate=[0.0, 50.0], since_stage=1)  # fmt: skip
-    ramp: float = param(0.25, "share of the stage over which weights rise (published 50 or 150 of 200 epochs)", ge=0, le=1, since_stage=1)
-    incremental: float = param(0.05, "weight of the joint rows' pseudo-labels; 0 is RankStats without +", ge=0, ablate=[0.0], since_stage=1)
+    consistency: float = param(
+        5.0,
+        "weight of answering both views alike (published: CIFAR-10 5, CIFAR-100 and SVHN 50)",
+        ge=0,
+        ablate=[0.0, 50.0],
+        since_stage=1,
+    )
+    ramp: float = param(
+        0.25,
+        "share of the stage over which weights rise (published 50 or 150 of 200 epochs)",
+        ge=0,
+        le=1,
+        since_stage=1,
+    )
+    incremental: float = param(
+        0.05,
+        "weight of the joint rows' pseudo-labels; 0 is RankStats without +",
+        ge=0,
+        ablate=[0.0],
+        since_stage=1,
+    )
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train both heads."""
@@ -39,7 +59,10 @@ class RankStats(NovelClasses):
         network.widen(self.initial + novel)
         with drawn_from(self.context, "pair-head"):
             pairs = nn.Linear(network.dimensions, novel).to(self.context.device)
-        self.weight, self.bias = pairs.weight.detach(), pairs.bias.detach()  # the same memory: they train along
+        self.weight, self.bias = (
+            pairs.weight.detach(),
+            pairs.bias.detach(),
+        )  # the same memory: they train along
         view, generator = view_of(self.context.views), generator_of(self.context, "views")
 
         def loss(batch: Batch) -> Tensor:
@@ -50,7 +73,11 @@ class RankStats(NovelClasses):
             given = batch.labels != HIDDEN
             rising = ramp(batch.done, self.ramp)
             views = (novel_answers, [softmax(each, dim=1) for each in joint])
-            value = self.consistency * rising * torch.stack([(first - second).square().mean() for first, second in views]).sum()
+            value = (
+                self.consistency
+                * rising
+                * torch.stack([(first - second).square().mean() for first, second in views]).sum()
+            )
             if given.any():
                 value = value + cross_entropy(joint[0][given], batch.labels[given])
             if not given.all():
@@ -62,8 +89,15 @@ class RankStats(NovelClasses):
 
         optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": list(pairs.parameters())})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index),
-              rate_changes=self.rate_changes)  # fmt: skip
+        train(
+            network,
+            self.mixed(items),
+            loss,
+            optimiser,
+            self.context,
+            schedule=self.schedule(stage.index),
+            rate_changes=self.rate_changes,
+        )
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return known rows and the pair head; over all classes the joint rows count."""

@@ -1,8 +1,9 @@
-"""SimGCD with labelled and unlabelled items at once, its own setting (Wen et al., ICCV 2023): a cosine classifier over known and novel
-classes that learns from its own sharper answers to another view, while the mean answer is kept even.
+"""SimGCD with labelled and unlabelled items at once, its own setting (Wen et al., ICCV 2023): a cosine
+classifier over known and novel classes that learns from its own sharper answers to another view, while the
+mean answer is kept even.
 
-It starts from the stage 0 that all NCD rivals share: known rows at its prototypes, novel ones fresh. Paper and code train all rows from
-fresh ones on a DINO backbone.
+It starts from the stage 0 that all NCD rivals share: known rows at its prototypes, novel ones fresh. Paper
+and code train all rows from fresh ones on a DINO backbone.
 """
 
 from __future__ import annotations
@@ -24,18 +25,32 @@ from strategies.toolkit.training.tensors import Items
 class NCDSimGCD(NovelClasses):
     """Self-distillation with an even mean answer over known and novel classes."""
 
-    supervised: float = param(0.35, "weight of the losses with labels, the others have the rest", ge=0, le=1, since_stage=1)
-    entropy: float = param(
-        1.0, "weight of the evenness of the mean answer (published 1, 2 or 4)", ge=0, ablate=[0.0, 2.0, 4.0], since_stage=1
+    supervised: float = param(
+        0.35, "weight of the losses with labels, the others have the rest", ge=0, le=1, since_stage=1
     )
-    contrast: bool = param(True, "whether views and labels are contrasted on projections", ablate=[False], since_stage=1)
+    entropy: float = param(
+        1.0,
+        "weight of the evenness of the mean answer (published 1, 2 or 4)",
+        ge=0,
+        ablate=[0.0, 2.0, 4.0],
+        since_stage=1,
+    )
+    contrast: bool = param(
+        True, "whether views and labels are contrasted on projections", ablate=[False], since_stage=1
+    )
     first_teacher: float = param(0.07, "temperature of the teacher at the start", gt=0, since_stage=1)
     last_teacher: float = param(0.04, "temperature of the teacher once warm", gt=0, since_stage=1)
-    teacher_warmup: float = param(0.15, "share of the stage over which it falls (published 30 of 200 epochs)", ge=0, le=1, since_stage=1)
+    teacher_warmup: float = param(
+        0.15, "share of the stage over which it falls (published 30 of 200 epochs)", ge=0, le=1, since_stage=1
+    )
     tau_views: float = param(1.0, "temperature of the contrast between views", gt=0, since_stage=1)
     tau_labels: float = param(0.07, "temperature of the contrast between labels", gt=0, since_stage=1)
-    projector_width: int = param(256, "hidden units of the projector (published 2048)", ge=1, unit="units", since_stage=1)
-    projector_out: int = param(64, "outputs of the projector (published 256)", ge=1, unit="units", since_stage=1)
+    projector_width: int = param(
+        256, "hidden units of the projector (published 2048)", ge=1, unit="units", since_stage=1
+    )
+    projector_out: int = param(
+        64, "outputs of the projector (published 256)", ge=1, unit="units", since_stage=1
+    )
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train classifier and projector on two views."""
@@ -50,8 +65,12 @@ class NCDSimGCD(NovelClasses):
             logits, projections = classifier(features), projector(features)
             given = torch.cat([batch.labels, batch.labels]) != HIDDEN
             labels = torch.cat([batch.labels, batch.labels])[given]
-            sharpness = warmed_at(self.first_teacher, self.last_teacher, batch, self.teacher_warmup, self.rate_changes)
-            value = losses.self_distillation(logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness)
+            sharpness = warmed_at(
+                self.first_teacher, self.last_teacher, batch, self.teacher_warmup, self.rate_changes
+            )
+            value = losses.self_distillation(
+                logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness
+            )
             value = value + self.entropy * losses.mean_entropy(logits, temperature=self.tau)
             if self.contrast:
                 value = value + losses.info_nce(projections, temperature=self.tau_views)
@@ -59,14 +78,23 @@ class NCDSimGCD(NovelClasses):
             if given.any():
                 labelled = cross_entropy(logits[given] / self.tau, labels)
                 if self.contrast:
-                    labelled = labelled + losses.supervised_contrastive(projections[given], labels, temperature=self.tau_labels)
+                    labelled = labelled + losses.supervised_contrastive(
+                        projections[given], labels, temperature=self.tau_labels
+                    )
                 value = value + self.supervised * labelled
             return value
 
         optimiser = self.new_optimiser(stage.index)
         optimiser.add_param_group({"params": [*classifier.parameters(), *projector.parameters()]})
-        train(network, self.mixed(items), loss, optimiser, self.context, schedule=self.schedule(stage.index),
-              rate_changes=self.rate_changes)  # fmt: skip
+        train(
+            network,
+            self.mixed(items),
+            loss,
+            optimiser,
+            self.context,
+            schedule=self.schedule(stage.index),
+            rate_changes=self.rate_changes,
+        )
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
         """Return the cosines with known and novel rows."""

@@ -1,10 +1,13 @@
-"""UNO: one softmax over known and novel classes, pseudo-labels for unlabelled items from their other view (Fini et al., ICCV 2021).
+"""UNO: one softmax over known and novel classes, pseudo-labels for unlabelled items from their other view
+(Fini et al., ICCV 2021).
 
-Novel rows share a head; Sinkhorn evens out the assignments of a batch. "v2", the released code, is followed: several heads, and a second
-set of heads with finer rows (over-clustering). The head that answers is the one whose loss was smallest; the code resets that sum every
-epoch, Cr-KD's never does (`head_choice`). No item is asked which head is best.
+Novel rows share a head; Sinkhorn evens out the assignments of a batch. "v2", the released code, is followed:
+several heads, and a second set of heads with finer rows (over-clustering). The head that answers is the one
+whose loss was smallest; the code resets that sum every epoch, Cr-KD's never does (`head_choice`). No item is
+asked which head is best.
 
-A batch should hold at least 2.5 unlabelled items for every novel class, or an even assignment means little; `queue` adds earlier items.
+A batch should hold at least 2.5 unlabelled items for every novel class, or an even assignment means little;
+`queue` adds earlier items.
 """
 
 from __future__ import annotations
@@ -30,9 +33,11 @@ from strategies.toolkit.training.tensors import Items
 
 
 class Seen(NamedTuple):
-    """One training batch: what the frozen parts made of every view, the scores of every view, and which items have no label, bool (B,).
+    """One training batch: what the frozen parts made of every view, the scores of every view, and which items
+    have no label, bool (B,).
 
-    before: features (B, d) of every view by the network that is remembered, from a bank of views; empty without one.
+    before: features (B, d) of every view by the network that is remembered, from a bank of views; empty
+    without one.
     """
 
     hidden: list[Tensor]
@@ -42,28 +47,69 @@ class Seen(NamedTuple):
 
 
 class UNO(NovelClasses):
-    """A unified objective for known and novel classes: labels and swapped Sinkhorn assignments through the same cross-entropy."""
+    """A unified objective for known and novel classes: labels and swapped Sinkhorn assignments through the
+    same cross-entropy.
+    """
 
     heads: int = param(4, "heads for novel classes", ge=1, ablate=[1, 2], since_stage=1)
-    width: int = param(256, "hidden units of a head's projector (published 2048)", ge=1, unit="units", since_stage=1)
+    width: int = param(
+        256, "hidden units of a head's projector (published 2048)", ge=1, unit="units", since_stage=1
+    )
     out: int = param(64, "outputs of a head's projector (published 256)", ge=1, unit="units", since_stage=1)
-    overcluster: int = param(3, "finer rows for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)", ge=0,
-                             ablate=[0], since_stage=1)  # fmt: skip
+    overcluster: int = param(
+        3,
+        "finer rows for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)",
+        ge=0,
+        ablate=[0],
+        since_stage=1,
+    )
     epsilon: float = param(0.05, "sharpness of Sinkhorn", gt=0, ablate=[0.1], since_stage=1)
     iterations: int = param(3, "iterations of Sinkhorn", ge=1, ablate=[1, 10], since_stage=1)
-    queue: int = param(0, "unlabelled items of earlier batches that stand beside a batch in Sinkhorn", ge=0, unit="items", since_stage=1)
-    targets: Literal["novel", "all"] = param("novel", "rows that unlabelled items may get: novel ones, or all where there are "
-                                             "known classes among them (GCD)", since_stage=1)  # fmt: skip
-    initialise: Literal["random", "k-means"] = param("random", "novel rows at the start: random, or clusters of stage 0's features",
-                                                     ablate=["k-means"], since_stage=1)  # fmt: skip
-    head_choice: Literal["last-epoch", "whole-stage", "first"] = param("last-epoch", "the head that answers: the one with the smallest "
-                                                                       "loss over that time, or the first", since_stage=1)  # fmt: skip
-    small_views: int = param(0, "further views that are predicted and give no targets (published 2)", ge=0, ablate=[2], since_stage=1)
+    queue: int = param(
+        0,
+        "unlabelled items of earlier batches that stand beside a batch in Sinkhorn",
+        ge=0,
+        unit="items",
+        since_stage=1,
+    )
+    targets: Literal["novel", "all"] = param(
+        "novel",
+        "rows that unlabelled items may get: novel ones, or all where there are "
+        "known classes among them (GCD)",
+        since_stage=1,
+    )
+    initialise: Literal["random", "k-means"] = param(
+        "random",
+        "novel rows at the start: random, or clusters of stage 0's features",
+        ablate=["k-means"],
+        since_stage=1,
+    )
+    head_choice: Literal["last-epoch", "whole-stage", "first"] = param(
+        "last-epoch",
+        "the head that answers: the one with the smallest loss over that time, or the first",
+        since_stage=1,
+    )
+    small_views: int = param(
+        0,
+        "further views that are predicted and give no targets (published 2)",
+        ge=0,
+        ablate=[2],
+        since_stage=1,
+    )
     small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
-    view_bank: int = param(0, "views of an item that go through the frozen parts once a stage; 0 for fresh ones at every step", ge=0,
-                           since_stage=1)  # fmt: skip
-    bank_mib: int = param(0, "memory for them, what does not fit is computed when it is shown; 0 for no limit", ge=0, unit="MiB",
-                          since_stage=1)  # fmt: skip
+    view_bank: int = param(
+        0,
+        "views of an item that go through the frozen parts once a stage; 0 for fresh ones at every step",
+        ge=0,
+        since_stage=1,
+    )
+    bank_mib: int = param(
+        0,
+        "memory for them, what does not fit is computed when it is shown; 0 for no limit",
+        ge=0,
+        unit="MiB",
+        since_stage=1,
+    )
 
     def start(self, context: Context) -> None:
         """Make ready for stage 0.
@@ -90,9 +136,16 @@ class UNO(NovelClasses):
         def loss(batch: Batch) -> Tensor:
             network.at_unit_length()
             hidden, before = look(batch)
-            seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], batch.labels == HIDDEN, before)
+            seen = Seen(
+                hidden,
+                [network.scores(network.features(each)) for each in hidden],
+                batch.labels == HIDDEN,
+                before,
+            )
             known = torch.stack([scores.known for scores in seen.scores])
-            each = self._swapped(known, torch.stack([scores.novel for scores in seen.scores]), batch.labels, queued, 0)
+            each = self._swapped(
+                known, torch.stack([scores.novel for scores in seen.scores]), batch.labels, queued, 0
+            )
             sums.add_(each.detach().cpu())
             value = each.mean()
             if self.overcluster:
@@ -104,16 +157,28 @@ class UNO(NovelClasses):
             if self.head_choice == "last-epoch":
                 sums.zero_()
 
-        train(network, shown, loss, self.new_optimiser(stage.index), self.context, schedule=self.schedule(stage.index),
-              rate_changes=self.rate_changes, at_epoch=chosen)  # fmt: skip
+        train(
+            network,
+            shown,
+            loss,
+            self.new_optimiser(stage.index),
+            self.context,
+            schedule=self.schedule(stage.index),
+            rate_changes=self.rate_changes,
+            at_epoch=chosen,
+        )
         self.best = 0 if self.head_choice == "first" else int(sums.argmin())
 
     def further(self, seen: Seen, done: float) -> Tensor:
-        """Return what a method adds to the loss, a scalar; nothing here. `done` is the share of the stage behind."""
+        """Return what a method adds to the loss, a scalar; nothing here. `done` is the share of the stage
+        behind.
+        """
         return seen.scores[0].known.new_zeros(())
 
     def remembered(self) -> Previous | None:
-        """Return a network whose features of a bank's views are kept with them, for it does not change; none here."""
+        """Return a network whose features of a bank's views are kept with them, for it does not change; none
+        here.
+        """
         return None
 
     def rows(self, inputs: Tensor, features: Tensor) -> Rows:
@@ -123,10 +188,24 @@ class UNO(NovelClasses):
         return Rows(scores.known, scores.novel[order])
 
     def _looker(self, items: Items) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
-        """Return what shows a batch: hidden values of all views, the large ones first, and what is remembered of them."""
-        network, generator, large = self.network, generator_of(self.context, "views"), view_of(self.context.views)
+        """Return what shows a batch: hidden values of all views, the large ones first, and what is remembered
+        of them.
+        """
+        network, generator, large = (
+            self.network,
+            generator_of(self.context, "views"),
+            view_of(self.context.views),
+        )
         if self.view_bank:
-            bank = Bank(network, items.inputs, large, generator, self.view_bank, self.remembered(), budget_mib=self.bank_mib)
+            bank = Bank(
+                network,
+                items.inputs,
+                large,
+                generator,
+                self.view_bank,
+                self.remembered(),
+                budget_mib=self.bank_mib,
+            )
 
             def kept(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
                 pair = bank.pair(batch.inputs, batch.rows)
@@ -136,16 +215,27 @@ class UNO(NovelClasses):
         views = [large, large, *[view_of(self.small_view)] * self.small_views]
         return lambda batch: ([network.hidden(view(batch.inputs, generator)) for view in views], [])
 
-    def _swapped(self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int) -> Tensor:
+    def _swapped(
+        self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int
+    ) -> Tensor:
         """Return the loss of every head (H,); known (V, B, Cl), novel (V, H, B, K)."""
         joint = torch.cat([known[:, None].expand(-1, novel.shape[1], -1, -1), novel], dim=-1)
         ours = joint if self.targets == "all" else novel
-        targets = losses.joint_targets(novel[:2].detach(), labels, known.shape[-1], epsilon=self.epsilon, iterations=self.iterations,
-                                       among_all=joint[:2].detach() if self.targets == "all" else None, queue=queued[place])  # fmt: skip
+        targets = losses.joint_targets(
+            novel[:2].detach(),
+            labels,
+            known.shape[-1],
+            epsilon=self.epsilon,
+            iterations=self.iterations,
+            among_all=joint[:2].detach() if self.targets == "all" else None,
+            queue=queued[place],
+        )
         if self.queue:
             fresh = ours[:2, :, labels == HIDDEN].detach()
             earlier = queued[place]
-            queued[place] = (fresh if earlier is None else torch.cat([fresh, earlier], dim=2))[:, :, : self.queue]
+            queued[place] = (fresh if earlier is None else torch.cat([fresh, earlier], dim=2))[
+                :, :, : self.queue
+            ]
         return losses.swapped_prediction(joint / self.tau, targets)
 
     @torch.no_grad()
@@ -156,7 +246,9 @@ class UNO(NovelClasses):
             return
         features = self.features_of(self.network, inputs)
         points = normalize(features, dim=1).cpu().numpy()
-        labels = torch.from_numpy(kmeans(points, min(novel, len(points)), self.context.stream("clusters")).labels).to(features.device)
+        labels = torch.from_numpy(
+            kmeans(points, min(novel, len(points)), self.context.stream("clusters")).labels
+        ).to(features.device)
         for head in self.network.novel:
             assert isinstance(head, NovelHead)
             *projector, prototypes = head

@@ -1,7 +1,9 @@
-"""What learners from labels that may be wrong have in common: one or several classifiers, trained by gradient steps, and a judgement.
+"""What learners from labels that may be wrong have in common: one or several classifiers, trained by gradient
+steps, and a judgement.
 
-A learner fills in `fit`. It answers the mean logits of its networks and says of every label it was given how much it doubts it; by default
-it asks the networks' mean probability, a method with a better opinion overrides `opinion`.
+A learner fills in `fit`. It answers the mean logits of its networks and says of every label it was given how
+much it doubts it; by default it asks the networks' mean probability, a method with a better opinion overrides
+`opinion`.
 """
 
 from __future__ import annotations
@@ -43,11 +45,19 @@ class LabelLearner(Strategy):
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
     weight_decay: float = param(5e-4, "weight decay", ge=0)
-    schedule: Named = param("constant", "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
-                          "parameters in brackets")  # fmt: skip
-    rate_changes: RateChanges = param("step", "when it changes: at every step, or between epochs as in released code")
-    optimiser: Literal["sgd", "adamw"] = param("sgd", "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
-                                             "which momentum says nothing")  # fmt: skip
+    schedule: Named = param(
+        "constant",
+        "learning rate over a stage: constant, cosine or steps (a tenth in the last quarter), with "
+        "parameters in brackets",
+    )
+    rate_changes: RateChanges = param(
+        "step", "when it changes: at every step, or between epochs as in released code"
+    )
+    optimiser: Literal["sgd", "adamw"] = param(
+        "sgd",
+        "gradient steps with momentum, or AdamW (decoupled decay, betas 0.9 and 0.98), for "
+        "which momentum says nothing",
+    )
 
     def setup(self) -> None:
         """Make the networks, each with its own initialisation, and an empty memory."""
@@ -74,15 +84,21 @@ class LabelLearner(Strategy):
         """Train on a stage; `first` is the number under which the memory keeps its first item."""
 
     def predict(self, query: Query) -> Prediction:
-        """Return the likeliest class by the mean logits, and what is made of the labels that came with items of the query."""
+        """Return the likeliest class by the mean logits, and what is made of the labels that came with items
+        of the query.
+        """
         inputs = as_tensor(query.inputs, self.context.device)
         outputs = self.logits(inputs)
         logits = outputs.mean(dim=0).cpu()
         places, rows = self.handed.find(query.ids)
         labels = self.handed.labels[rows]
-        losses = cross_entropy(logits[places], labels, reduction="none") if len(places) else logits.new_zeros(0)
+        losses = (
+            cross_entropy(logits[places], labels, reduction="none") if len(places) else logits.new_zeros(0)
+        )
         suspicion, kept = self.opinion(outputs[:, places].cpu(), labels, rows)
-        return self.handed.judged(likeliest(logits, self.models[0].task_of, query), query.ids, losses, suspicion, kept)
+        return self.handed.judged(
+            likeliest(logits, self.models[0].task_of, query), query.ids, losses, suspicion, kept
+        )
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Return what every network makes of `inputs`, (networks, N, C), in evaluation mode."""
@@ -102,13 +118,40 @@ class LabelLearner(Strategy):
     def new_optimiser(self) -> torch.optim.Optimizer:
         """Return one optimiser over all networks; steps of one network do not depend on the others."""
         if self.optimiser == "adamw":
-            return torch.optim.AdamW(self.models.parameters(), lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True)
-        return sgd(self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+            return torch.optim.AdamW(
+                self.models.parameters(),
+                lr=self.lr,
+                betas=(0.9, 0.98),
+                weight_decay=self.weight_decay,
+                fused=True,
+            )
+        return sgd(
+            self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
+        )
 
-    def minimise(self, items: Items, loss: Loss, *, epochs: int | None = None, at_epoch: Callable[[int], None] | None = None) -> None:
-        """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`, `at_epoch` as in `train`."""
-        train(self.models.module(), items, loss, self.new_optimiser(), self.context, show=showing(self.context), epochs=epochs,
-              schedule=self.rates(), rate_changes=self.rate_changes, at_epoch=at_epoch)  # fmt: skip
+    def minimise(
+        self,
+        items: Items,
+        loss: Loss,
+        *,
+        epochs: int | None = None,
+        at_epoch: Callable[[int], None] | None = None,
+    ) -> None:
+        """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`,
+        `at_epoch` as in `train`.
+        """
+        train(
+            self.models.module(),
+            items,
+            loss,
+            self.new_optimiser(),
+            self.context,
+            show=showing(self.context),
+            epochs=epochs,
+            schedule=self.rates(),
+            rate_changes=self.rate_changes,
+            at_epoch=at_epoch,
+        )
 
     def rates(self) -> Schedule:
         """Return the schedule of the learning rate."""
@@ -116,7 +159,8 @@ class LabelLearner(Strategy):
 
 
 def noise_rate(stage: Stage, own: float) -> float:
-    """Return the share of wrong labels to reckon with: what was said (`own` in [0, 1)), or where that is negative, what the protocol tells.
+    """Return the share of wrong labels to reckon with: what was said (`own` in [0, 1)), or where that is
+    negative, what the protocol tells.
 
     Raises:
         Unsuitable: neither is there.
@@ -124,5 +168,7 @@ def noise_rate(stage: Stage, own: float) -> float:
     if own >= 0:
         return own
     if stage.told is None:
-        raise Unsuitable("needs the share of wrong labels: set forget_rate, or let the protocol tell it (told=rate)")
+        raise Unsuitable(
+            "needs the share of wrong labels: set forget_rate, or let the protocol tell it (told=rate)"
+        )
     return stage.told.rate

@@ -1,7 +1,9 @@
-"""Co-teaching: two networks, each shown the items of a batch whose loss is small for the other one (Han et al. 2018, algorithm 1).
+"""Co-teaching: two networks, each shown the items of a batch whose loss is small for the other one (Han et
+al. 2018, algorithm 1).
 
-The share that is forgotten rises over the first epochs to the share of wrong labels, which is said or told by the protocol. The released
-code divides the loss once more by the number of items kept, which Adam hides; here the mean counts.
+The share that is forgotten rises over the first epochs to the share of wrong labels, which is said or told by
+the protocol. The released code divides the loss once more by the number of items kept, which Adam hides; here
+the mean counts.
 """
 
 from __future__ import annotations
@@ -13,7 +15,14 @@ from torch import Tensor
 
 from harness.contracts import IntArray, Stage, param
 from strategies.noisy_labels.base import LabelLearner, Networks, noise_rate
-from strategies.noisy_labels.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.noisy_labels.small_losses import (
+    checked_rate,
+    doubt_by_loss,
+    forget_rate,
+    keeps,
+    mean_losses,
+    smallest,
+)
 from strategies.toolkit.losses.robust import Named, loss_of
 from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items
@@ -22,11 +31,16 @@ from strategies.toolkit.training.tensors import Items
 class CoTeaching(LabelLearner):
     """Two networks teach each other with the items that they find easy."""
 
-    forget_rate: float = param(-1.0, "share of a batch that is left out; negative for the rate that the protocol tells", ge=-1, lt=1)
+    forget_rate: float = param(
+        -1.0, "share of a batch that is left out; negative for the rate that the protocol tells", ge=-1, lt=1
+    )
     ramp: int = param(10, "epochs until it is reached", ge=0, unit="epochs", ablate=[0])
     exponent: float = param(1.0, "the rise ends at forget_rate to this power", gt=0)
-    exchange: Literal["cross", "self"] = param("cross", "whether a network learns what the other one finds easy, or what it does itself",
-                                               ablate=["self"])  # fmt: skip
+    exchange: Literal["cross", "self"] = param(
+        "cross",
+        "whether a network learns what the other one finds easy, or what it does itself",
+        ablate=["self"],
+    )
     loss: Named = param("cross-entropy", "loss of an item, by which items are chosen and learned")
 
     def setup(self) -> None:
@@ -40,7 +54,10 @@ class CoTeaching(LabelLearner):
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train both networks in step on the same batches."""
-        rate, item_loss = checked_rate(noise_rate(stage, self.forget_rate), self.context.batch_size), loss_of(self.loss)
+        rate, item_loss = (
+            checked_rate(noise_rate(stage, self.forget_rate), self.context.batch_size),
+            loss_of(self.loss),
+        )
 
         def loss(batch: Batch) -> Tensor:
             forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)

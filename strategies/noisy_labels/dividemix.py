@@ -1,10 +1,12 @@
-"""DivideMix: sort labels into right and wrong by their losses, then learn from the wrong half as if it had none (Li et al. 2020).
+"""DivideMix: sort labels into right and wrong by their losses, then learn from the wrong half as if it had
+none (Li et al. 2020).
 
-After a warm-up on the labels as they are, each epoch fits two Gaussians to every network's losses; what lies with the smaller mean is taken
-for right by the OTHER network. Right labels are mixed with the network's own opinion, the others replaced by that of both; then everything
-goes through mixup (MixMatch). Followed is the released code at d9d3058. Differences: an epoch has as many steps as the protocol's batches
-over the stage (there: as the labelled part has), both networks step in turn within a batch, and where the protocol's views show an item
-the same way twice, it is shown once.
+After a warm-up on the labels as they are, each epoch fits two Gaussians to every network's losses; what lies
+with the smaller mean is taken for right by the OTHER network. Right labels are mixed with the network's own
+opinion, the others replaced by that of both; then everything goes through mixup (MixMatch). Followed is the
+released code at d9d3058. Differences: an epoch has as many steps as the protocol's batches over the stage
+(there: as the labelled part has), both networks step in turn within a batch, and where the protocol's views
+show an item the same way twice, it is shown once.
 """
 
 from __future__ import annotations
@@ -26,9 +28,11 @@ from strategies.toolkit.training.tensors import Items
 
 
 def chance_of_right(losses: Tensor) -> Tensor:
-    """Return P(label is right) for losses (N,): the share of the component with the smaller mean in a mixture of two Gaussians.
+    """Return P(label is right) for losses (N,): the share of the component with the smaller mean in a mixture
+    of two Gaussians.
 
-    Losses are scaled to [0, 1] first; scikit-learn's mixture has the code's settings: 10 iterations, tolerance 0.01, variances plus 5e-4.
+    Losses are scaled to [0, 1] first; scikit-learn's mixture has the code's settings: 10 iterations,
+    tolerance 0.01, variances plus 5e-4.
     """
     import warnings
 
@@ -47,14 +51,20 @@ def chance_of_right(losses: Tensor) -> Tensor:
 class DivideMix(LabelLearner):
     """Two networks sort each other's labels and learn half supervised, half semi-supervised."""
 
-    warmup: float = param(0.1, "share of the training on the labels as they are (published 10 or 30 of 300 epochs)", gt=0, lt=1)
-    confidence_penalty: bool = param(False, "whether warm-up rewards unsure predictions, for asymmetric noise", ablate=[True])
+    warmup: float = param(
+        0.1, "share of the training on the labels as they are (published 10 or 30 of 300 epochs)", gt=0, lt=1
+    )
+    confidence_penalty: bool = param(
+        False, "whether warm-up rewards unsure predictions, for asymmetric noise", ablate=[True]
+    )
     threshold: float = param(0.5, "chance above which a label is taken for right", gt=0, lt=1)
     temperature: float = param(0.5, "guessed labels are sharpened by it", gt=0, le=1, ablate=[1.0])
     alpha: float = param(4.0, "of Beta(alpha, alpha) for mixup", gt=0)
     unlabelled: float = param(25.0, "weight of the unlabelled part (published 0 to 150)", ge=0, ablate=[0.0])
     unlabelled_ramp: int = param(16, "epochs after warm-up over which that weight rises", ge=1, unit="epochs")
-    balance: float = param(1.0, "weight of the divergence of the mean prediction from uniform", ge=0, ablate=[0.0])
+    balance: float = param(
+        1.0, "weight of the divergence of the mean prediction from uniform", ge=0, ablate=[0.0]
+    )
 
     def setup(self) -> None:
         """Make the networks; no label has been judged."""
@@ -75,10 +85,23 @@ class DivideMix(LabelLearner):
             logits = [model(batch.inputs) for model in self.models]
             losses = torch.stack([cross_entropy(own, batch.labels).mean() for own in logits]).sum()
             if self.confidence_penalty:
-                losses = losses - torch.stack([soft_cross_entropy(own, own.softmax(dim=1)).mean() for own in logits]).sum()
+                losses = (
+                    losses
+                    - torch.stack(
+                        [soft_cross_entropy(own, own.softmax(dim=1)).mean() for own in logits]
+                    ).sum()
+                )
             return losses
 
-        train(module, items, warm, optimiser, self.context, show=showing(self.context, "views-warm-up"), epochs=before)
+        train(
+            module,
+            items,
+            warm,
+            optimiser,
+            self.context,
+            show=showing(self.context, "views-warm-up"),
+            epochs=before,
+        )
         mixing = _Mixing(self, stage, items)
 
         def loss(batch: Batch) -> Tensor:
@@ -87,11 +110,24 @@ class DivideMix(LabelLearner):
             return torch.stack([mixing.loss(place, len(batch.rows), weight) for place in range(2)]).sum()
 
         if epochs > before:
-            train(module, items, loss, optimiser, self.context, epochs=epochs - before, first_epoch=before, schedule=self.rates(),
-                  rate_changes=self.rate_changes, at_epoch=lambda _: mixing.divide())  # fmt: skip
-        judged = torch.stack([chance_of_right(cross_entropy(model.evaluated(items.inputs), items.labels)) for model in self.models]).mean(
-            dim=0
-        )
+            train(
+                module,
+                items,
+                loss,
+                optimiser,
+                self.context,
+                epochs=epochs - before,
+                first_epoch=before,
+                schedule=self.rates(),
+                rate_changes=self.rate_changes,
+                at_epoch=lambda _: mixing.divide(),
+            )
+        judged = torch.stack(
+            [
+                chance_of_right(cross_entropy(model.evaluated(items.inputs), items.labels))
+                for model in self.models
+            ]
+        ).mean(dim=0)
         self.right = torch.cat([self.right, judged.cpu()])
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
@@ -118,13 +154,18 @@ class _Mixing:
             UserError: not a single label looks right.
         """
         inputs, labels = self.items
-        judged = [chance_of_right(cross_entropy(model.evaluated(inputs), labels)) for model in self.learner.models]
+        judged = [
+            chance_of_right(cross_entropy(model.evaluated(inputs), labels)) for model in self.learner.models
+        ]
         self.right = judged[::-1]
         self.draws = []
         for chances in self.right:
             sure = chances > self.learner.threshold
             if not sure.any():
-                raise UserError(f"no label is taken for right at threshold={self.learner.threshold:g}; lower it, or warm up for longer")
+                raise UserError(
+                    f"no label is taken for right at threshold={self.learner.threshold:g}; lower it, or "
+                    "warm up for longer"
+                )
             self.draws.append((_Draws(sure, self.rng), _Draws(~sure, self.rng) if not sure.all() else None))
 
     def loss(self, place: int, size: int, weight: float) -> Tensor:
@@ -140,8 +181,13 @@ class _Mixing:
             inputs, targets = shown, [sharpened(refined, learner.temperature)] * len(shown)
             if unlabelled is not None:
                 hidden = self.shows(self.items.inputs[unlabelled.take(size)])
-                guesses = torch.stack([peer(view).softmax(dim=1) for peer in learner.models for view in hidden]).mean(dim=0)
-                inputs, targets = inputs + hidden, targets + [sharpened(guesses, learner.temperature)] * len(hidden)
+                guesses = torch.stack(
+                    [peer(view).softmax(dim=1) for peer in learner.models for view in hidden]
+                ).mean(dim=0)
+                inputs, targets = (
+                    inputs + hidden,
+                    targets + [sharpened(guesses, learner.temperature)] * len(hidden),
+                )
         everything, wanted = torch.cat(inputs), torch.cat(targets)
         share = float(self.rng.beta(learner.alpha, learner.alpha))
         share = max(share, 1 - share)

@@ -11,12 +11,21 @@ class StandingNorms:
     """The batch normalisations of networks, which stand still in a part of the training if `still`."""
 
     def __init__(self, models: Networks, *, still: bool) -> None:
-        every = [part for model in models for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        every = [
+            part
+            for model in models
+            for part in model.modules()
+            if isinstance(part, nn.modules.batchnorm._BatchNorm)
+        ]
         self.standing = every if still else []
-        self.trained = [weights for norm in self.standing for weights in norm.parameters() if weights.requires_grad]
+        self.trained = [
+            weights for norm in self.standing for weights in norm.parameters() if weights.requires_grad
+        ]
 
     def stop(self) -> None:
-        """Normalise by the running figures and train neither weights nor figures; after what puts a network into training mode."""
+        """Normalise by the running figures and train neither weights nor figures; after what puts a network
+        into training mode.
+        """
         for norm in self.standing:
             norm.eval().requires_grad_(False)
 

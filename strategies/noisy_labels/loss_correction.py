@@ -1,8 +1,10 @@
-"""Loss correction with a transition matrix, told by the protocol or estimated from anchors (Patrini et al. 2017).
+"""Loss correction with a transition matrix, told by the protocol or estimated from anchors (Patrini et al.
+2017).
 
-Estimated: the network is trained with cross-entropy for the first part of the stage; T[i] is then what it predicts for an anchor of class
-i, the item of which it is surest (or surest but for the top few per cent). The paper trains a second network from the start; here the
-same one goes on, which lets the method take part in streams.
+Estimated: the network is trained with cross-entropy for the first part of the stage; T[i] is then what it
+predicts for an anchor of class i, the item of which it is surest (or surest but for the top few per cent).
+The paper trains a second network from the start; here the same one goes on, which lets the method take part
+in streams.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ def anchor_matrix(probabilities: Tensor, quantile: float) -> Tensor:
 
     Args:
         probabilities: (N, C) of a network that was trained on the labels as they are.
-        quantile: the anchor is the surest item below this quantile of class i's probabilities; 1 for the surest of all.
+        quantile: the anchor is the surest item below this quantile of class i's probabilities; 1 for the
+            surest of all.
     """
     chances = probabilities.cpu().numpy()
     rows = []
@@ -43,10 +46,18 @@ def anchor_matrix(probabilities: Tensor, quantile: float) -> Tensor:
 class LossCorrection(LabelLearner):
     """Teach the network how labels come about: correct the loss by the transition matrix."""
 
-    matrix: Literal["estimated", "told"] = param("estimated", "where T comes from; told is an oracle that the protocol has to give away")
-    direction: Literal["forward", "backward"] = param("forward", "corrupt the prediction, or set the loss right", ablate=["backward"])
+    matrix: Literal["estimated", "told"] = param(
+        "estimated", "where T comes from; told is an oracle that the protocol has to give away"
+    )
+    direction: Literal["forward", "backward"] = param(
+        "forward", "corrupt the prediction, or set the loss right", ablate=["backward"]
+    )
     quantile: float = param(
-        1.0, "anchors are the surest items below this quantile (published 1, or 0.97 for CIFAR-100)", gt=0, le=1, ablate=[0.97]
+        1.0,
+        "anchors are the surest items below this quantile (published 1, or 0.97 for CIFAR-100)",
+        gt=0,
+        le=1,
+        ablate=[0.97],
     )
     estimate_share: float = param(0.15, "share of the training that comes before the estimate", gt=0, lt=1)
 
@@ -58,12 +69,31 @@ class LossCorrection(LabelLearner):
         before = 0
         if self.matrix == "told":
             if stage.told is None or stage.told.matrix is None:
-                raise Unsuitable("needs the transition matrix, which this protocol does not tell (told=matrix)")
+                raise Unsuitable(
+                    "needs the transition matrix, which this protocol does not tell (told=matrix)"
+                )
             matrix = torch.from_numpy(stage.told.matrix).to(items.inputs.device)
         else:
             before = min(max(1, round(self.estimate_share * epochs)), epochs)
-            train(model, items, lambda batch: cross_entropy(model(batch.inputs), batch.labels), optimiser, self.context, show=show,
-                  epochs=before)  # fmt: skip
+            train(
+                model,
+                items,
+                lambda batch: cross_entropy(model(batch.inputs), batch.labels),
+                optimiser,
+                self.context,
+                show=show,
+                epochs=before,
+            )
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
-        train(model, items, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(), optimiser, self.context, show=show,
-              epochs=epochs - before, first_epoch=before, schedule=self.rates(), rate_changes=self.rate_changes)  # fmt: skip
+        train(
+            model,
+            items,
+            lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(),
+            optimiser,
+            self.context,
+            show=show,
+            epochs=epochs - before,
+            first_epoch=before,
+            schedule=self.rates(),
+            rate_changes=self.rate_changes,
+        )

@@ -1,7 +1,9 @@
-"""Learning with one network and a loss that is less ready to believe a wrong label: the baselines of every noisy-label board.
+"""Learning with one network and a loss that is less ready to believe a wrong label: the baselines of every
+noisy-label board.
 
-Cross-entropy is the lower bound: it finds the pattern first, then learns every wrong label by heart. The losses are plain functions in
-`toolkit.robust_losses`, with their sources; here each becomes a strategy with typed parameters.
+Cross-entropy is the lower bound: it finds the pattern first, then learns every wrong label by heart. The
+losses are plain functions in `toolkit.robust_losses`, with their sources; here each becomes a strategy with
+typed parameters.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ class CrossEntropy(LossLearner):
     """Train on the labels as they are, or with any other loss by name; the lower bound under noisy labels."""
 
     loss: losses.Named = param(
-        "cross-entropy", "cross-entropy, label-smoothing, bootstrapping, gce, sce, z-loss or comp-sum, with parameters in brackets"
+        "cross-entropy",
+        "cross-entropy, label-smoothing, bootstrapping, gce, sce, z-loss or comp-sum, with parameters in brackets",
     )
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -46,7 +49,9 @@ class CrossEntropy(LossLearner):
 class LabelSmoothing(LossLearner):
     """Cross-entropy to labels that leave every class a chance."""
 
-    smoothing: float = param(0.1, "share of the target that all classes have in common", ge=0, lt=1, ablate=[0.0])
+    smoothing: float = param(
+        0.1, "share of the target that all classes have in common", ge=0, lt=1, ablate=[0.0]
+    )
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return cross-entropy to smoothed labels."""
@@ -56,8 +61,18 @@ class LabelSmoothing(LossLearner):
 class Bootstrapping(LossLearner):
     """Cross-entropy to a mixture of the label and the network's own opinion."""
 
-    trust: float = param(0.8, "share of the label in the target (published: soft 0.95, hard 0.8)", ge=0, le=1, ablate=[1.0, 0.95])
-    hard: bool = param(False, "whether the own opinion is the likeliest class instead of the whole distribution", ablate=[True])
+    trust: float = param(
+        0.8,
+        "share of the label in the target (published: soft 0.95, hard 0.8)",
+        ge=0,
+        le=1,
+        ablate=[1.0, 0.95],
+    )
+    hard: bool = param(
+        False,
+        "whether the own opinion is the likeliest class instead of the whole distribution",
+        ablate=[True],
+    )
     detach: bool = param(True, "whether the own opinion is a constant to the gradient", ablate=[False])
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -69,7 +84,9 @@ class GCE(LossLearner):
     """Between cross-entropy and absolute error; truncated, it drops items whose label has become unlikely."""
 
     q: float = param(0.7, "0 is cross-entropy, 1 absolute error", gt=0, le=1, ablate=[1.0])
-    truncation: float = param(0.0, "drop items with p_y at most this (published 0.5); 0 keeps all", ge=0, lt=1, ablate=[0.5])
+    truncation: float = param(
+        0.0, "drop items with p_y at most this (published 0.5); 0 keeps all", ge=0, lt=1, ablate=[0.5]
+    )
     truncate_from: float = param(0.33, "share of the training before items are dropped", ge=0, lt=1)
     truncate_every: int = param(10, "epochs between two choices of what is dropped", ge=1, unit="epochs")
 
@@ -78,7 +95,9 @@ class GCE(LossLearner):
         return losses.generalised_cross_entropy(logits, labels, q=self.q)
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
-        """Train; when truncated, the network of the moment says now and then which items count (the code takes the best one so far)."""
+        """Train; when truncated, the network of the moment says now and then which items count (the code
+        takes the best one so far).
+        """
         if not self.truncation:
             super().fit(stage, items, first)
             return
@@ -100,8 +119,12 @@ class GCE(LossLearner):
 class SCE(LossLearner):
     """Cross-entropy plus its reverse, which is absolute error."""
 
-    alpha: float = param(0.1, "weight of cross-entropy (published: CIFAR-10 0.1, CIFAR-100 6)", ge=0, ablate=[0.0, 1.0])
-    beta: float = param(1.0, "weight of reverse cross-entropy (published: CIFAR-10 1, CIFAR-100 0.1)", ge=0, ablate=[0.0])
+    alpha: float = param(
+        0.1, "weight of cross-entropy (published: CIFAR-10 0.1, CIFAR-100 6)", ge=0, ablate=[0.0, 1.0]
+    )
+    beta: float = param(
+        1.0, "weight of reverse cross-entropy (published: CIFAR-10 1, CIFAR-100 0.1)", ge=0, ablate=[0.0]
+    )
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the weighted sum."""
@@ -112,7 +135,9 @@ class ZLoss(LossLearner):
     """A logistic loss of the label's score, standardised over the classes."""
 
     a: float = param(1.0, "steepness", gt=0, ablate=[0.5, 2.0])
-    b: float = param(2.0, "score in standard deviations at which the loss bends; at most sqrt(classes - 1) can be reached")
+    b: float = param(
+        2.0, "score in standard deviations at which the loss bends; at most sqrt(classes - 1) can be reached"
+    )
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return log(1 + exp(a (b - z_y))) / a."""
@@ -120,9 +145,13 @@ class ZLoss(LossLearner):
 
 
 class CompSum(LossLearner):
-    """The comp-sum family: sum-exponential, cross-entropy, generalised cross-entropy and absolute error in one parameter."""
+    """The comp-sum family: sum-exponential, cross-entropy, generalised cross-entropy and absolute error in
+    one parameter.
+    """
 
-    tau: float = param(1.5, "0 sum-exponential, 1 cross-entropy, 2 absolute error", ge=0, le=2, ablate=[0.0, 1.0, 2.0])
+    tau: float = param(
+        1.5, "0 sum-exponential, 1 cross-entropy, 2 absolute error", ge=0, le=2, ablate=[0.0, 1.0, 2.0]
+    )
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return (p_y^(tau - 1) - 1) / (1 - tau)."""

@@ -15,8 +15,12 @@ from strategies.toolkit.training.tensors import Items
 class Mixup(LabelLearner):
     """Train on mixtures of items, one weight per batch."""
 
-    alpha: float = param(1.0, "of Beta(alpha, alpha), from which the weight is drawn; larger mixes more (8 to 32 under noise)", gt=0,
-                         ablate=[4.0, 8.0])  # fmt: skip
+    alpha: float = param(
+        1.0,
+        "of Beta(alpha, alpha), from which the weight is drawn; larger mixes more (8 to 32 under noise)",
+        gt=0,
+        ablate=[4.0, 8.0],
+    )
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Mix every batch with itself in another order."""
@@ -26,6 +30,8 @@ class Mixup(LabelLearner):
             weight = float(rng.beta(self.alpha, self.alpha))
             other = torch.from_numpy(rng.permutation(len(batch.labels))).to(batch.labels.device)
             logits = model(weight * batch.inputs + (1 - weight) * batch.inputs[other])
-            return weight * cross_entropy(logits, batch.labels) + (1 - weight) * cross_entropy(logits, batch.labels[other])
+            return weight * cross_entropy(logits, batch.labels) + (1 - weight) * cross_entropy(
+                logits, batch.labels[other]
+            )
 
         self.minimise(items, loss)

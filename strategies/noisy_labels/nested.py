@@ -1,8 +1,10 @@
-"""Nested dropout: only the first k channels of the features count, k drawn anew for every batch, small k most often.
+"""Nested dropout: only the first k channels of the features count, k drawn anew for every batch, small k most
+often.
 
-Channels come to be ordered by importance; the best k is chosen on validation items afterwards. Draws, masks and the choice follow the
-released code of "Compressing Features for Learning with Noisy Labels" (Chen et al. 2022): P(k) goes with exp(-((k - mu) / sigma)^2), no
-factor 1/2, and nothing is rescaled. (Rippel et al. 2014, who had the idea, draw k geometrically.)
+Channels come to be ordered by importance; the best k is chosen on validation items afterwards. Draws, masks
+and the choice follow the released code of "Compressing Features for Learning with Noisy Labels" (Chen et al.
+2022): P(k) goes with exp(-((k - mu) / sigma)^2), no factor 1/2, and nothing is rescaled. (Rippel et al. 2014,
+who had the idea, draw k geometrically.)
 """
 
 from __future__ import annotations
@@ -26,11 +28,17 @@ _BLOCK = 1 << 22  # numbers held at a time while sweeping
 
 
 def widths_law(width: int, law: Law, sigma: float, mu: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Return P(k) for k = 1 to `width`, float64 (width,): half-gaussian as above; geometric with mean sigma, cut off; uniform."""
+    """Return P(k) for k = 1 to `width`, float64 (width,): half-gaussian as above; geometric with mean sigma,
+    cut off; uniform.
+    """
     k = np.arange(1, width + 1)
     if law == "uniform":
         return np.full(width, 1 / width)
-    exponent = -np.square((k - mu) / sigma) if law == "half-gaussian" else (k - 1) * np.log1p(-1 / max(sigma, 1 + 1e-9))
+    exponent = (
+        -np.square((k - mu) / sigma)
+        if law == "half-gaussian"
+        else (k - 1) * np.log1p(-1 / max(sigma, 1 + 1e-9))
+    )
     weights = np.exp(exponent - exponent.max())
     return np.asarray(weights / weights.sum())
 
@@ -43,7 +51,8 @@ def prefix_mask(kept: Tensor, width: int) -> Tensor:
 def right_by_width(features: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor) -> Tensor:
     """Return how many items every k gets right, int64 (D,) for k = 1 to D, in one pass.
 
-    The classifier is linear, so the logits of all k are a running sum over channels; blocks of channels bound the memory.
+    The classifier is linear, so the logits of all k are a running sum over channels; blocks of channels bound
+    the memory.
 
     Args:
         features: (..., N, D); leading dimensions are networks, whose logits are averaged.
@@ -70,13 +79,17 @@ def right_by_width(features: Tensor, weight: Tensor, bias: Tensor | None, labels
 
 
 def through_two_layers(model: nn.Module, inputs: Tensor, before: Shrink, after: Shrink) -> Tensor:
-    """Return features (N, D) of a network that ends in two fully connected layers, with something done to the outputs of both.
+    """Return features (N, D) of a network that ends in two fully connected layers, with something done to the
+    outputs of both.
 
     Raises:
         UserError: the network does not end like that.
     """
     if not isinstance(model, MLP | VGG19) or len(parts := model.parts()) < 2:
-        raise UserError("compressing two layers needs a backbone that ends in two fully connected ones: vgg19, or mlp with depth=2 or more")
+        raise UserError(
+            "compressing two layers needs a backbone that ends in two fully connected ones: vgg19, or mlp "
+            "with depth=2 or more"
+        )
     *front, last = parts
     return after(last(before(nn.Sequential(*front)(inputs))))
 

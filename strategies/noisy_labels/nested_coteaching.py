@@ -1,6 +1,8 @@
-"""Nested co-teaching: two networks with compressed features that then teach each other (Chen et al. 2021, 2022; released code at 9a2fc40).
+"""Nested co-teaching: two networks with compressed features that then teach each other (Chen et al. 2021,
+2022; released code at 9a2fc40).
 
-Stage one is nested dropout, which trains the networks apart; in stage two each learns the items that the other one finds easy.
+Stage one is nested dropout, which trains the networks apart; in stage two each learns the items that the
+other one finds easy.
 """
 
 from __future__ import annotations
@@ -16,7 +18,14 @@ from strategies.noisy_labels.base import Networks, noise_rate
 from strategies.noisy_labels.frozen_batch_norm import StandingNorms
 from strategies.noisy_labels.nested import features_of, logits_of_width
 from strategies.noisy_labels.nested_dropout import Compress, NestedDropout
-from strategies.noisy_labels.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.noisy_labels.small_losses import (
+    checked_rate,
+    doubt_by_loss,
+    forget_rate,
+    keeps,
+    mean_losses,
+    smallest,
+)
 from strategies.toolkit.augmentations import showing
 from strategies.toolkit.losses.robust import cross_entropy as item_losses
 from strategies.toolkit.training.loop import Batch, train
@@ -29,15 +38,26 @@ class NestedCoTeaching(NestedDropout):
 
     first_share: float = param(0.67, "share of the epochs that the networks train apart", gt=0, lt=1)
     stage_two: bool = param(True, "whether the second stage takes place", ablate=[False])
-    forget_rate: float = param(-1.0, "share of a batch that is left out; negative for the rate that the protocol tells", ge=-1, lt=1)
+    forget_rate: float = param(
+        -1.0, "share of a batch that is left out; negative for the rate that the protocol tells", ge=-1, lt=1
+    )
     ramp: int = param(0, "epochs of stage two until it is reached", ge=0, unit="epochs", ablate=[5])
     exponent: float = param(1.0, "the rise ends at forget_rate to this power", gt=0)
-    judge: Literal["halves", "whole"] = param("halves", "each network judges its half of a batch in evaluation mode, or both all of it in "
-                                              "training mode (classic co-teaching)", ablate=["whole"])  # fmt: skip
-    exchange: Literal["cross", "self"] = param("cross", "whether a network learns what the other one finds easy, or what it does itself",
-                                               ablate=["self"])  # fmt: skip
+    judge: Literal["halves", "whole"] = param(
+        "halves",
+        "each network judges its half of a batch in evaluation mode, or both all of it in "
+        "training mode (classic co-teaching)",
+        ablate=["whole"],
+    )
+    exchange: Literal["cross", "self"] = param(
+        "cross",
+        "whether a network learns what the other one finds easy, or what it does itself",
+        ablate=["self"],
+    )
     freeze_norm: bool = param(True, "whether batch normalisation stands still in stage two")
-    second_lr: float = param(0.1, "learning rate of stage two as a share of lr (published 0.01 to 0.1)", gt=0, ablate=[0.01, 1.0])
+    second_lr: float = param(
+        0.1, "learning rate of stage two as a share of lr (published 0.01 to 0.1)", gt=0, ablate=[0.01, 1.0]
+    )
     second_schedule: Named = param("", "learning rate over stage two; empty for the schedule of stage one")
 
     def setup(self) -> None:
@@ -55,7 +75,9 @@ class NestedCoTeaching(NestedDropout):
         rate = checked_rate(noise_rate(stage, self.forget_rate), size) if self.stage_two else 0.0
         self._take_validation(stage)
         epochs = self.context.epochs
-        apart = min(max(1, round(self.first_share * epochs)), max(1, epochs - 1)) if self.stage_two else epochs
+        apart = (
+            min(max(1, round(self.first_share * epochs)), max(1, epochs - 1)) if self.stage_two else epochs
+        )
         self._compressed_training(items, apart)
         if self.stage_two and epochs > apart:
             self._taught(items, rate, apart, epochs - apart)
@@ -79,11 +101,25 @@ class NestedCoTeaching(NestedDropout):
 
         def loss(batch: Batch) -> Tensor:
             forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
-            return self._halves(batch, forgotten, compress) if self.judge == "halves" else self._whole(batch, forgotten, compress)
+            return (
+                self._halves(batch, forgotten, compress)
+                if self.judge == "halves"
+                else self._whole(batch, forgotten, compress)
+            )
 
-        train(self.models.module(), items, loss, optimiser, self.context, show=showing(self.context, "views-together"), epochs=epochs,
-              first_epoch=before, schedule=schedule_of(self.second_schedule or self.schedule), rate_changes=self.rate_changes,
-              at_epoch=settle)  # fmt: skip
+        train(
+            self.models.module(),
+            items,
+            loss,
+            optimiser,
+            self.context,
+            show=showing(self.context, "views-together"),
+            epochs=epochs,
+            first_epoch=before,
+            schedule=schedule_of(self.second_schedule or self.schedule),
+            rate_changes=self.rate_changes,
+            at_epoch=settle,
+        )
         norms.go()
 
     def _halves(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
@@ -91,14 +127,19 @@ class NestedCoTeaching(NestedDropout):
         halves = torch.tensor_split(torch.arange(len(batch.labels), device=batch.labels.device), 2)
         picked = []
         for model, rows in zip(self.models, halves, strict=True):
-            judged = item_losses(logits_of_width(model, features_of(model, batch.inputs[rows]), self.judging), batch.labels[rows])
+            judged = item_losses(
+                logits_of_width(model, features_of(model, batch.inputs[rows]), self.judging),
+                batch.labels[rows],
+            )
             picked.append(rows[smallest(judged, forgotten)] if len(rows) else rows)
         if self.exchange == "cross":
             picked.reverse()
         kept = [(model, rows) for model, rows in zip(self.models, picked, strict=True) if len(rows)]
         inputs, labels = batch.inputs, batch.labels
         logits = [compress(model, inputs[rows]) for model, rows in kept]
-        return torch.stack([cross_entropy(own, labels[rows]) for own, (_, rows) in zip(logits, kept, strict=True)]).sum()
+        return torch.stack(
+            [cross_entropy(own, labels[rows]) for own, (_, rows) in zip(logits, kept, strict=True)]
+        ).sum()
 
     def _whole(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
         """Both judge and learn on the whole batch with what they predict while training."""

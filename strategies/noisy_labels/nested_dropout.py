@@ -1,7 +1,8 @@
-"""Nested dropout: features are compressed while training, so that wrong labels are harder to fit (Chen et al. 2021, 2022; code at 9a2fc40).
+"""Nested dropout: features are compressed while training, so that wrong labels are harder to fit (Chen et al.
+2021, 2022; code at 9a2fc40).
 
-The network is kept as it was when best on validation items. Followed is the released code, but for this: the penalty on k chooses and is
-not reported, k = 1 may be chosen, and no test item chooses anything.
+The network is kept as it was when best on validation items. Followed is the released code, but for this: the
+penalty on k chooses and is not reported, k = 1 may be chosen, and no test item chooses anything.
 """
 
 from __future__ import annotations
@@ -42,27 +43,51 @@ Compress = Callable[[Classifier, Tensor], Tensor]
 
 
 class NestedDropout(LabelLearner):
-    """One network whose features are ordered by importance; only as many count as do best on validation items."""
+    """One network whose features are ordered by importance; only as many count as do best on validation
+    items.
+    """
 
-    compression: Literal["nested", "dropout", "none"] = param("nested", "nested dropout, plain dropout or nothing on the features",
-                                                             ablate=["dropout", "none"])  # fmt: skip
-    sigma: float = param(50.0, "spread of the number of channels kept (published: 10 or 100 of 512)", gt=0, unit="channels",
-                         ablate=[10.0, 20.0])  # fmt: skip
+    compression: Literal["nested", "dropout", "none"] = param(
+        "nested", "nested dropout, plain dropout or nothing on the features", ablate=["dropout", "none"]
+    )
+    sigma: float = param(
+        50.0,
+        "spread of the number of channels kept (published: 10 or 100 of 512)",
+        gt=0,
+        unit="channels",
+        ablate=[10.0, 20.0],
+    )
     mu: float = param(0.0, "where the half-Gaussian has its top", ge=0, unit="channels")
-    law: Law = param("half-gaussian", "how the number of channels is drawn; geometric with mean sigma", ablate=["geometric", "uniform"])
-    each_item: bool = param(False, "whether every item has a draw of its own instead of every batch", ablate=[True])
-    layers: Layers = param("last", "layers that are compressed: the last, both of a network that ends in two fully connected ones, or by a "
-                           "coin one of these for every batch (published for VGG-19)")  # fmt: skip
+    law: Law = param(
+        "half-gaussian",
+        "how the number of channels is drawn; geometric with mean sigma",
+        ablate=["geometric", "uniform"],
+    )
+    each_item: bool = param(
+        False, "whether every item has a draw of its own instead of every batch", ablate=[True]
+    )
+    layers: Layers = param(
+        "last",
+        "layers that are compressed: the last, both of a network that ends in two fully connected ones, or by a "
+        "coin one of these for every batch (published for VGG-19)",
+    )
     rescale: bool = param(False, "whether what is kept is scaled up to the full sum", ablate=[True])
     dropout: float = param(0.3, "rate of plain dropout", ge=0, lt=1)
     bias: bool = param(False, "whether the classifier has a bias", ablate=[True])
-    choose: Literal["sweep", "fixed", "full"] = param("sweep", "channels at prediction: best on validation items, `k`, or all",
-                                                      ablate=["full"])  # fmt: skip
+    choose: Literal["sweep", "fixed", "full"] = param(
+        "sweep", "channels at prediction: best on validation items, `k`, or all", ablate=["full"]
+    )
     k: int = param(20, "channels at prediction for choose=fixed", ge=1, unit="channels")
     penalty: float = param(1e-5, "accuracy that another channel has to earn", ge=0)
-    keep_best: bool = param(True, "whether the first stage ends with the weights that were best on validation items", ablate=[False])
+    keep_best: bool = param(
+        True,
+        "whether the first stage ends with the weights that were best on validation items",
+        ablate=[False],
+    )
     warmup: float = param(0.0, "share of the training over which the learning rate rises", ge=0, lt=1)
-    freeze_first: bool = param(False, "whether batch normalisation stands still (published for pretrained networks, in stage one)")
+    freeze_first: bool = param(
+        False, "whether batch normalisation stands still (published for pretrained networks, in stage one)"
+    )
 
     def setup(self) -> None:
         """Make the networks; how many channels count is not known yet."""
@@ -81,16 +106,20 @@ class NestedDropout(LabelLearner):
         self.width, self.held = self._best_width(), []
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Return logits (networks, N, C) of the channels that count; while training, they are chosen anew for every answer."""
+        """Return logits (networks, N, C) of the channels that count; while training, they are chosen anew for
+        every answer.
+        """
         width = self.width or self._best_width()
-        return torch.stack([logits_of_width(model, features_of(model, inputs), width) for model in self.models])
+        return torch.stack(
+            [logits_of_width(model, features_of(model, inputs), width) for model in self.models]
+        )
 
     def rates(self) -> Schedule:
         """Return the schedule, with the learning rate rising first."""
         after = super().rates()
         return (lambda done: warmed(0.02, 1.0, done, self.warmup) * after(done)) if self.warmup else after
 
-    # --- first stage -----------------------------------------------------------------------------------------------------------
+    # --- first stage ----------------------------------------------------------------------------------------
 
     def _take_validation(self, stage: Stage) -> None:
         """Take what to choose by; how many channels count is open again.
@@ -104,18 +133,25 @@ class NestedDropout(LabelLearner):
             checked_width(self.k, self._width())
         chooses = self.keep_best or (self.compression == "nested" and self.choose == "sweep")
         if stage.validation is None and chooses:
-            raise Unsuitable("chooses by validation items, and this protocol holds none out (validation=noisy or clean)")
+            raise Unsuitable(
+                "chooses by validation items, and this protocol holds none out (validation=noisy or clean)"
+            )
         if stage.validation is not None:
             labels = torch.tensor(stage.validation.labels, device=self.context.device)
             self.held = [as_tensor(stage.validation.inputs, self.context.device), labels]
 
     def _compressed_training(self, items: Items, epochs: int) -> None:
         """Train all networks apart from each other, on the same batches with draws of their own."""
-        compressions = [self._compressing(f"widths-{place}", self.layers) for place in range(len(self.models))]
+        compressions = [
+            self._compressing(f"widths-{place}", self.layers) for place in range(len(self.models))
+        ]
         best: list[tuple[float, dict[str, Tensor]]] = [(-1.0, {}) for _ in self.models]
 
         def loss(batch: Batch) -> Tensor:
-            logits = [compress(model, batch.inputs) for model, compress in zip(self.models, compressions, strict=True)]
+            logits = [
+                compress(model, batch.inputs)
+                for model, compress in zip(self.models, compressions, strict=True)
+            ]
             return torch.stack([cross_entropy(own, batch.labels) for own in logits]).sum()
 
         def remember() -> None:
@@ -139,12 +175,16 @@ class NestedDropout(LabelLearner):
                 nn.Module.load_state_dict(model, state)
 
     def _compressing(self, stream: str, layers: Layers) -> Compress:
-        """Return what gives the logits (B, C) of a network for inputs while it trains, of features that are compressed."""
+        """Return what gives the logits (B, C) of a network for inputs while it trains, of features that are
+        compressed.
+        """
         last = self._shrinking(stream)
         if layers == "last":
             return lambda model, inputs: logits_of(model, last(model.backbone(inputs)))
         if self.context.compile:
-            raise UserError(f"layers={self.layers} takes the network apart and cannot be compiled: leave --compile out")
+            raise UserError(
+                f"layers={self.layers} takes the network apart and cannot be compiled: leave --compile out"
+            )
         first, coin = self._shrinking(f"{stream}-first"), self.context.stream(f"{stream}-layer")
 
         def compress(model: Classifier, inputs: Tensor) -> Tensor:
@@ -167,13 +207,15 @@ class NestedDropout(LabelLearner):
             width = features.shape[1]
             ends = ends_of(width)
             luck = rng.random(len(features) if self.each_item else 1)
-            kept = torch.from_numpy(np.searchsorted(ends, luck * ends[-1], side="right") + 1).to(features.device)
+            kept = torch.from_numpy(np.searchsorted(ends, luck * ends[-1], side="right") + 1).to(
+                features.device
+            )
             masked = features * prefix_mask(kept, width)
             return masked * (width / kept[:, None]) if self.rescale else masked
 
         return shrink
 
-    # --- how many channels count -----------------------------------------------------------------------------------------------
+    # --- how many channels count ----------------------------------------------------------------------------
 
     def _width(self) -> int:
         features: int = self.models[0].backbone.features  # type: ignore[assignment]

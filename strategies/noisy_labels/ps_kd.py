@@ -1,8 +1,9 @@
-"""Progressive self-knowledge distillation: the target leans more and more on the network's own last prediction (Kim et al. 2021).
+"""Progressive self-knowledge distillation: the target leans more and more on the network's own last
+prediction (Kim et al. 2021).
 
-target of item i in epoch e of E:  (1 - a) onehot(y_i) + a P[i],  a = trust (e + 1) / E,  P[i] what the network predicted for i when it was
-visited last, before that step; in the first epoch P is the label. Made for clean labels: as trust grows, so does trust in what has been
-memorised.
+target of item i in epoch e of E:  (1 - a) onehot(y_i) + a P[i],  a = trust (e + 1) / E,  P[i] what the
+network predicted for i when it was visited last, before that step; in the first epoch P is the label. Made
+for clean labels: as trust grows, so does trust in what has been memorised.
 """
 
 from __future__ import annotations

@@ -10,14 +10,18 @@ from strategies.toolkit.losses.robust import cross_entropy
 
 
 def forget_rate(rate: float, epoch: int, ramp: int, exponent: float) -> float:
-    """Return R(e): from 0 in equal steps to rate^exponent over the first `ramp` epochs, then `rate` (Han et al. 2018, released code)."""
+    """Return R(e): from 0 in equal steps to rate^exponent over the first `ramp` epochs, then `rate` (Han et
+    al. 2018, released code).
+    """
     if epoch >= ramp:
         return rate
     return float(rate**exponent * epoch / max(1, ramp - 1))
 
 
 def smallest(losses: Tensor, rate: float) -> Tensor:
-    """Return the places of the int((1 - rate) B) smallest of B losses; one at least, for the last batch of a stage may be small."""
+    """Return the places of the int((1 - rate) B) smallest of B losses; one at least, for the last batch of a
+    stage may be small.
+    """
     return torch.topk(losses, max(1, kept(rate, len(losses))), largest=False, sorted=False).indices
 
 
@@ -30,7 +34,8 @@ def checked_rate(rate: float, size: int) -> float:
     """Return the rate; raise `UserError` where forgetting it leaves nothing of a full batch of `size` items."""
     if kept(rate, size) == 0:
         raise UserError(
-            f"forgetting a share of {rate:.3g} leaves nothing of a batch of {size} items; lower forget_rate or enlarge the batch"
+            f"forgetting a share of {rate:.3g} leaves nothing of a batch of {size} items; lower "
+            "forget_rate or enlarge the batch"
         )
     return rate
 
@@ -41,7 +46,9 @@ def mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def doubt_by_loss(losses: Tensor, bar: float) -> tuple[Tensor, Tensor]:
-    """Return suspicion in [0, 1] and which labels are kept, for losses (N,): those up to `bar`, where suspicion is 1/2."""
+    """Return suspicion in [0, 1] and which labels are kept, for losses (N,): those up to `bar`, where
+    suspicion is 1/2.
+    """
     return losses / (losses + min(bar, 1e6)).clamp_min(1e-12), losses <= bar
 
 

@@ -9,7 +9,9 @@ T = TypeVar("T")
 
 
 class Together(list[T]):
-    """A list of things with `state_dict` and `load_state_dict`; as many have to be there when a state is loaded."""
+    """A list of things with `state_dict` and `load_state_dict`; as many have to be there when a state is
+    loaded.
+    """
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each."""

@@ -1,7 +1,8 @@
 """A backbone with a linear head that grows by a row for every class named.
 
-Old rows keep their weights when the head grows; new rows are drawn from the stream `init` of the stage. The network is built when the
-first stage shows the inputs' shape, so a strategy can make an empty `Classifier` in `setup` and load a state into it.
+Old rows keep their weights when the head grows; new rows are drawn from the stream `init` of the stage. The
+network is built when the first stage shows the inputs' shape, so a strategy can make an empty `Classifier` in
+`setup` and load a state into it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from strategies.toolkit.training.tensors import Items, as_tensor
 
 
 def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:
-    """Answer the class of the largest logit; where the stage of an item is told, only that stage's classes can win.
+    """Answer the class of the largest logit; where the stage of an item is told, only that stage's classes
+    can win.
 
     Args:
         logits: (N, C) on the CPU; changed in place.
@@ -81,7 +83,8 @@ class Classifier(nn.Module):
         return copy.requires_grad_(False).eval()
 
     def answer(self, query: Query, detector: Detector | None = None) -> Prediction:
-        """Predict by the likeliest class; with a detector that has been fitted, say as well how strange every item is.
+        """Predict by the likeliest class; with a detector that has been fitted, say as well how strange every
+        item is.
 
         Strangeness is that among all classes, also where the stage of an item is told.
         """
@@ -138,7 +141,9 @@ class Classifier(nn.Module):
 
 
 class ClassLearner(Strategy):
-    """A learner with one classifier, which answers the likeliest class and, where `novelty` names a score, how strange an item is."""
+    """A learner with one classifier, which answers the likeliest class and, where `novelty` names a score,
+    how strange an item is.
+    """
 
     novelty: Novelty = param(NONE, MEANING)
 
@@ -156,7 +161,8 @@ class ClassLearner(Strategy):
 
         Args:
             items: what was learned.
-            memory: examples of earlier stages that are still held; of a class that is among `items` they are left out.
+            memory: examples of earlier stages that are still held; of a class that is among `items` they are
+                left out.
         """
         if self.detector is None:
             return

@@ -1,6 +1,7 @@
 """Which label was handed over with which item, so that a learner can say afterwards what it thinks of it.
 
-Rows are numbered through all stages in the order they came; a method that keeps something per item keeps it under these numbers.
+Rows are numbered through all stages in the order they came; a method that keeps something per item keeps it
+under these numbers.
 """
 
 from __future__ import annotations
@@ -41,8 +42,12 @@ class LabelMemory:
         places = np.flatnonzero(self.ids[nearest] == ids)
         return places, nearest[places]
 
-    def judged(self, prediction: Prediction, ids: IntArray, losses: Tensor, suspicion: Tensor, kept: Tensor) -> Prediction:
-        """Return `prediction` with what a learner says of the labels of the items in `find(ids)`, each (n,); zero for all others."""
+    def judged(
+        self, prediction: Prediction, ids: IntArray, losses: Tensor, suspicion: Tensor, kept: Tensor
+    ) -> Prediction:
+        """Return `prediction` with what a learner says of the labels of the items in `find(ids)`, each (n,);
+        zero for all others.
+        """
         places, _ = self.find(ids)
         fields = {}
         for name, values in (("label_losses", losses), ("suspicion", suspicion), ("kept", kept)):
@@ -61,9 +66,11 @@ class LabelMemory:
 
 
 def doubt(distribution: Tensor, labels: Tensor) -> Tensor:
-    """Return how strongly distributions over classes (N, C) speak against labels (N,): q / (q + q_y), q the largest other entry.
+    """Return how strongly distributions over classes (N, C) speak against labels (N,): q / (q + q_y), q the
+    largest other entry.
 
-    Above 1/2 where another class is likelier; so a label is kept where this is at most 1/2 (for ELR's targets, the flag of its README).
+    Above 1/2 where another class is likelier; so a label is kept where this is at most 1/2 (for ELR's
+    targets, the flag of its README).
     """
     own = distribution.gather(1, labels[:, None])[:, 0]
     others = distribution.scatter(1, labels[:, None], -1.0).amax(dim=1).clamp_min(0)

@@ -1,13 +1,18 @@
-"""Open-set scores: how strange an item looks to a learner of known classes, by its logits or its features. Larger is stranger.
+"""Open-set scores: how strange an item looks to a learner of known classes, by its logits or its features.
+Larger is stranger.
 
-Each score is named by `novelty=`, with parameters in brackets; `SCORES` lists them. Names hide choices that differ between libraries
-(OpenOOD, pytorch-ood): k, normalisation and root of `knn`, covariance and ridge of `mahalanobis`. Here they are parameters.
+Each score is named by `novelty=`, with parameters in brackets; `SCORES` lists them. Names hide choices that
+differ between libraries (OpenOOD, pytorch-ood): k, normalisation and root of `knn`, covariance and ridge of
+`mahalanobis`. Here they are parameters.
 
-A learner fits its score when a stage ends, on the labelled items it holds then, as its network sees them. Of a class it holds nothing of
-any more the last fit stays: features of earlier stages as the network saw them THEN, which goes stale as the network changes. What is
-shared by all classes is fitted to the items held (or, `covariance=first`, to those of the first stage).
+A learner fits its score when a stage ends, on the labelled items it holds then, as its network sees them. Of
+a class it holds nothing of
+any more the last fit stays: features of earlier stages as the network saw them THEN, which goes stale as the
+network changes. What is shared by all classes is fitted to the items held (or, `covariance=first`, to those
+of the first stage).
 
-Legend: N items, C classes, d features. All is computed in float64 on the CPU, so that an answer does not depend on its neighbours.
+Legend: N items, C classes, d features. All is computed in float64 on the CPU, so that an answer does not
+depend on its neighbours.
 """
 
 from __future__ import annotations
@@ -38,11 +43,12 @@ class Seen(NamedTuple):
     logits: Tensor
 
 
-# --- the scores as formulas, float64 ----------------------------------------------------------------------------------------------
+# --- the scores as formulas, float64 ------------------------------------------------------------------------
 
 
 def max_softmax(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return 1 - max softmax(f / T), (N,) (Hendrycks and Gimpel 2017, "A baseline"), as the sum of the others: it never rounds to 0.
+    """Return 1 - max softmax(f / T), (N,) (Hendrycks and Gimpel 2017, "A baseline"), as the sum of the
+    others: it never rounds to 0.
 
     Args:
         logits: (N, C).
@@ -60,7 +66,9 @@ def max_logit(logits: Tensor) -> Tensor:
 
 
 def energy(logits: Tensor, temperature: float = 1.0) -> Tensor:
-    """Return -T log sum exp(f / T), (N,) (Liu et al. 2020, "Energy-based out-of-distribution detection", eq. 4); logits (N, C)."""
+    """Return -T log sum exp(f / T), (N,) (Liu et al. 2020, "Energy-based out-of-distribution detection", eq.
+    4); logits (N, C).
+    """
     free: Tensor = -temperature * (logits / temperature).logsumexp(dim=1)
     return free
 
@@ -81,7 +89,8 @@ def whitening(covariance: Tensor, ridge: float) -> Tensor:
 
 
 def mahalanobis(features: Tensor, means: Tensor, white: Tensor) -> Tensor:
-    """Return min over classes of (z - mu)' S^-1 (z - mu), squared, (N,) (Lee et al. 2018, "A simple unified framework", eq. 2).
+    """Return min over classes of (z - mu)' S^-1 (z - mu), squared, (N,) (Lee et al. 2018, "A simple unified
+    framework", eq. 2).
 
     Args:
         features: (N, d).
@@ -92,7 +101,8 @@ def mahalanobis(features: Tensor, means: Tensor, white: Tensor) -> Tensor:
 
 
 def kth_nearest(features: Tensor, bank: Tensor, k: int) -> Tensor:
-    """Return the Euclidean distance to the k-th nearest row of the bank, (N,), or to the farthest where it has fewer.
+    """Return the Euclidean distance to the k-th nearest row of the bank, (N,), or to the farthest where it
+    has fewer.
 
     Args:
         features: (N, d).
@@ -100,7 +110,9 @@ def kth_nearest(features: Tensor, bank: Tensor, k: int) -> Tensor:
         k: from 1.
     """
     place = min(k, len(bank))
-    return torch.cat([_distances(part, bank).kthvalue(place, dim=1).values for part in torch.split(features, _CHUNK)])
+    return torch.cat(
+        [_distances(part, bank).kthvalue(place, dim=1).values for part in torch.split(features, _CHUNK)]
+    )
 
 
 def origin_of(head: nn.Linear) -> Tensor:
@@ -116,11 +128,13 @@ def _distances(first: Tensor, second: Tensor) -> Tensor:
     return torch.cdist(first, second, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-# --- detectors: a score with what it was fitted to --------------------------------------------------------------------------------
+# --- detectors: a score with what it was fitted to ----------------------------------------------------------
 
 
 class Detector(ABC):
-    """A score. Parameters are class attributes made by `param`, as a strategy's; `fitted` is what it keeps between stages."""
+    """A score. Parameters are class attributes made by `param`, as a strategy's; `fitted` is what it keeps
+    between stages.
+    """
 
     needs_fit: ClassVar[bool] = True
 
@@ -206,17 +220,23 @@ class Energy(Detector):
 class Mahalanobis(Detector):
     """Squared Mahalanobis distance to the nearest class mean, one covariance for all classes.
 
-    S = sum over items of (z - mu_c)(z - mu_c)' / n, c the item's class: divisor n as in OpenOOD; pytorch-ood takes n - 1 and half the
-    value. A ridge is added in proportion to the mean variance; OpenOOD has none, pytorch-ood adds 1e-6.
+    S = sum over items of (z - mu_c)(z - mu_c)' / n, c the item's class: divisor n as in OpenOOD; pytorch-ood
+    takes n - 1 and half the value. A ridge is added in proportion to the mean variance; OpenOOD has none,
+    pytorch-ood adds 1e-6.
     """
 
     ridge: float = param(0.01, "added to the diagonal of a covariance, as a share of its mean variance", ge=0)
-    covariance: Literal["every-stage", "first"] = param("every-stage", "of the items held after every stage, or after the first alone")
+    covariance: Literal["every-stage", "first"] = param(
+        "every-stage", "of the items held after every stage, or after the first alone"
+    )
 
     def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
         size = max(int(labels.max()) + 1, len(self.fitted.get("counts", ())))
         counts = torch.bincount(labels, minlength=size)
-        means = features.new_zeros(size, features.shape[1]).index_add_(0, labels, features) / counts.clamp_min(1)[:, None]
+        means = (
+            features.new_zeros(size, features.shape[1]).index_add_(0, labels, features)
+            / counts.clamp_min(1)[:, None]
+        )
         centred = features - means[labels]
         covariance = centred.T @ centred / len(features)
         if self.fitted:
@@ -232,11 +252,12 @@ class Mahalanobis(Detector):
 
 
 class RelativeMahalanobis(Mahalanobis):
-    """Mahalanobis distance to the nearest class less that to one Gaussian for all (Ren et al. 2021, "A simple fix", eq. 2 and 3).
+    """Mahalanobis distance to the nearest class less that to one Gaussian for all (Ren et al. 2021, "A simple
+    fix", eq. 2 and 3).
 
-    The one Gaussian has the mean of all items and their covariance, S plus the covariance of the class means weighted by their counts (the
-    law of total variance): exactly that of all items where all are held, and defined where they are not. Divisor n, as in OpenOOD;
-    pytorch-ood forgets to divide.
+    The one Gaussian has the mean of all items and their covariance, S plus the covariance of the class means
+    weighted by their counts (the law of total variance): exactly that of all items where all are held, and
+    defined where they are not. Divisor n, as in OpenOOD; pytorch-ood forgets to divide.
     """
 
     def _score(self, features: Tensor, logits: Tensor) -> Tensor:
@@ -244,25 +265,39 @@ class RelativeMahalanobis(Mahalanobis):
         mean = (share * self.fitted["means"]).sum(dim=0, keepdim=True)
         apart = self.fitted["means"] - mean
         background = self.fitted["covariance"] + (share * apart).T @ apart
-        return super()._score(features, logits) - mahalanobis(features, mean, whitening(background, self.ridge))
+        return super()._score(features, logits) - mahalanobis(
+            features, mean, whitening(background, self.ridge)
+        )
 
 
 class NearestNeighbour(Detector):
-    """Distance to the k-th neighbour in a bank of features (Sun et al. 2022, "Out-of-distribution detection with deep nearest neighbors").
+    """Distance to the k-th neighbour in a bank of features (Sun et al. 2022, "Out-of-distribution detection
+    with deep nearest neighbors").
 
-    OpenOOD: k = 50, normalised, squared; pytorch-ood: k = 1, neither. The bank is a memory: with `bank` = 0 it keeps every item's features.
+    OpenOOD: k = 50, normalised, squared; pytorch-ood: k = 1, neither. The bank is a memory: with `bank` = 0
+    it keeps every item's features.
     """
 
     k: int = param(1, "which neighbour; the farthest where the bank has fewer", ge=1)
     normalised: bool = param(True, "scale features to unit length; a zero vector stays zero")
     squared: bool = param(False, "square the distance, which changes no order")
-    bank: int = param(50, "features kept of a class, the first ones of its items, whose order is random; 0 for all", ge=0, unit="items")
+    bank: int = param(
+        50,
+        "features kept of a class, the first ones of its items, whose order is random; 0 for all",
+        ge=0,
+        unit="items",
+    )
 
     def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
         if self.fitted:
             gone = ~torch.isin(self.fitted["labels"], labels)
-            features, labels = torch.cat([self.fitted["bank"][gone], features]), torch.cat([self.fitted["labels"][gone], labels])
-        rows = torch.cat([torch.nonzero(labels == label)[: self.bank or None, 0] for label in range(int(labels.max()) + 1)])
+            features, labels = (
+                torch.cat([self.fitted["bank"][gone], features]),
+                torch.cat([self.fitted["labels"][gone], labels]),
+            )
+        rows = torch.cat(
+            [torch.nonzero(labels == label)[: self.bank or None, 0] for label in range(int(labels.max()) + 1)]
+        )
         self.fitted = {"bank": features[rows], "labels": labels[rows]}
 
     def _score(self, features: Tensor, logits: Tensor) -> Tensor:
@@ -274,14 +309,18 @@ class NearestNeighbour(Detector):
 
 
 class ViM(Detector):
-    """a |z outside the principal subspace| + energy: the logit of a virtual class (Wang et al. 2022, "ViM", eq. 5 to 8).
+    """a |z outside the principal subspace| + energy: the logit of a virtual class (Wang et al. 2022, "ViM",
+    eq. 5 to 8).
 
-    z is taken from the origin o of the head (zero where it is not linear); the subspace is spanned by the first eigenvectors of the mean of
-    (z - o)(z - o)' over the items held; a makes the mean length outside equal to the mean largest logit. Where that mean is negative, as
+    z is taken from the origin o of the head (zero where it is not linear); the subspace is spanned by the
+    first eigenvectors of the mean of (z - o)(z - o)' over the items held; a makes the mean length outside
+    equal to the mean largest logit. Where that mean is negative, as
     with distances for logits, its size counts: the paper has no such case.
     """
 
-    dimensions: int = param(0, "of the principal subspace; 0 for half of the features (the paper: 1000 of 2048, 512 of 768)", ge=0)
+    dimensions: int = param(
+        0, "of the principal subspace; 0 for half of the features (the paper: 1000 of 2048, 512 of 768)", ge=0
+    )
 
     def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
         size = features.shape[1]
@@ -290,7 +329,9 @@ class ViM(Detector):
             raise UserError(f"vim[dimensions={kept}] leaves nothing outside: the network has {size} features")
         origin = features.new_zeros(size) if head is None else origin_of(head)
         from_origin = features - origin
-        vectors = torch.linalg.eigh(from_origin.T @ from_origin / len(features)).eigenvectors  # smallest eigenvalues first
+        vectors = torch.linalg.eigh(
+            from_origin.T @ from_origin / len(features)
+        ).eigenvectors  # smallest eigenvalues first
         outside = vectors[:, : size - kept]
         length = (from_origin @ outside).norm(dim=1).mean()
         scale = logits.amax(dim=1).mean().abs() / length if length > 1e-12 else torch.zeros_like(length)
@@ -303,9 +344,14 @@ class ViM(Detector):
 
 
 SCORES: dict[str, type[Detector]] = {
-    "msp": MSP, "max-logit": MaxLogit, "energy": Energy, "mahalanobis": Mahalanobis, "relative-mahalanobis": RelativeMahalanobis,
-    "knn": NearestNeighbour, "vim": ViM,
-}  # fmt: skip
+    "msp": MSP,
+    "max-logit": MaxLogit,
+    "energy": Energy,
+    "mahalanobis": Mahalanobis,
+    "relative-mahalanobis": RelativeMahalanobis,
+    "knn": NearestNeighbour,
+    "vim": ViM,
+}
 
 
 def detector_of(text: str) -> Detector | None:
@@ -330,5 +376,8 @@ def _readable(text: str) -> str:
 Novelty = Annotated[str, AfterValidator(_readable)]
 """The type of a strategy's parameter that names a score."""
 
-MEANING = "how strange an item looks: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn or vim, with parameters"
+MEANING = (
+    "how strange an item looks: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn "
+    "or vim, with parameters"
+)
 """What that parameter says of itself."""

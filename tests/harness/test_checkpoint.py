@@ -1,4 +1,6 @@
-"""What a cell keeps between stages: a damaged file costs time but no byte; what could not be put back is said when it is set aside."""
+"""What a cell keeps between stages: a damaged file costs time but no byte; what could not be put back is said
+when it is set aside.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,19 @@ CONDITIONS = Conditions(root_seed=5, backbone="mlp", epochs=1, batch_size=8)
 
 
 def _run(
-    cls: type[Strategy], folder: Path, *, stages: int = 3, keep: bool = False, shared: Sequence[Path | None] = ()
+    cls: type[Strategy],
+    folder: Path,
+    *,
+    stages: int = 3,
+    keep: bool = False,
+    shared: Sequence[Path | None] = (),
 ) -> list[StageResult]:
     folder.mkdir(exist_ok=True)
-    return list(run_cell(cls(), EPISODES[:stages], CONDITIONS, scratch=folder, keep=folder if keep else None, shared=shared))
+    return list(
+        run_cell(
+            cls(), EPISODES[:stages], CONDITIONS, scratch=folder, keep=folder if keep else None, shared=shared
+        )
+    )
 
 
 def _digest(results: Sequence[StageResult]) -> str:
@@ -45,7 +56,7 @@ def _flipped(content: bytes, luck: random.Random) -> bytes:
     return content[:place] + bytes([content[place] ^ 1 << bit]) + content[place + 1 :]
 
 
-# --- damaged files ----------------------------------------------------------------------------------------------------------------------
+# --- damaged files ------------------------------------------------------------------------------------------
 
 
 class Walks(Strategy):
@@ -71,7 +82,9 @@ FILES = ("state.pt", "answers-000.pt", "answers-001.pt", "stage-0.pt", "stage-1.
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes]]:
-    """Return what an unfaulted cell answers, and the files that one keeps which is interrupted after two of three stages."""
+    """Return what an unfaulted cell answers, and the files that one keeps which is interrupted after two of
+    three stages.
+    """
     folder = tmp_path_factory.mktemp("kept")
     whole = _digest(_run(Walks, folder / "whole"))
     shared = [folder / "stage-0.pt", folder / "stage-1.pt"]
@@ -82,7 +95,9 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, bytes
 
 
 def _continued(files: dict[str, bytes], folder: Path) -> list[StageResult]:
-    """Continue the cell that kept `files`; where one of a stage is among them, as a cell of its own that shares it."""
+    """Continue the cell that kept `files`; where one of a stage is among them, as a cell of its own that
+    shares it.
+    """
     folder.mkdir()
     for name, content in files.items():
         (folder / name).write_bytes(content)
@@ -92,7 +107,11 @@ def _continued(files: dict[str, bytes], folder: Path) -> list[StageResult]:
 
 def _own(files: dict[str, bytes], name: str) -> dict[str, bytes]:
     """Return the files that are used together with `name`."""
-    return {other: content for other, content in files.items() if other.startswith("stage-") == name.startswith("stage-")}
+    return {
+        other: content
+        for other, content in files.items()
+        if other.startswith("stage-") == name.startswith("stage-")
+    }
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -103,12 +122,16 @@ def test_a_flipped_bit_anywhere_changes_no_byte_of_the_answers_and_is_told_in_on
     luck = random.Random(name)
     for attempt in range(30):
         caplog.clear()
-        results = _continued({**_own(files, name), name: _flipped(files[name], luck)}, tmp_path / str(attempt))
+        results = _continued(
+            {**_own(files, name), name: _flipped(files[name], luck)}, tmp_path / str(attempt)
+        )
         assert _digest(results) == whole
         (line,) = [record.getMessage() for record in caplog.records]
         assert line.startswith(f"{name} is not what was written; ")
         assert "\n" not in line
-        assert (results[0].borrowed_s > 0) == (name == "stage-1.pt"), "nothing kept was used but the stage before the damage"
+        assert (results[0].borrowed_s > 0) == (name == "stage-1.pt"), (
+            "nothing kept was used but the stage before the damage"
+        )
 
 
 DAMAGE: dict[str, Callable[[bytes], bytes]] = {
@@ -129,37 +152,54 @@ def test_a_file_that_is_no_longer_whole_is_learned_again(
     name: str, how: str, kept: tuple[str, dict[str, bytes]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     whole, files = kept
-    assert _digest(_continued({**_own(files, name), name: DAMAGE[how](files[name])}, tmp_path / "cell")) == whole
+    assert (
+        _digest(_continued({**_own(files, name), name: DAMAGE[how](files[name])}, tmp_path / "cell")) == whole
+    )
     assert len(caplog.records) == 1
     caplog.clear()
-    again = _run(Walks, tmp_path / "cell", keep=True, shared=[tmp_path / "cell" / "stage-0.pt"] * name.startswith("stage-"))
+    again = _run(
+        Walks,
+        tmp_path / "cell",
+        keep=True,
+        shared=[tmp_path / "cell" / "stage-0.pt"] * name.startswith("stage-"),
+    )
     assert _digest(again) == whole
     assert again[0].borrowed_s > 0, "what was damaged has been kept anew"
     assert not caplog.records
 
 
 @pytest.mark.parametrize("name", ["answers-000.pt", "answers-001.pt"])
-def test_answers_that_are_gone_are_learned_again(name: str, kept: tuple[str, dict[str, bytes]], tmp_path: Path) -> None:
+def test_answers_that_are_gone_are_learned_again(
+    name: str, kept: tuple[str, dict[str, bytes]], tmp_path: Path
+) -> None:
     whole, files = kept
-    results = _continued({other: content for other, content in _own(files, name).items() if other != name}, tmp_path / "cell")
+    results = _continued(
+        {other: content for other, content in _own(files, name).items() if other != name}, tmp_path / "cell"
+    )
     assert _digest(results) == whole
     assert [result.borrowed_s for result in results] == [0, 0, 0]
 
 
-def test_an_undamaged_cell_continues_with_the_same_bytes(kept: tuple[str, dict[str, bytes]], tmp_path: Path) -> None:
+def test_an_undamaged_cell_continues_with_the_same_bytes(
+    kept: tuple[str, dict[str, bytes]], tmp_path: Path
+) -> None:
     whole, files = kept
     results = _continued(_own(files, "state.pt"), tmp_path / "cell")
     assert _digest(results) == whole
     assert [result.borrowed_s > 0 for result in results] == [True, True, False]
 
 
-def test_a_damaged_member_of_a_pack_learns_again_with_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_member_of_a_pack_learns_again_with_the_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (episode,) = build(Blobs(stages=1, items=6), 0).episodes
     member = Member(strategy=Walks(), episode=episode, conditions=CONDITIONS, scratch=tmp_path, keep=tmp_path)
     whole = run_together([member])
     content = (tmp_path / "state.pt").read_bytes()
     (tmp_path / "state.pt").write_bytes(_flipped(content, random.Random(0)))
-    again = run_together([Member(strategy=Walks(), episode=episode, conditions=CONDITIONS, scratch=tmp_path, keep=tmp_path)])
+    again = run_together(
+        [Member(strategy=Walks(), episode=episode, conditions=CONDITIONS, scratch=tmp_path, keep=tmp_path)]
+    )
     assert _digest(again) == _digest(whole)
     assert len(caplog.records) == 1
     assert (tmp_path / "state.pt").read_bytes() == content
@@ -195,15 +235,22 @@ class Grows(Walks):
         self.head = torch.nn.Linear(3, 1)
 
 
-def test_a_state_that_does_not_load_is_dropped_and_the_stages_are_learned_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_that_does_not_load_is_dropped_and_the_stages_are_learned_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     whole = _digest(_run(Grows, tmp_path / "whole"))
     shared = [tmp_path / "stage-0.pt", tmp_path / "stage-1.pt"]
     _run(Grows, tmp_path / "first", stages=2, keep=True, shared=shared)
     assert _digest(_run(Grows, tmp_path / "first", keep=True)) == whole
-    assert _digest(_run(Grows, tmp_path / "second", shared=shared)) == whole, "each cell goes on from the state it was in"
+    assert _digest(_run(Grows, tmp_path / "second", shared=shared)) == whole, (
+        "each cell goes on from the state it was in"
+    )
     lines = [record.getMessage() for record in caplog.records]
     assert [line.partition(":")[0] for line in lines] == ["the kept state cannot be loaded (RuntimeError"] * 3
-    assert [line.rpartition("; ")[2] for line in lines] == ["the cell begins at its first stage", *["the stage is learned again"] * 2]
+    assert [line.rpartition("; ")[2] for line in lines] == [
+        "the cell begins at its first stage",
+        *["the stage is learned again"] * 2,
+    ]
     assert not any("\n" in line for line in lines)
     broken = [finding for finding in check_strategy(Grows, Blobs(items=6)) if not finding.holds]
     assert [finding.claim for finding in broken] == ["a killed cell continues to the same bytes"]
@@ -231,7 +278,7 @@ def test_a_write_that_fails_leaves_the_file_before_it_and_nothing_else(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
 
 
-# --- what can be kept -------------------------------------------------------------------------------------------------------------------
+# --- what can be kept ---------------------------------------------------------------------------------------
 
 
 class Holds(Means):
@@ -256,24 +303,37 @@ class Pair(NamedTuple):
 KEPT: dict[str, tuple[Callable[[], Any], Any]] = {
     "a number of numpy's": (lambda: np.float64(0.5), 0.5),
     "numbers of numpy's in containers": (
-        lambda: {np.int64(3): [np.float32(0.5), (np.bool_(True), np.str_("x"))]}, {3: [0.5, (True, "x")]}
+        lambda: {np.int64(3): [np.float32(0.5), (np.bool_(True), np.str_("x"))]},
+        {3: [0.5, (True, "x")]},
     ),
-    "keys of several kinds": (lambda: {(1, "a"): 1, None: 2, 2.5: 3, b"x": 4}, {(1, "a"): 1, None: 2, 2.5: 3, b"x": 4}),
-    "ordered and counted": (lambda: [OrderedDict(b=1, a=2), Counter("abba")], [OrderedDict(b=1, a=2), Counter("abba")]),
-    "torch's own": (lambda: (torch.zeros(2, 3).shape, torch.float16, torch.device("cpu")), (torch.Size([2, 3]), torch.float16,
-                                                                                        torch.device("cpu"))),
+    "keys of several kinds": (
+        lambda: {(1, "a"): 1, None: 2, 2.5: 3, b"x": 4},
+        {(1, "a"): 1, None: 2, 2.5: 3, b"x": 4},
+    ),
+    "ordered and counted": (
+        lambda: [OrderedDict(b=1, a=2), Counter("abba")],
+        [OrderedDict(b=1, a=2), Counter("abba")],
+    ),
+    "torch's own": (
+        lambda: (torch.zeros(2, 3).shape, torch.float16, torch.device("cpu")),
+        (torch.Size([2, 3]), torch.float16, torch.device("cpu")),
+    ),
     "complex": (lambda: np.complex64(1 + 2j), 1 + 2j),
-}  # fmt: skip
+}
 
 
 def _types(value: Any) -> Any:
     if isinstance(value, dict):
         return type(value), [(_types(key), _types(item)) for key, item in value.items()]
-    return (type(value), [_types(item) for item in value]) if isinstance(value, (list, tuple)) else type(value)
+    return (
+        (type(value), [_types(item) for item in value]) if isinstance(value, (list, tuple)) else type(value)
+    )
 
 
 @pytest.mark.parametrize("name", KEPT)
-def test_what_is_plain_comes_back_as_it_was_and_numbers_of_numpys_as_pythons(name: str, tmp_path: Path) -> None:
+def test_what_is_plain_comes_back_as_it_was_and_numbers_of_numpys_as_pythons(
+    name: str, tmp_path: Path
+) -> None:
     made, expected = KEPT[name]
     cls = _holding(made)
     whole = _run(cls, tmp_path / "whole")
@@ -286,10 +346,15 @@ def test_what_is_plain_comes_back_as_it_was_and_numbers_of_numpys_as_pythons(nam
     assert _digest(continued) == _digest(whole)
 
 
-@pytest.mark.parametrize("kind", ["uint16", "uint64", "complex64", "U3", "S3", "M8[D]", "m8[s]", ">f4", "float16", "bool", "longdouble"])
+@pytest.mark.parametrize(
+    "kind",
+    ["uint16", "uint64", "complex64", "U3", "S3", "M8[D]", "m8[s]", ">f4", "float16", "bool", "longdouble"],
+)
 def test_arrays_of_every_plain_kind_are_kept(kind: str, tmp_path: Path) -> None:
     array = np.array([0, 1, 1]).astype(kind)
-    checkpoint.save(tmp_path / "x.pt", {"x": checkpoint.kept_state(_started(_holding(lambda: array)).state())["thing"]})
+    checkpoint.save(
+        tmp_path / "x.pt", {"x": checkpoint.kept_state(_started(_holding(lambda: array)).state())["thing"]}
+    )
     found = checkpoint.load(tmp_path / "x.pt")["x"]
     assert found.dtype == array.dtype.newbyteorder("=")
     np.testing.assert_array_equal(found, array)
@@ -313,12 +378,21 @@ def test_a_mapped_array_is_kept_as_an_array(tmp_path: Path) -> None:
 
 PLAIN = st.recursive(
     st.one_of(
-        st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False), st.text(max_size=5), st.binary(max_size=5)
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=False),
+        st.text(max_size=5),
+        st.binary(max_size=5),
     ),
     lambda inner: st.one_of(
         st.lists(inner, max_size=4),
         st.lists(inner, max_size=4).map(tuple),
-        st.dictionaries(st.one_of(st.text(max_size=3), st.integers(), st.tuples(st.integers(), st.text(max_size=2))), inner, max_size=4),
+        st.dictionaries(
+            st.one_of(st.text(max_size=3), st.integers(), st.tuples(st.integers(), st.text(max_size=2))),
+            inner,
+            max_size=4,
+        ),
     ),
     max_leaves=12,
 )
@@ -336,16 +410,37 @@ def test_any_plain_value_survives_a_file(tmp_path: Path, value: Any) -> None:
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "a named tuple": (lambda: Pair(1, 2), "attribute 'thing' is a Pair, which cannot be kept between stages"),
-    "a mapping with a default": (lambda: {"of": defaultdict(int)}, r"attribute \"thing\['of'\]\" is a defaultdict, which cannot be kept"),
+    "a mapping with a default": (
+        lambda: {"of": defaultdict(int)},
+        r"attribute \"thing\['of'\]\" is a defaultdict, which cannot be kept",
+    ),
     "a queue": (lambda: [0, deque()], r"attribute 'thing\[1\]' is a deque, which cannot be kept"),
     "a set": (lambda: {1, 2}, "attribute 'thing' is a set, which cannot be kept"),
-    "a function": (lambda: math.sin, "attribute 'thing' is a builtin_function_or_method, which cannot be kept"),
-    "an array of objects": (lambda: np.array([{}]), "attribute 'thing' is an array of object, which cannot be kept"),
-    "a masked array": (lambda: np.ma.masked_array([1]), "attribute 'thing' is a MaskedArray, which cannot be kept"),
-    "a generator": (lambda: np.random.default_rng(0), "attribute 'thing' is a Generator, which cannot be kept"),
+    "a function": (
+        lambda: math.sin,
+        "attribute 'thing' is a builtin_function_or_method, which cannot be kept",
+    ),
+    "an array of objects": (
+        lambda: np.array([{}]),
+        "attribute 'thing' is an array of object, which cannot be kept",
+    ),
+    "a masked array": (
+        lambda: np.ma.masked_array([1]),
+        "attribute 'thing' is a MaskedArray, which cannot be kept",
+    ),
+    "a generator": (
+        lambda: np.random.default_rng(0),
+        "attribute 'thing' is a Generator, which cannot be kept",
+    ),
     "a network": (lambda: torch.nn.Linear(2, 2), "attribute 'thing' was made in learn, .*: make it in setup"),
-    "a network in a list": (lambda: [1, torch.nn.Linear(2, 2)], r"attribute 'thing\[1\]' was made in learn, .*: make it in setup"),
-    "an optimiser": (lambda: torch.optim.SGD([torch.zeros(1)], 0.1), "attribute 'thing' was made in learn, .*: make it in setup"),
+    "a network in a list": (
+        lambda: [1, torch.nn.Linear(2, 2)],
+        r"attribute 'thing\[1\]' was made in learn, .*: make it in setup",
+    ),
+    "an optimiser": (
+        lambda: torch.optim.SGD([torch.zeros(1)], 0.1),
+        "attribute 'thing' was made in learn, .*: make it in setup",
+    ),
 }
 
 
@@ -358,7 +453,9 @@ def test_what_could_not_be_put_back_is_named_before_the_next_stage_begins(name: 
     assert next(results).stage == 0
     with pytest.raises(CannotKeep, match=f"^{said}"):
         next(results)
-    with pytest.raises(CannotKeep, match=f"^{said}"):  # so it ends however often it is tried, and where stages are shared
+    with pytest.raises(
+        CannotKeep, match=f"^{said}"
+    ):  # so it ends however often it is tried, and where stages are shared
         _run(cls, tmp_path / "cell", keep=True)
     with pytest.raises(CannotKeep, match=f"^{said}"):
         _run(cls, tmp_path / "other", shared=[tmp_path / "stage-0.pt"])
@@ -392,7 +489,9 @@ class Neglects(Holds):
         super().load_state(state)
 
 
-def test_a_strategy_that_loads_its_state_itself_may_make_parts_in_learn(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_strategy_that_loads_its_state_itself_may_make_parts_in_learn(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     cls = _holding(lambda: torch.nn.Linear(2, 2), Remakes)
     _run(cls, tmp_path / "cell", stages=2, keep=True)
     assert _run(cls, tmp_path / "cell", keep=True)[1].borrowed_s > 0
@@ -405,11 +504,18 @@ def test_a_strategy_that_loads_its_state_itself_may_make_parts_in_learn(tmp_path
 
 
 class Nested(Trains):
-    """Trains a layer that lies in a list in a dictionary, by an optimiser with momentum and a schedule, all made in setup."""
+    """Trains a layer that lies in a list in a dictionary, by an optimiser with momentum and a schedule, all
+    made in setup.
+    """
 
     def setup(self) -> None:
-        self.parts: dict[str, Any] = {"layers": [torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 6)], "rate": np.float64(0.1)}
-        self.optimiser = torch.optim.SGD([weights for part in self.parts["layers"] for weights in part.parameters()], np.float64(0.1), 0.9)
+        self.parts: dict[str, Any] = {
+            "layers": [torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 6)],
+            "rate": np.float64(0.1),
+        }
+        self.optimiser = torch.optim.SGD(
+            [weights for part in self.parts["layers"] for weights in part.parameters()], np.float64(0.1), 0.9
+        )
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimiser, [1, 2])
 
     def _scores(self, inputs: np.ndarray[Any, Any]) -> torch.Tensor:
@@ -419,7 +525,9 @@ class Nested(Trains):
 
     def learn(self, stage: Stage) -> None:
         for _ in range(3):
-            loss = torch.nn.functional.cross_entropy(self._scores(stage.inputs[:]), torch.tensor(stage.labels))
+            loss = torch.nn.functional.cross_entropy(
+                self._scores(stage.inputs[:]), torch.tensor(stage.labels)
+            )
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -444,4 +552,6 @@ def test_parts_in_containers_and_optimisers_of_setup_are_loaded_into(tmp_path: P
     layers = strategy.parts["layers"]
     strategy.load_state(checkpoint.load(tmp_path / "cell" / "state.pt")["state"])
     assert strategy.parts["layers"][1] is layers[1], "which the optimiser trains"
-    assert checkpoint.load(tmp_path / "cell" / "state.pt")["state"]["parts"]["layers"][0]._metadata[""] == {"version": 2}
+    assert checkpoint.load(tmp_path / "cell" / "state.pt")["state"]["parts"]["layers"][0]._metadata[""] == {
+        "version": 2
+    }

@@ -46,12 +46,25 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_tilde_is_the_user_s_folder(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert [written("~"), written("~/a b/~"), written("a/~"), written("")] == [home, home / "a b" / "~", Path("a/~"), Path()]
-    assert (data_folder(), cache_folder(), below_data("x")) == (None, home / ".cache" / "openworld-bench", Path("x"))
+    assert [written("~"), written("~/a b/~"), written("a/~"), written("")] == [
+        home,
+        home / "a b" / "~",
+        Path("a/~"),
+        Path(),
+    ]
+    assert (data_folder(), cache_folder(), below_data("x")) == (
+        None,
+        home / ".cache" / "openworld-bench",
+        Path("x"),
+    )
     monkeypatch.setenv("OWB_DATA", "~/data")
     monkeypatch.setenv("OWB_CACHE", "~/kept")
     assert (data_folder(), cache_folder()) == (home / "data", home / "kept")
-    assert [below_data("x"), below_data("~/x"), below_data("/x")] == [home / "data" / "x", home / "x", Path("/x")]
+    assert [below_data("x"), below_data("~/x"), below_data("/x")] == [
+        home / "data" / "x",
+        home / "x",
+        Path("/x"),
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no user data base")
@@ -60,7 +73,9 @@ def test_a_tilde_with_a_name_is_that_user_s_folder() -> None:
 
     user = pwd.getpwuid(os.getuid())
     assert written(f"~{user.pw_name}/x") == Path(user.pw_dir) / "x"
-    with pytest.raises(UserError, match=r"no home folder is known for ~nobody-of-this-name of '~nobody-of-this-name/x'"):
+    with pytest.raises(
+        UserError, match=r"no home folder is known for ~nobody-of-this-name of '~nobody-of-this-name/x'"
+    ):
         written("~nobody-of-this-name/x")
 
 
@@ -100,21 +115,41 @@ def test_stores_suites_and_plugins_expand_it(home: Path, monkeypatch: pytest.Mon
 def test_options_expand_it(home: Path, call_owb: Owb) -> None:
     assert call_owb("new", "strategy", "mine", "--folder=~/methods").code == 0
     assert (home / "methods" / "mine.py").is_file()
-    said = call_owb("ablate", "replay", "--components=memory=50", "--plan", "--save=~/suite.yaml", "--seeds=1", "--store=~/store")
+    said = call_owb(
+        "ablate",
+        "replay",
+        "--components=memory=50",
+        "--plan",
+        "--save=~/suite.yaml",
+        "--seeds=1",
+        "--store=~/store",
+    )
     assert said.code == 0, said.err
     assert (home / "suite.yaml").is_file()
     assert call_owb("show", "--store=~/store").err.strip().endswith("try: owb demo")
-    assert call_owb("board", "check", "x", "--root=~/boards").err == f"error: there are no boards in {home / 'boards'}\n"
+    assert (
+        call_owb("board", "check", "x", "--root=~/boards").err
+        == f"error: there are no boards in {home / 'boards'}\n"
+    )
     assert not list(home.parent.glob("~*"))
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no user data base")
 def test_a_user_without_a_home_folder_works_without_a_cache(tmp_path: Path) -> None:
-    around = {key: value for key, value in os.environ.items() if key not in ("HOME", "OWB_CACHE", "OWB_DATA", "OWB_STORE")}
+    around = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in ("HOME", "OWB_CACHE", "OWB_DATA", "OWB_STORE")
+    }
 
     def owb(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            [sys.executable, "-c", NOBODY, *words], cwd=tmp_path, env={**around, **more}, capture_output=True, text=True, check=False
+            [sys.executable, "-c", NOBODY, *words],
+            cwd=tmp_path,
+            env={**around, **more},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert "Traceback" not in done.stderr
         return done
@@ -124,13 +159,21 @@ def test_a_user_without_a_home_folder_works_without_a_cache(tmp_path: Path) -> N
     assert list((tmp_path / "kept").glob("*.npz"))
     assert owb("show", "--store", "s").returncode == 0  # MLflow asks for a home folder when it is imported
     said = owb("show", "--store", "~/s")
-    assert (said.returncode, said.stderr) == (2, "error: no home folder is known for ~ of '~/s': say the whole path, or set HOME\n")
+    assert (said.returncode, said.stderr) == (
+        2,
+        "error: no home folder is known for ~ of '~/s': say the whole path, or set HOME\n",
+    )
     said = owb("data", "check", "chars47", OWB_CACHE="~/kept")
-    assert (said.returncode, said.stderr) == (2, "error: no home folder is known for ~ of '~/kept': say the whole path, or set HOME\n")
+    assert (said.returncode, said.stderr) == (
+        2,
+        "error: no home folder is known for ~ of '~/kept': say the whole path, or set HOME\n",
+    )
     assert not list(tmp_path.glob("~*"))
 
 
-def test_a_home_folder_that_cannot_be_written_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_owb: Owb) -> None:
+def test_a_home_folder_that_cannot_be_written_is_no_cache(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call_owb: Owb
+) -> None:
     monkeypatch.delenv("OWB_CACHE", raising=False)
     (tmp_path / "file").touch()
     monkeypatch.setenv("HOME", str(tmp_path / "file"))
@@ -138,7 +181,9 @@ def test_a_home_folder_that_cannot_be_written_is_no_cache(tmp_path: Path, monkey
     assert call_owb("data", "check", "chars47").code == 0
 
 
-def test_packed_images_say_that_a_cache_must_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_packed_images_say_that_a_cache_must_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from PIL import Image
 
     from harness.selection import configured

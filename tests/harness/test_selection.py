@@ -57,9 +57,15 @@ def test_one_is_needed_where_one_is_needed() -> None:
     ("text", "sentence"),
     [
         ("replya", "unknown strategy 'replya'; did you mean 'replay'? (all: owb list strategies)"),
-        ("replay[memry=3]", "unknown parameter of Replay 'memry'; did you mean 'memory'? (all: owb list Replay)"),
+        (
+            "replay[memry=3]",
+            "unknown parameter of Replay 'memry'; did you mean 'memory'? (all: owb list Replay)",
+        ),
         ("replay[memory=0]", "memory should be greater than or equal to 1, got 0 (Replay)"),
-        ("replay[memory=many]", "memory should be a valid integer, unable to parse string as an integer, got 'many' (Replay)"),
+        (
+            "replay[memory=many]",
+            "memory should be a valid integer, unable to parse string as an integer, got 'many' (Replay)",
+        ),
         ("ewc[fisher=both]", "fisher should be 'sample' or 'batch', got 'both' (EWC)"),
     ],
 )
@@ -147,7 +153,11 @@ def test_a_parameter_that_is_text_takes_it_as_said_and_its_label_says_it_so(word
 
 
 def test_words_are_no_truth_values_and_null_is_nothing_only_where_nothing_is_a_value() -> None:
-    assert resolved(TEXTS, single("texts[word=yes,maybe=null]")) == {**resolved(TEXTS, single("texts")), "word": "yes", "maybe": None}
+    assert resolved(TEXTS, single("texts[word=yes,maybe=null]")) == {
+        **resolved(TEXTS, single("texts")),
+        "word": "yes",
+        "maybe": None,
+    }
     assert resolved(TEXTS, single("texts[word=1e3,text=]"))["word"] == "1e3"
     assert resolved(TEXTS, single("texts[text='01',maybe=\"\"]"))["text"] == "01"
     assert [resolved(TEXTS, one)["text"] for one in expand("texts[text=[01,1,1.0]]")] == ["01", "1", "1.0"]
@@ -155,38 +165,62 @@ def test_words_are_no_truth_values_and_null_is_nothing_only_where_nothing_is_a_v
 
 @pytest.mark.parametrize(
     ("said", "value"),
-    [("whole=010", 10), ("whole=1e3", 1000), ("whole=+5", 5), ("number=01", 1.0), ("number=.5", 0.5), ("number=1.", 1.0),
-     ("number=1E-3", 0.001),
-     ("number=.inf", float("inf")), ("number=-Infinity", -float("inf")), ("truth=TRUE", True), ("truth=false", False)],
-)  # fmt: skip
+    [
+        ("whole=010", 10),
+        ("whole=1e3", 1000),
+        ("whole=+5", 5),
+        ("number=01", 1.0),
+        ("number=.5", 0.5),
+        ("number=1.", 1.0),
+        ("number=1E-3", 0.001),
+        ("number=.inf", float("inf")),
+        ("number=-Infinity", -float("inf")),
+        ("truth=TRUE", True),
+        ("truth=false", False),
+    ],
+)
 def test_numbers_are_decimal(said: str, value: object) -> None:
     assert resolved(TEXTS, single(f"texts[{said}]"))[said.partition("=")[0]] == value
 
 
-@pytest.mark.parametrize("said", ["whole=5 # five", "number=0.1 #x", "truth=true #", "whole=0x10", "whole=1:30", "number=2024-01-01"])
+@pytest.mark.parametrize(
+    "said",
+    ["whole=5 # five", "number=0.1 #x", "truth=true #", "whole=0x10", "whole=1:30", "number=2024-01-01"],
+)
 def test_what_is_no_number_is_refused_whole(said: str) -> None:
     name, _, words = said.partition("=")
     with pytest.raises(UserError, match=f"{name} should be .*{words}"):
         resolved(TEXTS, single(f"texts[{said}]"))
 
 
-def test_text_keeps_its_words_through_suites_nested_selections_and_spaces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_text_keeps_its_words_through_suites_nested_selections_and_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for folder in ("lab #2/1e3", "01/01", "01/1"):
         (tmp_path / folder / "train" / "good").mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / folder / "train" / "good" / "0.png")
     monkeypatch.setenv("OWB_DATA", str(tmp_path))
     monkeypatch.setenv("OWB_CACHE", str(tmp_path / "cache"))
-    texts = ["'anomaly[source=folder,root=lab #2,categories=1e3]'", "anomaly[source=folder,root=01,categories=[01,1]]"]
+    texts = [
+        "'anomaly[source=folder,root=lab #2,categories=1e3]'",
+        "anomaly[source=folder,root=01,categories=[01,1]]",
+    ]
     (tmp_path / "suite.yaml").write_text("\n- ".join(["scenarios:", *texts]) + "\nstrategies: [fine-tune]\n")
     found = protocols(read_suite(tmp_path / "suite.yaml").scenarios)
     said = [(one.scenario.root, one.scenario.categories) for one in found]
     assert said == [("lab #2", "1e3"), ("01", "01"), ("01", "1")]
-    assert [one.label for one in found] == [f"anomaly[source=folder,root={root},categories={names}]" for root, names in said]
-    nested = configured("scenario", "smoke[over=class-incremental[dataset=imagenet[root=1e3,subset=/lab #2/01]]]")
+    assert [one.label for one in found] == [
+        f"anomaly[source=folder,root={root},categories={names}]" for root, names in said
+    ]
+    nested = configured(
+        "scenario", "smoke[over=class-incremental[dataset=imagenet[root=1e3,subset=/lab #2/01]]]"
+    )
     beneath = configured("dataset", configured("scenario", nested.over).dataset)
     assert (beneath.root, beneath.subset) == ("1e3", "/lab #2/01")
     space = read_space("scenario", "anomaly[source=folder,root=01,categories=[01,1]]")
-    assert [str(one) for one in space.grid()] == [f"anomaly[source=folder,root=01,categories={name}]" for name in ("01", "1")]
+    assert [str(one) for one in space.grid()] == [
+        f"anomaly[source=folder,root=01,categories={name}]" for name in ("01", "1")
+    ]
 
 
 def test_a_weights_file_is_named_as_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,6 @@
-"""Files that were replaced or damaged while sizes and times of change were kept: digests, packs, labels and weights notice."""
+"""Files that were replaced or damaged while sizes and times of change were kept: digests, packs, labels and
+weights notice.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ def replaced(path: Path, content: bytes) -> None:
 
 
 def changed(path: Path, change: Change = in_place, *, content: bytes | None = None) -> None:
-    """Change the last byte of a file (or give it `content`); size and time of change stay. One tick of the clock passes at least."""
+    """Change the last byte of a file (or give it `content`); size and time of change stay. One tick of the
+    clock passes at least.
+    """
     before = path.stat()
     if content is None:
         content = path.read_bytes()
@@ -65,21 +69,31 @@ def changed(path: Path, change: Change = in_place, *, content: bytes | None = No
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
 
 
-# --- stamps and digests ---------------------------------------------------------------------------------------------------------------
+# --- stamps and digests -------------------------------------------------------------------------------------
 
 
-def test_a_file_has_no_stamp_before_it_was_left_alone_for_two_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_has_no_stamp_before_it_was_left_alone_for_two_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     os.utime(path, _LONG_AGO)
     assert stamp_of(path) is None
     seen = path.stat()
-    for waited, expected in ((2_000_000_000, None), (2_000_000_001, Stamp(3, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)), (-1, None)):
-        monkeypatch.setattr(stamps, "time", SimpleNamespace(time_ns=lambda waited=waited: seen.st_ctime_ns + waited))
+    for waited, expected in (
+        (2_000_000_000, None),
+        (2_000_000_001, Stamp(3, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino)),
+        (-1, None),
+    ):
+        monkeypatch.setattr(
+            stamps, "time", SimpleNamespace(time_ns=lambda waited=waited: seen.st_ctime_ns + waited)
+        )
         assert stamp_of(path) == expected
 
 
-def test_where_ctime_is_the_time_of_creation_nothing_is_known(tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_ctime_is_the_time_of_creation_nothing_is_known(
+    tmp_path: Path, later: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"one")
     assert stamp_of(path) is not None
@@ -89,7 +103,9 @@ def test_where_ctime_is_the_time_of_creation_nothing_is_known(tmp_path: Path, la
 
 @pytest.mark.parametrize("change", [in_place, replaced])
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_digest_is_that_of_what_is_there_now(waits: bool, change: Change, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_digest_is_that_of_what_is_there_now(
+    waits: bool, change: Change, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Left alone for long or written a moment ago, through a link or not."""
     if waits:
         request.getfixturevalue("later")
@@ -116,10 +132,14 @@ def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path, later: None) -> 
     assert digests_of([tmp_path / "data" / "a"]) != first
 
 
-def test_a_file_that_was_left_alone_is_read_once_and_one_that_was_not_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_was_left_alone_is_read_once_and_one_that_was_not_each_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, read, inner = tmp_path / "a", [], file_digests._digest
     path.write_bytes(b"one")
-    monkeypatch.setattr(file_digests, "_digest", lambda path, algorithm: read.append(path) or inner(path, algorithm))
+    monkeypatch.setattr(
+        file_digests, "_digest", lambda path, algorithm: read.append(path) or inner(path, algorithm)
+    )
     digests_of([path])
     digests_of([path])
     assert len(read) == 2
@@ -132,7 +152,7 @@ def test_a_file_that_was_left_alone_is_read_once_and_one_that_was_not_each_time(
     assert len(read) == 4
 
 
-# --- data sets ------------------------------------------------------------------------------------------------------------------------
+# --- data sets ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -180,7 +200,9 @@ def test_a_list_that_says_something_else_is_noticed(tmp_path: Path, later: None)
 def test_images_and_masks_of_anomaly_detection_are_read_again(
     write: Callable[[Path], Path], category: str, file: str, change: Change, tmp_path: Path, later: None
 ) -> None:
-    """The picture turned upside down. What follows its end does not count, so both files are filled up to one size."""
+    """The picture turned upside down. What follows its end does not count, so both files are filled up to one
+    size.
+    """
     root = write(tmp_path / "data")
     (path,) = root.glob(file)
     turned = io.BytesIO()
@@ -191,9 +213,13 @@ def test_images_and_masks_of_anomaly_detection_are_read_again(
     os.utime(path, _LONG_AGO)
 
     def look() -> tuple[str, bytes]:
-        scenario = configured("scenario", f"anomaly[source={root.name},categories={category},resize=16,crop=0]")
+        scenario = configured(
+            "scenario", f"anomaly[source={root.name},categories={category},resize=16,crop=0]"
+        )
         deal, rows = scenario.deal(0), np.arange(4)
-        return str(dict(scenario.data_digests())), np.asarray(deal.inputs[rows]).tobytes() + np.asarray(deal.facts["mask"][rows]).tobytes()
+        return str(dict(scenario.data_digests())), np.asarray(deal.inputs[rows]).tobytes() + np.asarray(
+            deal.facts["mask"][rows]
+        ).tobytes()
 
     before = look()
     changed(path, change, content=turned.getvalue().ljust(size, b"\0"))
@@ -202,8 +228,12 @@ def test_images_and_masks_of_anomaly_detection_are_read_again(
     assert before[1] != after[1]
 
 
-def test_a_check_reads_even_what_seems_to_be_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A failing disk changes a file and nobody notes it; a loading may trust the stamp, who asks for a check is answered from the disk."""
+def test_a_check_reads_even_what_seems_to_be_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failing disk changes a file and nobody notes it; a loading may trust the stamp, who asks for a check
+    is answered from the disk.
+    """
     folder = disk_formats.cifar10(tmp_path / "data")
     monkeypatch.setattr(file_digests, "stamp_of", lambda path: Stamp(1, 2, 3, 4))
     dataset = configured("dataset", "cifar10")
@@ -212,20 +242,26 @@ def test_a_check_reads_even_what_seems_to_be_as_it_was(tmp_path: Path, monkeypat
     assert not dataset.differences(dataset.files())
     changed(folder / "data_batch_1")
     assert any("data_batch_1 has MD5" in said for said in dataset.problems())
-    assert any("data_batch_1 has MD5" in said for said in dataset.differences(dataset.files())), "what was found is kept"
+    assert any("data_batch_1 has MD5" in said for said in dataset.differences(dataset.files())), (
+        "what was found is kept"
+    )
 
 
-# --- what is made of files ------------------------------------------------------------------------------------------------------------
+# --- what is made of files ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("waits", [True, False])
-def test_a_pack_that_was_damaged_in_place_is_made_again(waits: bool, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_pack_that_was_damaged_in_place_is_made_again(
+    waits: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     if waits:
         request.getfixturevalue("later")
     disk_formats.cub(tmp_path / "data")
 
     def look() -> bytes:
-        return np.asarray(configured("dataset", "cub[resize=8,crop=0]").load().inputs[np.arange(12)]).tobytes()
+        return np.asarray(
+            configured("dataset", "cub[resize=8,crop=0]").load().inputs[np.arange(12)]
+        ).tobytes()
 
     right = look()
     (pack,) = (tmp_path / "cache").glob("pack-*.npy")

@@ -1,5 +1,6 @@
-"""Writers of tiny data sets of anomaly detection, each in the true format of its publisher; of every category two images to learn, two to
-test."""
+"""Writers of tiny data sets of anomaly detection, each in the true format of its publisher; of every category
+two images to learn, two to test.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +17,9 @@ _SIDE = 24
 
 def _image(path: Path, number: int) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(number).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)).save(path)
+    Image.fromarray(np.random.default_rng(number).integers(0, 256, (_SIDE, _SIDE, 3), dtype=np.uint8)).save(
+        path
+    )
 
 
 def _mask(path: Path) -> None:
@@ -41,7 +44,9 @@ def visa(above: Path) -> Path:
     root = above / "visa"
     rows = ["object,split,label,image,mask"]
     for place, category in enumerate(PUBLISHED["visa"]):
-        for number, (part, label) in enumerate((("train", "normal"), ("train", "normal"), ("test", "normal"), ("test", "anomaly"))):
+        for number, (part, label) in enumerate(
+            (("train", "normal"), ("train", "normal"), ("test", "normal"), ("test", "anomaly"))
+        ):
             image = f"{category}/Data/Images/{label.title()}/{number:03}.JPG"
             mask = f"{category}/Data/Masks/Anomaly/{number:03}.png" if label == "anomaly" else ""
             _image(root / image, 10 * place + number)
@@ -58,13 +63,17 @@ def realiad(above: Path) -> Path:
     root = above / "realiad"
     for place, category in enumerate(PUBLISHED["realiad"]):
         lists: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}
-        for number, (part, kind) in enumerate((("train", "OK"), ("train", "OK"), ("test", "OK"), ("test", "NG/pit"))):
+        for number, (part, kind) in enumerate(
+            (("train", "OK"), ("train", "OK"), ("test", "OK"), ("test", "NG/pit"))
+        ):
             image = f"{kind}/S{number:04}/{category}_{number:04}_C1_2023.jpg"
             mask = None if kind == "OK" else image.replace(".jpg", "_mask.png")
             _image(root / "realiad_1024" / category / image, 10 * place + number)
             if mask:
                 _mask(root / "realiad_1024" / category / mask)
-            lists[part].append({"image_path": image, "mask_path": mask, "anomaly_class": kind.removeprefix("NG/")})
+            lists[part].append(
+                {"image_path": image, "mask_path": mask, "anomaly_class": kind.removeprefix("NG/")}
+            )
         path = root / "realiad_jsons" / "realiad_jsons" / f"{category}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(lists))

@@ -1,4 +1,5 @@
-"""Chromium without a network, driven over a pipe by its own DevTools protocol: no package, no port, no other process.
+"""Chromium without a network, driven over a pipe by its own DevTools protocol: no package, no port, no other
+process.
 
 `--remote-debugging-pipe` reads commands from file descriptor 3 and answers on 4, JSON ended by a zero byte.
 """
@@ -21,15 +22,27 @@ import psutil
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 _FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-extensions", "--disable-sync", "--force-color-profile=srgb",
-    "--proxy-server=127.0.0.1:9", "--remote-debugging-pipe",
-)  # fmt: skip
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--hide-scrollbars",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-extensions",
+    "--disable-sync",
+    "--force-color-profile=srgb",
+    "--proxy-server=127.0.0.1:9",
+    "--remote-debugging-pipe",
+)
 _PATIENCE_S = 60.0
 
 
 class Browser:
-    """One page. requests: every address it asked for.  complaints: errors and warnings on its console, and uncaught exceptions."""
+    """One page. requests: every address it asked for.  complaints: errors and warnings on its console, and
+    uncaught exceptions.
+    """
 
     def __init__(self, profile: Path) -> None:
         """Start Chromium with an empty profile."""
@@ -42,21 +55,30 @@ class Browser:
         self._read, to_write = os.pipe()
         words = [CHROMIUM, *_FLAGS, f"--user-data-dir={profile}", "about:blank"]
         script = f'exec "$@" 3<&{to_read} 4>&{to_write}'
-        self._process = subprocess.Popen(["bash", "-c", script, "bash", *words], pass_fds=(to_read, to_write), stderr=subprocess.DEVNULL,
-                                         stdout=subprocess.DEVNULL, start_new_session=True)  # fmt: skip
+        self._process = subprocess.Popen(
+            ["bash", "-c", script, "bash", *words],
+            pass_fds=(to_read, to_write),
+            stderr=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+        )
         os.close(to_read)
         os.close(to_write)
         self._session = ""
         found = self.call("Target.getTargets")["targetInfos"]
         page = next(target for target in found if target["type"] == "page")
-        self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)["sessionId"]
+        self._session = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)[
+            "sessionId"
+        ]
         for domain in ("Page", "Runtime", "Network", "Log"):
             self.call(f"{domain}.enable")
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._session = ""
         try:
             self.call("Browser.close")
@@ -68,7 +90,12 @@ class Browser:
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Send a command and return its result."""
         self._number += 1
-        message = {"id": self._number, "method": method, "params": params, **({"sessionId": self._session} if self._session else {})}
+        message = {
+            "id": self._number,
+            "method": method,
+            "params": params,
+            **({"sessionId": self._session} if self._session else {}),
+        }
         os.write(self._write, json.dumps(message).encode() + b"\0")
         until = time.monotonic() + _PATIENCE_S
         while True:
@@ -82,10 +109,21 @@ class Browser:
 
     def open(self, page: Path, *, width: int = 1280, height: int = 900, dark: bool = False) -> None:
         """Load a file in a window of this size, as for somebody who was never here before."""
-        self.ask("(() => { try { localStorage.clear(); } catch (error) { /* closed to the blank page */ } })()")
+        self.ask(
+            "(() => { try { localStorage.clear(); } catch (error) { /* closed to the blank page */ } })()"
+        )
         self.requests, self.complaints, self._events = [], [], []
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600)
-        self.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}])
+        self.call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        self.call(
+            "Emulation.setEmulatedMedia",
+            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
+        )
         self.call("Page.navigate", url=page.absolute().as_uri())
         until = time.monotonic() + _PATIENCE_S
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
@@ -109,8 +147,10 @@ class Browser:
     def click(self, selector: str) -> None:
         """Press and release the mouse in the middle of an element."""
         chosen = f"document.querySelector({json.dumps(selector)})"
-        box = self.ask(f"(() => {{ const one = {chosen}; one.scrollIntoView({{block: 'center', inline: 'center'}}); "
-                       "const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()")  # fmt: skip
+        box = self.ask(
+            f"(() => {{ const one = {chosen}; one.scrollIntoView({{block: 'center', inline: 'center'}}); "
+            "const box = one.getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2]; })()"
+        )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
 
@@ -118,7 +158,14 @@ class Browser:
         """Press a key: Tab, Enter, Space."""
         code, text = {"Tab": (9, ""), "Enter": (13, "\r"), "Space": (32, " ")}[key]
         name = " " if key == "Space" else key
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=name, code=key, windowsVirtualKeyCode=code, text=text)
+        self.call(
+            "Input.dispatchKeyEvent",
+            type="keyDown",
+            key=name,
+            code=key,
+            windowsVirtualKeyCode=code,
+            text=text,
+        )
         self.call("Input.dispatchKeyEvent", type="keyUp", key=name, code=key, windowsVirtualKeyCode=code)
 
     def type(self, text: str) -> None:
@@ -126,14 +173,18 @@ class Browser:
         self.call("Input.insertText", text=text)
 
     def draw_all(self) -> None:
-        """Keep one picture after another in view until it is drawn: what is scrolled past between two frames, the page never sees."""
+        """Keep one picture after another in view until it is drawn: what is scrolled past between two frames,
+        the page never sees.
+        """
         for number in range(self.ask("document.querySelectorAll('[data-picture]').length")):
             one = f"document.querySelectorAll('[data-picture]')[{number}]"
             self.wait_for(f"({one}.scrollIntoView(), {one}.dataset.drawn)")
         self.ask("scrollTo(0, 0)")
 
     def hold_frames(self, seconds: float) -> None:
-        """Let the page run but paint nothing for a while, as on a machine that is busy: the process that paints is stopped."""
+        """Let the page run but paint nothing for a while, as on a machine that is busy: the process that
+        paints is stopped.
+        """
         own = psutil.Process(self._process.pid).children(recursive=True)
         painter = next(child for child in own if "--type=gpu-process" in child.cmdline())
         painter.suspend()

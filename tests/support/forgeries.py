@@ -1,8 +1,8 @@
 """One honest world, and what a forger makes of a submission from it.
 
-`world` runs a small board and three strategies as `owb new` writes them, through the real store, and submits these. A forgery changes a
-copy of a submission and, where the forger is careful, makes every digest, key and figure fit again, so that only the stage that is meant to
-can tell.
+`world` runs a small board and three strategies as `owb new` writes them, through the real store, and submits
+these. A forgery changes a copy of a submission and, where the forger is careful, makes every digest, key and
+figure fit again, so that only the stage that is meant to can tell.
 """
 
 from __future__ import annotations
@@ -31,7 +31,14 @@ from harness.store.predictions import digest, read_answers, write_answers
 from leaderboards.publishing.board import Entry, cell_key, read_entry, read_header, yaml_text
 from leaderboards.publishing.publish import publish
 from leaderboards.publishing.rescore import exam, mark
-from leaderboards.publishing.submission import Metadata, Submission, read_submission, sha256, submit, submitted_file
+from leaderboards.publishing.submission import (
+    Metadata,
+    Submission,
+    read_submission,
+    sha256,
+    submit,
+    submitted_file,
+)
 
 SCENARIO = "class-incremental[dataset=digits,stages=2,epochs=1]"
 SEEDS = 3
@@ -81,7 +88,10 @@ def world() -> World:
     for cell in [*todo, *cells(dealt, contenders(labels.values()), SEEDS)]:
         _run(cell, store, base / "scratch")
     board = publish("tiny", suite, todo, store, base / "boards")
-    made = {name: submit(label, board, METADATA, store, base / "submissions" / name) for name, label in labels.items()}
+    made = {
+        name: submit(label, board, METADATA, store, base / "submissions" / name)
+        for name, label in labels.items()
+    }
     return World(base, store, board, made)
 
 
@@ -95,7 +105,9 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     answers: list[Answer] = []
     ending = Ending(status=Status.DONE, seconds=0.1, peak_mib=100.0)
     try:
-        for result in run_cell(cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch):
+        for result in run_cell(
+            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch
+        ):
             answers += result.answers
     except ValueError as error:
         ending = Ending(status=Status.FAILED, reason=f"ValueError: {error}")
@@ -104,7 +116,7 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     store.end(run_id, replace(ending, digest=digest(answers)), scores=scores, files=scratch)
 
 
-# --- a forger's tools -------------------------------------------------------------------------------------------------------------
+# --- a forger's tools ---------------------------------------------------------------------------------------
 
 
 def edit(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -135,7 +147,9 @@ def rescore(folder: Path) -> None:
     rows = []
     for cell in entry.cells:
         if cell.status is Status.DONE:
-            marked = mark(exam(protocols([cell.scenario])[0].scenario, cell.seed), folder / submitted_file(cell))
+            marked = mark(
+                exam(protocols([cell.scenario])[0].scenario, cell.seed), folder / submitted_file(cell)
+            )
             cell = cell.model_copy(update={"digest": marked.digest, "metrics": dict(marked.metrics)})
         rows.append(cell)
     _write(folder, entry.model_copy(update={"cells": tuple(rows)}))
@@ -180,7 +194,7 @@ def submission(folder: Path) -> Submission:
     return read_submission(folder)
 
 
-# --- paper forgeries: what was handed in gives them away ------------------------------------------------------------------------------
+# --- paper forgeries: what was handed in gives them away ----------------------------------------------------
 
 
 def edited_metric(folder: Path) -> None:
@@ -268,7 +282,10 @@ def traversal_in_archive(folder: Path) -> None:
 
 
 def traversal_in_strategy(folder: Path) -> None:
-    edit(folder / "entry.yaml", lambda entry: entry.update(strategy="../../evil.py:First", label="../../evil.py:First"))
+    edit(
+        folder / "entry.yaml",
+        lambda entry: entry.update(strategy="../../evil.py:First", label="../../evil.py:First"),
+    )
     sign(folder)
 
 
@@ -294,7 +311,9 @@ def zip_bomb(folder: Path) -> None:
 
 def oversized_array(folder: Path) -> None:
     with zipfile.ZipFile(predictions(folder), "w") as archive, archive.open("0.gaps.npy", "w") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)}
+        )
         file.write(bytes(64))
     sign(folder)
 
@@ -320,12 +339,19 @@ def yaml_depth(folder: Path) -> None:
 
 
 def nan_figure(folder: Path) -> None:
-    edit(folder / "entry.yaml", lambda entry: entry["cells"][0]["metrics"].update(average_accuracy=float("nan")))
+    edit(
+        folder / "entry.yaml",
+        lambda entry: entry["cells"][0]["metrics"].update(average_accuracy=float("nan")),
+    )
     sign(folder)
 
 
 def _with_scores(folder: Path, value: float) -> None:
-    change_answers(folder, 0, lambda answer: {**answer.arrays, "scores": np.full((len(answer.ids), 10), value, dtype=np.float32)})
+    change_answers(
+        folder,
+        0,
+        lambda answer: {**answer.arrays, "scores": np.full((len(answer.ids), 10), value, dtype=np.float32)},
+    )
     rescore(folder)
 
 

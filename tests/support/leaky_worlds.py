@@ -1,4 +1,6 @@
-"""Strategies that leave something behind in their process, or keep something outside themselves. Each answers as `Means` does otherwise."""
+"""Strategies that leave something behind in their process, or keep something outside themselves. Each answers
+as `Means` does otherwise.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,10 @@ class Leaky(Means):
 
     def predict(self, query: Query) -> Prediction:
         means = np.stack(list(self.means.values()))
-        return Prediction(classes=super().predict(query).classes, scores=-np.square(query.inputs[:, None] - means).sum(axis=2))
+        return Prediction(
+            classes=super().predict(query).classes,
+            scores=-np.square(query.inputs[:, None] - means).sum(axis=2),
+        )
 
     in_every_stage: ClassVar[bool] = False
 

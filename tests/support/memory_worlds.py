@@ -7,7 +7,10 @@ import torch
 
 from harness.contracts import Prediction, Query, Stage, Strategy
 
-CUDA = "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which 1.52 GiB is free.\nSee the docs."
+CUDA = (
+    "CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 7.79 GiB of which "
+    "1.52 GiB is free.\nSee the docs."
+)
 
 
 class NoDeviceMemory(Strategy):

@@ -1,6 +1,8 @@
-"""What searches are tried on: blobs that settings may be chosen on, and learners whose worth, or whose end, follows from their setting.
+"""What searches are tried on: blobs that settings may be chosen on, and learners whose worth, or whose end,
+follows from their setting.
 
-Found by path, also by processes that do not know the folder of the tests: so nothing here imports another file of it.
+Found by path, also by processes that do not know the folder of the tests: so nothing here imports another
+file of it.
 """
 
 from __future__ import annotations
@@ -52,20 +54,38 @@ class Chosen(Scenario):
     def deal(self, seed: int) -> Deal:
         rng = seeds.stream("blobs", seed=seed)
         labels = np.tile(np.arange(2 * self.stages), 2 * self.items).astype(np.int64)
-        inputs = (20 * rng.normal(size=(2 * self.stages, 8))[labels] + rng.normal(size=(len(labels), 8))).astype(np.float32)
+        inputs = (
+            20 * rng.normal(size=(2 * self.stages, 8))[labels] + rng.normal(size=(len(labels), 8))
+        ).astype(np.float32)
         is_test = np.arange(len(labels)) >= len(labels) // 2
         parts = [np.flatnonzero(~is_test & (labels // 2 == index)) for index in range(self.stages)]
-        stages = [DealtStage(rows=rows, given=labels[rows], query=np.flatnonzero(is_test), named_classes=2 * index + 2, new_classes=2)
-                  for index, rows in enumerate(parts)]  # fmt: skip
+        stages = [
+            DealtStage(
+                rows=rows,
+                given=labels[rows],
+                query=np.flatnonzero(is_test),
+                named_classes=2 * index + 2,
+                new_classes=2,
+            )
+            for index, rows in enumerate(parts)
+        ]
         return Deal(inputs=inputs, labels=labels, facts={"stage": labels // 2}, stages=stages)
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
-        hits = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in answers if answer.step is None]
-        return Scores(final={"accuracy": hits[-1]} if len(hits) == self.stages else {}, per_stage={"accuracy": hits})
+        hits = [
+            float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
+            for answer in answers
+            if answer.step is None
+        ]
+        return Scores(
+            final={"accuracy": hits[-1]} if len(hits) == self.stages else {}, per_stage={"accuracy": hits}
+        )
 
 
 class Knob(Strategy):
-    """Nearest class mean, but wrong on a share |x - 0.3| of the items, and on more of them in its first epochs."""
+    """Nearest class mean, but wrong on a share |x - 0.3| of the items, and on more of them in its first
+    epochs.
+    """
 
     x: float = param(0.5, "best at 0.3", ge=0, le=1)
     side: Literal["left", "right"] = param("left", "makes no difference")
@@ -82,7 +102,12 @@ class Knob(Strategy):
             self.context.epoch_ended(self.epoch)
 
     def predict(self, query: Query) -> Prediction:
-        far = np.stack([np.square(query.inputs[np.arange(len(query.ids))] - mean).sum(axis=1) for mean in self.means.values()])
+        far = np.stack(
+            [
+                np.square(query.inputs[np.arange(len(query.ids))] - mean).sum(axis=1)
+                for mean in self.means.values()
+            ]
+        )
         right = np.array(list(self.means))[far.argmin(axis=0)]
         share = abs(self.x - 0.3) + 0.02 * (self.context.epochs - self.epoch)
         wrong = np.argsort(np.argsort(query.ids)) < share * len(query.ids)
@@ -92,7 +117,9 @@ class Knob(Strategy):
 class Fate(Knob):
     """Ends in one of many ways."""
 
-    way: Literal["well", "diverged", "raises", "unsuitable", "hangs", "dies", "looks for the truth"] = param("well")
+    way: Literal["well", "diverged", "raises", "unsuitable", "hangs", "dies", "looks for the truth"] = param(
+        "well"
+    )
 
     def learn(self, stage: Stage) -> None:
         super().learn(stage)

@@ -1,4 +1,6 @@
-"""A world of one stage and learners that learn several cells at once, found by path; what they learn is known in closed form."""
+"""A world of one stage and learners that learn several cells at once, found by path; what they learn is known
+in closed form.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,20 @@ from typing import ClassVar, Self
 import numpy as np
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth, param
+from harness.contracts import (
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Prediction,
+    Query,
+    Scenario,
+    Scores,
+    Stage,
+    Strategy,
+    Truth,
+    param,
+)
 from harness.errors import Diverged
 
 HERE = str(Path(__file__))
@@ -27,7 +42,10 @@ class Coins(Scenario):
     rows: int = param(20, "training items", ge=1)
     uneven: bool = param(False, "seeds above 0 deal one training item more")
 
-    metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="accuracy"), Metric(name="time_to_half", better="lower", censored=True))
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(name="accuracy"),
+        Metric(name="time_to_half", better="lower", censored=True),
+    )
     answers: ClassVar[tuple[str, ...]] = ("classes", "scores")
 
     def data_digests(self) -> Mapping[str, str]:
@@ -38,14 +56,27 @@ class Coins(Scenario):
         rows = self.rows + (self.uneven and seed > 0)
         labels = (rng.random(rows + 10) < 0.7).astype(np.int64)
         given = labels[:rows] ^ (rng.random(rows) < self.corrupted)
-        stage = DealtStage(rows=np.arange(rows), given=given, query=np.arange(rows, rows + 10), named_classes=2, new_classes=2)
+        stage = DealtStage(
+            rows=np.arange(rows),
+            given=given,
+            query=np.arange(rows, rows + 10),
+            named_classes=2,
+            new_classes=2,
+        )
         return Deal(inputs=np.ones((rows + 10, 1), dtype=np.float32), labels=labels, facts={}, stages=[stage])
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
         ended = [answer for answer in answers if answer.step is None]
         right = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in ended]
-        reached = [answer.step for answer in answers if answer.step is not None and answer.arrays["scores"][0, 1] > 0.5]
-        return Scores(final={"accuracy": right[-1], "time_to_half": float(min(reached, default=np.nan))}, per_stage={"accuracy": right})
+        reached = [
+            answer.step
+            for answer in answers
+            if answer.step is not None and answer.arrays["scores"][0, 1] > 0.5
+        ]
+        return Scores(
+            final={"accuracy": right[-1], "time_to_half": float(min(reached, default=np.nan))},
+            per_stage={"accuracy": right},
+        )
 
 
 class Races(Coins):
@@ -55,7 +86,9 @@ class Races(Coins):
 
 
 class Descent(Strategy):
-    """Approach the mean label by gradient descent: after t steps  w = mean + (w at first - mean) (1 - rate)^t."""
+    """Approach the mean label by gradient descent: after t steps  w = mean + (w at first - mean) (1 -
+    rate)^t.
+    """
 
     together: ClassVar[tuple[str, ...]] = ("rate", "trouble")
     together_at_most: ClassVar[int] = 4
@@ -96,7 +129,11 @@ class Descent(Strategy):
     def predict(self, query: Query) -> Prediction:
         weight = np.nan if self.trouble == "answers" else self.weight
         scores = np.tile([1 - weight, weight], (len(query.ids), 1))
-        return Prediction(classes=np.full(len(query.ids), int(self.weight > 0.5)), scores=scores, health=np.array([self.weight, np.nan]))
+        return Prediction(
+            classes=np.full(len(query.ids), int(self.weight > 0.5)),
+            scores=scores,
+            health=np.array([self.weight, np.nan]),
+        )
 
     def _note(self, cells: int) -> None:
         if self.mark:

@@ -1,4 +1,6 @@
-"""Tiny worlds for tests, found by path: a scenario of Gaussian blobs, and strategies that behave well or badly on purpose."""
+"""Tiny worlds for tests, found by path: a scenario of Gaussian blobs, and strategies that behave well or
+badly on purpose.
+"""
 
 from __future__ import annotations
 
@@ -53,14 +55,20 @@ class Blobs(Scenario):
         rng = seeds.stream("blobs", seed=seed)
         classes = 2 * self.stages
         labels = np.tile(np.arange(classes), 2 * self.items).astype(np.int64)
-        inputs = (3 * rng.normal(size=(classes, 8))[labels] + rng.normal(size=(len(labels), 8))).astype(np.float32)
+        inputs = (3 * rng.normal(size=(classes, 8))[labels] + rng.normal(size=(len(labels), 8))).astype(
+            np.float32
+        )
         is_test = np.arange(len(labels)) >= len(labels) // 2
         arrival = labels // 2
         stages = []
         for index in range(self.stages):
             rows = np.flatnonzero(~is_test & (arrival == index))
             query = np.flatnonzero(is_test)
-            stages.append(DealtStage(rows=rows, given=labels[rows], query=query, named_classes=2 * index + 2, new_classes=2))
+            stages.append(
+                DealtStage(
+                    rows=rows, given=labels[rows], query=query, named_classes=2 * index + 2, new_classes=2
+                )
+            )
         return Deal(inputs=inputs, labels=labels, facts={"stage": arrival}, stages=stages)
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
@@ -95,12 +103,17 @@ class HiddenBlobs(Blobs):
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)
-        hidden = [replace(stage, given=np.full(len(stage.rows), HIDDEN), named_classes=2) for stage in whole.stages[1:]]
+        hidden = [
+            replace(stage, given=np.full(len(stage.rows), HIDDEN), named_classes=2)
+            for stage in whole.stages[1:]
+        ]
         return replace(whole, stages=[whole.stages[0], *hidden], recurring=False)
 
 
 class NovelBlobs(Blobs):
-    """The same blobs: labels of the first two classes, and these again beside items of the others without labels."""
+    """The same blobs: labels of the first two classes, and these again beside items of the others without
+    labels.
+    """
 
     stages: int = param(2, ge=2)
 
@@ -119,17 +132,30 @@ class NovelBlobs(Blobs):
 
 
 class NoisyBlobs(Blobs):
-    """The same blobs, some with wrong labels: items are held out to choose by, and learners are told how labels are confused."""
+    """The same blobs, some with wrong labels: items are held out to choose by, and learners are told how
+    labels are confused.
+    """
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)
         rng = seeds.stream("noise", seed=seed)
         stages = []
         for stage in whole.stages:
-            given = np.where(rng.random(len(stage.rows)) < 0.3, stage.given ^ 1, stage.given)  # within the pair of the stage
+            given = np.where(
+                rng.random(len(stage.rows)) < 0.3, stage.given ^ 1, stage.given
+            )  # within the pair of the stage
             matrix = np.kron(np.eye(stage.named_classes // 2), [[0.7, 0.3], [0.3, 0.7]]).astype(np.float32)
-            stages.append(replace(stage, rows=stage.rows[4:], given=given[4:], held=stage.rows[:4], held_given=given[:4],
-                                  watched=stage.rows[4:14], told=NoiseFacts(rate=0.3, matrix=matrix)))  # fmt: skip
+            stages.append(
+                replace(
+                    stage,
+                    rows=stage.rows[4:],
+                    given=given[4:],
+                    held=stage.rows[:4],
+                    held_given=given[:4],
+                    watched=stage.rows[4:14],
+                    told=NoiseFacts(rate=0.3, matrix=matrix),
+                )
+            )
         return replace(whole, stages=stages)
 
 
@@ -148,12 +174,20 @@ class Residues(Scenario):
         pairs = np.stack(np.divmod(np.arange(49), 7), axis=1)
         labels, order = pairs.sum(axis=1) % 7, seeds.stream("order", seed=seed).permutation(49)
         query, parts = np.sort(order[:12]), (np.sort(order[12:32]), np.sort(order[32:]))
-        stages = [DealtStage(rows=rows, given=labels[rows], query=query, named_classes=7, new_classes=7 * (index == 0))
-                  for index, rows in enumerate(parts)]  # fmt: skip
+        stages = [
+            DealtStage(
+                rows=rows, given=labels[rows], query=query, named_classes=7, new_classes=7 * (index == 0)
+            )
+            for index, rows in enumerate(parts)
+        ]
         return Deal(inputs=pairs, labels=labels, facts={}, stages=stages)
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
-        hits = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in answers if answer.step is None]
+        hits = [
+            float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
+            for answer in answers
+            if answer.step is None
+        ]
         return Scores(final={"accuracy": hits[-1]} if len(hits) == 2 else {}, per_stage={"accuracy": hits})
 
 
@@ -170,7 +204,9 @@ class Means(Strategy):
         time.sleep(self.pause)
         noise = self.context.stream("method").normal(scale=1e-3)
         for label in np.unique(stage.labels):
-            self.means[int(label)] = stage.inputs[np.flatnonzero(stage.labels == label)].mean(axis=0) + self.offset + noise
+            self.means[int(label)] = (
+                stage.inputs[np.flatnonzero(stage.labels == label)].mean(axis=0) + self.offset + noise
+            )
 
     def predict(self, query: Query) -> Prediction:
         far = np.stack([np.square(query.inputs - mean).sum(axis=1) for mean in self.means.values()])
@@ -212,7 +248,9 @@ class NotANumber(Strategy):
     learn = Guess.learn
 
     def predict(self, query: Query) -> Prediction:
-        return Prediction(classes=np.zeros(len(query.ids), dtype=int), scores=np.full((len(query.ids), 2), np.nan))
+        return Prediction(
+            classes=np.zeros(len(query.ids), dtype=int), scores=np.full((len(query.ids), 2), np.nan)
+        )
 
 
 class WrongField(Strategy):
@@ -340,7 +378,9 @@ class Cheats(Strategy):
         return None
 
     def _by_garbage(self, query: Query) -> np.ndarray | None:
-        gc.collect()  # brings all objects into one generation, the youngest last; other tests may have left truths of their own
+        # brings all objects into one generation, the youngest last; other tests may have left truths of their
+        # own
+        gc.collect()
         found = [thing for thing in gc.get_objects() if type(thing) is Truth]
         return found[-1].labels[query.ids] if found else None
 

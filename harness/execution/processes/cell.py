@@ -1,7 +1,9 @@
-"""What runs in the process of a cell (or of a pack of them): take the order, learn, answer stage by stage, end.
+"""What runs in the process of a cell (or of a pack of them): take the order, learn, answer stage by stage,
+end.
 
-`task` runs in a process forked by a warm parent; started by itself (`python -m harness.execution.processes.cell`), the module serves one task where
-there is no fork, and reads and writes its standard streams.
+`task` runs in a process forked by a warm parent; started by itself (`python -m
+harness.execution.processes.cell`), the module serves one task where there is no fork, and reads and writes
+its standard streams.
 """
 
 from __future__ import annotations
@@ -30,8 +32,9 @@ _PROGRESS_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a process is to do. mapped: files of every cell's episodes.  learn: what learns, `module:function`, called with the order and
-    the link, yielding messages to be sent; `further`: what else it is told.  path: where modules are looked for.
+    """What a process is to do. mapped: files of every cell's episodes.  learn: what learns,
+    `module:function`, called with the order and the link, yielding messages to be sent; `further`: what else
+    it is told.  path: where modules are looked for.
     """
 
     task: Task
@@ -141,18 +144,31 @@ def _attempt(order: Order, link: Link) -> End:
 
 def _cell_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]:
     (job,), (path,) = order.task.jobs, order.mapped
-    results = run_cell(strategy_of(job), episodes(path), job.conditions, scratch=scratch_of(job), keep=job.keep, shared=job.shared,
-                       on_progress=throttled(job.key, link))  # fmt: skip
+    results = run_cell(
+        strategy_of(job),
+        episodes(path),
+        job.conditions,
+        scratch=scratch_of(job),
+        keep=job.keep,
+        shared=job.shared,
+        on_progress=throttled(job.key, link),
+    )
     return ((job.key, result) for result in results)
 
 
 def _pack_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]:
     jobs = order.task.jobs
     members = [
-        Member(strategy=strategy_of(job), episode=next(episodes(path)), conditions=job.conditions, scratch=scratch_of(job), keep=job.keep,
-               on_progress=throttled(job.key, link))
+        Member(
+            strategy=strategy_of(job),
+            episode=next(episodes(path)),
+            conditions=job.conditions,
+            scratch=scratch_of(job),
+            keep=job.keep,
+            on_progress=throttled(job.key, link),
+        )
         for job, path in zip(jobs, order.mapped, strict=True)
-    ]  # fmt: skip
+    ]
     return zip((job.key for job in jobs), run_together(members), strict=True)
 
 
@@ -167,7 +183,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from harness.execution.processes.cell import main as served  # under its own name: what is sent names the classes of that module
+    from harness.execution.processes.cell import (
+        main as served,
+    )  # under its own name: what is sent names the classes of that module
 
     served()
 

@@ -1,6 +1,7 @@
 """The warm parent as seen from outside: started once, asked for a process per task, cleared up after.
 
-`Nursery` is the process that was started; `Line` is the line to it, and to every parent that it forks with more libraries loaded.
+`Nursery` is the process that was started; `Line` is the line to it, and to every parent that it forks with
+more libraries loaded.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ class Line:
             self.threads = self._answer(LOADED, _START_S)
 
     def ask(self, inward: int, outward: int) -> int:
-        """Have a process started that reads from `inward` and writes to `outward`; return its id, in the parent's name space.
+        """Have a process started that reads from `inward` and writes to `outward`; return its id, in the
+        parent's name space.
 
         Raises:
             OSError: the parent does not start, or is no more.
@@ -89,7 +91,8 @@ class Line:
 
 
 class Place(NamedTuple):
-    """Where a parent lives: working folder, all variables of its environment, and a command to start it with (`unshare`).
+    """Where a parent lives: working folder, all variables of its environment, and a command to start it with
+    (`unshare`).
 
     apart: the folder is its own, which it clears away at its end, and Python reads nothing of the user's.
     """
@@ -101,7 +104,9 @@ class Place(NamedTuple):
 
 
 class Nursery:
-    """The first parent. It lives as long as this process, and takes all that came of it along when it is closed."""
+    """The first parent. It lives as long as this process, and takes all that came of it along when it is
+    closed.
+    """
 
     def __init__(self, run: str, place: Place) -> None:
         """Start it. `run` names what runs tasks, `module:function`."""
@@ -121,8 +126,16 @@ class Nursery:
         ]
         nothing = subprocess.DEVNULL
         environment = {**place.environment, **_WITHOUT_THREADS}
-        self.process = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, cwd=place.folder, env=environment,
-                                        start_new_session=True, pass_fds=[theirs.fileno()])  # fmt: skip
+        self.process = subprocess.Popen(
+            command,
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            cwd=place.folder,
+            env=environment,
+            start_new_session=True,
+            pass_fds=[theirs.fileno()],
+        )
         theirs.close()
         atexit.register(self.close)
 
@@ -132,7 +145,9 @@ class Nursery:
         return self.process.poll() is None
 
     def tasks(self) -> list[psutil.Process]:
-        """Return all processes below the first parent: the task and all that it started; at rest there is none."""
+        """Return all processes below the first parent: the task and all that it started; at rest there is
+        none.
+        """
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(self.process.pid)
             if self.place.prefix:  # the command itself, which waits for the first process of the namespace

@@ -1,4 +1,6 @@
-"""The limits of a task on time and memory, held from outside, so that they hold while a strategy keeps the interpreter lock."""
+"""The limits of a task on time and memory, held from outside, so that they hold while a strategy keeps the
+interpreter lock.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +29,8 @@ class Stopped(Exception):
 class Limits:
     """Looks at the processes of one task. The time limit counts from when it is made.
 
-    tree: returns the processes now.  every: seconds between two calls of it.  processes: those that are known at first, so that the first
-    call can wait as long.  most: how many there were at once, at most.
+    tree: returns the processes now.  every: seconds between two calls of it.  processes: those that are known
+    at first, so that the first call can wait as long.  most: how many there were at once, at most.
     """
 
     def __init__(
@@ -66,12 +68,16 @@ class Limits:
             self._tree_due = now + self.every
             self._stopped = self._stopped + 1 if _are_stopped(self.processes) else 0
             if self._stopped * self.every > _PATIENCE_S:
-                raise Stopped(Status.FAILED, f"its processes were stopped (SIGSTOP) for {_PATIENCE_S:g} s", lost=True)
+                raise Stopped(
+                    Status.FAILED, f"its processes were stopped (SIGSTOP) for {_PATIENCE_S:g} s", lost=True
+                )
         self._look_due = now + min(LOOK_S, self.every)
         used = private_mib(self.processes)
         self.peak_mib = max(self.peak_mib, used)
         if used > self.memory_mib:
-            raise Stopped(Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {self.memory_mib:.0f} MiB")
+            raise Stopped(
+                Status.OUT_OF_MEMORY, f"used {used:.0f} MiB, the limit is {self.memory_mib:.0f} MiB"
+            )
 
 
 def _are_stopped(processes: Sequence[psutil.Process]) -> bool:

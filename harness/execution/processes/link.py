@@ -1,4 +1,5 @@
-"""Messages between a worker and the process of its task: pickled values over two pipes, each behind its length.
+"""Messages between a worker and the process of its task: pickled values over two pipes, each behind its
+length.
 
 Both ends run code of the user's own; what strangers send is never read so.
 """
@@ -64,7 +65,9 @@ class Link:
 
 
 class Inbox:
-    """What comes over a link, read by a thread of its own, so that whoever waits for it can look after other things meanwhile."""
+    """What comes over a link, read by a thread of its own, so that whoever waits for it can look after other
+    things meanwhile.
+    """
 
     def __init__(self, link: Link) -> None:
         self._values: queue.SimpleQueue[Any] = queue.SimpleQueue()

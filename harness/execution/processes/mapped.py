@@ -1,11 +1,11 @@
 """Stages and queries in one file that many processes map: they are written once, and no cell copies them.
 
-What is handed over goes through pickle with its arrays left out of band (PEP 574); these lie in the file as they are, each on a boundary of
-64 bytes, and come back read-only as views of the mapped file. Only what the driver of a run wrote is read so; the code of strangers gets
-frames without pickle (`harness.sandbox.wire`).
+What is handed over goes through pickle with its arrays left out of band (PEP 574); these lie in the file as
+they are, each on a boundary of 64 bytes, and come back read-only as views of the mapped file. Only what the
+driver of a run wrote is read so; the code of strangers gets frames without pickle (`harness.sandbox.wire`).
 
-The file has no name: it lives as long as the process that wrote it keeps it open, and is reached through that process. Where there is no
-/proc it is a temporary file.
+The file has no name: it lives as long as the process that wrote it keeps it open, and is reached through that
+process. Where there is no /proc it is a temporary file.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ class Mapped:
 
 
 def episodes(path: str) -> Iterator[Episode]:
-    """Yield the episodes of a file that `Mapped` wrote, each read when it is asked for; arrays are read-only views.
+    """Yield the episodes of a file that `Mapped` wrote, each read when it is asked for; arrays are read-only
+    views.
 
     A query that is the same object as that of the stage before comes back as the same object.
     """

@@ -1,8 +1,10 @@
-"""The warm parent: loads the libraries once, then forks a process for every task. Started by `nursery`, never imported there.
+"""The warm parent: loads the libraries once, then forks a process for every task. Started by `nursery`, never
+imported there.
 
-What is forked sees libraries as they were after loading, before any strategy ran. The parent runs no task itself, holds no thread and never
-touches CUDA, so that its children may do either. It can fork parents like itself that have more loaded (`IMPORT`), for tasks that need a
-library which takes long to load and may change others.
+What is forked sees libraries as they were after loading, before any strategy ran. The parent runs no task
+itself, holds no thread and never touches CUDA, so that its children may do either. It can fork parents like
+itself that have more loaded (`IMPORT`), for tasks that need a library which takes long to load and may change
+others.
 """
 
 from __future__ import annotations
@@ -25,9 +27,13 @@ Run = Callable[[int, int], None]
 """Runs a task that is read from the first file descriptor and answers to the second."""
 
 TASK, IMPORT = b"t", b"i"
-"""What is asked for: a task, with two pipes; a parent that has modules imported, named behind the letter, with a socket."""
+"""What is asked for: a task, with two pipes; a parent that has modules imported, named behind the letter,
+with a socket.
+"""
 LOADED, BEGUN, ENDED = b"l", b"b", b"e"
-"""What is answered: all is loaded, with the number of threads; a task began, with its process id; it ended, with its wait status."""
+"""What is answered: all is loaded, with the number of threads; a task began, with its process id; it ended,
+with its wait status.
+"""
 ANSWER = struct.Struct(">cq")
 _LONGEST = 1 << 16
 _PR_SET_CHILD_SUBREAPER = 36
@@ -35,11 +41,15 @@ _SWEEPS = 100
 _MADV_COLLAPSE = 25
 _LARGE_PAGE = 2 << 20
 OFTEN = 32
-"""Tasks after which large pages pay: they cost as much as they save in about forty, and memory that other parents share."""
+"""Tasks after which large pages pay: they cost as much as they save in about forty, and memory that other
+parents share.
+"""
 
 
 def main() -> None:
-    """Load the libraries and what runs tasks (`module:function`), then fork for whoever asks, until nobody asks any more."""
+    """Load the libraries and what runs tasks (`module:function`), then fork for whoever asks, until nobody
+    asks any more.
+    """
     sys.dont_write_bytecode = True
     asking = socket.socket(fileno=int(sys.argv[1]))
     module, _, function = sys.argv[2].partition(":")
@@ -77,7 +87,9 @@ def _load_libraries() -> None:
 
 
 def _serve(asking: socket.socket, run: Run) -> socket.socket | None:
-    """Answer one line of requests; return the line of a parent that was forked on the way (in it), None at the end (in the first)."""
+    """Answer one line of requests; return the line of a parent that was forked on the way (in it), None at
+    the end (in the first).
+    """
     _adopt_orphans()
     gc.collect()
     gc.freeze()  # else the first collection in every child would copy all that is loaded
@@ -118,7 +130,9 @@ def _serve(asking: socket.socket, run: Run) -> socket.socket | None:
 
 
 def _use_large_pages() -> None:
-    """Move what is loaded to pages of 2 MiB where the system can: a fork copies an entry per page, and its end drops as many."""
+    """Move what is loaded to pages of 2 MiB where the system can: a fork copies an entry per page, and its
+    end drops as many.
+    """
     madvise = ctypes.CDLL(None).madvise
     madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     with contextlib.suppress(OSError):
@@ -146,7 +160,9 @@ def _import(modules: list[str]) -> None:
 
 
 def _await(process: int, asking: socket.socket) -> int:
-    """Wait until a task ends and return its wait status; where nobody waits for it any more, which a closed line tells, end it."""
+    """Wait until a task ends and return its wait status; where nobody waits for it any more, which a closed
+    line tells, end it.
+    """
     ending = os.pidfd_open(process)
     ready, _, _ = select.select([ending, asking.fileno()], [], [])
     if ending not in ready:
@@ -163,7 +179,9 @@ def _adopt_orphans() -> None:
 
 
 def _sweep() -> None:
-    """Leave nothing running of what a task started. The first process of a namespace ends all others, another one its children."""
+    """Leave nothing running of what a task started. The first process of a namespace ends all others, another
+    one its children.
+    """
     for _ in range(_SWEEPS):
         try:
             while os.waitpid(-1, os.WNOHANG)[0]:

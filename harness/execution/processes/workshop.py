@@ -23,8 +23,8 @@ _MOST_LINES = 8
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that waits for its order. tree: it and all below it.  ended: kills what is left of it, waits until it is gone, and says in
-    words how it died.
+    """A process that waits for its order. tree: it and all below it.  ended: kills what is left of it, waits
+    until it is gone, and says in words how it died.
     """
 
     link: Link
@@ -34,7 +34,9 @@ class Process:
 
 
 class Forked:
-    """Processes forked from a warm parent; `ahead` names modules that a task imports and that take long to load."""
+    """Processes forked from a warm parent; `ahead` names modules that a task imports and that take long to
+    load.
+    """
 
     def __init__(self, environment: dict[str, str]) -> None:
         self.nursery = Nursery("harness.execution.processes.cell:task", Place(Path.cwd(), environment))
@@ -45,7 +47,9 @@ class Forked:
         self.nursery.line.wait_ready()
 
     def begin(self, ahead: tuple[str, ...]) -> Process:
-        """Return a new process, forked where the modules `ahead` are loaded; they are left to the task where loading them left a thread."""
+        """Return a new process, forked where the modules `ahead` are loaded; they are left to the task where
+        loading them left a thread.
+        """
         line = self._line(ahead)
         line.wait_ready()
         if line.threads > 1 and ahead:
@@ -95,7 +99,13 @@ class Fresh:
     def begin(self, ahead: tuple[str, ...]) -> Process:
         """Return a new process."""
         command = [sys.executable, "-m", "harness.execution.processes.cell"]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=self.environment)
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=self.environment,
+        )
         assert process.stdin is not None
         assert process.stdout is not None
         link = Link(os.dup(process.stdout.fileno()), os.dup(process.stdin.fileno()))
@@ -141,14 +151,19 @@ Workshop = Forked | Fresh
 
 
 def surroundings(threads: int) -> dict[str, str]:
-    """Return the environment of processes that run the user's own code: that of this one, where modules are found alike."""
+    """Return the environment of processes that run the user's own code: that of this one, where modules are
+    found alike.
+    """
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
         "PYTHONHASHSEED": "0",  # else the order of a set would be another in every process
         "OMP_NUM_THREADS": str(threads),
-        "TORCHINDUCTOR_COMPILE_THREADS": os.environ.get("TORCHINDUCTOR_COMPILE_THREADS", str(threads)),  # else each takes all cores
-        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # asking whether there is a GPU opens no context, which children could not use
+        "TORCHINDUCTOR_COMPILE_THREADS": os.environ.get(
+            "TORCHINDUCTOR_COMPILE_THREADS", str(threads)
+        ),  # else each takes all cores
+        # asking whether there is a GPU opens no context, which children could not use
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
     }
 
 

@@ -14,9 +14,16 @@ if TYPE_CHECKING:
     from harness.store.mlflow_store import Record
 
 
-def definition_of(ablation: Ablation, scenarios: Sequence[str], seeds: int, metrics: Sequence[str]) -> dict[str, Any]:
+def definition_of(
+    ablation: Ablation, scenarios: Sequence[str], seeds: int, metrics: Sequence[str]
+) -> dict[str, Any]:
     """Return an ablation on scenarios (labels) under seeds 0 .. seeds - 1, judged by metrics, JSON-ready."""
-    return {"ablation": asdict(ablation), "scenarios": list(scenarios), "seeds": seeds, "metrics": list(metrics)}
+    return {
+        "ablation": asdict(ablation),
+        "scenarios": list(scenarios),
+        "seeds": seeds,
+        "metrics": list(metrics),
+    }
 
 
 def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Report:
@@ -28,7 +35,10 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
     from harness.protocol.cells import protocols
 
     content = dict(definition["ablation"])
-    contrasts = tuple(Contrast(**{**one, "plus": tuple(one["plus"]), "minus": tuple(one["minus"])}) for one in content.pop("contrasts"))
+    contrasts = tuple(
+        Contrast(**{**one, "plus": tuple(one["plus"]), "minus": tuple(one["minus"])})
+        for one in content.pop("contrasts")
+    )
     ablation = Ablation(**{**content, "arms": tuple(content["arms"])}, contrasts=contrasts)
     scenarios = {one.label: one.scenario.metrics for one in protocols(definition["scenarios"])}
     measured = arranged(records, scenarios=scenarios, arms=ablation.arms, seeds=definition["seeds"])

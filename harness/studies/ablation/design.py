@@ -1,10 +1,12 @@
-"""Ablations: which configurations of a strategy to run, and which differences between them say what a component contributes.
+"""Ablations: which configurations of a strategy to run, and which differences between them say what a
+component contributes.
 
-A **component** is a parameter whose declaration names alternatives (`param(..., ablate=[...])`), or for which the user names some.
-An **arm** is a configuration, written as a selection, so that its cells are those of `owb run`. A **contrast** is a difference between
-weighted sums of arms, taken seed by seed. Of the designs, leave-one-out switches one component of the full strategy at a time, add-one-in
-switches one on where all others are off, a factorial takes every combination of two levels each (Box, Hunter and Hunter 1978, "Statistics
-for experimenters", chapter 10). Tables are published ablations, kept as presets `tableN-ROW`.
+A **component** is a parameter whose declaration names alternatives (`param(..., ablate=[...])`), or for which
+the user names some. An **arm** is a configuration, written as a selection, so that its cells are those of
+`owb run`. A **contrast** is a difference between weighted sums of arms, taken seed by seed. Of the designs,
+leave-one-out switches one component of the full strategy at a time, add-one-in switches one on where all
+others are off, a factorial takes every combination of two levels each (Box, Hunter and Hunter 1978,
+"Statistics for experimenters", chapter 10). Tables are published ablations, kept as presets `tableN-ROW`.
 """
 
 from __future__ import annotations
@@ -43,14 +45,22 @@ class Component:
     alternatives: tuple[Any, ...]
 
 
-def ablation(strategy: str, *, design: Design = "leave-one-out", components: str = "", extra: Sequence[str] = (),
-             most_arms: int = MOST_ARMS, cells_per_arm: int = 1) -> Ablation:  # fmt: skip
+def ablation(
+    strategy: str,
+    *,
+    design: Design = "leave-one-out",
+    components: str = "",
+    extra: Sequence[str] = (),
+    most_arms: int = MOST_ARMS,
+    cells_per_arm: int = 1,
+) -> Ablation:
     """Return the arms and contrasts of a design.
 
     Args:
         strategy: one selection, from which the design departs.
         design: how components are switched.
-        components: names, or `name=value` and `name=[value, value]` to say what they are switched to; empty for all that are declared.
+        components: names, or `name=value` and `name=[value, value]` to say what they are switched to; empty
+            for all that are declared.
         extra: further arms as selections, each compared with the reference.
         most_arms: how many arms a factorial may have.
         cells_per_arm: scenarios times seeds, to say how large a refused factorial is.
@@ -72,7 +82,8 @@ def ablation(strategy: str, *, design: Design = "leave-one-out", components: str
 
 
 def published(strategy: str, table: str, *, extra: Sequence[str] = ()) -> Ablation:
-    """Return the rows of a published table, `NAME-N` or `N`: presets `tableN-ROW`, each compared with the strategy as given.
+    """Return the rows of a published table, `NAME-N` or `N`: presets `tableN-ROW`, each compared with the
+    strategy as given.
 
     Raises:
         UserError: no such table, or a strategy that names a preset already.
@@ -81,7 +92,11 @@ def published(strategy: str, table: str, *, extra: Sequence[str] = ()) -> Ablati
     said = arms.given
     if "preset" in said.params:
         raise UserError(f"the rows of a table are presets, and {said} names one already: leave it out")
-    rows = {preset: found[1] for preset in arms.plugin.cls.presets if (found := re.fullmatch(r"table(.+)-[^-]+", preset))}
+    rows = {
+        preset: found[1]
+        for preset in arms.plugin.cls.presets
+        if (found := re.fullmatch(r"table(.+)-[^-]+", preset))
+    }
     tables = {f"{arms.plugin.name}-{number}": number for number in rows.values()}
     number = tables.get(table, table)
     if number not in tables.values():
@@ -92,7 +107,9 @@ def published(strategy: str, table: str, *, extra: Sequence[str] = ()) -> Ablati
     reference = arms.add({})  # the row that is the strategy as given, where there is one
     sources = {label: arms.plugin.cls.presets[preset].source for preset, label in labels.items()}
     contrasts = [
-        Contrast(kind="row", on=sources.get(reference, reference), off=source, plus=(reference,), minus=(label,))
+        Contrast(
+            kind="row", on=sources.get(reference, reference), off=source, plus=(reference,), minus=(label,)
+        )
         for label, source in sources.items()
         if label != reference
     ]
@@ -111,7 +128,9 @@ def check_feasible(ablation: Ablation, protocols: Sequence[Protocol]) -> None:
 
 
 def refused(arms: Sequence[str], protocols: Sequence[Protocol]) -> str:
-    """Make and start a strategy for every arm on every protocol, which costs no training; return what could not be, empty if all could."""
+    """Make and start a strategy for every arm on every protocol, which costs no training; return what could
+    not be, empty if all could.
+    """
     from harness.cell.run import CellContext, Conditions, learner_seed
 
     problems: dict[str, list[str]] = {}
@@ -122,10 +141,15 @@ def refused(arms: Sequence[str], protocols: Sequence[Protocol]) -> str:
             plugin = find("strategy", selection.name)
             try:
                 strategy = plugin.cls(**resolved(plugin, selection))
-                strategy.start(CellContext(conditions=conditions, scratch=Path(scratch), on_progress=lambda *_: None))
+                strategy.start(
+                    CellContext(conditions=conditions, scratch=Path(scratch), on_progress=lambda *_: None)
+                )
             except (UserError, Unsuitable) as error:
                 problems.setdefault(f"{arm}: {error}", []).append(protocol.label)
-    return "; ".join(problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})" for problem, where in problems.items())
+    return "; ".join(
+        problem if len(where) == len(protocols) else f"{problem} ({', '.join(where)})"
+        for problem, where in problems.items()
+    )
 
 
 class _Arms:
@@ -165,11 +189,18 @@ def _chosen(arms: _Arms, text: str) -> list[Component]:
     """Return the components that `text` names, all that are declared where it is empty."""
     owner: type = arms.plugin.cls
     fields = model_of(owner).model_fields
-    declared = {name: levels for name, field in fields.items() if (levels := _alternatives(field, arms.params[name]))}
+    declared = {
+        name: levels for name, field in fields.items() if (levels := _alternatives(field, arms.params[name]))
+    }
     if not text.strip():
         if not declared:
-            raise UserError(f"{arms.plugin.name} declares nothing to switch: say what, as in --components lr=0.1 or --arm NAME[...]")
-        return [Component(name=name, value=arms.params[name], alternatives=levels) for name, levels in declared.items()]
+            raise UserError(
+                f"{arms.plugin.name} declares nothing to switch: say what, as in --components lr=0.1 or --arm NAME[...]"
+            )
+        return [
+            Component(name=name, value=arms.params[name], alternatives=levels)
+            for name, levels in declared.items()
+        ]
     found: dict[str, Component] = {}
     for part in split_outside(text, ","):
         name, equals, _ = (piece.strip() for piece in part.partition("="))
@@ -178,22 +209,35 @@ def _chosen(arms: _Arms, text: str) -> list[Component]:
         if name in found:
             raise UserError(f"component {name!r} is said twice in {text!r}")
         if not equals and name not in declared:
-            raise UserError(f"{name} of {arms.plugin.name} declares no alternatives: say one, --components {name}=VALUE")
+            raise UserError(
+                f"{name} of {arms.plugin.name} declares no alternatives: say one, --components {name}=VALUE"
+            )
         said = expand(f"{arms.given.name}[{part}]") if equals else []
-        values = tuple(as_declared(arms.plugin, one).params[name] for one in said) if equals else declared[name]
+        values = (
+            tuple(as_declared(arms.plugin, one).params[name] for one in said) if equals else declared[name]
+        )
         for value in values:
-            if resolved(arms.plugin, Selection(arms.given.name, {**arms.given.params, name: value})) == arms.params:
-                raise UserError(f"{name} is {_said(value)} in {arms.given} already: say something else to switch to")
+            if (
+                resolved(arms.plugin, Selection(arms.given.name, {**arms.given.params, name: value}))
+                == arms.params
+            ):
+                raise UserError(
+                    f"{name} is {_said(value)} in {arms.given} already: say something else to switch to"
+                )
         found[name] = Component(name=name, value=arms.params[name], alternatives=values)
     return list(found.values())
 
 
 def _alternatives(field: FieldInfo, value: Any) -> tuple[Any, ...]:
-    """Return what the declaration switches to from `value`; where that is not the default, the default comes last."""
+    """Return what the declaration switches to from `value`; where that is not the default, the default comes
+    last.
+    """
     extra = field.json_schema_extra
     declared = extra.get("ablate", []) if isinstance(extra, dict) else []
     levels = [*declared, field.default] if isinstance(declared, list) and declared else []
-    return tuple(level for place, level in enumerate(levels) if level != value and level not in levels[:place])
+    return tuple(
+        level for place, level in enumerate(levels) if level != value and level not in levels[:place]
+    )
 
 
 def _check_size(chosen: Sequence[Component], most_arms: int, cells_per_arm: int) -> None:
@@ -204,8 +248,10 @@ def _check_size(chosen: Sequence[Component], most_arms: int, cells_per_arm: int)
     few = ",".join(component.name for component in chosen[:fitting])
     others = 1 + sum(len(component.alternatives) for component in chosen)
     raise UserError(
-        f"a factorial of {len(chosen)} components has {arms:,} arms ({arms * cells_per_arm:,} cells), more than {most_arms}: choose at "
-        f"most {fitting} of them, such as --components {few}, or take --design leave-one-out ({others} arms), or raise --most-arms"
+        f"a factorial of {len(chosen)} components has {arms:,} arms ({arms * cells_per_arm:,} cells), more "
+        f"than {most_arms}: choose at "
+        f"most {fitting} of them, such as --components {few}, or take --design leave-one-out ({others} "
+        "arms), or raise --most-arms"
     )
 
 
@@ -216,7 +262,8 @@ def _check_one_alternative(chosen: Sequence[Component], text: str, design: Desig
         several = next(component.alternatives for component in chosen if component.name == name)
         if "=" in part and len(several) > 1:
             raise UserError(
-                f"{design} switches {name} to one alternative, got {len(several)}: name one, --components {name}={_said(several[0])}"
+                f"{design} switches {name} to one alternative, got {len(several)}: name one, --components "
+                f"{name}={_said(several[0])}"
             )
 
 
@@ -236,25 +283,39 @@ def _add_one_in(arms: _Arms, chosen: Sequence[Component]) -> Made:
     off = {component.name: component.alternatives[0] for component in chosen}
     reference = arms.add(off)
     contrasts = [
-        _of(component, off[component.name], minus=[reference],
-            plus=[arms.add({name: value for name, value in off.items() if name != component.name})])
+        _of(
+            component,
+            off[component.name],
+            minus=[reference],
+            plus=[arms.add({name: value for name, value in off.items() if name != component.name})],
+        )
         for component in chosen
-    ]  # fmt: skip
+    ]
     if len(chosen) > 1:
-        contrasts.append(Contrast(kind="all", on="all together", off="none of them", plus=(arms.add({}),), minus=(reference,)))
+        contrasts.append(
+            Contrast(
+                kind="all", on="all together", off="none of them", plus=(arms.add({}),), minus=(reference,)
+            )
+        )
     return reference, contrasts
 
 
 def _factorial(arms: _Arms, chosen: Sequence[Component]) -> Made:
     labels: dict[frozenset[str], str] = {}  # by the components that are off
     for switched in itertools.product((False, True), repeat=len(chosen)):
-        changes = {one.name: one.alternatives[0] for one, is_off in zip(chosen, switched, strict=True) if is_off}
+        changes = {
+            one.name: one.alternatives[0] for one, is_off in zip(chosen, switched, strict=True) if is_off
+        }
         labels[frozenset(changes)] = arms.add(changes)
     contrasts = [
-        _of(one, one.alternatives[0], plus=[label for off, label in labels.items() if one.name not in off],
-            minus=[label for off, label in labels.items() if one.name in off])
+        _of(
+            one,
+            one.alternatives[0],
+            plus=[label for off, label in labels.items() if one.name not in off],
+            minus=[label for off, label in labels.items() if one.name in off],
+        )
         for one in chosen
-    ]  # fmt: skip
+    ]
     for first, second in itertools.combinations(chosen, 2):
         alike = {label for off, label in labels.items() if (first.name in off) == (second.name in off)}
         contrasts.append(
@@ -272,7 +333,9 @@ def _factorial(arms: _Arms, chosen: Sequence[Component]) -> Made:
 
 def _of(component: Component, alternative: Any, *, plus: Sequence[str], minus: Sequence[str]) -> Contrast:
     on = f"{component.name}={_said(component.value)}"
-    return Contrast(kind="component", on=on, off=_said(alternative), plus=tuple(plus), minus=tuple(minus), share=len(plus))
+    return Contrast(
+        kind="component", on=on, off=_said(alternative), plus=tuple(plus), minus=tuple(minus), share=len(plus)
+    )
 
 
 def _said(value: Any) -> str:
@@ -280,8 +343,12 @@ def _said(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _finished(arms: _Arms, design: str, reference: str, contrasts: Iterable[Contrast], extra: Sequence[str]) -> Ablation:
-    """Add the user's own arms; what adds components to a reference counts upwards from it, what takes them away counts downwards."""
+def _finished(
+    arms: _Arms, design: str, reference: str, contrasts: Iterable[Contrast], extra: Sequence[str]
+) -> Ablation:
+    """Add the user's own arms; what adds components to a reference counts upwards from it, what takes them
+    away counts downwards.
+    """
     made = list(contrasts)
     for selection in (selection for text in extra for selection in expand(text)):
         label = arms.take(selection)
@@ -290,7 +357,22 @@ def _finished(arms: _Arms, design: str, reference: str, contrasts: Iterable[Cont
         on, off = (label, reference) if design == "add-one-in" else (reference, label)
         if not any((one.plus, one.minus) == ((on,), (off,)) for one in made):
             made.append(Contrast(kind="arm", on=on, off=off, plus=(on,), minus=(off,)))
-    return Ablation(strategy=str(arms.given), design=design, reference=reference, arms=tuple(arms.known), contrasts=tuple(made))
+    return Ablation(
+        strategy=str(arms.given),
+        design=design,
+        reference=reference,
+        arms=tuple(arms.known),
+        contrasts=tuple(made),
+    )
 
 
-__all__ = ["DESIGNS", "MOST_ARMS", "Component", "Design", "ablation", "check_feasible", "published", "refused"]
+__all__ = [
+    "DESIGNS",
+    "MOST_ARMS",
+    "Component",
+    "Design",
+    "ablation",
+    "check_feasible",
+    "published",
+    "refused",
+]

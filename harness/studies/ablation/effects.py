@@ -1,10 +1,12 @@
-"""Effects: for every contrast of an ablation its difference in every metric, what it costs, and whether these seeds can tell.
+"""Effects: for every contrast of an ablation its difference in every metric, what it costs, and whether these
+seeds can tell.
 
-A contrast is a difference d under every seed (`harness.studies.ablation.design.Contrast`), so all tests are paired. Under one scenario d has Student's
-interval and p; over several, which are strata, the means within them are averaged with variances pooled (`statistics.pooled_paired_t`)
-and signs flip within a stratum. All contrasts in one metric under one scenario are one family: p is Holm-corrected over it, while every
-interval stands for itself. The smallest effect that would be found is that of the hardest step of Holm, whose level is divided by the
-family's size.
+A contrast is a difference d under every seed (`harness.studies.ablation.design.Contrast`), so all tests are
+paired. Under one scenario d has Student's interval and p; over several, which are strata, the means within
+them are averaged with variances pooled (`statistics.pooled_paired_t`) and signs flip within a stratum. All
+contrasts in one metric under one scenario are one family: p is Holm-corrected over it, while every interval
+stands for itself. The smallest effect that would be found is that of the hardest step of Holm, whose level is
+divided by the family's size.
 """
 
 from __future__ import annotations
@@ -28,14 +30,17 @@ from harness.statistics import Better, Comparison, Interval
 from harness.statistics.series import Floats
 from harness.studies.ablation.measured import Measured
 
-Verdict = Literal["contributes", "hurts", "reinforce each other", "overlap", "changes nothing", "cannot decide"]
+Verdict = Literal[
+    "contributes", "hurts", "reinforce each other", "overlap", "changes nothing", "cannot decide"
+]
 
 
 class Cost(NamedTuple):
-    """What the first side takes more than the second: seconds and MiB a cell, and both as ratios of means; NaN where not measured.
+    """What the first side takes more than the second: seconds and MiB a cell, and both as ratios of means;
+    NaN where not measured.
 
-    They are of the pairs that were measured in one run on one machine; `pairs` counts all that have their seconds, wherever they were
-    measured.
+    They are of the pairs that were measured in one run on one machine; `pairs` counts all that have their
+    seconds, wherever they were measured.
     """
 
     seconds: Comparison
@@ -54,7 +59,8 @@ class Cost(NamedTuple):
 class Effect:
     """One contrast in one metric, unscaled; `factor` is 100 where it is a share to be shown in per cent.
 
-    first, second: means of both sides over the seeds that have both; NaN for an interaction, which has no sides.
+    first, second: means of both sides over the seeds that have both; NaN for an interaction, which has no
+    sides.
     p: of the paired t-test.  p_holm: corrected over the family of `family` contrasts.
     sign_flip_p, sign_flip_holm: of sign flips, which take nothing for normal, as it is and corrected alike.
     detectable: the true difference found with probability `POWER`.  cost: None for an interaction.
@@ -141,8 +147,9 @@ def report(ablation: Ablation, measured: Sequence[Measured], *, metrics: Sequenc
     """
     chosen = [_metrics(one, metrics) for one in measured]
     parts = [
-        _part(one.label, ablation, [one], own, protocol=one.protocol) for one, own in zip(measured, chosen, strict=True)
-    ]  # fmt: skip
+        _part(one.label, ablation, [one], own, protocol=one.protocol)
+        for one, own in zip(measured, chosen, strict=True)
+    ]
     common = [metric for metric in chosen[0] if all(_has(metric, own) for own in chosen[1:])]
     leads_alike = bool(common) and all(own[0].name == common[0].name for own in chosen)
     if len(measured) > 1 and leads_alike:
@@ -156,8 +163,17 @@ def report(ablation: Ablation, measured: Sequence[Measured], *, metrics: Sequenc
     )
 
 
-def _part(label: str, ablation: Ablation, strata: Sequence[Measured], metrics: Sequence[Metric], *, protocol: str = "") -> Part:
-    series = {metric.name: [one.figures(ablation.reference, metric.name) for one in strata] for metric in metrics}
+def _part(
+    label: str,
+    ablation: Ablation,
+    strata: Sequence[Measured],
+    metrics: Sequence[Metric],
+    *,
+    protocol: str = "",
+) -> Part:
+    series = {
+        metric.name: [one.figures(ablation.reference, metric.name) for one in strata] for metric in metrics
+    }
     return Part(
         label=label,
         protocol=protocol,
@@ -186,7 +202,9 @@ def _family(ablation: Ablation, strata: Sequence[Measured], metric: Metric) -> t
     corrected = statistics.holm([found.p for _, _, found in compared])
     family = int(np.count_nonzero(~np.isnan(corrected)))
     strata_of = [statistics.differences_within(sides.plus, sides.minus) for _, sides, _ in compared]
-    flipped = [statistics.sign_flip_within_strata(own, rng=streams.stream("sign-flip", seed=0)) for own in strata_of]
+    flipped = [
+        statistics.sign_flip_within_strata(own, rng=streams.stream("sign-flip", seed=0)) for own in strata_of
+    ]
     flipped_corrected = statistics.holm(flipped)
     factor = min(one.factor(metric.name) for one in strata)
     effects = []
@@ -205,7 +223,9 @@ def _family(ablation: Ablation, strata: Sequence[Measured], metric: Metric) -> t
                 sign_flip_p=flipped[place],
                 sign_flip_holm=float(flipped_corrected[place]),
                 cells=sum(one.seeds for one in strata),
-                detectable=statistics.detectable_within_strata(strata_of[place], power=POWER, level=1 - (1 - LEVEL) / max(1, family)),
+                detectable=statistics.detectable_within_strata(
+                    strata_of[place], power=POWER, level=1 - (1 - LEVEL) / max(1, family)
+                ),
                 family=family,
                 cost=_cost(strata, contrast) if has_sides else None,
             )
@@ -220,7 +240,9 @@ class _Sides(NamedTuple):
     minus: list[Floats]
 
 
-def _sides(strata: Sequence[Measured], contrast: Contrast, series: Callable[[Measured, str], Floats]) -> _Sides:
+def _sides(
+    strata: Sequence[Measured], contrast: Contrast, series: Callable[[Measured, str], Floats]
+) -> _Sides:
     def summed(arms: Sequence[str]) -> list[Floats]:
         return [np.sum([series(one, arm) for arm in arms], axis=0) / contrast.share for one in strata]
 
@@ -246,7 +268,9 @@ def _cost(strata: Sequence[Measured], contrast: Contrast) -> Cost:
 
 def _only(chosen: Sequence[NDArray[np.bool_]], sides: _Sides) -> _Sides:
     """Return both sides with NaN for what is not chosen."""
-    plus, minus = ([np.where(own, values, math.nan) for own, values in zip(chosen, side, strict=True)] for side in sides)
+    plus, minus = (
+        [np.where(own, values, math.nan) for own, values in zip(chosen, side, strict=True)] for side in sides
+    )
     return _Sides(plus, minus)
 
 
@@ -256,7 +280,9 @@ def _ratio(sides: _Sides) -> float:
 
 
 def _mean(own: Sequence[Floats], other: Sequence[Floats]) -> float:
-    """Return the mean over strata of the means of `own` where `other` has a figure too; NaN where a stratum has none."""
+    """Return the mean over strata of the means of `own` where `other` has a figure too; NaN where a stratum
+    has none.
+    """
     kept = [first[np.isfinite(first) & np.isfinite(second)] for first, second in zip(own, other, strict=True)]
     return float(np.mean([values.mean() for values in kept])) if all(map(len, kept)) else math.nan
 
@@ -267,31 +293,47 @@ def _failures(measured: Sequence[Measured], chosen: Sequence[Sequence[Metric]]) 
         for (arm, seed), record in one.cells.items():
             if not math.isfinite(one.figures(arm, metrics[0].name)[seed]):
                 reason = record.reason or f"no figure for {metrics[0].name}"
-                found.append(Failure(scenario=one.label, arm=arm, seed=seed, status=str(record.status), reason=reason))
+                found.append(
+                    Failure(scenario=one.label, arm=arm, seed=seed, status=str(record.status), reason=reason)
+                )
     return found
 
 
 def _notes(measured: Sequence[Measured], parts: Sequence[Part], *, has_mean: bool) -> list[str]:
     said = []
     fewest = statistics.fewest_pairs(LEVEL)
-    pairs = max((effect.pairs for part in parts for effects in part.effects.values() for effect in effects), default=0)
+    pairs = max(
+        (effect.pairs for part in parts for effects in part.effects.values() for effect in effects), default=0
+    )
     if 1 < pairs < fewest:
         said.append(
             f"{pairs} pairs cannot reach two-sided 5 % by sign flips ({fewest} are the fewest): "
             "verdicts rest on Student's t, which takes the differences for normal"
         )
     if len(measured) > 1 and not has_mean:
-        said.append("no mean over scenarios, which lead with different metrics: name one that all have by --metric")
+        said.append(
+            "no mean over scenarios, which lead with different metrics: name one that all have by --metric"
+        )
     censored = dict.fromkeys(metric.name for one in measured for metric in one.metrics if metric.censored)
     if censored:
         said.append(f"without a mean, since they may not be reached: {', '.join(censored)}")
-    costs = [effect.cost for part in parts for effects in part.effects.values() for effect in effects if effect.cost]
+    costs = [
+        effect.cost
+        for part in parts
+        for effects in part.effects.values()
+        for effect in effects
+        if effect.cost
+    ]
     if any(cost.seconds.pairs < cost.pairs for cost in costs):
         said.append(
-            "costs compare within one run on one machine alone: other pairs are left out, and where none remains a cost is not comparable"
+            "costs compare within one run on one machine alone: other pairs are left out, and where none "
+            "remains a cost is not comparable"
         )
     if any(record.together > 1 for one in measured for record in one.cells.values()):
-        said.append("some cells learned together and share their seconds equally: such a cost is not a component's own (--no-together)")
+        said.append(
+            "some cells learned together and share their seconds equally: such a cost is not a component's "
+            "own (--no-together)"
+        )
     return said
 
 

@@ -1,4 +1,6 @@
-"""A forest plot: every contrast as a line, its difference in the leading metric with the interval, a panel per scenario."""
+"""A forest plot: every contrast as a line, its difference in the leading metric with the interval, a panel
+per scenario.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,18 @@ from harness.studies.ablation.text import title
 
 _MOST_PARTS = 12
 _GREY = "#868c96"
-_SHADES: dict[Verdict, str] = {"contributes": "#18945c", "reinforce each other": "#18945c", "hurts": "#d9541e", "overlap": "#d9541e"}
+_SHADES: dict[Verdict, str] = {
+    "contributes": "#18945c",
+    "reinforce each other": "#18945c",
+    "hurts": "#d9541e",
+    "overlap": "#d9541e",
+}
 
 
 def forest_png(report: Report) -> bytes:
-    """Return the plot as PNG: green helps, orange hurts, grey cannot be told from nothing (Holm-corrected p above 0.05)."""
+    """Return the plot as PNG: green helps, orange hurts, grey cannot be told from nothing (Holm-corrected p
+    above 0.05).
+    """
     rows = len(report.ablation.contrasts)
     heading = f"{report.ablation.strategy}, {report.ablation.design}, {report.seeds} seeds, 95 % intervals"
     parts, heading = spread(report.parts, _MOST_PARTS, heading, "scenarios")
@@ -24,7 +33,10 @@ def forest_png(report: Report) -> bytes:
     panels = figure.subplots(1, len(parts), sharey=True, squeeze=False)[0]
     for axes, part in zip(panels, parts, strict=True):
         _draw(axes, part)
-    labels = [f"{one.on}\nrather than {one.off}" if one.kind != "interaction" else one.on for one in report.ablation.contrasts]
+    labels = [
+        f"{one.on}\nrather than {one.off}" if one.kind != "interaction" else one.on
+        for one in report.ablation.contrasts
+    ]
     panels[0].set_yticks(range(rows), labels, fontsize=7)
     panels[0].set_ylim(rows - 0.5, -0.5)
     figure.suptitle(heading, fontsize=8)
@@ -39,8 +51,18 @@ def _draw(axes: Any, part: Part) -> None:
     for row, effect in enumerate(effects):
         if not math.isnan(effect.difference):
             shade = _SHADES.get(effect.verdict, _GREY)
-            axes.errorbar(effect.difference * effect.factor, row, xerr=_half(effect), fmt="o", markersize=4, capsize=2.5, color=shade)
-    axes.set_xlabel(title(part, metric).replace("↑", "(higher is better)").replace("↓", "(lower is better)"), fontsize=7)
+            axes.errorbar(
+                effect.difference * effect.factor,
+                row,
+                xerr=_half(effect),
+                fmt="o",
+                markersize=4,
+                capsize=2.5,
+                color=shade,
+            )
+    axes.set_xlabel(
+        title(part, metric).replace("↑", "(higher is better)").replace("↓", "(lower is better)"), fontsize=7
+    )
     axes.tick_params(axis="x", labelsize=7)
     axes.set_title(part.label, fontsize=7)
 

@@ -1,5 +1,6 @@
-"""The records of an ablation by scenario, arm and seed, as series over seeds. Labels are the ablation's own: a cell that is cached may have
-been recorded under another name for the same configuration."""
+"""The records of an ablation by scenario, arm and seed, as series over seeds. Labels are the ablation's own:
+a cell that is cached may have been recorded under another name for the same configuration.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ _DONE = (Status.DONE, Status.CACHED)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """All cells of an ablation on one scenario. `cells` by arm and seed; every series has a figure per seed, NaN where there is none."""
+    """All cells of an ablation on one scenario. `cells` by arm and seed; every series has a figure per seed,
+    NaN where there is none.
+    """
 
     label: str
     metrics: Sequence[Metric]
@@ -47,7 +50,9 @@ class Measured:
         return self._series(arm, lambda record: record.peak_mib)
 
     def sessions(self, arms: Sequence[str]) -> list[str]:
-        """Return, for every seed, the run and machine that all of these arms were measured in; empty where not known or several."""
+        """Return, for every seed, the run and machine that all of these arms were measured in; empty where
+        not known or several.
+        """
         found = [{self.cells[arm, seed].session for arm in arms} for seed in range(self.seeds)]
         return [own.pop() if len(own) == 1 else "" for own in found]
 
@@ -58,10 +63,14 @@ class Measured:
 
     def _series(self, arm: str, figure: Callable[[Record], float]) -> Floats:
         records = [self.cells[arm, seed] for seed in range(self.seeds)]
-        return np.array([figure(record) if record.status in _DONE else math.nan for record in records], dtype=float)
+        return np.array(
+            [figure(record) if record.status in _DONE else math.nan for record in records], dtype=float
+        )
 
 
-def arranged(records: Sequence[Record], *, scenarios: Mapping[str, Sequence[Metric]], arms: Sequence[str], seeds: int) -> list[Measured]:
+def arranged(
+    records: Sequence[Record], *, scenarios: Mapping[str, Sequence[Metric]], arms: Sequence[str], seeds: int
+) -> list[Measured]:
     """Return the records by scenario.
 
     Args:
@@ -73,10 +82,14 @@ def arranged(records: Sequence[Record], *, scenarios: Mapping[str, Sequence[Metr
     places = list(itertools.product(scenarios, range(seeds), arms))
     by_place = dict(zip(places, records, strict=True))
     return [
-        Measured(label=label, metrics=metrics, seeds=seeds,
-                 cells={(arm, seed): by_place[label, seed, arm] for arm in arms for seed in range(seeds)})
+        Measured(
+            label=label,
+            metrics=metrics,
+            seeds=seeds,
+            cells={(arm, seed): by_place[label, seed, arm] for arm in arms for seed in range(seeds)},
+        )
         for label, metrics in scenarios.items()
-    ]  # fmt: skip
+    ]
 
 
 __all__ = ["Measured", "arranged"]

@@ -9,7 +9,16 @@ from harness.results.tables import Table
 from harness.results.write_files import write_page
 from harness.studies.ablation.effects import Part, Report
 from harness.studies.ablation.forest import forest_png
-from harness.studies.ablation.text import csv_text, effects_table, failures_table, latex, markdown, metrics_table, notes, reference_line
+from harness.studies.ablation.text import (
+    csv_text,
+    effects_table,
+    failures_table,
+    latex,
+    markdown,
+    metrics_table,
+    notes,
+    reference_line,
+)
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
@@ -34,18 +43,31 @@ def html(report: Report, forest: bytes) -> str:
     """Return the page, with the plot in it."""
     ablation = report.ablation
     sections = [
-        PlainSection(part.label, [*([f"protocol {part.protocol}"] if part.protocol else []), reference_line(report, part)], _tables(part))
+        PlainSection(
+            part.label,
+            [*([f"protocol {part.protocol}"] if part.protocol else []), reference_line(report, part)],
+            _tables(part),
+        )
         for part in report.parts
     ]
     if report.failures:
         sections.append(PlainSection("Cells without a figure", [], [("", failures_table(report))]))
     lead = f"{ablation.design}, {len(ablation.arms)} arms, {report.seeds} seeds"
-    return plain_page(f"What the parts of {ablation.strategy} contribute", lead, picture=forest, alt="Differences with their intervals",
-                      notes=notes(report), sections=sections)  # fmt: skip
+    return plain_page(
+        f"What the parts of {ablation.strategy} contribute",
+        lead,
+        picture=forest,
+        alt="Differences with their intervals",
+        notes=notes(report),
+        sections=sections,
+    )
 
 
 def _tables(part: Part) -> list[tuple[str, Table]]:
-    return [("", effects_table(part)), *([("in every metric", metrics_table(part))] if len(part.effects) > 1 else [])]
+    return [
+        ("", effects_table(part)),
+        *([("in every metric", metrics_table(part))] if len(part.effects) > 1 else []),
+    ]
 
 
 __all__ = ["html", "write_report"]

@@ -1,4 +1,5 @@
-"""Effects as text: verdicts in words, tables for a terminal and Markdown, CSV, LaTeX. Pure functions; no statistic is computed here.
+"""Effects as text: verdicts in words, tables for a terminal and Markdown, CSV, LaTeX. Pure functions; no
+statistic is computed here.
 
 Intervals are printed with two significant digits of their half-width; shares are in per cent.
 """
@@ -23,10 +24,36 @@ MOST_METRICS = 4
 """Metrics that fit beside each other on a terminal and on a page."""
 
 _CSV_HEADER = (
-    "scenario", "protocol", "kind", "component", "rather_than", "metric", "better", "first_mean", "second_mean", "difference", "low",
-    "high", "p", "p_holm", "family", "sign_flip_p", "sign_flip_holm", "pairs", "cells", "detectable", "verdict", "seconds", "seconds_low",
-    "seconds_high", "seconds_ratio", "peak_mib", "peak_mib_low", "peak_mib_high", "peak_mib_ratio",
-)  # fmt: skip
+    "scenario",
+    "protocol",
+    "kind",
+    "component",
+    "rather_than",
+    "metric",
+    "better",
+    "first_mean",
+    "second_mean",
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "family",
+    "sign_flip_p",
+    "sign_flip_holm",
+    "pairs",
+    "cells",
+    "detectable",
+    "verdict",
+    "seconds",
+    "seconds_low",
+    "seconds_high",
+    "seconds_ratio",
+    "peak_mib",
+    "peak_mib_low",
+    "peak_mib_high",
+    "peak_mib_ratio",
+)
 
 
 def words(effect: Effect) -> str:
@@ -34,11 +61,17 @@ def words(effect: Effect) -> str:
     if effect.pairs == 0 or math.isnan(effect.difference):
         return "cannot decide: no seed with every figure"
     if math.isnan(effect.p):
-        return f"cannot decide: {span(effect)} from {effect.pairs} seed{'' if effect.pairs == 1 else 's'}, without a spread"
+        return (
+            f"cannot decide: {span(effect)} from {effect.pairs} seed{'' if effect.pairs == 1 else 's'}, "
+            "without a spread"
+        )
     if effect.verdict == "changes nothing":
         return f"changes nothing: equal under all {effect.pairs} seeds"
     if effect.verdict == "cannot decide" and effect.low == effect.high:
-        return f"cannot decide: {span(effect).partition(' ')[0]} under every one of {effect.pairs} seeds, without a spread to judge by"
+        return (
+            f"cannot decide: {span(effect).partition(' ')[0]} under every one of {effect.pairs} seeds, "
+            "without a spread to judge by"
+        )
     return f"{effect.verdict}{':' if effect.verdict == 'cannot decide' else ''} {span(effect)}"
 
 
@@ -46,7 +79,9 @@ def span(effect: Effect) -> str:
     """Return the difference with its interval, the bare difference where there is none."""
     half = (effect.high - effect.low) / 2 * effect.factor
     digits = _digits(half, 1 if effect.factor == 100 else 3)
-    difference, low, high = (f"{value * effect.factor:.{digits}f}" for value in (effect.difference, effect.low, effect.high))
+    difference, low, high = (
+        f"{value * effect.factor:.{digits}f}" for value in (effect.difference, effect.low, effect.high)
+    )
     said = _signed(difference if difference.strip("-0.") else difference.removeprefix("-"))
     return said if math.isnan(half) else f"{said} [{low}, {high}]"
 
@@ -54,7 +89,9 @@ def span(effect: Effect) -> str:
 def title(part: Part, metric: str) -> str:
     """Return a metric's name with unit and direction."""
     effect = part.effects[metric][0]
-    return f"{spaced(metric)}{' %' if effect.factor == 100 else ''} {'↑' if effect.better == 'higher' else '↓'}"
+    return (
+        f"{spaced(metric)}{' %' if effect.factor == 100 else ''} {'↑' if effect.better == 'higher' else '↓'}"
+    )
 
 
 def reference_line(report: Report, part: Part) -> str:
@@ -66,11 +103,22 @@ def reference_line(report: Report, part: Part) -> str:
 
 
 def effects_table(part: Part, metric: str = "") -> Table:
-    """Return a row per contrast in one metric, the leading one by default; with p by sign flips where there are pairs enough for 5 %."""
+    """Return a row per contrast in one metric, the leading one by default; with p by sign flips where there
+    are pairs enough for 5 %.
+    """
     metric = metric or next(iter(part.effects))
     flips = any(effect.pairs >= fewest_pairs() for effect in part.effects[metric])
     tests = ["p (Holm)", *(["sign flips (Holm)"] if flips else [])]
-    header = ["component", "rather than", title(part, metric), *tests, f"found {POWER:.0%}", "pairs", "seconds", "peak MiB"]
+    header = [
+        "component",
+        "rather than",
+        title(part, metric),
+        *tests,
+        f"found {POWER:.0%}",
+        "pairs",
+        "seconds",
+        "peak MiB",
+    ]
     rows = [
         [
             effect.contrast.on,
@@ -88,26 +136,33 @@ def effects_table(part: Part, metric: str = "") -> Table:
 
 
 def metrics_table(part: Part, metrics: Sequence[str] = ()) -> Table:
-    """Return a row per contrast with its difference in several metrics, "*" where the corrected test finds one."""
+    """Return a row per contrast with its difference in several metrics, "*" where the corrected test finds
+    one.
+    """
     names = list(metrics) or list(part.effects)
     columns = [part.effects[name] for name in names]
     header = ["component", "rather than", *[title(part, name) for name in names]]
     rows = [
-        [row[0].contrast.on, row[0].contrast.off, *[_starred(effect) for effect in row]] for row in zip(*columns, strict=True)
-    ]  # fmt: skip
+        [row[0].contrast.on, row[0].contrast.off, *[_starred(effect) for effect in row]]
+        for row in zip(*columns, strict=True)
+    ]
     return Table(header, rows)
 
 
 def notes(report: Report) -> list[str]:
     """Return how to read the tables and what limits them, in sentences."""
     kinds = {contrast.kind for contrast in report.ablation.contrasts}
-    said = ["a difference is that of the component to what stands beside it, paired by seed, with its 95 % interval; "
-            f"p is Holm-corrected over the {len(report.ablation.contrasts)} rows; "
-            f"'found {POWER:.0%}' is the true difference found so often"]  # fmt: skip
+    said = [
+        "a difference is that of the component to what stands beside it, paired by seed, with its 95 % interval; "
+        f"p is Holm-corrected over the {len(report.ablation.contrasts)} rows; "
+        f"'found {POWER:.0%}' is the true difference found so often"
+    ]
     if report.ablation.design == "factorial":
         said.append("a component's difference is the mean over all settings of the others")
     if "interaction" in kinds:
-        said.append("an interaction is how much more a component contributes beside the other than without it")
+        said.append(
+            "an interaction is how much more a component contributes beside the other than without it"
+        )
     return [*said, *report.notes]
 
 
@@ -123,8 +178,12 @@ def markdown(report: Report) -> str:
     design = f"{escaped(ablation.design)}, {len(ablation.arms)} arms, {report.seeds} seeds."
     lines = [f"# What the parts of {escaped(ablation.strategy)} contribute\n", f"{design}\n"]
     for part in report.parts:
-        lines += [f"## {escaped(part.label)}\n", f"Protocol `{part.protocol}`.\n" if part.protocol else "",
-                  f"{escaped(reference_line(report, part))}.\n", markdown_table(effects_table(part))]  # fmt: skip
+        lines += [
+            f"## {escaped(part.label)}\n",
+            f"Protocol `{part.protocol}`.\n" if part.protocol else "",
+            f"{escaped(reference_line(report, part))}.\n",
+            markdown_table(effects_table(part)),
+        ]
         if len(part.effects) > 1:
             lines += ["### Every metric\n", markdown_table(metrics_table(part))]
     lines += ["## Notes\n", "".join(f"- {escaped(note)}\n" for note in notes(report))]
@@ -151,23 +210,47 @@ def latex(report: Report) -> str:
 
 def _floating(report: Report, part: Part) -> str:
     table = metrics_table(part, list(part.effects)[:MOST_METRICS])
-    caption = (f"{report.ablation.strategy} on {part.label}: {report.ablation.design}, {report.seeds} seeds; differences paired by seed "
-               "with 95 % intervals, * where the Holm-corrected p is at most 0.05.")  # fmt: skip
+    caption = (
+        f"{report.ablation.strategy} on {part.label}: {report.ablation.design}, {report.seeds} seeds; "
+        "differences paired by seed "
+        "with 95 % intervals, * where the Holm-corrected p is at most 0.05."
+    )
     return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=2)
 
 
 def _csv_row(part: Part, effect: Effect) -> list[str]:
     contrast, cost = effect.contrast, effect.cost
-    figures = (effect.first, effect.second, effect.difference, effect.low, effect.high, effect.p, effect.p_holm)
+    figures = (
+        effect.first,
+        effect.second,
+        effect.difference,
+        effect.low,
+        effect.high,
+        effect.p,
+        effect.p_holm,
+    )
     costs = [""] * 8
     if cost:
         numbers = (*cost.seconds[:3], cost.seconds_ratio, *cost.peak_mib[:3], cost.peak_ratio)
         costs = [_number(value) for value in numbers]
     return [
-        part.label, part.protocol, contrast.kind, contrast.on, contrast.off, effect.metric, effect.better, *map(_number, figures),
-        str(effect.family), _number(effect.sign_flip_p), _number(effect.sign_flip_holm), str(effect.pairs), str(effect.cells),
-        _number(effect.detectable), effect.verdict, *costs,
-    ]  # fmt: skip
+        part.label,
+        part.protocol,
+        contrast.kind,
+        contrast.on,
+        contrast.off,
+        effect.metric,
+        effect.better,
+        *map(_number, figures),
+        str(effect.family),
+        _number(effect.sign_flip_p),
+        _number(effect.sign_flip_holm),
+        str(effect.pairs),
+        str(effect.cells),
+        _number(effect.detectable),
+        effect.verdict,
+        *costs,
+    ]
 
 
 def _starred(effect: Effect) -> str:
@@ -186,7 +269,9 @@ def _cost(cost: Cost | None) -> list[str]:
 
 def _times(difference: Comparison, ratio: float) -> str:
     """Return a difference in what is spent with its interval, and as a ratio."""
-    return f"{_signed(figure(difference, 1.0))} (x{ratio:.2f})" if math.isfinite(difference.difference) else ""
+    return (
+        f"{_signed(figure(difference, 1.0))} (x{ratio:.2f})" if math.isfinite(difference.difference) else ""
+    )
 
 
 def _signed(text: str) -> str:
@@ -215,6 +300,16 @@ def _number(value: float) -> str:
 
 
 __all__ = [
-    "MOST_METRICS", "csv_text", "effects_table", "failures_table", "latex", "markdown", "metrics_table", "notes", "reference_line", "span",
-    "title", "words",
-]  # fmt: skip
+    "MOST_METRICS",
+    "csv_text",
+    "effects_table",
+    "failures_table",
+    "latex",
+    "markdown",
+    "metrics_table",
+    "notes",
+    "reference_line",
+    "span",
+    "title",
+    "words",
+]

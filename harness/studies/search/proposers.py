@@ -1,7 +1,8 @@
 """Who proposes the settings of a search to Ray Tune, and who stops trials that are behind.
 
-`listed` goes through settings drawn beforehand, `parzen` is Optuna's tree-structured Parzen estimator, `asha` Tune's asynchronous
-successive halving. Each is told what earlier calls of the same search found, so that it goes on where they ended.
+`listed` goes through settings drawn beforehand, `parzen` is Optuna's tree-structured Parzen estimator, `asha`
+Tune's asynchronous successive halving. Each is told what earlier calls of the same search found, so that it
+goes on where they ended.
 """
 
 from __future__ import annotations
@@ -36,12 +37,20 @@ def default_of(space: Space) -> Setting | None:
     """Return the strategy's own default, None where it lies outside the space."""
     plugin = find(space.kind, space.name)
     params = resolved(plugin, space.default)
-    values = {dimension.name: params[dimension.name] for dimension in space.dimensions if dimension.name in params}
-    return values if len(values) == len(space.dimensions) and all(_contains(one, values[one.name]) for one in space.dimensions) else None
+    values = {
+        dimension.name: params[dimension.name] for dimension in space.dimensions if dimension.name in params
+    }
+    return (
+        values
+        if len(values) == len(space.dimensions)
+        and all(_contains(one, values[one.name]) for one in space.dimensions)
+        else None
+    )
 
 
 def drawn(space: Space, n: int) -> list[Setting]:
-    """Return up to n settings that differ: the default, where it lies in the space, and others drawn one after another.
+    """Return up to n settings that differ: the default, where it lies in the space, and others drawn one
+    after another.
 
     More of them begin with those that fewer were.
     """
@@ -77,7 +86,8 @@ def listed(settings: Sequence[Setting], ask: Ask) -> Any:
 
 
 def parzen(space: Space, mode: Mode, earlier: Sequence[Trial], ask: Ask) -> Any:
-    """Return Tune's Optuna searcher, told of `earlier` trials; without any, it begins with the default where that lies in the space.
+    """Return Tune's Optuna searcher, told of `earlier` trials; without any, it begins with the default where
+    that lies in the space.
 
     A trial that came to no figure counts as worse than all that did.
     """
@@ -101,7 +111,13 @@ def parzen(space: Space, mode: Mode, earlier: Sequence[Trial], ask: Ask) -> Any:
 
     first = None if earlier else default_of(space)
     distributions = {dimension.name: _distribution(dimension) for dimension in space.dimensions}
-    searcher: Any = Parzen(distributions, metric="figure", mode=mode, sampler=_sampler(), points_to_evaluate=[dict(first)] if first else [])
+    searcher: Any = Parzen(
+        distributions,
+        metric="figure",
+        mode=mode,
+        sampler=_sampler(),
+        points_to_evaluate=[dict(first)] if first else [],
+    )
     for trial in earlier:
         done = trial.status == "done"
         searcher.add_evaluated_point(dict(trial.drawn), trial.figure if done else None, pruned=not done)
@@ -109,10 +125,14 @@ def parzen(space: Space, mode: Mode, earlier: Sequence[Trial], ask: Ask) -> Any:
 
 
 def asha(mode: Mode, whole: int, earlier: Sequence[Trial]) -> Any:
-    """Return Tune's ASHA over looks, of which a whole trial has `whole`, with what `earlier` trials recorded at its rungs."""
+    """Return Tune's ASHA over looks, of which a whole trial has `whole`, with what `earlier` trials recorded
+    at its rungs.
+    """
     from ray.tune.schedulers import ASHAScheduler
 
-    scheduler: Any = ASHAScheduler(time_attr="looks", metric="figure", mode=mode, max_t=whole, grace_period=1, reduction_factor=REDUCTION)
+    scheduler: Any = ASHAScheduler(
+        time_attr="looks", metric="figure", mode=mode, max_t=whole, grace_period=1, reduction_factor=REDUCTION
+    )
     for trial in earlier:
         known = SimpleNamespace(trial_id=f"earlier-{trial.index}")
         scheduler.on_trial_add(None, known)
@@ -122,7 +142,11 @@ def asha(mode: Mode, whole: int, earlier: Sequence[Trial]) -> Any:
 
 
 def _contains(dimension: Choice | Range, value: Any) -> bool:
-    return value in dimension.values if isinstance(dimension, Choice) else bool(dimension.low <= value <= dimension.high)
+    return (
+        value in dimension.values
+        if isinstance(dimension, Choice)
+        else bool(dimension.low <= value <= dimension.high)
+    )
 
 
 def _distribution(dimension: Choice | Range) -> Any:
@@ -136,7 +160,9 @@ def _distribution(dimension: Choice | Range) -> Any:
 
 
 def _sampler() -> Any:
-    """Return Optuna's estimator with a stream of its own for every trial, so that what it proposes depends on the trials told alone."""
+    """Return Optuna's estimator with a stream of its own for every trial, so that what it proposes depends on
+    the trials told alone.
+    """
     from optuna.samplers import BaseSampler, TPESampler
 
     def of(trial: Any, dimension: str = "") -> TPESampler:

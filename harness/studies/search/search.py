@@ -1,13 +1,14 @@
 """Searching a space of settings through Ray Tune, on a criterion that no test label reaches.
 
-What is searched on is declared by the scenario (`Scenario.choosing`): a scenario of its own that deals training items alone. A trial is one
-setting, learned under run seeds from 1000 on, which no board reports. Three methods say which settings are tried and for how long: `random`
-draws them and learns all to the end; `asha` draws the same ones and stops those that are behind (asynchronous successive halving, Li et al.
-2020); `optuna` proposes them by what came of earlier ones (tree-structured Parzen estimators, Bergstra et al. 2011). Where the strategy's
-default lies in the space, it is the first to be tried.
+What is searched on is declared by the scenario (`Scenario.choosing`): a scenario of its own that deals
+training items alone. A trial is one setting, learned under run seeds from 1000 on, which no board reports.
+Three methods say which settings are tried and for how long: `random` draws them and learns all to the end;
+`asha` draws the same ones and stops those that are behind (asynchronous successive halving, Li et al. 2020);
+`optuna` proposes them by what came of earlier ones (tree-structured Parzen estimators, Bergstra et al. 2011).
+Where the strategy's default lies in the space, it is the first to be tried.
 
-A search has a folder of its own, named by what was asked. What trial n draws follows from n, and for `optuna` from the trials before it, so
-a search that is killed or enlarged continues as if it had never ended.
+A search has a folder of its own, named by what was asked. What trial n draws follows from n, and for `optuna`
+from the trials before it, so a search that is killed or enlarged continues as if it had never ended.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ _LOOKS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """What is searched. Made by `wanted`. scenario: what results will be reported on.  choosing: what settings are chosen on."""
+    """What is searched. Made by `wanted`. scenario: what results will be reported on.  choosing: what
+    settings are chosen on.
+    """
 
     space: Space
     contender: Contender
@@ -74,10 +77,14 @@ class Search:
         length = lent.get("gradient_steps") or lent.get("first_epochs") or lent["epochs"]
         every = max(1, length // _LOOKS)
         by_steps = bool(lent.get("gradient_steps"))
-        return Looks(per_seed=-(-length // every), epochs=0 if by_steps else every, steps=every if by_steps else 0)
+        return Looks(
+            per_seed=-(-length // every), epochs=0 if by_steps else every, steps=every if by_steps else 0
+        )
 
 
-def wanted(space: Space, scenario: str, *, method: str, trials: int, criterion: str = "", n_seeds: int = SEEDS) -> Search:
+def wanted(
+    space: Space, scenario: str, *, method: str, trials: int, criterion: str = "", n_seeds: int = SEEDS
+) -> Search:
     """Return the search that is asked for.
 
     Args:
@@ -89,28 +96,43 @@ def wanted(space: Space, scenario: str, *, method: str, trials: int, criterion: 
         n_seeds: under how many seeds a setting is tried.
 
     Raises:
-        UserError: nothing to search; a scenario that declares nothing to choose on; a criterion that would touch test labels.
+        UserError: nothing to search; a scenario that declares nothing to choose on; a criterion that would
+        touch test labels.
     """
     if method not in METHODS:
         raise unknown("search method", method, METHODS, ", ".join(METHODS))
     if space.kind != "strategy":
-        raise UserError(f"a search chooses settings of a strategy, and {space.name} is a scenario: run its settings as a grid")
+        raise UserError(
+            f"a search chooses settings of a strategy, and {space.name} is a scenario: run its settings as a grid"
+        )
     if not space.dimensions:
-        raise UserError(f"{space} has nothing to search: give a parameter a list or a range, as in {space.name}[param=log:1e-3..1]")
+        raise UserError(
+            f"{space} has nothing to search: give a parameter a list or a range, as in {space.name}[param=log:1e-3..1]"
+        )
     if space.size is not None and trials > space.size:
         raise UserError(f"{space} has {space.size} settings: ask for at most so many trials")
     found = protocols([scenario])
     if len(found) != 1:
-        raise UserError(f"{scenario} stands for {len(found)} scenarios, and settings are chosen for each by itself: name one")
-    return Search(space=space, contender=contenders([str(space.default)])[0], scenario=found[0], choosing=_choosing(found[0]),
-                  criterion=_criterion(found[0], criterion), method=method,
-                  seeds=tuple(range(FIRST_SEED, FIRST_SEED + n_seeds)))  # fmt: skip
+        raise UserError(
+            f"{scenario} stands for {len(found)} scenarios, and settings are chosen for each by itself: name one"
+        )
+    return Search(
+        space=space,
+        contender=contenders([str(space.default)])[0],
+        scenario=found[0],
+        choosing=_choosing(found[0]),
+        criterion=_criterion(found[0], criterion),
+        method=method,
+        seeds=tuple(range(FIRST_SEED, FIRST_SEED + n_seeds)),
+    )
 
 
 def _choosing(scenario: Protocol) -> Protocol:
     text = scenario.scenario.choosing()
     if not text:
-        raise UserError(f"{scenario.label} declares nothing to choose settings on but its test, and no setting is chosen by that")
+        raise UserError(
+            f"{scenario.label} declares nothing to choose settings on but its test, and no setting is chosen by that"
+        )
     return protocols([text])[0]
 
 
@@ -120,7 +142,10 @@ def _criterion(scenario: Protocol, name: str) -> Metric:
     if not name:
         return choosing.scenario.metrics[0]
     if name not in metrics and name in [metric.name for metric in scenario.scenario.metrics]:
-        raise UserError(f"{name} is counted on test items of {scenario.label}, and no setting is chosen by those: {', '.join(metrics)}")
+        raise UserError(
+            f"{name} is counted on test items of {scenario.label}, and no setting is chosen by those: "
+            f"{', '.join(metrics)}"
+        )
     if name not in metrics:
         raise unknown("criterion", name, metrics, ", ".join(metrics))
     return metrics[name]

@@ -1,8 +1,8 @@
 """A trial's processes: the one that learns a setting, and the judge that alone holds the truth.
 
-The trial learns a cell for every seed, as a worker of a run does and under the same conditions. While it learns, or after every stage, it
-sends its answers to the judge and gets a figure back, which it reports to Ray Tune. So labels that were held out never enter a process that
-learns.
+The trial learns a cell for every seed, as a worker of a run does and under the same conditions. While it
+learns, or after every stage, it sends its answers to the judge and gets a figure back, which it reports to
+Ray Tune. So labels that were held out never enter a process that learns.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ ScenarioText = tuple[str, str | None, Mapping[str, Any]]
 class Looks:
     """When a trial's figure is taken. per_seed: how many times for every seed, the last after the last stage.
 
-    every_stage: after every stage; otherwise only after the last, and at the probes of the only stage, which are every `epochs` or `steps`.
+    every_stage: after every stage; otherwise only after the last, and at the probes of the only stage, which
+    are every `epochs` or `steps`.
     """
 
     per_seed: int = 1
@@ -48,7 +49,9 @@ class Looks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What all trials of a search have in common. conditions: of a cell under every seed.  keep: folder for what a killed trial left."""
+    """What all trials of a search have in common. conditions: of a cell under every seed.  keep: folder for
+    what a killed trial left.
+    """
 
     strategy: str
     source: str | None
@@ -76,16 +79,21 @@ class Judge:
         """Return once it is there."""
 
     def figure(self, place: int, answers: Sequence[Answer]) -> float | None:
-        """Return the criterion for the answers of the stages so far under the seed at `place`, None where it cannot be told yet."""
+        """Return the criterion for the answers of the stages so far under the seed at `place`, None where it
+        cannot be told yet.
+        """
         found = self.scenario.score(self.truths[place], answers).final.get(self.criterion)
         return None if found is None else float(found)
 
 
-def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequence[Episodes], judge: Any) -> None:
+def attempt(
+    config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequence[Episodes], judge: Any
+) -> None:
     """Ray Tune's function: learn one setting under every seed and report.
 
-    A report holds `looks`, how far it is, and `figure`, the mean over the seeds so far at that point; the last one of a trial that came to
-    no figure holds `status` and `reason` in its place. `config` is what `tuning` says of a setting.
+    A report holds `looks`, how far it is, and `figure`, the mean over the seeds so far at that point; the
+    last one of a trial that came to no figure holds `status` and `reason` in its place. `config` is what
+    `tuning` says of a setting.
     """
     from ray import tune
 
@@ -93,7 +101,9 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
         tune.report({"status": Status.FAILED.value, "reason": config["refused"]})
         return
     if config["known"] is not None:
-        tune.report({"looks": assignment.looks.per_seed * len(episodes), "figure": config["known"], "seconds": 0.0})
+        tune.report(
+            {"looks": assignment.looks.per_seed * len(episodes), "figure": config["known"], "seconds": 0.0}
+        )
         return
     trier = Trier(assignment, judge)
     jobs = [_job(config, assignment, place) for place in range(len(episodes))]
@@ -109,7 +119,13 @@ def attempt(config: Mapping[str, Any], *, assignment: Assignment, episodes: Sequ
     if outcome.status is not Status.DONE:
         logs = job_folder(assignment.keep.parent, "logs")
         (logs / f"{config['key']}.txt").write_text(outcome.log_tail, encoding="utf-8")
-        tune.report({"status": outcome.status.value, "reason": outcome.reason, "seconds": time.perf_counter() - trier.started})
+        tune.report(
+            {
+                "status": outcome.status.value,
+                "reason": outcome.reason,
+                "seconds": time.perf_counter() - trier.started,
+            }
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +149,23 @@ class Trier(Worker):
 
     def try_cell(self, job: Job, episodes: Episodes) -> Outcome:
         """Run the cell of one seed; where Ray Tune stops the trial, it ends as failed and `stopped` is set."""
-        order = Order(task=job, mapped=self._files([episodes]), threads=self.threads, path=sys.path, learn=f"{__name__}:learn",
-                      further=self.looks)  # fmt: skip
+        order = Order(
+            task=job,
+            mapped=self._files([episodes]),
+            threads=self.threads,
+            path=sys.path,
+            learn=f"{__name__}:learn",
+            further=self.looks,
+        )
         try:
             *_, outcome = self._learned(order)
         except SystemExit:
-            return Outcome(status=Status.FAILED, reason="stopped", seconds=time.perf_counter() - self.started, log_tail="")
+            return Outcome(
+                status=Status.FAILED,
+                reason="stopped",
+                seconds=time.perf_counter() - self.started,
+                log_tail="",
+            )
         return cast("Outcome", outcome)
 
     def _answer(self, message: Any) -> Any:
@@ -158,8 +185,14 @@ class Trier(Worker):
         own = self.figures.setdefault(look, [])
         own.append(figure)
         try:
-            tune.report({"looks": self.place * self.looks.per_seed + look, "figure": sum(own) / len(own), "figures": list(own),
-                         "seconds": time.perf_counter() - self.started})  # fmt: skip
+            tune.report(
+                {
+                    "looks": self.place * self.looks.per_seed + look,
+                    "figure": sum(own) / len(own),
+                    "figures": list(own),
+                    "seconds": time.perf_counter() - self.started,
+                }
+            )
         except SystemExit:
             self.stopped = True
             raise
@@ -189,7 +222,13 @@ def learn(order: Order, link: Link) -> Iterator[Look]:
         nonlocal look
         if query is asked[-1] and look + 1 < looks.per_seed:
             look += 1
-            show(look, [*ended, answered(prediction, query, needed=job.conditions.needed, stage=len(ended), step=None)])
+            show(
+                look,
+                [
+                    *ended,
+                    answered(prediction, query, needed=job.conditions.needed, stage=len(ended), step=None),
+                ],
+            )
 
     def fetched() -> Iterator[Episode]:
         for episode in episodes(path):
@@ -234,9 +273,19 @@ def watched(cls: type[Strategy], on_look: Callable[[Query, Prediction], None]) -
 def _job(config: Mapping[str, Any], assignment: Assignment, place: int) -> Job:
     """Return the cell of one seed; an interrupted trial of the same setting finds its folder again."""
     folder = f"{config['key']}-{fingerprint.of_value(config['params'])[:12]}-{place}"
-    return Job(key=config["key"], strategy=assignment.strategy, source=assignment.source, params=config["params"],
-               conditions=assignment.conditions[place], keep=job_folder(assignment.keep, folder), shared=(), timeout_s=assignment.timeout_s,
-               memory_mib=assignment.memory_mib, ahead=assignment.ahead, code=assignment.code)  # fmt: skip
+    return Job(
+        key=config["key"],
+        strategy=assignment.strategy,
+        source=assignment.source,
+        params=config["params"],
+        conditions=assignment.conditions[place],
+        keep=job_folder(assignment.keep, folder),
+        shared=(),
+        timeout_s=assignment.timeout_s,
+        memory_mib=assignment.memory_mib,
+        ahead=assignment.ahead,
+        code=assignment.code,
+    )
 
 
 __all__ = ["Assignment", "Judge", "Look", "Looks", "ScenarioText", "Trier", "attempt", "learn", "watched"]

@@ -1,7 +1,7 @@
 """What a search remembers: one line for every trial that came to an end, and which of them is chosen.
 
-The file is written whole after every trial, so that a killed search continues with what it knows. A trial that came to no figure, for
-whatever reason, is a trial with that reason.
+The file is written whole after every trial, so that a killed search continues with what it knows. A trial
+that came to no figure, for whatever reason, is a trial with that reason.
 """
 
 from __future__ import annotations
@@ -27,9 +27,12 @@ Ending = Literal["done", "stopped", "timeout", "out of memory", "diverged", "fai
 class Trial:
     """One setting and what came of it.
 
-    index: counts from 0, in the order of asking.  label: the selection.  values: of the dimensions.  drawn: before they were rounded.
-    figure: the criterion, mean over seeds; of a stopped trial as far as it came; None where there is none.  figures: seed by seed.
-    looks: (look, mean over the seeds so far) as they were compared.  seconds: wall time.  repeats: the trial whose figure it has taken.
+    index: counts from 0, in the order of asking.  label: the selection.  values: of the dimensions.  drawn:
+    before they were rounded.
+    figure: the criterion, mean over seeds; of a stopped trial as far as it came; None where there is none.
+    figures: seed by seed.
+    looks: (look, mean over the seeds so far) as they were compared.  seconds: wall time.  repeats: the trial
+    whose figure it has taken.
     """
 
     index: int
@@ -49,8 +52,9 @@ class Trial:
 class Chosen:
     """What a search chose and how. JSON-ready by `asdict`.
 
-    selection: the chosen setting.  figure: its criterion.  run, stopped, failed: how many trials there are, how many of them were stopped
-    early and how many came to no figure.  criterion, better: the metric and which way is up.
+    selection: the chosen setting.  figure: its criterion.  run, stopped, failed: how many trials there are,
+    how many of them were stopped early and how many came to no figure.  criterion, better: the metric and
+    which way is up.
     choosing, choosing_hash: the protocol chosen on.  seeds: its run seeds.
     """
 
@@ -94,7 +98,10 @@ def write_trials(folder: Path, trials: Iterable[Trial]) -> None:
     """
     path = folder / FILE
     temporary = path.with_suffix(f".tmp{os.getpid()}")
-    text = "".join(json.dumps(asdict(trial), ensure_ascii=False) + "\n" for trial in sorted(trials, key=lambda trial: trial.index))
+    text = "".join(
+        json.dumps(asdict(trial), ensure_ascii=False) + "\n"
+        for trial in sorted(trials, key=lambda trial: trial.index)
+    )
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)
@@ -103,7 +110,9 @@ def write_trials(folder: Path, trials: Iterable[Trial]) -> None:
 
 
 def best_first(trials: Iterable[Trial], better: Literal["higher", "lower"]) -> list[Trial]:
-    """Return those that ran to the end, the best one first, of equal ones the earlier one; then the others as far as they came."""
+    """Return those that ran to the end, the best one first, of equal ones the earlier one; then the others as
+    far as they came.
+    """
     sign = -1 if better == "higher" else 1
 
     def place(trial: Trial) -> tuple[int, float, float, int]:
@@ -117,7 +126,11 @@ def best_first(trials: Iterable[Trial], better: Literal["higher", "lower"]) -> l
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """Return how many trials were run, stopped early, and came to no figure."""
     by_status = Counter(trial.status for trial in trials)
-    return {"run": len(trials), "stopped": by_status["stopped"], "failed": len(trials) - by_status["stopped"] - by_status["done"]}
+    return {
+        "run": len(trials),
+        "stopped": by_status["stopped"],
+        "failed": len(trials) - by_status["stopped"] - by_status["done"],
+    }
 
 
 __all__ = ["Chosen", "Ending", "Trial", "best_first", "counts", "read_trials", "write_trials"]

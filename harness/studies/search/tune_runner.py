@@ -1,8 +1,8 @@
 """The trials of a search, run by Ray Tune; the only module that starts a Tuner.
 
-Tune asks for settings, runs as many at once as there are workers, and stops those that a scheduler gives up. Every end is written down
-before the next trial begins. Tune's own files lie in the folder of the search, are not read again, and go when all
-trials have ended.
+Tune asks for settings, runs as many at once as there are workers, and stops those that a scheduler gives up.
+Every end is written down before the next trial begins. Tune's own files lie in the folder of the search, are
+not read again, and go when all trials have ended.
 """
 
 from __future__ import annotations
@@ -48,9 +48,19 @@ _ENVIRONMENT = {
 Listener = Callable[[Trial], None]
 
 
-def run(search: Search, trials: int, folder: Path, *, resources: Resources, timeout_s: float = 3600.0, memory_mib: float = 4096.0,
-        device: str = "cpu", precision: Precision = "float32", compiled: bool = False,
-        listen: Listener = lambda _: None) -> Chosen:  # fmt: skip
+def run(
+    search: Search,
+    trials: int,
+    folder: Path,
+    *,
+    resources: Resources,
+    timeout_s: float = 3600.0,
+    memory_mib: float = 4096.0,
+    device: str = "cpu",
+    precision: Precision = "float32",
+    compiled: bool = False,
+    listen: Listener = lambda _: None,
+) -> Chosen:
     """Try settings until there are `trials`, those of earlier calls included, and return the best.
 
     Args:
@@ -69,16 +79,28 @@ def run(search: Search, trials: int, folder: Path, *, resources: Resources, time
     with locked(own):
         kept = read_trials(own)
         if missing := [index for index in range(trials) if index not in kept]:
-            assignment = _assignment(search, own, resources, timeout_s, memory_mib, device, precision, compiled)
+            assignment = _assignment(
+                search, own, resources, timeout_s, memory_mib, device, precision, compiled
+            )
             _try(search, _Log(own, kept, missing, search.space, listen), assignment, resources)
     found = [kept[index] for index in sorted(kept) if index < trials]
     best = best_first(found, search.criterion.better)[0]
     if best.status != "done" or best.figure is None:
         reasons = "; ".join(dict.fromkeys(f"{trial.status}: {trial.reason}" for trial in found))
         raise UserError(f"none of {len(found)} trials ran to the end, so nothing is chosen ({reasons})")
-    return Chosen(selection=best.label, figure=best.figure, **counts(found), method=search.method, space=str(search.space),
-                  criterion=search.criterion.name, better=search.criterion.better, choosing=search.choosing.label,
-                  choosing_hash=search.choosing.hash, seeds=search.seeds, trials=tuple(found))  # fmt: skip
+    return Chosen(
+        selection=best.label,
+        figure=best.figure,
+        **counts(found),
+        method=search.method,
+        space=str(search.space),
+        criterion=search.criterion.name,
+        better=search.criterion.better,
+        choosing=search.choosing.label,
+        choosing_hash=search.choosing.hash,
+        seeds=search.seeds,
+        trials=tuple(found),
+    )
 
 
 def still_to_try(search: Search, trials: int, folder: Path) -> int:
@@ -101,7 +123,9 @@ class _Log:
     def ask(self, values: Setting) -> dict[str, Any]:
         """Return what the next trial is told; `known` is the figure of an earlier trial of the same setting."""
         index = next(index for index in self.missing if index not in self.asked)
-        rounded = {dimension.name: dimension.nearest(values[dimension.name]) for dimension in self.space.dimensions}
+        rounded = {
+            dimension.name: dimension.nearest(values[dimension.name]) for dimension in self.space.dimensions
+        }
         plugin = find(self.space.kind, self.space.name)
         label, params, refused = str(Selection(self.space.name, {**self.space.fixed, **rounded})), {}, ""
         try:
@@ -110,10 +134,20 @@ class _Log:
             refused = str(error)
         if params == resolved(plugin, self.space.default):
             label = str(self.space.default)
-        same = next((trial for trial in self.kept.values() if trial.label == label and trial.status == "done"), None)
-        self.asked[index] = {"index": index, "key": f"trial-{index:04d}", "label": label, "values": rounded, "drawn": dict(values),
-                             "params": params, "refused": refused, "known": same.figure if same else None,
-                             "repeats": same.index if same else None}  # fmt: skip
+        same = next(
+            (trial for trial in self.kept.values() if trial.label == label and trial.status == "done"), None
+        )
+        self.asked[index] = {
+            "index": index,
+            "key": f"trial-{index:04d}",
+            "label": label,
+            "values": rounded,
+            "drawn": dict(values),
+            "params": params,
+            "refused": refused,
+            "known": same.figure if same else None,
+            "repeats": same.index if same else None,
+        }
         return self.asked[index]
 
     def end(self, index: int, status: Ending, reports: Sequence[dict[str, Any]], reason: str = "") -> None:
@@ -122,10 +156,19 @@ class _Log:
         looks = [(int(report["looks"]), float(report["figure"])) for report in reports if "figure" in report]
         repeated = self.kept[asked["repeats"]] if asked["repeats"] is not None else None
         figures = next((report["figures"] for report in reversed(reports) if "figures" in report), ())
-        trial = Trial(index=index, label=asked["label"], values=asked["values"], drawn=asked["drawn"], status=status,
-                      figure=looks[-1][1] if looks and status in ("done", "stopped") else None,
-                      figures=repeated.figures if repeated else tuple(figures), looks=repeated.looks if repeated else looks, reason=reason,
-                      seconds=float(reports[-1].get("seconds", 0.0)) if reports else 0.0, repeats=asked["repeats"])  # fmt: skip
+        trial = Trial(
+            index=index,
+            label=asked["label"],
+            values=asked["values"],
+            drawn=asked["drawn"],
+            status=status,
+            figure=looks[-1][1] if looks and status in ("done", "stopped") else None,
+            figures=repeated.figures if repeated else tuple(figures),
+            looks=repeated.looks if repeated else looks,
+            reason=reason,
+            seconds=float(reports[-1].get("seconds", 0.0)) if reports else 0.0,
+            repeats=asked["repeats"],
+        )
         self.kept[index] = trial
         write_trials(self.folder, self.kept.values())
         self.listen(trial)
@@ -140,11 +183,17 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
     plugin = find("scenario", search.choosing.scenario_name)
     sealed = [build(scenario, seed) for seed in search.seeds]
     text = (plugin.name, plugin.source, scenario.model_dump(mode="json"))
-    judge: Any = ray.remote(Judge).options(num_cpus=0).remote(text, [one.truth for one in sealed], search.criterion.name)
+    judge: Any = (
+        ray.remote(Judge)
+        .options(num_cpus=0)
+        .remote(text, [one.truth for one in sealed], search.criterion.name)
+    )
     try:
         ray.get(judge.ready.remote())
     except ray.exceptions.RayActorError as error:
-        raise UserError(f"{search.choosing.label} cannot be scored in a process of its own: {_last_line(error)}") from error
+        raise UserError(
+            f"{search.choosing.label} cannot be scored in a process of its own: {_last_line(error)}"
+        ) from error
     mapped = [Mapped(one.episodes) for one in sealed] if on_one_machine(resources) else []
     episodes: list[Episodes] = [each.path for each in mapped]
     if not mapped:
@@ -163,7 +212,9 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
             ray.kill(judge)
 
 
-def _tune(search: Search, log: _Log, assignment: Assignment, resources: Resources, episodes: Any, judge: Any) -> None:
+def _tune(
+    search: Search, log: _Log, assignment: Assignment, resources: Resources, episodes: Any, judge: Any
+) -> None:
     from ray import tune
 
     mode: Mode = "max" if search.criterion.better == "higher" else "min"
@@ -178,12 +229,18 @@ def _tune(search: Search, log: _Log, assignment: Assignment, resources: Resource
     function = tune.with_parameters(attempt, assignment=assignment, episodes=episodes, judge=judge)
     tune.Tuner(
         tune.with_resources(function, {"cpu": resources.threads, "gpu": resources.gpus}),
-        tune_config=tune.TuneConfig(search_alg=searcher, scheduler=asha(mode, whole, earlier) if search.method == "asha" else None,
-                                    num_samples=len(log.missing), max_concurrent_trials=resources.workers, reuse_actors=True,
-                                    trial_dirname_creator=lambda trial: trial.config["key"]),
-        run_config=tune.RunConfig(name=_TUNE, storage_path=str(log.folder.resolve()), verbose=0,
-                                  callbacks=[_recorder(log, whole)]),
-    ).fit()  # fmt: skip
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=asha(mode, whole, earlier) if search.method == "asha" else None,
+            num_samples=len(log.missing),
+            max_concurrent_trials=resources.workers,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: trial.config["key"],
+        ),
+        run_config=tune.RunConfig(
+            name=_TUNE, storage_path=str(log.folder.resolve()), verbose=0, callbacks=[_recorder(log, whole)]
+        ),
+    ).fit()
 
 
 def _recorder(log: _Log, whole: int) -> Any:
@@ -193,9 +250,13 @@ def _recorder(log: _Log, whole: int) -> Any:
     reports: dict[str, list[dict[str, Any]]] = {}
 
     class Recorder(Callback):
-        def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        def on_trial_result(
+            self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any
+        ) -> None:
             known = {"looks", "figure", "figures", "status", "reason", "seconds"}
-            reports.setdefault(trial.trial_id, []).append({name: value for name, value in result.items() if name in known})
+            reports.setdefault(trial.trial_id, []).append(
+                {name: value for name, value in result.items() if name in known}
+            )
 
         def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
             own = reports.pop(trial.trial_id, [])
@@ -213,19 +274,43 @@ def _recorder(log: _Log, whole: int) -> Any:
     return Recorder()
 
 
-def _assignment(search: Search, own: Path, resources: Resources, timeout_s: float, memory_mib: float, device: str,
-                precision: Precision, compiled: bool) -> Assignment:  # fmt: skip
+def _assignment(
+    search: Search,
+    own: Path,
+    resources: Resources,
+    timeout_s: float,
+    memory_mib: float,
+    device: str,
+    precision: Precision,
+    compiled: bool,
+) -> Assignment:
     scenario, looks = search.choosing.scenario, search.looks
     conditions = [
-        Conditions(root_seed=learner_seed(seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed, kept=scenario.kept,
-                   device=device, precision=precision, compile=compiled)
+        Conditions(
+            root_seed=learner_seed(seed),
+            **scenario.lent(),
+            needed=scenario.answers,
+            probed=scenario.probed,
+            kept=scenario.kept,
+            device=device,
+            precision=precision,
+            compile=compiled,
+        )
         for seed in search.seeds
-    ]  # fmt: skip
+    ]
     plugin = search.contender.plugin
-    return Assignment(strategy=plugin.address, code=search.contender.code, source=plugin.source, looks=looks,
-                      keep=(own / _CELLS).resolve(), threads=resources.threads,
-                      conditions=[replace(each, probe_epochs=looks.epochs, probe_every=looks.steps) for each in conditions],
-                      timeout_s=timeout_s, memory_mib=memory_mib, ahead=plugin.loaded_ahead)  # fmt: skip
+    return Assignment(
+        strategy=plugin.address,
+        code=search.contender.code,
+        source=plugin.source,
+        looks=looks,
+        keep=(own / _CELLS).resolve(),
+        threads=resources.threads,
+        conditions=[replace(each, probe_epochs=looks.epochs, probe_every=looks.steps) for each in conditions],
+        timeout_s=timeout_s,
+        memory_mib=memory_mib,
+        ahead=plugin.loaded_ahead,
+    )
 
 
 def _last_line(error: Exception) -> str:

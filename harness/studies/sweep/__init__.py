@@ -1,4 +1,6 @@
-"""How figures depend on the parameters that a sweep varied: curves, main effects, correlations, the best setting and its limits."""
+"""How figures depend on the parameters that a sweep varied: curves, main effects, correlations, the best
+setting and its limits.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,24 @@ from harness.studies.sweep.request import MOST_SETTINGS, definition_of
 from harness.studies.sweep.text import notes, sentences, tables
 
 __all__ = [
-    "MOST_SETTINGS", "Best", "Curve", "Definition", "Effect", "Failure", "Heat", "Move", "Part", "Report", "Scatter", "View", "csv_text",
-    "definition_of", "latex", "markdown", "notes", "report_of", "sentences", "tables",
-]  # fmt: skip
+    "MOST_SETTINGS",
+    "Best",
+    "Curve",
+    "Definition",
+    "Effect",
+    "Failure",
+    "Heat",
+    "Move",
+    "Part",
+    "Report",
+    "Scatter",
+    "View",
+    "csv_text",
+    "definition_of",
+    "latex",
+    "markdown",
+    "notes",
+    "report_of",
+    "sentences",
+    "tables",
+]

@@ -1,7 +1,10 @@
-"""Which setting is best by these figures, and whether the seeds can tell it from the default and from the second.
+"""Which setting is best by these figures, and whether the seeds can tell it from the default and from the
+second.
 
-The default was named before anything ran, so what is said against it is Holm-corrected over all settings that might have come out best. The
-second, like the best, was picked by the same figures: there the correction is over all pairs (`statistics.compare_all` says why).
+The default was named before anything ran, so what is said against it is Holm-corrected over all settings that
+might have come out best. The
+second, like the best, was picked by the same figures: there the correction is over all pairs
+(`statistics.compare_all` says why).
 """
 
 from __future__ import annotations
@@ -22,7 +25,8 @@ from harness.studies.sweep.measured import Point
 class Best:
     """The best of the settings that have a figure under every seed.
 
-    default, second: labels, empty where there is none.  vs_default, vs_second: the best minus that one, p corrected.
+    default, second: labels, empty where there is none.  vs_default, vs_second: the best minus that one, p
+    corrected.
     pairs: over how many.  tied: the settings that cannot be told from the best, itself not counted.
     """
 
@@ -50,7 +54,11 @@ def best_of(points: Sequence[Point], *, better: Better) -> Best | None:
     order = ranked(series, better=better)
     best = order[0]
     default = next((point.setting.label for point in points if point.setting.is_default), "")
-    compared = {other: found for (one, other), found in statistics.compare_all(series, level=LEVEL).items() if one == best}
+    compared = {
+        other: found
+        for (one, other), found in statistics.compare_all(series, level=LEVEL).items()
+        if one == best
+    }
     return Best(
         label=best,
         figure=statistics.t_interval(series[best], level=LEVEL),

@@ -1,4 +1,6 @@
-"""A figure against one parameter: with the others at their best setting, or averaged over them; how far it moves; heat maps; scatters."""
+"""A figure against one parameter: with the others at their best setting, or averaged over them; how far it
+moves; heat maps; scatters.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,8 @@ Held = Mapping[str, Any]
 class Curve:
     """Means with Student intervals over seeds, one for every value; NaN where none has a figure.
 
-    held: what the others are held at; empty where they are averaged over.  settings: how many combinations of the others are in every mean.
+    held: what the others are held at; empty where they are averaged over.  settings: how many combinations of
+    the others are in every mean.
     """
 
     held: Held
@@ -60,9 +63,11 @@ class Move(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What a listed dimension does: with the others averaged over (its main effect), and with the others at their best.
+    """What a listed dimension does: with the others averaged over (its main effect), and with the others at
+    their best.
 
-    Where the two differ, the parameters work together. best, best_move: None where there are no others to hold.
+    Where the two differ, the parameters work together. best, best_move: None where there are no others to
+    hold.
     """
 
     dimension: str
@@ -76,8 +81,8 @@ class Effect:
 class Scatter:
     """A figure of every drawn setting, its mean over seeds, against one dimension.
 
-    rho, p, p_holm: Spearman's, NaN where the values are no numbers.  levels: the mean over the settings that have a value, where values
-    were listed, with its interval over settings.
+    rho, p, p_holm: Spearman's, NaN where the values are no numbers.  levels: the mean over the settings that
+    have a value, where values were listed, with its interval over settings.
     """
 
     dimension: str
@@ -97,7 +102,9 @@ class Scatter:
 
 
 class Heat(NamedTuple):
-    """The mean over seeds of every combination of two dimensions, NaN where no seed has a figure; lacking: seeds without one."""
+    """The mean over seeds of every combination of two dimensions, NaN where no seed has a figure; lacking:
+    seeds without one.
+    """
 
     down: str
     across: str
@@ -107,8 +114,12 @@ class Heat(NamedTuple):
     lacking: tuple[tuple[int, ...], ...]
 
 
-def effects(points: Sequence[Point], dimensions: Sequence[Dimension], *, held: Held | None) -> tuple[Effect, ...]:
-    """Return what each dimension does; `held` is what the others have in the second curve, None where there is none."""
+def effects(
+    points: Sequence[Point], dimensions: Sequence[Dimension], *, held: Held | None
+) -> tuple[Effect, ...]:
+    """Return what each dimension does; `held` is what the others have in the second curve, None where there
+    is none.
+    """
     averaged = _moved(points, dimensions, {})
     at_best = _moved(points, dimensions, held) if held is not None else [(None, None)] * len(dimensions)
     return tuple(
@@ -133,7 +144,9 @@ def scatters(points: Sequence[Point], dimensions: Sequence[Dimension]) -> tuple[
             p=one.p if one else math.nan,
             p_holm=float(p),
             levels={
-                str(level): statistics.t_interval([y for x, y in zip(against[dimension.key], means, strict=True) if x == level])
+                str(level): statistics.t_interval(
+                    [y for x, y in zip(against[dimension.key], means, strict=True) if x == level]
+                )
                 for level in dimension.values
             },
         )
@@ -159,15 +172,18 @@ def heat(points: Sequence[Point], dimensions: Sequence[Dimension]) -> Heat | Non
 
 
 def _averaged(points: Sequence[Point], dimension: Dimension) -> tuple[Floats, int]:
-    """Return the mean over the settings of the others, float64 (values, seeds), and how many settings are in it under any seed.
+    """Return the mean over the settings of the others, float64 (values, seeds), and how many settings are in
+    it under any seed.
 
-    Under a seed, only settings of the others count that have a figure at every value (but those without any figure), so that no value is
-    compared over other settings than the next one.
+    Under a seed, only settings of the others count that have a figure at every value (but those without any
+    figure), so that no value is compared over other settings than the next one.
     """
     others = list(dict.fromkeys(_others(point, dimension) for point in points))
     figures = np.full((len(dimension.values), len(others), len(points[0].figures)), math.nan)
     for point in points:
-        figures[dimension.values.index(point.values[dimension.key]), others.index(_others(point, dimension))] = point.figures
+        figures[
+            dimension.values.index(point.values[dimension.key]), others.index(_others(point, dimension))
+        ] = point.figures
     alive = np.isfinite(figures).any(axis=(1, 2))
     whole = np.isfinite(figures[alive]).all(axis=0)  # (others, seeds)
     counts = whole.sum(axis=0)
@@ -177,7 +193,9 @@ def _averaged(points: Sequence[Point], dimension: Dimension) -> tuple[Floats, in
 
 
 def _moved(points: Sequence[Point], dimensions: Sequence[Dimension], held: Held) -> list[tuple[Curve, Move]]:
-    """Return every dimension's curve where the others have the values in `held`, those it does not name averaged over; p corrected."""
+    """Return every dimension's curve where the others have the values in `held`, those it does not name
+    averaged over; p corrected.
+    """
     series, curves = [], []
     for dimension in dimensions:
         others = {key: value for key, value in held.items() if key != dimension.key}
@@ -187,7 +205,10 @@ def _moved(points: Sequence[Point], dimensions: Sequence[Dimension], held: Held)
         series.append(means)
         curves.append(Curve(held=others, values=dimension.values, intervals=intervals, settings=settings))
     raw = [moves(means[np.isfinite(means).any(axis=1)]) for means in series]
-    return [(curve, _move(curve, p, float(corrected))) for curve, p, corrected in zip(curves, raw, statistics.holm(raw), strict=True)]
+    return [
+        (curve, _move(curve, p, float(corrected)))
+        for curve, p, corrected in zip(curves, raw, statistics.holm(raw), strict=True)
+    ]
 
 
 def _move(curve: Curve, p: float, p_holm: float) -> Move:
@@ -197,7 +218,14 @@ def _move(curve: Curve, p: float, p_holm: float) -> Move:
     low, high = int(np.nanargmin(means)), int(np.nanargmax(means))
     seeds = max(interval.n for interval in curve.intervals)
     return Move(
-        float(means[high] - means[low]), float(means[low]), float(means[high]), curve.values[low], curve.values[high], p, p_holm, seeds
+        float(means[high] - means[low]),
+        float(means[low]),
+        float(means[high]),
+        curve.values[low],
+        curve.values[high],
+        p,
+        p_holm,
+        seeds,
     )
 
 
@@ -209,4 +237,16 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-__all__ = ["LEVEL", "Curve", "Effect", "Heat", "Move", "Scatter", "Trend", "Verdict", "effects", "heat", "scatters"]
+__all__ = [
+    "LEVEL",
+    "Curve",
+    "Effect",
+    "Heat",
+    "Move",
+    "Scatter",
+    "Trend",
+    "Verdict",
+    "effects",
+    "heat",
+    "scatters",
+]

@@ -1,4 +1,6 @@
-"""What a sweep asks, as plain data: settings, dimensions, scenarios, seeds. With the records of its cells it is all that a report needs."""
+"""What a sweep asks, as plain data: settings, dimensions, scenarios, seeds. With the records of its cells it
+is all that a report needs.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ class _Plain(BaseModel):
 class Dimension(_Plain):
     """A parameter that varies. `key` is its name, with "scenario." before that of a scenario's.
 
-    values: what was listed; empty for a range from `low` to `high`.  default: the value where nothing is said.
+    values: what was listed; empty for a range from `low` to `high`.  default: the value where nothing is
+    said.
     """
 
     key: str
@@ -31,7 +34,9 @@ class Dimension(_Plain):
 
 
 class Setting(_Plain):
-    """A strategy with its parameters. values: by key of the dimension.  is_swept: False for the default added beside the sweep."""
+    """A strategy with its parameters. values: by key of the dimension.  is_swept: False for the default added
+    beside the sweep.
+    """
 
     label: str
     values: dict[str, Any]
@@ -47,7 +52,9 @@ class Figure(_Plain):
 
 
 class Dealt(_Plain):
-    """A scenario with its parameters: a protocol. lower, upper: labels of the bounds, empty where they are not run."""
+    """A scenario with its parameters: a protocol. lower, upper: labels of the bounds, empty where they are
+    not run.
+    """
 
     label: str
     metrics: tuple[Figure, ...]
@@ -71,14 +78,18 @@ class Family(_Plain):
 
 
 class Block(_Plain):
-    """Scenarios on which the same strategies run: a suite. Records come block by block, each in the order of `protocol.cells`."""
+    """Scenarios on which the same strategies run: a suite. Records come block by block, each in the order of
+    `protocol.cells`.
+    """
 
     scenarios: tuple[str, ...]
     strategies: tuple[str, ...]
 
 
 class Definition(_Plain):
-    """A sweep. drawn: how many settings were drawn at random; None for a grid. metrics: those asked for, the leading one first."""
+    """A sweep. drawn: how many settings were drawn at random; None for a grid. metrics: those asked for, the
+    leading one first.
+    """
 
     space: str
     dimensions: tuple[Dimension, ...]
@@ -107,7 +118,9 @@ class Definition(_Plain):
         return next(one for one in self.scenarios if one.label == label)
 
     def is_joint(self, family: Family) -> bool:
-        """Return whether strategy and scenario were drawn together, so that a scenario does not have all settings."""
+        """Return whether strategy and scenario were drawn together, so that a scenario does not have all
+        settings.
+        """
         return self.drawn is not None and bool(self.dimensions) and bool(family.dimensions)
 
 
@@ -119,10 +132,23 @@ def figures_of(metrics: Sequence[Metric], named: Sequence[str], scenario: str) -
     """
     from harness.results.comparison import metric_of
 
-    chosen = [metric_of(metrics, name, scenario) for name in named] or [metric for metric in metrics if not metric.censored]
+    chosen = [metric_of(metrics, name, scenario) for name in named] or [
+        metric for metric in metrics if not metric.censored
+    ]
     if not chosen:
         raise UserError(f"{scenario} has no metric with a mean over seeds")
     return tuple(Figure(name=metric.name, better=metric.better) for metric in chosen)
 
 
-__all__ = ["Better", "Block", "Dealt", "Definition", "Dimension", "Family", "Figure", "Place", "Setting", "figures_of"]
+__all__ = [
+    "Better",
+    "Block",
+    "Dealt",
+    "Definition",
+    "Dimension",
+    "Family",
+    "Figure",
+    "Place",
+    "Setting",
+    "figures_of",
+]

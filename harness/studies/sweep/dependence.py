@@ -1,9 +1,10 @@
 """Does a figure depend on a parameter? One test for values that were listed, one for values that were drawn.
 
-Listed: every value has a figure under every seed. With V values, S seeds, means m_v over seeds and residuals r_vs after the means of
-values and of seeds,  F = (S - 1) S sum_v (m_v - m)^2 / sum_vs r_vs^2,  judged with 1 and S - 1 degrees of freedom, the lower bound that
-holds whatever the values' figures have to do with each other (Geisser and Greenhouse 1958, "An extension of Box's results on the use of the
-F distribution in multivariate analysis"). With two values this is the paired t-test.
+Listed: every value has a figure under every seed. With V values, S seeds, means m_v over seeds and residuals
+r_vs after the means of values and of seeds,  F = (S - 1) S sum_v (m_v - m)^2 / sum_vs r_vs^2,  judged with 1
+and S - 1 degrees of freedom, the lower bound that holds whatever the values' figures have to do with each
+other (Geisser and Greenhouse 1958, "An extension of Box's results on the use of the F distribution in
+multivariate analysis"). With two values this is the paired t-test.
 
 Drawn: Spearman's rank correlation (1904), tied values sharing the mean of their ranks.
 """
@@ -37,8 +38,9 @@ class Correlation(NamedTuple):
 def moves(figures: ArrayLike) -> float:
     """Return the p of "the values (rows) all have the same mean over seeds (columns)", figures (V, S).
 
-    Seeds that lack a figure are left out whole. NaN below two values or two seeds. Equal figures give 1; differences that are the same
-    under every seed have no spread, and p is the smallest that sign flips can give.
+    Seeds that lack a figure are left out whole. NaN below two values or two seeds. Equal figures give 1;
+    differences that are the same under every seed have no spread, and p is the smallest that sign flips can
+    give.
 
     >>> a, b = [0.7, 0.8, 0.9], [0.6, 0.6, 0.7]
     >>> round(moves([a, b]), 10) == round(statistics.paired_t(a, b).p, 10)
@@ -61,8 +63,8 @@ def moves(figures: ArrayLike) -> float:
 def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
     """Return the rank correlation of x and y, pairs that lack either left out.
 
-    p is the share of orders of y whose |rho| is as large, up to `EXACT_UP_TO` pairs; above, t = rho sqrt((n - 2) / (1 - rho^2)) with n - 2
-    degrees of freedom (Kendall 1948, "Rank correlation methods").
+    p is the share of orders of y whose |rho| is as large, up to `EXACT_UP_TO` pairs; above, t = rho sqrt((n -
+    2) / (1 - rho^2)) with n - 2 degrees of freedom (Kendall 1948, "Rank correlation methods").
 
     >>> spearman([1, 2, 3, 4], [10, 20, 40, 30])
     Correlation(rho=0.8, p=0.3333333333333333, n=4)
@@ -83,7 +85,9 @@ def spearman(x: ArrayLike, y: ArrayLike) -> Correlation:
 
 def _ranks(values: Floats) -> Floats:
     ordered = np.sort(values)
-    ranks: Floats = (np.searchsorted(ordered, values, side="left") + np.searchsorted(ordered, values, side="right") + 1) / 2
+    ranks: Floats = (
+        np.searchsorted(ordered, values, side="left") + np.searchsorted(ordered, values, side="right") + 1
+    ) / 2
     return ranks
 
 

@@ -19,9 +19,22 @@ _MOST_ROWS = 20
 """Settings that fit on a page."""
 
 _CSV_HEADER = (
-    "scenario", "protocol", "metric", "better", "what", "dimension", "value", "setting", "mean", "low", "high", "seeds", "settings", "p",
+    "scenario",
+    "protocol",
+    "metric",
+    "better",
+    "what",
+    "dimension",
+    "value",
+    "setting",
+    "mean",
+    "low",
+    "high",
+    "seeds",
+    "settings",
+    "p",
     "p_holm",
-)  # fmt: skip
+)
 
 
 def markdown(report: Report) -> str:
@@ -39,7 +52,9 @@ def markdown(report: Report) -> str:
 
 
 def csv_text(report: Report) -> str:
-    """Return tidy CSV: settings, curves, main effects, correlations and bounds by scenario and metric, numbers unscaled."""
+    """Return tidy CSV: settings, curves, main effects, correlations and bounds by scenario and metric,
+    numbers unscaled.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(_CSV_HEADER)
@@ -52,13 +67,18 @@ def csv_text(report: Report) -> str:
 
 def latex(report: Report) -> str:
     r"""Return the tables of every part in the booktabs style."""
-    found = [_floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
-             for part in report.parts for heading, table in tables(part, most_rows=_MOST_ROWS)]  # fmt: skip
+    found = [
+        _floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
+        for part in report.parts
+        for heading, table in tables(part, most_rows=_MOST_ROWS)
+    ]
     return NEEDS + "\n".join(found)
 
 
 def _lines(part: Part, view: View) -> Iterator[list[str]]:
-    """Yield a line per figure: scenario, what, dimension, value, setting, mean, low, high, seeds, settings, p, p_holm."""
+    """Yield a line per figure: scenario, what, dimension, value, setting, mean, low, high, seeds, settings,
+    p, p_holm.
+    """
     for row in view.rows:
         yield [row.scenario, "setting", "", "", row.setting, *_numbers(row.figure), "", "", ""]
     for name, bound in (("lower bound", view.lower), ("upper bound", view.upper)):
@@ -69,17 +89,51 @@ def _lines(part: Part, view: View) -> Iterator[list[str]]:
         if effect.best and effect.best_move:
             yield from _curve(part, effect.dimension, "others at best", effect.best, effect.best_move)
     for one in view.scatters:
-        yield [part.label, "rank correlation", one.dimension, "", "", _number(one.rho), "", "", "", str(len(one.figures)),
-               _number(one.p), _number(one.p_holm)]  # fmt: skip
+        yield [
+            part.label,
+            "rank correlation",
+            one.dimension,
+            "",
+            "",
+            _number(one.rho),
+            "",
+            "",
+            "",
+            str(len(one.figures)),
+            _number(one.p),
+            _number(one.p_holm),
+        ]
 
 
 def _curve(part: Part, dimension: str, what: str, curve: Curve, move: Move) -> Iterator[list[str]]:
     """Yield the move, then the mean at every value."""
     held = ",".join(f"{key}={said(value)}" for key, value in curve.held.items())
-    yield [part.label, f"move, {what}", dimension, "", held, _number(move.size), "", "", str(move.seeds), str(curve.settings),
-           _number(move.p), _number(move.p_holm)]  # fmt: skip
+    yield [
+        part.label,
+        f"move, {what}",
+        dimension,
+        "",
+        held,
+        _number(move.size),
+        "",
+        "",
+        str(move.seeds),
+        str(curve.settings),
+        _number(move.p),
+        _number(move.p_holm),
+    ]
     for value, interval in zip(curve.values, curve.intervals, strict=True):
-        yield [part.label, what, dimension, said(value), held, *_numbers(interval), str(curve.settings), "", ""]
+        yield [
+            part.label,
+            what,
+            dimension,
+            said(value),
+            held,
+            *_numbers(interval),
+            str(curve.settings),
+            "",
+            "",
+        ]
 
 
 def _floating(caption: str, table: Table) -> str:

@@ -1,5 +1,6 @@
-"""The records of a sweep as series over seeds, by the labels of its definition. A cell that is cached may have been recorded under another
-name for the same configuration, so records are told apart by their order."""
+"""The records of a sweep as series over seeds, by the labels of its definition. A cell that is cached may
+have been recorded under another name for the same configuration, so records are told apart by their order.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ _DONE = (Status.DONE, Status.CACHED)
 
 
 class Point(NamedTuple):
-    """A setting on a scenario with its values by dimension; figures float64 (seeds,) in one metric, NaN where there is none."""
+    """A setting on a scenario with its values by dimension; figures float64 (seeds,) in one metric, NaN where
+    there is none.
+    """
 
     setting: Setting
     scenario: str
@@ -34,13 +37,15 @@ class Sheet:
     """The figures of a sweep."""
 
     def __init__(self, definition: Definition, records: Sequence[Record]) -> None:
-        """Take records in the order of the definition's blocks; raise `ValueError` where their number differs."""
+        """Take records in the order of the definition's blocks; raise `ValueError` where their number
+        differs.
+        """
         self.definition = definition
         places = [
             place
             for block in definition.blocks
             for place in itertools.product(block.scenarios, range(definition.seeds), block.strategies)
-        ]  # fmt: skip
+        ]
         self.cells: dict[tuple[str, int, str], Record] = dict(zip(places, records, strict=True))
         self.measured_in = common(records)
 
@@ -53,13 +58,21 @@ class Sheet:
         return self._series(scenario, strategy, lambda record: record.metrics.get(metric, math.nan))
 
     def seconds(self, scenario: str, strategy: str, *, anywhere: bool = False) -> Floats:
-        """Return wall time under every seed, float64 (seeds,): of the run and machine that most cells are of, or `anywhere`."""
+        """Return wall time under every seed, float64 (seeds,): of the run and machine that most cells are of,
+        or `anywhere`.
+        """
         return self._series(
-            scenario, strategy, lambda record: record.seconds if anywhere or where_measured(record) == self.measured_in else math.nan
+            scenario,
+            strategy,
+            lambda record: (
+                record.seconds if anywhere or where_measured(record) == self.measured_in else math.nan
+            ),
         )
 
     def points(self, scenario: str, metric: str, *, family: Family) -> list[Point]:
-        """Return every setting that runs on a scenario, with its values in the dimensions of strategy and scenario."""
+        """Return every setting that runs on a scenario, with its values in the dimensions of strategy and
+        scenario.
+        """
         own = next(place.values for place in family.places if place.label == scenario)
         return [
             Point(setting, scenario, {**setting.values, **own}, self.figures(scenario, setting.label, metric))
@@ -69,7 +82,11 @@ class Sheet:
     def factor(self, scenarios: Sequence[str], metric: str) -> float:
         """Return 100 where all figures lie in [-1, 1], a share to be shown in per cent, else 1."""
         largest = max(
-            (abs(record.metrics.get(metric, 0.0)) for (label, _, _), record in self.cells.items() if label in scenarios and _ok(record)),
+            (
+                abs(record.metrics.get(metric, 0.0))
+                for (label, _, _), record in self.cells.items()
+                if label in scenarios and _ok(record)
+            ),
             default=0.0,
         )
         return 1.0 if largest > 1 else 100.0

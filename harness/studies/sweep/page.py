@@ -33,14 +33,28 @@ def write_report(report: Report, folder: Path) -> list[Path]:
 def html(report: Report, plot: bytes) -> str:
     """Return the page, with the plot in it."""
     sections = [
-        PlainSection(part.label, [*([f"protocol {part.protocol}"] if part.protocol else []), *sentences(part)], tables(part))
+        PlainSection(
+            part.label,
+            [*([f"protocol {part.protocol}"] if part.protocol else []), *sentences(part)],
+            tables(part),
+        )
         for part in report.parts
     ]
     if report.failures:
-        sections.append(PlainSection("Cells without a figure", [], [Titled("what ended without one", failures_table(report))]))
+        sections.append(
+            PlainSection(
+                "Cells without a figure", [], [Titled("what ended without one", failures_table(report))]
+            )
+        )
     lead = f"{report.seeds} seeds, 95 % intervals"
-    return plain_page(f"Sensitivity: {report.title}", lead, picture=plot, alt="Figures against parameters", notes=notes(report),
-                      sections=sections)  # fmt: skip
+    return plain_page(
+        f"Sensitivity: {report.title}",
+        lead,
+        picture=plot,
+        alt="Figures against parameters",
+        notes=notes(report),
+        sections=sections,
+    )
 
 
 __all__ = ["html", "write_report"]

@@ -1,7 +1,9 @@
-"""Sensitivity: everything a sweep says, by scenario and by metric, from its definition and the records of its cells.
+"""Sensitivity: everything a sweep says, by scenario and by metric, from its definition and the records of its
+cells.
 
-Settings of a strategy are compared within one protocol. Where a scenario's parameters vary, every value is a protocol of its own: a further
-part has the figure against these parameters, which is a curve and never a ranking.
+Settings of a strategy are compared within one protocol. Where a scenario's parameters vary, every value is a
+protocol of its own: a further part has the figure against these parameters, which is a curve and never a
+ranking.
 """
 
 from __future__ import annotations
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """A setting on a scenario: its figure over the seeds that have one, and mean seconds a cell of the run that most cells are of.
+    """A setting on a scenario: its figure over the seeds that have one, and mean seconds a cell of the run
+    that most cells are of.
 
     compares: False where it has cells, but none of that run; `seconds` is then NaN.
     """
@@ -43,8 +46,10 @@ class Row:
 class View:
     """A part in one metric; `factor` is 100 where it is a share to be shown in per cent.
 
-    effects: of listed dimensions, in a grid.  scatters: in a random sweep.  best: None over several protocols.
-    rows: every setting, best mean first, those that lack seeds last; over several protocols in the order of the sweep.
+    effects: of listed dimensions, in a grid.  scatters: in a random sweep.  best: None over several
+    protocols.
+    rows: every setting, best mean first, those that lack seeds last; over several protocols in the order of
+    the sweep.
     lower, upper: the bounds, None where they were not run.
     """
 
@@ -62,10 +67,11 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """The settings of a strategy on one scenario, or one metric against parameters of scenarios; views by metric, the leading one first.
+    """The settings of a strategy on one scenario, or one metric against parameters of scenarios; views by
+    metric, the leading one first.
 
-    protocol: the hash, empty over several.  logarithmic: the dimensions drawn so.  held_by: the strategy's setting that the second curve
-    over scenarios keeps.
+    protocol: the hash, empty over several.  logarithmic: the dimensions drawn so.  held_by: the strategy's
+    setting that the second curve over scenarios keeps.
     """
 
     kind: Literal["settings", "scenarios"]
@@ -113,10 +119,18 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
     for family in asked.families:
         if asked.dimensions and not asked.is_joint(family):
             known = {part.label for part in parts}
-            parts += [_settings(sheet, family, place.label) for place in family.places if place.label not in known]
+            parts += [
+                _settings(sheet, family, place.label) for place in family.places if place.label not in known
+            ]
         if family.dimensions:
             parts.append(_scenarios(sheet, family))
-    return Report(title=asked.title, seeds=asked.seeds, drawn=asked.drawn, parts=tuple(parts), failures=tuple(_failures(sheet)))
+    return Report(
+        title=asked.title,
+        seeds=asked.seeds,
+        drawn=asked.drawn,
+        parts=tuple(parts),
+        failures=tuple(_failures(sheet)),
+    )
 
 
 def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
@@ -126,7 +140,9 @@ def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
     held = _held(sheet, family, [scenario])[0] if is_grid and len(asked.dimensions) > 1 else None
     views = []
     for metric in asked.scenario(scenario).metrics:
-        points = [_only(point, asked.dimensions) for point in sheet.points(scenario, metric.name, family=family)]
+        points = [
+            _only(point, asked.dimensions) for point in sheet.points(scenario, metric.name, family=family)
+        ]
         swept = [point for point in points if point.setting.is_swept]
         views.append(
             _view(
@@ -144,7 +160,9 @@ def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
 
 
 def _scenarios(sheet: Sheet, family: Family) -> Part:
-    """Return how the figures depend on the scenario's parameters: in a grid on these alone, else on all that was drawn."""
+    """Return how the figures depend on the scenario's parameters: in a grid on these alone, else on all that
+    was drawn.
+    """
     asked = sheet.definition
     is_grid = asked.drawn is None
     every = (*asked.dimensions, *family.dimensions)
@@ -157,14 +175,16 @@ def _scenarios(sheet: Sheet, family: Family) -> Part:
             for label in labels
             for point in sheet.points(label, metric.name, family=family)
             if point.setting.is_swept
-        ]  # fmt: skip
+        ]
         views.append(
             _view(
                 sheet,
                 metric,
                 labels,
                 effects=effects(points, family.dimensions, held=held) if is_grid else (),
-                scatters=() if is_grid else scatters(points, every if asked.is_joint(family) else family.dimensions),
+                scatters=()
+                if is_grid
+                else scatters(points, every if asked.is_joint(family) else family.dimensions),
                 heat=heat(points, every) if is_grid else None,
                 best=None,
                 rows=tuple(_row(sheet, point) for point in points),
@@ -192,11 +212,15 @@ def _view(sheet: Sheet, metric: Figure, scenarios: Sequence[str], **found: Any) 
 
 
 def _held(sheet: Sheet, family: Family, scenarios: Sequence[str]) -> tuple[Held | None, str]:
-    """Return the values of the swept setting that is best in the leading metric, the mean over the scenarios, and its label."""
+    """Return the values of the swept setting that is best in the leading metric, the mean over the scenarios,
+    and its label.
+    """
     metric = _common(sheet, scenarios)[0]
     values, series = {}, {}
     for setting in (setting for setting in sheet.definition.settings if setting.is_swept):
-        figures = np.mean([sheet.figures(scenario, setting.label, metric.name) for scenario in scenarios], axis=0)
+        figures = np.mean(
+            [sheet.figures(scenario, setting.label, metric.name) for scenario in scenarios], axis=0
+        )
         if np.isfinite(figures).all():
             values[setting.label], series[setting.label] = setting.values, figures
     order = ranked(series, better=metric.better)
@@ -230,12 +254,21 @@ def _row(sheet: Sheet, point: Point) -> Row:
         values=point.values,
         figure=statistics.t_interval(point.figures, level=LEVEL),
         seconds=float(np.mean(seconds[np.isfinite(seconds)])) if np.isfinite(seconds).any() else math.nan,
-        compares=bool(np.isfinite(seconds).any() or not np.isfinite(sheet.seconds(*where, anywhere=True)).any()),
+        compares=bool(
+            np.isfinite(seconds).any() or not np.isfinite(sheet.seconds(*where, anywhere=True)).any()
+        ),
     )
 
 
-def _part(kind: Literal["settings", "scenarios"], label: str, dimensions: Sequence[Dimension], views: Sequence[View], *,
-          protocol: str = "", held_by: str = "") -> Part:  # fmt: skip
+def _part(
+    kind: Literal["settings", "scenarios"],
+    label: str,
+    dimensions: Sequence[Dimension],
+    views: Sequence[View],
+    *,
+    protocol: str = "",
+    held_by: str = "",
+) -> Part:
     return Part(
         kind=kind,
         label=label,
@@ -254,7 +287,11 @@ def _failures(sheet: Sheet) -> list[Failure]:
         leading = sheet.definition.scenario(scenario).metrics[0].name
         if not math.isfinite(sheet.figures(scenario, strategy, leading)[seed]):
             reason = record.reason or f"no figure for {leading}"
-            found.append(Failure(scenario=scenario, setting=strategy, seed=seed, status=str(record.status), reason=reason))
+            found.append(
+                Failure(
+                    scenario=scenario, setting=strategy, seed=seed, status=str(record.status), reason=reason
+                )
+            )
     return found
 
 

@@ -1,7 +1,8 @@
 """From spaces to a definition: which settings run on which scenarios.
 
-A grid takes every combination. Random settings are drawn from streams named after the space, strategy and scenario row by row, so that a
-larger sweep contains the smaller one. The strategy with every dimension at its default is added to what is compared, and so are the bounds.
+A grid takes every combination. Random settings are drawn from streams named after the space, strategy and
+scenario row by row, so that a larger sweep contains the smaller one. The strategy with every dimension at its
+default is added to what is compared, and so are the bounds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from harness.plugins import find
 from harness.selection import Selection, configured, resolved, single
 from harness.studies import space as spaces
 from harness.studies.space import Choice, Range, Space
-from harness.studies.sweep.definition import Block, Dealt, Definition, Dimension, Family, Place, Setting, figures_of
+from harness.studies.sweep.definition import (
+    Block,
+    Dealt,
+    Definition,
+    Dimension,
+    Family,
+    Place,
+    Setting,
+    figures_of,
+)
 
 MOST_SETTINGS = 256
 """How many settings a grid may have unless the user allows more."""
@@ -26,8 +36,17 @@ Pair = tuple[Selection, Selection]
 """A strategy's setting and a scenario's."""
 
 
-def definition_of(strategy: Space, scenarios: Sequence[Space], *, seeds: int, drawn: int | None = None, sample_seed: int = 0,
-                  bounds: bool = True, most: int = MOST_SETTINGS, metrics: Sequence[str] = ()) -> dict[str, Any]:  # fmt: skip
+def definition_of(
+    strategy: Space,
+    scenarios: Sequence[Space],
+    *,
+    seeds: int,
+    drawn: int | None = None,
+    sample_seed: int = 0,
+    bounds: bool = True,
+    most: int = MOST_SETTINGS,
+    metrics: Sequence[str] = (),
+) -> dict[str, Any]:
     """Return what a sweep asks, JSON-ready.
 
     Args:
@@ -41,15 +60,21 @@ def definition_of(strategy: Space, scenarios: Sequence[Space], *, seeds: int, dr
         metrics: which ones, the leading one first; all that have a mean by default.
 
     Raises:
-        UserError: nothing varies, a grid through a range or that is too large, fewer settings than asked for, or no such metric.
+        UserError: nothing varies, a grid through a range or that is too large, fewer settings than asked for,
+        or no such metric.
     """
     if not strategy.dimensions and not any(one.dimensions for one in scenarios):
-        raise UserError(f"nothing varies in {strategy}: give a parameter several values, {strategy.name}[param=[value,value]], or a range")
+        raise UserError(
+            f"nothing varies in {strategy}: give a parameter several values, "
+            f"{strategy.name}[param=[value,value]], or a range"
+        )
     labels, dealt = _Labels("strategy"), _Labels("scenario")
     rows = _pairs(strategy, scenarios, drawn, sample_seed, most)
     families = tuple(_family(space, pairs, dealt) for space, pairs in rows)
     settings = _settings(strategy, [setting for _, pairs in rows for setting, _ in pairs], labels)
-    runs: dict[str, dict[str, None]] = {place.label: {} for family in families for place in family.places}  # strategies in order
+    runs: dict[str, dict[str, None]] = {
+        place.label: {} for family in families for place in family.places
+    }  # strategies in order
     described = {label: _dealt(label, labels if bounds else None, metrics) for label in runs}
     for family, (space, pairs) in zip(families, rows, strict=True):
         _check_common(family, described)
@@ -75,15 +100,22 @@ def definition_of(strategy: Space, scenarios: Sequence[Space], *, seeds: int, dr
     ).model_dump(mode="json")
 
 
-def _pairs(strategy: Space, scenarios: Sequence[Space], drawn: int | None, sample_seed: int, most: int) -> list[tuple[Space, list[Pair]]]:
+def _pairs(
+    strategy: Space, scenarios: Sequence[Space], drawn: int | None, sample_seed: int, most: int
+) -> list[tuple[Space, list[Pair]]]:
     if drawn is None:
         _check_size(strategy, scenarios, most)
         settings = strategy.grid()
         return [(space, list(itertools.product(settings, space.grid()))) for space in scenarios]
     rows = []
     for space in scenarios:
-        rngs = [streams.stream("sweep", seed=sample_seed, of=one.kind, space=str(one)) for one in (strategy, space)]
-        rows.append((space, [(setting, scenario) for setting, scenario in _drawn(strategy, space, drawn, rngs)]))
+        rngs = [
+            streams.stream("sweep", seed=sample_seed, of=one.kind, space=str(one))
+            for one in (strategy, space)
+        ]
+        rows.append(
+            (space, [(setting, scenario) for setting, scenario in _drawn(strategy, space, drawn, rngs)])
+        )
     return rows
 
 
@@ -95,14 +127,19 @@ def _drawn(strategy: Space, scenario: Space, n: int, rngs: Sequence[Any]) -> lis
 
 def _check_size(strategy: Space, scenarios: Sequence[Space], most: int) -> None:
     """Refuse a grid that is too large before it is made; one through a range is told of by `Space.grid`."""
-    sizes = [one.size for one in (strategy, *scenarios) if not any(isinstance(dimension, Range) for dimension in one.dimensions)]
+    sizes = [
+        one.size
+        for one in (strategy, *scenarios)
+        if not any(isinstance(dimension, Range) for dimension in one.dimensions)
+    ]
     if len(sizes) < 1 + len(scenarios):
         return
     counts = [size for size in sizes if size is not None]
     count = counts[0] * sum(counts[1:])
     if count > most:
         raise UserError(
-            f"a grid of {count:,} settings is more than {most}: list fewer values, or draw some of them by --random {min(64, most)}, or "
+            f"a grid of {count:,} settings is more than {most}: list fewer values, or draw some of them by "
+            f"--random {min(64, most)}, or "
             f"allow them by --most {count}"
         )
 
@@ -126,10 +163,15 @@ def _settings(space: Space, swept: Sequence[Selection], labels: _Labels) -> list
     for one in swept:
         found.setdefault(labels.of(one), _values(space, one))
     default = labels.of(space.default)
-    settings = [Setting(label=label, values=values, is_default=label == default) for label, values in found.items()]
+    settings = [
+        Setting(label=label, values=values, is_default=label == default) for label, values in found.items()
+    ]
     if default in found:
         return settings
-    return [*settings, Setting(label=default, values=_values(space, space.default), is_swept=False, is_default=True)]
+    return [
+        *settings,
+        Setting(label=default, values=_values(space, space.default), is_swept=False, is_default=True),
+    ]
 
 
 def _family(space: Space, pairs: Sequence[Pair], labels: _Labels) -> Family:
@@ -155,7 +197,9 @@ def _check_common(family: Family, described: Mapping[str, Dealt]) -> None:
     """Refuse scenarios that have no metric in common, of which there would be no curve."""
     own = [set(described[place.label].metrics) for place in family.places]
     if not set.intersection(*own):
-        raise UserError(f"the scenarios of {family.text} have no metric in common: give them by a --scenario each")
+        raise UserError(
+            f"the scenarios of {family.text} have no metric in common: give them by a --scenario each"
+        )
 
 
 def _dimensions(space: Space) -> tuple[Dimension, ...]:

@@ -21,7 +21,8 @@ FAILED = "failed"
 """What stands where no cell of a setting has a figure."""
 
 SELECTION = (
-    "the best of these was picked by figures on test items: that is selection on the test set, and its figure, too good by as much as luck "
+    "the best of these was picked by figures on test items: that is selection on the test set, and its "
+    "figure, too good by as much as luck "
     "helped it, must not be reported as the method's; choose by held-out items (owb sweep --search) and measure once"
 )
 
@@ -36,22 +37,42 @@ class Titled(NamedTuple):
 def tables(part: Part, *, most_rows: int = 0) -> list[Titled]:
     """Return all tables of a part; `most_rows` settings in the last one, all where it is 0."""
     view = part.views[0]
-    shown = [Titled(_dependence_title(part, view), effects_table(view) if view.effects else scatter_table(view))]
-    shown += [Titled(_curve_title(part, view, effect), curve_table(part, place)) for place, effect in enumerate(view.effects)]
-    shown += [Titled(f"{one.dimension}: {title(view)}, mean and interval over the settings that have a value", levels_table(view, one))
-              for one in view.scatters if one.levels]  # fmt: skip
+    shown = [
+        Titled(_dependence_title(part, view), effects_table(view) if view.effects else scatter_table(view))
+    ]
+    shown += [
+        Titled(_curve_title(part, view, effect), curve_table(part, place))
+        for place, effect in enumerate(view.effects)
+    ]
+    shown += [
+        Titled(
+            f"{one.dimension}: {title(view)}, mean and interval over the settings that have a value",
+            levels_table(view, one),
+        )
+        for one in view.scatters
+        if one.levels
+    ]
     if view.heat:
-        shown.append(Titled(f"{title(view)} by {view.heat.down} (down) and {view.heat.across} (across)", heat_table(part, view)))
+        shown.append(
+            Titled(
+                f"{title(view)} by {view.heat.down} (down) and {view.heat.across} (across)",
+                heat_table(part, view),
+            )
+        )
     return [*shown, Titled(_settings_title(part, view, most_rows), settings_table(part, most_rows=most_rows))]
 
 
 def title(view: View) -> str:
     """Return a metric's name with unit and direction."""
-    return f"{spaced(view.metric)}{' %' if view.factor == 100 else ''} {'↑' if view.better == 'higher' else '↓'}"
+    return (
+        f"{spaced(view.metric)}{' %' if view.factor == 100 else ''} {'↑' if view.better == 'higher' else '↓'}"
+    )
 
 
 def effects_table(view: View) -> Table:
-    """Return a row per listed dimension: how far it moves the figure in either way, and whether these seeds can tell."""
+    """Return a row per listed dimension: how far it moves the figure in either way, and whether these seeds
+    can tell.
+    """
     held = any(effect.best_move for effect in view.effects)
     header = ["dimension", "mean over the others" if held else "verdict", "from, to", "p (Holm)"]
     header += ["others at best", "from, to", "p (Holm)"] if held else []
@@ -80,7 +101,9 @@ def scatter_table(view: View) -> Table:
 
 
 def curve_table(part: Part, place: int) -> Table:
-    """Return a row per value of a dimension: at the others' best, and averaged over them, here in several metrics."""
+    """Return a row per value of a dimension: at the others' best, and averaged over them, here in several
+    metrics.
+    """
     leading, *further = part.views[:MOST_METRICS]
     effect = leading.effects[place]
     held = [_held(effect.best)] if effect.best else []
@@ -88,7 +111,9 @@ def curve_table(part: Part, place: int) -> Table:
     rows = []
     for row, value in enumerate(effect.curve.values):
         at_best = [_figure(effect.best.intervals[row], leading.factor)] if effect.best else []
-        means = [_figure(view.effects[place].curve.intervals[row], view.factor) for view in (leading, *further)]
+        means = [
+            _figure(view.effects[place].curve.intervals[row], view.factor) for view in (leading, *further)
+        ]
         rows.append([_marked(part, effect.dimension, value), *at_best, *means])
     return Table([effect.dimension, *held, mean, *map(title, further)], rows)
 
@@ -107,7 +132,10 @@ def heat_table(part: Part, view: View) -> Table:
     heat = view.heat
     assert heat is not None
     rows = [
-        [_marked(part, heat.down, value), *[_cell(mean, lacking, view.factor) for mean, lacking in zip(means, lack, strict=True)]]
+        [
+            _marked(part, heat.down, value),
+            *[_cell(mean, lacking, view.factor) for mean, lacking in zip(means, lack, strict=True)],
+        ]
         for value, means, lack in zip(heat.down_values, heat.means, heat.lacking, strict=True)
     ]
     return Table(["", *[_marked(part, heat.across, value) for value in heat.across_values]], rows)
@@ -124,7 +152,10 @@ def settings_table(part: Part, *, most_rows: int = 0) -> Table:
         [
             *([row.scenario] if where else []),
             row.setting,
-            *[_figure(own[row.scenario, row.setting], view.factor) for own, view in zip(others, views, strict=True)],
+            *[
+                _figure(own[row.scenario, row.setting], view.factor)
+                for own, view in zip(others, views, strict=True)
+            ],
             str(row.figure.n),
             f"{row.seconds:.1f}" if math.isfinite(row.seconds) else "" if row.compares else NOT_COMPARABLE,
         ]
@@ -137,9 +168,18 @@ def sentences(part: Part) -> list[str]:
     """Return what is best and whether that can be told, the bounds, and what kind of thing the part is."""
     view = part.views[0]
     if part.kind == "scenarios":
-        said_here = ["every value of a scenario's parameter is a protocol of its own: this is a curve, not a ranking of them"]
-        return [*said_here, *([f"held at {part.held_by}, the best mean over these scenarios"] if part.held_by else [])]
-    bounds = [f"{side} bound {_figure(one, view.factor)}" for side, one in (("lower", view.lower), ("upper", view.upper)) if one]
+        said_here = [
+            "every value of a scenario's parameter is a protocol of its own: this is a curve, not a ranking of them"
+        ]
+        return [
+            *said_here,
+            *([f"held at {part.held_by}, the best mean over these scenarios"] if part.held_by else []),
+        ]
+    bounds = [
+        f"{side} bound {_figure(one, view.factor)}"
+        for side, one in (("lower", view.lower), ("upper", view.upper))
+        if one
+    ]
     return [*_best(view.best, view), *([f"{spaced(view.metric)}: {', '.join(bounds)}"] if bounds else [])]
 
 
@@ -149,20 +189,33 @@ def notes(report: Report) -> list[str]:
     if any(view.best for part in report.parts for view in part.views):
         found.append(SELECTION)
     if report.drawn is None:
-        found.append("a parameter moves the figure from its lowest mean to its highest; p is of 'the same mean at every value' (F over "
-                     "seeds, Geisser and Greenhouse's lower bound), Holm-corrected over the parameters")  # fmt: skip
+        found.append(
+            "a parameter moves the figure from its lowest mean to its highest; p is of 'the same mean at "
+            "every value' (F over "
+            "seeds, Geisser and Greenhouse's lower bound), Holm-corrected over the parameters"
+        )
         if any(effect.best for part in report.parts for effect in part.views[0].effects):
-            found.append("'others at best' holds the other parameters at the setting that is best on the whole; 'mean over the others' "
-                         "averages over all their settings that have a figure at every value; where the two differ, the parameters work "
-                         "together")  # fmt: skip
+            found.append(
+                "'others at best' holds the other parameters at the setting that is best on the whole; "
+                "'mean over the others' "
+                "averages over all their settings that have a figure at every value; where the two differ, "
+                "the parameters work "
+                "together"
+            )
     else:
-        found.append("rank correlations are Spearman's, over settings, each its mean over seeds; p is Holm-corrected over the dimensions; "
-                     "what depends in both directions need not show")  # fmt: skip
+        found.append(
+            "rank correlations are Spearman's, over settings, each its mean over seeds; p is "
+            "Holm-corrected over the dimensions; "
+            "what depends in both directions need not show"
+        )
     if report.seeds == 1:
         found.append("one seed has no spread: nothing can be decided between settings")
     elif report.seeds < fewest_pairs(LEVEL):
-        found.append(f"{report.seeds} seeds cannot reach two-sided 5 % by sign flips ({fewest_pairs(LEVEL)} are the fewest): verdicts "
-                     "take the figures for normal")  # fmt: skip
+        found.append(
+            f"{report.seeds} seeds cannot reach two-sided 5 % by sign flips ({fewest_pairs(LEVEL)} are the "
+            "fewest): verdicts "
+            "take the figures for normal"
+        )
     return found
 
 
@@ -180,16 +233,22 @@ def said(value: Any) -> str:
 def _best(best: Best | None, view: View) -> list[str]:
     if best is None:
         return ["no setting has a figure under every seed: none is best"]
-    found = [f"best of {best.settings} by these test figures: {best.label}, {_figure(best.figure, view.factor)}"]
+    found = [
+        f"best of {best.settings} by these test figures: {best.label}, {_figure(best.figure, view.factor)}"
+    ]
     if best.is_default:
         found.append("that is the default")
     elif best.vs_default:
         family = best.settings - 1
-        found.append(f"against the default {best.default}: {_verdict(best.vs_default, view)} ({_holm(family, 'setting')})")
+        found.append(
+            f"against the default {best.default}: {_verdict(best.vs_default, view)} ({_holm(family, 'setting')})"
+        )
     elif best.default:
         found.append(f"against the default {best.default}: cannot decide, which lacks seeds")
     if best.vs_second:
-        found.append(f"against the second, {best.second}: {_verdict(best.vs_second, view)} ({_holm(best.pairs, 'pair')})")
+        found.append(
+            f"against the second, {best.second}: {_verdict(best.vs_second, view)} ({_holm(best.pairs, 'pair')})"
+        )
     if best.settings > 2:
         found.append(f"the seeds cannot tell it from {len(best.tied)} of the {best.settings - 1} others")
     return found
@@ -200,7 +259,10 @@ def _verdict(found: Comparison, view: View) -> str:
     if math.isnan(found.p):
         return f"cannot decide, {span} without a spread"
     is_told = found.p <= 1 - LEVEL
-    return f"{'better' if is_told else 'cannot decide'}, {span}, p {'' if _p(found.p).startswith('<') else '= '}{_p(found.p)}"
+    return (
+        f"{'better' if is_told else 'cannot decide'}, {span}, p "
+        f"{'' if _p(found.p).startswith('<') else '= '}{_p(found.p)}"
+    )
 
 
 def _holm(family: int, of: str) -> str:
@@ -211,22 +273,32 @@ def _moved(move: Move, view: View) -> list[str]:
     if math.isnan(move.size):
         return [FAILED, "", ""]
     size = _plain(move.size * view.factor)
-    what = {"moves it": f"moves it by {size}", "cannot decide": f"cannot decide: {size}", "changes nothing": "changes nothing"}[
-        move.verdict
-    ]
-    span = f"{_plain(move.low * view.factor)} at {said(move.low_at)}, {_plain(move.high * view.factor)} at {said(move.high_at)}"
+    what = {
+        "moves it": f"moves it by {size}",
+        "cannot decide": f"cannot decide: {size}",
+        "changes nothing": "changes nothing",
+    }[move.verdict]
+    span = (
+        f"{_plain(move.low * view.factor)} at {said(move.low_at)}, {_plain(move.high * view.factor)} at "
+        f"{said(move.high_at)}"
+    )
     return [what, span, _p(move.p_holm)]
 
 
 def _dependence_title(part: Part, view: View) -> str:
     if view.scatters:
         return f"what {title(view)} goes with"
-    return f"how far each parameter{' of the scenario' if part.kind == 'scenarios' else ''} moves {title(view)}"
+    return (
+        f"how far each parameter{' of the scenario' if part.kind == 'scenarios' else ''} moves {title(view)}"
+    )
 
 
 def _curve_title(part: Part, view: View, effect: Effect) -> str:
     several = effect.curve.settings > 1
-    others = f"; means are over {effect.curve.settings} settings of the others{', also in further metrics' if part.views[1:] else ''}"
+    others = (
+        f"; means are over {effect.curve.settings} settings of the "
+        f"others{', also in further metrics' if part.views[1:] else ''}"
+    )
     return f"{title(view)} against {effect.dimension}{others if several else ''}"
 
 
@@ -247,7 +319,11 @@ def _marked(part: Part, dimension: str, value: Any) -> str:
 
 
 def _cell(mean: float, lacking: int, factor: float) -> str:
-    return f"{mean * factor:.{1 if factor == 100 else 3}f}{'*' if lacking else ''}" if math.isfinite(mean) else FAILED
+    return (
+        f"{mean * factor:.{1 if factor == 100 else 3}f}{'*' if lacking else ''}"
+        if math.isfinite(mean)
+        else FAILED
+    )
 
 
 def _figure(interval: Interval, factor: float) -> str:
@@ -267,6 +343,20 @@ def _p(p: float) -> str:
 
 
 __all__ = [
-    "FAILED", "MOST_METRICS", "SELECTION", "Titled", "curve_table", "effects_table", "failures_table", "heat_table", "levels_table",
-    "notes", "said", "scatter_table", "sentences", "settings_table", "tables", "title",
-]  # fmt: skip
+    "FAILED",
+    "MOST_METRICS",
+    "SELECTION",
+    "Titled",
+    "curve_table",
+    "effects_table",
+    "failures_table",
+    "heat_table",
+    "levels_table",
+    "notes",
+    "said",
+    "scatter_table",
+    "sentences",
+    "settings_table",
+    "tables",
+    "title",
+]

@@ -1,9 +1,11 @@
-"""CIFAR-10 and CIFAR-100 in the python version: pickled batches of rows of 3072 bytes, red first, then green and blue.
+"""CIFAR-10 and CIFAR-100 in the python version: pickled batches of rows of 3072 bytes, red first, then green
+and blue.
 
     cifar-10-python.tar.gz:   cifar-10-batches-py/{data_batch_1 ... data_batch_5, test_batch, batches.meta}
     cifar-100-python.tar.gz:  cifar-100-python/{train, test, meta}
 
-Items come in the order of the files, training before test, which is the order that the human labels of CIFAR-N refer to.
+Items come in the order of the files, training before test, which is the order that the human labels of
+CIFAR-N refer to.
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ class _Cifar(OnDisk):
     def digest(self) -> str:
         """Return the SHA-256 over names and MD5s of the files."""
         files = self.files()
-        return combined(f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True))
+        return combined(
+            f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True)
+        )
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, 32, 32)."""
@@ -76,18 +80,33 @@ class _Cifar(OnDisk):
         labels = np.concatenate([labels for _, labels in parts])
         names = self._names(folder / next(name for name in self.md5s if name not in self.batches))
         if not 0 <= labels.min() <= labels.max() < len(names):
-            raise UserError(f"{folder} has labels from {labels.min()} to {labels.max()}, but names for {len(names)} classes")
-        is_test = np.concatenate([np.full(len(part), test) for (_, part), test in zip(parts, self.batches.values(), strict=True)])
+            raise UserError(
+                f"{folder} has labels from {labels.min()} to {labels.max()}, but names for {len(names)} classes"
+            )
+        is_test = np.concatenate(
+            [np.full(len(part), test) for (_, part), test in zip(parts, self.batches.values(), strict=True)]
+        )
         inputs = np.concatenate([inputs for inputs, _ in parts])
         return Data(inputs=inputs, labels=labels, class_names=names, published_test=is_test)
 
     def _batch(self, path: Path) -> tuple[AnyArray, AnyArray]:
         content = unpickled(path, _EXPECTED)
         rows, labels = content.get("data"), content.get(self.label_key)
-        if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
+        if (
+            not isinstance(rows, np.ndarray)
+            or rows.dtype != np.uint8
+            or rows.ndim != 2
+            or rows.shape[1] != 3072
+        ):
             raise UserError(f"{path} holds no uint8 array data of rows of 3072: {_EXPECTED} was expected")
-        if not isinstance(labels, list) or len(labels) != len(rows) or not all(type(label) is int for label in labels):
-            raise UserError(f"{path} holds no list {self.label_key} of {len(rows)} numbers: {_EXPECTED} was expected")
+        if (
+            not isinstance(labels, list)
+            or len(labels) != len(rows)
+            or not all(type(label) is int for label in labels)
+        ):
+            raise UserError(
+                f"{path} holds no list {self.label_key} of {len(rows)} numbers: {_EXPECTED} was expected"
+            )
         return rows.reshape(-1, 3, 32, 32), np.array(labels, dtype=np.int64)
 
     def _names(self, path: Path) -> tuple[str, ...]:
@@ -107,17 +126,26 @@ class Cifar10(_Cifar):
         classes=10,
         shape=(3, 32, 32),
         licence="none stated by its publisher",
-        source="A. Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; www.cs.toronto.edu/~kriz/cifar.html",
+        source=(
+            "A. Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; "
+            "www.cs.toronto.edu/~kriz/cifar.html"
+        ),
         package="on disk",
         digest=published_digest(_MD5_10),
         notes="50,000 to train, 10,000 to test; some test images have near duplicates among the training images.",
     )
     folders: ClassVar[tuple[str, ...]] = ("cifar-10-batches-py",)
     marks: ClassVar[tuple[str, ...]] = ("data_batch_1", "test_batch", "batches.meta")
-    archives: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"})
+    archives: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a"}
+    )
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5_10)
-    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-10-python.tar.gz": f"{_SITE}/cifar-10-python.tar.gz"})
-    obtain: ClassVar[str] = "get cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cifar-10-python.tar.gz": f"{_SITE}/cifar-10-python.tar.gz"}
+    )
+    obtain: ClassVar[str] = (
+        "get cifar-10-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
+    )
     label_key: ClassVar[str] = "labels"
     names_key: ClassVar[str] = "label_names"
 
@@ -137,17 +165,26 @@ class Cifar100(_Cifar):
         classes=100,
         shape=(3, 32, 32),
         licence="none stated by its publisher",
-        source="A. Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; www.cs.toronto.edu/~kriz/cifar.html",
+        source=(
+            "A. Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images; "
+            "www.cs.toronto.edu/~kriz/cifar.html"
+        ),
         package="on disk",
         digest=published_digest(_MD5_100),
         notes="500 of every class to train, 100 to test; labels are the fine ones, in alphabetical order.",
     )
     folders: ClassVar[tuple[str, ...]] = ("cifar-100-python",)
     marks: ClassVar[tuple[str, ...]] = ("train", "test", "meta")
-    archives: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"})
+    archives: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85"}
+    )
     md5s: ClassVar[Mapping[str, str]] = MappingProxyType(_MD5_100)
-    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"cifar-100-python.tar.gz": f"{_SITE}/cifar-100-python.tar.gz"})
-    obtain: ClassVar[str] = "get cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"cifar-100-python.tar.gz": f"{_SITE}/cifar-100-python.tar.gz"}
+    )
+    obtain: ClassVar[str] = (
+        "get cifar-100-python.tar.gz from www.cs.toronto.edu/~kriz/cifar.html and unpack it below OWB_DATA"
+    )
     label_key: ClassVar[str] = "fine_labels"
     names_key: ClassVar[str] = "fine_label_names"
 

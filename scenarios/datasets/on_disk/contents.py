@@ -32,7 +32,11 @@ def page_problem(path: Path, expected: str) -> str:
             head = file.read(256)
     except OSError as error:
         return f"cannot read {path}: {error.strerror or error}"
-    return f"{path} is a web page that was saved under this name, not {expected}; get the file again" if is_page(head) else ""
+    return (
+        f"{path} is a web page that was saved under this name, not {expected}; get the file again"
+        if is_page(head)
+        else ""
+    )
 
 
 def content_of(path: Path, expected: str) -> bytes:
@@ -47,9 +51,13 @@ def content_of(path: Path, expected: str) -> bytes:
         content = path.read_bytes()
         return gzip.decompress(content) if path.suffix == ".gz" else content
     except EOFError:
-        raise UserError(f"{path} is truncated: {expected} was expected, the compressed data end early") from None
+        raise UserError(
+            f"{path} is truncated: {expected} was expected, the compressed data end early"
+        ) from None
     except (OSError, zlib.error) as error:
-        raise UserError(f"cannot read {path}: {expected} was expected ({getattr(error, 'strerror', None) or error})") from None
+        raise UserError(
+            f"cannot read {path}: {expected} was expected ({getattr(error, 'strerror', None) or error})"
+        ) from None
 
 
 def lines_of(path: Path, expected: str) -> list[str]:
@@ -59,13 +67,18 @@ def lines_of(path: Path, expected: str) -> list[str]:
         UserError: as `content_of`; or it is not text.
     """
     try:
-        return [line.strip() for line in content_of(path, expected).decode("utf-8-sig").splitlines() if line.strip()]
+        return [
+            line.strip()
+            for line in content_of(path, expected).decode("utf-8-sig").splitlines()
+            if line.strip()
+        ]
     except UnicodeDecodeError:
         raise UserError(f"{path} is not text: {expected} was expected") from None
 
 
 def mat_of(path: Path, names: Sequence[str], expected: str) -> dict[str, Any]:
-    """Return variables of a MATLAB file of version 4 to 7.2, one-element dimensions removed, structures as records.
+    """Return variables of a MATLAB file of version 4 to 7.2, one-element dimensions removed, structures as
+    records.
 
     Raises:
         UserError: it is missing, truncated or something else, or lacks a variable.
@@ -77,19 +90,27 @@ def mat_of(path: Path, names: Sequence[str], expected: str) -> dict[str, Any]:
     try:
         found: dict[str, Any] = scipy.io.loadmat(str(path), variable_names=list(names), squeeze_me=True)
     except Exception as error:  # a damaged file fails anywhere in the reader
-        raise UserError(f"cannot read {path}: truncated or damaged, {expected} was expected ({error})") from None
+        raise UserError(
+            f"cannot read {path}: truncated or damaged, {expected} was expected ({error})"
+        ) from None
     if missing := [name for name in names if name not in found]:
         raise UserError(f"{path} holds no {missing[0]}: {expected} was expected")
     return found
 
 
 def archive_problem(path: Path, md5: str) -> str:
-    """Return what is wrong with an archive: a web page, another MD5 than `md5`, or (where that is empty) an end too early; else nothing."""
+    """Return what is wrong with an archive: a web page, another MD5 than `md5`, or (where that is empty) an
+    end too early; else nothing.
+    """
     if problem := page_problem(path, "an archive"):
         return problem
     if md5:
         (found,) = digests_of([path], "md5")
-        return "" if found == md5 else f"{path} has MD5 {found}, {md5} is the publisher's: truncated or damaged, get it again"
+        return (
+            ""
+            if found == md5
+            else f"{path} has MD5 {found}, {md5} is the publisher's: truncated or damaged, get it again"
+        )
     try:
         if path.suffix == ".zip":
             with zipfile.ZipFile(path) as archive:

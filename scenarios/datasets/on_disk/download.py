@@ -1,7 +1,9 @@
-"""One file from a publisher's address, continued where an earlier attempt ended, and given its name only when it is whole.
+"""One file from a publisher's address, continued where an earlier attempt ended, and given its name only when
+it is whole.
 
-What has come lies in `<name>.part` beside the name it will have. A connection that breaks leaves it for the next attempt, which asks for
-the rest by HTTP's Range (RFC 9110, section 14); whatever shows that it is not the right file removes it.
+What has come lies in `<name>.part` beside the name it will have. A connection that breaks leaves it for the
+next attempt, which asks for the rest by HTTP's Range (RFC 9110, section 14); whatever shows that it is not
+the right file removes it.
 """
 
 from __future__ import annotations
@@ -67,7 +69,8 @@ def download(address: str, target: Path, *, md5: str, report: Report) -> str:
 
     Raises:
         Unreachable: the address does not answer, or breaks off.
-        UserError: it is a web page or has another MD5, or there is no room or no permission to write; nothing is kept.
+        UserError: it is a web page or has another MD5, or there is no room or no permission to write; nothing
+        is kept.
     """
     part = target.with_name(f"{target.name}.part")
     try:
@@ -76,7 +79,9 @@ def download(address: str, target: Path, *, md5: str, report: Report) -> str:
         part.replace(target)
     except OSError as error:
         _removed(part)
-        raise UserError(f"cannot keep {target}: {error.strerror or error}; nothing half-written is left") from None
+        raise UserError(
+            f"cannot keep {target}: {error.strerror or error}; nothing half-written is left"
+        ) from None
     return sha256
 
 
@@ -87,7 +92,9 @@ def _patiently(address: str, attempt: Callable[[], None]) -> None:
             attempt()
         except _Broken as broken:
             if pause is None:
-                raise Unreachable(f"{address} broke off {len(PAUSES_S) + 1} times ({broken}): the same command continues") from None
+                raise Unreachable(
+                    f"{address} broke off {len(PAUSES_S) + 1} times ({broken}): the same command continues"
+                ) from None
             time.sleep(pause)
         else:
             return
@@ -106,13 +113,17 @@ def _continued(address: str, part: Path, report: Report) -> None:
         total = _total(answer, have)
         if total is not None and shutil.disk_usage(part.parent).free < total - have:
             _removed(part)
-            raise UserError(f"{part.parent} has no room for {part.stem}: {(total - have) >> 20} MiB more are needed")
+            raise UserError(
+                f"{part.parent} has no room for {part.stem}: {(total - have) >> 20} MiB more are needed"
+            )
         with part.open("ab") as file:
             _claim(file, have)
             while chunk := _next(answer):
                 if not have and is_page(chunk[:256]):
                     _removed(part)
-                    raise UserError(f"{address} answered with a web page, not with {part.stem}; nothing was kept")
+                    raise UserError(
+                        f"{address} answered with a web page, not with {part.stem}; nothing was kept"
+                    )
                 file.write(chunk)
                 have += len(chunk)
                 report(part.stem, have, total)
@@ -136,7 +147,9 @@ def _claim(file: BinaryIO, have: int) -> None:
 
 
 def _opened(address: str, *, first: int, last: int | None = None) -> Any:
-    """Return the server's answer to a request for the bytes from `first` on; raise `_Broken` where there is none."""
+    """Return the server's answer to a request for the bytes from `first` on; raise `_Broken` where there is
+    none.
+    """
     asked = {"User-Agent": "openworld-bench"}
     if first or last is not None:
         asked["Range"] = f"bytes={first}-{'' if last is None else last}"
@@ -147,7 +160,9 @@ def _opened(address: str, *, first: int, last: int | None = None) -> Any:
             return error
         if error.code >= http.client.INTERNAL_SERVER_ERROR or error.code == http.client.TOO_MANY_REQUESTS:
             raise _Broken(f"{error.code} {error.reason}") from None
-        raise UserError(f"{address} answered {error.code} {error.reason}; the publisher may have moved it") from None
+        raise UserError(
+            f"{address} answered {error.code} {error.reason}; the publisher may have moved it"
+        ) from None
     except URLError as error:
         raise _Broken(_said(error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
@@ -178,14 +193,18 @@ def _total(answer: Any, have: int) -> int | None:
 
 
 def _checked(address: str, part: Path, md5: str) -> str:
-    """Return the SHA-256 of what has come; remove it and raise `UserError` where its MD5 is not the published one."""
+    """Return the SHA-256 of what has come; remove it and raise `UserError` where its MD5 is not the published
+    one.
+    """
     with part.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         file.seek(0)
         found = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     if md5 and found != md5:
         _removed(part)
-        raise UserError(f"{part.stem} from {address} has MD5 {found}, {md5} is the publisher's; nothing was kept")
+        raise UserError(
+            f"{part.stem} from {address} has MD5 {found}, {md5} is the publisher's; nothing was kept"
+        )
     return sha256
 
 
@@ -197,4 +216,6 @@ def _removed(part: Path) -> None:
 def _said(reason: object) -> str:
     if isinstance(reason, socket.gaierror):
         return "its host has no address: is this machine online?"
-    return "timed out" if isinstance(reason, TimeoutError) else str(getattr(reason, "strerror", None) or reason)
+    return (
+        "timed out" if isinstance(reason, TimeoutError) else str(getattr(reason, "strerror", None) or reason)
+    )

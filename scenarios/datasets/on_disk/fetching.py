@@ -1,7 +1,8 @@
 """A data set from its publisher's own address into the folder where it is looked for: whole, or not at all.
 
-An archive is fetched beside that folder, unpacked into `<folder>.part` and given its name when it is whole; then the archive goes. Data
-sets that are some files are gathered in `<folder>.part` likewise. An archive that the user put there is taken instead, and stays.
+An archive is fetched beside that folder, unpacked into `<folder>.part` and given its name when it is whole;
+then the archive goes. Data sets that are some files are gathered in `<folder>.part` likewise. An archive that
+the user put there is taken instead, and stays.
 
     OWB_MIRROR   http(s) address of a mirror: it holds every file as <name of the data set>/<name of the file>
 """
@@ -45,7 +46,8 @@ class Errand:
     archive: Path | None = None
 
     def size(self) -> int | None:
-        """Return how many bytes will come, less those that are there already; None where a server does not say.
+        """Return how many bytes will come, less those that are there already; None where a server does not
+        say.
 
         Raises:
             UserError: an address that cannot be reached.
@@ -58,7 +60,8 @@ class Errand:
         """Fetch and unpack.
 
         Raises:
-            UserError: an address that cannot be reached, a wrong or damaged file, no room, no permission to write.
+            UserError: an address that cannot be reached, a wrong or damaged file, no room, no permission to
+            write.
         """
         part = self.folder.with_name(f"{self.folder.name}.part")
         try:
@@ -77,7 +80,9 @@ class Errand:
                     if part.is_dir() and not any(part.iterdir()):
                         part.rmdir()
         except OSError as error:
-            raise UserError(f"cannot write to {self.folder.parent}: {error.strerror or error}; nothing half-written is left") from None
+            raise UserError(
+                f"cannot write to {self.folder.parent}: {error.strerror or error}; nothing half-written is left"
+            ) from None
 
     @property
     def _is_packed(self) -> bool:
@@ -98,7 +103,9 @@ class Errand:
             tell(f"{target.name}: its publisher states no digest; what came has SHA-256 {sha256}")
 
     def _unpacked(self, archive: Path, part: Path) -> None:
-        """Unpack an archive and give the folder in it its name; one that was fetched goes then, or where it proves to be wrong."""
+        """Unpack an archive and give the folder in it its name; one that was fetched goes then, or where it
+        proves to be wrong.
+        """
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir()
@@ -106,11 +113,16 @@ class Errand:
             places = [part, *(part / name for name in folders_in(part))]
             found = [place for place in places if any((place / mark).exists() for mark in self.dataset.marks)]
             if not found:
-                raise UserError(f"{archive} holds none of {', '.join(self.dataset.marks)}: it is another archive")
+                raise UserError(
+                    f"{archive} holds none of {', '.join(self.dataset.marks)}: it is another archive"
+                )
             found[0].rename(self.folder)
         except OSError as error:
-            raise UserError(f"cannot unpack {archive} into {part.parent}: {error.strerror or error}; the archive is whole and stays, the "
-                            "same command goes on from there") from None  # fmt: skip
+            raise UserError(
+                f"cannot unpack {archive} into {part.parent}: {error.strerror or error}; the archive is "
+                "whole and stays, the "
+                "same command goes on from there"
+            ) from None
         except UserError:
             self._cleared(archive)
             raise
@@ -136,11 +148,14 @@ class Errand:
         except Unreachable as error:
             where = self.folder.parent if self._is_packed else self.folder
             names = ", ".join(self.files)
-            raise UserError(f"{error}; without a network, bring {names} from elsewhere into {where} and say it again") from None
+            raise UserError(
+                f"{error}; without a network, bring {names} from elsewhere into {where} and say it again"
+            ) from None
 
 
 def errand(dataset: OnDisk, above: Path) -> Errand | None:
-    """Return what there is to fetch for a data set that has addresses, below the folder `above`; None where it is there and right.
+    """Return what there is to fetch for a data set that has addresses, below the folder `above`; None where
+    it is there and right.
 
     Raises:
         UserError: what is there is not right, or OWB_MIRROR is no address.
@@ -154,10 +169,14 @@ def errand(dataset: OnDisk, above: Path) -> Errand | None:
     packed = any(name in dataset.archives for name in files)
     if there and (packed or not files):
         raise UserError(f"{folder} is there and not right: {problems[0]}; move it away, and fetch it again")
-    if wrong := dataset.differences([folder / name for name in dataset.wanted() if (folder / name).is_file()]):
+    if wrong := dataset.differences(
+        [folder / name for name in dataset.wanted() if (folder / name).is_file()]
+    ):
         raise UserError(f"{wrong[0]}; remove it, and fetch it again")
     if packed and folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder} holds something else than {dataset.name}: move it away, and fetch it again")
+        raise UserError(
+            f"{folder} holds something else than {dataset.name}: move it away, and fetch it again"
+        )
     brought = [above / name for name in files if packed and (above / name).is_file()]
     if not brought:
         return Errand(dataset=dataset, folder=folder, files=files)
@@ -183,4 +202,7 @@ def address_of(dataset: OnDisk, name: str) -> str:
 def _folder(dataset: OnDisk, above: Path) -> Path:
     """Return the folder below `above` that the data set lies in, or the one that it will have."""
     candidates = [above / name for name in dict.fromkeys((*dataset.folders, dataset.name))]
-    return next((folder for folder in candidates if any((folder / mark).exists() for mark in dataset.marks)), candidates[0])
+    return next(
+        (folder for folder in candidates if any((folder / mark).exists() for mark in dataset.marks)),
+        candidates[0],
+    )

@@ -2,11 +2,13 @@
 
     ImageNet:          {train, val}/<wnid>/*.JPEG
     as from Kaggle:    ILSVRC/Data/CLS-LOC/{train/<wnid>/*.JPEG, val/*.JPEG}, LOC_val_solution.csv
-    TinyImageNet-200:  tiny-imagenet-200/{wnids.txt, train/<wnid>/images/*.JPEG, val/images/*.JPEG, val/val_annotations.txt}
+    TinyImageNet-200:  tiny-imagenet-200/{wnids.txt, train/<wnid>/images/*.JPEG, val/images/*.JPEG,
+    val/val_annotations.txt}
 
-The published validation images are the test. A subset keeps the sorted order of the ids that it names, and nothing of the other classes is
-read, decoded or packed; its digest covers its own pictures alone. `drawn100-0` are the hundred classes that GCD, SimGCD and Happy draw
-among the thousand under seed 0 (`numpy.random.seed`, `choice` without replacement, sorted).
+The published validation images are the test. A subset keeps the sorted order of the ids that it names, and
+nothing of the other classes is read, decoded or packed; its digest covers its own pictures alone.
+`drawn100-0` are the hundred classes that GCD, SimGCD and Happy draw among the thousand under seed 0
+(`numpy.random.seed`, `choice` without replacement, sorted).
 """
 
 from __future__ import annotations
@@ -44,18 +46,27 @@ class ImageNet(Pictures):
         source="O. Russakovsky et al. 2015, ImageNet Large Scale Visual Recognition Challenge; image-net.org",
         package="on disk",
         digest="",
-        notes="1,281,167 to train, the 50,000 published validation images to test. subset=drawn100-0 takes the hundred classes that GCD "
-        "and Happy draw under seed 0, subset=first100 the first hundred WordNet ids, subset=FILE those a file names, subset=present those "
+        notes="1,281,167 to train, the 50,000 published validation images to test. subset=drawn100-0 takes "
+        "the hundred classes that GCD "
+        "and Happy draw under seed 0, subset=first100 the first hundred WordNet ids, subset=FILE those a "
+        "file names, subset=present those "
         "there are folders for. All classes need 200 GB of cache at 224 px, a hundred 20 GB.",
     )
     folders: ClassVar[tuple[str, ...]] = ("imagenet", "ImageNet", "ILSVRC2012", "imagenet-100", "imagenet100")
     marks: ClassVar[tuple[str, ...]] = ("train", "ILSVRC/Data/CLS-LOC/train", "Data/CLS-LOC/train")
-    archives: ClassVar[Mapping[str, str]] = MappingProxyType({"ILSVRC2012_img_train.tar": "", "ILSVRC2012_img_val.tar": ""})
-    obtain: ClassVar[str] = "get it from image-net.org after signing up, and unpack it as OWB_DATA/imagenet/{train,val}/<WordNet id>/"
+    archives: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"ILSVRC2012_img_train.tar": "", "ILSVRC2012_img_val.tar": ""}
+    )
+    obtain: ClassVar[str] = (
+        "get it from image-net.org after signing up, and unpack it as OWB_DATA/imagenet/{train,val}/<WordNet id>/"
+    )
 
     subset: str = param(
         "",
-        "some classes: first100, drawn100-SEED as in GCD and Happy, present, or a file with a WordNet id a line; empty for all 1000",
+        (
+            "some classes: first100, drawn100-SEED as in GCD and Happy, present, or a file with a WordNet id a "
+            "line; empty for all 1000"
+        ),
     )
 
     def expected(self) -> list[Path]:
@@ -79,7 +90,11 @@ class ImageNet(Pictures):
         if table is None:
             return Listing([*pictures, *tree(test, names, is_test=True)], names)
         number = {name: label for label, name in enumerate(names)}
-        named = [Picture(test / f"{image}.JPEG", number[wnid], True) for image, wnid in _solutions(table) if wnid in number]
+        named = [
+            Picture(test / f"{image}.JPEG", number[wnid], True)
+            for image, wnid in _solutions(table)
+            if wnid in number
+        ]
         return Listing([*pictures, *all_there(named, table)], names)
 
     def stated(self) -> tuple[int, int] | None:
@@ -94,13 +109,21 @@ class ImageNet(Pictures):
         """Return the table of validation labels where validation images lie in one folder."""
         test = self._images() / "val"
         if not test.is_dir():
-            raise UserError(f"{self._images()} lacks the folder val with the validation images of ImageNet, which are its test")
+            raise UserError(
+                f"{self._images()} lacks the folder val with the validation images of ImageNet, which are its test"
+            )
         with os.scandir(test) as entries:
-            flat = any(entry.name.lower().endswith(".jpeg") and not is_hidden(entry.name) for entry in entries)
+            flat = any(
+                entry.name.lower().endswith(".jpeg") and not is_hidden(entry.name) for entry in entries
+            )
         return self.folder() / "LOC_val_solution.csv" if flat else None
 
     def _file(self) -> Path | None:
-        said = self.subset in ("", "present") or re.fullmatch(r"first\d+", self.subset) or _DRAWN.fullmatch(self.subset)
+        said = (
+            self.subset in ("", "present")
+            or re.fullmatch(r"first\d+", self.subset)
+            or _DRAWN.fullmatch(self.subset)
+        )
         return None if said else written(self.subset)
 
     def _chosen(self, train: Path) -> tuple[str, ...]:
@@ -111,11 +134,21 @@ class ImageNet(Pictures):
         if self.subset == "present" and there:
             return tuple(there)
         drawn = _DRAWN.fullmatch(self.subset)
-        wanted = int(self.subset.removeprefix("first")) if self.subset.startswith("first") else self.published.classes
+        wanted = (
+            int(self.subset.removeprefix("first"))
+            if self.subset.startswith("first")
+            else self.published.classes
+        )
         if len(there) < wanted or ((drawn or not self.subset) and len(there) > wanted):
-            raise UserError(f"{train} has {len(there)} class folders, {wanted} were expected; say subset=present for those that are there, "
-                            "or subset=FILE")  # fmt: skip
-        return tuple(there[number] for number in (_numbers_drawn(int(drawn[1]), wanted, int(drawn[2])) if drawn else range(wanted)))
+            raise UserError(
+                f"{train} has {len(there)} class folders, {wanted} were expected; say subset=present for "
+                "those that are there, "
+                "or subset=FILE"
+            )
+        return tuple(
+            there[number]
+            for number in (_numbers_drawn(int(drawn[1]), wanted, int(drawn[2])) if drawn else range(wanted))
+        )
 
 
 class TinyImageNet(Pictures):
@@ -131,13 +164,18 @@ class TinyImageNet(Pictures):
         source="Stanford CS231n; cs231n.stanford.edu/tiny-imagenet-200.zip",
         package="on disk",
         digest="",
-        notes="500 of every class to train, the 50 published validation images of each to test; the published test images have no labels. "
+        notes="500 of every class to train, the 50 published validation images of each to test; the "
+        "published test images have no labels. "
         "Classes are in the sorted order of their WordNet ids.",
     )
     folders: ClassVar[tuple[str, ...]] = ("tiny-imagenet-200", "tinyimagenet")
     marks: ClassVar[tuple[str, ...]] = ("wnids.txt", "train", "val")
-    archives: ClassVar[Mapping[str, str]] = MappingProxyType({"tiny-imagenet-200.zip": "90528d7ca1a48142e341f4ef8d21d0de"})
-    addresses: ClassVar[Mapping[str, str]] = MappingProxyType({"tiny-imagenet-200.zip": "http://cs231n.stanford.edu/tiny-imagenet-200.zip"})
+    archives: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"tiny-imagenet-200.zip": "90528d7ca1a48142e341f4ef8d21d0de"}
+    )
+    addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
+        {"tiny-imagenet-200.zip": "http://cs231n.stanford.edu/tiny-imagenet-200.zip"}
+    )
     obtain: ClassVar[str] = "get cs231n.stanford.edu/tiny-imagenet-200.zip and unpack it below OWB_DATA"
 
     resize: int = param(64, "side that pictures are brought to", ge=1, unit="px")
@@ -169,7 +207,9 @@ class TinyImageNet(Pictures):
 
 
 def _numbers_drawn(count: int, among: int, seed: int) -> list[int]:
-    """Return `count` of the numbers below `among`, ascending, as data/imagenet.py of GCD and of Happy draws them."""
+    """Return `count` of the numbers below `among`, ascending, as data/imagenet.py of GCD and of Happy draws
+    them.
+    """
     if not 0 < count <= among:
         raise UserError(f"subset=drawn{count}-{seed} cannot draw {count} of {among} classes")
     return sorted(np.random.RandomState(seed).choice(among, size=count, replace=False).tolist())
@@ -183,7 +223,9 @@ def _ids(path: Path) -> list[str]:
     if strange := [wnid for wnid in ids if not _WNID.fullmatch(wnid)]:
         raise UserError(f"{path} should have WordNet ids such as n01440764, one a line, got {strange[0]!r}")
     if len({*ids}) < len(ids) or not ids:
-        raise UserError(f"{path} should name every WordNet id once, it has {len(ids)} lines and {len({*ids})} ids")
+        raise UserError(
+            f"{path} should name every WordNet id once, it has {len(ids)} lines and {len({*ids})} ids"
+        )
     return ids
 
 
@@ -201,5 +243,7 @@ def _annotations(path: Path) -> list[Sequence[str]]:
 def _pairs(path: Path, rows: list[list[str]]) -> list[Sequence[str]]:
     for row in rows:
         if len(row) != 2 or not _WNID.fullmatch(row[1]):
-            raise UserError(f"{path} should name an image and a WordNet id in every line, got {' '.join(row)!r}")
+            raise UserError(
+                f"{path} should name an image and a WordNet id in every line, got {' '.join(row)!r}"
+            )
     return list(rows)

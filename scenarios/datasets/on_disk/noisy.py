@@ -2,14 +2,16 @@
 
     ANIMAL-10N, raw images:  {training, testing}/<label>_<number>.jpg
     Clothing1M:              images/<digit>/<two digits>/<file>.jpg, and here or in annotations/:
-                             {noisy_train, clean_train, clean_val, clean_test}_key_list.txt, {noisy, clean}_label_kv.txt,
-                             category_names_eng.txt
+                             {noisy_train, clean_train, clean_val, clean_test}_key_list.txt, {noisy,
+                             clean}_label_kv.txt, category_names_eng.txt
 
-Labels of training items are those that came with the images; the truth is not known and no figure may claim it (`labels_are_true`).
+Labels of training items are those that came with the images; the truth is not known and no figure may claim
+it (`labels_are_true`).
 
-Of Clothing1M, `per_class` keeps so many training items of every class, by those labels, drawn without replacement: classes come by labels
-that are wrong to a large share, but in equal numbers. Nothing of the others is looked at, decoded, packed or digested. A draw is the same
-for every seed of a run, another one with another `subset_seed`, and holds every smaller draw under the same one.
+Of Clothing1M, `per_class` keeps so many training items of every class, by those labels, drawn without
+replacement: classes come by labels that are wrong to a large share, but in equal numbers. Nothing of the
+others is looked at, decoded, packed or digested. A draw is the same for every seed of a run, another one with
+another `subset_seed`, and holds every smaller draw under the same one.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ _SIZES = {"noisy_train": 1_000_000, "clean_train": 47_570, "clean_val": 14_313, 
 
 
 class Animal10N(Pictures):
-    """55,000 pictures of ten animals that come in look-alike pairs, labelled by people in a hurry, from the user's disk."""
+    """55,000 pictures of ten animals that come in look-alike pairs, labelled by people in a hurry, from the
+    user's disk.
+    """
 
     name: ClassVar[str] = "animal10n"
     published: ClassVar[Card] = Card(
@@ -45,19 +49,42 @@ class Animal10N(Pictures):
         source="H. Song, M. Kim, J.-G. Lee 2019, SELFIE; dm.kaist.ac.kr/datasets/animal-10n",
         package="on disk",
         digest="",
-        notes="50,000 to train, of whose labels its publishers estimate 8 % to be wrong; 5,000 to test, whose labels agree with the search "
+        notes="50,000 to train, of whose labels its publishers estimate 8 % to be wrong; 5,000 to test, "
+        "whose labels agree with the search "
         "word.",
     )
-    folders: ClassVar[tuple[str, ...]] = ("animal-10n", "animal10n", "ANIMAL-10N", "raw_image_ver", "raw_image")
+    folders: ClassVar[tuple[str, ...]] = (
+        "animal-10n",
+        "animal10n",
+        "ANIMAL-10N",
+        "raw_image_ver",
+        "raw_image",
+    )
     marks: ClassVar[tuple[str, ...]] = ("training", "testing")
     archives: ClassVar[Mapping[str, str]] = MappingProxyType({"raw_image_ver.zip": "", "raw_image.zip": ""})
-    obtain: ClassVar[str] = "ask for the raw images at dm.kaist.ac.kr/datasets/animal-10n and unpack them as OWB_DATA/animal-10n"
+    obtain: ClassVar[str] = (
+        "ask for the raw images at dm.kaist.ac.kr/datasets/animal-10n and unpack them as OWB_DATA/animal-10n"
+    )
     labels_are_true: ClassVar[bool] = False
-    class_names: ClassVar[tuple[str, ...]] = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster",
-                                              "guinea pig")  # fmt: skip
+    class_names: ClassVar[tuple[str, ...]] = (
+        "cat",
+        "lynx",
+        "wolf",
+        "coyote",
+        "cheetah",
+        "jaguar",
+        "chimpanzee",
+        "orangutan",
+        "hamster",
+        "guinea pig",
+    )
 
-    resize: int = param(64, "side that pictures are brought to, with keep_aspect the shorter one", ge=1, unit="px")
-    crop: int = param(0, "side of the centre that is kept; 0 for all that resize leaves of a square", ge=0, unit="px")
+    resize: int = param(
+        64, "side that pictures are brought to, with keep_aspect the shorter one", ge=1, unit="px"
+    )
+    crop: int = param(
+        0, "side of the centre that is kept; 0 for all that resize leaves of a square", ge=0, unit="px"
+    )
 
     def expected(self) -> list[Path]:
         """Return nothing: names of pictures tell their labels."""
@@ -78,7 +105,10 @@ class Animal10N(Pictures):
             for path in paths:
                 label = path.stem.partition("_")[0]
                 if not label.isdecimal() or int(label) >= len(self.class_names):
-                    raise UserError(f"{path} should be called <label>_<number>.jpg, with a label from 0 to {len(self.class_names) - 1}")
+                    raise UserError(
+                        f"{path} should be called <label>_<number>.jpg, with a label from 0 to "
+                        f"{len(self.class_names) - 1}"
+                    )
                 pictures.append(Picture(path, int(label), part == "testing"))
         return Listing(pictures, self.class_names)
 
@@ -96,20 +126,34 @@ class Clothing1M(Pictures):
         source="T. Xiao et al. 2015, Learning from Massive Noisy Labeled Data; github.com/Cysu/noisy_label",
         package="on disk",
         digest="",
-        notes="1,000,000 to train, of whose labels its publishers estimate 38 % to be wrong; 10,526 to test, labelled by hand. "
-        "training=clean takes the 47,570 training images labelled by hand instead. validation=true adds the 14,313 labelled by hand "
+        notes="1,000,000 to train, of whose labels its publishers estimate 38 % to be wrong; 10,526 to "
+        "test, labelled by hand. "
+        "training=clean takes the 47,570 training images labelled by hand instead. validation=true adds "
+        "the 14,313 labelled by hand "
         "to choose by, which class-incremental and noisy-labels[validation=published] hand over for that. "
-        "per_class=13714 keeps so many training images of every class, drawn under subset_seed, per_class=smallest as many as the smallest "
+        "per_class=13714 keeps so many training images of every class, drawn under subset_seed, "
+        "per_class=smallest as many as the smallest "
         "class has. Needs 150 GB of cache at 224 px, with per_class=13714 32 GB.",
     )
     folders: ClassVar[tuple[str, ...]] = ("clothing1m", "Clothing1M", "clothing1M")
-    marks: ClassVar[tuple[str, ...]] = ("annotations", "category_names_eng.txt", "noisy_label_kv.txt", "clean_label_kv.txt")
-    obtain: ClassVar[str] = "ask its authors (github.com/Cysu/noisy_label) and unpack it as OWB_DATA/clothing1m"
+    marks: ClassVar[tuple[str, ...]] = (
+        "annotations",
+        "category_names_eng.txt",
+        "noisy_label_kv.txt",
+        "clean_label_kv.txt",
+    )
+    obtain: ClassVar[str] = (
+        "ask its authors (github.com/Cysu/noisy_label) and unpack it as OWB_DATA/clothing1m"
+    )
 
     training: Literal["noisy", "clean"] = param("noisy", "which training items, and whose labels")
     validation: bool = param(False, "also the images labelled by hand that are there to choose by")
     per_class: Annotated[str, BeforeValidator(str)] = param(
-        "0", "training items that are kept of every class: a number, smallest for as many as the smallest class has, or 0 for all"
+        "0",
+        (
+            "training items that are kept of every class: a number, smallest for as many as the smallest class "
+            "has, or 0 for all"
+        ),
     )
     subset_seed: int = param(0, "what these are drawn under, the same for every seed of a run", ge=0)
 
@@ -119,7 +163,9 @@ class Clothing1M(Pictures):
         if text == "smallest":
             return text
         if not text.isdecimal():
-            raise ValueError(f"per_class should be a number of training items, 0 for all, or smallest, got {text!r}")
+            raise ValueError(
+                f"per_class should be a number of training items, 0 for all, or smallest, got {text!r}"
+            )
         return str(int(text))
 
     @property
@@ -128,7 +174,9 @@ class Clothing1M(Pictures):
         return self.training == "clean"
 
     def expected(self) -> list[Path]:
-        """Return names, then keys and labels of the training items, of the validation where it is asked for, and of the test items."""
+        """Return names, then keys and labels of the training items, of the validation where it is asked for,
+        and of the test items.
+        """
         folder = self.folder()
         lists = folder / "annotations" if (folder / "annotations").is_dir() else folder
         names = ["category_names_eng.txt"]
@@ -157,11 +205,15 @@ class Clothing1M(Pictures):
             if part.endswith("_train"):
                 found = self._kept(found, labels, names)
             is_test, is_held = part == "clean_test", part == "clean_val"
-            pictures += all_there([Picture(self.folder() / key, labels[key], is_test, is_held) for key in found], keys)
+            pictures += all_there(
+                [Picture(self.folder() / key, labels[key], is_test, is_held) for key in found], keys
+            )
         return Listing(pictures, names)
 
     def stated(self) -> tuple[int, int] | None:
-        """Return the published size with the chosen training items; None where these are as many as the smallest class has."""
+        """Return the published size with the chosen training items; None where these are as many as the
+        smallest class has.
+        """
         if self.per_class == "smallest":
             return None
         sizes = [_SIZES[part] for part in self._parts()]
@@ -178,8 +230,11 @@ class Clothing1M(Pictures):
         least = int(sizes.argmin())
         wanted = int(sizes[least]) if self.per_class == "smallest" else int(self.per_class)
         if not wanted or wanted > sizes[least]:
-            raise UserError(f"per_class={self.per_class} cannot be had: the smallest class of Clothing1M's {self.training} training list, "
-                            f"{names[least]!r}, numbers {sizes[least]}")  # fmt: skip
+            raise UserError(
+                f"per_class={self.per_class} cannot be had: the smallest class of Clothing1M's "
+                f"{self.training} training list, "
+                f"{names[least]!r}, numbers {sizes[least]}"
+            )
         return [keys[place] for place in _drawn(of_class, len(names), wanted, self.subset_seed)]
 
     def _parts(self) -> dict[str, str]:
@@ -189,9 +244,13 @@ class Clothing1M(Pictures):
 
 
 def _drawn(labels: IntArray, n_classes: int, each: int, seed: int) -> IntArray:
-    """Return the places, ascending, of `each` items of every class; the stream of a class is `per-class` under `seed`."""
-    drawn = [seeds.stream("per-class", seed=seed, label=label).permutation(np.flatnonzero(labels == label))[:each]
-             for label in range(n_classes)]  # fmt: skip
+    """Return the places, ascending, of `each` items of every class; the stream of a class is `per-class`
+    under `seed`.
+    """
+    drawn = [
+        seeds.stream("per-class", seed=seed, label=label).permutation(np.flatnonzero(labels == label))[:each]
+        for label in range(n_classes)
+    ]
     return np.sort(np.concatenate(drawn))
 
 

@@ -1,9 +1,10 @@
 """Reading pickles of numpy arrays without running anything that a pickle may ask for.
 
-A pickle is a program that names functions to call. Here the only names it may use are those by which numpy arrays, their dtypes, numpy
-numbers and (in pickles of protocol 2 that Python 3 wrote) bytes are written, and not even these lead to numpy: each stands for a small
-record that keeps what it is given. When the pickle has been read, records become arrays of numbers of a size that their bytes fill.
-Everything else is refused by name.
+A pickle is a program that names functions to call. Here the only names it may use are those by which numpy
+arrays, their dtypes, numpy numbers and (in pickles of protocol 2 that Python 3 wrote) bytes are written, and
+not even these lead to numpy: each stands for a small record that keeps what it is given. When the pickle has
+been read, records become arrays of numbers of a size that their bytes fill. Everything else is refused by
+name.
 """
 
 from __future__ import annotations
@@ -26,18 +27,23 @@ def unpickled(path: Path, expected: str) -> Mapping[str, Any]:
     """Return the dictionary in a pickle; keys and strings as text.
 
     Raises:
-        UserError: the file is missing, truncated, something else, or asks for anything but arrays, containers, strings and numbers.
+        UserError: the file is missing, truncated, something else, or asks for anything but arrays,
+        containers, strings and numbers.
     """
     content = content_of(path, expected)
     try:
         found = _plain(_Restricted(io.BytesIO(content), encoding="bytes").load())
     except _Refused as error:
-        raise UserError(f"{path} asks for {error}, and only arrays, containers, strings and numbers are read from a pickle; "
-                        f"{expected} was expected") from None  # fmt: skip
+        raise UserError(
+            f"{path} asks for {error}, and only arrays, containers, strings and numbers are read from a pickle; "
+            f"{expected} was expected"
+        ) from None
     except EOFError:
         raise UserError(f"{path} is truncated: {expected} was expected") from None
     except Exception as error:  # damaged bytes make the reader fail anywhere
-        raise UserError(f"cannot read {path}: truncated or damaged, {expected} was expected ({error})") from None
+        raise UserError(
+            f"cannot read {path}: truncated or damaged, {expected} was expected ({error})"
+        ) from None
     if not isinstance(found, dict):
         raise UserError(f"{path} holds a {type(found).__name__}: {expected} was expected")
     return found
@@ -151,7 +157,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, _Array | _Buffer | _Number):
         return value.array()
     if isinstance(value, dict):
-        return {_text(key) if isinstance(key, bytes | str) else key: _plain(item) for key, item in value.items()}
+        return {
+            _text(key) if isinstance(key, bytes | str) else key: _plain(item) for key, item in value.items()
+        }
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, bytes):

@@ -1,7 +1,9 @@
-"""Data sets that are a picture a file: which file is of which class is read from the layout, pixels are decoded once into one packed file.
+"""Data sets that are a picture a file: which file is of which class is read from the layout, pixels are
+decoded once into one packed file.
 
-The pack lies in the cache folder and is mapped into memory; its rows are in the order of the contents' hashes, so that neither a path nor a
-row number tells a class. The digest is one SHA-256 over class, part and content of every picture, wherever it lies and whatever its name.
+The pack lies in the cache folder and is mapped into memory; its rows are in the order of the contents'
+hashes, so that neither a path nor a row number tells a class. The digest is one SHA-256 over class, part and
+content of every picture, wherever it lies and whatever its name.
 """
 
 from __future__ import annotations
@@ -47,8 +49,12 @@ class Listing(NamedTuple):
 class Pictures(OnDisk):
     """A data set of pictures of any size, which come as squares of one size."""
 
-    resize: int = param(256, "side that pictures are brought to, with keep_aspect the shorter one", ge=1, unit="px")
-    crop: int = param(224, "side of the centre that is kept; 0 for all that resize leaves of a square", ge=0, unit="px")
+    resize: int = param(
+        256, "side that pictures are brought to, with keep_aspect the shorter one", ge=1, unit="px"
+    )
+    crop: int = param(
+        224, "side of the centre that is kept; 0 for all that resize leaves of a square", ge=0, unit="px"
+    )
     keep_aspect: bool = param(True, "whether the sides keep their proportion")
 
     @abstractmethod
@@ -65,7 +71,10 @@ class Pictures(OnDisk):
         pictures = self.listing().pictures
         hashes = digests_of([picture.path for picture in pictures])
         parts = ["held" if picture.is_held else str(picture.is_test) for picture in pictures]
-        return combined(f"{picture.label} {part} {found}" for picture, part, found in zip(pictures, parts, hashes, strict=True))
+        return combined(
+            f"{picture.label} {part} {found}"
+            for picture, part, found in zip(pictures, parts, hashes, strict=True)
+        )
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, side, side), mapped from the pack."""
@@ -80,9 +89,13 @@ class Pictures(OnDisk):
                     raise UserError(problem) from None
             raise
         held = np.array([picture.is_held for picture in pictures], dtype=bool)
-        return Data(inputs=inputs, labels=_labels(pictures), class_names=names,
-                    published_test=np.array([picture.is_test for picture in pictures], dtype=bool),
-                    published_validation=held if held.any() else None)  # fmt: skip
+        return Data(
+            inputs=inputs,
+            labels=_labels(pictures),
+            class_names=names,
+            published_test=np.array([picture.is_test for picture in pictures], dtype=bool),
+            published_validation=held if held.any() else None,
+        )
 
     def labelled(self) -> Labelled:
         """Return the labels of all pictures, without decoding any."""
@@ -104,14 +117,17 @@ class Pictures(OnDisk):
 
 
 def tree(part: Path, names: Sequence[str], *, is_test: bool, inside: str = "") -> list[Picture]:
-    """Return the pictures below `part`, which has a folder for each class; `inside` names a folder in each of these.
+    """Return the pictures below `part`, which has a folder for each class; `inside` names a folder in each of
+    these.
 
     Raises:
         UserError: a class folder that is missing, or has no picture.
     """
     folders = {name: part / name / inside if inside else part / name for name in names}
     if missing := [name for name, folder in folders.items() if not folder.is_dir()]:
-        raise UserError(f"{part} lacks {len(missing)} of the {len(names)} class folders that were expected there: {_some(missing)}")
+        raise UserError(
+            f"{part} lacks {len(missing)} of the {len(names)} class folders that were expected there: {_some(missing)}"
+        )
     found = dict(zip(names, images_in([*folders.values()]), strict=True))
     if empty := [name for name in names if not found[name]]:
         raise UserError(f"{part} has {len(empty)} class folders without a picture: {_some(empty)}")
@@ -127,7 +143,9 @@ def all_there(pictures: list[Picture], source: Path) -> list[Picture]:
     if not pictures:
         raise UserError(f"{source} names no picture")
     if missing := [picture.path for picture in pictures if not picture.path.is_file()]:
-        raise UserError(f"{source} names {missing[0]}, which is not there ({len(missing)} of {len(pictures)} are missing)")
+        raise UserError(
+            f"{source} names {missing[0]}, which is not there ({len(missing)} of {len(pictures)} are missing)"
+        )
     return pictures
 
 

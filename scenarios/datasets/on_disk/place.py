@@ -1,11 +1,13 @@
 """Where a data set lies on the user's disk, and what the base class of all of them promises.
 
-`root` says the folder, relative to the environment variable OWB_DATA where that is set; without it one of the usual names below OWB_DATA is
-taken. A folder counts if it holds one of the `marks` of the layout. An archive that is there but not unpacked is said so, after it has been
-held against its published MD5, or read to its end where none is known.
+`root` says the folder, relative to the environment variable OWB_DATA where that is set; without it one of the
+usual names below OWB_DATA is taken. A folder counts if it holds one of the `marks` of the layout. An archive
+that is there but not unpacked is said so, after it has been held against its published MD5, or read to its
+end where none is known.
 
-The digest of a card is that of what is on disk. Where the publisher's MD5 of every file is known, it is one SHA-256 over names and MD5s, so
-that the card of the class states it for data that nobody has fetched yet; otherwise it is one over labels and contents.
+The digest of a card is that of what is on disk. Where the publisher's MD5 of every file is known, it is one
+SHA-256 over names and MD5s, so that the card of the class states it for data that nobody has fetched yet;
+otherwise it is one over labels and contents.
 """
 
 from __future__ import annotations
@@ -53,9 +55,10 @@ class _OwnCard:
 class OnDisk(Dataset):
     """A data set in a folder of the user's.
 
-    A class sets `name`, `published`, `folders` (usual names, the publisher's first), `marks` (entries of the folder, any of which tells
-    the layout), `archives` (file name -> published MD5, empty where none is known), `md5s` (the same for files), `obtain`, and `addresses`
-    (archive or file -> its publisher's address) where a program can fetch it without a form, a licence to sign or a password.
+    A class sets `name`, `published`, `folders` (usual names, the publisher's first), `marks` (entries of the
+    folder, any of which tells the layout), `archives` (file name -> published MD5, empty where none is
+    known), `md5s` (the same for files), `obtain`, and `addresses` (archive or file -> its publisher's
+    address) where a program can fetch it without a form, a licence to sign or a password.
     """
 
     name: ClassVar[str]
@@ -68,8 +71,12 @@ class OnDisk(Dataset):
     obtain: ClassVar[str]
     card: ClassVar[Card] = cast(Card, _OwnCard())
 
-    root: str = param("", "its folder, below OWB_DATA where that is set; empty for one of the usual names there")
-    verify: bool = param(False, "refuse files whose MD5 differs from the publisher's, where that is known, instead of warning")
+    root: str = param(
+        "", "its folder, below OWB_DATA where that is set; empty for one of the usual names there"
+    )
+    verify: bool = param(
+        False, "refuse files whose MD5 differs from the publisher's, where that is known, instead of warning"
+    )
 
     @abstractmethod
     def expected(self) -> list[Path]:
@@ -95,7 +102,8 @@ class OnDisk(Dataset):
         """Return all items in the publisher's order.
 
         Raises:
-            UserError: missing, truncated or damaged files; with `verify` also those that differ from the publisher's.
+            UserError: missing, truncated or damaged files; with `verify` also those that differ from the
+            publisher's.
         """
         for problem in self.differences(self.files()):
             if self.verify:
@@ -126,14 +134,17 @@ class OnDisk(Dataset):
         """Return its folder.
 
         Raises:
-            UserError: there is none: where it was looked for, what it should hold, and how to get it; or an archive waits to be unpacked.
+            UserError: there is none: where it was looked for, what it should hold, and how to get it; or an
+            archive waits to be unpacked.
         """
         found, looked_for = self.whereabouts()
         if found is not None:
             return found
         lead = f"{self.name!r} has to be read from your disk"
         if not looked_for:
-            raise UserError(f"{lead}: set OWB_DATA to the folder above {self.folders[0]}, or say root; {self.obtain}")
+            raise UserError(
+                f"{lead}: set OWB_DATA to the folder above {self.folders[0]}, or say root; {self.obtain}"
+            )
         for archive in self._archives_beside(looked_for):
             if problem := archive_problem(archive, self.archives[archive.name]):
                 raise UserError(problem)
@@ -144,17 +155,24 @@ class OnDisk(Dataset):
         raise UserError(f"{lead}: {what} (looked for {where}); {self.obtain}")
 
     def differences(self, paths: Sequence[Path], *, anew: bool = False) -> list[str]:
-        """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known; `anew` as in `digests_of`."""
+        """Return a sentence for each of `paths` whose MD5 is not the publisher's, where that is known; `anew`
+        as in `digests_of`.
+        """
         known = [path for path in paths if path.name in self.md5s]
         if not known:
             return []
         return [
-            f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another version of {self.name}"
-            for path, found in zip(known, digests_of(known, "md5", anew=anew), strict=True) if found != self.md5s[path.name]
-        ]  # fmt: skip
+            (
+                f"{path} has MD5 {found}, {self.md5s[path.name]} is the publisher's: truncated, or another "
+                f"version of {self.name}"
+            )
+            for path, found in zip(known, digests_of(known, "md5", anew=anew), strict=True)
+            if found != self.md5s[path.name]
+        ]
 
     def problems(self) -> list[str]:
-        """Return all that is wrong with what is on disk, a sentence each: missing, damaged or other files than the publisher's.
+        """Return all that is wrong with what is on disk, a sentence each: missing, damaged or other files
+        than the publisher's.
 
         All files are read, also those whose MD5 is known from before.
         """
@@ -163,7 +181,10 @@ class OnDisk(Dataset):
         except UserError as error:
             return [str(error)]
         there = [path for path in paths if path.is_file()]
-        checks: list[Callable[[], object]] = [partial(present, paths, self.name), *(partial(self.examine, path) for path in there)]
+        checks: list[Callable[[], object]] = [
+            partial(present, paths, self.name),
+            *(partial(self.examine, path) for path in there),
+        ]
         wrong = [*complaints(checks), *self.differences(there, anew=True)]
         return wrong or self.inspected()
 
@@ -181,18 +202,26 @@ class OnDisk(Dataset):
         return Labelled(data.labels, data.class_names)
 
     def miscounted(self, items: int, classes: int) -> list[str]:
-        """Return the sentence that says so where other numbers of items and classes were published under these parameters."""
+        """Return the sentence that says so where other numbers of items and classes were published under
+        these parameters.
+        """
         stated = self.stated()
         if stated in (None, (items, classes)):
             return []
-        return [f"{self.name} has {items} items of {classes} classes, {stated[0]} of {stated[1]} were published"]
+        return [
+            f"{self.name} has {items} items of {classes} classes, {stated[0]} of {stated[1]} were published"
+        ]
 
     def unsound(self, found: str) -> list[str]:
-        """Return the sentence in which `scenarios.datasets.sound` refuses these items, where it `found` something."""
+        """Return the sentence in which `scenarios.datasets.sound` refuses these items, where it `found`
+        something.
+        """
         return [f"{self.name}: {found}"] if found else []
 
     def stated(self) -> tuple[int, int] | None:
-        """Return how many items and classes were published under these parameters, None where that is not known."""
+        """Return how many items and classes were published under these parameters, None where that is not
+        known.
+        """
         return self.published.items, self.published.classes
 
     def _archives_beside(self, folders: Sequence[Path]) -> list[Path]:
@@ -213,7 +242,9 @@ def present(paths: Sequence[Path], name: str) -> list[Path]:
     """
     if missing := [path for path in paths if not path.is_file()]:
         named = ", ".join(path.name for path in missing)
-        raise UserError(f"{missing[0].parent} lacks {named}, which {'belong' if len(missing) > 1 else 'belongs'} to {name}")
+        raise UserError(
+            f"{missing[0].parent} lacks {named}, which {'belong' if len(missing) > 1 else 'belongs'} to {name}"
+        )
     return list(paths)
 
 

@@ -1,4 +1,5 @@
-"""SVHN, cropped digits: MATLAB files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the digit 0 (Netzer et al. 2011).
+"""SVHN, cropped digits: MATLAB files with X (32, 32, 3, N) and y (N, 1), where 10 stands for the digit 0
+(Netzer et al. 2011).
 
     train_32x32.mat, test_32x32.mat, extra_32x32.mat  in one folder
 
@@ -20,7 +21,10 @@ from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.on_disk.contents import combined, mat_of
 from scenarios.datasets.on_disk.place import OnDisk, published_digest
 
-_MD5 = {"train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373", "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3"}
+_MD5 = {
+    "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+    "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+}
 _EXTRA = {"extra_32x32.mat": "a93ce644f1a588dc4d68dda5feec44a7"}
 _EXPECTED = "a MATLAB file with the digits of SVHN"
 
@@ -46,7 +50,9 @@ class SVHN(OnDisk):
     addresses: ClassVar[Mapping[str, str]] = MappingProxyType(
         {name: f"http://ufldl.stanford.edu/housenumbers/{name}" for name in (*_MD5, *_EXTRA)}
     )
-    obtain: ClassVar[str] = "get train_32x32.mat and test_32x32.mat from ufldl.stanford.edu/housenumbers into OWB_DATA/svhn"
+    obtain: ClassVar[str] = (
+        "get train_32x32.mat and test_32x32.mat from ufldl.stanford.edu/housenumbers into OWB_DATA/svhn"
+    )
 
     extra: bool = param(False, "also train on the extra digits")
 
@@ -57,7 +63,9 @@ class SVHN(OnDisk):
     def expected(self) -> list[Path]:
         """Return the files, the test last."""
         folder = self.folder()
-        return [folder / name for name in ("train_32x32.mat", *(_EXTRA if self.extra else ()), "test_32x32.mat")]
+        return [
+            folder / name for name in ("train_32x32.mat", *(_EXTRA if self.extra else ()), "test_32x32.mat")
+        ]
 
     def examine(self, path: Path) -> None:
         """Read a file."""
@@ -66,17 +74,26 @@ class SVHN(OnDisk):
     def digest(self) -> str:
         """Return the SHA-256 over names and MD5s of the files."""
         files = self.files()
-        return combined(f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True))
+        return combined(
+            f"{path.name} {md5}" for path, md5 in zip(files, digests_of(files, "md5"), strict=True)
+        )
 
     def read(self) -> Data:
         """Return inputs uint8 (N, 3, 32, 32)."""
         files = self.files()
         parts = [_digits(path) for path in files]
         is_test = np.concatenate(
-            [np.full(len(labels), path.name.startswith("test")) for path, (_, labels) in zip(files, parts, strict=True)]
+            [
+                np.full(len(labels), path.name.startswith("test"))
+                for path, (_, labels) in zip(files, parts, strict=True)
+            ]
         )
-        return Data(inputs=np.concatenate([inputs for inputs, _ in parts]), labels=np.concatenate([labels for _, labels in parts]),
-                    class_names=tuple("0123456789"), published_test=is_test)  # fmt: skip
+        return Data(
+            inputs=np.concatenate([inputs for inputs, _ in parts]),
+            labels=np.concatenate([labels for _, labels in parts]),
+            class_names=tuple("0123456789"),
+            published_test=is_test,
+        )
 
     def stated(self) -> tuple[int, int] | None:
         """Return the published size, with the extra digits where they are asked for."""
@@ -88,6 +105,12 @@ def _digits(path: Path) -> tuple[AnyArray, AnyArray]:
     labels = np.atleast_1d(content["y"])
     images = np.asarray(content["X"])
     images = images[..., None] if images.ndim == 3 else images  # a single digit
-    if images.dtype != np.uint8 or images.shape != (32, 32, 3, len(labels)) or not 0 <= labels.min() <= labels.max() <= 10:
-        raise UserError(f"{path} holds X {images.dtype} {images.shape} and {len(labels)} labels: {_EXPECTED} was expected")
+    if (
+        images.dtype != np.uint8
+        or images.shape != (32, 32, 3, len(labels))
+        or not 0 <= labels.min() <= labels.max() <= 10
+    ):
+        raise UserError(
+            f"{path} holds X {images.dtype} {images.shape} and {len(labels)} labels: {_EXPECTED} was expected"
+        )
     return np.ascontiguousarray(images.transpose(3, 2, 0, 1)), labels.astype(np.int64) % 10

@@ -1,8 +1,8 @@
 """Archives of strangers, unpacked into a folder of their own: plain files and folders, nowhere else.
 
-Refused are names and links that lead out (absolute, or with `..`), devices, and what is neither a file nor a folder. The standard library's
-`data` filter stands behind that for tar; older releases of it can be led out by chains of links through `..`, which is why such links never
-reach it.
+Refused are names and links that lead out (absolute, or with `..`), devices, and what is neither a file nor a
+folder. The standard library's `data` filter stands behind that for tar; older releases of it can be led out
+by chains of links through `..`, which is why such links never reach it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ def unpack(archive: Path, into: Path) -> None:
     """Unpack a .zip, or a .tar packed in any way, into an existing empty folder.
 
     Raises:
-        UserError: a damaged archive, or one with a member that leads out or is no plain file; some may be unpacked by then.
+        UserError: a damaged archive, or one with a member that leads out or is no plain file; some may be
+        unpacked by then.
         OSError: there is no room, or no permission to write.
     """
     try:
@@ -29,7 +30,14 @@ def unpack(archive: Path, into: Path) -> None:
             _unzip(archive, into)
         else:
             _untar(archive, into)
-    except (EOFError, NotImplementedError, gzip.BadGzipFile, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        EOFError,
+        NotImplementedError,
+        gzip.BadGzipFile,
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise UserError(f"{archive} is truncated or damaged ({error})") from None
 
 
@@ -42,7 +50,9 @@ def _untar(archive: Path, into: Path) -> None:
             if leads_out(member.name) or (is_link and leads_out(member.linkname)):
                 raise UserError(f"{archive} is not safe: {member.name!r} leads out of its folder")
             opened.extract(member, into, filter="data")
-        while opened.fileobj and opened.fileobj.read(1 << 20):  # a packed stream checks its sum at its very end, behind the last member
+        while opened.fileobj and opened.fileobj.read(
+            1 << 20
+        ):  # a packed stream checks its sum at its very end, behind the last member
             pass
 
 
@@ -60,6 +70,8 @@ def _unzip(archive: Path, into: Path) -> None:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a name in an archive is absolute or goes up; backslashes and drives count as they would on Windows."""
+    """Whether a name in an archive is absolute or goes up; backslashes and drives count as they would on
+    Windows.
+    """
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return ".." in parts or name.startswith(("/", "\\")) or name[1:2] == ":"

@@ -18,6 +18,23 @@ from strategies.toolkit.augmentations.solarise import Solarise
 from strategies.toolkit.augmentations.token_dropout import TokenDropout
 
 __all__ = [
-    "VIEWS", "Affine", "Blur", "Chain", "ColourJitter", "Crop", "Either", "Equalise", "Grey", "Noise", "PaddedCrop", "ResizedCrop", "Same",
-    "Solarise", "TokenDropout", "View", "generator_of", "showing", "view_of",
-]  # fmt: skip
+    "VIEWS",
+    "Affine",
+    "Blur",
+    "Chain",
+    "ColourJitter",
+    "Crop",
+    "Either",
+    "Equalise",
+    "Grey",
+    "Noise",
+    "PaddedCrop",
+    "ResizedCrop",
+    "Same",
+    "Solarise",
+    "TokenDropout",
+    "View",
+    "generator_of",
+    "showing",
+    "view_of",
+]

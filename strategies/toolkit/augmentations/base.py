@@ -9,18 +9,24 @@ from torch import Generator, Tensor
 from harness.errors import UserError
 
 View = Callable[[Tensor, Generator], Tensor]
-"""From inputs (B, ...) and a generator to as many changed inputs, of the same shape or, where images are cut, of another size."""
+"""From inputs (B, ...) and a generator to as many changed inputs, of the same shape or, where images are cut,
+of another size.
+"""
 
 
 def images_of(inputs: Tensor, name: str) -> Tensor:
     """Return `inputs`; raise `UserError` where they are no images (B, C, H, W)."""
     if inputs.ndim != 4:
-        raise UserError(f"views {name} need images (C, H, W), the inputs have shape {tuple(inputs.shape[1:])}")
+        raise UserError(
+            f"views {name} need images (C, H, W), the inputs have shape {tuple(inputs.shape[1:])}"
+        )
     return inputs
 
 
 def colours_of(inputs: Tensor, name: str) -> Tensor:
-    """Return `inputs`; raise `UserError` where they are no images (B, C, H, W) with one channel or with red, green and blue."""
+    """Return `inputs`; raise `UserError` where they are no images (B, C, H, W) with one channel or with red,
+    green and blue.
+    """
     images = images_of(inputs, name)
     if images.shape[1] not in (1, 3):
         raise UserError(f"views {name} need images of 1 or 3 channels, the inputs have {images.shape[1]}")

@@ -14,14 +14,17 @@ class Blur:
     """Blur images by a Gaussian of random width; `blur` is SimCLR's of photographs."""
 
     def __init__(self, *, chance: float = 0.5, low: float = 0.1, high: float = 2.0, window: int = 0) -> None:
-        """Take the chance, the range of standard deviations in px, and the odd side of the window in px; 0 for a tenth of the image.
+        """Take the chance, the range of standard deviations in px, and the odd side of the window in px; 0
+        for a tenth of the image.
 
         Raises:
             UserError: a chance that is none, deviations that are not 0 < low <= high, or an even window.
         """
         check_range("blur", 0, 1, chance=chance)
         if not 0 < low <= high:
-            raise UserError(f"blur needs standard deviations with 0 < low <= high, got low={low:g} and high={high:g}")
+            raise UserError(
+                f"blur needs standard deviations with 0 < low <= high, got low={low:g} and high={high:g}"
+            )
         if window and (window < 0 or window % 2 != 1):
             raise UserError(f"blur needs an odd window, or 0 for a tenth of the image, got {window!r}")
         self.chance, self.low, self.high, self.window = chance, low, high, window
@@ -37,7 +40,8 @@ class Blur:
 
 
 def blurred(images: Tensor, deviations: Tensor, window: int) -> Tensor:
-    """Return images (B, C, H, W) smoothed along both sides by Gaussians of standard deviation `deviations` (B,) in px.
+    """Return images (B, C, H, W) smoothed along both sides by Gaussians of standard deviation `deviations`
+    (B,) in px.
 
     Each is cut off to `window` places and sums to one; beyond the edge the image is reflected.
     """

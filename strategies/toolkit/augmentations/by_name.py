@@ -1,4 +1,6 @@
-"""Views by the text that a protocol names: `affine[rotate=15]`, or several one after another, `padded-crop[mirror=0.5]+colour-jitter`."""
+"""Views by the text that a protocol names: `affine[rotate=15]`, or several one after another,
+`padded-crop[mirror=0.5]+colour-jitter`.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,18 @@ class Chain:
         self.views = views
 
     def __call__(self, inputs: Tensor, generator: Generator) -> Tensor:
-        """Return what the last view makes of what the others made; all draw from the same generator, in their order."""
+        """Return what the last view makes of what the others made; all draw from the same generator, in their
+        order.
+        """
         for view in self.views:
             inputs = view(inputs, generator)
         return inputs
 
 
 class Either:
-    """One of two views, drawn for every item: `either[one=padded-crop,other=resized-crop[low=0.5]]`, as UNO and Cr-KD crop CIFAR."""
+    """One of two views, drawn for every item: `either[one=padded-crop,other=resized-crop[low=0.5]]`, as UNO
+    and Cr-KD crop CIFAR.
+    """
 
     def __init__(self, *, one: str = "padded-crop", other: str = "resized-crop", chance: float = 0.5) -> None:
         """Take the texts of both views, which leave inputs equally large, and the chance of the first."""
@@ -56,7 +62,8 @@ class Either:
                 shown = part.new_empty((len(inputs), *part.shape[1:])) if shown is None else shown
                 if part.shape[1:] != shown.shape[1:]:
                     raise UserError(
-                        f"either needs two views that leave images equally large, got {(*shown.shape[1:],)} and {(*part.shape[1:],)}"
+                        "either needs two views that leave images equally large, got "
+                        f"{(*shown.shape[1:],)} and {(*part.shape[1:],)}"
                     )
                 shown.index_copy_(0, rows, part)
         return inputs if shown is None else shown
@@ -85,12 +92,16 @@ def view_of(text: str) -> View:
     Raises:
         UserError: no view of that name, a parameter it does not have, or an amount out of range.
     """
-    views: list[View] = [chosen("views", part.strip(), VIEWS)() for part in split_outside(text, "+") or [text]]
+    views: list[View] = [
+        chosen("views", part.strip(), VIEWS)() for part in split_outside(text, "+") or [text]
+    ]
     return views[0] if len(views) == 1 else Chain(views)
 
 
 def showing(context: Context, stream: str = "views") -> Callable[[Tensor], Tensor]:
-    """Return what shows inputs (B, ...) as the protocol's views have it, once, by draws of its own from the stream of that name."""
+    """Return what shows inputs (B, ...) as the protocol's views have it, once, by draws of its own from the
+    stream of that name.
+    """
     view, generator = view_of(context.views), generator_of(context, stream)
     return lambda inputs: view(inputs, generator)
 

@@ -1,7 +1,8 @@
 """Changes of colour, in place, on images (B, 3, H, W) in [0, 1], each image by an amount of its own.
 
-They are those of torchvision's `adjust_brightness`, `adjust_contrast`, `adjust_saturation` and `adjust_hue` (PIL's round to bytes after
-each change), written so that a batch takes few passes over memory. Images of one channel have no saturation and no hue.
+They are those of torchvision's `adjust_brightness`, `adjust_contrast`, `adjust_saturation` and `adjust_hue`
+(PIL's round to bytes after each change), written so that a batch takes few passes over memory. Images of one
+channel have no saturation and no hue.
 """
 
 from __future__ import annotations
@@ -39,10 +40,11 @@ def saturate_(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
-    """Turn the hue by `turns` (B, 1, 1, 1), a share of the whole circle; the largest and the smallest value of every pixel stay.
+    """Turn the hue by `turns` (B, 1, 1, 1), a share of the whole circle; the largest and the smallest value
+    of every pixel stay.
 
-    With h the hue, a channel whose own hue is c has the value min + (max - min) clamp(2 - 6 d, 0, 1), d the distance of h and c on the
-    circle, at most 1/2. So no sector has to be looked up on the way back.
+    With h the hue, a channel whose own hue is c has the value min + (max - min) clamp(2 - 6 d, 0, 1), d the
+    distance of h and c on the circle, at most 1/2. So no sector has to be looked up on the way back.
     """
     if images.shape[1] == 1:
         return images
@@ -52,7 +54,12 @@ def turn_hue_(images: Tensor, turns: Tensor) -> Tensor:
     scale = (6 * span).clamp_(min=1e-12)
     # Choosing by a mask of zeros and ones is four times as fast on a CPU as torch.where.
     mask = torch.empty_like(high)
-    hue = (red - green).div_(scale).add_(2 / 3).lerp_((blue - red).div_(scale).add_(1 / 3), torch.eq(high, green, out=mask))
+    hue = (
+        (red - green)
+        .div_(scale)
+        .add_(2 / 3)
+        .lerp_((blue - red).div_(scale).add_(1 / 3), torch.eq(high, green, out=mask))
+    )
     hue.lerp_((green - blue).div_(scale), torch.eq(high, red, out=mask)).add_(turns)
     away = hue - torch.arange(3, device=images.device)[:, None, None] / 3
     share = torch.rsub(away.sub_(away.round()).abs_(), 2, alpha=6).clamp_(0, 1)

@@ -11,14 +11,18 @@ from strategies.toolkit.augmentations.base import images_of
 
 
 class Crop:
-    """Enlarge images, cut a square out at a random place, mirror half of them (the "imagenet" views of GCD and Happy).
+    """Enlarge images, cut a square out at a random place, mirror half of them (the "imagenet" views of GCD
+    and Happy).
 
-    By default images grow by 8/7 and the old size is cut out, so that a crop costs what its image does. As published every image is brought
-    to 256 px and 224 are cut out, also of 32: `crop[size=224,of=256]`; a network that answers with `crop_pct=0.875` sees the same scale.
+    By default images grow by 8/7 and the old size is cut out, so that a crop costs what its image does. As
+    published every image is brought
+    to 256 px and 224 are cut out, also of 32: `crop[size=224,of=256]`; a network that answers with
+    `crop_pct=0.875` sees the same scale.
     """
 
     def __init__(self, *, mirror: bool = True, size: int = 0, of: int = 0) -> None:
-        """Take whether left and right may change places, the side that is cut out, and the side it is cut from, in px; both or none.
+        """Take whether left and right may change places, the side that is cut out, and the side it is cut
+        from, in px; both or none.
 
         Raises:
             UserError: sides that are no whole numbers, or a crop larger than what it is cut from.
@@ -27,7 +31,10 @@ class Crop:
             if isinstance(value, bool) or not isinstance(value, int) or value < 0:
                 raise UserError(f"crop needs {name} as a whole number of pixels, got {value!r}")
         if (size == 0) != (of == 0) or size > of:
-            raise UserError(f"crop cuts size pixels out of as many or more, such as crop[size=224,of=256], got size={size} and of={of}")
+            raise UserError(
+                "crop cuts size pixels out of as many or more, such as crop[size=224,of=256], got "
+                f"size={size} and of={of}"
+            )
         self.mirror, self.size, self.of = mirror, size, of
 
     def __call__(self, inputs: Tensor, generator: Generator) -> Tensor:
@@ -43,11 +50,17 @@ class Crop:
         if self.mirror:
             columns = torch.where(places[2, :, None] < 0.5, columns.flip(1), columns)
         each = torch.arange(len(images), device=images.device)[:, None, None]
-        return large.permute(0, 2, 3, 1)[each, (top[:, None] + span)[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return large.permute(0, 2, 3, 1)[
+            each, (top[:, None] + span)[:, :, None], columns[:, None, :]
+        ].permute(0, 3, 1, 2)
 
     def _enlarged(self, images: Tensor) -> Tensor:
         if not self.of:
-            return interpolate(images, size=round(images.shape[-1] * 8 / 7), mode="bicubic", align_corners=False)
+            return interpolate(
+                images, size=round(images.shape[-1] * 8 / 7), mode="bicubic", align_corners=False
+            )
         if tuple(images.shape[-2:]) == (self.of, self.of):
             return images
-        return interpolate(images, size=(self.of, self.of), mode="bicubic", align_corners=False, antialias=True).clamp(0, 1)
+        return interpolate(
+            images, size=(self.of, self.of), mode="bicubic", align_corners=False, antialias=True
+        ).clamp(0, 1)

@@ -9,7 +9,8 @@ from strategies.toolkit.augmentations.base import check_range, images_of
 
 
 class Equalise:
-    """Make the histogram of every channel even, as PIL's ImageOps.equalize and torchvision's `equalize` do with bytes.
+    """Make the histogram of every channel even, as PIL's ImageOps.equalize and torchvision's `equalize` do
+    with bytes.
 
     `equalise` is that of UNO and Cr-KD on large crops, `equalise[chance=0.2]` on small ones.
     """
@@ -20,7 +21,9 @@ class Equalise:
         self.chance = chance
 
     def __call__(self, inputs: Tensor, generator: Generator) -> Tensor:
-        """Return images (B, C, H, W) in [0, 1] of the same size; those that change are rounded to bytes. Draws one number an image."""
+        """Return images (B, C, H, W) in [0, 1] of the same size; those that change are rounded to bytes.
+        Draws one number an image.
+        """
         images = images_of(inputs, "equalise")
         luck = torch.rand(len(images), generator=generator, device=images.device)
         (rows,) = (luck < self.chance).nonzero(as_tuple=True)
@@ -30,8 +33,8 @@ class Equalise:
 def equalised(images: Tensor) -> Tensor:
     """Return images (B, C, H, W) in [0, 1] with even histograms.
 
-    With n pixels in a channel, m of them at its largest value, and step = (n - m) // 255, a value with b pixels below it goes to
-    (step // 2 + b) // step, at most 255; where step is 0, nothing changes.
+    With n pixels in a channel, m of them at its largest value, and step = (n - m) // 255, a value with b
+    pixels below it goes to (step // 2 + b) // step, at most 255; where step is 0, nothing changes.
     """
     values = (images * 255).round_().long().flatten(2)
     counts = torch.zeros(*values.shape[:2], 256, dtype=torch.long, device=images.device)

@@ -10,14 +10,16 @@ from harness.errors import UserError
 from strategies.toolkit.augmentations.base import check_range, images_of
 
 _AT_ONCE = 2**21
-"""Values that are cut at once. Memory of small blocks is used again; one of more than 32 MB is asked of the system anew, page by page."""
+"""Values that are cut at once. Memory of small blocks is used again; one of more than 32 MB is asked of the
+system anew, page by page.
+"""
 
 
 class PaddedCrop:
     """Surround images (B, C, H, W) with zeros and cut the old size out at a random place.
 
-    `padded-crop[mirror=0.5]` is what ELR, DivideMix and nested co-teaching show of CIFAR (torchvision's RandomCrop(32, padding=4) and
-    RandomHorizontalFlip).
+    `padded-crop[mirror=0.5]` is what ELR, DivideMix and nested co-teaching show of CIFAR (torchvision's
+    RandomCrop(32, padding=4) and RandomHorizontalFlip).
     """
 
     def __init__(self, *, pad: int = 4, mirror: float = 0.0) -> None:
@@ -44,10 +46,11 @@ class PaddedCrop:
 
 
 def cut_out(images: Tensor, top: Tensor, left: Tensor, *, into: Tensor) -> None:
-    """Copy a rectangle of every image (B, C, H, W) with its corner at int64 `top` and `left` (B,) in px, inside the image.
+    """Copy a rectangle of every image (B, C, H, W) with its corner at int64 `top` and `left` (B,) in px,
+    inside the image.
 
-    A row of a rectangle is a run of neighbours in memory, so it is copied whole: every place where a run may begin is a row of an
-    overlapping view of the memory, and the rows wanted are picked from it.
+    A row of a rectangle is a run of neighbours in memory, so it is copied whole: every place where a run may
+    begin is a row of an overlapping view of the memory, and the rows wanted are picked from it.
 
     Args:
         images: contiguous.

@@ -12,8 +12,8 @@ from strategies.toolkit.augmentations.base import check_range, images_of
 class Solarise:
     """Invert the values of images in [0, 1] from a threshold on.
 
-    `solarise` is that of UNO and Cr-KD on large crops (small ones: `solarise[chance=0.2]`), with a threshold anywhere between black and
-    white; BYOL's is `solarise[chance=0.2,low=0.5,high=0.5]`.
+    `solarise` is that of UNO and Cr-KD on large crops (small ones: `solarise[chance=0.2]`), with a threshold
+    anywhere between black and white; BYOL's is `solarise[chance=0.2,low=0.5,high=0.5]`.
     """
 
     def __init__(self, *, chance: float = 0.1, low: float = 0.0, high: float = 1.0) -> None:

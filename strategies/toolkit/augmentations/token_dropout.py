@@ -20,8 +20,12 @@ class TokenDropout:
     def __call__(self, inputs: Tensor, generator: Generator) -> Tensor:
         """Return items of the same shape with more zero rows."""
         if inputs.ndim != 3:
-            raise UserError(f"views token-dropout need items (tokens, D), the inputs have shape {tuple(inputs.shape[1:])}")
+            raise UserError(
+                f"views token-dropout need items (tokens, D), the inputs have shape {tuple(inputs.shape[1:])}"
+            )
         present = inputs.any(dim=2)
-        luck = torch.rand(present.shape, generator=generator, device=inputs.device).masked_fill_(~present, -1.0)
+        luck = torch.rand(present.shape, generator=generator, device=inputs.device).masked_fill_(
+            ~present, -1.0
+        )
         kept = (luck >= self.rate) | (luck == luck.amax(dim=1, keepdim=True))
         return inputs * kept[:, :, None]

@@ -1,1 +1,3 @@
-"""What discovery of classes shares in both its families: split networks, two views, losses, the feature cache."""
+"""What discovery of classes shares in both its families: split networks, two views, losses, the feature
+cache.
+"""

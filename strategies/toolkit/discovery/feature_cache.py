@@ -1,8 +1,10 @@
-"""Hidden values of a fixed bank of views, computed once, in half precision and within a budget of bytes; the rest is computed when shown.
+"""Hidden values of a fixed bank of views, computed once, in half precision and within a budget of bytes; the
+rest is computed when shown.
 
-Which views an item has is drawn at the start, a seed for each, and does not depend on the budget. What is kept and what is computed anew
-are both rounded to half precision, so a smaller budget costs time and changes a result only as another batch size would (the last bits of
-a matrix product). Items are kept in the order of their rows, which `sealing` has shuffled.
+Which views an item has is drawn at the start, a seed for each, and does not depend on the budget. What is
+kept and what is computed anew are both rounded to half precision, so a smaller budget costs time and changes
+a result only as another batch size would (the last bits of a matrix product). Items are kept in the order of
+their rows, which `sealing` has shuffled.
 """
 
 from __future__ import annotations
@@ -28,10 +30,21 @@ class Shown(NamedTuple):
 
 
 class TrunkCache:
-    """`size` views of every item. hidden: float16 (size, kept items, ...). before: float32 (size, kept items, d) or None."""
+    """`size` views of every item. hidden: float16 (size, kept items, ...). before: float32 (size, kept items,
+    d) or None.
+    """
 
-    def __init__(self, network: Parted, inputs: Tensor, view: View, generator: Generator, size: int, *,
-                 previous: Previous | None = None, budget_mib: int = 0) -> None:  # fmt: skip
+    def __init__(
+        self,
+        network: Parted,
+        inputs: Tensor,
+        view: View,
+        generator: Generator,
+        size: int,
+        *,
+        previous: Previous | None = None,
+        budget_mib: int = 0,
+    ) -> None:
         """Draw a seed for every view and run those that are kept through the frozen part.
 
         Args:
@@ -47,13 +60,17 @@ class TrunkCache:
             UserError: hidden values that half precision does not hold.
         """
         self.network, self.inputs, self.view, self.previous = network, inputs, view, previous
-        self.seeds = torch.randint(2**62, (size, len(inputs)), generator=generator, device=generator.device).tolist()
+        self.seeds = torch.randint(
+            2**62, (size, len(inputs)), generator=generator, device=generator.device
+        ).tolist()
         self.own = Generator(generator.device)
         one = self._shown(torch.zeros(size, dtype=torch.long), list(range(size)))
         item_bytes = sum(part.numel() * part.element_size() for part in one if part is not None)
         self.kept = min(len(inputs), budget_mib * _MIB // item_bytes) if budget_mib else len(inputs)
         self.hidden = one.hidden.new_empty(size, self.kept, *one.hidden.shape[1:])
-        self.before = None if one.before is None else one.before.new_empty(size, self.kept, *one.before.shape[1:])
+        self.before = (
+            None if one.before is None else one.before.new_empty(size, self.kept, *one.before.shape[1:])
+        )
         for which in range(size):
             for start in range(0, self.kept, _CHUNK):
                 rows = torch.arange(start, min(start + _CHUNK, self.kept))
@@ -65,13 +82,17 @@ class TrunkCache:
     @property
     def nbytes(self) -> int:
         """Return the bytes of what is kept."""
-        return sum(part.numel() * part.element_size() for part in (self.hidden, self.before) if part is not None)
+        return sum(
+            part.numel() * part.element_size() for part in (self.hidden, self.before) if part is not None
+        )
 
     def shown(self, which: Tensor, rows: Tensor) -> Shown:
         """Return the views `which` (B,) of the items at `rows` (B,), both int64."""
         there = rows < self.kept
         if self.kept == len(self.inputs) or there.all():
-            return Shown(self.hidden[which, rows].float(), None if self.before is None else self.before[which, rows])
+            return Shown(
+                self.hidden[which, rows].float(), None if self.before is None else self.before[which, rows]
+            )
         made = self._shown(rows[~there], which[~there].tolist())
         hidden = made.hidden.new_empty(len(rows), *made.hidden.shape[1:])
         hidden[there], hidden[~there] = self.hidden[which[there], rows[there]], made.hidden
@@ -84,9 +105,13 @@ class TrunkCache:
     @torch.no_grad()
     def _shown(self, rows: Tensor, which: list[int]) -> Shown:
         """Compute views anew; hidden in half precision."""
-        views = [self.view(self.inputs[row : row + 1], self.own.manual_seed(self.seeds[place][row]))
-                 for row, place in zip(rows.tolist(), which, strict=True)]  # fmt: skip
+        views = [
+            self.view(self.inputs[row : row + 1], self.own.manual_seed(self.seeds[place][row]))
+            for row, place in zip(rows.tolist(), which, strict=True)
+        ]
         hidden = self.network.hidden(torch.cat(views)).half()
         if not hidden.isfinite().all():
-            raise UserError("the frozen part gives values above 65504, which half precision does not hold; set view_bank=0")
+            raise UserError(
+                "the frozen part gives values above 65504, which half precision does not hold; set view_bank=0"
+            )
         return Shown(hidden, self.previous(hidden.float()) if self.previous else None)

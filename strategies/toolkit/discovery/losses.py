@@ -1,9 +1,9 @@
 """The losses of category discovery, as plain functions on tensors.
 
-Legend: B items with two views each make 2B rows, all first views before all second ones; K classes; d feature dimensions. Logits are
-cosines in [-1, 1] unless said otherwise; a temperature divides them.
-Sources: SimGCD (Wen et al. 2023), Happy (Ma et al. 2024), GCD (Vaze et al. 2022), AutoNovel (Han et al. 2020). Where Happy's paper and
-released code differ, the code is followed and the difference named.
+Legend: B items with two views each make 2B rows, all first views before all second ones; K classes; d feature
+dimensions. Logits are cosines in [-1, 1] unless said otherwise; a temperature divides them.
+Sources: SimGCD (Wen et al. 2023), Happy (Ma et al. 2024), GCD (Vaze et al. 2022), AutoNovel (Han et al.
+2020). Where Happy's paper and released code differ, the code is followed and the difference named.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize, softmax
 
 
-def self_distillation(logits: Tensor, teacher: Tensor, *, temperature: float, teacher_temperature: float) -> Tensor:
-    """Return the mean cross-entropy of each view against the sharper answer to the other view (Happy, eq. 3; SimGCD).
+def self_distillation(
+    logits: Tensor, teacher: Tensor, *, temperature: float, teacher_temperature: float
+) -> Tensor:
+    """Return the mean cross-entropy of each view against the sharper answer to the other view (Happy, eq. 3;
+    SimGCD).
 
     Args:
         logits: (2B, K).
@@ -29,7 +32,8 @@ def self_distillation(logits: Tensor, teacher: Tensor, *, temperature: float, te
 
 
 def mean_entropy(logits: Tensor, *, temperature: float) -> Tensor:
-    """Return log K minus the entropy of the mean answer: 0 where all classes are answered equally often (SimGCD).
+    """Return log K minus the entropy of the mean answer: 0 where all classes are answered equally often
+    (SimGCD).
 
     Args:
         logits: (N, K).
@@ -38,12 +42,22 @@ def mean_entropy(logits: Tensor, *, temperature: float) -> Tensor:
     return _negentropy(softmax(logits / temperature, dim=1).mean(dim=0))
 
 
-def group_entropy(logits: Tensor, n_old: int, *, temperature: float, between: float = 1.0, within_old: float = 1.0, within_new: float = 1.0,
-                  new_share: float | Tensor = 0.5) -> Tensor:  # fmt: skip
-    """Return Happy's group-wise soft entropy regularisation (eq. 5; released code with constants, so that every term is 0 at its best).
+def group_entropy(
+    logits: Tensor,
+    n_old: int,
+    *,
+    temperature: float,
+    between: float = 1.0,
+    within_old: float = 1.0,
+    within_new: float = 1.0,
+    new_share: float | Tensor = 0.5,
+) -> Tensor:
+    """Return Happy's group-wise soft entropy regularisation (eq. 5; released code with constants, so that
+    every term is 0 at its best).
 
-    between: Kullback-Leibler divergence of the total probability of old and new classes from (1 - new_share, new_share); at 1/2 this is
-    the paper's term plus log 2. within_*: `mean_entropy` inside a group, 0 for a group of one class or none.
+    between: Kullback-Leibler divergence of the total probability of old and new classes from (1 - new_share,
+    new_share); at 1/2 this is the paper's term plus log 2. within_*: `mean_entropy` inside a group, 0 for a
+    group of one class or none.
 
     Args:
         logits: (N, K), old classes first.
@@ -66,7 +80,8 @@ def group_entropy(logits: Tensor, n_old: int, *, temperature: float, between: fl
 
 
 def info_nce(projections: Tensor, *, temperature: float) -> Tensor:
-    """Return the mean cross-entropy of finding an item's other view among all other rows (SimCLR; 5.3.5 of Happy's code).
+    """Return the mean cross-entropy of finding an item's other view among all other rows (SimCLR; 5.3.5 of
+    Happy's code).
 
     Args:
         projections: (2B, p), scaled to unit length here.
@@ -92,7 +107,8 @@ def supervised_contrastive(projections: Tensor, labels: Tensor, *, temperature: 
 
 
 def feature_distance(features: Tensor, before: Tensor) -> Tensor:
-    """Return the mean squared distance of unit features, 2 (1 - cos) (Happy's code; the paper writes 1 - cos).
+    """Return the mean squared distance of unit features, 2 (1 - cos) (Happy's code; the paper writes 1 -
+    cos).
 
     Args:
         features, before: (N, d), scaled to unit length here.
@@ -101,7 +117,8 @@ def feature_distance(features: Tensor, before: Tensor) -> Tensor:
 
 
 def answer_distance(logits: Tensor, before: Tensor, *, temperature: float) -> Tensor:
-    """Return the mean divergence of the answers over the old classes from those of the previous network (Li and Hoiem 2018, LwF).
+    """Return the mean divergence of the answers over the old classes from those of the previous network (Li
+    and Hoiem 2018, LwF).
 
     Args:
         logits: (N, K); only the first K' columns count.
@@ -115,8 +132,8 @@ def answer_distance(logits: Tensor, before: Tensor, *, temperature: float) -> Te
 def rank_pairs(features: Tensor, *, top: int) -> Tensor:
     """Return which rows share the set of their `top` largest features, bool (N, N) (AutoNovel).
 
-    Equal sets get the same number, and numbers are compared; N^2 argsorts are not needed. Where the indices of a set fit into one integer
-    side by side, this is its number.
+    Equal sets get the same number, and numbers are compared; N^2 argsorts are not needed. Where the indices
+    of a set fit into one integer side by side, this is its number.
     """
     sets = features.topk(top, dim=1, sorted=False).indices.sort(dim=1).values
     bits = max(1, (features.shape[1] - 1).bit_length())
@@ -129,7 +146,8 @@ def rank_pairs(features: Tensor, *, top: int) -> Tensor:
 
 
 def pair_cross_entropy(first: Tensor, second: Tensor, same: Tensor) -> Tensor:
-    """Return the binary cross-entropy between agreement of answers and `same` over all ordered pairs (AutoNovel).
+    """Return the binary cross-entropy between agreement of answers and `same` over all ordered pairs
+    (AutoNovel).
 
     Args:
         first, second: (N, K) probabilities of the two views.
@@ -140,7 +158,9 @@ def pair_cross_entropy(first: Tensor, second: Tensor, same: Tensor) -> Tensor:
 
 
 _TINY = 1e-12
-"""Below the smallest share that a softmax at temperature 0.1 gives; keeps p log p and its gradient finite at p = 0."""
+"""Below the smallest share that a softmax at temperature 0.1 gives; keeps p log p and its gradient finite at
+p = 0.
+"""
 
 
 def _negentropy(shares: Tensor) -> Tensor:

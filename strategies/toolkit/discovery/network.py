@@ -1,7 +1,9 @@
-"""The network of GCD, SimGCD and Happy: a backbone in frozen and trainable parts, a cosine classifier and a projector.
+"""The network of GCD, SimGCD and Happy: a backbone in frozen and trainable parts, a cosine classifier and a
+projector.
 
-The classifier's rows are always of unit length, so logits are cosines. Its parameter is the direction v of every row: a short v turns
-faster, for the gradient goes with 1 / |v|, and a row set by hand should get the usual length (`usual_length`).
+The classifier's rows are always of unit length, so logits are cosines. Its parameter is the direction v of
+every row: a short v turns faster, for the gradient goes with 1 / |v|, and a row set by hand should get the
+usual length (`usual_length`).
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from strategies.toolkit.networks import drawn_from
 
 
 class CosineClassifier(nn.Module):
-    """Logits (N, K): cosines between features and rows. v keeps PyTorch's default initialisation, uniform within 1 / sqrt(d)."""
+    """Logits (N, K): cosines between features and rows. v keeps PyTorch's default initialisation, uniform
+    within 1 / sqrt(d).
+    """
 
     def __init__(self, features: int, rows: int) -> None:
         super().__init__()
@@ -31,10 +35,18 @@ class CosineClassifier(nn.Module):
 
 
 class Projector(nn.Sequential):
-    """Linear, GELU, Linear, GELU, Linear without batch norm; weights of standard deviation 0.02, biases 0 (DINO's head)."""
+    """Linear, GELU, Linear, GELU, Linear without batch norm; weights of standard deviation 0.02, biases 0
+    (DINO's head).
+    """
 
     def __init__(self, features: int, width: int, out: int) -> None:
-        layers = [nn.Linear(features, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, out)]
+        layers = [
+            nn.Linear(features, width),
+            nn.GELU(),
+            nn.Linear(width, width),
+            nn.GELU(),
+            nn.Linear(width, out),
+        ]
         super().__init__(*layers)
         for layer in layers:
             if isinstance(layer, nn.Linear):
@@ -46,7 +58,9 @@ class DiscoveryNetwork(Parted):
     """A backbone in pieces, a cosine classifier and a projector."""
 
     def __init__(self, context: Context, *, width: int, out: int) -> None:
-        """Take the projector's width and output size; the network itself is made by `build`, once the inputs' shape is known."""
+        """Take the projector's width and output size; the network itself is made by `build`, once the inputs'
+        shape is known.
+        """
         super().__init__(context)
         self.width, self.out = width, out
 
@@ -82,7 +96,11 @@ class DiscoveryNetwork(Parted):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
-        return {"item_shape": list(self.item_shape), "rows": self.rows if self.item_shape else 0, "frozen": self.frozen}
+        return {
+            "item_shape": list(self.item_shape),
+            "rows": self.rows if self.item_shape else 0,
+            "frozen": self.frozen,
+        }
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Nothing is left to do; `load_state_dict` has built the network."""

@@ -1,4 +1,5 @@
-"""A backbone in pieces, the first of which may be frozen: what is frozen runs once for all who use it, and without gradient.
+"""A backbone in pieces, the first of which may be frozen: what is frozen runs once for all who use it, and
+without gradient.
 
 So a student, its teacher and its previous self share one pass through the part that they have in common.
 """
@@ -33,15 +34,21 @@ class Parted(nn.Module):
         self.item_shape = item_shape
         whole: Any = backbone(self.context, item_shape)
         self.dimensions, self.held = int(whole.features), int(getattr(whole, "frozen", 0))
-        self.parts, self.frozen = nn.ModuleList(compiled(part, self.context) for part in whole.parts()), self.held
+        self.parts, self.frozen = (
+            nn.ModuleList(compiled(part, self.context) for part in whole.parts()),
+            self.held,
+        )
         self._hold_frozen()
 
     def freeze(self, trainable: Trainable) -> Self:
-        """Let the named parts train and freeze those before; what the protocol does not lend for training stays as it is.
+        """Let the named parts train and freeze those before; what the protocol does not lend for training
+        stays as it is.
 
         What a part itself froze when it was made stays so too.
         """
-        self.frozen = max(self.held, {"all": 0, "last": len(self.parts) - 1, "head": len(self.parts)}[trainable])
+        self.frozen = max(
+            self.held, {"all": 0, "last": len(self.parts) - 1, "head": len(self.parts)}[trainable]
+        )
         self._hold_frozen()
         return self
 

@@ -1,7 +1,9 @@
-"""Batches of two views: seen afresh at every step, or taken from a bank that went through the frozen part of the network once.
+"""Batches of two views: seen afresh at every step, or taken from a bank that went through the frozen part of
+the network once.
 
-A bank pays where the frozen part is dear, such as a transformer's trunk: some views of every item are drawn at the start of a stage, and a
-step takes two different ones. What the previous network makes of the views of a bank never changes, so it is kept too.
+A bank pays where the frozen part is dear, such as a transformer's trunk: some views of every item are drawn
+at the start of a stage, and a step takes two different ones. What the previous network makes of the views of
+a bank never changes, so it is kept too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from strategies.toolkit.discovery.split_network import Parted, Previous
 
 
 class Pair(NamedTuple):
-    """First views of all items, then second ones. hidden (2B, ...); before (2B, d), features by the previous network, or None."""
+    """First views of all items, then second ones. hidden (2B, ...); before (2B, d), features by the previous
+    network, or None.
+    """
 
     hidden: Tensor
     before: Tensor | None
@@ -27,7 +31,9 @@ class Pair(NamedTuple):
 class Fresh:
     """Two new views at every step."""
 
-    def __init__(self, network: Parted, view: View, generator: Generator, previous: Previous | None = None) -> None:
+    def __init__(
+        self, network: Parted, view: View, generator: Generator, previous: Previous | None = None
+    ) -> None:
         self.network, self.view, self.generator, self.previous = network, view, generator, previous
 
     def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
@@ -39,9 +45,19 @@ class Fresh:
 class Bank(TrunkCache):
     """`size` views of every item of a stage, kept behind the frozen part as far as the budget goes."""
 
-    def __init__(self, network: Parted, inputs: Tensor, view: View, generator: Generator, size: int,
-                 previous: Previous | None = None, *, budget_mib: int = 0) -> None:  # fmt: skip
-        """Draw the views and run them through the frozen part, as many as fit into the budget (0 for no limit).
+    def __init__(
+        self,
+        network: Parted,
+        inputs: Tensor,
+        view: View,
+        generator: Generator,
+        size: int,
+        previous: Previous | None = None,
+        *,
+        budget_mib: int = 0,
+    ) -> None:
+        """Draw the views and run them through the frozen part, as many as fit into the budget (0 for no
+        limit).
 
         Raises:
             UserError: fewer than two views, of which no two would differ.
@@ -55,5 +71,7 @@ class Bank(TrunkCache):
         """Return two different views of the items at `rows` (B,)."""
         size = len(self.seeds)
         first = torch.randint(size, rows.shape, generator=self.generator, device=rows.device)
-        second = (first + torch.randint(1, size, rows.shape, generator=self.generator, device=rows.device)) % size
+        second = (
+            first + torch.randint(1, size, rows.shape, generator=self.generator, device=rows.device)
+        ) % size
         return Pair(*self.shown(torch.cat([first, second]), torch.cat([rows, rows])))

@@ -1,7 +1,9 @@
-"""Frozen encoders by name: images to a grid of feature vectors, which detectors of anomalies compare. Nothing in them learns from a stage.
+"""Frozen encoders by name: images to a grid of feature vectors, which detectors of anomalies compare. Nothing
+in them learns from a stage.
 
-`gabor`, `scattering` and `lite0` give one group of features per patch, vision transformers two, an earlier and a later one (INP-Former).
-The protocol chooses the encoder, so that detectors are compared on the same features; weights that are drawn follow a seed of the cell.
+`gabor`, `scattering` and `lite0` give one group of features per patch, vision transformers two, an earlier
+and a later one (INP-Former). The protocol chooses the encoder, so that detectors are compared on the same
+features; weights that are drawn follow a seed of the cell.
 
 Legend: N images, G groups, P patches in row order, D channels.
 """
@@ -45,7 +47,9 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """A frozen network in evaluation mode. It is rebuilt from its name where a cell continues, and is no part of a strategy's state."""
+    """A frozen network in evaluation mode. It is rebuilt from its name where a cell continues, and is no part
+    of a strategy's state.
+    """
 
     network: Network
     device: str
@@ -81,14 +85,20 @@ class Encoder:
         return tokens
 
 
-ENCODERS: dict[str, Callable[..., Any]] = {"gabor": Gabor, "scattering": Scattering, "lite0": Lite0, "vit-tiny": vit_tiny}
+ENCODERS: dict[str, Callable[..., Any]] = {
+    "gabor": Gabor,
+    "scattering": Scattering,
+    "lite0": Lite0,
+    "vit-tiny": vit_tiny,
+}
 
 
 def chosen(text: str) -> Callable[[tuple[int, ...]], Any]:
     """Return what makes the encoder that `text` selects from an image's shape.
 
     Raises:
-        UserError: no encoder of that name, a parameter it does not have, or a weights file that is none at first sight.
+        UserError: no encoder of that name, a parameter it does not have, or a weights file that is none at
+        first sight.
     """
     said = undeclared(text)
     name, text = said.name, str(said)
@@ -109,13 +119,17 @@ def encoder(context: Context, item_shape: tuple[int, ...], *, seed: int = 0) -> 
         seed: decides on weights that are drawn; the same in every stage of a cell.
 
     Raises:
-        UserError: no encoder of that name, a parameter it does not have, images it cannot take, or a weights file that is not what it says.
-        Unsuitable: the items are no images, or the protocol has a network to train where an encoder is needed.
+        UserError: no encoder of that name, a parameter it does not have, images it cannot take, or a weights
+        file that is not what it says.
+        Unsuitable: the items are no images, or the protocol has a network to train where an encoder is
+        needed.
     """
     if len(item_shape) != 3:
         raise Unsuitable(f"encoders take images (C, H, W), the inputs have shape {item_shape}")
     if single(context.backbone).name in BACKBONES:
-        raise Unsuitable(f"needs a frozen encoder, and the protocol has a network to train: {context.backbone}")
+        raise Unsuitable(
+            f"needs a frozen encoder, and the protocol has a network to train: {context.backbone}"
+        )
     make = chosen(context.backbone)
     before = torch.get_rng_state()
     torch.manual_seed(seed)

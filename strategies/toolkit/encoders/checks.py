@@ -11,7 +11,9 @@ def whole(encoder: str, **values: Any) -> None:
     """Raise `UserError` for a parameter that is not a whole number of at least 1."""
     for name, value in values.items():
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UserError(f"{name} of encoder {encoder} should be a whole number of at least 1, got {value!r}")
+            raise UserError(
+                f"{name} of encoder {encoder} should be a whole number of at least 1, got {value!r}"
+            )
 
 
 def patches(sides: tuple[int, ...], patch: int, encoder: str) -> tuple[int, int]:
@@ -22,5 +24,8 @@ def patches(sides: tuple[int, ...], patch: int, encoder: str) -> tuple[int, int]
     """
     height, width = sides
     if height % patch or width % patch or not height or not width:
-        raise UserError(f"encoder {encoder} cuts images into patches of {patch} x {patch} pixels, which do not fill {height} x {width}")
+        raise UserError(
+            f"encoder {encoder} cuts images into patches of {patch} x {patch} pixels, which do not fill "
+            f"{height} x {width}"
+        )
     return height // patch, width // patch

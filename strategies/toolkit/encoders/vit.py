@@ -1,7 +1,9 @@
-"""Patch tokens of a vision transformer from its middle blocks, in an earlier and a later group (INP-Former, released code at 17d2653).
+"""Patch tokens of a vision transformer from its middle blocks, in an earlier and a later group (INP-Former,
+released code at 17d2653).
 
-Of twelve blocks the outputs of 2 to 9 (counted from 0) are taken, before the final norm and without class and register tokens; blocks after
-the last one taken are not run. Their first half averaged is the first group, the rest the second. Other depths are scaled: 4, 6, ..., 18 of
+Of twelve blocks the outputs of 2 to 9 (counted from 0) are taken, before the final norm and without class and
+register tokens; blocks after the last one taken are not run. Their first half averaged is the first group,
+the rest the second. Other depths are scaled: 4, 6, ..., 18 of
 24. Any timm vision transformer serves, DINOv2 with registers in the paper; weights come from a file.
 """
 
@@ -22,7 +24,9 @@ _OF_TWELVE = range(2, 10)
 
 
 class ViT(nn.Module):
-    """Images (N, C, H, W) in [0, 1], scaled by ImageNet's mean and deviation, to tokens (N, G, P, D); G is 2, or 1 for a single block."""
+    """Images (N, C, H, W) in [0, 1], scaled by ImageNet's mean and deviation, to tokens (N, G, P, D); G is 2,
+    or 1 for a single block.
+    """
 
     mean: Tensor
     deviation: Tensor
@@ -36,14 +40,20 @@ class ViT(nn.Module):
         self.model, self.grid, self.image, self.digest = model, grid, image, digest
         self.groups, self.channels = min(2, len(self.taken)), int(model.embed_dim)
         self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406])[:, None, None], persistent=False)
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False)
+        self.register_buffer(
+            "deviation", torch.tensor([0.229, 0.224, 0.225])[:, None, None], persistent=False
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """Return tokens (N, G, P, D)."""
         if self.image:
-            images = interpolate(images, size=(self.image, self.image), mode="bilinear", align_corners=False, antialias=True)
+            images = interpolate(
+                images, size=(self.image, self.image), mode="bilinear", align_corners=False, antialias=True
+            )
         scaled = (images.expand(-1, 3, -1, -1) - self.mean) / self.deviation
-        outputs = self.model.forward_intermediates(scaled, indices=self.taken, norm=False, output_fmt="NLC", intermediates_only=True)
+        outputs = self.model.forward_intermediates(
+            scaled, indices=self.taken, norm=False, output_fmt="NLC", intermediates_only=True
+        )
         half = len(outputs) // 2
         parts = [outputs[:half], outputs[half:]] if half else [outputs]
         return torch.stack([torch.stack(part).mean(dim=0) for part in parts], dim=1)
@@ -58,21 +68,39 @@ def taken_blocks(depth: int) -> list[int]:
     return sorted({depth * place // 12 for place in _OF_TWELVE})
 
 
-def vit_tiny(item_shape: tuple[int, ...], *, patch: int = 4, width: int = 64, depth: int = 6, heads: int = 4) -> ViT:
+def vit_tiny(
+    item_shape: tuple[int, ...], *, patch: int = 4, width: int = 64, depth: int = 6, heads: int = 4
+) -> ViT:
     """Return a small vision transformer as drawn, never trained: what a transformer's shape alone gives."""
     from timm.models.vision_transformer import VisionTransformer
 
     whole("vit-tiny", patch=patch, width=width, depth=depth, heads=heads)
     if width % heads:
-        raise UserError(f"width of encoder vit-tiny should be a multiple of its heads, got width={width}, heads={heads}")
+        raise UserError(
+            f"width of encoder vit-tiny should be a multiple of its heads, got width={width}, heads={heads}"
+        )
     height, width_px = item_shape[1:]
     grid = patches((height, width_px), patch, "vit-tiny")
-    model = VisionTransformer(img_size=(height, width_px), patch_size=patch, embed_dim=width, depth=depth, num_heads=heads, num_classes=0)
+    model = VisionTransformer(
+        img_size=(height, width_px),
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+    )
     return ViT(model, grid)
 
 
-def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image: int = 0, sha256: str = "",
-             pretrained: bool = False) -> ViT:  # fmt: skip
+def timm_vit(
+    item_shape: tuple[int, ...],
+    *,
+    name: str,
+    weights: str = "",
+    image: int = 0,
+    sha256: str = "",
+    pretrained: bool = False,
+) -> ViT:
     """Return any of timm's vision transformers.
 
     Args:
@@ -84,7 +112,8 @@ def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image
         pretrained: take timm's own weights instead of a file.
 
     Raises:
-        UserError: no such model, not a vision transformer, a size its patches do not fill, or a weights file that does not fit.
+        UserError: no such model, not a vision transformer, a size its patches do not fill, or a weights file
+        that does not fit.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer
@@ -98,7 +127,9 @@ def timm_vit(item_shape: tuple[int, ...], *, name: str, weights: str = "", image
     try:
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=sides)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"encoder timm:{name} cannot be made for images {sides[0]} x {sides[1]}: {error}") from None
+        raise UserError(
+            f"encoder timm:{name} cannot be made for images {sides[0]} x {sides[1]}: {error}"
+        ) from None
     except TypeError:  # networks of other kinds do not take the size of an image
         model = None
     if not isinstance(model, VisionTransformer):

@@ -1,10 +1,13 @@
-"""Early-learning regularisation (Liu et al. 2020): running targets per item, and a term that rewards agreement with them.
+"""Early-learning regularisation (Liu et al. 2020): running targets per item, and a term that rewards
+agreement with them.
 
-With p the softmax of the logits, clamped to [c, 1 - c], and t the item's target, in this order (released ELR/model/loss.py):
+With p the softmax of the logits, clamped to [c, 1 - c], and t the item's target, in this order (released
+ELR/model/loss.py):
 
     t <- beta t + (1 - beta) p / sum p        loss = cross-entropy + weight * log(1 - <t, p>)
 
-The term is at most zero, so the loss may be negative. Targets start at zero and are not corrected for it: a ramp built in.
+The term is at most zero, so the loss may be negative. Targets start at zero and are not corrected for it: a
+ramp built in.
 """
 
 from __future__ import annotations
@@ -56,7 +59,8 @@ def clamped(p: Tensor, clamp: float) -> Tensor:
 
 
 def agreement(p: Tensor, targets: Tensor, kind: Regulariser) -> Tensor:
-    """Return the regulariser of every item (B,), smaller for closer agreement; p (B, C) clamped, targets (B, C) constants.
+    """Return the regulariser of every item (B,), smaller for closer agreement; p (B, C) clamped, targets (B,
+    C) constants.
 
     log: log(1 - <t, p>), the method.  kl: sum t log(t / p).  squared: sum (t - p)^2.
     """
@@ -68,10 +72,14 @@ def agreement(p: Tensor, targets: Tensor, kind: Regulariser) -> Tensor:
 
 
 class _Loss(torch.autograd.Function):
-    """Mean of cross-entropy + weight * log(1 - <t, p>) with its gradient in closed form, in the fewest passes over (B, C)."""
+    """Mean of cross-entropy + weight * log(1 - <t, p>) with its gradient in closed form, in the fewest passes
+    over (B, C).
+    """
 
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, labels: Tensor, p: Tensor, inside: Tensor, targets: Tensor, weight: float) -> Tensor:
+    def forward(
+        ctx: Any, logits: Tensor, labels: Tensor, p: Tensor, inside: Tensor, targets: Tensor, weight: float
+    ) -> Tensor:
         column = labels[:, None]
         gap = 1 - (targets * inside).sum(dim=1, keepdim=True)
         # d/dz of log(1 - <t, p>) is p (g - <p, g>) with g = -t / gap where the clamp does not bite
@@ -87,8 +95,11 @@ class _Loss(torch.autograd.Function):
         return slope * gradient, None, None, None, None, None
 
 
-def early_learning_loss(logits: Tensor, labels: Tensor, p: Tensor, inside: Tensor, targets: Tensor, weight: float) -> Tensor:
-    """Return mean cross-entropy + weight * mean log(1 - <targets, clamped p>); gradient with respect to logits in closed form.
+def early_learning_loss(
+    logits: Tensor, labels: Tensor, p: Tensor, inside: Tensor, targets: Tensor, weight: float
+) -> Tensor:
+    """Return mean cross-entropy + weight * mean log(1 - <targets, clamped p>); gradient with respect to
+    logits in closed form.
 
     Args:
         logits: (B, C) float32.

@@ -1,11 +1,20 @@
-"""Networks by name: small ones, those that look residues up, any timm model as `timm:NAME`, and the recipes of papers.
+"""Networks by name: small ones, those that look residues up, any timm model as `timm:NAME`, and the recipes
+of papers.
 
-A backbone maps inputs (N, ...) to features (N, D). The protocol chooses it, so that strategies are compared on the same network; weights
-are drawn from the stream `init` or read from a file. `parts` are the pieces a method may freeze, in the order of the forward pass, which is
-their composition.
+A backbone maps inputs (N, ...) to features (N, D). The protocol chooses it, so that strategies are compared
+on the same network; weights are drawn from the stream `init` or read from a file. `parts` are the pieces a
+method may freeze, in the order of the forward pass, which is their composition.
 """
 
-from strategies.toolkit.networks.by_name import BACKBONES, DECLARED, backbone, chosen, drawn_from, glance, undeclared
+from strategies.toolkit.networks.by_name import (
+    BACKBONES,
+    DECLARED,
+    backbone,
+    chosen,
+    drawn_from,
+    glance,
+    undeclared,
+)
 from strategies.toolkit.networks.lookups import Lookup, Quadratic, Relu, sizes_of
 from strategies.toolkit.networks.small import CNN, MLP, Adapter, Linear, UnitMean
 from strategies.toolkit.networks.timm_models import Prepare, Timm
@@ -31,4 +40,4 @@ __all__ = [
     "glance",
     "sizes_of",
     "undeclared",
-]  # fmt: skip
+]

@@ -1,4 +1,6 @@
-"""The protocol's backbone by its name, with weights from a stream: which networks there are, and what makes them."""
+"""The protocol's backbone by its name, with weights from a stream: which networks there are, and what makes
+them.
+"""
 
 from __future__ import annotations
 
@@ -17,17 +19,32 @@ from harness.weights import located
 from strategies.toolkit.networks.compiling import compiled
 from strategies.toolkit.networks.lookups import Quadratic, Relu
 from strategies.toolkit.networks.pieces import blocks_trained
-from strategies.toolkit.networks.recipes import dino, dinov2, preact_resnet18_cifar, resnet18_cifar, resnet34_cifar
+from strategies.toolkit.networks.recipes import (
+    dino,
+    dinov2,
+    preact_resnet18_cifar,
+    resnet18_cifar,
+    resnet34_cifar,
+)
 from strategies.toolkit.networks.small import CNN, MLP, Adapter, Linear
 from strategies.toolkit.networks.state_dicts import look_at
 from strategies.toolkit.networks.timm_models import timm_network
 from strategies.toolkit.networks.vgg import VGG19
 
 BACKBONES: dict[str, Callable[..., nn.Module]] = {
-    "linear": Linear, "mlp": MLP, "cnn": CNN, "adapter": Adapter, "quadratic": Quadratic, "relu": Relu,
-    "dino": dino, "dinov2": dinov2, "resnet18-cifar": resnet18_cifar, "resnet34-cifar": resnet34_cifar,
-    "preact-resnet18-cifar": preact_resnet18_cifar, "vgg19": VGG19,
-}  # fmt: skip
+    "linear": Linear,
+    "mlp": MLP,
+    "cnn": CNN,
+    "adapter": Adapter,
+    "quadratic": Quadratic,
+    "relu": Relu,
+    "dino": dino,
+    "dinov2": dinov2,
+    "resnet18-cifar": resnet18_cifar,
+    "resnet34-cifar": resnet34_cifar,
+    "preact-resnet18-cifar": preact_resnet18_cifar,
+    "vgg19": VGG19,
+}
 
 DECLARED = ("pretrained_on", "overlap")
 """What a selection says of weights for the protocol alone (`harness.weights`)."""
@@ -39,7 +56,8 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
     """Return what makes the backbone that `text` selects from an item's shape.
 
     Raises:
-        UserError: no backbone of that name, a parameter it does not have, or weights that it needs and that are not named or none.
+        UserError: no backbone of that name, a parameter it does not have, or weights that it needs and that
+        are not named or none.
     """
     selection = undeclared(text)
     kind, _, name = selection.name.partition(":")
@@ -48,13 +66,20 @@ def chosen(text: str) -> Callable[[tuple[int, ...]], nn.Module]:
         import timm
 
         if not timm.is_model(name):
-            raise unknown("timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'")
+            raise unknown(
+                "timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'"
+            )
         glance(selection)
         return partial(timm_network, name=name, **selection.with_texts(["weights"]).params)
-    make = selected("backbone", selection.as_said, {**BACKBONES, "timm:NAME": timm_network}, given=("item_shape",))
+    make = selected(
+        "backbone", selection.as_said, {**BACKBONES, "timm:NAME": timm_network}, given=("item_shape",)
+    )
     if selection.name in _FILES and not selection.text("weights"):
         file = _FILES[selection.name]
-        raise UserError(f"backbone {selection.name} needs its weights: {selection.name}[weights=FILE], such as {file} of its authors")
+        raise UserError(
+            f"backbone {selection.name} needs its weights: {selection.name}[weights=FILE], such as {file} "
+            "of its authors"
+        )
     glance(selection)
     return make
 
@@ -68,13 +93,17 @@ def glance(selection: Selection) -> None:
 def undeclared(text: str) -> Selection:
     """Return a selection without what it says for the protocol alone."""
     said = single(text)
-    return replace(said, params={option: value for option, value in said.params.items() if option not in DECLARED})
+    return replace(
+        said, params={option: value for option, value in said.params.items() if option not in DECLARED}
+    )
 
 
 def backbone(context: Context, item_shape: tuple[int, ...], init: str = "init") -> nn.Module:
-    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the stream `init`.
+    """Return the protocol's backbone for items of `item_shape`, with `features` outputs, initialised from the
+    stream `init`.
 
-    Its calls are compiled where the run asks for it; `parts()` are then not, and are for the caller to compile.
+    Its calls are compiled where the run asks for it; `parts()` are then not, and are for the caller to
+    compile.
 
     Raises:
         Unsuitable: the protocol has a frozen encoder where a network to train is needed.

@@ -1,8 +1,11 @@
-"""`torch.compile` for a network, where the run asks for it: in place, so that the network keeps the names of its weights.
+"""`torch.compile` for a network, where the run asks for it: in place, so that the network keeps the names of
+its weights.
 
-Every module is compiled through a function of its own. `nn.Module.compile` sends all modules of a process through one, and torch counts
-compiled variants, and remembers what it gave up on, function by function: after eight networks, or one look at gradients of single items by
-`torch.func`, whatever else a worker trains would run as it is, without a word (seen with torch 2.14).
+Every module is compiled through a function of its own. `nn.Module.compile` sends all modules of a process
+through one, and torch counts
+compiled variants, and remembers what it gave up on, function by function: after eight networks, or one look
+at gradients of single items by `torch.func`, whatever else a worker trains would run as it is, without a word
+(seen with torch 2.14).
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ M = TypeVar("M", bound=nn.Module)
 def compiled(module: M, context: Context) -> M:
     """Let torch compile the calls of `module`, if the run asks for it; return the module.
 
-    Code is compiled at the first call, and again where mode (training, evaluation), need of a gradient or number format change. The number
-    of rows may vary, the shape of an item is fixed in the code: a network here sees items of one shape, and products of known sizes are
-    compiled in half the time. Under the transforms of `torch.func`, which compiled code does not take part in, the module runs as it is. So
-    do its copies, until they are compiled as well.
+    Code is compiled at the first call, and again where mode (training, evaluation), need of a gradient or
+    number format change. The number
+    of rows may vary, the shape of an item is fixed in the code: a network here sees items of one shape, and
+    products of known sizes are compiled in half the time. Under the transforms of `torch.func`, which
+    compiled code does not take part in, the module runs as it is. So do its copies, until they are compiled
+    as well.
     """
     if context.compile:
         module._compiled_call_impl = _Call(module)

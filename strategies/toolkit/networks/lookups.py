@@ -1,4 +1,6 @@
-"""Networks that look pairs of residues up, for modular arithmetic: `quadratic` and `relu`. Pairs (N, 2) or (N, 3) to features (N, D)."""
+"""Networks that look pairs of residues up, for modular arithmetic: `quadratic` and `relu`. Pairs (N, 2) or
+(N, 3) to features (N, D).
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,21 @@ from harness.errors import Unsuitable, UserError
 
 
 class Lookup(nn.Module):
-    """T[x] + T[p + y] for pairs of residues (N, 2) or (N, 3), where a third number says nothing: a linear layer on one-hot pairs."""
+    """T[x] + T[p + y] for pairs of residues (N, 2) or (N, 3), where a third number says nothing: a linear
+    layer on one-hot pairs.
+    """
 
     def __init__(self, item_shape: tuple[int, ...], modulus: int, width: int) -> None:
         super().__init__()
         if modulus < 2:
-            raise UserError(f"backbones that look residues up need to know how many there are: modulus should be at least 2, got {modulus}")
+            raise UserError(
+                "backbones that look residues up need to know how many there are: modulus should be at "
+                f"least 2, got {modulus}"
+            )
         if len(item_shape) != 1 or item_shape[0] not in (2, 3):
-            raise UserError(f"backbones that look residues up need items (2,) or (3,), the inputs have shape {item_shape}")
+            raise UserError(
+                f"backbones that look residues up need items (2,) or (3,), the inputs have shape {item_shape}"
+            )
         self.modulus = modulus
         self.table = nn.Parameter(torch.empty(2 * modulus, width).uniform_(-1, 1) / math.sqrt(2 * modulus))
 
@@ -31,10 +40,17 @@ class Lookup(nn.Module):
             Unsuitable: a number that is no residue, such as a mixture of two.
         """
         pairs = inputs[:, :2].long()
-        if torch._C._functorch.peek_interpreter_stack() is not None:  # per-item gradients: no branch on values there, and no bag
+        if (
+            torch._C._functorch.peek_interpreter_stack() is not None
+        ):  # per-item gradients: no branch on values there, and no bag
             return self.table[pairs + pairs.new_tensor([0, self.modulus])].sum(dim=1)
-        if len(pairs) and not (torch.equal(pairs.to(inputs.dtype), inputs[:, :2]) and 0 <= pairs.min() <= pairs.max() < self.modulus):
-            raise Unsuitable("the protocol's network looks whole numbers up, and these inputs are mixed or changed")
+        if len(pairs) and not (
+            torch.equal(pairs.to(inputs.dtype), inputs[:, :2])
+            and 0 <= pairs.min() <= pairs.max() < self.modulus
+        ):
+            raise Unsuitable(
+                "the protocol's network looks whole numbers up, and these inputs are mixed or changed"
+            )
         return embedding_bag(pairs + pairs.new_tensor([0, self.modulus]), self.table, mode="sum")
 
 
@@ -47,9 +63,13 @@ class Square(nn.Module):
 
 
 class Quadratic(nn.Module):
-    """(U[x] + V[y])^2 on pairs of residues, the network of Doshi et al. 2024 below its head; every weight normal, (16 width)^(-1/3)."""
+    """(U[x] + V[y])^2 on pairs of residues, the network of Doshi et al. 2024 below its head; every weight
+    normal, (16 width)^(-1/3).
+    """
 
-    def __init__(self, item_shape: tuple[int, ...], *, width: int = 500, modulus: int = 0, activation: str = "square") -> None:
+    def __init__(
+        self, item_shape: tuple[int, ...], *, width: int = 500, modulus: int = 0, activation: str = "square"
+    ) -> None:
         super().__init__()
         if activation not in ("square", "relu"):
             raise UserError(f"activation of backbone quadratic should be square or relu, got {activation!r}")
@@ -75,13 +95,24 @@ class Quadratic(nn.Module):
 
 
 class Relu(nn.Module):
-    """Fully connected ReLU layers on pairs of residues, of which the first is looked up (Prieto et al. 2025: 200-200, without biases)."""
+    """Fully connected ReLU layers on pairs of residues, of which the first is looked up (Prieto et al. 2025:
+    200-200, without biases).
+    """
 
-    def __init__(self, item_shape: tuple[int, ...], *, hidden: str | int = "200+200", modulus: int = 0, bias: bool = False) -> None:
+    def __init__(
+        self,
+        item_shape: tuple[int, ...],
+        *,
+        hidden: str | int = "200+200",
+        modulus: int = 0,
+        bias: bool = False,
+    ) -> None:
         super().__init__()
         sizes = sizes_of(hidden)
         self.lookup = Lookup(item_shape, modulus, sizes[0])
-        self.first_bias = nn.Parameter(torch.empty(sizes[0]).uniform_(-1, 1) / math.sqrt(2 * modulus)) if bias else None
+        self.first_bias = (
+            nn.Parameter(torch.empty(sizes[0]).uniform_(-1, 1) / math.sqrt(2 * modulus)) if bias else None
+        )
         layers: list[nn.Module] = [nn.ReLU()]
         for fan_in, fan_out in itertools.pairwise(sizes):
             layers += [nn.Linear(fan_in, fan_out, bias=bias), nn.ReLU()]

@@ -1,6 +1,8 @@
-"""Pre-activation ResNet for small images (He et al. 2016, "Identity Mappings in Deep Residual Networks"), in the two forms that are run.
+"""Pre-activation ResNet for small images (He et al. 2016, "Identity Mappings in Deep Residual Networks"), in
+the two forms that are run.
 
-Names of the tensors are those of the public CIFAR implementations, so that weights trained with these can be read.
+Names of the tensors are those of the public CIFAR implementations, so that weights trained with these can be
+read.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ _WIDTHS = (64, 128, 256, 512)
 
 
 class PreActBlock(nn.Module):
-    """Batch norm, ReLU, 3 x 3 convolution, twice, and a shortcut around them; (N, C, H, W) to (N, width, H / stride, W / stride).
+    """Batch norm, ReLU, 3 x 3 convolution, twice, and a shortcut around them; (N, C, H, W) to (N, width, H /
+    stride, W / stride).
 
-    A shortcut with a 1 x 1 convolution starts behind the first ReLU. One without starts at the input, or also behind that ReLU (`normed`).
+    A shortcut with a 1 x 1 convolution starts behind the first ReLU. One without starts at the input, or also
+    behind that ReLU (`normed`).
     """
 
     def __init__(self, channels: int, width: int, *, stride: int, normed: bool) -> None:
@@ -28,7 +32,9 @@ class PreActBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
         changes = stride != 1 or channels != width
-        self.shortcut = nn.Sequential(*([nn.Conv2d(channels, width, 1, stride=stride, bias=False)] if changes else []))
+        self.shortcut = nn.Sequential(
+            *([nn.Conv2d(channels, width, 1, stride=stride, bias=False)] if changes else [])
+        )
         self.from_input = not (changes or normed)
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -39,13 +45,15 @@ class PreActBlock(nn.Module):
 
 
 class PreActResNet(nn.Module):
-    """A 3 x 3 stem, four stages of blocks, and the mean over positions, with no batch norm or ReLU before it; features (N, 512).
+    """A 3 x 3 stem, four stages of blocks, and the mean over positions, with no batch norm or ReLU before it;
+    features (N, 512).
 
     In both forms weights are drawn as torch does, and the last ReLU of He et al. is left out:
 
-    - `identity`: as He et al. have it, the stem is a convolution alone and a shortcut an identity where shapes allow (pytorch-cifar).
-    - `normed`: the code of ELR+ and DivideMix, where batch norm and ReLU follow the stem, and every shortcut starts behind a block's first
-      ReLU, so that none is an identity of its input.
+    - `identity`: as He et al. have it, the stem is a convolution alone and a shortcut an identity where
+      shapes allow (pytorch-cifar).
+    - `normed`: the code of ELR+ and DivideMix, where batch norm and ReLU follow the stem, and every shortcut
+      starts behind a block's first ReLU, so that none is an identity of its input.
     """
 
     num_features = _WIDTHS[-1]

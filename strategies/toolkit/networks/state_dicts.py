@@ -1,8 +1,10 @@
-"""Weights files of networks: where they lie, whether they are what they say, and how their tensors get into a model.
+"""Weights files of networks: where they lie, whether they are what they say, and how their tensors get into a
+model.
 
-A file is of safetensors or of `torch.save`; nothing in it is executed. Its tensors may lie below `state_dict`, `model`, `teacher` or
-`student` and have names that begin with `module.`, `backbone.`, `encoder.` and the like; of these the part that fits the model is taken,
-and heads are left out. What timm knows of foreign layouts is used: DINOv2's names, position embeddings brought to another grid.
+A file is of safetensors or of `torch.save`; nothing in it is executed. Its tensors may lie below
+`state_dict`, `model`, `teacher` or `student` and have names that begin with `module.`, `backbone.`,
+`encoder.` and the like; of these the part that fits the model is taken, and heads are left out. What timm
+knows of foreign layouts is used: DINOv2's names, position embeddings brought to another grid.
 """
 
 from __future__ import annotations
@@ -22,7 +24,18 @@ from harness.weights import located, timms_weights
 
 _BELOW = ("state_dict", "model", "teacher", "student")
 _WRAPPERS = ("module", "model", "teacher", "student", "backbone", "encoder", "encoder_q", "net", "network")
-_HEADS = ("head", "head_dist", "fc", "classifier", "heads", "projector", "projection_head", "predictor", "prototypes", "last_layer")
+_HEADS = (
+    "head",
+    "head_dist",
+    "fc",
+    "classifier",
+    "heads",
+    "projector",
+    "projection_head",
+    "predictor",
+    "prototypes",
+    "last_layer",
+)
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 _NAMED = 3
 
@@ -35,20 +48,25 @@ def weights_of(model: str, weights: str, pretrained: bool) -> Path | None:
 
 
 def timms_file(model: str) -> Path:
-    """Return timm's own weights of a model from the cache of huggingface_hub, where the plan of a run has put them.
+    """Return timm's own weights of a model from the cache of huggingface_hub, where the plan of a run has put
+    them.
 
     Raises:
         UserError: they are not there.
     """
     repository, name, cached = timms_weights(model)
     if cached is None:
-        raise UserError(f"timm's weights of {model} are not in the cache of huggingface_hub; download {name} from "
-                        f"huggingface.co/{repository} and say weights=FILE instead of pretrained=true")  # fmt: skip
+        raise UserError(
+            f"timm's weights of {model} are not in the cache of huggingface_hub; download {name} from "
+            f"huggingface.co/{repository} and say weights=FILE instead of pretrained=true"
+        )
     return cached
 
 
 def look_at(file: Path) -> None:
-    """Raise `UserError` for a file that cannot be read, is empty, cut short or a web page: what its first bytes and its size tell."""
+    """Raise `UserError` for a file that cannot be read, is empty, cut short or a web page: what its first
+    bytes and its size tell.
+    """
     try:
         with file.open("rb") as content:
             start = content.read(512)
@@ -69,10 +87,16 @@ def tensors_of(file: Path) -> dict[str, Tensor]:
         found: Any = _read(file)
     except Exception as error:  # damaged archives raise whatever their reader stumbles over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"cannot read weights file {file}: it is damaged, or holds more than tensors ({reason})") from None
+        raise UserError(
+            f"cannot read weights file {file}: it is damaged, or holds more than tensors ({reason})"
+        ) from None
     while isinstance(found, dict) and (below := [key for key in _BELOW if isinstance(found.get(key), dict)]):
         found = found[below[0]]
-    tensors = {key: value for key, value in found.items() if isinstance(value, Tensor)} if isinstance(found, dict) else {}
+    tensors = (
+        {key: value for key, value in found.items() if isinstance(value, Tensor)}
+        if isinstance(found, dict)
+        else {}
+    )
     if not tensors:
         raise UserError(f"weights file {file} holds no tensors by name")
     return tensors
@@ -88,13 +112,26 @@ def put_into(model: nn.Module, file: Path, name: str) -> None:
     try:
         given = _fitted(_unwrapped(tensors_of(file), own), model)
     except (RuntimeError, KeyError, AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"weights file {file} does not fit {name}: {' '.join(str(error).split())[:200]}") from None
-    given = {key: value for key, value in given.items() if key in own or key.partition(".")[0] not in (*_HEADS, *_classifiers(model))}
+        raise UserError(
+            f"weights file {file} does not fit {name}: {' '.join(str(error).split())[:200]}"
+        ) from None
+    given = {
+        key: value
+        for key, value in given.items()
+        if key in own or key.partition(".")[0] not in (*_HEADS, *_classifiers(model))
+    }
     missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
     strange = [key for key in given if key not in own]
-    wrong = [f"{key} of shape {tuple(given[key].shape)} where {tuple(own[key].shape)} is needed"
-             for key in given if key in own and given[key].shape != own[key].shape]  # fmt: skip
-    problems = [_counted(missing, "tensors missing"), _counted(strange, "tensors of other models"), _counted(wrong, "of other shapes")]
+    wrong = [
+        f"{key} of shape {tuple(given[key].shape)} where {tuple(own[key].shape)} is needed"
+        for key in given
+        if key in own and given[key].shape != own[key].shape
+    ]
+    problems = [
+        _counted(missing, "tensors missing"),
+        _counted(strange, "tensors of other models"),
+        _counted(wrong, "of other shapes"),
+    ]
     if missing or strange or wrong:
         raise UserError(f"weights file {file} does not fit {name}: {'; '.join(filter(None, problems))}")
     model.load_state_dict(given, strict=False)
@@ -118,12 +155,16 @@ def _read(file: Path) -> Any:
         from safetensors.torch import load_file
 
         return load_file(file)
-    with torch.serialization.safe_globals([argparse.Namespace]):  # what DINO's checkpoints keep their settings in
+    with torch.serialization.safe_globals(
+        [argparse.Namespace]
+    ):  # what DINO's checkpoints keep their settings in
         return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _unwrapped(tensors: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
-    """Return the tensors below that prefix of wrappers under which most of the wanted names are found, the first of equals."""
+    """Return the tensors below that prefix of wrappers under which most of the wanted names are found, the
+    first of equals.
+    """
     prefixes = dict.fromkeys(["", *(prefix for key in tensors for prefix in _prefixes(key))])
     names = list(wanted)
     best = max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in names))
@@ -146,7 +187,9 @@ def _prefixes(key: str) -> list[str]:
 
 
 def _fitted(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """Return the tensors as the model names and cuts them, by the filter that timm keeps beside the model's class."""
+    """Return the tensors as the model names and cuts them, by the filter that timm keeps beside the model's
+    class.
+    """
     fit = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
     return dict(fit(tensors, model)) if fit else tensors
 

@@ -1,7 +1,9 @@
-"""Any timm model as a backbone: with weights or as drawn, for images of any size, with as much of it trainable as the protocol lends.
+"""Any timm model as a backbone: with weights or as drawn, for images of any size, with as much of it
+trainable as the protocol lends.
 
-Where weights are named, images pass `Prepare` first, so that views and data know nothing of what a model expects. What does not train
-stays in evaluation mode and gets no gradient. A transformer's last block runs for the class token alone where its answer is that token.
+Where weights are named, images pass `Prepare` first, so that views and data know nothing of what a model
+expects. What does not train stays in evaluation mode and gets no gradient. A transformer's last block runs
+for the class token alone where its answer is that token.
 """
 
 from __future__ import annotations
@@ -23,17 +25,27 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 class Prepare(nn.Module):
-    """Images (N, C, H, W) in [0, 1] as a model takes them: three channels of one, the model's size (bicubic, on the device), its scale.
+    """Images (N, C, H, W) in [0, 1] as a model takes them: three channels of one, the model's size (bicubic,
+    on the device), its scale.
 
-    Images of another size than the model's can be brought to more than that, of which the centre is kept: sides / `crop_pct`.
+    Images of another size than the model's can be brought to more than that, of which the centre is kept:
+    sides / `crop_pct`.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, *, sides: tuple[int, int] | None, scale: tuple[tuple[float, ...], tuple[float, ...]] | None, colours: bool,
-                 crop_pct: float = 1.0) -> None:  # fmt: skip
-        """Take height and width or None for any, mean and deviation or None, and whether grey images become coloured ones."""
+    def __init__(
+        self,
+        *,
+        sides: tuple[int, int] | None,
+        scale: tuple[tuple[float, ...], tuple[float, ...]] | None,
+        colours: bool,
+        crop_pct: float = 1.0,
+    ) -> None:
+        """Take height and width or None for any, mean and deviation or None, and whether grey images become
+        coloured ones.
+        """
         super().__init__()
         self.sides, self.colours, self.scaled, self.crop_pct = sides, colours, scale is not None, crop_pct
         mean, deviation = scale or ((0.0,), (1.0,))
@@ -58,7 +70,9 @@ class Prepare(nn.Module):
 
 
 class Timm(nn.Module):
-    """A model without its head. `frozen` counts the leading pieces that the protocol does not lend for training."""
+    """A model without its head. `frozen` counts the leading pieces that the protocol does not lend for
+    training.
+    """
 
     def __init__(self, model: Any, prepare: Prepare, *, trainable: str = "all", name: str = "") -> None:
         super().__init__()
@@ -83,8 +97,14 @@ class Timm(nn.Module):
         return inputs
 
     def parts(self) -> list[nn.Module]:
-        """Take the model apart: as lent, else a vision transformer's blocks but the last, then the last; any other model stays whole."""
-        return list(self.pieces) if self.model is None else self._prepared(taken_apart(self.model) or [self.model])
+        """Take the model apart: as lent, else a vision transformer's blocks but the last, then the last; any
+        other model stays whole.
+        """
+        return (
+            list(self.pieces)
+            if self.model is None
+            else self._prepared(taken_apart(self.model) or [self.model])
+        )
 
     def train(self, mode: bool = True) -> Self:
         """Change the mode of what trains."""
@@ -102,9 +122,19 @@ class Timm(nn.Module):
         return [nn.Sequential(self.prepare, first), *others]
 
 
-def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", sha256: str = "", pretrained: bool = False,
-                 trainable: str = "all", image: int = 0, crop_pct: float = 1.0, norm: Scaling | Literal[""] = "",
-                 **options: Any) -> Timm:  # fmt: skip
+def timm_network(
+    item_shape: tuple[int, ...],
+    *,
+    name: str,
+    weights: str = "",
+    sha256: str = "",
+    pretrained: bool = False,
+    trainable: str = "all",
+    image: int = 0,
+    crop_pct: float = 1.0,
+    norm: Scaling | Literal[""] = "",
+    **options: Any,
+) -> Timm:
     """Return any timm model without its head.
 
     Args:
@@ -115,9 +145,10 @@ def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", s
         pretrained: take timm's own weights instead of a file.
         trainable: all, last (block), blocks-N for the last N, or head, which trains nothing here.
         image: side in pixels that images are brought to; 0 for the one the model demands, if it demands one.
-        crop_pct: share of the side whose centre the model sees, for images that are not of its size yet, as crops are; as published 0.875.
-        norm: mean and deviation that images are scaled by: the model's own, ImageNet's, or none; the model's where weights are named,
-            else none.
+        crop_pct: share of the side whose centre the model sees, for images that are not of its size yet, as
+            crops are; as published 0.875.
+        norm: mean and deviation that images are scaled by: the model's own, ImageNet's, or none; the model's
+            where weights are named, else none.
         options: what timm's `create_model` takes besides, such as img_size or drop_path_rate.
 
     Raises:
@@ -125,14 +156,18 @@ def timm_network(item_shape: tuple[int, ...], *, name: str, weights: str = "", s
     """
     file = weights_of(name, weights, pretrained)
     if file and item_shape[0] not in (1, 3):
-        raise UserError(f"timm:{name} with weights takes images of 1 or 3 channels, the inputs have shape {item_shape}")
+        raise UserError(
+            f"timm:{name} with weights takes images of 1 or 3 channels, the inputs have shape {item_shape}"
+        )
     model = _created(name, 3 if file else item_shape[0], image, options)
     if file:
         digest_of(file, str(sha256))
         put_into(model, file, name)
     said = norm or ("model" if file else "none")
     sides = (image, image) if image else _demanded(model)
-    prepare = Prepare(sides=sides, scale=_scale(said, model), colours=bool(file), crop_pct=_share(crop_pct, sides, name))
+    prepare = Prepare(
+        sides=sides, scale=_scale(said, model), colours=bool(file), crop_pct=_share(crop_pct, sides, name)
+    )
     return Timm(model, prepare, trainable=trainable, name=f"timm:{name}")
 
 
@@ -146,15 +181,22 @@ def _created(name: str, channels: int, image: int, options: dict[str, Any]) -> A
         return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
         said = ", ".join(f"{option}={value}" for option, value in options.items()) or "no parameters"
-        raise UserError(f"backbone timm:{name} cannot be made with {said}: {' '.join(str(error).split())[:200]}") from None
+        raise UserError(
+            f"backbone timm:{name} cannot be made with {said}: {' '.join(str(error).split())[:200]}"
+        ) from None
 
 
 def _share(crop_pct: float, sides: tuple[int, int] | None, name: str) -> float:
     """Return `crop_pct`; raise `UserError` where it is no share, or there are no sides that it could be of."""
     if isinstance(crop_pct, bool) or not isinstance(crop_pct, int | float) or not 0 < crop_pct <= 1:
-        raise UserError(f"crop_pct of a backbone should be a share above 0 and up to 1, such as 0.875, got {crop_pct!r}")
+        raise UserError(
+            f"crop_pct of a backbone should be a share above 0 and up to 1, such as 0.875, got {crop_pct!r}"
+        )
     if crop_pct < 1 and sides is None:
-        raise UserError(f"crop_pct={crop_pct:g} needs a size that images are brought to, and timm:{name} takes any: say image=224 too")
+        raise UserError(
+            f"crop_pct={crop_pct:g} needs a size that images are brought to, and timm:{name} takes any: "
+            "say image=224 too"
+        )
     return float(crop_pct)
 
 

@@ -1,7 +1,8 @@
 """VGG-19 with batch norm (Simonyan and Zisserman 2015) for images of any size, without its head: `vgg19`.
 
-Its two fully connected layers fit the image instead of one of 224 px, and have no dropout between them: whoever wants some of their outputs
-left out does so (nested co-teaching on ANIMAL-10N, whose images of 64 px leave 2 x 2 places).
+Its two fully connected layers fit the image instead of one of 224 px, and have no dropout between them:
+whoever wants some of their outputs left out does so (nested co-teaching on ANIMAL-10N, whose images of 64 px
+leave 2 x 2 places).
 """
 
 from __future__ import annotations
@@ -15,17 +16,22 @@ _STAGES = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
 
 
 class VGG19(nn.Module):
-    """Sixteen 3 x 3 convolutions with batch norm and ReLU, five poolings, and two fully connected ReLU layers of `width` units."""
+    """Sixteen 3 x 3 convolutions with batch norm and ReLU, five poolings, and two fully connected ReLU layers
+    of `width` units.
+    """
 
     def __init__(self, item_shape: tuple[int, ...], *, width: int = 4096) -> None:
-        """Draw the weights: convolutions normal by fan-out, connected layers normal with deviation 0.01, biases zero, as torchvision does.
+        """Draw the weights: convolutions normal by fan-out, connected layers normal with deviation 0.01,
+        biases zero, as torchvision does.
 
         Raises:
             UserError: no images, or a side below 32 px, of which nothing is left after five poolings.
         """
         super().__init__()
         if len(item_shape) != 3 or min(item_shape[1:]) < 32:
-            raise UserError(f"backbone vgg19 needs images (C, H, W) of at least 32 px, the inputs have shape {item_shape}")
+            raise UserError(
+                f"backbone vgg19 needs images (C, H, W) of at least 32 px, the inputs have shape {item_shape}"
+            )
         channels, height, breadth = item_shape
         layers: list[nn.Module] = []
         for width_of_stage, convolutions in _STAGES:

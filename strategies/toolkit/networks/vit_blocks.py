@@ -1,7 +1,8 @@
-"""A vision transformer in two pieces: all blocks but the last, which a method may freeze, and the last, computed for one token only.
+"""A vision transformer in two pieces: all blocks but the last, which a method may freeze, and the last,
+computed for one token only.
 
-Where only the class token is used, the last block needs the other tokens for keys and values alone: its query, output projection and MLP
-run on one token instead of all, with the same result.
+Where only the class token is used, the last block needs the other tokens for keys and values alone: its
+query, output projection and MLP run on one token instead of all, with the same result.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from torch.nn.functional import linear, scaled_dot_product_attention
 
 
 class Trunk(nn.Module):
-    """Everything before the last block: images (N, C, H, W) to tokens (N, T, D). `prepare` brings images to what the model takes."""
+    """Everything before the last block: images (N, C, H, W) to tokens (N, T, D). `prepare` brings images to
+    what the model takes.
+    """
 
     def __init__(self, model: Any) -> None:
         super().__init__()
@@ -29,7 +32,8 @@ class Trunk(nn.Module):
 class LastBlock(nn.Module):
     """The last block for the class token, then the final norm: tokens (N, T, D) to features (N, D).
 
-    The norm does not train: Happy's code trains parameters with "block" in their name, which leaves the final norm as it was.
+    The norm does not train: Happy's code trains parameters with "block" in their name, which leaves the final
+    norm as it was.
     """
 
     def __init__(self, block: Any, norm: nn.Module) -> None:
@@ -61,17 +65,27 @@ class LastBlock(nn.Module):
 
 
 def taken_apart(model: Any) -> list[nn.Module]:
-    """Return trunk and last block of a timm vision transformer that answers by its class token; nothing for any other model.
+    """Return trunk and last block of a timm vision transformer that answers by its class token; nothing for
+    any other model.
 
     The model itself becomes the trunk and loses its last block and norm.
     """
     from timm.models.vision_transformer import Block, VisionTransformer
 
-    if not isinstance(model, VisionTransformer) or model.global_pool != "token" or not isinstance(model.fc_norm, nn.Identity):
+    if (
+        not isinstance(model, VisionTransformer)
+        or model.global_pool != "token"
+        or not isinstance(model.fc_norm, nn.Identity)
+    ):
         return []
     last = model.blocks[-1]
     attention: Any = last.attn
-    if type(last) is not Block or getattr(attention, "gate", None) is not None or attention.attn_drop.p or attention.proj_drop.p:
+    if (
+        type(last) is not Block
+        or getattr(attention, "gate", None) is not None
+        or attention.attn_drop.p
+        or attention.proj_drop.p
+    ):
         return []
     norm, model.norm, model.blocks = model.norm, nn.Identity(), model.blocks[:-1]
     return [Trunk(model), LastBlock(last, norm)]

@@ -13,7 +13,9 @@ from harness.errors import Diverged
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into evaluation mode without gradient; afterwards every part is in the mode it was in, also one that stood still."""
+    """Put a model into evaluation mode without gradient; afterwards every part is in the mode it was in, also
+    one that stood still.
+    """
     modes = {part: part.training for part in model.modules()}
     model.eval()
     try:
@@ -25,7 +27,8 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 def of_some_length(features: Tensor) -> Tensor:
-    """Return features (N, d), if each has a length; at unit length those whose squares leave the format would be zero without a word.
+    """Return features (N, d), if each has a length; at unit length those whose squares leave the format would
+    be zero without a word.
 
     Raises:
         Diverged: one has none, named by its row.
@@ -33,5 +36,8 @@ def of_some_length(features: Tensor) -> Tensor:
     lost = torch.linalg.vector_norm(features, dim=1).isfinite().logical_not()
     if lost.any():
         row = int(lost.nonzero()[0, 0])
-        raise Diverged(f"the features of item {row} are not finite, or so large that their length is not: {features[row].abs().max():.3g}")
+        raise Diverged(
+            f"the features of item {row} are not finite, or so large that their length is not: "
+            f"{features[row].abs().max():.3g}"
+        )
     return features

@@ -1,8 +1,9 @@
-"""Inputs that are too many to be floats all at once: they stay where they lie, as bytes, and become numbers a few rows at a time.
+"""Inputs that are too many to be floats all at once: they stay where they lie, as bytes, and become numbers a
+few rows at a time.
 
-A learner handles them like the tensor they stand for. What picks rows picks the numbers of rows; whatever else is done reads the rows,
-moves them to the device and converts them there, and then is done to the result. So every learner works with any number of items, and
-answers the same bytes as with all of them in memory.
+A learner handles them like the tensor they stand for. What picks rows picks the numbers of rows; whatever
+else is done reads the rows, moves them to the device and converts them there, and then is done to the result.
+So every learner works with any number of items, and answers the same bytes as with all of them in memory.
 """
 
 from __future__ import annotations
@@ -77,7 +78,9 @@ class Joined:
         self.parts, self.in_memory = parts, all(source.in_memory for source, _ in parts)
 
     def raw(self, rows: Tensor) -> Tensor:
-        """Return items as they are kept; where one part keeps bytes and another floats, all as floats on the CPU."""
+        """Return items as they are kept; where one part keeps bytes and another floats, all as floats on the
+        CPU.
+        """
         pieces, places, start = [], [], 0
         for source, own in self.parts:
             (inside,) = ((rows >= start) & (rows < start + len(own))).nonzero(as_tuple=True)
@@ -91,16 +94,22 @@ class Joined:
 
 
 class Stored(Tensor):
-    """Stands for float32 (N, ...) on a device, of which nothing is there yet. Made by `as_tensor`, used as any tensor."""
+    """Stands for float32 (N, ...) on a device, of which nothing is there yet. Made by `as_tensor`, used as
+    any tensor.
+    """
 
     source: Source
     rows: Tensor
 
     @staticmethod
-    def __new__(cls, source: Source, rows: Tensor, item_shape: Sequence[int], device: torch.device | str) -> Stored:
+    def __new__(
+        cls, source: Source, rows: Tensor, item_shape: Sequence[int], device: torch.device | str
+    ) -> Stored:
         """Return the items of `source` at int64 `rows` (N,), each of `item_shape`."""
         shape = (len(rows), *item_shape)
-        stored: Stored = Tensor._make_wrapper_subclass(cls, shape, dtype=torch.float32, device=torch.device(device))
+        stored: Stored = Tensor._make_wrapper_subclass(
+            cls, shape, dtype=torch.float32, device=torch.device(device)
+        )
         stored.source, stored.rows = source, rows
         return stored
 
@@ -158,7 +167,9 @@ def _select(stored: Stored, dim: int, index: int) -> Tensor | None:
     return stored.at(torch.arange(len(stored))[index][None]).loaded()[0] if dim == 0 else None
 
 
-def _slice(stored: Stored, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Stored | None:
+def _slice(
+    stored: Stored, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+) -> Stored | None:
     return stored.at(torch.arange(len(stored))[slice(start, end, step)]) if dim == 0 else None
 
 
@@ -167,12 +178,19 @@ def _split(stored: Stored, size: int | list[int], dim: int = 0) -> list[Stored] 
 
 
 def _cat(tensors: Sequence[Tensor], dim: int = 0) -> Stored | None:
-    if dim != 0 or len({each.shape[1:] for each in tensors}) > 1 or not is_large(sum(map(len, tensors)), tensors[0].shape[1:]):
+    if (
+        dim != 0
+        or len({each.shape[1:] for each in tensors}) > 1
+        or not is_large(sum(map(len, tensors)), tensors[0].shape[1:])
+    ):
         return None
     parts: list[tuple[Source, Tensor]] = [
-        (each.source, each.rows) if isinstance(each, Stored) else (Held(each), torch.arange(len(each))) for each in tensors
+        (each.source, each.rows) if isinstance(each, Stored) else (Held(each), torch.arange(len(each)))
+        for each in tensors
     ]
-    return Stored(Joined(parts), torch.arange(sum(map(len, tensors))), tensors[0].shape[1:], tensors[0].device)
+    return Stored(
+        Joined(parts), torch.arange(sum(map(len, tensors))), tensors[0].shape[1:], tensors[0].device
+    )
 
 
 _ATEN = torch.ops.aten

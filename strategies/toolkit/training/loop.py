@@ -1,6 +1,8 @@
-"""The training loop: one gradient step a batch, and nothing in between that costs time. What lies on disk is read ahead.
+"""The training loop: one gradient step a batch, and nothing in between that costs time. What lies on disk is
+read ahead.
 
-The order of the batches comes from the stream `batches`, so all strategies see the same order under the same seed.
+The order of the batches comes from the stream `batches`, so all strategies see the same order under the same
+seed.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ Schedule = Callable[[float], float]
 
 
 class Batch(NamedTuple):
-    """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item memory.
+    """inputs (B, ...), labels (B,), rows (B,): positions within the stage, by which a method keeps per-item
+    memory.
 
     step: gradient steps that are behind, of `steps`.  epoch: passes that are behind, of `epochs`.
     """
@@ -45,7 +48,9 @@ class Batch(NamedTuple):
 Loss = Callable[[Batch], Tensor]
 Show = Callable[[Tensor], Tensor]
 RateChanges = Literal["step", "epoch"]
-"""When the learning rate follows its schedule: at every step, or between passes alone, as most released code has it."""
+"""When the learning rate follows its schedule: at every step, or between passes alone, as most released code
+has it.
+"""
 
 
 def constant(_: float) -> float:
@@ -59,17 +64,23 @@ def cosine(done: float) -> float:
 
 
 def cosine_to(floor: float) -> Schedule:
-    """Return half a cosine from one down to `floor` (a thousandth in GCD, SimGCD and Happy, which step once an epoch)."""
+    """Return half a cosine from one down to `floor` (a thousandth in GCD, SimGCD and Happy, which step once
+    an epoch).
+    """
     return lambda done: floor + (1 - floor) * cosine(done)
 
 
 def stepped(*drops: tuple[float, float]) -> Schedule:
-    """Return a rate that is multiplied at each share of training by a factor: `(0.75, 0.1)` leaves a tenth for the last quarter."""
+    """Return a rate that is multiplied at each share of training by a factor: `(0.75, 0.1)` leaves a tenth
+    for the last quarter.
+    """
     return lambda done: math.prod(factor for start, factor in drops if done >= start)
 
 
 def warmed(first: float, last: float, done: float, warmup: float) -> float:
-    """Return a value that goes in a straight line from `first` to `last` over the share `warmup` of a stage and stays there."""
+    """Return a value that goes in a straight line from `first` to `last` over the share `warmup` of a stage
+    and stays there.
+    """
     share = min(done / warmup, 1.0) if warmup else 1.0
     return first + share * (last - first)
 
@@ -77,28 +88,49 @@ def warmed(first: float, last: float, done: float, warmup: float) -> float:
 def warmed_at(first: float, last: float, batch: Batch, warmup: float, changes: RateChanges) -> float:
     """Return the value at a batch: as `warmed` by step; or by epoch, as released code has it (SimGCD, Happy).
 
-    There the epochs of the warm-up, `warmup` of all to the nearest whole number, have equally spaced values, both ends included
-    (numpy's linspace), and those behind them `last`.
+    There the epochs of the warm-up, `warmup` of all to the nearest whole number, have equally spaced values,
+    both ends included (numpy's linspace), and those behind them `last`.
     """
     if changes == "step":
         return warmed(first, last, batch.done, warmup)
     epochs = round(warmup * batch.epochs)
-    return warmed(first, last, batch.epoch, epochs - 1) if epochs > 1 else last if batch.epoch >= epochs else first
+    return (
+        warmed(first, last, batch.epoch, epochs - 1)
+        if epochs > 1
+        else last
+        if batch.epoch >= epochs
+        else first
+    )
 
 
 def sgd(
-    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]], *, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    parameters: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
 ) -> torch.optim.Optimizer:
     """Return stochastic gradient descent in torch's fused form, one kernel a step."""
     return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
 
 
 def train(
-    model: nn.Module, items: Items, loss: Loss, optimiser: torch.optim.Optimizer, context: Context, *,
-    show: Show | None = None, epochs: int | None = None, schedule: Schedule = constant, rate_changes: RateChanges = "step",
-    clip_norm: float | None = None, first_epoch: int = 0, at_epoch: Callable[[int], None] | None = None,
-) -> None:  # fmt: skip
-    """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its number of gradient steps.
+    model: nn.Module,
+    items: Items,
+    loss: Loss,
+    optimiser: torch.optim.Optimizer,
+    context: Context,
+    *,
+    show: Show | None = None,
+    epochs: int | None = None,
+    schedule: Schedule = constant,
+    rate_changes: RateChanges = "step",
+    clip_norm: float | None = None,
+    first_epoch: int = 0,
+    at_epoch: Callable[[int], None] | None = None,
+) -> None:
+    """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its
+    number of gradient steps.
 
     Args:
         model: what `clip_norm` looks at; put into training mode.
@@ -123,7 +155,9 @@ def train(
     passes = math.ceil(total / len(sizes))
     rng = context.stream("batches")
     scaler = torch.amp.GradScaler(context.device, enabled=context.precision == "float16")
-    if scaler.is_enabled():  # fused SGD keeps a momentum of whatever lay there where its first steps overflow; the scaler itself skips them
+    # fused SGD keeps a momentum of whatever lay there where its first steps overflow; the scaler itself skips
+    # them
+    if scaler.is_enabled():
         optimiser._step_supports_amp_scaling = False  # type: ignore[attr-defined]
     dtype = getattr(torch, context.precision)
     cast = nullcontext() if dtype == torch.float32 else torch.autocast(context.device, dtype)
@@ -164,7 +198,9 @@ def train(
 
 
 def _sizes(items: int, batch_size: int) -> list[int]:
-    """Return the size of every batch; a last batch of one joins its neighbour, since batch norm cannot use it."""
+    """Return the size of every batch; a last batch of one joins its neighbour, since batch norm cannot use
+    it.
+    """
     whole, rest = divmod(items, batch_size)
     sizes = [batch_size] * whole
     if rest == 1 and sizes:

@@ -1,7 +1,7 @@
 """Batches read ahead: while one is computed with, a thread fetches the next ones from disk.
 
-The thread moves bytes and decides nothing. Which items come in which batch, and how they are changed, is drawn elsewhere; so results do not
-depend on how far it runs ahead.
+The thread moves bytes and decides nothing. Which items come in which batch, and how they are changed, is
+drawn elsewhere; so results do not depend on how far it runs ahead.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ AHEAD = 2
 """Batches that are fetched while one is computed with."""
 
 
-def in_turn(inputs: Tensor, batches: Sequence[Tensor], *, ahead: int = AHEAD) -> Generator[Tensor, None, None]:
+def in_turn(
+    inputs: Tensor, batches: Sequence[Tensor], *, ahead: int = AHEAD
+) -> Generator[Tensor, None, None]:
     """Yield `inputs[rows]` (B, ...) for the int64 rows (B,) of every batch.
 
     Close it (`contextlib.closing`) where not all batches may be taken: that ends the thread.

@@ -1,6 +1,8 @@
-"""Learning rates over a stage by name: `constant`, `cosine[cycles=15,floor=0.05]`, `steps[at=40+80,of=120,factor=0.01]`.
+"""Learning rates over a stage by name: `constant`, `cosine[cycles=15,floor=0.05]`,
+`steps[at=40+80,of=120,factor=0.01]`.
 
-A schedule knows the share of training that is done, and no epochs; where a publication counts them, `of` says out of how many.
+A schedule knows the share of training that is done, and no epochs; where a publication counts them, `of` says
+out of how many.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ def schedule_of(text: str) -> Schedule:
     Raises:
         UserError: no schedule of that name, a parameter it does not have, or a value out of range.
     """
-    schedule: Schedule = chosen("schedule", text, {"constant": _constant, "cosine": _cosine, "steps": _steps})()
+    schedule: Schedule = chosen(
+        "schedule", text, {"constant": _constant, "cosine": _cosine, "steps": _steps}
+    )()
     return schedule
 
 
@@ -40,7 +44,8 @@ def _constant() -> Schedule:
 
 
 def _cosine(*, cycles: int = 1, floor: float = 0.0) -> Schedule:
-    """Return half a cosine from one to `floor`, begun again `cycles` times in equal parts (Loshchilov and Hutter 2017).
+    """Return half a cosine from one to `floor`, begun again `cycles` times in equal parts (Loshchilov and
+    Hutter 2017).
 
     Args:
         cycles: how often it falls.
@@ -55,12 +60,16 @@ def _cosine(*, cycles: int = 1, floor: float = 0.0) -> Schedule:
 
 
 def _steps(*, at: float | str = 0.75, factor: float = 0.1, of: float = 1.0) -> Schedule:
-    """Return a rate that is multiplied by `factor` at every place of `at`, such as 40+80, counted so that the training ends at `of`."""
+    """Return a rate that is multiplied by `factor` at every place of `at`, such as 40+80, counted so that the
+    training ends at `of`.
+    """
     _check("factor", factor, 0, math.inf)
     try:
         places = [float(part) for part in str(at).split("+")]
     except ValueError:
-        raise UserError(f"schedule steps needs numbers joined by + for at, such as 40+80, got {at!r}") from None
+        raise UserError(
+            f"schedule steps needs numbers joined by + for at, such as 40+80, got {at!r}"
+        ) from None
     for place in places:
         _check("at", place, 0, of)
     return stepped(*((place / of, factor) for place in places))

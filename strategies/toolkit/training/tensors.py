@@ -1,4 +1,5 @@
-"""Inputs as tensors: a stage that fits in memory is converted once and then only indexed, without a DataLoader.
+"""Inputs as tensors: a stage that fits in memory is converted once and then only indexed, without a
+DataLoader.
 
 A larger one is read as it is needed (`strategies.toolkit.training.lazy_tensor`).
 """
@@ -39,7 +40,8 @@ class Items(NamedTuple):
 def as_tensor(inputs: Inputs, device: str) -> Tensor:
     """Return all inputs as float32 on `device`; uint8 images are scaled to [0, 1].
 
-    Bytes and loaders that would take more than 256 MiB as floats are read when they are used. Bytes of an array are moved to the device.
+    Bytes and loaders that would take more than 256 MiB as floats are read when they are used. Bytes of an
+    array are moved to the device.
     """
     array = inputs if isinstance(inputs, np.ndarray) else None
     if not is_large(len(inputs), inputs.shape[1:]) or (array is not None and array.dtype != np.uint8):

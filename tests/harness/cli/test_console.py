@@ -1,4 +1,6 @@
-"""What is printed where the output is narrow: an encoding that lacks a character, a reader that is gone, a full disk, closed streams."""
+"""What is printed where the output is narrow: an encoding that lacks a character, a reader that is gone, a
+full disk, closed streams.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ TABLE = "from harness.cli import console; console.grid(['forgetting % ↓', 'mea
 
 def _run(code: str, encoding: str = "utf-8", **more: object) -> subprocess.CompletedProcess[bytes]:
     env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": encoding}
-    return subprocess.run([sys.executable, "-c", code], env=env, check=False, **{"capture_output": True, **more})  # type: ignore[call-overload, no-any-return]
+    return subprocess.run(
+        [sys.executable, "-c", code], env=env, check=False, **{"capture_output": True, **more}
+    )  # type: ignore[call-overload, no-any-return]
 
 
 @pytest.mark.parametrize(
@@ -37,13 +41,19 @@ def test_a_table_shows_what_the_output_can(encoding: str, table: list[str]) -> N
 
 @pytest.mark.parametrize("encoding", ["latin-1", "ascii", "utf-8", "cp1252"])
 def test_json_loses_nothing(encoding: str) -> None:
-    done = _run("from harness.cli import console; console.dump({'ü': ['↓', 'é', '\\udcc3', float('nan')]})", encoding)
+    done = _run(
+        "from harness.cli import console; console.dump({'ü': ['↓', 'é', '\\udcc3', float('nan')]})", encoding
+    )
     assert json.loads(done.stdout.decode(encoding)) == {"ü": ["↓", "é", "\udcc3", None]}
 
 
 def test_notes_and_mistakes_are_shown_too() -> None:
     done = _run(
-        "from harness.cli import console; console.note('↓ → ±'); console.complain('no ↓'); console.say('x :bug: [b]↓[/b]')", "ascii"
+        (
+            "from harness.cli import console; console.note('↓ → ±'); console.complain('no ↓'); console.say('x "
+            ":bug: [b]↓[/b]')"
+        ),
+        "ascii",
     )
     assert (done.stderr, done.stdout) == (b"v -> +-\nerror: no v\n", b"x :bug: [b]v[/b]\n")
 
@@ -72,7 +82,9 @@ def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
     ours, theirs = pty.openpty()
     code = RUN.replace("2000", "20").replace("50000", "5")
     env = {**os.environ, "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": columns, "TERM": "xterm"}
-    with subprocess.Popen([sys.executable, "-c", code], env=env, stdin=theirs, stdout=theirs, stderr=theirs) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=env, stdin=theirs, stdout=theirs, stderr=theirs
+    ) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -85,7 +97,9 @@ def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
                 break
     os.close(ours)
     assert process.returncode == 0, shown
-    assert b"20 failed" in shown.replace(b"\r\n", b" " if columns == "80" else b"").replace(b"20failed", b"20 failed")
+    assert b"20 failed" in shown.replace(b"\r\n", b" " if columns == "80" else b"").replace(
+        b"20failed", b"20 failed"
+    )
     assert shown.isascii()
 
 
@@ -94,8 +108,12 @@ def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
 def test_a_reader_that_is_gone_ends_no_run(stream: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = _run(RUN, capture_output=False, stdout=writing if stream == "stdout" else subprocess.PIPE,
-                stderr=writing if stream == "stderr" else subprocess.PIPE)  # fmt: skip
+    done = _run(
+        RUN,
+        capture_output=False,
+        stdout=writing if stream == "stdout" else subprocess.PIPE,
+        stderr=writing if stream == "stderr" else subprocess.PIPE,
+    )
     os.close(writing)
     assert done.returncode == 0
     assert b"Traceback" not in (done.stderr or b"")
@@ -109,14 +127,20 @@ def test_a_full_disk_below_the_progress_ends_no_run_and_one_below_the_result_is_
         done = _run(RUN, capture_output=False, stdout=subprocess.PIPE, stderr=full)
         assert done.stdout.startswith(b"2000 failed\n")
         said = subprocess.run(
-            [sys.executable, "-c", "from harness.cli import main; main()", "list"], stdout=full, stderr=subprocess.PIPE, check=False
+            [sys.executable, "-c", "from harness.cli import main; main()", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
         )
     assert (said.returncode, said.stderr) == (2, b"error: No space left on device\n")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="file numbers of POSIX")
 def test_closed_streams_lead_nowhere_and_their_numbers_are_taken(tmp_path: Path) -> None:
-    code = f"from harness.cli import console; file = open({str(tmp_path / 'x')!r}, 'w'); print('a'); console.say('b'); assert file.fileno() > 2"
+    code = (
+        f"from harness.cli import console; file = open({str(tmp_path / 'x')!r}, 'w'); print('a'); "
+        "console.say('b'); assert file.fileno() > 2"
+    )
     done = subprocess.run(["sh", "-c", 'exec "$0" -c "$1" <&- >&- 2>&-', sys.executable, code], check=False)
     assert done.returncode == 0
     assert (tmp_path / "x").read_text() == ""
@@ -124,6 +148,8 @@ def test_closed_streams_lead_nowhere_and_their_numbers_are_taken(tmp_path: Path)
 
 @pytest.mark.parametrize("words", ["list --help", "run replay[memory=↓]"])
 def test_the_command_line_shows_names_that_the_output_cannot(words: str) -> None:
-    done = _run(f"import sys; from harness.cli import main; sys.argv[1:] = {words.split()!r}; main()", "ascii")
+    done = _run(
+        f"import sys; from harness.cli import main; sys.argv[1:] = {words.split()!r}; main()", "ascii"
+    )
     assert done.returncode == (0 if "--help" in words else 2)
     assert b"Traceback" not in done.stderr

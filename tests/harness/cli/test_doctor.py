@@ -45,15 +45,22 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     assert [*found] == [*machine, "store", "cache", "data sets", "weights"]
     assert found["python"].startswith(sys.version.split()[0])
     assert found["memory"].startswith(f"{psutil.virtual_memory().total / 2**30:.1f} GiB")
-    assert found["torch"].startswith(f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: ")
+    assert found["torch"].startswith(
+        f"{torch.__version__}, {torch.get_num_threads()} threads, CUDA devices: "
+    )
     assert found["store"].startswith(f"{tmp_path / 'owb-store'} (made at the first run), ")
     assert found["cache"] == f"{tmp_path / 'cache'}, 0 files, 0 MiB"
     assert found["weights"].endswith(f"timm: none in {tmp_path / 'hub'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
-@pytest.mark.parametrize(("forks", "sentence"), [(True, "forked from a parent"), (False, "loads the libraries itself, which takes sec")])
-def test_how_cells_begin_is_said(call_owb: Owb, monkeypatch: pytest.MonkeyPatch, forks: bool, sentence: str) -> None:
+@pytest.mark.parametrize(
+    ("forks", "sentence"),
+    [(True, "forked from a parent"), (False, "loads the libraries itself, which takes sec")],
+)
+def test_how_cells_begin_is_said(
+    call_owb: Owb, monkeypatch: pytest.MonkeyPatch, forks: bool, sentence: str
+) -> None:
     monkeypatch.setattr("harness.execution.processes.workshop.FORKS", forks)
     assert sentence in _lines(call_owb("doctor").out)["processes"]
 
@@ -64,25 +71,34 @@ def test_json_has_the_same_with_numbers(call_owb: Owb) -> None:
     assert 1 <= found["cores"]["facts"]["usable"] <= len(os.sched_getaffinity(0))
     assert found["torch"]["facts"]["threads"] == torch.get_num_threads()
     assert found["broken"] == []
-    assert found["advice"] == [line for name in found if name not in ("advice", "broken") for line in found[name]["advice"]]
+    assert found["advice"] == [
+        line for name in found if name not in ("advice", "broken") for line in found[name]["advice"]
+    ]
 
 
-def test_a_missing_compiler_is_told_and_breaks_nothing(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_compiler_is_told_and_breaks_nothing(
+    call_owb: Owb, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", "/nowhere/c++ -O2")
     said = call_owb("doctor")
     assert said.code == 0
     assert _lines(said.out)["compiler"] == "/nowhere/c++ -O2 is not there"
-    assert "-> no C++ compiler: --compile needs /nowhere/c++ -O2, or another that CXX names" in _advice(said.out)
+    assert "-> no C++ compiler: --compile needs /nowhere/c++ -O2, or another that CXX names" in _advice(
+        said.out
+    )
 
 
 def test_it_loads_torch_and_faiss_and_none_of_the_slow_rest() -> None:
-    code = ("import sys; from harness.cli.doctor import examine; examine('owb-store'); "
-            "print([name for name in ('mlflow', 'ray', 'avalanche', 'pandas', 'matplotlib', 'timm') if name in sys.modules])")  # fmt: skip
+    code = (
+        "import sys; from harness.cli.doctor import examine; examine('owb-store'); "
+        "print([name for name in ('mlflow', 'ray', 'avalanche', 'pandas', 'matplotlib', 'timm') if name in "
+        "sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
-# --- data sets, weights, cache --------------------------------------------------------------------------------------------------
+# --- data sets, weights, cache ------------------------------------------------------------------------------
 
 
 def test_data_sets_that_are_there_are_named_and_the_others_told_how_to_get(
@@ -96,15 +112,22 @@ def test_data_sets_that_are_there_are_named_and_the_others_told_how_to_get(
     assert {"cifar100", "digits", "anomaly[source=visa]"} <= {*found["facts"]["there"]}
     brought, asked_for = found["advice"]
     assert brought.startswith("`owb data fetch NAME` brings ")
-    assert {*brought.removeprefix("`owb data fetch NAME` brings ").split(", ")} == {*fetchable()} - {"cifar100"}
+    assert {*brought.removeprefix("`owb data fetch NAME` brings ").split(", ")} == {*fetchable()} - {
+        "cifar100"
+    }
     assert asked_for.startswith("`owb data list` says how to get animal10n, cars, clothing1m, imagenet")
     monkeypatch.delenv("OWB_DATA")
     assert "-> OWB_DATA is not set: set it to the folder above your data sets" in call_owb("doctor").out
     monkeypatch.setenv("OWB_DATA", str(tmp_path / "gone"))
-    assert f"-> OWB_DATA is {tmp_path / 'gone'}, and there is no such folder: make it, or set it" in call_owb("doctor").out
+    assert (
+        f"-> OWB_DATA is {tmp_path / 'gone'}, and there is no such folder: make it, or set it"
+        in call_owb("doctor").out
+    )
 
 
-def test_weights_and_cache_are_counted(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_weights_and_cache_are_counted(
+    call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "hub" / "models--timm--vit_small_patch14_dinov2").mkdir(parents=True)
     (tmp_path / "cache" / "inside").mkdir(parents=True)
     (tmp_path / "cache" / "inside" / "pack.npy").write_bytes(bytes(3 << 20))
@@ -113,10 +136,12 @@ def test_weights_and_cache_are_counted(call_owb: Owb, tmp_path: Path, monkeypatc
     assert found["cache"].endswith(", 1 files, 3 MiB")
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OWB_CACHE", str(tmp_path / "file" / "inside"))
-    assert f"the cache {tmp_path / 'file' / 'inside'} cannot be written: set OWB_CACHE" in _advice(call_owb("doctor").out)
+    assert f"the cache {tmp_path / 'file' / 'inside'} cannot be written: set OWB_CACHE" in _advice(
+        call_owb("doctor").out
+    )
 
 
-# --- the store ------------------------------------------------------------------------------------------------------------------
+# --- the store ----------------------------------------------------------------------------------------------
 
 
 def test_the_store_is_counted_and_a_damaged_one_is_broken(call_owb: Owb, tmp_path: Path) -> None:
@@ -124,7 +149,10 @@ def test_the_store_is_counted_and_a_damaged_one_is_broken(call_owb: Owb, tmp_pat
     for name in ("one", "two"):
         client.create_run(client.create_experiment(name))
     found = call_owb("doctor", "--store", "mine", "--json").json["store"]["facts"]
-    assert (found["experiments"], found["cells"]) == (3, 2)  # MLflow makes an experiment of its own, "Default"
+    assert (found["experiments"], found["cells"]) == (
+        3,
+        2,
+    )  # MLflow makes an experiment of its own, "Default"
     (tmp_path / "mine" / "mlflow.db").write_bytes(b"SQLite format 3\0" + bytes(5000))
     said = call_owb("doctor", "--store", "mine")
     assert said.code == 1
@@ -134,10 +162,13 @@ def test_the_store_is_counted_and_a_damaged_one_is_broken(call_owb: Owb, tmp_pat
 
 
 def test_a_store_elsewhere_is_named_and_not_opened(call_owb: Owb) -> None:
-    assert _lines(call_owb("doctor", "--store", "http://nowhere.invalid:5000").out)["store"] == "http://nowhere.invalid:5000"
+    assert (
+        _lines(call_owb("doctor", "--store", "http://nowhere.invalid:5000").out)["store"]
+        == "http://nowhere.invalid:5000"
+    )
 
 
-# --- the machine ----------------------------------------------------------------------------------------------------------------
+# --- the machine --------------------------------------------------------------------------------------------
 
 
 def test_cores_that_are_not_ours_do_not_count(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -156,14 +187,18 @@ def test_too_little_memory_for_a_cell_is_said(call_owb: Owb, monkeypatch: pytest
     assert "-> a cell may take 4096 MiB and 2048 are there: say --workers 1, or --memory" in said.out
 
 
-def test_a_gpu_that_is_there_is_named_and_faiss_told_to_use_it(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_is_there_is_named_and_faiss_told_to_use_it(
+    call_owb: Owb, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """There is none here, so torch is told that there is."""
     device = types.SimpleNamespace(name="NVIDIA A100", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: device)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     said = call_owb("doctor")
-    assert "CUDA devices: NVIDIA A100 80 GiB, NVIDIA A100 80 GiB, bfloat16 native" in _lines(said.out)["torch"]
+    assert (
+        "CUDA devices: NVIDIA A100 80 GiB, NVIDIA A100 80 GiB, bfloat16 native" in _lines(said.out)["torch"]
+    )
     assert "-> CUDA is there: say --device cuda --gpus 1 --precision bfloat16" in said.out
     assert "-> faiss sees no GPU, torch does: pip install 'openworld-bench[gpu]', then `make gpu`" in said.out
 
@@ -177,7 +212,7 @@ def test_a_library_that_does_not_load_is_broken(call_owb: Owb, monkeypatch: pyte
     assert line.endswith("): pip install --force-reinstall faiss-cpu")
 
 
-# --- control groups -------------------------------------------------------------------------------------------------------------
+# --- control groups -----------------------------------------------------------------------------------------
 
 
 def _tree(root: Path, groups: str, files: dict[str, str]) -> Path:
@@ -188,18 +223,31 @@ def _tree(root: Path, groups: str, files: dict[str, str]) -> Path:
 
 
 def test_the_smallest_limit_of_version_2_counts(tmp_path: Path) -> None:
-    root = _tree(tmp_path, "0::/slice/job", {
-        "sys/fs/cgroup/slice/cpu.max": "150000 100000", "sys/fs/cgroup/slice/job/cpu.max": "max 100000",
-        "sys/fs/cgroup/slice/memory.max": str(6 * 2**30), "sys/fs/cgroup/slice/job/memory.max": str(4 * 2**30)})  # fmt: skip
+    root = _tree(
+        tmp_path,
+        "0::/slice/job",
+        {
+            "sys/fs/cgroup/slice/cpu.max": "150000 100000",
+            "sys/fs/cgroup/slice/job/cpu.max": "max 100000",
+            "sys/fs/cgroup/slice/memory.max": str(6 * 2**30),
+            "sys/fs/cgroup/slice/job/memory.max": str(4 * 2**30),
+        },
+    )
     assert cgroup.cores(root) == 1.5
     assert cgroup.memory_mib(root) == 4096
 
 
 def test_version_1_has_a_tree_for_each_controller(tmp_path: Path) -> None:
-    root = _tree(tmp_path, "5:memory:/box\n4:cpu,cpuacct:/box\n0::/", {
-        "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "400000", "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000",
-        "sys/fs/cgroup/memory/box/memory.limit_in_bytes": str(2**30), "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
-    })  # fmt: skip
+    root = _tree(
+        tmp_path,
+        "5:memory:/box\n4:cpu,cpuacct:/box\n0::/",
+        {
+            "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_quota_us": "400000",
+            "sys/fs/cgroup/cpu,cpuacct/box/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/memory/box/memory.limit_in_bytes": str(2**30),
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+        },
+    )
     assert cgroup.cores(root) == 4
     assert cgroup.memory_mib(root) == 1024
 
@@ -211,8 +259,14 @@ def test_a_path_that_the_container_does_not_see_falls_back_on_its_root(tmp_path:
 
 
 def test_without_limits_there_are_none(tmp_path: Path) -> None:
-    root = _tree(tmp_path, "3:cpu:/\n2:memory:/", {
-        "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1", "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
-        "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712"})  # fmt: skip
+    root = _tree(
+        tmp_path,
+        "3:cpu:/\n2:memory:/",
+        {
+            "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1",
+            "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000",
+            "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712",
+        },
+    )
     assert (cgroup.cores(root), cgroup.memory_mib(root)) == (None, None)
     assert (cgroup.cores(tmp_path / "elsewhere"), cgroup.memory_mib(tmp_path / "elsewhere")) == (None, None)

@@ -42,7 +42,11 @@ WAYS = {
     "in a package": ("import pack.deep", "pass", "pack.deep.VALUE"),
     "as": ("import pack.deep as below", "pass", "below.VALUE"),
     "of a package": ("from pack import deep", "pass", "deep.VALUE"),
-    "guarded": ("try:\n    import no_such_module\nexcept ImportError:\n    import helper", "pass", "helper.VALUE"),
+    "guarded": (
+        "try:\n    import no_such_module\nexcept ImportError:\n    import helper",
+        "pass",
+        "helper.VALUE",
+    ),
 }
 
 
@@ -78,7 +82,9 @@ def test_a_bare_folder_hides_no_library(tmp_path: Path) -> None:
     assert find("strategy", _write(tmp_path, "bare", 1)).cls().said() == 1
 
 
-def test_a_text_that_was_sent_without_its_file_has_no_neighbours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_text_that_was_sent_without_its_file_has_no_neighbours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A submission could write a module to its scratch folder and import it past the scan of its source."""
     _write(tmp_path, "bare", 1)
     source = (tmp_path / "mine.py").read_text()
@@ -100,7 +106,12 @@ def test_what_is_pickled_here_is_read_by_a_process_that_has_loaded_nothing(tmp_p
     name = _write(tmp_path, "bare", 5)
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).said())"
     path = {"PYTHONPATH": str(Path(__file__).parent)}
-    said = subprocess.run([sys.executable, "-c", code], input=pickle.dumps(find("strategy", name).cls()), capture_output=True, env=path)
+    said = subprocess.run(
+        [sys.executable, "-c", code],
+        input=pickle.dumps(find("strategy", name).cls()),
+        capture_output=True,
+        env=path,
+    )
     assert said.stdout == b"5\n", said.stderr
 
 
@@ -140,22 +151,47 @@ class Mine(Strategy):
 
 
 def test_through_the_command_line_and_the_real_pool(tmp_path: Path, call_owb: Owb, warm_ray: None) -> None:
-    """A changed helper runs again, and is what runs; the items of a loader reach it. By hand: a sixth of the items is of class 0."""
+    """A changed helper runs again, and is what runs; the items of a loader reach it. By hand: a sixth of the
+    items is of class 0.
+    """
     for name, text in {"mine": ANSWERING, "loading": LOADER, "loaded": LOADED}.items():
         (tmp_path / f"{name}.py").write_text(text)
-    strategy, scenario, store = f"{tmp_path}/mine.py:Mine", f"{tmp_path}/loaded.py:Loaded", str(tmp_path / "store")
+    strategy, scenario, store = (
+        f"{tmp_path}/mine.py:Mine",
+        f"{tmp_path}/loaded.py:Loaded",
+        str(tmp_path / "store"),
+    )
 
     def ran(answer: int) -> tuple[bool, float]:
         """Return whether the cell was there before, and its accuracy."""
         (tmp_path / "helper.py").write_text(f"ANSWER = {answer}\n")
         was_there = bool(plan(cells(protocols([scenario]), contenders([strategy]), 1), Store(store)).cached)
-        said = call_owb("run", strategy, "-s", scenario, "--seeds", "1", "--no-bounds", "--workers", "1", "--store", store, "--json")
+        said = call_owb(
+            "run",
+            strategy,
+            "-s",
+            scenario,
+            "--seeds",
+            "1",
+            "--no-bounds",
+            "--workers",
+            "1",
+            "--store",
+            store,
+            "--json",
+        )
         return was_there, said.json["rankings"][0]["rows"][0]["figures"]["average_accuracy"]["0"]
 
-    assert [ran(0), ran(0), ran(9)] == [(False, pytest.approx(1 / 6)), (True, pytest.approx(1 / 6)), (False, 0)]
+    assert [ran(0), ran(0), ran(9)] == [
+        (False, pytest.approx(1 / 6)),
+        (True, pytest.approx(1 / 6)),
+        (False, 0),
+    ]
 
 
-def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(tiny_run: Run, tmp_path: Path) -> None:
+def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(
+    tiny_run: Run, tmp_path: Path
+) -> None:
     """The cells are planned, the helper changes, the run begins: they fail with a sentence and are not kept."""
     name = _write(tmp_path, "bare", 1)
     todo = cells(protocols([BLOBS]), contenders([name]), 1)
@@ -164,15 +200,20 @@ def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(tiny_
     (tmp_path / "helper.py").write_text("VALUE = 2\n")
     (record,) = execute(planned, opened, experiment="late", resources=Resources(workers=1), limits=Limits())
     assert record.status is Status.FAILED
-    assert record.reason == "a module that mine.py:Mine imports changed after the run began: run the same command again"
+    assert (
+        record.reason
+        == "a module that mine.py:Mine imports changed after the run began: run the same command again"
+    )
     (again,) = tiny_run([name], store="late")
     assert again.status is Status.DONE
 
 
 def test_libraries_that_a_file_imports_are_loaded_ahead_and_its_neighbours_are_not(tmp_path: Path) -> None:
     text = _write(tmp_path, "bare", 1)
-    (tmp_path / "mine.py").write_text("import os\nfrom sklearn import cluster\nimport scipy.stats as s\nfrom harness import seeds\n"
-                                      + (tmp_path / "mine.py").read_text())  # fmt: skip
+    (tmp_path / "mine.py").write_text(
+        "import os\nfrom sklearn import cluster\nimport scipy.stats as s\nfrom harness import seeds\n"
+        + (tmp_path / "mine.py").read_text()
+    )
     assert find("strategy", text).loaded_ahead == ("sklearn.cluster", "scipy.stats", "numpy")
 
 

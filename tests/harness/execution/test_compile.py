@@ -1,4 +1,6 @@
-"""`--compile`: the same answers from compiled networks, every one of them really compiled, and a sentence where that cannot be."""
+"""`--compile`: the same answers from compiled networks, every one of them really compiled, and a sentence
+where that cannot be.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,14 @@ COMPILED = f"{SUPPORT / 'compile_worlds.py'}:Compiled"
 SMALL = "mlp[width=16,depth=1]"
 SCENARIO = f"{BLOBS}[backbone={SMALL}]"
 NOWHERE = "/nowhere/g++"
-NO_COMPILER = f"--compile needs a C++ compiler, and '{NOWHERE}' is not there: install g++, name another in CXX, or leave --compile out"
+NO_COMPILER = (
+    f"--compile needs a C++ compiler, and '{NOWHERE}' is not there: install g++, name another in "
+    "CXX, or leave --compile out"
+)
 
 needs_compiler = pytest.mark.skipif(
-    not shutil.which(shlex.split(os.environ.get("CXX") or "g++")[0]), reason="torch compiles with a C++ compiler, and there is none"
+    not shutil.which(shlex.split(os.environ.get("CXX") or "g++")[0]),
+    reason="torch compiles with a C++ compiler, and there is none",
 )
 
 
@@ -66,7 +72,13 @@ def _answers(asked: bool, scratch: Path, keep: Path | None = None, stages: int |
     """Return the answers of the first stages of joint training on blobs."""
     scenario = configured("scenario", SCENARIO)
     conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), compile=asked)
-    results = run_cell(configured("strategy", "joint"), build(scenario, 0).episodes[:stages], conditions, scratch=scratch, keep=keep)
+    results = run_cell(
+        configured("strategy", "joint"),
+        build(scenario, 0).episodes[:stages],
+        conditions,
+        scratch=scratch,
+        keep=keep,
+    )
     return [answer for result in results for answer in result.answers]
 
 
@@ -76,16 +88,20 @@ def _agree(mine: list[Answer], theirs: list[Answer]) -> None:
         assert (one.arrays["classes"] == other.arrays["classes"]).mean() > 0.95
 
 
-# --- compiled for real ------------------------------------------------------------------------------------------------------------
+# --- compiled for real --------------------------------------------------------------------------------------
 
 
 @needs_compiler
-def test_a_compiled_run_answers_the_same_and_its_record_says_so(call_owb: Owb, tmp_path: Path, warm_ray: None) -> None:
+def test_a_compiled_run_answers_the_same_and_its_record_says_so(
+    call_owb: Owb, tmp_path: Path, warm_ray: None
+) -> None:
     store = Store(str(tmp_path / "store"))
     words = ["-s", SCENARIO, "-n", "1", "--no-bounds", "--workers", "1", "--store", str(store.folder)]
     assert call_owb("run", COMPILED, *words, "--compile").code == 0
     (record,) = store.records()
-    assert json.loads(store.file(record, "cell.json").read_text(encoding="utf-8"))["environment"] == environment(1, compiled=True)
+    assert json.loads(store.file(record, "cell.json").read_text(encoding="utf-8"))[
+        "environment"
+    ] == environment(1, compiled=True)
     _agree(store.answers(record), _answers(False, tmp_path))
 
 
@@ -115,7 +131,7 @@ def test_compiled_code_computes_what_the_network_does_for_any_number_of_rows() -
     torch.testing.assert_close(network(inputs), twin(inputs))
 
 
-# --- what is compiled -------------------------------------------------------------------------------------------------------------
+# --- what is compiled ---------------------------------------------------------------------------------------
 
 
 def test_nothing_is_compiled_unless_it_is_asked_for(traced: Mapping[str, Any]) -> None:
@@ -126,7 +142,9 @@ def test_nothing_is_compiled_unless_it_is_asked_for(traced: Mapping[str, Any]) -
 
 
 def test_every_network_of_a_process_is_compiled_however_many_there_are(traced: Mapping[str, Any]) -> None:
-    """Torch gives up on a function after eight variants, and `Module.compile` has one function for all modules."""
+    """Torch gives up on a function after eight variants, and `Module.compile` has one function for all
+    modules.
+    """
     networks = [compiled(_deep(layers), _context()) for layers in range(12)]
     for network in networks:
         network(torch.ones(2, 6))
@@ -154,7 +172,10 @@ def test_gradients_of_single_items_leave_the_network_compiled(traced: Mapping[st
 
 
 def test_parts_are_compiled_one_by_one_and_so_are_those_of_a_previous_self(traced: Mapping[str, Any]) -> None:
-    plain, mine = (NovelNetwork(_context("mlp[width=8,depth=2]", asked=asked)).build((5,), 2).freeze("last") for asked in (False, True))
+    plain, mine = (
+        NovelNetwork(_context("mlp[width=8,depth=2]", asked=asked)).build((5,), 2).freeze("last")
+        for asked in (False, True)
+    )
     assert list(plain.state_dict()) == list(mine.state_dict())
     inputs = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
     expected = plain(inputs)
@@ -179,12 +200,14 @@ def test_a_frozen_encoder_is_compiled(traced: Mapping[str, Any]) -> None:
     images = np.random.default_rng(0).random((5, 1, 32, 32), dtype=np.float32)
     tokens: list[Tensor] = []
     for asked in (False, True):
-        tokens.append(encoder(_context("vit-tiny[depth=2]", asked=asked), (1, 32, 32)).encode(images, chunk=3))
+        tokens.append(
+            encoder(_context("vit-tiny[depth=2]", asked=asked), (1, 32, 32)).encode(images, chunk=3)
+        )
         assert bool(traced["unique_graphs"]) is asked
     torch.testing.assert_close(tokens[1], tokens[0])
 
 
-# --- where it is said, and where not ----------------------------------------------------------------------------------------------
+# --- where it is said, and where not ------------------------------------------------------------------------
 
 
 def test_keys_do_not_depend_on_it(call_owb: Owb, tmp_path: Path) -> None:
@@ -195,10 +218,14 @@ def test_keys_do_not_depend_on_it(call_owb: Owb, tmp_path: Path) -> None:
 def test_what_a_record_says_of_the_machine_grows_only_by_what_is_unusual() -> None:
     assert not {"compile", "device", "precision"} & set(environment(1))
     assert environment(1, compiled=True) == {**environment(1), "compile": True}
-    assert environment(1, device="cuda", precision="bfloat16") == {**environment(1), "device": "cuda", "precision": "bfloat16"}
+    assert environment(1, device="cuda", precision="bfloat16") == {
+        **environment(1),
+        "device": "cuda",
+        "precision": "bfloat16",
+    }
 
 
-# --- where it cannot be -----------------------------------------------------------------------------------------------------------
+# --- where it cannot be -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -211,7 +238,9 @@ def test_what_a_record_says_of_the_machine_grows_only_by_what_is_unusual() -> No
     ],
     ids=lambda words: " ".join(words[:1] + words[2:]),
 )
-def test_without_a_compiler_nothing_begins(words: list[str], call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_compiler_nothing_begins(
+    words: list[str], call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("CXX", NOWHERE)
     said = call_owb(*words, "--store", str(tmp_path / "store"), "--compile")
     assert (said.code, said.err) == (2, f"error: {NO_COMPILER}\n")
@@ -219,7 +248,10 @@ def test_without_a_compiler_nothing_begins(words: list[str], call_owb: Owb, tmp_
 
 def test_a_worker_without_a_compiler_says_so_in_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", NOWHERE)
-    with torch._inductor.config.patch({"cpp.cxx": (None, NOWHERE), "force_disable_caches": True}), pytest.raises(Exception) as raised:
+    with (
+        torch._inductor.config.patch({"cpp.cxx": (None, NOWHERE), "force_disable_caches": True}),
+        pytest.raises(Exception) as raised,
+    ):
         torch.compile(lambda values: values.sin() + 1)(torch.ones(3))
     assert uncompiled(raised.value) == NO_COMPILER
 
@@ -233,7 +265,10 @@ def test_other_failures_of_torch_are_told_in_one_sentence() -> None:
 
     output = "In file included from main.cpp:2:\nfatal error: torch/csrc/x.h: No such file\n"
     said = failed(CppCompileError(["g++", "main.cpp"], output))
-    assert said == "torch could not compile the network: fatal error: torch/csrc/x.h: No such file; leave --compile out"
+    assert (
+        said
+        == "torch could not compile the network: fatal error: torch/csrc/x.h: No such file; leave --compile out"
+    )
     assert failed(TritonMissing(None)) == (
         "--compile needs Triton on a GPU, and torch finds none that works: install triton, or leave --compile out"
     )

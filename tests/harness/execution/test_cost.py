@@ -28,7 +28,7 @@ def _nothing(*_: Any) -> None:
     return None
 
 
-# --- items ----------------------------------------------------------------------------------------------------------------------
+# --- items --------------------------------------------------------------------------------------------------
 
 
 def test_passes_count_every_item_of_every_stage_and_every_answer() -> None:
@@ -39,11 +39,18 @@ def test_passes_count_every_item_of_every_stage_and_every_answer() -> None:
     assert work.learned == 3 * (1797 - tested)
     assert work.asked == 5 * tested
     assert (work.views, work.encoded, work.batch) == (1, 0, 32)
-    assert work.stored == max(tested, *(len(stage.rows) for stage in deal.stages)) * 64 * np.asarray(deal.inputs[np.arange(1)]).itemsize
+    assert (
+        work.stored
+        == max(tested, *(len(stage.rows) for stage in deal.stages))
+        * 64
+        * np.asarray(deal.inputs[np.arange(1)]).itemsize
+    )
 
 
 def test_the_first_stage_has_its_own_passes_and_views_count_twice() -> None:
-    """40 passes over 4 classes, then 40 over each of three stages; two views of an item forwards and backwards."""
+    """40 passes over 4 classes, then 40 over each of three stages; two views of an item forwards and
+    backwards.
+    """
     protocol = _protocol("cgcd[preset=digits,first_epochs=7]")
     rows = [len(stage.rows) for stage in protocol.scenario.deal(0).stages]
     asked = sum(len(stage.query) for stage in protocol.scenario.deal(0).stages)
@@ -54,7 +61,10 @@ def test_the_first_stage_has_its_own_passes_and_views_count_twice() -> None:
 
 
 def test_batches_of_stage_0_count_for_memory_where_they_are_larger() -> None:
-    assert [cost_of(_protocol(f"ncd[preset=digits,first_batch_size={size}]"), _nothing).work.batch for size in (0, 16, 96)] == [64, 64, 96]
+    assert [
+        cost_of(_protocol(f"ncd[preset=digits,first_batch_size={size}]"), _nothing).work.batch
+        for size in (0, 16, 96)
+    ] == [64, 64, 96]
 
 
 def test_gradient_steps_count_where_there_are_any_but_not_in_a_first_stage_with_passes() -> None:
@@ -74,7 +84,15 @@ def test_a_frozen_encoder_sees_a_training_image_once_and_learns_nothing() -> Non
 @pytest.mark.parametrize("passes", [1, 2, 13, 20])
 def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: int, tmp_path: Path) -> None:
     seen = []
-    conditions = Conditions(root_seed=0, backbone="mlp", epochs=20, batch_size=1, probe_epochs=every, probe_tail=tail, probe_every=4)
+    conditions = Conditions(
+        root_seed=0,
+        backbone="mlp",
+        epochs=20,
+        batch_size=1,
+        probe_epochs=every,
+        probe_tail=tail,
+        probe_every=4,
+    )
     context = CellContext(conditions=conditions, scratch=tmp_path, on_progress=lambda *_: None)
     context.enter(0, seen.append)
     for step in range(1, passes * 6 + 1):
@@ -87,11 +105,13 @@ def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: 
     assert looks(passes * 6, passes, {"epochs": 20}, 4) == by_steps
 
 
-# --- networks -------------------------------------------------------------------------------------------------------------------
+# --- networks -----------------------------------------------------------------------------------------------
 
 
 def test_a_network_is_measured_as_computed_by_hand() -> None:
-    """64 x 128 and 128 x 128 weights with their biases; two operations a weight; the flattened item and four layers of 128 put out."""
+    """64 x 128 and 128 x 128 weights with their biases; two operations a weight; the flattened item and four
+    layers of 128 put out.
+    """
     network = measured("mlp", (1, 8, 8), False)
     assert network is not None
     assert network.parameters == network.trained == 64 * 128 + 128 + 128 * 128 + 128
@@ -100,7 +120,9 @@ def test_a_network_is_measured_as_computed_by_hand() -> None:
 
 
 def test_a_vision_transformer_with_its_last_block_free_has_the_published_numbers() -> None:
-    """ViT-B/16 of Happy: 85,798,656 weights, of which the last block's 7,087,872 train; about 17.6 G multiply-adds an image."""
+    """ViT-B/16 of Happy: 85,798,656 weights, of which the last block's 7,087,872 train; about 17.6 G
+    multiply-adds an image.
+    """
     network = measured("timm:vit_base_patch16_224.dino[trainable=last]", (3, 32, 32), False)
     assert network is not None
     assert (network.parameters, network.trained) == (85_798_656, 7_087_872)
@@ -121,24 +143,38 @@ def test_what_cannot_be_measured_is_not_guessed() -> None:
 
 
 def test_operations_memory_and_disk_of_a_cell() -> None:
-    """100 items in two views and 50 answers: 250 forwards; 200 backwards, each two forwards of the half that trains."""
+    """100 items in two views and 50 answers: 250 forwards; 200 backwards, each two forwards of the half that
+    trains.
+    """
     network = Network(parameters=1000, trained=500, flops=7.0, activations=30, grid=9)
-    cost = Cost(work=Work(learned=100, encoded=0, asked=50, views=2, batch=8, stored=77, floats=308), network=network)
+    cost = Cost(
+        work=Work(learned=100, encoded=0, asked=50, views=2, batch=8, stored=77, floats=308), network=network
+    )
     assert cost.flops == 7.0 * (250 + 200)
     assert cost.peak == 4 * (1000 + 2 * 500) + 8 * 2 * 30 + 77 + 308
     assert cost.predictions == 50 * (4 + 2 * 9)
 
 
-# --- time -----------------------------------------------------------------------------------------------------------------------
+# --- time ---------------------------------------------------------------------------------------------------
 
 
 def _record(cell: Cell, run: str, seconds: float, status: Status = Status.DONE) -> Record:
-    return Record(key=cell.key, run_id=run, protocol_hash=cell.protocol.hash, scenario=cell.protocol.label, strategy=cell.contender.label,
-                  seed=cell.seed, status=status, seconds=seconds)  # fmt: skip
+    return Record(
+        key=cell.key,
+        run_id=run,
+        protocol_hash=cell.protocol.hash,
+        scenario=cell.protocol.label,
+        strategy=cell.contender.label,
+        seed=cell.seed,
+        status=status,
+        seconds=seconds,
+    )
 
 
 def test_time_follows_from_recorded_cells_alike_and_says_what_is_not_known() -> None:
-    """Two of three fine-tune cells are open, 30 s each by the mean of 20 and 40; of three open cells of replay nothing is known."""
+    """Two of three fine-tune cells are open, 30 s each by the mean of 20 and 40; of three open cells of
+    replay nothing is known.
+    """
     todo = cells(protocols(["class-incremental[dataset=digits]"]), contenders(["fine-tune", "replay"]), 3)
     done, other = [cell for cell in todo if cell.contender.label == "fine-tune"][:2]
     cached = _record(done, "a", 20)
@@ -147,25 +183,33 @@ def test_time_follows_from_recorded_cells_alike_and_says_what_is_not_known() -> 
     assert (time.seconds, time.told, time.untold, time.records) == (30, 2, 3, 2)
     assert time.words == "about 30 s on 2 workers, from 2 recorded cells; of 3 further cells no time is known"
     two_runs = [replace(record, session=record.run_id) for record in records]
-    assert "from 2 recorded cells of 2 runs;" in time_of(Plan(cells=todo, cached={}), two_runs, workers=2).words
+    assert (
+        "from 2 recorded cells of 2 runs;" in time_of(Plan(cells=todo, cached={}), two_runs, workers=2).words
+    )
     alone = time_of(Plan(cells=todo, cached={done.key: cached}), [cached], workers=8)
-    assert alone.words.startswith("about 20 s on 8 workers, from 1 recorded cell;"), "no cell is faster than itself"
+    assert alone.words.startswith("about 20 s on 8 workers, from 1 recorded cell;"), (
+        "no cell is faster than itself"
+    )
     assert time_of(Plan(cells=todo, cached={}), [], 2).words.startswith("no time is known")
 
 
-@pytest.mark.parametrize(("seconds", "said"), [(0.2, "1 s"), (59.6, "1 min"), (3600, "1 h"), (7790, "2 h 9 min"), (90_000, "1 d 1 h")])
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0.2, "1 s"), (59.6, "1 min"), (3600, "1 h"), (7790, "2 h 9 min"), (90_000, "1 d 1 h")],
+)
 def test_durations_are_said_with_two_units(seconds: float, said: str) -> None:
     assert duration(seconds) == said
 
 
 @pytest.mark.parametrize(
-    ("number", "said"), [(0, "0"), (999, "999"), (1000, "1 k"), (5_770_000, "5.77 M"), (1.1e18, "1.1 E"), (2e22, "2e+04 E")]
+    ("number", "said"),
+    [(0, "0"), (999, "999"), (1000, "1 k"), (5_770_000, "5.77 M"), (1.1e18, "1.1 E"), (2e22, "2e+04 E")],
 )
 def test_large_numbers_are_said_with_three_figures(number: float, said: str) -> None:
     assert scaled(number) == said
 
 
-# --- the command line -----------------------------------------------------------------------------------------------------------
+# --- the command line ---------------------------------------------------------------------------------------
 
 
 def test_a_plan_says_the_cost_of_any_suite_and_keeps_its_list(call_owb: Owb, tmp_path: Path) -> None:
@@ -182,17 +226,49 @@ def test_a_plan_says_the_cost_of_any_suite_and_keeps_its_list(call_owb: Owb, tmp
 
 
 def test_a_network_that_looks_values_up_is_planned_without_its_figures(call_owb: Owb, tmp_path: Path) -> None:
-    said = call_owb("run", "grok-adamw", "-s", "grokking[preset=ci]", "--seeds", "1", "--no-bounds", "--plan", "--store", str(tmp_path))
+    said = call_owb(
+        "run",
+        "grok-adamw",
+        "-s",
+        "grokking[preset=ci]",
+        "--seeds",
+        "1",
+        "--no-bounds",
+        "--plan",
+        "--store",
+        str(tmp_path),
+    )
     assert said.code == 0
     line = next(line for line in said.out.splitlines() if line.startswith("grokking") and "?" in line)
     assert line.split().count("?") == 3
 
 
-def test_a_plan_with_everything_done_has_nothing_to_cost(call_owb: Owb, tmp_path: Path, warm_ray: None) -> None:
-    words = ("run", "fine-tune", "-s", "class-incremental[epochs=1]", "--seeds", "1", "--no-bounds", "--store", str(tmp_path))
+def test_a_plan_with_everything_done_has_nothing_to_cost(
+    call_owb: Owb, tmp_path: Path, warm_ray: None
+) -> None:
+    words = (
+        "run",
+        "fine-tune",
+        "-s",
+        "class-incremental[epochs=1]",
+        "--seeds",
+        "1",
+        "--no-bounds",
+        "--store",
+        str(tmp_path),
+    )
     assert call_owb(*words, "--json").code == 0
     assert "cost of one cell" not in call_owb(*words, "--plan").out
     later = call_owb(
-        "run", "fine-tune", "-s", "class-incremental[epochs=1]", "--seeds", "3", "--no-bounds", "--store", str(tmp_path), "--plan"
+        "run",
+        "fine-tune",
+        "-s",
+        "class-incremental[epochs=1]",
+        "--seeds",
+        "3",
+        "--no-bounds",
+        "--store",
+        str(tmp_path),
+        "--plan",
     )
     assert "from 1 recorded cell" in later.out

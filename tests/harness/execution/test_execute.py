@@ -1,4 +1,6 @@
-"""Many cells at once: whatever happens to one, the others finish, nothing is lost, and the bytes do not depend on who ran what."""
+"""Many cells at once: whatever happens to one, the others finish, nothing is lost, and the bytes do not
+depend on who ran what.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ def test_one_worker_or_two_in_either_order_answer_the_same_bytes(tiny_run: Run) 
     assert _digests(two) == _digests(one)
 
 
-def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(tiny_run: Run, tmp_path: Path) -> None:
+def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(
+    tiny_run: Run, tmp_path: Path
+) -> None:
     strategies = ["happy", "happy[lr=0.02]", "simgcd", "happy[first_lr=0.05]"]
     shared = tiny_run(strategies, scenario=world("HiddenBlobs"), workers=2, store="shared")
     assert {record.status for record in shared} == {Status.DONE}
@@ -54,10 +58,16 @@ def test_stage_0_is_trained_once_for_all_that_share_it_and_costs_them_all(tiny_r
 
 
 def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
-    """Of six cells over two stages 0 the second worker gets one of the other stage, not one that would wait for the first."""
+    """Of six cells over two stages 0 the second worker gets one of the other stage, not one that would wait
+    for the first.
+    """
     todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd", "k-means"]), 2)
     run = object.__new__(execution._Run)
-    run.queue, run.running, run.sharing = deque((cell, 1) for cell in todo), {}, Sharing(todo, Path("nowhere"))
+    run.queue, run.running, run.sharing = (
+        deque((cell, 1) for cell in todo),
+        {},
+        Sharing(todo, Path("nowhere")),
+    )
     first, _ = run._next()
     run.running = {first.key: SimpleNamespace(cell=first, results={})}  # type: ignore[dict-item]
     second, _ = run._next()
@@ -66,7 +76,9 @@ def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
     assert [cell for cell, _ in run.queue] == [cell for cell in todo if cell not in (first, second)]
 
 
-def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(tiny_run: Run, tmp_path: Path) -> None:
+def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(
+    tiny_run: Run, tmp_path: Path
+) -> None:
     first = tiny_run([world("Trains")], scenario=f"{world('Blobs')}[probe_every=5]", seeds=2)
     both = tiny_run([world("Trains"), world("Means")], scenario=f"{world('Blobs')}[probe_every=5]", seeds=2)
     assert len({record.session for record in first} - {""}) == 1
@@ -76,7 +88,9 @@ def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(t
     for record in both:
         known = stored[record.key]
         assert known.session == record.session
-        assert (known.learn_s, known.probe_s, known.predict_s) == pytest.approx((record.learn_s, record.probe_s, record.predict_s))
+        assert (known.learn_s, known.probe_s, known.predict_s) == pytest.approx(
+            (record.learn_s, record.probe_s, record.predict_s)
+        )
         assert (record.probe_s > 0) == record.strategy.endswith("Trains")
         assert 0 < record.learn_s + record.probe_s + record.predict_s <= record.seconds
 
@@ -121,7 +135,9 @@ def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
         assert not store.lost([known])
         damage(path)
         assert store.lost([known]) == {known.key}
-        with pytest.raises(UserError, match=r"^the predictions of .*Means \| seed 0 are gone or damaged: .* owb run --again$"):
+        with pytest.raises(
+            UserError, match=r"^the predictions of .*Means \| seed 0 are gone or damaged: .* owb run --again$"
+        ):
             store.answers(known)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(whole)
@@ -157,11 +173,16 @@ def test_a_damaged_state_costs_a_line_in_the_log_of_its_cell(tiny_run: Run, tmp_
     (record,) = tiny_run([world("Chatty")])
     assert (record.status, record.digest) == (Status.DONE, whole.digest)
     log = Store(str(tmp_path / "store")).file(record, "log.txt").read_text().splitlines()
-    assert log == ["state.pt is not what was written; the cell begins at its first stage", *(f"hello from stage {k}" for k in range(3))]
+    assert log == [
+        "state.pt is not what was written; the cell begins at its first stage",
+        *(f"hello from stage {k}" for k in range(3)),
+    ]
 
 
 def test_a_cell_run_anew_takes_nothing_from_earlier_runs(tiny_run: Run, tmp_path: Path) -> None:
-    """Neither its record, nor the state of an attempt, nor the stage it shares: here those of another seed, which are whole but wrong."""
+    """Neither its record, nor the state of an attempt, nor the stage it shares: here those of another seed,
+    which are whole but wrong.
+    """
     options = {"scenario": world("HiddenBlobs"), "seeds": 2, "workers": 1}
     first = tiny_run(["k-means"], **options)
     one, other = (tmp_path / "store" / "stages").glob("*.pt")
@@ -211,8 +232,12 @@ def test_every_way_to_fail_ends_as_a_row_and_the_neighbours_finish(tiny_run: Run
     assert elapsed < 240  # the run as a whole did not hang; no claim on speed
 
 
-def test_a_timeout_comes_within_five_seconds_of_the_limit(tiny_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The span is the product's promise, not a measure of speed: it is counted from the start of the cell to its end in the store."""
+def test_a_timeout_comes_within_five_seconds_of_the_limit(
+    tiny_run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The span is the product's promise, not a measure of speed: it is counted from the start of the cell to
+    its end in the store.
+    """
     seen: dict[str, float] = {}
     original = execution._record_end
 
@@ -233,7 +258,9 @@ def test_a_timeout_comes_within_five_seconds_of_the_limit(tiny_run: Run, monkeyp
     assert 2 <= seen["end"] - seen["begin"] <= 2 + 5
 
 
-def test_a_worker_killed_in_mid_cell_continues_at_its_last_finished_stage(tiny_run: Run, tmp_path: Path) -> None:
+def test_a_worker_killed_in_mid_cell_continues_at_its_last_finished_stage(
+    tiny_run: Run, tmp_path: Path
+) -> None:
     mark, calm = tmp_path / "mark", tmp_path / "calm"
 
     def kill_in_second_stage() -> None:
@@ -248,8 +275,15 @@ def test_a_worker_killed_in_mid_cell_continues_at_its_last_finished_stage(tiny_r
     (whole,) = tiny_run([f"{world('Announces')}[mark={calm}]"], workers=1, store="whole")
     assert killed.status is Status.DONE
     assert killed.digest == whole.digest
-    assert killed.seconds >= killed.learn_s + killed.predict_s, "a stage from before the worker died has its seconds"
-    assert [line.split()[1] for line in mark.read_text().splitlines()] == ["0", "1", "1", "2"]  # stage 0 was not learned again
+    assert killed.seconds >= killed.learn_s + killed.predict_s, (
+        "a stage from before the worker died has its seconds"
+    )
+    assert [line.split()[1] for line in mark.read_text().splitlines()] == [
+        "0",
+        "1",
+        "1",
+        "2",
+    ]  # stage 0 was not learned again
     assert [line.split()[1] for line in calm.read_text().splitlines()] == ["0", "1", "2"]
 
 
@@ -259,15 +293,33 @@ def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) 
     def command(where: Path, store: str) -> list[str]:
         strategies = [world("Means"), f"{world('Announces')}[mark={where}]"]
         owb = [sys.executable, "-c", "from harness.cli import main; main()", "run", *strategies]
-        return [*owb, "-s", BLOBS, "-n", "2", "--no-bounds", "--workers", "1", "--store", str(tmp_path / store), "--json"]
+        return [
+            *owb,
+            "-s",
+            BLOBS,
+            "-n",
+            "2",
+            "--no-bounds",
+            "--workers",
+            "1",
+            "--store",
+            str(tmp_path / store),
+            "--json",
+        ]
 
     driver = subprocess.Popen(command(mark, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
-    while not (mark.is_file() and len(mark.read_text().splitlines()) >= 5) and time.monotonic() < deadline:  # second seed, second stage
+    while (
+        not (mark.is_file() and len(mark.read_text().splitlines()) >= 5) and time.monotonic() < deadline
+    ):  # second seed, second stage
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    done_before = {record.key for record in Store(str(tmp_path / "killed")).records("runs") if record.status is Status.DONE}
+    done_before = {
+        record.key
+        for record in Store(str(tmp_path / "killed")).records("runs")
+        if record.status is Status.DONE
+    }
     again = subprocess.run(command(mark, "killed"), capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     subprocess.run(command(calm, "whole"), capture_output=True, check=True)
@@ -281,17 +333,26 @@ def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) 
     assert digests("killed") == digests("whole")
     stages = [line.split()[1] for line in mark.read_text().splitlines()]
     assert stages[:5] == ["0", "1", "2", "0", "1"]  # killed while learning the second stage of seed 1
-    # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either, where the orphaned worker lived to end it.
+    # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either, where the
+    # orphaned worker lived to end it.
     assert stages[5:] in (["1", "2"], ["2"])
     assert json.loads(again.stdout)
 
 
-def test_scoring_that_raises_ends_its_cell_with_the_reason_and_not_the_run(tiny_run: Run, tmp_path: Path) -> None:
+def test_scoring_that_raises_ends_its_cell_with_the_reason_and_not_the_run(
+    tiny_run: Run, tmp_path: Path
+) -> None:
     for ended in (0, 2):
-        records = tiny_run([world("Means"), world("Raises")], scenario=f"{world('UnscoredBlobs')}[ended={ended}]", seeds=2)
+        records = tiny_run(
+            [world("Means"), world("Raises")], scenario=f"{world('UnscoredBlobs')}[ended={ended}]", seeds=2
+        )
         assert [record.status for record in records] == [Status.FAILED] * 4
-        assert {record.reason.partition(" (")[0] for record in records[::2]} == {"scoring failed: TypeError: no figure for this"}
-        assert {record.reason.partition(":")[0] for record in records[1::2]} == {"ValueError"}, "what came first stays the reason"
+        assert {record.reason.partition(" (")[0] for record in records[::2]} == {
+            "scoring failed: TypeError: no figure for this"
+        }
+        assert {record.reason.partition(":")[0] for record in records[1::2]} == {"ValueError"}, (
+            "what came first stays the reason"
+        )
         store = Store(str(tmp_path / "store"))
         assert len(store.answers(records[0])) == 3, "what was answered is kept"
         assert records[0].metrics == {}
@@ -332,9 +393,11 @@ def test_a_record_needs_no_pictures(
     monkeypatch.setattr(Store, "add_files", no_room_for_pictures)
     first = tiny_run([world("Means"), world("Trains")])
     assert [record.status for record in first] == [Status.DONE] * 2
-    assert [message.partition(": no pictures: ")[2].partition(" (")[0] for message in caplog.messages if "pictures" in message] == [
-        "OSError: no space left on device"
-    ] * 2
+    assert [
+        message.partition(": no pictures: ")[2].partition(" (")[0]
+        for message in caplog.messages
+        if "pictures" in message
+    ] == ["OSError: no space left on device"] * 2
     monkeypatch.undo()
     again = tiny_run([world("Means"), world("Trains")])
     assert [record.run_id for record in again] == [record.run_id for record in first]
@@ -347,7 +410,9 @@ def test_what_a_strategy_prints_ends_in_its_log(tiny_run: Run, tmp_path: Path) -
 
 
 def test_no_truth_is_within_reach_in_a_worker(tiny_run: Run) -> None:
-    """The cheats that the permutation probe catches in `owb check` find nothing at all where cells really run."""
+    """The cheats that the permutation probe catches in `owb check` find nothing at all where cells really
+    run.
+    """
     ways = ["frames", "garbage"]
     guess, *cheats = tiny_run([world("Guess"), *(f"{world('Cheats')}[way={way}]" for way in ways)])
     assert [cheat.digest for cheat in cheats] == [guess.digest] * len(ways)

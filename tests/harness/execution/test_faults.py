@@ -1,4 +1,5 @@
-"""Whatever dies while `owb run` is at work, the run goes on, or ends in one sentence, with nothing lost and nothing left over.
+"""Whatever dies while `owb run` is at work, the run goes on, or ends in one sentence, with nothing lost and
+nothing left over.
 
 The whole campaign, with random faults at random moments, is `benchmarks/faults.py`.
 """
@@ -38,10 +39,30 @@ class _Launch:
 
     def __init__(self, folder: Path, seeds: int) -> None:
         self.mark, self.store, self.name = folder / "mark", folder / "store", f"{os.getpid()} {folder}"
-        owb = [sys.executable, "-c", "from harness.cli import main; main()", "run", f"{world('Announces')}[mark={self.mark}]"]
-        command = [*owb, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--workers", "2", "--store", str(self.store), "--json"]
+        owb = [
+            sys.executable,
+            "-c",
+            "from harness.cli import main; main()",
+            "run",
+            f"{world('Announces')}[mark={self.mark}]",
+        ]
+        command = [
+            *owb,
+            "-s",
+            BLOBS,
+            "-n",
+            str(seeds),
+            "--no-bounds",
+            "--workers",
+            "2",
+            "--store",
+            str(self.store),
+            "--json",
+        ]
         with (folder / "out").open("w") as self.out, (folder / "err").open("w") as self.err:
-            self.process = subprocess.Popen(command, stdout=self.out, stderr=self.err, env={**os.environ, MARK: self.name})
+            self.process = subprocess.Popen(
+                command, stdout=self.out, stderr=self.err, env={**os.environ, MARK: self.name}
+            )
 
     @property
     def said(self) -> str:
@@ -51,7 +72,11 @@ class _Launch:
     @property
     def stages(self) -> list[int]:
         """The processes that began a stage, in order."""
-        return [int(line.split()[0]) for line in self.mark.read_text().splitlines()] if self.mark.is_file() else []
+        return (
+            [int(line.split()[0]) for line in self.mark.read_text().splitlines()]
+            if self.mark.is_file()
+            else []
+        )
 
     def wait_for(self, what: Callable[[], object]) -> None:
         """Wait until something is so."""
@@ -66,7 +91,11 @@ class _Launch:
         for process in psutil.Process(self.process.pid).children(recursive=True):
             try:
                 above = process.parent()
-                yield process, " ".join(process.cmdline()) or process.name(), " ".join(above.cmdline() if above else [])
+                yield (
+                    process,
+                    " ".join(process.cmdline()) or process.name(),
+                    " ".join(above.cmdline() if above else []),
+                )
             except psutil.NoSuchProcess:
                 continue
 
@@ -84,7 +113,9 @@ class _Launch:
     def leaves_nothing(self) -> None:
         """Check that nothing runs of it any more, once what notices its end by itself has had time to."""
         deadline = time.monotonic() + 20
-        while left := [process for process in psutil.process_iter() if _environment(process).get(MARK) == self.name]:
+        while left := [
+            process for process in psutil.process_iter() if _environment(process).get(MARK) == self.name
+        ]:
             assert time.monotonic() < deadline, left
             time.sleep(0.1)
 
@@ -99,7 +130,13 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 def _alone(seed: int, folder: Path) -> str:
     """Return the digest of a cell that runs in this process, without a pause."""
     world_ = Blobs()
-    conditions = Conditions(root_seed=learner_seed(seed), **world_.lent(), needed=world_.answers, probed=world_.probed, kept=world_.kept)
+    conditions = Conditions(
+        root_seed=learner_seed(seed),
+        **world_.lent(),
+        needed=world_.answers,
+        probed=world_.probed,
+        kept=world_.kept,
+    )
     strategy = find("strategy", world("Announces")).cls(mark=str(folder / "alone"), pause=0.0)
     results = run_cell(strategy, build(world_, seed).episodes, conditions, scratch=folder)
     return digest([answer for result in results for answer in result.answers])
@@ -121,17 +158,23 @@ def test_a_run_outlives_workers_cells_fork_servers_and_ray_itself(tmp_path: Path
     assert "Traceback" not in launch.said
     records = Store(str(launch.store)).records()
     assert [record.status for record in records] == [Status.DONE] * SEEDS
-    assert {record.seed: record.digest for record in records} == {seed: _alone(seed, tmp_path) for seed in range(SEEDS)}
+    assert {record.seed: record.digest for record in records} == {
+        seed: _alone(seed, tmp_path) for seed in range(SEEDS)
+    }
     assert len(launch.stages) > 3 * SEEDS, "no cell was hit"
     launch.leaves_nothing()
 
 
 @pytest.mark.parametrize("stopped", ["", "/raylet", "/gcs_server"])
-def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(stopped: str, tmp_path: Path) -> None:
+def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(
+    stopped: str, tmp_path: Path
+) -> None:
     launch = _Launch(tmp_path, 4)
     launch.wait_for(lambda: launch.stages)
     if stopped:
-        next(process for process, line, _ in launch.below() if line.partition(" ")[0].endswith(stopped)).suspend()
+        next(
+            process for process, line, _ in launch.below() if line.partition(" ")[0].endswith(stopped)
+        ).suspend()
     launch.process.send_signal(signal.SIGTERM)
     assert launch.process.wait(timeout=60) == 1
     assert "Traceback" not in launch.said
@@ -141,7 +184,10 @@ def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(stop
 
 
 def test_what_no_node_has_is_one_sentence(warm_ray: None) -> None:
-    with pytest.raises(UserError, match=r"no node has what a worker needs \(1 thread and GPUs: 64\): at most .* say less with"):
+    with pytest.raises(
+        UserError,
+        match=r"no node has what a worker needs \(1 thread and GPUs: 64\): at most .* say less with",
+    ):
         start(Resources(gpus=64))
     with pytest.raises(UserError, match=r"no node has what a worker needs \(4096 threads\)"):
         start(Resources(threads=4096))

@@ -1,4 +1,6 @@
-"""A cell touches nothing but itself: whatever a strategy leaves behind, the next cell has the bytes that it has alone."""
+"""A cell touches nothing but itself: whatever a strategy leaves behind, the next cell has the bytes that it
+has alone.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,10 @@ def _named(*names: str) -> list[str]:
 
 
 def _ends(records: Sequence[Record]) -> Ends:
-    return {(record.strategy.rpartition(":")[2], record.seed): (record.status, record.digest) for record in records}
+    return {
+        (record.strategy.rpartition(":")[2], record.seed): (record.status, record.digest)
+        for record in records
+    }
 
 
 ALONE = """
@@ -91,13 +96,29 @@ def test_a_log_is_bounded(tiny_run: Run, tmp_path: Path) -> None:
 
 
 NAMED = {
-    "OnItsClass": ("a cell after another seed's cell answers as alone", False, "it keeps something outside itself"),
-    "InItsModule": ("a cell after another seed's cell answers as alone", False, "it keeps something outside itself"),
+    "OnItsClass": (
+        "a cell after another seed's cell answers as alone",
+        False,
+        "it keeps something outside itself",
+    ),
+    "InItsModule": (
+        "a cell after another seed's cell answers as alone",
+        False,
+        "it keeps something outside itself",
+    ),
     "Thread": ("leaves nothing running and no library patched", True, "a thread (drawer)"),
     "Device": ("leaves global state alone", False, "changed: torch's default device"),
-    "Patch": ("leaves nothing running and no library patched", True, "torch.nn.functional.cross_entropy replaced"),
+    "Patch": (
+        "leaves nothing running and no library patched",
+        True,
+        "torch.nn.functional.cross_entropy replaced",
+    ),
     "Alarm": ("leaves nothing running and no library patched", True, "a timer (ITIMER_REAL)"),
-    "Reaches": ("reaches for nothing but what it is handed", True, "imports scenarios.datasets.digits, which leads to the truth"),
+    "Reaches": (
+        "reaches for nothing but what it is handed",
+        True,
+        "imports scenarios.datasets.digits, which leads to the truth",
+    ),
 }
 
 
@@ -105,7 +126,14 @@ NAMED = {
 def test_owb_check_names_what_a_strategy_leaves_or_reaches_for(name: str) -> None:
     claim, holds, detail = NAMED[name]
     plugin = find("strategy", f"{HERE}:{name}")
-    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params={}, scenario=BLOBS, exact=False)
+    task = sandbox.Task(
+        kind="conformance",
+        strategy=plugin.address,
+        source=plugin.source,
+        params={},
+        scenario=BLOBS,
+        exact=False,
+    )
     checked = sandbox.check(task, sandbox.Bounds(trusted=True))
     (finding,) = [finding for finding in checked.findings if finding.claim == claim]
     assert (finding.holds, finding.warns) == (holds, holds)
@@ -114,6 +142,17 @@ def test_owb_check_names_what_a_strategy_leaves_or_reaches_for(name: str) -> Non
 
 def test_an_honest_strategy_is_not_warned_of_anything() -> None:
     plugin = find("strategy", f"{HERE}:Leaky")
-    task = sandbox.Task(kind="conformance", strategy=plugin.address, source=plugin.source, params={}, scenario=BLOBS, exact=False)
+    task = sandbox.Task(
+        kind="conformance",
+        strategy=plugin.address,
+        source=plugin.source,
+        params={},
+        scenario=BLOBS,
+        exact=False,
+    )
     checked = sandbox.check(task, sandbox.Bounds(trusted=True))
-    assert [finding for finding in checked.findings if not finding.holds or (finding.warns and finding.claim != NAMED["Reaches"][0])] == []
+    assert [
+        finding
+        for finding in checked.findings
+        if not finding.holds or (finding.warns and finding.claim != NAMED["Reaches"][0])
+    ] == []

@@ -1,4 +1,6 @@
-"""Processes for tasks: forked from a parent that holds no thread, begun anew where there is no fork; stages reach them by mapping."""
+"""Processes for tasks: forked from a parent that holds no thread, begun anew where there is no fork; stages
+reach them by mapping.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ from harness.plugins import find
 from harness.store.predictions import digest
 
 BLOBS = Blobs()
-CONDITIONS = Conditions(root_seed=learner_seed(0), **BLOBS.lent(), needed=BLOBS.answers, probed=BLOBS.probed, kept=BLOBS.kept)
+CONDITIONS = Conditions(
+    root_seed=learner_seed(0), **BLOBS.lent(), needed=BLOBS.answers, probed=BLOBS.probed, kept=BLOBS.kept
+)
 
 
 @pytest.fixture(scope="module", params=["forked", "fresh"])
@@ -37,10 +41,20 @@ def workshop(request: pytest.FixtureRequest) -> Iterator[Workshop]:
 
 
 def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[Outcome, list[Event]]:
-    """Run a strategy of worlds.py on blobs by a worker in this process; Ray only carries events, and here a list does."""
+    """Run a strategy of worlds.py on blobs by a worker in this process; Ray only carries events, and here a
+    list does.
+    """
     plugin = find("strategy", world(name))
-    job = Job(key=name, strategy=plugin.name, source=plugin.source, params=plugin.cls().__dict__, conditions=CONDITIONS, keep=folder,
-              shared=(), **{"timeout_s": 60.0, "memory_mib": 4096.0, **limits})  # fmt: skip
+    job = Job(
+        key=name,
+        strategy=plugin.name,
+        source=plugin.source,
+        params=plugin.cls().__dict__,
+        conditions=CONDITIONS,
+        keep=folder,
+        shared=(),
+        **{"timeout_s": 60.0, "memory_mib": 4096.0, **limits},
+    )
     mapped = Mapped(build(BLOBS, 0).episodes)
     try:
         *events, outcome = Worker(1, workshop=workshop).run(job, [mapped.path])
@@ -51,11 +65,18 @@ def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[
 
 
 def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_path: Path) -> None:
-    results = run_cell(find("strategy", world("Trains")).cls(), build(BLOBS, 0).episodes, CONDITIONS, scratch=tmp_path)
+    results = run_cell(
+        find("strategy", world("Trains")).cls(), build(BLOBS, 0).episodes, CONDITIONS, scratch=tmp_path
+    )
     here = digest([answer for result in results for answer in result.answers])
     outcome, events = _run(workshop, "Trains", tmp_path)
     assert (outcome.status, outcome.reason, outcome.lost) == (Status.DONE, "", False)
-    assert digest([answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]) == here
+    assert (
+        digest(
+            [answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]
+        )
+        == here
+    )
 
 
 def test_a_death_and_both_limits_are_told(workshop: Workshop, tmp_path: Path) -> None:
@@ -80,7 +101,9 @@ def test_the_parent_that_forks_holds_no_thread_and_outlives_what_it_forked(tmp_p
         outcome, _ = _run(workshop, name, tmp_path, timeout_s=2.0)
     assert outcome.status is Status.DONE
     assert parent.is_running()
-    (warm,) = parent.children()  # one further parent, with the modules that these strategies need; of tasks nothing is left
+    (warm,) = (
+        parent.children()
+    )  # one further parent, with the modules that these strategies need; of tasks nothing is left
     assert (warm.num_threads(), warm.children()) == (1, [])
     workshop.close()
     assert not parent.is_running()
@@ -91,8 +114,17 @@ def test_the_parent_that_forks_holds_no_thread_and_outlives_what_it_forked(tmp_p
 def _large() -> list[Episode]:
     rng = np.random.default_rng(0)
     query = Query(ids=np.arange(3), inputs=rng.normal(size=(3, 4)).astype(np.float32))
-    stages = [Stage(index=index, ids=np.arange(5), inputs=rng.normal(size=(5, 1 << 20)).astype(np.float32), labels=np.arange(5),
-                    named_classes=5, new_classes=5) for index in range(2)]  # fmt: skip
+    stages = [
+        Stage(
+            index=index,
+            ids=np.arange(5),
+            inputs=rng.normal(size=(5, 1 << 20)).astype(np.float32),
+            labels=np.arange(5),
+            named_classes=5,
+            new_classes=5,
+        )
+        for index in range(2)
+    ]
     return [Episode(stage, query) for stage in stages]
 
 
@@ -161,14 +193,25 @@ def test_a_parent_whose_asker_dies_while_it_loads_clears_its_folder_away(tmp_pat
 
 
 @pytest.mark.skipif(not FORKS, reason="nothing is forked here")
-def test_a_parent_that_is_asked_often_uses_large_pages_and_its_children_answer_the_same(tmp_path: Path) -> None:
+def test_a_parent_that_is_asked_often_uses_large_pages_and_its_children_answer_the_same(
+    tmp_path: Path,
+) -> None:
     forked = open_workshop(1)
     assert isinstance(forked, Forked)
     try:
         digests = set()
         for _ in range(OFTEN + 2):  # it moves to large pages after answering, so one more has seen it
             outcome, events = _run(forked, "Trains", tmp_path)
-            digests.add(digest([answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]))
+            digests.add(
+                digest(
+                    [
+                        answer
+                        for event in events
+                        if isinstance(event, StageEnded)
+                        for answer in event.result.answers
+                    ]
+                )
+            )
             assert outcome.status is Status.DONE
             (tmp_path / "state.pt").unlink()
     finally:

@@ -1,4 +1,6 @@
-"""Figures of anomaly detection against scikit-learn, hand calculation, a loop over every threshold, and what must not change them."""
+"""Figures of anomaly detection against scikit-learn, hand calculation, a loop over every threshold, and what
+must not change them.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ from harness.metrics.anomaly import (
     pixel_figures,
     pixel_levels,
     region_shares,
-)  # fmt: skip
+)
 from harness.metrics.class_incremental import average_accuracy, backward_transfer, forgetting
 
 NAN = float("nan")
@@ -39,14 +41,18 @@ PAIRS = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_s
 
 @st.composite
 def worlds(draw: Any) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Draw the maps of up to four small images, with ties and negative values, and their masks, some of them empty."""
+    """Draw the maps of up to four small images, with ties and negative values, and their masks, some of them
+    empty.
+    """
     shape = (draw(st.integers(1, 4)), draw(st.integers(1, 6)), draw(st.integers(1, 6)))
     maps = draw(arrays(np.float64, shape, elements=st.integers(-9, 9).map(lambda number: number / 4)))
     return maps, draw(arrays(np.bool_, shape)) & draw(arrays(np.bool_, (shape[0], 1, 1)))
 
 
 def by_threshold(maps: NDArray[Any], masks: NDArray[np.bool_], limit: float = 0.3) -> float:
-    """Return AUPRO from its definition: every distinct value is a threshold, every region is looked at by itself."""
+    """Return AUPRO from its definition: every distinct value is a threshold, every region is looked at by
+    itself.
+    """
     regions = []
     for values, mask in zip(maps, masks, strict=True):
         components, number = ndimage.label(mask, structure=np.ones((3, 3)))
@@ -55,7 +61,12 @@ def by_threshold(maps: NDArray[Any], masks: NDArray[np.bool_], limit: float = 0.
         return NAN
     points = [(0.0, 0.0)]
     for threshold in np.unique(maps)[::-1]:
-        points.append((np.mean(maps[~masks] >= threshold), np.mean([np.mean(region >= threshold) for region in regions])))
+        points.append(
+            (
+                np.mean(maps[~masks] >= threshold),
+                np.mean([np.mean(region >= threshold) for region in regions]),
+            )
+        )
     area = 0.0
     for (x0, y0), (x1, y1) in pairwise(points):
         if x0 < limit and x1 > x0:
@@ -77,13 +88,16 @@ def test_the_examples_run() -> None:
     assert result.failed == 0
 
 
-# --- AUROC, average precision, F1-max -----------------------------------------------------------------------------------------------
+# --- AUROC, average precision, F1-max -----------------------------------------------------------------------
 
 
 @given(PAIRS)
 @settings(max_examples=300, deadline=None)
 def test_three_figures_are_those_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, anomalous = np.array([pair[0] for pair in pairs], dtype=float), np.array([pair[1] for pair in pairs])
+    scores, anomalous = (
+        np.array([pair[0] for pair in pairs], dtype=float),
+        np.array([pair[1] for pair in pairs]),
+    )
     table = levels(scores, anomalous)
     if anomalous.all() or not anomalous.any():
         assert all(math.isnan(figure(table)) for figure in (auroc, average_precision, f1_max))
@@ -99,8 +113,8 @@ def test_three_figures_are_those_of_scikit_learn_ties_included(pairs: list[tuple
 def test_three_figures_by_hand() -> None:
     """From the top: found 1 of 1, 1 of 2, then a tie of one anomaly and one normal: 2 of 4, then 2 of 5.
 
-    Pairs in order: the first anomaly is above all 3 normals, the second above 1 and level with 1: 4.5 of 6. Precision at the two steps of
-    recall is 1 and 1/2. F1 at the four levels: 2/3, 2/4, 4/6, 4/7.
+    Pairs in order: the first anomaly is above all 3 normals, the second above 1 and level with 1: 4.5 of 6.
+    Precision at the two steps of recall is 1 and 1/2. F1 at the four levels: 2/3, 2/4, 4/6, 4/7.
     """
     table = levels(np.array([5.0, 4, 3, 3, 1]), np.array([True, False, True, False, False]))
     assert auroc(table) == 4.5 / 6
@@ -134,19 +148,21 @@ def test_a_constant_score_is_worth_its_base_rate() -> None:
 
 
 def test_counts_of_many_pixels_do_not_overflow() -> None:
-    """10^8 anomalous and 10^10 normal pixels make 2 x 10^18 pairs counted twice; the largest int64 is 9.2 x 10^18."""
+    """10^8 anomalous and 10^10 normal pixels make 2 x 10^18 pairs counted twice; the largest int64 is 9.2 x
+    10^18.
+    """
     table = Levels(np.array([10**8, 0]), np.array([5 * 10**9, 5 * 10**9]))
     assert auroc(table) == 0.75
 
 
-# --- AUPRO --------------------------------------------------------------------------------------------------------------------------
+# --- AUPRO --------------------------------------------------------------------------------------------------
 
 
 def test_aupro_by_hand_with_a_tie_and_the_limit_within_a_segment() -> None:
     """Region A is a pixel of 0.9, region B two of 0.85 and 0.5; normals: 0.8, 0.7, four of 0.5, four of 0.1.
 
-    Points (0, 0.5), (0, 0.75), (0.1, 0.75), (0.2, 0.75), (0.6, 1), (1, 1). At 0.3 the curve is at 0.75 + 0.25 x 0.1 / 0.4 = 0.8125, and
-    the area below it is 0.2 x 0.75 + 0.1 x (0.75 + 0.8125) / 2 = 0.228125.
+    Points (0, 0.5), (0, 0.75), (0.1, 0.75), (0.2, 0.75), (0.6, 1), (1, 1). At 0.3 the curve is at 0.75 + 0.25
+    x 0.1 / 0.4 = 0.8125, and the area below it is 0.2 x 0.75 + 0.1 x (0.75 + 0.8125) / 2 = 0.228125.
     """
     values = np.array([[[0.9, 0.8, 0.85, 0.5, 0.7, 0.5, 0.5, 0.5, 0.5, 0.1, 0.1, 0.1, 0.1]]])
     masks = np.zeros(values.shape, dtype=bool)
@@ -157,7 +173,9 @@ def test_aupro_by_hand_with_a_tie_and_the_limit_within_a_segment() -> None:
 
 
 def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
-    """By 8 neighbours the two pixels are one region, half of it found at 0.9; by 4 they would be two. Other images are other regions."""
+    """By 8 neighbours the two pixels are one region, half of it found at 0.9; by 4 they would be two. Other
+    images are other regions.
+    """
     diagonal = np.eye(2, dtype=bool)
     shares, number = region_shares(diagonal)
     assert (shares.tolist(), number) == ([0.5, 0.5], 1)
@@ -169,7 +187,9 @@ def test_pixels_that_touch_by_a_corner_are_one_region() -> None:
 
 
 def test_every_region_counts_the_same_whatever_its_size() -> None:
-    """A missed region of one pixel costs as much as one of 16: half of PRO at every rate; in pixels it is 1 of 17."""
+    """A missed region of one pixel costs as much as one of 16: half of PRO at every rate; in pixels it is 1
+    of 17.
+    """
     values, masks = np.zeros((2, 8, 8)), np.zeros((2, 8, 8), dtype=bool)
     masks[0, :4, :4] = masks[1, 7, 7] = True
     values[masks] = 1.0
@@ -209,10 +229,12 @@ def test_with_one_region_and_no_limit_aupro_is_the_area_under_the_roc_curve() ->
     masks = np.zeros((1, 16, 16), dtype=bool)
     masks[0, 3:9, 4:11] = True
     maps = np.round(rng.normal(size=masks.shape) + masks, 1)
-    assert aupro(pixel_levels(maps, masks), 1.0) == pytest.approx(roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12)
+    assert aupro(pixel_levels(maps, masks), 1.0) == pytest.approx(
+        roc_auc_score(masks.ravel(), maps.ravel()), abs=1e-12
+    )
 
 
-# --- the streaming form -------------------------------------------------------------------------------------------------------------
+# --- the streaming form -------------------------------------------------------------------------------------
 
 
 @given(worlds())
@@ -233,7 +255,9 @@ def test_counting_image_by_image_is_sorting_all_values(world: tuple[Any, Any]) -
 def test_the_order_of_images_does_not_matter(world: tuple[Any, Any], random: Any) -> None:
     maps, masks = world
     order = random.sample(range(len(maps)), len(maps))
-    np.testing.assert_allclose(counted(maps, masks).figures(), counted(maps[order], masks[order]).figures(), atol=1e-12)
+    np.testing.assert_allclose(
+        counted(maps, masks).figures(), counted(maps[order], masks[order]).figures(), atol=1e-12
+    )
 
 
 @given(worlds())
@@ -241,14 +265,25 @@ def test_the_order_of_images_does_not_matter(world: tuple[Any, Any], random: Any
 def test_a_rising_function_of_all_values_changes_nothing(world: tuple[Any, Any]) -> None:
     maps, masks = world
     expected = pixel_figures(pixel_levels(maps, masks))
-    for changed in (np.exp(maps), np.exp(99 * maps), 100 * maps - 3, 1e4 + 1e-7 * maps, 1e6 * maps + 1e4, np.arctan(maps)):
+    for changed in (
+        np.exp(maps),
+        np.exp(99 * maps),
+        100 * maps - 3,
+        1e4 + 1e-7 * maps,
+        1e6 * maps + 1e4,
+        np.arctan(maps),
+    ):
         np.testing.assert_allclose(pixel_figures(pixel_levels(changed, masks)), expected, atol=1e-12)
         np.testing.assert_allclose(counted(changed, masks).figures(), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e-7, 60.0])
-def test_beyond_the_bound_little_is_held_and_no_figure_moves(monkeypatch: pytest.MonkeyPatch, scale: float) -> None:
-    """200 maps of 32 x 32, sorted 2^15 pixels at a time and kept in 2^14 levels; at scale 60 they span 10^150."""
+def test_beyond_the_bound_little_is_held_and_no_figure_moves(
+    monkeypatch: pytest.MonkeyPatch, scale: float
+) -> None:
+    """200 maps of 32 x 32, sorted 2^15 pixels at a time and kept in 2^14 levels; at scale 60 they span
+    10^150.
+    """
     monkeypatch.setattr(module, "_AT_ONCE", 1 << 15)
     monkeypatch.setattr(module, "_KEPT", 1 << 14)
     rng = np.random.default_rng(3)
@@ -297,7 +332,7 @@ def test_a_mask_of_another_size_is_refused() -> None:
         PixelCounts().add(np.zeros((4, 4)), np.zeros((2, 2), dtype=bool))
 
 
-# --- what is missing ----------------------------------------------------------------------------------------------------------------
+# --- what is missing ----------------------------------------------------------------------------------------
 
 
 def test_without_anomalous_or_without_normal_pixels_every_figure_is_missing() -> None:
@@ -318,12 +353,13 @@ def test_scores_of_images_have_no_regions() -> None:
     assert math.isnan(aupro(levels(np.array([1.0, 0.0]), np.array([True, False]))))
 
 
-# --- categories that arrive one after another ---------------------------------------------------------------------------------------
+# --- categories that arrive one after another ---------------------------------------------------------------
 
 
 def test_continual_figures_by_hand() -> None:
-    """Categories 0 and 1 arrive first, 2 second, 3 last. Category 0 falls from its best (0.95, not its first) by 0.35, category 1 rises by
-    0.05 over its best, category 2 falls by 0.1: FM = (0.35 - 0.05 + 0.1) / 3, not clipped. Before arrival stands nonsense.
+    """Categories 0 and 1 arrive first, 2 second, 3 last. Category 0 falls from its best (0.95, not its first)
+    by 0.35, category 1 rises by 0.05 over its best, category 2 falls by 0.1: FM = (0.35 - 0.05 + 0.1) / 3,
+    not clipped. Before arrival stands nonsense.
     """
     matrix = np.array([[0.9, 0.6, NAN, 9.0], [0.95, 0.5, 0.8, NAN], [0.6, 0.65, 0.7, 0.9]])
     found = continual(matrix, np.array([0, 0, 1, 2]))
@@ -334,9 +370,13 @@ def test_continual_figures_by_hand() -> None:
     assert found.backward_transfer == pytest.approx((-0.3 + 0.05 - 0.1) / 3)
 
 
-@given(arrays(np.float64, st.integers(2, 6).map(lambda size: (size, size)), elements=st.floats(0, 1, width=32)))
+@given(
+    arrays(np.float64, st.integers(2, 6).map(lambda size: (size, size)), elements=st.floats(0, 1, width=32))
+)
 @settings(max_examples=100, deadline=None)
-def test_with_a_category_per_stage_they_are_those_of_class_incremental_learning(matrix: NDArray[np.float64]) -> None:
+def test_with_a_category_per_stage_they_are_those_of_class_incremental_learning(
+    matrix: NDArray[np.float64],
+) -> None:
     matrix[np.triu_indices(len(matrix), 1)] = NAN
     found = continual(matrix, np.arange(len(matrix)))
     assert found.final == pytest.approx(average_accuracy(matrix))
@@ -344,7 +384,9 @@ def test_with_a_category_per_stage_they_are_those_of_class_incremental_learning(
     assert found.backward_transfer == pytest.approx(backward_transfer(matrix))
 
 
-def test_a_category_without_a_figure_is_left_out_and_a_single_stage_forgets_nothing_that_can_be_told() -> None:
+def test_a_category_without_a_figure_is_left_out_and_a_single_stage_forgets_nothing_that_can_be_told() -> (
+    None
+):
     without = continual(np.array([[0.8, NAN, NAN], [0.6, NAN, 0.9]]), np.array([0, 0, 1]))
     assert without == pytest.approx((0.75, 0.85, 0.775, 0.2, -0.2))
     single = continual(np.array([[0.8, 0.6]]), np.array([0, 0]))

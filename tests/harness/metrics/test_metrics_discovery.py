@@ -1,4 +1,6 @@
-"""Discovery metrics against hand calculation, brute force over all assignments, and the identities that tie the groups together."""
+"""Discovery metrics against hand calculation, brute force over all assignments, and the identities that tie
+the groups together.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ from harness.metrics.discovery import (
 )
 
 PAIRS = st.integers(1, 40).flatmap(
-    lambda n: st.tuples(st.lists(st.integers(0, 4), min_size=n, max_size=n), st.lists(st.integers(0, 3), min_size=n, max_size=n))
+    lambda n: st.tuples(
+        st.lists(st.integers(0, 4), min_size=n, max_size=n),
+        st.lists(st.integers(0, 3), min_size=n, max_size=n),
+    )
 )
 
 
@@ -49,14 +54,21 @@ def test_no_other_assignment_matches_more(pair: tuple[list[int], list[int]]) -> 
     size = max(matrix.shape)
     padded = np.zeros((size, size), dtype=int)
     padded[: matrix.shape[0], : matrix.shape[1]] = matrix
-    best = max(sum(padded[row, column] for column, row in enumerate(order)) for order in itertools.permutations(range(size)))
+    best = max(
+        sum(padded[row, column] for column, row in enumerate(order))
+        for order in itertools.permutations(range(size))
+    )
     assert match(predicted, classes).matched.sum() == best
 
 
 @given(PAIRS, st.lists(st.integers(0, 2), min_size=4, max_size=4))
 @settings(max_examples=150, deadline=None)
-def test_group_accuracies_weighted_by_their_items_make_the_whole(pair: tuple[list[int], list[int]], stages: list[int]) -> None:
-    """All N = Old N_old + New N_new = Init N_init + Novel N_novel, at the last stage, where every class is revealed."""
+def test_group_accuracies_weighted_by_their_items_make_the_whole(
+    pair: tuple[list[int], list[int]], stages: list[int]
+) -> None:
+    """All N = Old N_old + New N_new = Init N_init + Novel N_novel, at the last stage, where every class is
+    revealed.
+    """
     predicted, classes = map(np.array, pair)
     arrival = np.array(stages)
     agreement = match(predicted, classes, n_classes=4)
@@ -81,22 +93,40 @@ def test_renaming_rows_changes_nothing(pair: tuple[list[int], list[int]], names:
     np.testing.assert_array_equal(renamed.matched, plain.matched)
 
 
-@pytest.mark.parametrize(("matrix", "rows"), [
-    ([[1, 1], [1, 1]], [0, 1]),  # the rows of the same numbers
-    ([[2, 3], [1, 2]], [0, 1]),  # 2 + 2 or 1 + 3: class 0 has most in row 0
-    ([[2, 1], [3, 2]], [1, 0]),  # 2 + 2 or 3 + 1: class 0 has most in row 1
-    ([[4, 0], [4, 0], [0, 0]], [0, 1]),  # nothing of class 1 anywhere: the row of its number, and row 0 for class 0
-    ([[0, 3], [0, 3], [0, 3]], [0, 1]),
-    ([[3, 0], [0, 0], [3, 0]], [0, 1]),
-    ([[0, 5, 5]], [-1, 0, -1]),  # a single row: the first of the classes it may go to
-    ([[0, 0, 5], [0, 0, 5]], [0, -1, 1]),  # either row could have class 2; class 0 then takes the row of its number
-    ([[0, 2, 2], [2, 0, 2], [2, 2, 0]], [1, 2, 0]),  # two rings of 2 + 2 + 2; neither has an equal number, row 1 is before row 2
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("matrix", "rows"),
+    [
+        ([[1, 1], [1, 1]], [0, 1]),  # the rows of the same numbers
+        ([[2, 3], [1, 2]], [0, 1]),  # 2 + 2 or 1 + 3: class 0 has most in row 0
+        ([[2, 1], [3, 2]], [1, 0]),  # 2 + 2 or 3 + 1: class 0 has most in row 1
+        (
+            [[4, 0], [4, 0], [0, 0]],
+            [0, 1],
+        ),  # nothing of class 1 anywhere: the row of its number, and row 0 for class 0
+        ([[0, 3], [0, 3], [0, 3]], [0, 1]),
+        ([[3, 0], [0, 0], [3, 0]], [0, 1]),
+        ([[0, 5, 5]], [-1, 0, -1]),  # a single row: the first of the classes it may go to
+        (
+            [[0, 0, 5], [0, 0, 5]],
+            [0, -1, 1],
+        ),  # either row could have class 2; class 0 then takes the row of its number
+        (
+            [[0, 2, 2], [2, 0, 2], [2, 2, 0]],
+            [1, 2, 0],
+        ),  # two rings of 2 + 2 + 2; neither has an equal number, row 1 is before row 2
+    ],
+)
 def test_which_of_several_optima_counts(matrix: list[list[int]], rows: list[int]) -> None:
     assert optimal_rows(np.array(matrix)).tolist() == rows
 
 
-@given(st.integers(1, 5).flatmap(lambda rows: st.lists(st.lists(st.integers(0, 3), min_size=rows, max_size=rows), min_size=1, max_size=4)))
+@given(
+    st.integers(1, 5).flatmap(
+        lambda rows: st.lists(
+            st.lists(st.integers(0, 3), min_size=rows, max_size=rows), min_size=1, max_size=4
+        )
+    )
+)
 @settings(max_examples=200, deadline=None)
 def test_ties_are_broken_as_by_a_look_at_every_assignment(columns: list[list[int]]) -> None:
     matrix = np.array(columns).T
@@ -104,25 +134,37 @@ def test_ties_are_broken_as_by_a_look_at_every_assignment(columns: list[list[int
 
     def worth(order: tuple[int, ...]) -> tuple[int, list[int], list[bool], list[int]]:
         matched = [int(matrix[row, column]) if row < rows else 0 for column, row in enumerate(order)]
-        return sum(matched), matched, [row == column < rows for column, row in enumerate(order)], [-row for row in order]
+        return (
+            sum(matched),
+            matched,
+            [row == column < rows for column, row in enumerate(order)],
+            [-row for row in order],
+        )
 
     best = max(itertools.permutations(range(max(rows, classes)), classes), key=worth)
     assert optimal_rows(matrix).tolist() == [row if row < rows else -1 for row in best]
 
 
 def test_accuracies_of_groups_do_not_depend_on_how_rows_are_numbered() -> None:
-    """Two old classes of 10 and a new one of 10: rows 0 and 1 could each stand for class 1 or for class 2, 17 matched either way.
+    """Two old classes of 10 and a new one of 10: rows 0 and 1 could each stand for class 1 or for class 2, 17
+    matched either way.
 
-    Row 0: 4 of class 1 and 4 of class 2; row 1: 6 and 6. With row 1 for class 1 old is 13 / 20 and new 4 / 10, else 11 / 20 and 6 / 10.
+    Row 0: 4 of class 1 and 4 of class 2; row 1: 6 and 6. With row 1 for class 1 old is 13 / 20 and new 4 /
+    10, else 11 / 20 and 6 / 10.
     """
-    predicted, classes = np.repeat([2, 0, 1, 0, 1, 0], [7, 4, 6, 4, 6, 3]), np.repeat([0, 1, 1, 2, 2, 0], [7, 4, 6, 4, 6, 3])
+    predicted, classes = (
+        np.repeat([2, 0, 1, 0, 1, 0], [7, 4, 6, 4, 6, 3]),
+        np.repeat([0, 1, 1, 2, 2, 0], [7, 4, 6, 4, 6, 3]),
+    )
     for names in itertools.permutations(range(3)):
         groups = by_group(match(np.array(names)[predicted], classes), np.array([0, 0, 1]), 1)
         assert (groups.everything, groups.old, groups.new) == (17 / 30, 13 / 20, 4 / 10)
 
 
 def test_a_negative_number_is_no_row_and_so_no_old_one() -> None:
-    """Of four new items one got an old row, two a new one, and one none; all of them clusters of negative numbers is no old row at all."""
+    """Of four new items one got an old row, two a new one, and one none; all of them clusters of negative
+    numbers is no old row at all.
+    """
     is_new = np.array([True, True, True, True, False])
     assert new_taken_for_old(np.array([1, 2, 3, -1, 0]), is_new, 2) == 0.25
     assert new_taken_for_old(np.array([-1, -2, -1, -2, 0]), is_new, 2) == 0.0
@@ -171,6 +213,8 @@ def test_discovery_leaves_out_stages_without_novelty() -> None:
 
 
 def test_old_and_new_bias_by_hand() -> None:
-    assert new_taken_for_old(np.array([0, 3, 1, 2]), np.array([True, True, True, False]), old_rows=2) == pytest.approx(2 / 3)
+    assert new_taken_for_old(
+        np.array([0, 3, 1, 2]), np.array([True, True, True, False]), old_rows=2
+    ) == pytest.approx(2 / 3)
     assert math.isnan(new_taken_for_old(np.array([0]), np.array([False]), old_rows=1))
     assert probability_gap(np.array([[0.7, 0.3], [0.2, 0.8]]), old_rows=1) == pytest.approx(-0.1)

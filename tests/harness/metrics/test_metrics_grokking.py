@@ -50,30 +50,41 @@ def test_health_has_six_places_with_names_of_their_own() -> None:
     assert len(set(HEALTH)) == len(HEALTH) == 6
 
 
-# --- fates --------------------------------------------------------------------------------------------------------------------------
+# --- fates --------------------------------------------------------------------------------------------------
 
 
 def test_a_row_that_was_chosen_but_kept_its_label_is_neither_clean_nor_wrong() -> None:
-    """Rows: clean right, clean missed, wrong memorised, wrong recovered, wrong as a third class, chosen but right, two test rows."""
+    """Rows: clean right, clean missed, wrong memorised, wrong recovered, wrong as a third class, chosen but
+    right, two test rows.
+    """
     labels, given_ = np.array([0, 1, 0, 1, 2, 0, 1, 2]), np.array([0, 1, 1, 2, 0, 0, -1, -1])
     predicted = np.array([0, 0, 1, 1, 1, 0, 1, 0])
     train = np.array([1, 1, 1, 1, 1, 1, 0, 0], dtype=bool)
-    corrupted, wrong = (np.array(rows, dtype=bool) for rows in ([0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0]))
+    corrupted, wrong = (
+        np.array(rows, dtype=bool) for rows in ([0, 0, 1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0, 0, 0])
+    )
     found = fates(predicted, labels, given_, train=train, corrupted=corrupted, wrong=wrong)
-    assert found == pytest.approx(Fates(train=3 / 6, clean=1 / 2, memorised=1 / 3, recovered=1 / 3, test=1 / 2))
+    assert found == pytest.approx(
+        Fates(train=3 / 6, clean=1 / 2, memorised=1 / 3, recovered=1 / 3, test=1 / 2)
+    )
 
 
 def test_without_wrong_labels_nothing_is_memorised_or_recovered_and_that_is_not_zero() -> None:
     none = np.zeros(3, dtype=bool)
     found = fates(
-        np.array([0, 1, 2]), np.array([0, 1, 2]), np.array([0, 1, -1]), train=np.array([1, 1, 0], dtype=bool), corrupted=none, wrong=none
+        np.array([0, 1, 2]),
+        np.array([0, 1, 2]),
+        np.array([0, 1, -1]),
+        train=np.array([1, 1, 0], dtype=bool),
+        corrupted=none,
+        wrong=none,
     )
     assert math.isnan(found.memorised)
     assert math.isnan(found.recovered)
     assert (found.train, found.clean, found.test) == (1, 1, 1)
 
 
-# --- times --------------------------------------------------------------------------------------------------------------------------
+# --- times --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -97,7 +108,9 @@ def test_a_time_is_the_first_look_that_holds_at_the_next_two(shares: list[float]
 @settings(max_examples=200, deadline=None)
 def test_holding_agrees_with_a_loop(reached: list[bool], holding: int) -> None:
     steps = [7 * place + 3 for place in range(len(reached))]
-    expected = next((steps[at] for at in range(len(reached) - holding + 1) if all(reached[at : at + holding])), NAN)
+    expected = next(
+        (steps[at] for at in range(len(reached) - holding + 1) if all(reached[at : at + holding])), NAN
+    )
     assert first_held(steps, reached, holding=holding) == pytest.approx(expected, nan_ok=True)
 
 
@@ -112,14 +125,22 @@ def test_holding_agrees_with_a_loop(reached: list[bool], holding: int) -> None:
         ([], NAN),
     ],
 )
-def test_inversion_needs_memory_first_and_three_looks_without_it(memorised: list[float], expected: float) -> None:
-    assert time_of_inversion(10 * np.arange(1, len(memorised) + 1), memorised) == pytest.approx(expected, nan_ok=True)
+def test_inversion_needs_memory_first_and_three_looks_without_it(
+    memorised: list[float], expected: float
+) -> None:
+    assert time_of_inversion(10 * np.arange(1, len(memorised) + 1), memorised) == pytest.approx(
+        expected, nan_ok=True
+    )
 
 
 def test_the_mean_over_steps_weighs_a_look_by_the_steps_it_stands_for() -> None:
     """0.2 for steps 1 to 10, 0.6 for 11 to 20, 1 for 21 to 40."""
-    assert mean_over_steps([10, 20, 40], [0.2, 0.6, 1.0]) == pytest.approx((10 * 0.2 + 10 * 0.6 + 20 * 1.0) / 40)
-    assert mean_over_steps([5, 10, 15], [0.1, 0.4, 1.0]) == pytest.approx(0.5), "evenly spaced looks: the plain mean"
+    assert mean_over_steps([10, 20, 40], [0.2, 0.6, 1.0]) == pytest.approx(
+        (10 * 0.2 + 10 * 0.6 + 20 * 1.0) / 40
+    )
+    assert mean_over_steps([5, 10, 15], [0.1, 0.4, 1.0]) == pytest.approx(0.5), (
+        "evenly spaced looks: the plain mean"
+    )
     assert math.isnan(mean_over_steps([], []))
 
 
@@ -130,9 +151,10 @@ def test_forgetting_is_having_known() -> None:
     assert not has_forgotten([])
 
 
-# --- phases -------------------------------------------------------------------------------------------------------------------------
+# --- phases -------------------------------------------------------------------------------------------------
 
-# (corruption, train, clean, test, memorised, forgot) -> (ours, published). The first block are outcomes of the released notebook and of
+# (corruption, train, clean, test, memorised, forgot) -> (ours, published). The first block are outcomes of
+# the released notebook and of
 # runs at p = 97; the second runs at p = 43; the third the defects of the published rule.
 OUTCOMES: list[tuple[tuple[Any, ...], tuple[str, str]]] = [
     ((0.0, 1.0, 1.0, 1.0, NAN, False), ("generalised", "coexistence")),
@@ -179,12 +201,15 @@ def test_every_outcome_has_one_phase_and_inversion_is_what_generalises(
     assert (ours in generalising) == (theirs in generalising) == (test >= 0.9)
 
 
-# --- spectra ------------------------------------------------------------------------------------------------------------------------
+# --- spectra ------------------------------------------------------------------------------------------------
 
 
 def _ipr_by_sums(row: Any) -> float:
     size = len(row)
-    spectrum = [abs(sum(value * cmath.exp(-2j * cmath.pi * j * t / size) for t, value in enumerate(row))) for j in range(size // 2 + 1)]
+    spectrum = [
+        abs(sum(value * cmath.exp(-2j * cmath.pi * j * t / size) for t, value in enumerate(row)))
+        for j in range(size // 2 + 1)
+    ]
     return float(sum(x**4 for x in spectrum) / sum(x**2 for x in spectrum) ** 2)
 
 
@@ -207,7 +232,10 @@ def test_gaussian_rows_have_the_ratio_of_an_untrained_network() -> None:
     assert ipr(np.random.default_rng(0).normal(size=(2000, 97))).mean() == pytest.approx(0.0403, abs=5e-4)
 
 
-@given(arrays.arrays(np.float64, st.integers(2, 20), elements=st.floats(-1, 1)), st.sampled_from([1e-30, 1e-11, 7.0, -1e20]))
+@given(
+    arrays.arrays(np.float64, st.integers(2, 20), elements=st.floats(-1, 1)),
+    st.sampled_from([1e-30, 1e-11, 7.0, -1e20]),
+)
 @settings(max_examples=100, deadline=None)
 def test_the_ratio_does_not_depend_on_size_and_lies_between_its_bounds(row: Any, scale: float) -> None:
     row = np.where(np.abs(row) < 1e-6, 0, row)
@@ -228,14 +256,17 @@ def test_a_neuron_has_the_mean_of_its_three_rows_and_zeros_make_it_dead() -> Non
     weights[2, 1] = 0
     weights[:, 2] = 0
     expected = [
-        np.mean([_ipr_by_sums(weights[part, neuron]) if weights[part, neuron].any() else 0 for part in range(3)]) for neuron in range(4)
+        np.mean(
+            [_ipr_by_sums(weights[part, neuron]) if weights[part, neuron].any() else 0 for part in range(3)]
+        )
+        for neuron in range(4)
     ]
     np.testing.assert_allclose(neuron_ipr(weights), expected)
     assert dead_neurons(weights).tolist() == [False, True, True, False]
     np.testing.assert_allclose(neuron_ipr(np.stack([weights, 2 * weights])), [expected, expected])
 
 
-# --- pruning ------------------------------------------------------------------------------------------------------------------------
+# --- pruning ------------------------------------------------------------------------------------------------
 
 
 def _grid(p: int) -> Any:
@@ -243,7 +274,9 @@ def _grid(p: int) -> Any:
 
 
 def _closed_form(p: int, width: int, seed: int = 0) -> Any:
-    """Gromov 2023: every neuron one frequency, phases of W the sums of those of U and V; f tends to 1 where q = x + y."""
+    """Gromov 2023: every neuron one frequency, phases of W the sums of those of U and V; f tends to 1 where q
+    = x + y.
+    """
     rng = np.random.default_rng(seed)
     frequency, u, v = rng.permutation(width)[:, None], *rng.uniform(-np.pi, np.pi, size=(2, width, 1))
     angles = 2 * np.pi * frequency * np.arange(p) / p
@@ -283,13 +316,16 @@ def test_a_painless_drop_stops_counting_where_the_test_suffers() -> None:
     assert math.isnan(painless_drop([NAN, NAN], [1.0, 1.0]))
 
 
-# --- finding wrong labels -----------------------------------------------------------------------------------------------------------
+# --- finding wrong labels -----------------------------------------------------------------------------------
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
 @settings(max_examples=200, deadline=None)
 def test_average_precision_is_that_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, positive = np.array([pair[0] for pair in pairs], dtype=np.float16), np.array([pair[1] for pair in pairs])
+    scores, positive = (
+        np.array([pair[0] for pair in pairs], dtype=np.float16),
+        np.array([pair[1] for pair in pairs]),
+    )
     if positive.any():
         assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores))
     else:

@@ -1,4 +1,6 @@
-"""Figures of noisy labels against hand calculation and scikit-learn; and what scoring makes of a case small enough to count."""
+"""Figures of noisy labels against hand calculation and scikit-learn; and what scoring makes of a case small
+enough to count.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +18,21 @@ from sklearn.metrics import precision_score, recall_score, roc_auc_score
 from harness.contracts import HIDDEN, Answer, Truth
 from harness.metrics import noisy_labels as module
 from harness.metrics.noisy_labels import auroc, clean_selection, memorisation, transition, transition_error
-from scenarios.noisy_labels.scoring import METRICS, TEST, TRAIN, VALIDATION, Moment, accuracies, label_figures, moment_of, pictures
+from scenarios.noisy_labels.scoring import (
+    METRICS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    Moment,
+    accuracies,
+    label_figures,
+    moment_of,
+    pictures,
+)
 
-TRIPLES = st.lists(st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40)
+TRIPLES = st.lists(
+    st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=40
+)
 
 
 def test_the_examples_run() -> None:
@@ -27,28 +41,36 @@ def test_the_examples_run() -> None:
     assert result.failed == 0
 
 
-# --- what becomes of wrong labels ---------------------------------------------------------------------------------------------------
+# --- what becomes of wrong labels ---------------------------------------------------------------------------
 
 
 def test_memorised_corrected_and_other_count_the_wrong_labels_alone() -> None:
-    """Items 0 to 3 have wrong labels: predicted as the label, as the class, as the class, as neither. Items 4 and 5 do not count."""
+    """Items 0 to 3 have wrong labels: predicted as the label, as the class, as the class, as neither. Items 4
+    and 5 do not count.
+    """
     labels, observed = np.array([0, 0, 1, 2, 0, 1]), np.array([1, 2, 0, 0, 0, 1])
     assert memorisation(np.array([1, 0, 1, 1, 2, 2]), labels, observed) == (0.25, 0.5, 0.25)
 
 
 @given(TRIPLES)
 @settings(max_examples=100, deadline=None)
-def test_the_fates_of_wrong_labels_sum_to_one_and_label_and_class_change_roles(triples: list[tuple[int, int, int]]) -> None:
+def test_the_fates_of_wrong_labels_sum_to_one_and_label_and_class_change_roles(
+    triples: list[tuple[int, int, int]],
+) -> None:
     predicted, labels, observed = np.array(triples).T
     fate, turned = memorisation(predicted, labels, observed), memorisation(predicted, observed, labels)
     if (labels == observed).all():
         assert all(math.isnan(share) for share in fate)
     else:
         assert sum(fate) == pytest.approx(1)
-        assert (turned.memorised, turned.corrected, turned.other) == (fate.corrected, fate.memorised, fate.other)
+        assert (turned.memorised, turned.corrected, turned.other) == (
+            fate.corrected,
+            fate.memorised,
+            fate.other,
+        )
 
 
-# --- selection and suspicion --------------------------------------------------------------------------------------------------------
+# --- selection and suspicion --------------------------------------------------------------------------------
 
 
 def test_precision_and_recall_of_kept_labels_by_hand() -> None:
@@ -59,17 +81,24 @@ def test_precision_and_recall_of_kept_labels_by_hand() -> None:
 
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 @settings(max_examples=100, deadline=None)
-def test_selection_agrees_with_scikit_learn_and_is_undefined_where_nothing_is_kept_or_right(pairs: list[tuple[bool, bool]]) -> None:
+def test_selection_agrees_with_scikit_learn_and_is_undefined_where_nothing_is_kept_or_right(
+    pairs: list[tuple[bool, bool]],
+) -> None:
     kept, wrong = np.array(pairs).T
     found = clean_selection(kept, wrong)
-    precision, recall = (score(~wrong, kept, zero_division=np.nan) for score in (precision_score, recall_score))
+    precision, recall = (
+        score(~wrong, kept, zero_division=np.nan) for score in (precision_score, recall_score)
+    )
     np.testing.assert_allclose(np.array(found), np.array([precision, recall], dtype=float))
 
 
 @given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
 @settings(max_examples=150, deadline=None)
 def test_auroc_is_that_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, positive = np.array([pair[0] for pair in pairs], dtype=np.float16), np.array([pair[1] for pair in pairs])
+    scores, positive = (
+        np.array([pair[0] for pair in pairs], dtype=np.float16),
+        np.array([pair[1] for pair in pairs]),
+    )
     if positive.all() or not positive.any():
         assert math.isnan(auroc(scores, positive))
     else:
@@ -80,10 +109,12 @@ def test_auroc_of_many_half_precision_scores_does_not_lose_counts() -> None:
     """Ranks beyond 2,048 do not fit float16, the format suspicions are stored in."""
     scores = np.random.default_rng(0).random(20_000).astype(np.float16)
     positive = np.random.default_rng(1).random(20_000) < scores
-    assert auroc(scores, positive) == pytest.approx(roc_auc_score(positive, scores.astype(np.float64)), abs=1e-12)
+    assert auroc(scores, positive) == pytest.approx(
+        roc_auc_score(positive, scores.astype(np.float64)), abs=1e-12
+    )
 
 
-# --- transition matrices ------------------------------------------------------------------------------------------------------------
+# --- transition matrices ------------------------------------------------------------------------------------
 
 
 def test_the_transition_matrix_counts_and_an_absent_class_keeps_its_label() -> None:
@@ -93,7 +124,9 @@ def test_the_transition_matrix_counts_and_an_absent_class_keeps_its_label() -> N
 
 def test_the_error_of_a_transition_matrix_by_hand() -> None:
     """|0.1| + |-0.1| + |-0.5| + |0.5| = 1.2 over a sum of 2."""
-    assert transition_error(np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([[0.8, 0.2], [1.0, 0.0]])) == pytest.approx(0.6)
+    assert transition_error(
+        np.array([[0.9, 0.1], [0.5, 0.5]]), np.array([[0.8, 0.2], [1.0, 0.0]])
+    ) == pytest.approx(0.6)
 
 
 @given(st.integers(2, 12), st.floats(0, 0.9))
@@ -104,15 +137,18 @@ def test_taking_every_label_for_right_errs_by_twice_the_rate(classes: int, rate:
     assert transition_error(np.eye(classes), symmetric) == pytest.approx(2 * rate)
 
 
-# --- scoring: a case counted by hand ------------------------------------------------------------------------------------------------
+# --- scoring: a case counted by hand ------------------------------------------------------------------------
 #
-# Four test items, ten training items of which 6, 7, 10, 11 and 13 have wrong labels, four validation items. Four epochs, all looked at.
+# Four test items, ten training items of which 6, 7, 10, 11 and 13 have wrong labels, four validation items.
+# Four epochs, all looked at.
 
 LABELS = np.array([0, 1, 1, 2, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 0, 1, 2, 1])
 OBSERVED = np.array([HIDDEN, HIDDEN, HIDDEN, HIDDEN, 0, 0, 1, 2, 1, 1, 0, 2, 2, 1, 0, 2, 2, 1])
 PART = np.repeat([TEST, TRAIN, VALIDATION], [4, 10, 4])
 TRAINED = [0, 1, 1, 0, 1, 1, 0, 0, 2, 1]
-"""At the end 6, 10 and 13 are predicted as their label, 7 as its class, 11 as neither; of the right labels only 5 is not fitted."""
+"""At the end 6, 10 and 13 are predicted as their label, 7 as its class, 11 as neither; of the right labels
+only 5 is not fitted.
+"""
 
 ON_TEST = {1: [0, 1, 1, 2], 2: [0, 1, 0, 2], 3: [0, 0, 0, 2], None: [0, 0, 0, 0]}
 """Right are 4, 3, 2 and 1 of 4."""
@@ -125,7 +161,9 @@ JUDGED: Mapping[str, list[Any]] = {
     "suspicion": [0.1, 0.7, 0.2, 0.9, 0.2, 0.0, 0.6, 0.8, 0.3, 0.1],
     "label_losses": [0.5, 2.0, 0.25, 3.0, 0.5, 0.0, 1.5, 2.5, 1.0, 0.125],
 }
-"""Of the six kept labels 4, 8, 9 and 12 are right, and 5 is the right one not kept. Suspicions put 18 of 25 pairs in order."""
+"""Of the six kept labels 4, 8, 9 and 12 are right, and 5 is the right one not kept. Suspicions put 18 of 25
+pairs in order.
+"""
 
 
 def _truth(named: Sequence[int] = (3,), part: Any = PART) -> Truth:
@@ -142,13 +180,22 @@ def _answer(step: int | None, **judged: Any) -> Answer:
 
 
 def _moments(truth: Truth) -> list[Moment]:
-    return [moment_of(truth, answer) for answer in (_answer(1), _answer(2), _answer(3), _answer(None, **JUDGED))]
+    return [
+        moment_of(truth, answer) for answer in (_answer(1), _answer(2), _answer(3), _answer(None, **JUDGED))
+    ]
 
 
 def test_a_moment_holds_shares_over_the_right_items() -> None:
-    assert moment_of(_truth(), _answer(None)).figures == pytest.approx({
-        "accuracy": 1 / 4, "validation": 2 / 4, "right_fitted": 4 / 5, "memorised": 3 / 5, "corrected": 1 / 5, "other": 1 / 5,
-    })  # fmt: skip
+    assert moment_of(_truth(), _answer(None)).figures == pytest.approx(
+        {
+            "accuracy": 1 / 4,
+            "validation": 2 / 4,
+            "right_fitted": 4 / 5,
+            "memorised": 3 / 5,
+            "corrected": 1 / 5,
+            "other": 1 / 5,
+        }
+    )
 
 
 def test_test_items_of_classes_still_to_come_do_not_count() -> None:
@@ -162,16 +209,31 @@ def summary(truth: Truth, moments: Sequence[Moment], *, tail: int, epochs: int) 
 
 
 def test_every_figure_of_the_summary_is_the_one_counted_by_hand() -> None:
-    """T has rows (.5 .25 .25), (.25 .5 .25), (0 .5 .5), predictions imply (.5 0 .5), (.2 .8 0), (0 0 1): they differ by 0.5 + 0.6 + 1."""
+    """T has rows (.5 .25 .25), (.25 .5 .25), (0 .5 .5), predictions imply (.5 0 .5), (.2 .8 0), (0 0 1): they
+    differ by 0.5 + 0.6 + 1.
+    """
     truth = _truth()
-    assert summary(truth, _moments(truth), tail=2, epochs=4) == pytest.approx({
-        "tail_accuracy": (2 / 4 + 1 / 4) / 2, "last_accuracy": 1 / 4, "chosen_accuracy": 3 / 4, "best_accuracy": 1.0,
-        "memorised": 3 / 5, "corrected": 1 / 5, "wrong_auroc": 18 / 25, "kept_precision": 4 / 6, "kept_recall": 4 / 5,
-        "matrix_error": 2.1 / 3, "wrong_labels": 5 / 10,
-    })  # fmt: skip
+    assert summary(truth, _moments(truth), tail=2, epochs=4) == pytest.approx(
+        {
+            "tail_accuracy": (2 / 4 + 1 / 4) / 2,
+            "last_accuracy": 1 / 4,
+            "chosen_accuracy": 3 / 4,
+            "best_accuracy": 1.0,
+            "memorised": 3 / 5,
+            "corrected": 1 / 5,
+            "wrong_auroc": 18 / 25,
+            "kept_precision": 4 / 6,
+            "kept_recall": 4 / 5,
+            "matrix_error": 2.1 / 3,
+            "wrong_labels": 5 / 10,
+        }
+    )
 
 
-@pytest.mark.parametrize(("tail", "expected"), [(1, 1 / 4), (3, (3 + 2 + 1) / 12), (4, (4 + 3 + 2 + 1) / 16), (99, (4 + 3 + 2 + 1) / 16)])
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [(1, 1 / 4), (3, (3 + 2 + 1) / 12), (4, (4 + 3 + 2 + 1) / 16), (99, (4 + 3 + 2 + 1) / 16)],
+)
 def test_the_tail_is_the_last_epochs_the_end_among_them(tail: int, expected: float) -> None:
     truth = _truth()
     assert summary(truth, _moments(truth), tail=tail, epochs=4)["tail_accuracy"] == pytest.approx(expected)
@@ -198,7 +260,9 @@ def test_pictures_hold_the_curves_the_matrices_and_the_losses_by_kind_of_label()
     assert seen.probes["validation"] == [(0, 1, 0.25), (0, 2, 0.75), (0, 3, 0.75), (0, 4, 0.5)]
     assert seen.probes["memorised"] == [(0, epoch, 0.6) for epoch in (1, 2, 3, 4)]
     np.testing.assert_allclose(seen.matrices["transition"], np.array([[2, 1, 1], [1, 2, 1], [0, 2, 2]]) / 4)
-    np.testing.assert_allclose(seen.matrices["implied_transition"], np.array([[5, 0, 5], [2, 8, 0], [0, 0, 10]]) / 10)
+    np.testing.assert_allclose(
+        seen.matrices["implied_transition"], np.array([[5, 0, 5], [2, 8, 0], [0, 0, 10]]) / 10
+    )
     losses = seen.histograms["label_losses"]
     np.testing.assert_array_equal(losses["right labels"], [0.5, 2.0, 0.5, 0.0, 1.0])
     np.testing.assert_array_equal(losses["wrong labels"], [0.25, 3.0, 1.5, 2.5, 0.125])
@@ -207,7 +271,9 @@ def test_pictures_hold_the_curves_the_matrices_and_the_losses_by_kind_of_label()
 
 @pytest.mark.parametrize("foreign", [-1, 3, 10**12])
 def test_a_predicted_class_that_does_not_exist_is_wrong_and_nothing_worse(foreign: int) -> None:
-    """The contract asks for whole numbers, not for classes that were named; such predictions tell nothing of the transition matrix."""
+    """The contract asks for whole numbers, not for classes that were named; such predictions tell nothing of
+    the transition matrix.
+    """
     truth = _truth()
     answer = Answer(stage=0, step=None, ids=np.arange(18), arrays={"classes": np.full(18, foreign)})
     final = summary(truth, [moment_of(truth, answer)], tail=1, epochs=4)

@@ -41,7 +41,8 @@ def test_a_protocol_hash_follows_what_is_dealt(tmp_path: Path) -> None:
     """Also where neither name, configuration nor code say so."""
     (tmp_path / "mine.py").write_text(
         "from dataclasses import replace\nfrom pathlib import Path\nimport worlds\nclass Mine(worlds.Blobs):\n"
-        f"    def deal(self, seed):\n        deal, shift = super().deal(seed), float(Path({str(tmp_path / 'shift')!r}).read_text())\n"
+        "    def deal(self, seed):\n        deal, shift = super().deal(seed), "
+        f"float(Path({str(tmp_path / 'shift')!r}).read_text())\n"
         "        return replace(deal, inputs=deal.inputs + shift)\n"
     )
     hashes = []
@@ -105,11 +106,15 @@ class Mine(worlds.Blobs):
 """
 
 
-@pytest.mark.parametrize("beneath", ["{path}:Mine", "smoke[over={path}:Mine]", "smoke[over={path}:Mine[items=30]]"])
+@pytest.mark.parametrize(
+    "beneath", ["{path}:Mine", "smoke[over={path}:Mine]", "smoke[over={path}:Mine[items=30]]"]
+)
 def test_how_a_scenario_by_path_scores_is_part_of_its_protocol(beneath: str, tmp_path: Path) -> None:
     def written(factor: int, scale: int, words: str = "") -> str:
         (tmp_path / "mine.py").write_text(words + SCORING.format(factor=factor))
-        (tmp_path / "scoring.py").write_text(f"def scaled(scores, factor):\n    return scores if factor * {scale} else None\n")
+        (tmp_path / "scoring.py").write_text(
+            f"def scaled(scores, factor):\n    return scores if factor * {scale} else None\n"
+        )
         (protocol,) = protocols([beneath.format(path=tmp_path / "mine.py")])
         return protocol.hash
 
@@ -165,6 +170,8 @@ def test_every_shipped_suite_is_valid() -> None:
 def test_a_strategy_by_path_is_addressed_by_its_code_not_its_folder(tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "mine.py").write_text("from worlds import Means\nclass Mine(Means):\n    '''M.'''\n")
+        (tmp_path / name / "mine.py").write_text(
+            "from worlds import Means\nclass Mine(Means):\n    '''M.'''\n"
+        )
     assert _key(f"{tmp_path}/one/mine.py:Mine") == _key(f"{tmp_path}/two/mine.py:Mine")
     assert _key(world("Means")) != _key(f"{tmp_path}/one/mine.py:Mine")

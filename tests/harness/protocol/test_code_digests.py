@@ -23,11 +23,15 @@ Write = Callable[..., str]
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Return a function that writes files of a folder and returns the digest of the strategy `mine.py` there, which uses `own`."""
+    """Return a function that writes files of a folder and returns the digest of the strategy `mine.py` there,
+    which uses `own`.
+    """
 
     def digest(own: str = "", files: Mapping[str, str] = MappingProxyType({})) -> str:
         if own:
-            (tmp_path / "mine.py").write_text(f"from worlds import Means\n{own}\nclass Mine(Means):\n    '''Mine.'''\n")
+            (tmp_path / "mine.py").write_text(
+                f"from worlds import Means\n{own}\nclass Mine(Means):\n    '''Mine.'''\n"
+            )
         for name, text in files.items():
             path = tmp_path / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,8 +65,15 @@ IMPORTS = {
 @pytest.mark.parametrize("line", IMPORTS)
 def test_a_change_of_what_is_imported_changes_the_digest(line: str, write: Write) -> None:
     one = "VALUE = 1\n"
-    files = {"helper.py": one, "first.py": "import second\n", "second.py": one, "pack/deep.py": one, "whole/__init__.py": one,
-             "whole/part.py": "from .other import VALUE\n", "whole/other.py": one}  # fmt: skip
+    files = {
+        "helper.py": one,
+        "first.py": "import second\n",
+        "second.py": one,
+        "pack/deep.py": one,
+        "whole/__init__.py": one,
+        "whole/part.py": "from .other import VALUE\n",
+        "whole/other.py": one,
+    }
     before = write(line, files)
     assert write(files={IMPORTS[line]: f"'''Words.'''\n{one}# and a comment\n"}) == before
     assert write(files={IMPORTS[line]: "VALUE = 2\n"}) != before
@@ -70,7 +81,9 @@ def test_a_change_of_what_is_imported_changes_the_digest(line: str, write: Write
 
 
 def test_helpers_of_helpers_count_however_deep(write: Write) -> None:
-    before = write("import a0", {f"a{n}.py": f"import a{n + 1}\n" for n in range(9)} | {"a9.py": "VALUE = 1\n"})
+    before = write(
+        "import a0", {f"a{n}.py": f"import a{n + 1}\n" for n in range(9)} | {"a9.py": "VALUE = 1\n"}
+    )
     assert write(files={"a9.py": "VALUE = 2\n"}) != before
 
 
@@ -79,7 +92,9 @@ def test_modules_that_import_each_other_end(write: Write) -> None:
     assert write(files={"two.py": "import one\nVALUE = 2\n"}) != before
 
 
-def test_a_neighbour_that_is_not_python_or_not_there_counts_by_what_it_is(write: Write, tmp_path: Path) -> None:
+def test_a_neighbour_that_is_not_python_or_not_there_counts_by_what_it_is(
+    write: Write, tmp_path: Path
+) -> None:
     broken = write("def later():\n    import helper", {"helper.py": "1 +\n"})
     assert write(files={"helper.py": "2 +\n"}) != broken
     (tmp_path / "helper.py").unlink()
@@ -88,10 +103,17 @@ def test_a_neighbour_that_is_not_python_or_not_there_counts_by_what_it_is(write:
 
 
 def test_a_module_that_is_renamed_or_moved_keeps_the_digest(write: Write, tmp_path: Path) -> None:
-    before = write("from helper import VALUE\nimport numpy as np", {"helper.py": "from deep import VALUE\n", "deep.py": "VALUE = 1\n"})
+    before = write(
+        "from helper import VALUE\nimport numpy as np",
+        {"helper.py": "from deep import VALUE\n", "deep.py": "VALUE = 1\n"},
+    )
     (tmp_path / "helper.py").unlink()
     (tmp_path / "deep.py").unlink()
-    moved = {"pack/__init__.py": "'''New home.'''\n", "pack/zeta.py": "from pack.eta import VALUE\n", "pack/eta.py": "VALUE = 1\n"}
+    moved = {
+        "pack/__init__.py": "'''New home.'''\n",
+        "pack/zeta.py": "from pack.eta import VALUE\n",
+        "pack/eta.py": "VALUE = 1\n",
+    }
     assert write("import numpy as np\nfrom pack.zeta import VALUE", moved) == before
     assert write(files={"pack/eta.py": "VALUE = 2\n"}) != before
 
@@ -99,7 +121,9 @@ def test_a_module_that_is_renamed_or_moved_keeps_the_digest(write: Write, tmp_pa
 def test_which_of_two_modules_a_name_is_from_counts(write: Write) -> None:
     """Both are digested either way; only the import says which value is used."""
     files = {"one.py": "VALUE = 1\n", "two.py": "VALUE = 2\n"}
-    assert write("import one, two\nfrom one import VALUE as USED", files) != write("import one, two\nfrom two import VALUE as USED")
+    assert write("import one, two\nfrom one import VALUE as USED", files) != write(
+        "import one, two\nfrom two import VALUE as USED"
+    )
 
 
 def test_what_type_checkers_alone_import_does_not_count(write: Write) -> None:
@@ -115,22 +139,33 @@ def test_words_do_not_count_and_deeds_do() -> None:
     deeds = base.replace("x = 1", "x = 2")
     assert fingerprint.of_code("", base) == fingerprint.of_code("", words)
     assert fingerprint.of_code("", base) != fingerprint.of_code("", deeds)
-    assert fingerprint.of_code("", "def f():\n    '''Say.'''\n") == fingerprint.of_code("", "def f():\n    pass\n")
+    assert fingerprint.of_code("", "def f():\n    '''Say.'''\n") == fingerprint.of_code(
+        "", "def f():\n    pass\n"
+    )
 
 
-# --- what other packages bring, and the project's own; digested by processes of their own, which nothing was loaded into before ------
+# --- what other packages bring, and the project's own; digested by processes of their own, which nothing was
 
 
 def _digest(code: str, *path: Path, cwd: Path) -> str:
     """Return what `code` prints that ends in an expression of a digest, with `path` first on the search path."""
-    said = subprocess.run([sys.executable, "-c", f"from harness.protocol import fingerprint\nprint({code})"], cwd=cwd, check=True, text=True,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))}, capture_output=True)  # fmt: skip
+    said = subprocess.run(
+        [sys.executable, "-c", f"from harness.protocol import fingerprint\nprint({code})"],
+        cwd=cwd,
+        check=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
+        capture_output=True,
+    )
     return said.stdout.strip()
 
 
 def _install(folder: Path, name: str, version: str, *, direct: str = "", metadata: str = "METADATA") -> Path:
     """Write a distribution with one package into `folder`; return its module."""
-    package, info = folder / name, folder / f"{name}-{version}.{'dist' if metadata == 'METADATA' else 'egg'}-info"
+    package, info = (
+        folder / name,
+        folder / f"{name}-{version}.{'dist' if metadata == 'METADATA' else 'egg'}-info",
+    )
     for place in (package, info):
         place.mkdir(parents=True)
     (package / "__init__.py").touch()
@@ -149,7 +184,9 @@ USER = "fingerprint.of_code('', 'from brought.values import VALUE')"
 def test_what_is_installed_in_editable_form_counts_by_its_content(kind: str, tmp_path: Path) -> None:
     site = tmp_path / "site"
     if kind == "editable":
-        module = _install(site, "brought", "1.0", direct='{"url": "file:///there", "dir_info": {"editable": true}}')
+        module = _install(
+            site, "brought", "1.0", direct='{"url": "file:///there", "dir_info": {"editable": true}}'
+        )
     elif kind == "source tree":
         module = _install(site, "brought", "1.0", metadata="PKG-INFO")
     else:
@@ -163,20 +200,26 @@ def test_what_is_installed_in_editable_form_counts_by_its_content(kind: str, tmp
 
 
 def test_a_released_distribution_counts_by_name_and_version(tmp_path: Path) -> None:
-    module = _install(tmp_path / "one", "brought", "1.0", direct='{"url": "file:///a.whl", "archive_info": {}}')
+    module = _install(
+        tmp_path / "one", "brought", "1.0", direct='{"url": "file:///a.whl", "archive_info": {}}'
+    )
     _install(tmp_path / "two", "brought", "2.0")
     _install(tmp_path / "two", "unused", "1.0")
     first = _digest(USER, tmp_path / "one", cwd=tmp_path)
     module.write_text("VALUE = 2\n")
     assert _digest(USER, tmp_path / "one", cwd=tmp_path) == first
     assert _digest(USER, tmp_path / "two", cwd=tmp_path) != first
-    assert _digest("fingerprint.of_code('', '')", tmp_path / "one", cwd=tmp_path) == fingerprint.of_code("", "")
+    assert _digest("fingerprint.of_code('', '')", tmp_path / "one", cwd=tmp_path) == fingerprint.of_code(
+        "", ""
+    )
 
 
 def test_a_plugin_of_a_package_counts_by_the_content_of_that_package(tmp_path: Path) -> None:
     """Released or not: it is what runs."""
     module = _install(tmp_path / "site", "brought", "1.0")
-    (module.parent / "plugin.py").write_text("from .values import VALUE\nfrom strategies.class_incremental.replay import Replay\n")
+    (module.parent / "plugin.py").write_text(
+        "from .values import VALUE\nfrom strategies.class_incremental.replay import Replay\n"
+    )
     code = "fingerprint.of_code('brought.plugin')"
     before = _digest(code, tmp_path / "site", cwd=tmp_path)
     module.write_text("VALUE = 2\n")
@@ -187,7 +230,9 @@ def test_a_plugin_of_a_package_counts_by_the_content_of_that_package(tmp_path: P
 def project(tmp_path: Path) -> Path:
     """Return a copy of the packages that strategies are made of."""
     for name in ("harness", "strategies"):
-        shutil.copytree(PROJECT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(
+            PROJECT / name, tmp_path / "copy" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
     return tmp_path / "copy"
 
 
@@ -221,9 +266,15 @@ def test_the_digest_of_replay_follows_what_it_trains_with_and_what_runs_it(proje
 def test_a_module_of_the_project_that_moves_keeps_the_digest(project: Path) -> None:
     (project / "strategies" / "toolkit" / "memory").mkdir()
     (project / "strategies" / "toolkit" / "memory" / "__init__.py").write_text('"""What is rehearsed."""\n')
-    (project / "strategies" / "class_incremental" / "buffer.py").rename(project / "strategies" / "toolkit" / "memory" / "rehearsed.py")
-    for path in project.rglob("*.py"):
-        path.write_text(path.read_text().replace("strategies.class_incremental.buffer", "strategies.toolkit.memory.rehearsed"))
-    assert _digest("fingerprint.of_code('strategies.class_incremental.replay')", project, cwd=project) == fingerprint.of_code(
-        "strategies.class_incremental.replay"
+    (project / "strategies" / "class_incremental" / "buffer.py").rename(
+        project / "strategies" / "toolkit" / "memory" / "rehearsed.py"
     )
+    for path in project.rglob("*.py"):
+        path.write_text(
+            path.read_text().replace(
+                "strategies.class_incremental.buffer", "strategies.toolkit.memory.rehearsed"
+            )
+        )
+    assert _digest(
+        "fingerprint.of_code('strategies.class_incremental.replay')", project, cwd=project
+    ) == fingerprint.of_code("strategies.class_incremental.replay")

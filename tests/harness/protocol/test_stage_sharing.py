@@ -27,7 +27,9 @@ from harness.store import predictions
 
 
 class Drifts(Strategy):
-    """A random walk that adds `early` in every stage, `middle` from stage 1 and `late` from stage 2 on; it answers its place."""
+    """A random walk that adds `early` in every stage, `middle` from stage 1 and `late` from stage 2 on; it
+    answers its place.
+    """
 
     early: float = param(1.0)
     middle: float = param(0.0, since_stage=1)
@@ -49,13 +51,30 @@ class Drifts(Strategy):
 
 
 WORLD = Blobs(stages=4)
-VALUES: Sequence[dict[str, float]] = ({}, {"late": 3.0}, {"middle": 2.0}, {"middle": 2.0, "late": 3.0}, {"early": 5.0})
+VALUES: Sequence[dict[str, float]] = (
+    {},
+    {"late": 3.0},
+    {"middle": 2.0},
+    {"middle": 2.0, "late": 3.0},
+    {"early": 5.0},
+)
 
 
-def _cell(values: dict[str, float], scenario: Scenario = WORLD, cls: type[Strategy] = Drifts, seed: int = 0) -> Cell:
+def _cell(
+    values: dict[str, float], scenario: Scenario = WORLD, cls: type[Strategy] = Drifts, seed: int = 0
+) -> Cell:
     params = model_of(cls)(**values).model_dump(mode="json")
-    contender = Contender(label=f"drifts{values}", plugin=Plugin(kind="strategy", name=cls.__name__, cls=cls), params=params, code="code")
-    return Cell(protocol=Protocol(label="blobs", scenario_name="blobs", scenario=scenario), contender=contender, seed=seed)
+    contender = Contender(
+        label=f"drifts{values}",
+        plugin=Plugin(kind="strategy", name=cls.__name__, cls=cls),
+        params=params,
+        code="code",
+    )
+    return Cell(
+        protocol=Protocol(label="blobs", scenario_name="blobs", scenario=scenario),
+        contender=contender,
+        seed=seed,
+    )
 
 
 def _run(cell: Cell, folder: Path, shared: Sequence[Path | None] = ()) -> list[StageResult]:
@@ -72,7 +91,10 @@ def _digest(results: Sequence[StageResult]) -> str:
 def test_cells_share_the_stages_before_they_differ() -> None:
     plain, late, middle, both, early = (stage_keys(_cell(values)) for values in VALUES)
     assert len(plain) == 3  # the last stage of four is nobody else's
-    shared = [[first == second != "" for first, second in zip(plain, other, strict=True)] for other in (late, middle, both, early)]
+    shared = [
+        [first == second != "" for first, second in zip(plain, other, strict=True)]
+        for other in (late, middle, both, early)
+    ]
     assert shared == [[True, True, False], [True, False, False], [True, False, False], [False, False, False]]
     assert middle[:2] == both[:2]
     assert plain[2] == ""  # all parameters decide it
@@ -97,8 +119,12 @@ def test_shared_stages_give_the_bytes_of_unshared_ones_and_are_learned_once(tmp_
     # {} learns 4; late shares 0 and 1; middle shares 0; both shares 0 and 1 (of middle); early none
     assert len(Drifts.learned) == 4 + 2 + 3 + 2 + 4
     assert [[result.borrowed_s > 0 for result in each] for each in results] == [
-        [False] * 4, [True, True, False, False], [True, False, False, False], [True, True, False, False], [False] * 4,
-    ]  # fmt: skip
+        [False] * 4,
+        [True, True, False, False],
+        [True, False, False, False],
+        [True, True, False, False],
+        [False] * 4,
+    ]
 
 
 def test_the_work_that_is_saved_is_counted_in_items_and_passes(tmp_path: Path) -> None:
@@ -132,13 +158,17 @@ def test_an_interrupted_cell_continues_from_its_own_state(tmp_path: Path) -> Non
     keep.mkdir()
     for until in (2, 4):
         strategy = Drifts(late=3.0)
-        results = list(run_cell(strategy, episodes[:until], conditions, scratch=tmp_path, keep=keep, shared=paths))
+        results = list(
+            run_cell(strategy, episodes[:until], conditions, scratch=tmp_path, keep=keep, shared=paths)
+        )
     assert _digest(results) == _digest(whole)
 
 
 def test_nothing_is_shared_where_it_cannot_be() -> None:
     probed = WORLD.model_copy(update={"probe_every": 5})
-    by_path = replace(_cell({}).contender, plugin=Plugin(kind="strategy", name="x.py:Drifts", cls=Drifts, source="text"))
+    by_path = replace(
+        _cell({}).contender, plugin=Plugin(kind="strategy", name="x.py:Drifts", cls=Drifts, source="text")
+    )
     assert stage_keys(_cell({}, probed)) == ()
     assert stage_keys(replace(_cell({}), contender=by_path)) == ()
     assert stage_keys(_cell({}, cls=Means)) == ()  # all its parameters matter from the first stage on
@@ -154,20 +184,24 @@ def test_cells_that_would_wait_come_after_those_that_need_not(tmp_path: Path) ->
     assert sharing.still_to_learn(cells[0], 2) == set()
 
 
-# --- what is declared holds -----------------------------------------------------------------------------------------------------------
+# --- what is declared holds ---------------------------------------------------------------------------------
 
 SURFACES = "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]"
 
 
 def _late(name: str) -> dict[str, list[Any]]:
-    """Return, by parameter with since_stage=1, the values it is switched to: those declared, else neighbours of the default."""
+    """Return, by parameter with since_stage=1, the values it is switched to: those declared, else neighbours
+    of the default.
+    """
     cls, found = find("strategy", name).cls, {}
     for parameter, field in model_of(cls).model_fields.items():
         extra = field.json_schema_extra
         assert isinstance(extra, dict)
         assert extra["since_stage"] in (0, 1)
         if extra["since_stage"]:
-            found[parameter] = [*extra["ablate"]] or [value for value in _neighbours(field) if _is_valid(cls, parameter, value)]
+            found[parameter] = [*extra["ablate"]] or [
+                value for value in _neighbours(field) if _is_valid(cls, parameter, value)
+            ]
     return found
 
 
@@ -188,18 +222,34 @@ def _is_valid(cls: type[Strategy], parameter: str, value: Any) -> bool:
     return True
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(registered("strategy")) if find("strategy", name).cls.resumable and _late(name)])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in sorted(registered("strategy")) if find("strategy", name).cls.resumable and _late(name)],
+)
 def test_a_parameter_leaves_the_state_after_earlier_stages_alone(name: str, tmp_path: Path) -> None:
     """Parameters with since_stage=1, one at a time: the state after stage 0 stays as it is, to the byte."""
     cls = find("strategy", name).cls
-    worlds: list[Scenario] = [Blobs(items=150, epochs=1), HiddenBlobs(items=150), NovelBlobs(items=150), configured("scenario", SURFACES)]
+    worlds: list[Scenario] = [
+        Blobs(items=150, epochs=1),
+        HiddenBlobs(items=150),
+        NovelBlobs(items=150),
+        configured("scenario", SURFACES),
+    ]
 
     def state(world: Scenario, values: dict[str, Any]) -> bytes | None:
         strategy, folder = cls(**values), tmp_path / "scratch"
         folder.mkdir(exist_ok=True)
         conditions = Conditions(root_seed=3, **world.lent(), needed=world.answers)
         try:
-            list(run_cell(strategy, seal(world.deal(0), 0).episodes[:1], conditions, scratch=folder, shared=[tmp_path / "state.pt"]))
+            list(
+                run_cell(
+                    strategy,
+                    seal(world.deal(0), 0).episodes[:1],
+                    conditions,
+                    scratch=folder,
+                    shared=[tmp_path / "state.pt"],
+                )
+            )
         except Unsuitable:
             return None
         torch.save(checkpoint.load(tmp_path / "state.pt")["state"], tmp_path / "alone.pt")

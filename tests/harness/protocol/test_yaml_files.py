@@ -60,10 +60,29 @@ def test_keys_of_different_mappings_and_merged_ones_are_no_repetition(tmp_path: 
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("yes", "yes"), ("off", "off"), ("010", "010"), ("0x1F", "0x1F"), ("1:30", "1:30"), ("2024-01-01", "2024-01-01"), ("1_000", "1_000"),
-     ("1e3", "1e3"), ("+1", "+1"), ("True", "True"), ("12", 12), ("-3", -3), ("0.5", 0.5), ("1.0e-05", 1e-5), ("-.inf", -float("inf")),
-     ("true", True), ("null", None), ("~", None), ("", None), ("'12'", "12")],
-)  # fmt: skip
+    [
+        ("yes", "yes"),
+        ("off", "off"),
+        ("010", "010"),
+        ("0x1F", "0x1F"),
+        ("1:30", "1:30"),
+        ("2024-01-01", "2024-01-01"),
+        ("1_000", "1_000"),
+        ("1e3", "1e3"),
+        ("+1", "+1"),
+        ("True", "True"),
+        ("12", 12),
+        ("-3", -3),
+        ("0.5", 0.5),
+        ("1.0e-05", 1e-5),
+        ("-.inf", -float("inf")),
+        ("true", True),
+        ("null", None),
+        ("~", None),
+        ("", None),
+        ("'12'", "12"),
+    ],
+)
 def test_a_scalar_is_what_it_looks_like(tmp_path: Path, text: str, value: Any) -> None:
     path = tmp_path / "x.yaml"
     path.write_text(f"x: {text}\n")
@@ -97,7 +116,9 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     content = {"words": words, "numbers": numbers, "others": [None, True, False], **dict.fromkeys(words, 1)}
     path = tmp_path / "x.yaml"
     for style in (None, False, True):
-        path.write_text(yaml.safe_dump(content, default_flow_style=style, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            yaml.safe_dump(content, default_flow_style=style, allow_unicode=True), encoding="utf-8"
+        )
         assert repr(read_yaml(path, "x")["words"]) == repr(words)
         assert read_yaml(path, "x") == content
 
@@ -106,14 +127,29 @@ def test_texts_of_a_suite_are_taken_as_said(tmp_path: Path) -> None:
     path = tmp_path / "suite.yaml"
     path.write_text(f"name: 01\ntitle: 2024-01-01\n{SUITE}seeds: 3\ntimeout_s: 1.5\nablation:\n")
     suite = read_suite(path)
-    assert (suite.name, suite.title, suite.seeds, suite.timeout_s, suite.ablation) == ("01", "2024-01-01", 3, 1.5, None)
+    assert (suite.name, suite.title, suite.seeds, suite.timeout_s, suite.ablation) == (
+        "01",
+        "2024-01-01",
+        3,
+        1.5,
+        None,
+    )
     path.write_text(f"{SUITE}seeds: yes\n")
     with pytest.raises(UserError, match="seeds: input should be a valid integer"):
         read_suite(path)
 
 
 @pytest.mark.parametrize(
-    "text", ["a: [1", "a: b: c", "? [a]\n: 1", "a: !!python/name:os.system", "a: \x00", "[" * 5000, f"a: {'1' * 5000}"]
+    "text",
+    [
+        "a: [1",
+        "a: b: c",
+        "? [a]\n: 1",
+        "a: !!python/name:os.system",
+        "a: \x00",
+        "[" * 5000,
+        f"a: {'1' * 5000}",
+    ],
 )
 def test_what_is_no_yaml_is_one_sentence(tmp_path: Path, text: str) -> None:
     path = tmp_path / "x.yaml"

@@ -1,4 +1,6 @@
-"""`owb compare`: verdicts over one and several protocols, equivalence, and where predictions differ; from a real store and from boards."""
+"""`owb compare`: verdicts over one and several protocols, equivalence, and where predictions differ; from a
+real store and from boards.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,7 @@ def part_of(parts: list[dict[str, Any]], kind: str, stage: int, name: str = "") 
     return found
 
 
-# --- from the store -----------------------------------------------------------------------------------------------------------------
+# --- from the store -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,11 @@ class Ran:
     records: list[Record]
 
     def figures(self, strategy: str, scenario: str) -> list[float]:
-        own = {record.seed: record for record in self.records if (record.strategy, record.scenario) == (strategy, scenario)}
+        own = {
+            record.seed: record
+            for record in self.records
+            if (record.strategy, record.scenario) == (strategy, scenario)
+        }
         return [next(iter(own[seed].metrics.values())) for seed in sorted(own)]
 
 
@@ -70,11 +76,17 @@ def _cells(scenario: str, strategies: Sequence[str], seeds: int) -> list[Cell]:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory, warm_ray: None) -> Ran:
-    """Run all cells of this file once: two protocols with one metric, a third with another, twins, and a pair with one seed."""
+    """Run all cells of this file once: two protocols with one metric, a third with another, twins, and a pair
+    with one seed.
+    """
     where = str(tmp_path_factory.mktemp("compare") / "store")
     store, records = Store(where), []
     blobs = [*_cells(BLOBS, (FAIR, GUESS), 3), *_cells(LARGER, (FAIR, GUESS), 4)]
-    others = [*_cells(world("Residues"), (FAIR, GUESS), 2), *_cells(BLOBS, TWINS, 5), *_cells(BLOBS, SINGLE, 1)]
+    others = [
+        *_cells(world("Residues"), (FAIR, GUESS), 2),
+        *_cells(BLOBS, TWINS, 5),
+        *_cells(BLOBS, SINGLE, 1),
+    ]
     for name, todo in (("blobs", blobs), ("others", others)):
         resources = Resources(workers=1, object_store_mib=128)
         records += execute(plan(todo, store), store, experiment=name, resources=resources, limits=Limits())
@@ -89,11 +101,17 @@ def test_predictions_are_counted_again_by_stage_arrival_and_class(compare: Owb, 
 
     def right(strategy: str, stage: int, classes: set[int]) -> list[float]:
         """Count by a loop over items."""
-        own = {record.seed: record for record in ran.records if (record.strategy, record.scenario) == (strategy, BLOBS)}
+        own = {
+            record.seed: record
+            for record in ran.records
+            if (record.strategy, record.scenario) == (strategy, BLOBS)
+        }
         shares = []
         for seed in range(3):
             labels = build(scenario, seed).truth.labels
-            (answer,) = [answer for answer in store.answers(own[seed]) if answer.stage == stage and answer.step is None]
+            (answer,) = [
+                answer for answer in store.answers(own[seed]) if answer.stage == stage and answer.step is None
+            ]
             items = zip(answer.ids, answer.arrays["classes"], strict=True)
             hits = [float(said == labels[item]) for item, said in items if int(labels[item]) in classes]
             shares.append(sum(hits) / len(hits))
@@ -109,7 +127,9 @@ def test_predictions_are_counted_again_by_stage_arrival_and_class(compare: Owb, 
         first, second = (right(strategy, part["stage"], classes) for strategy in (FAIR, GUESS))
         expected = statistics.paired_t(first, second)
         assert (part["first"], part["second"]) == pytest.approx((np.mean(first), np.mean(second)))
-        assert (part["difference"], part["low"], part["high"], part["seeds"]) == pytest.approx((*expected[:3], 3))
+        assert (part["difference"], part["low"], part["high"], part["seeds"]) == pytest.approx(
+            (*expected[:3], 3)
+        )
         raw.append(expected.p)
     kinds = [part["kind"] for part in parts]
     assert [kinds.count(kind) for kind in ("stage", "arrival", "class")] == [3, 2 + 3, 2 + 4 + 6]
@@ -122,13 +142,20 @@ def test_a_verdict_has_figures_words_and_what_limits_it(compare: Owb, ran: Ran) 
     found = compare(FAIR, GUESS, *where, "--json").json[0]
     a, b = ran.figures(FAIR, BLOBS), ran.figures(GUESS, BLOBS)
     expected, equal = statistics.paired_t(a, b), statistics.two_one_sided(a, b, margin=0.05)
-    assert [found[name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(list(expected))
+    assert [found[name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(
+        list(expected)
+    )
     assert found["equivalence"] == pytest.approx(equal._asdict())
     assert found["sign_flip_p"] == 0.25
     said = compare(FAIR, GUESS, *where).out
-    assert f"{FAIR} is better than {GUESS}: {expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}]" in said
+    assert (
+        f"{FAIR} is better than {GUESS}: {expected.difference:+.4f} [{expected.low:+.4f}, {expected.high:+.4f}]"
+        in said
+    )
     assert "would be found 4 times in 5; not shown to be equivalent within 0.05: 90 % interval" in said
-    assert "3 pairs cannot reach two-sided 5 % by sign flips (smallest p 0.25, 6 pairs are the fewest)" in said
+    assert (
+        "3 pairs cannot reach two-sided 5 % by sign flips (smallest p 0.25, 6 pairs are the fewest)" in said
+    )
     assert said.count("predictions (accuracy), the largest differences of 8 by stage, 12 by class:") == 2
     assert said.count("    after stage ") == 2 * 6
     assert f"{GUESS} is worse than {FAIR}" in compare(GUESS, FAIR, *where).out
@@ -158,17 +185,27 @@ def test_twins_are_equivalent_and_no_part_differs(compare: Owb, ran: Ran) -> Non
     assert said.endswith("    none differs\n")
 
 
-def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_each(compare: Owb, ran: Ran) -> None:
+def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_each(
+    compare: Owb, ran: Ran
+) -> None:
     where = ("--store", ran.where, "--name", "blobs", "--no-predictions")
     *each, mean = compare(FAIR, GUESS, *where, "--json", "--margin", "0.9").json
     assert [one["scenario"] for one in each] == [BLOBS, LARGER]
     a, b = ([ran.figures(one, scenario) for scenario in (BLOBS, LARGER)] for one in (FAIR, GUESS))
     expected = statistics.pooled_paired_t(a, b)
-    assert [mean[name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(list(expected))
+    assert [mean[name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(
+        list(expected)
+    )
     assert mean["pairs"] == 7
     assert mean["sign_flip_p"] == 2 / 2**7
-    assert (mean["scenario"], mean["scenarios"], mean["protocol"]) == ("mean over 2 scenarios", [BLOBS, LARGER], "")
-    assert mean["equivalence"] == pytest.approx(statistics.two_one_sided_within_strata(a, b, margin=0.9)._asdict())
+    assert (mean["scenario"], mean["scenarios"], mean["protocol"]) == (
+        "mean over 2 scenarios",
+        [BLOBS, LARGER],
+        "",
+    )
+    assert mean["equivalence"] == pytest.approx(
+        statistics.two_one_sided_within_strata(a, b, margin=0.9)._asdict()
+    )
     said = compare(FAIR, GUESS, *where).out
     assert "mean over 2 scenarios, unscaled\n" in said
     assert "sign flips, which take nothing for granted, give p = 0.016" in said
@@ -176,49 +213,80 @@ def test_several_protocols_have_a_mean_with_pooled_variance_and_flips_within_eac
 
 def test_metrics_of_different_names_have_no_mean(compare: Owb, ran: Ran) -> None:
     where = ("--store", ran.where, "--no-predictions")
-    said = "no mean over scenarios, which are compared by average_accuracy, accuracy: choose one that all have by --metric\n"
+    said = (
+        "no mean over scenarios, which are compared by average_accuracy, accuracy: choose one that all "
+        "have by --metric\n"
+    )
     assert compare(FAIR, GUESS, *where).out.endswith(said)
     assert len(compare(FAIR, GUESS, *where, "--json").json) == 3
 
 
-def test_predictions_of_a_scenario_that_changed_are_not_compared(compare: Owb, ran: Ran, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_predictions_of_a_scenario_that_changed_are_not_compared(
+    compare: Owb, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
     where = ("--store", ran.where, "--name", "others", "--json")
     before = compare(*TWINS, *where).json[0]
     monkeypatch.setattr(Protocol, "hash", "0" * 64)
     (found,) = compare(*TWINS, *where).json
     assert found["predictions"] == {
-        "measure": "", "parts": [], "problem": f"this installation deals {BLOBS} otherwise than when it was run"
-    }  # fmt: skip
+        "measure": "",
+        "parts": [],
+        "problem": f"this installation deals {BLOBS} otherwise than when it was run",
+    }
     assert found["difference"] == before["difference"]
 
 
 def test_strategies_that_are_not_there_or_never_met_are_told_so(compare: Owb, ran: Ran) -> None:
     said = compare(f"{GUESS}s", FAIR, "--store", ran.where, "--name", "blobs")
-    assert said.err == f"error: unknown strategy with finished cells '{GUESS}s'; did you mean {GUESS!r}? (all: owb show blobs)\n"
+    assert (
+        said.err
+        == f"error: unknown strategy with finished cells '{GUESS}s'; did you mean {GUESS!r}? (all: owb show blobs)\n"
+    )
     said = compare(TWINS[0], GUESS, "--store", ran.where, "--name", "others")
     assert said.err == f"error: {TWINS[0]} and {GUESS} have no protocol in common in 'others'\n"
 
 
-# --- on a board -----------------------------------------------------------------------------------------------------------------------
+# --- on a board ---------------------------------------------------------------------------------------------
 
 
 def test_a_board_is_compared_on_from_its_own_files(compare: Owb) -> None:
-    found = compare("replay", "ewc", "--board", "class-incremental", "--root", str(BOARDS), "--json", "--no-predictions").json
+    found = compare(
+        "replay", "ewc", "--board", "class-incremental", "--root", str(BOARDS), "--json", "--no-predictions"
+    ).json
     board = read_board(BOARDS / "class-incremental")
-    cells = {entry.label: [cell for cell in entry.done if "digits" in cell.scenario] for entry in board.entries}
+    cells = {
+        entry.label: [cell for cell in entry.done if "digits" in cell.scenario] for entry in board.entries
+    }
     a, b = ([cell.metrics["average_accuracy"] for cell in cells[one]] for one in ("replay", "ewc"))
-    assert [found[0][name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(list(statistics.paired_t(a, b)))
+    assert [found[0][name] for name in ("difference", "low", "high", "p", "pairs")] == pytest.approx(
+        list(statistics.paired_t(a, b))
+    )
     assert [one["scenario"] for one in found[:-1]] == [protocol.label for protocol in board.header.protocols]
     assert found[-1]["scenarios"] == [protocol.label for protocol in board.header.protocols]
-    assert all(one["protocol"] == protocol.hash for one, protocol in zip(found, board.header.protocols, strict=False))
-    (forgetting, *_) = compare("replay", "ewc", "--board", "class-incremental", "--root", str(BOARDS), "-m", "forgetting",
-                               "--no-predictions").out.splitlines()[1:]  # fmt: skip
+    assert all(
+        one["protocol"] == protocol.hash for one, protocol in zip(found, board.header.protocols, strict=False)
+    )
+    (forgetting, *_) = compare(
+        "replay",
+        "ewc",
+        "--board",
+        "class-incremental",
+        "--root",
+        str(BOARDS),
+        "-m",
+        "forgetting",
+        "--no-predictions",
+    ).out.splitlines()[1:]
     assert forgetting.strip().startswith("replay is better than ewc: -")
 
 
 def test_classes_are_those_of_the_data_set_whatever_their_place_in_the_order_of_arrival() -> None:
-    """Every digit is asked after the last stage under every seed, and once per stage under those where it came."""
-    meeting = next(one for one in on_board(BOARDS / "class-incremental", ("replay", "ewc")) if "digits" in one.label)
+    """Every digit is asked after the last stage under every seed, and once per stage under those where it
+    came.
+    """
+    meeting = next(
+        one for one in on_board(BOARDS / "class-incremental", ("replay", "ewc")) if "digits" in one.label
+    )
     found = contrast(meeting)
     last = [part for part in found.parts if part.kind == "class" and part.stage == 4]
     assert [part.name for part in last] == [f"class {digit}" for digit in range(10)]
@@ -226,7 +294,9 @@ def test_classes_are_those_of_the_data_set_whatever_their_place_in_the_order_of_
     first = [part for part in found.parts if part.kind == "class" and part.stage == 0]
     assert sum(part.seeds for part in first) == 2 * 5
     by_stage, by_class = found.largest(2)
-    assert [abs(part.difference) for part in by_class] == sorted((abs(part.difference) for part in last), reverse=True)[:2]
+    assert [abs(part.difference) for part in by_class] == sorted(
+        (abs(part.difference) for part in last), reverse=True
+    )[:2]
     assert {part.kind for part in by_stage} <= {"stage", "arrival"}
 
 
@@ -239,9 +309,14 @@ def test_predictions_that_do_not_fit_are_said_and_the_figures_stand(compare: Owb
     whole = compare(*args, "--json").json[0]
     assert whole["predictions"]["problem"] == ""
     answers = read_answers(path)
-    write_answers(path, [Answer(stage=one.stage, step=one.step, ids=one.ids + 1, arrays=one.arrays) for one in answers])
+    write_answers(
+        path, [Answer(stage=one.stage, step=one.step, ids=one.ids + 1, arrays=one.arrays) for one in answers]
+    )
     (found,) = compare(*args, "--json").json
-    assert found["predictions"]["problem"] == "the ids in the predictions of stage 0 on ncd[preset=digits] are not the ids asked"
+    assert (
+        found["predictions"]["problem"]
+        == "the ids in the predictions of stage 0 on ncd[preset=digits] are not the ids asked"
+    )
     assert found["difference"] == whole["difference"]
     path.write_bytes(b"no predictions")
     assert f"predictions are not compared: cannot read predictions in {path.name}" in compare(*args).out
@@ -253,7 +328,9 @@ WRONG = {
     "(all: owb board show class-incremental)",
     "replay ewc --board class-incremental -m forgeting": "unknown metric 'forgeting'; did you mean 'forgetting'?",
     "replay replay --board class-incremental": "replay would be compared with itself: name two strategies",
-    "replay ewc --board class-incremental --name demo": "--name looks in the store and --board on a board: give one of them",
+    "replay ewc --board class-incremental --name demo": (
+        "--name looks in the store and --board on a board: give one of them"
+    ),
     "replay ewc --board class-incremental --margin -1": "--margin must be above 0, got -1",
 }
 
@@ -266,7 +343,10 @@ def test_a_wrong_input_gets_one_sentence(line: str, compare: Owb) -> None:
 
 
 def test_a_folder_without_boards_is_named(compare: Owb) -> None:
-    assert compare("a", "b", "--board", "mine", "--root", "nowhere").err == "error: there are no boards in nowhere\n"
+    assert (
+        compare("a", "b", "--board", "mine", "--root", "nowhere").err
+        == "error: there are no boards in nowhere\n"
+    )
 
 
 def test_a_time_that_may_not_be_reached_is_refused() -> None:
@@ -277,10 +357,12 @@ def test_a_time_that_may_not_be_reached_is_refused() -> None:
     assert verdict(meeting, metric_of(meeting.metrics, "", meeting.label)) is not None
 
 
-# --- what counts as right -------------------------------------------------------------------------------------------------------------
+# --- what counts as right -----------------------------------------------------------------------------------
 
 
-def marks_of(board: str, label: str, scenario_part: str = "") -> tuple[Scenario, list[Answer], Any, list[ClassCounts]]:
+def marks_of(
+    board: str, label: str, scenario_part: str = ""
+) -> tuple[Scenario, list[Answer], Any, list[ClassCounts]]:
     """Return the marks of the first cell of a strategy on a committed board, with what they are made from."""
     folder = BOARDS / board
     entry = next(entry for entry in read_board(folder).entries if entry.label == label)
@@ -299,8 +381,14 @@ def share(mark: ClassCounts, arrival: int | None = None) -> float:
     return float(mark.right[own].sum() / mark.asked[own].sum())
 
 
-@pytest.mark.parametrize(("board", "label", "part"), [("class-incremental", "replay", "chars47"), ("cgcd", "happy", "chars47"),
-                                                      ("cgcd-unknown-k", "happy", "")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("board", "label", "part"),
+    [
+        ("class-incremental", "replay", "chars47"),
+        ("cgcd", "happy", "chars47"),
+        ("cgcd-unknown-k", "happy", ""),
+    ],
+)
 def test_shares_by_arrival_are_the_scenarios_accuracy_matrix(board: str, label: str, part: str) -> None:
     scenario, answers, truth, marks = marks_of(board, label, part)
     matrix = scenario.score(truth, answers).matrices["accuracy"]
@@ -314,13 +402,17 @@ def test_shares_by_arrival_are_the_scenarios_accuracy_matrix(board: str, label: 
 def test_shares_in_novel_class_discovery_are_those_of_the_strict_reading() -> None:
     scenario, answers, truth, marks = marks_of("ncd-alpha", "uno[overcluster=0]")
     scores = scenario.score(truth, answers)
-    assert [share(mark) for mark in marks] == pytest.approx([scores.per_stage["known_strict"][0], scores.final["all_strict"]])
+    assert [share(mark) for mark in marks] == pytest.approx(
+        [scores.per_stage["known_strict"][0], scores.final["all_strict"]]
+    )
     assert share(marks[1], 1) == pytest.approx(scores.final["novel_strict"])
 
 
 def test_shares_under_wrong_labels_and_in_grokking_are_of_test_items() -> None:
     scenario, answers, truth, marks = marks_of("noisy-stream", "replay")
-    assert [share(mark) for mark in marks] == pytest.approx(scenario.score(truth, answers).per_stage["accuracy"])
+    assert [share(mark) for mark in marks] == pytest.approx(
+        scenario.score(truth, answers).per_stage["accuracy"]
+    )
     scenario, answers, truth, marks = marks_of("grokking-numerics", "perp-grad")
     assert share(marks[-1]) == pytest.approx(scenario.score(truth, answers).final["test_accuracy"])
 
@@ -333,7 +425,9 @@ def test_shares_in_anomaly_detection_are_areas_by_category(setting: str) -> None
     answers = []
     for stage, episode in enumerate(sealed.episodes):
         ids = np.sort(episode.query.ids)
-        answers.append(Answer(stage=stage, step=None, ids=ids, arrays={"anomaly_scores": rng.normal(size=len(ids))}))
+        answers.append(
+            Answer(stage=stage, step=None, ids=ids, arrays={"anomaly_scores": rng.normal(size=len(ids))})
+        )
     marks = scenario.correct_by_class(sealed.truth, answers, ())
     answer, mark = answers[-1], marks[-1]
     assert len(marks) == (len(answers) if setting == "continual" else 1)
@@ -341,7 +435,10 @@ def test_shares_in_anomaly_detection_are_areas_by_category(setting: str) -> None
     names = sorted(mark.classes)
     for place, name in enumerate(mark.classes):
         own = sealed.truth.facts["category"][answer.ids] == names.index(name)
-        values, strange = answer.arrays["anomaly_scores"][own], sealed.truth.facts["anomalous"][answer.ids][own]
+        values, strange = (
+            answer.arrays["anomaly_scores"][own],
+            sealed.truth.facts["anomalous"][answer.ids][own],
+        )
         pairs = [float(x > y) for x in values[strange] for y in values[~strange]]
         assert mark.right[place] / mark.asked[place] == pytest.approx(np.mean(pairs))
 

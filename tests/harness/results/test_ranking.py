@@ -56,18 +56,38 @@ SOUND: dict[str, list[float]] = {
 
 
 def _records(
-    figures: Mapping[str, Sequence[float]], *, protocol: str = "p", scenario: str = "digits", metric: str = "accuracy"
+    figures: Mapping[str, Sequence[float]],
+    *,
+    protocol: str = "p",
+    scenario: str = "digits",
+    metric: str = "accuracy",
 ) -> list[Record]:
     """Return one record per figure; NaN stands for a cell that timed out."""
     return [
-        Record(key=f"{protocol}{label}{seed}", run_id="", protocol_hash=protocol, scenario=scenario, strategy=label, seed=seed,
-               status=Status.TIMEOUT if math.isnan(value) else Status.DONE, reason="took more than 5 s" if math.isnan(value) else "",
-               metrics={} if math.isnan(value) else {metric: value, "forgetting": 1 - value}, seconds=10.0 + seed, peak_mib=100.0 + seed)
-        for label, values in figures.items() for seed, value in enumerate(values)
-    ]  # fmt: skip
+        Record(
+            key=f"{protocol}{label}{seed}",
+            run_id="",
+            protocol_hash=protocol,
+            scenario=scenario,
+            strategy=label,
+            seed=seed,
+            status=Status.TIMEOUT if math.isnan(value) else Status.DONE,
+            reason="took more than 5 s" if math.isnan(value) else "",
+            metrics={} if math.isnan(value) else {metric: value, "forgetting": 1 - value},
+            seconds=10.0 + seed,
+            peak_mib=100.0 + seed,
+        )
+        for label, values in figures.items()
+        for seed, value in enumerate(values)
+    ]
 
 
-def _rank(figures: Mapping[str, Sequence[float]], *, metrics: Sequence[Metric] = (ACCURACY, FORGETTING), **where: str) -> Ranking:
+def _rank(
+    figures: Mapping[str, Sequence[float]],
+    *,
+    metrics: Sequence[Metric] = (ACCURACY, FORGETTING),
+    **where: str,
+) -> Ranking:
     return rank(_records(figures, **where), metrics=metrics, lower_bound="fine-tune", upper_bound="joint")
 
 
@@ -79,7 +99,7 @@ def _places(ranking: Ranking) -> dict[str, str]:
     return {row.strategy: row.place for row in ranking.rows}
 
 
-# --- places -----------------------------------------------------------------------------------------------------------------------
+# --- places -------------------------------------------------------------------------------------------------
 
 
 def test_ties_share_a_place_and_bounds_have_none() -> None:
@@ -94,7 +114,14 @@ def test_lower_is_better_where_the_metric_says_so() -> None:
 
 def test_a_contender_that_lacks_seeds_comes_after_the_complete_ones_and_is_marked() -> None:
     """The two that failed on a seed would lead by the seeds they have."""
-    ranking = _rank({**SOUND, "lucky": [0.99, 0.99, NAN, 0.98, 0.99], "luckier": [0.99, NAN, NAN, 0.99, 0.99], "hopeless": [NAN] * 5})
+    ranking = _rank(
+        {
+            **SOUND,
+            "lucky": [0.99, 0.99, NAN, 0.98, 0.99],
+            "luckier": [0.99, NAN, NAN, 0.99, 0.99],
+            "hopeless": [NAN] * 5,
+        }
+    )
     places = _places(ranking)
     assert list(places) == ["der", "replay", "ewc", "luckier", "lucky", "hopeless", "joint", "fine-tune"]
     assert (places["luckier"], places["lucky"], places["hopeless"]) == ("4-5*", "4-5*", "-")
@@ -111,12 +138,17 @@ def test_a_seed_that_was_never_run_counts_as_lacking() -> None:
 
 def test_failures_keep_their_status_and_reason() -> None:
     ranking = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})
-    assert [(each.seed, each.status, each.reason) for each in _row(ranking, "slow").failures] == [(1, Status.TIMEOUT, "took more than 5 s")]
+    assert [(each.seed, each.status, each.reason) for each in _row(ranking, "slow").failures] == [
+        (1, Status.TIMEOUT, "took more than 5 s")
+    ]
     assert failures_table([ranking]).rows == [["digits", "slow", "1", "timeout", "took more than 5 s"]]
 
 
 def test_a_done_cell_without_the_primary_figure_is_a_failure() -> None:
-    records = [replace(record, metrics={}) if record.strategy == "der" and record.seed == 0 else record for record in _records(SOUND)]
+    records = [
+        replace(record, metrics={}) if record.strategy == "der" and record.seed == 0 else record
+        for record in _records(SOUND)
+    ]
     row = _row(rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint"), "der")
     assert (row.place, row.failures[0].reason) == ("3*", "no figure for accuracy")
 
@@ -133,7 +165,10 @@ def test_one_seed_cannot_decide() -> None:
 
 
 def test_few_seeds_say_what_they_rest_on() -> None:
-    assert any("5 seeds cannot reach two-sided 5 % by sign flips (smallest p 0.0625)" in note for note in _rank(SOUND).notes)
+    assert any(
+        "5 seeds cannot reach two-sided 5 % by sign flips (smallest p 0.0625)" in note
+        for note in _rank(SOUND).notes
+    )
     assert not _rank({label: [*values, values[0] + 0.001] for label, values in SOUND.items()}).notes
 
 
@@ -153,18 +188,23 @@ def test_figures_in_a_table_of_their_own_have_the_rows_of_the_ranking_and_the_me
 @given(st.permutations(_records({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})))
 def test_the_order_of_records_changes_nothing(records: list[Record]) -> None:
     expected = _rank({**SOUND, "slow": [0.5, NAN, 0.5, 0.5, 0.5]})
-    assert json_ready(rank(records, metrics=[ACCURACY, FORGETTING], lower_bound="fine-tune", upper_bound="joint")) == json_ready(expected)
+    assert json_ready(
+        rank(records, metrics=[ACCURACY, FORGETTING], lower_bound="fine-tune", upper_bound="joint")
+    ) == json_ready(expected)
 
 
 @given(st.permutations(range(5)))
 def test_renumbering_the_seeds_changes_no_statistic(order: list[int]) -> None:
-    once, again = _rank(SOUND), _rank({label: [values[seed] for seed in order] for label, values in SOUND.items()})
+    once, again = (
+        _rank(SOUND),
+        _rank({label: [values[seed] for seed in order] for label, values in SOUND.items()}),
+    )
     assert _places(once) == _places(again)
     for row in once.rows:
         assert _row(again, row.strategy).intervals["accuracy"] == pytest.approx(row.intervals["accuracy"])
 
 
-# --- comparisons ------------------------------------------------------------------------------------------------------------------
+# --- comparisons --------------------------------------------------------------------------------------------
 
 
 def test_comparisons_with_the_best_are_paired_and_corrected() -> None:
@@ -182,7 +222,10 @@ def test_comparisons_with_the_best_are_paired_and_corrected() -> None:
 def test_who_lacks_seeds_is_compared_over_common_seeds_without_a_test() -> None:
     compared = _row(_rank({**SOUND, "half": [0.7, NAN, 0.7, NAN, 0.72]}), "half").versus_best
     assert compared is not None
-    assert (compared.difference, compared.pairs) == (pytest.approx(np.mean([0.7 - 0.81, 0.7 - 0.82, 0.72 - 0.83])), 3)
+    assert (compared.difference, compared.pairs) == (
+        pytest.approx(np.mean([0.7 - 0.81, 0.7 - 0.82, 0.72 - 0.83])),
+        3,
+    )
     assert math.isnan(compared.p)
 
 
@@ -193,8 +236,10 @@ def test_cost_is_the_mean_time_of_done_cells_and_the_largest_memory_of_all() -> 
 
 @pytest.mark.parametrize("field", ["session", "environment"])
 def test_costs_in_a_column_are_of_one_run_or_at_least_of_one_machine(field: str) -> None:
-    records = [replace(record, **{field: "quiet" if record.strategy != "slow" or record.seed < 2 else "busy"})
-               for record in _records({**SOUND, "slow": [0.5] * 5})]  # fmt: skip
+    records = [
+        replace(record, **{field: "quiet" if record.strategy != "slow" or record.seed < 2 else "busy"})
+        for record in _records({**SOUND, "slow": [0.5] * 5})
+    ]
     records += [replace(record, **{field: "busy"}) for record in _records({"elsewhere": [0.6] * 5})]
     ranking = rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
     slow, elsewhere = _row(ranking, "slow"), _row(ranking, "elsewhere")
@@ -206,13 +251,17 @@ def test_costs_in_a_column_are_of_one_run_or_at_least_of_one_machine(field: str)
 
 
 def test_costs_that_were_not_measured_are_left_empty() -> None:
-    records = [replace(record, seconds=NAN, peak_mib=NAN) if record.strategy == "replay" else replace(record, session="quiet")
-               for record in _records(SOUND)]  # fmt: skip
+    records = [
+        replace(record, seconds=NAN, peak_mib=NAN)
+        if record.strategy == "replay"
+        else replace(record, session="quiet")
+        for record in _records(SOUND)
+    ]
     ranking = rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
     assert {row[1]: row[-2:] for row in ranking_table(ranking).rows}["replay"] == ["", ""]
 
 
-# --- records ----------------------------------------------------------------------------------------------------------------------
+# --- records ------------------------------------------------------------------------------------------------
 
 
 def test_two_protocols_never_meet_in_one_table() -> None:
@@ -225,7 +274,12 @@ def test_two_protocols_never_meet_in_one_table() -> None:
 
 
 def test_of_several_records_for_one_cell_the_last_counts() -> None:
-    ranking = rank([*_records({"der": [0.1, 0.1]}), *_records(SOUND)], metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
+    ranking = rank(
+        [*_records({"der": [0.1, 0.1]}), *_records(SOUND)],
+        metrics=[ACCURACY],
+        lower_bound="fine-tune",
+        upper_bound="joint",
+    )
     assert _row(ranking, "der").intervals["accuracy"].mean == pytest.approx(0.81)
     assert "2 older records of the same strategies and seeds are left out" in ranking.notes
 
@@ -237,7 +291,7 @@ def test_metrics_and_bounds_come_from_the_scenario_that_records_name() -> None:
     assert (ranking.lower, ranking.upper) == ("fine-tune", "joint")
 
 
-# --- bounds -----------------------------------------------------------------------------------------------------------------------
+# --- bounds -------------------------------------------------------------------------------------------------
 
 
 def _without(label: str) -> dict[str, list[float]]:
@@ -252,7 +306,11 @@ def test_a_missing_bound_is_said() -> None:
 
 def test_a_variant_of_a_bound_is_a_bound_and_never_placed() -> None:
     only = _rank({**_without("joint"), "joint[lr=0.1]": SOUND["joint"]})
-    assert (only.upper, _row(only, "joint[lr=0.1]").role, _row(only, "joint[lr=0.1]").place) == ("joint[lr=0.1]", "upper bound", "")
+    assert (only.upper, _row(only, "joint[lr=0.1]").role, _row(only, "joint[lr=0.1]").place) == (
+        "joint[lr=0.1]",
+        "upper bound",
+        "",
+    )
     two = _rank({**_without("joint"), "joint[lr=0.1]": SOUND["joint"], "joint[lr=0.2]": SOUND["joint"]})
     assert two.upper is None
     assert any("2 variants and none with default parameters" in note for note in two.notes)
@@ -260,15 +318,26 @@ def test_a_variant_of_a_bound_is_a_bound_and_never_placed() -> None:
 
 
 def test_a_bound_that_failed_is_said() -> None:
-    assert "the bound 'joint' has no figure: none of its cells is done" in _rank({**SOUND, "joint": [NAN] * 5}).notes
+    assert (
+        "the bound 'joint' has no figure: none of its cells is done"
+        in _rank({**SOUND, "joint": [NAN] * 5}).notes
+    )
 
 
-# --- several scenarios ------------------------------------------------------------------------------------------------------------
+# --- several scenarios --------------------------------------------------------------------------------------
 
 
 def test_the_aggregate_scales_each_scenario_between_its_bounds_seed_by_seed() -> None:
-    first = _rank({"fine-tune": [0.2, 0.0], "joint": [1.0, 0.8], "der": [0.6, 0.6], "ewc": [0.2, 0.4]}, scenario="a", protocol="a")
-    second = _rank({"fine-tune": [0.0, 0.0], "joint": [0.5, 1.0], "der": [0.5, 0.5], "ewc": [0.0, 0.0]}, scenario="b", protocol="b")
+    first = _rank(
+        {"fine-tune": [0.2, 0.0], "joint": [1.0, 0.8], "der": [0.6, 0.6], "ewc": [0.2, 0.4]},
+        scenario="a",
+        protocol="a",
+    )
+    second = _rank(
+        {"fine-tune": [0.0, 0.0], "joint": [0.5, 1.0], "der": [0.5, 0.5], "ewc": [0.0, 0.0]},
+        scenario="b",
+        protocol="b",
+    )
     found = aggregate([first, second])
     rows = {row.strategy: row for row in found.rows}
     assert list(rows) == ["der", "ewc"]
@@ -305,7 +374,9 @@ def test_a_seed_with_equal_bounds_is_left_out_for_everybody() -> None:
 
 
 def test_a_contender_that_lacks_a_scenario_has_no_mean() -> None:
-    found = aggregate([_rank(SOUND, scenario="a", protocol="a"), _rank(_without("ewc"), scenario="b", protocol="b")])
+    found = aggregate(
+        [_rank(SOUND, scenario="a", protocol="a"), _rank(_without("ewc"), scenario="b", protocol="b")]
+    )
     row = next(row for row in found.rows if row.strategy == "ewc")
     assert (row.place, row.seeds) == ("-", ())
     assert aggregate_table(found).rows[-1][2] == ""
@@ -319,14 +390,23 @@ def test_scaling_takes_away_the_unit_of_a_metric(factor: float, shift: float) ->
         assert first.mean == pytest.approx(second.mean, rel=1e-6, abs=1e-9)
 
 
-# --- as text ----------------------------------------------------------------------------------------------------------------------
+# --- as text ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("mean", "half", "text"),
-    [(0.7143, 0.0092, "71.4 ± 0.9"), (0.7143, 0.0192, "71.4 ± 1.9"), (0.7143, 0.052, "71 ± 5"), (0.7143, 0.23, "71 ± 23"),
-     (0.7143, 0.00123, "71.43 ± 0.12"), (0.7, 0.0, "70.0 ± 0.0"), (0.7143, NAN, "71.4"), (NAN, NAN, ""), (-0.0001, 0.01, "0.0 ± 1.0")],
-)  # fmt: skip
+    [
+        (0.7143, 0.0092, "71.4 ± 0.9"),
+        (0.7143, 0.0192, "71.4 ± 1.9"),
+        (0.7143, 0.052, "71 ± 5"),
+        (0.7143, 0.23, "71 ± 23"),
+        (0.7143, 0.00123, "71.43 ± 0.12"),
+        (0.7, 0.0, "70.0 ± 0.0"),
+        (0.7143, NAN, "71.4"),
+        (NAN, NAN, ""),
+        (-0.0001, 0.01, "0.0 ± 1.0"),
+    ],
+)
 def test_a_figure_has_the_digits_its_interval_justifies(mean: float, half: float, text: str) -> None:
     assert figure(Interval(mean, mean - half, mean + half, 5), 100) == text
 
@@ -335,7 +415,10 @@ def test_shares_are_printed_in_per_cent_and_counts_are_not() -> None:
     ranking = _rank(SOUND)
     assert scale(ranking, "accuracy") == 100
     steps = rank(
-        _records({"der": [1200.0, 1300.0]}, metric="steps"), metrics=[Metric(name="steps", better="lower")], lower_bound="", upper_bound=""
+        _records({"der": [1200.0, 1300.0]}, metric="steps"),
+        metrics=[Metric(name="steps", better="lower")],
+        lower_bound="",
+        upper_bound="",
     )
     assert scale(steps, "steps") == 1
     assert ranking_table(steps).header[2] == "steps ↓"
@@ -344,7 +427,16 @@ def test_shares_are_printed_in_per_cent_and_counts_are_not() -> None:
 
 def test_the_table_says_it_all_in_cells() -> None:
     table = ranking_table(_rank(SOUND), metrics=["accuracy"])
-    assert table.header == ["place", "strategy", "accuracy % ↑", "versus best", "p", "seeds", "seconds", "peak MiB"]
+    assert table.header == [
+        "place",
+        "strategy",
+        "accuracy % ↑",
+        "versus best",
+        "p",
+        "seeds",
+        "seconds",
+        "peak MiB",
+    ]
     assert table.rows[0] == ["1-2", "der", "81.0 ± 2.3", "best", "", "5/5", "12.0", "104"]
     assert table.rows[2][:5] == ["3", "ewc", "30.2 ± 2.4", "-51 ± 4", "<0.001"]
     assert [row[0] for row in table.rows[3:]] == ["upper bound", "lower bound"]
@@ -354,7 +446,8 @@ def test_the_table_says_it_all_in_cells() -> None:
 
 def test_the_detectable_difference_is_among_the_notes() -> None:
     assert any(
-        note.startswith("smallest true difference in accuracy found with probability 80%: about") for note in ranking_notes(_rank(SOUND))
+        note.startswith("smallest true difference in accuracy found with probability 80%: about")
+        for note in ranking_notes(_rank(SOUND))
     )
 
 
@@ -366,7 +459,12 @@ def test_markdown_escapes_what_would_break_a_table() -> None:
 def test_csv_has_a_line_per_metric_with_unscaled_numbers() -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text([_rank({**SOUND, "slow": [NAN] * 5})]))))
     assert len(rows) == 6 * 2
-    assert (rows[0]["strategy"], rows[0]["metric"], rows[0]["mean"], rows[0]["p_holm"]) == ("der", "accuracy", "0.81", "")
+    assert (rows[0]["strategy"], rows[0]["metric"], rows[0]["mean"], rows[0]["p_holm"]) == (
+        "der",
+        "accuracy",
+        "0.81",
+        "",
+    )
     slow = next(row for row in rows if row["strategy"] == "slow")
     assert (slow["mean"], slow["seeds"], slow["lacking"]) == ("", "0", "5")
 
@@ -378,23 +476,34 @@ def test_json_holds_no_nan() -> None:
     assert content[0]["rows"][1]["versus_best"].keys() == set(Comparison._fields)
 
 
-# --- times that may not be reached ------------------------------------------------------------------------------------------------
+# --- times that may not be reached --------------------------------------------------------------------------
 
 TIME = Metric(name="time", better="lower", censored=True)
 
 
 def _timed(times: Mapping[str, Sequence[float]]) -> Ranking:
-    """Return a ranking where every cell is done but those whose time is below zero; NaN stands for a time that was not reached."""
+    """Return a ranking where every cell is done but those whose time is below zero; NaN stands for a time
+    that was not reached.
+    """
     records = [
-        replace(record, metrics={"accuracy": 0.5 + record.seed / 10} | ({} if math.isnan(time) else {"time": time}))
-        if time >= 0 or math.isnan(time) else replace(record, status=Status.TIMEOUT, metrics={}, reason="took more than 5 s")
-        for label, values in times.items() for record, time in zip(_records({label: [0.5] * len(values)}), values, strict=True)
-    ]  # fmt: skip
+        replace(
+            record,
+            metrics={"accuracy": 0.5 + record.seed / 10} | ({} if math.isnan(time) else {"time": time}),
+        )
+        if time >= 0 or math.isnan(time)
+        else replace(record, status=Status.TIMEOUT, metrics={}, reason="took more than 5 s")
+        for label, values in times.items()
+        for record, time in zip(_records({label: [0.5] * len(values)}), values, strict=True)
+    ]
     return rank(records, metrics=[ACCURACY, TIME], lower_bound="fine-tune", upper_bound="joint")
 
 
-TIMES = {"quick": [300.0, 100.0, NAN, 200.0, NAN], "slow": [NAN, 900.0, NAN, NAN, 700.0], "broken": [0.5, -1, 0.75, NAN, -1],
-         "hopeless": [-1.0] * 5}  # fmt: skip
+TIMES = {
+    "quick": [300.0, 100.0, NAN, 200.0, NAN],
+    "slow": [NAN, 900.0, NAN, NAN, 700.0],
+    "broken": [0.5, -1, 0.75, NAN, -1],
+    "hopeless": [-1.0] * 5,
+}
 
 
 def test_a_time_is_a_median_over_done_cells_and_never_the_mean_of_those_that_reached_it() -> None:
@@ -406,16 +515,38 @@ def test_a_time_is_a_median_over_done_cells_and_never_the_mean_of_those_that_rea
     for table in (ranking_table(ranking), figures_table(ranking, metrics=["time"])):
         column = table.header.index("time ↓")
         shown = {row[table.header.index("strategy")]: row[column] for row in table.rows}
-        assert shown == {"quick": "300 (3 of 5)", "slow": "not reached (2 of 5)", "broken": "0.75 (2 of 3)", "hopeless": ""}
+        assert shown == {
+            "quick": "300 (3 of 5)",
+            "slow": "not reached (2 of 5)",
+            "broken": "0.75 (2 of 3)",
+            "hopeless": "",
+        }
 
 
 def test_csv_has_the_median_and_the_counts_of_a_time_and_no_mean() -> None:
-    rows = {(row["strategy"], row["metric"]): row for row in csv.DictReader(io.StringIO(csv_text([_timed(TIMES)])))}
+    rows = {
+        (row["strategy"], row["metric"]): row
+        for row in csv.DictReader(io.StringIO(csv_text([_timed(TIMES)])))
+    }
     quick, slow = rows["quick", "time"], rows["slow", "time"]
-    assert [quick[name] for name in ("mean", "low", "high", "median", "reached", "of")] == ["", "", "", "300", "3", "5"]
+    assert [quick[name] for name in ("mean", "low", "high", "median", "reached", "of")] == [
+        "",
+        "",
+        "",
+        "300",
+        "3",
+        "5",
+    ]
     assert [slow[name] for name in ("median", "reached", "of")] == ["", "2", "5"]
-    assert [rows["quick", "accuracy"][name] for name in ("mean", "median", "reached", "of")] == ["0.7", "", "", ""]
-    assert "median" not in csv_text([_rank(SOUND)]).splitlines()[0]  # boards without such metrics keep their bytes
+    assert [rows["quick", "accuracy"][name] for name in ("mean", "median", "reached", "of")] == [
+        "0.7",
+        "",
+        "",
+        "",
+    ]
+    assert (
+        "median" not in csv_text([_rank(SOUND)]).splitlines()[0]
+    )  # boards without such metrics keep their bytes
 
 
 def test_json_of_a_time_has_the_median_and_the_counts() -> None:
@@ -433,17 +564,24 @@ def test_no_ranking_goes_by_a_time() -> None:
 
 
 def test_pairs_of_times_are_not_compared() -> None:
-    with pytest.raises(UserError, match="time is a time that may not be reached, and pairs that reached it say little"):
+    with pytest.raises(
+        UserError, match="time is a time that may not be reached, and pairs that reached it say little"
+    ):
         metric_of([ACCURACY, TIME], "time", "digits")
 
 
-# --- cost -------------------------------------------------------------------------------------------------------------------------
+# --- cost ---------------------------------------------------------------------------------------------------
 
 
 def test_ranking_imports_neither_mlflow_nor_torch() -> None:
     modules = "harness.results.aggregate, harness.results.tables, leaderboards.publishing.publish"
     code = f"import sys, {modules}; print({{'torch', 'mlflow', 'ray'}} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )
 
 
 def test_ten_thousand_cells_are_ranked_in_seconds() -> None:

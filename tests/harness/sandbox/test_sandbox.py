@@ -1,4 +1,6 @@
-"""Submitted code gets arrays and gives arrays; whatever else it tries fails, is told in a sentence, and leaves nothing behind."""
+"""Submitted code gets arrays and gives arrays; whatever else it tries fails, is told in a sentence, and
+leaves nothing behind.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,16 @@ from harness.cell.sealing import Episode, Subset, build
 from harness.contracts import Answer, Status
 from harness.sandbox import launch
 from harness.sandbox.arrays import npz_problems
-from harness.sandbox.wire import BadFrame, Task, answers_frame, answers_of, episode_frame, episode_of, packed, unpacked
+from harness.sandbox.wire import (
+    BadFrame,
+    Task,
+    answers_frame,
+    answers_of,
+    episode_frame,
+    episode_of,
+    packed,
+    unpacked,
+)
 from harness.selection import configured
 from harness.store.predictions import digest
 
@@ -79,7 +90,11 @@ def test_an_honest_strategy_answers_the_bytes_that_it_answers_outside(run: Run, 
     from harness.plugins import find
 
     strategy = find("strategy", "tries.py:Tries", source=SOURCE + "        pass\n").cls()
-    outside = [answer for result in run_cell(strategy, EPISODES, CONDITIONS, scratch=tmp_path) for answer in result.answers]
+    outside = [
+        answer
+        for result in run_cell(strategy, EPISODES, CONDITIONS, scratch=tmp_path)
+        for answer in result.answers
+    ]
     result = run()
     assert (result.status, result.reason, result.violations) == (Status.DONE, "", ())
     assert digest(result.answers) == digest(outside)
@@ -92,14 +107,20 @@ FORBIDDEN = {
     "a command": ("subprocess.run(['true'])", "starts a process"),
     "a shell": ("os.system('true')", "starts a process"),
     "a file": ("open('/tmp/owb-outside', 'w')", "writes outside its scratch folder ('owb-outside')"),
-    "a path": ("Path('/tmp/owb-outside').write_text('x')", "writes outside its scratch folder ('owb-outside')"),
+    "a path": (
+        "Path('/tmp/owb-outside').write_text('x')",
+        "writes outside its scratch folder ('owb-outside')",
+    ),
     "a folder": ("os.mkdir('/tmp/owb-outside')", "changes files outside its scratch folder (os.mkdir)"),
     "a removal": ("os.remove(np.__file__)", "changes files outside its scratch folder (os.remove)"),
     "a way out": (
         "(self.context.scratch / '..' / '..' / '..' / 'owb-outside').touch()",
         "writes outside its scratch folder ('owb-outside')",
     ),
-    "a link": ("os.symlink('/etc/passwd', '/tmp/owb-outside')", "changes files outside its scratch folder (os.symlink)"),
+    "a link": (
+        "os.symlink('/etc/passwd', '/tmp/owb-outside')",
+        "changes files outside its scratch folder (os.symlink)",
+    ),
     "the scenario": (
         "import scenarios.class_incremental.scenario",
         "imports scenarios.class_incremental.scenario, which leads to the truth",
@@ -110,7 +131,9 @@ FORBIDDEN = {
 
 
 @pytest.mark.parametrize("name", FORBIDDEN)
-def test_what_is_not_allowed_fails_and_is_told_even_where_the_strategy_keeps_quiet(run: Run, name: str) -> None:
+def test_what_is_not_allowed_fails_and_is_told_even_where_the_strategy_keeps_quiet(
+    run: Run, name: str
+) -> None:
     attack, sentence = FORBIDDEN[name]
     result = run(attack)
     assert sentence in result.violations
@@ -130,7 +153,11 @@ time.sleep(0.5)
 """
     result = run(attack)
     assert "starts a process" in result.violations
-    assert not [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["/bin/sleep", "30"]]
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if process.info["cmdline"] == ["/bin/sleep", "30"]
+    ]
 
 
 def test_the_scratch_folder_is_its_own_and_empty_again_the_next_time(run: Run) -> None:
@@ -171,7 +198,9 @@ text = repr(dict(os.environ)) + repr(sys.argv) + os.getcwd()
 self.predict = lambda query: Prediction(classes=np.resize(np.frombuffer(text.encode(), dtype=np.uint8), len(query.ids)))
 """
     answer = run(attack).answers[0]
-    text = bytes(answer.arrays["classes"][np.argsort(EPISODES[0].query.ids)].astype(np.uint8)).decode(errors="replace")
+    text = bytes(answer.arrays["classes"][np.argsort(EPISODES[0].query.ids)].astype(np.uint8)).decode(
+        errors="replace"
+    )
     for word in ("class-incremental", "digits", str(Path.home()), os.environ.get("USER", "nobody at all")):
         assert word not in text or word == "/root" or word == "/"
 
@@ -218,12 +247,14 @@ def _until(holds: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
-# --- with namespaces: the kernel holds what the hook does not see --------------------------------------------------------------------
+# --- with namespaces: the kernel holds what the hook does not see -------------------------------------------
 
 
 @pytest.mark.skipif(bool(sandbox.lacking()), reason="this machine lends no namespaces")
 def test_the_kernel_keeps_files_network_and_other_processes_out_of_reach(tmp_path: Path) -> None:
-    """Each of these is asked of the C library behind the hook's back, and adds its number to the answers where it succeeds."""
+    """Each of these is asked of the C library behind the hook's back, and adds its number to the answers
+    where it succeeds.
+    """
     (tmp_path / "answers.txt").write_text("secret")
     attack = f"""
 libc = ctypes.CDLL(None, use_errno=True)
@@ -243,26 +274,42 @@ self.predict = lambda query: Prediction(classes=np.full(len(query.ids), sum(10**
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.txt"]
 
 
-# --- conformance inside -------------------------------------------------------------------------------------------------------------
+# --- conformance inside -------------------------------------------------------------------------------------
 
 
 def test_conformance_runs_inside_and_names_a_broken_claim() -> None:
-    attack = "self.predict = lambda query: Prediction(classes=np.frombuffer(os.urandom(len(query.ids)), dtype=np.uint8).astype(int))"
-    task = Task(kind="conformance", strategy="tries.py:Tries", source=f"{SOURCE}        {attack}\n", params={},
-                scenario="class-incremental[dataset=digits,stages=2]")  # fmt: skip
+    attack = (
+        "self.predict = lambda query: Prediction(classes=np.frombuffer(os.urandom(len(query.ids)), "
+        "dtype=np.uint8).astype(int))"
+    )
+    task = Task(
+        kind="conformance",
+        strategy="tries.py:Tries",
+        source=f"{SOURCE}        {attack}\n",
+        params={},
+        scenario="class-incremental[dataset=digits,stages=2]",
+    )
     result = sandbox.run(task)
     assert (result.status, result.violations, len(result.findings)) == (Status.DONE, (), 9)
-    assert "same seed, same bytes" in [finding["claim"] for finding in result.findings if not finding["holds"]]
+    assert "same seed, same bytes" in [
+        finding["claim"] for finding in result.findings if not finding["holds"]
+    ]
 
 
 def test_parameters_that_are_not_the_strategys_are_refused() -> None:
-    task = Task(kind="cell", strategy="tries.py:Tries", source=SOURCE + "        pass\n", params={"power": 2}, conditions=CONDITIONS)
+    task = Task(
+        kind="cell",
+        strategy="tries.py:Tries",
+        source=SOURCE + "        pass\n",
+        params={"power": 2},
+        conditions=CONDITIONS,
+    )
     result = sandbox.run(task, EPISODES)
     assert result.status is Status.FAILED
     assert "unknown parameter of Tries 'power'" in result.reason
 
 
-# --- the wire --------------------------------------------------------------------------------------------------------------------------
+# --- the wire -----------------------------------------------------------------------------------------------
 
 
 def _reader(data: bytes) -> Callable[[int], bytes]:
@@ -270,7 +317,9 @@ def _reader(data: bytes) -> Callable[[int], bytes]:
 
 
 def test_an_episode_arrives_as_it_was_sent_and_a_query_is_sent_once() -> None:
-    first = episode_of(unpacked(_reader(episode_frame(EPISODES[0], query_is_known=False)), largest=1 << 30), None)
+    first = episode_of(
+        unpacked(_reader(episode_frame(EPISODES[0], query_is_known=False)), largest=1 << 30), None
+    )
     frame = episode_frame(EPISODES[1], query_is_known=True)
     second = episode_of(unpacked(_reader(frame), largest=1 << 30), first.query)
     assert second.query is first.query
@@ -287,14 +336,19 @@ def test_an_episode_arrives_as_it_was_sent_and_a_query_is_sent_once() -> None:
 def test_a_loader_arrives_as_one_with_the_same_items() -> None:
     stage, query = EPISODES[0]
     lazy = Episode(replace(stage, inputs=Subset(stage.inputs, np.arange(5))), query)
-    got = episode_of(unpacked(_reader(episode_frame(lazy, query_is_known=False)), largest=1 << 30), None).stage.inputs
+    got = episode_of(
+        unpacked(_reader(episode_frame(lazy, query_is_known=False)), largest=1 << 30), None
+    ).stage.inputs
     assert not isinstance(got, np.ndarray)
     assert len(got) == 5
     assert np.array_equal(got[np.array([3, 1])], np.asarray(stage.inputs)[[3, 1]])
 
 
 def test_answers_arrive_as_they_were_sent() -> None:
-    answers = [Answer(stage=0, step=step, ids=np.arange(3), arrays={"classes": np.array([2, 0, 1])}) for step in (5, None)]
+    answers = [
+        Answer(stage=0, step=step, ids=np.arange(3), arrays={"classes": np.array([2, 0, 1])})
+        for step in (5, None)
+    ]
     got = answers_of(unpacked(_reader(answers_frame(answers)), largest=1 << 20))
     assert digest(got) == digest(answers)
     assert [answer.step for answer in got] == [5, None]
@@ -318,18 +372,24 @@ def test_messages_that_are_too_large_or_none_are_not_read() -> None:
 
 
 def test_an_archive_that_lies_about_its_members_unpacks_no_more_than_it_says(tmp_path: Path) -> None:
-    """The directory states 100 bytes where there are a million: the array in it does not fit what is stated, so it is not loaded."""
+    """The directory states 100 bytes where there are a million: the array in it does not fit what is stated,
+    so it is not loaded.
+    """
     path = tmp_path / "lies.npz"
     np.savez_compressed(path, a=np.zeros(125_000))
     data = bytearray(path.read_bytes())
     size = (125_000 * 8 + 128).to_bytes(4, "little")
     assert data.count(size) >= 1
     path.write_bytes(bytes(data.replace(size, (228).to_bytes(4, "little"))))
-    assert any("is not what its" in problem or "is not an archive" in problem for problem in npz_problems(path))
+    assert any(
+        "is not what its" in problem or "is not an archive" in problem for problem in npz_problems(path)
+    )
 
 
 def test_members_packed_in_a_way_that_numpy_does_not_use_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "packed.npz"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive, archive.open("a.npy", "w") as file:
         np.lib.format.write_array(file, np.zeros(3))
-    assert list(npz_problems(path)) == ["array 'a.npy' is packed or encrypted in a way that numpy does not use"]
+    assert list(npz_problems(path)) == [
+        "array 'a.npy' is packed or encrypted in a way that numpy does not use"
+    ]

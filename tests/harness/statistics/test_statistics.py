@@ -1,4 +1,6 @@
-"""Figures of `harness.statistics` against tables, scipy, enumeration and simulation; and what it says when nothing can be said."""
+"""Figures of `harness.statistics` against tables, scipy, enumeration and simulation; and what it says when
+nothing can be said.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ from harness.statistics import (
 )
 
 FIGURES = st.floats(-100, 100).map(lambda value: round(value, 3))
-SERIES = st.integers(2, 12).flatmap(lambda n: st.tuples(arrays(float, n, elements=FIGURES), arrays(float, n, elements=FIGURES)))
+SERIES = st.integers(2, 12).flatmap(
+    lambda n: st.tuples(arrays(float, n, elements=FIGURES), arrays(float, n, elements=FIGURES))
+)
 P_VALUES = st.lists(st.floats(0, 1), min_size=1, max_size=12)
 
 
@@ -40,7 +44,7 @@ def test_the_examples_in_the_docstrings_run(name: str) -> None:
     assert doctest.testmod(importlib.import_module(f"harness.statistics.{name}")).failed == 0
 
 
-# --- intervals --------------------------------------------------------------------------------------------------------------------
+# --- intervals ----------------------------------------------------------------------------------------------
 
 
 def test_the_interval_is_the_textbook_one() -> None:
@@ -82,7 +86,7 @@ def test_the_interval_covers_as_promised_with_three_seeds() -> None:
     assert np.mean(covered) == pytest.approx(0.95, abs=0.012)  # 3.5 standard errors
 
 
-# --- paired comparison --------------------------------------------------------------------------------------------------------------
+# --- paired comparison --------------------------------------------------------------------------------------
 
 
 @given(SERIES)
@@ -92,7 +96,9 @@ def test_the_paired_test_is_scipys(series: tuple[np.ndarray, np.ndarray]) -> Non
         return
     expected = stats.ttest_rel(a, b)
     low, high = expected.confidence_interval(0.95)
-    assert paired_t(a, b)[:4] == pytest.approx((np.mean(a - b), low, high, expected.pvalue), rel=1e-6, abs=1e-9)
+    assert paired_t(a, b)[:4] == pytest.approx(
+        (np.mean(a - b), low, high, expected.pvalue), rel=1e-6, abs=1e-9
+    )
 
 
 @given(SERIES, st.randoms())
@@ -104,14 +110,18 @@ def test_the_order_of_seeds_changes_nothing(series: tuple[np.ndarray, np.ndarray
 
 
 @given(SERIES, st.floats(-10, 10))
-def test_shifting_both_changes_nothing_and_swapping_turns_the_sign(series: tuple[np.ndarray, np.ndarray], shift: float) -> None:
+def test_shifting_both_changes_nothing_and_swapping_turns_the_sign(
+    series: tuple[np.ndarray, np.ndarray], shift: float
+) -> None:
     a, b = series
     if 0 < np.ptp(a - b) < 1e-6:
         return
     once = paired_t(a, b)
     assert paired_t(a + shift, b + shift) == pytest.approx(once, rel=1e-5, abs=1e-8)
     back = paired_t(b, a)
-    assert (back.difference, back.low, back.high, back.p) == pytest.approx((-once.difference, -once.high, -once.low, once.p))
+    assert (back.difference, back.low, back.high, back.p) == pytest.approx(
+        (-once.difference, -once.high, -once.low, once.p)
+    )
 
 
 def test_equal_series_differ_by_nothing_with_p_one() -> None:
@@ -145,18 +155,24 @@ def test_series_of_different_lengths_are_refused() -> None:
         paired_t([1, 2], [1, 2, 3])
 
 
-# --- Holm -------------------------------------------------------------------------------------------------------------------------
+# --- Holm ---------------------------------------------------------------------------------------------------
 
 
 def test_holm_is_the_textbook_example() -> None:
-    """Wright 1992, "Adjusted p-values for simultaneous inference": p = 0.01, 0.02, 0.03, 0.04 give 0.04, 0.06, 0.06, 0.06."""
+    """Wright 1992, "Adjusted p-values for simultaneous inference": p = 0.01, 0.02, 0.03, 0.04 give 0.04,
+    0.06, 0.06, 0.06.
+    """
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
 @given(P_VALUES)
 def test_holm_is_monotone_lies_between_p_and_bonferroni_and_knows_no_order(p_values: list[float]) -> None:
     adjusted = holm(p_values)
-    assert all((x <= y) for (p, x), (q, y) in itertools.product(zip(p_values, adjusted, strict=True), repeat=2) if p < q)
+    assert all(
+        (x <= y)
+        for (p, x), (q, y) in itertools.product(zip(p_values, adjusted, strict=True), repeat=2)
+        if p < q
+    )
     assert (np.array(p_values) <= adjusted).all()
     assert (adjusted <= np.minimum(1, len(p_values) * np.array(p_values))).all()
     assert holm(p_values[::-1])[::-1].tolist() == adjusted.tolist()
@@ -168,7 +184,7 @@ def test_a_comparison_that_was_not_possible_does_not_count() -> None:
     assert holm([]).size == 0
 
 
-# --- sign flips -------------------------------------------------------------------------------------------------------------------
+# --- sign flips ---------------------------------------------------------------------------------------------
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=7))
@@ -183,7 +199,9 @@ def test_sixteen_pairs_are_exact_and_more_are_drawn() -> None:
     rng = np.random.default_rng(1)
     differences = rng.normal(0.6, 1, size=16)
     exact = sign_flip(differences)
-    drawn = stats.permutation_test((differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=rng).pvalue
+    drawn = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=9999, rng=rng
+    ).pvalue
     assert exact == pytest.approx(drawn, abs=0.01)
     more = rng.normal(0.4, 1, size=30)
     with pytest.raises(ValueError, match="give rng"):
@@ -206,10 +224,12 @@ def test_six_pairs_are_the_first_below_five_per_cent() -> None:
     assert math.isnan(smallest_sign_flip_p(0))
 
 
-# --- detectable difference --------------------------------------------------------------------------------------------------------
+# --- detectable difference ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("pairs", "level"), [(2, 0.95), (3, 0.95), (5, 0.99), (5, 1 - 0.05 / 45), (10, 0.95)])
+@pytest.mark.parametrize(
+    ("pairs", "level"), [(2, 0.95), (3, 0.95), (5, 0.99), (5, 1 - 0.05 / 45), (10, 0.95)]
+)
 def test_the_detectable_difference_is_found_with_the_promised_power(pairs: int, level: float) -> None:
     rng = np.random.default_rng(0)
     true = minimum_detectable_difference(2.0, pairs, level=level)
@@ -238,14 +258,16 @@ def test_the_pooled_spread_weighs_by_degrees_of_freedom() -> None:
     assert math.isnan(pooled_sd([[1.0], []]))
 
 
-# --- times that may not be reached ------------------------------------------------------------------------------------------------
+# --- times that may not be reached --------------------------------------------------------------------------
 
 
 def _by_product_limit(times: list[float], end: float) -> float:
     """Go through every moment at which anything happens and multiply the shares that go on waiting."""
     waiting = 1.0
     for moment in sorted({time for time in times if not math.isnan(time)}):
-        at_risk = sum(math.isnan(time) or time >= moment for time in times)  # those not reached wait until the end
+        at_risk = sum(
+            math.isnan(time) or time >= moment for time in times
+        )  # those not reached wait until the end
         reached = sum(time == moment for time in times)
         waiting *= 1 - reached / at_risk
         assert moment <= end
@@ -261,7 +283,10 @@ def _by_product_limit(times: list[float], end: float) -> float:
         ([100.0, 200.0, 300.0, 400.0], 200.0),  # S = 3/4, 1/2: reached exactly
         ([100.0, 200.0, math.nan, math.nan], 200.0),  # S = 3/4, 1/2
         ([100.0, 200.0, math.nan, math.nan, math.nan], math.nan),  # S = 4/5, 3/5
-        ([300.0, math.nan, 100.0, math.nan, 200.0], 300.0),  # S = 4/5, 3/5, 2/5; the mean of those that reached it would be 200
+        (
+            [300.0, math.nan, 100.0, math.nan, 200.0],
+            300.0,
+        ),  # S = 4/5, 3/5, 2/5; the mean of those that reached it would be 200
         ([100.0, 100.0, math.nan], 100.0),  # S = 1/3
         ([math.nan], math.nan),
         ([5.0], 5.0),
@@ -276,31 +301,49 @@ def test_the_median_time_by_hand(times: list[float], median: float) -> None:
 def test_the_median_time_is_that_of_the_product_limit(times: list[float]) -> None:
     median = kaplan_meier_median(times)
     assert median == pytest.approx(_by_product_limit(times, 12.0), nan_ok=True)
-    assert times_reached(times) == (pytest.approx(median, nan_ok=True), sum(not math.isnan(time) for time in times), len(times))
+    assert times_reached(times) == (
+        pytest.approx(median, nan_ok=True),
+        sum(not math.isnan(time) for time in times),
+        len(times),
+    )
 
 
 @given(st.lists(st.integers(1, 50).map(float), min_size=1, max_size=15), st.integers(1, 50))
 def test_a_longer_budget_never_makes_the_median_later(times: list[float], budget: int) -> None:
-    """What is not reached by `budget` is later than all that is: the median is the true lower one, or unknown."""
+    """What is not reached by `budget` is later than all that is: the median is the true lower one, or
+    unknown.
+    """
     cut = [time if time <= budget else math.nan for time in times]
     true = sorted(times)[(len(times) + 1) // 2 - 1]
     assert kaplan_meier_median(cut) == pytest.approx(true if true <= budget else math.nan, nan_ok=True)
 
 
-# --- ties -------------------------------------------------------------------------------------------------------------------------
+# --- ties ---------------------------------------------------------------------------------------------------
 
 NOISE = np.array([0.01, -0.02, 0.00, 0.015, -0.005])
 
 
 def test_groups_are_led_by_the_best_and_follow_the_direction() -> None:
-    figures = {"low": 0.2 + NOISE * 0.7, "high": 0.9 + NOISE[::-1], "high too": 0.9 + NOISE, "middle": 0.5 + NOISE * 0.5}
+    figures = {
+        "low": 0.2 + NOISE * 0.7,
+        "high": 0.9 + NOISE[::-1],
+        "high too": 0.9 + NOISE,
+        "middle": 0.5 + NOISE * 0.5,
+    }
     assert tie_groups(figures) == [("high", "high too"), ("middle",), ("low",)]
     assert tie_groups(figures, better="lower") == [("low",), ("middle",), ("high", "high too")]
 
 
 def test_a_group_reaches_down_to_the_last_that_cannot_be_told_from_its_leader() -> None:
-    """The noisy third cannot be told from the leader, so the second, which can, stays in the group: its order against the third is open."""
-    figures = {"leader": 0.90 + NOISE, "steady": 0.85 + NOISE, "noisy": 0.84 + 20 * NOISE[::-1], "far": 0.1 + NOISE[::-1]}
+    """The noisy third cannot be told from the leader, so the second, which can, stays in the group: its order
+    against the third is open.
+    """
+    figures = {
+        "leader": 0.90 + NOISE,
+        "steady": 0.85 + NOISE,
+        "noisy": 0.84 + 20 * NOISE[::-1],
+        "far": 0.1 + NOISE[::-1],
+    }
     compared = compare_all(figures)
     assert compared["leader", "steady"].p > 0.05  # a constant difference: five sign flips
     figures["steady"] = figures["steady"] + NOISE[::-1] * 0.01
@@ -313,7 +356,9 @@ def test_comparisons_turn_round_and_are_corrected_over_all_pairs() -> None:
     figures = {"a": [0.9, 0.8, 0.85], "b": [0.5, 0.55, 0.45], "c": [0.1, 0.4, 0.3]}
     compared = compare_all(figures)
     raw = [paired_t(figures[x], figures[y]).p for x, y in (("a", "b"), ("a", "c"), ("b", "c"))]
-    assert [compared["a", "b"].p, compared["a", "c"].p, compared["b", "c"].p] == pytest.approx(holm(raw).tolist())
+    assert [compared["a", "b"].p, compared["a", "c"].p, compared["b", "c"].p] == pytest.approx(
+        holm(raw).tolist()
+    )
     once, back = compared["a", "b"], compared["b", "a"]
     assert (back.difference, back.low, back.high, back.p) == (-once.difference, -once.high, -once.low, once.p)
 
@@ -332,7 +377,9 @@ def test_the_order_of_contenders_changes_nothing(order: list[str]) -> None:
 
 
 def test_equal_contenders_are_told_apart_more_rarely_than_promised() -> None:
-    """Ten equal contenders, ten seeds: a leader that "beats" another one in at most 5 % of boards, although it was picked for leading."""
+    """Ten equal contenders, ten seeds: a leader that "beats" another one in at most 5 % of boards, although
+    it was picked for leading.
+    """
     rng = np.random.default_rng(0)
     beaten = 0
     for _ in range(300):

@@ -1,4 +1,5 @@
-"""How often intervals of a nominal 95 % hold what they are of, by simulation; and where they do not, that the docstrings say so.
+"""How often intervals of a nominal 95 % hold what they are of, by simulation; and where they do not, that the
+docstrings say so.
 
 The same settings, with more draws and all intervals, are printed by `benchmarks/interval_coverage.py`.
 """
@@ -10,7 +11,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from harness.statistics import Interval, performance_profile, pooled_t, pooled_t_each, studentised_bootstrap, t_interval, t_quantile
+from harness.statistics import (
+    Interval,
+    performance_profile,
+    pooled_t,
+    pooled_t_each,
+    studentised_bootstrap,
+    t_interval,
+    t_quantile,
+)
 from harness.statistics.aggregates import interquartile_mean
 from harness.statistics.bootstrap import Bounds, percentile_bounds, picks, studentised_bounds
 from harness.statistics.series import Floats
@@ -22,7 +31,11 @@ KINDS: dict[str, Callable[[np.random.Generator, tuple[int, int]], Floats]] = {
     "normal": lambda rng, size: rng.normal(size=size),
     "heavy": lambda rng, size: rng.standard_t(3, size=size),
 }
-SPREADS = {"alike": (1.0, 1.0, 1.0, 1.0), "unequal": (1.0, 1.5, 2.0, 3.0), "very unequal": (1.0, 2.0, 4.0, 8.0)}
+SPREADS = {
+    "alike": (1.0, 1.0, 1.0, 1.0),
+    "unequal": (1.0, 1.5, 2.0, 3.0),
+    "very unequal": (1.0, 2.0, 4.0, 8.0),
+}
 ONE = (1.0,)
 
 
@@ -41,7 +54,9 @@ def of_pooled_t(strata: Sequence[Floats]) -> float:
 
 
 def of_bounds(find: Callable[..., Bounds], strata: Sequence[Floats], **options: object) -> float:
-    """Return the share of worlds whose bounds hold zero, a hundred worlds at a time, all with draws of their own."""
+    """Return the share of worlds whose bounds hold zero, a hundred worlds at a time, all with draws of their
+    own.
+    """
     rng = np.random.default_rng(7)
     held = []
     for start in range(0, len(strata[0]), 100):
@@ -51,7 +66,7 @@ def of_bounds(find: Callable[..., Bounds], strata: Sequence[Floats], **options: 
     return float(np.mean(np.concatenate(held)))
 
 
-# --- what the boards use ------------------------------------------------------------------------------------------------------------
+# --- what the boards use ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seeds", SEEDS)
@@ -63,7 +78,9 @@ def test_students_interval_of_one_scenario_holds_what_it_promises(kind: str, see
 @pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("spreads", SPREADS)
-def test_students_interval_of_means_within_seeds_holds_what_it_promises(spreads: str, kind: str, seeds: int) -> None:
+def test_students_interval_of_means_within_seeds_holds_what_it_promises(
+    spreads: str, kind: str, seeds: int
+) -> None:
     """What aggregates show: the mean over scenarios under each seed, then t over seeds."""
     within = np.mean(drawn(kind, SPREADS[spreads], seeds), axis=0)
     assert 0.93 <= share_of([t_interval(values) for values in within]) <= 0.97
@@ -72,8 +89,12 @@ def test_students_interval_of_means_within_seeds_holds_what_it_promises(spreads:
 @pytest.mark.parametrize("seeds", SEEDS)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("spreads", SPREADS)
-def test_students_interval_with_pooled_variance_holds_what_it_promises(spreads: str, kind: str, seeds: int) -> None:
-    """But at three seeds with heavy tails, where it is too wide, as its docstring says; means within seeds are what to take there."""
+def test_students_interval_with_pooled_variance_holds_what_it_promises(
+    spreads: str, kind: str, seeds: int
+) -> None:
+    """But at three seeds with heavy tails, where it is too wide, as its docstring says; means within seeds
+    are what to take there.
+    """
     low, high = (0.955, 0.985) if (kind, seeds) == ("heavy", 3) else (0.93, 0.97)
     assert low <= of_pooled_t(drawn(kind, SPREADS[spreads], seeds)) <= high
 
@@ -101,21 +122,32 @@ def test_one_spread_for_all_scenarios_serves_where_they_vary_alike_and_only_ther
     assert last < 0.8
 
 
-# --- bootstraps ---------------------------------------------------------------------------------------------------------------------
+# --- bootstraps ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("kind", "spreads", "seeds"), [
-    ("normal", ONE, 5), ("normal", ONE, 10), ("heavy", ONE, 5),
-    ("normal", SPREADS["very unequal"], 3), ("normal", SPREADS["alike"], 5), ("normal", SPREADS["very unequal"], 5),
-    ("normal", SPREADS["very unequal"], 10), ("heavy", SPREADS["alike"], 5), ("heavy", SPREADS["very unequal"], 5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "spreads", "seeds"),
+    [
+        ("normal", ONE, 5),
+        ("normal", ONE, 10),
+        ("heavy", ONE, 5),
+        ("normal", SPREADS["very unequal"], 3),
+        ("normal", SPREADS["alike"], 5),
+        ("normal", SPREADS["very unequal"], 5),
+        ("normal", SPREADS["very unequal"], 10),
+        ("heavy", SPREADS["alike"], 5),
+        ("heavy", SPREADS["very unequal"], 5),
+    ],
+)
 def test_the_studentised_bootstrap_holds_what_it_promises_where_it_is_recommended(
     kind: str, spreads: tuple[float, ...], seeds: int
 ) -> None:
     assert 0.93 <= of_bounds(studentised_bounds, drawn(kind, spreads, seeds)) <= 0.97
 
 
-def test_the_studentised_bootstrap_holds_too_rarely_under_heavy_tails_at_ten_seeds_and_gives_nothing_at_three() -> None:
+def test_the_studentised_bootstrap_holds_too_rarely_under_heavy_tails_at_ten_seeds_and_gives_nothing_at_three() -> (
+    None
+):
     assert of_bounds(studentised_bounds, drawn("heavy", ONE, 10)) < 0.935
     rng = np.random.default_rng(0)
     found = studentised_bootstrap([[0.70, 0.72, 0.75]], rng=rng)
@@ -125,7 +157,9 @@ def test_the_studentised_bootstrap_holds_too_rarely_under_heavy_tails_at_ten_see
 
 @pytest.mark.parametrize(("seeds", "low", "high"), [(3, 0.70, 0.77), (5, 0.80, 0.86), (10, 0.88, 0.92)])
 def test_the_percentile_bootstrap_holds_too_rarely_at_few_seeds(seeds: int, low: float, high: float) -> None:
-    """At three seeds its bounds are nearly the extremes, which hold the median of a symmetric law 1 - 2/8 = 0.75 of the time."""
+    """At three seeds its bounds are nearly the extremes, which hold the median of a symmetric law 1 - 2/8 =
+    0.75 of the time.
+    """
     assert low <= of_bounds(percentile_bounds, drawn("normal", ONE, seeds)) <= high
 
 
@@ -135,11 +169,13 @@ def test_the_percentile_bootstrap_of_several_scenarios_comes_near_at_ten_seeds_a
     assert shares[0] < 0.86
     assert shares[1] < 0.91
     assert 0.905 <= shares[2] <= 0.945
-    of_iqm = of_bounds(percentile_bounds, drawn("normal", SPREADS["alike"], 10, worlds=1000), statistic=interquartile_mean)
+    of_iqm = of_bounds(
+        percentile_bounds, drawn("normal", SPREADS["alike"], 10, worlds=1000), statistic=interquartile_mean
+    )
     assert 0.92 <= of_iqm <= 0.97
 
 
-# --- profiles -----------------------------------------------------------------------------------------------------------------------
+# --- profiles -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seeds", SEEDS)

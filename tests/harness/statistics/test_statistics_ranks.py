@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from harness.statistics import critical_difference, friedman, holm, mean_ranks, rank_groups, wilcoxon, wilcoxon_holm
+from harness.statistics import (
+    critical_difference,
+    friedman,
+    holm,
+    mean_ranks,
+    rank_groups,
+    wilcoxon,
+    wilcoxon_holm,
+)
 
 STEPS = st.integers(-8, 8).map(float)
 NAMES = ("a", "b", "c", "d", "e")
@@ -20,10 +28,12 @@ RNG = np.random.default_rng(3)
 
 
 def table(rows: int, columns: int) -> dict[str, np.ndarray]:
-    return dict(zip(NAMES[:columns], RNG.normal(np.arange(columns) * 0.6, 1, size=(rows, columns)).T, strict=True))
+    return dict(
+        zip(NAMES[:columns], RNG.normal(np.arange(columns) * 0.6, 1, size=(rows, columns)).T, strict=True)
+    )
 
 
-# --- signed ranks -------------------------------------------------------------------------------------------------------------------
+# --- signed ranks -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("n", [1, 5, 6, 10, 25, 60])
@@ -73,10 +83,14 @@ def test_all_pairs_of_signed_ranks_are_corrected_together() -> None:
     assert len(found) == 12
 
 
-# --- Friedman -----------------------------------------------------------------------------------------------------------------------
+# --- Friedman -----------------------------------------------------------------------------------------------
 
 
-@given(st.tuples(st.integers(2, 8), st.integers(3, 5)).flatmap(lambda shape: arrays(float, shape, elements=STEPS)))
+@given(
+    st.tuples(st.integers(2, 8), st.integers(3, 5)).flatmap(
+        lambda shape: arrays(float, shape, elements=STEPS)
+    )
+)
 def test_friedmans_statistic_is_scipys_also_with_ties(values: np.ndarray) -> None:
     found = friedman(dict(zip(NAMES, values.T, strict=False)))
     if (values == values[:, :1]).all():
@@ -117,13 +131,26 @@ def test_a_block_with_a_gap_is_left_out_whole_and_lengths_must_agree() -> None:
     assert np.isnan(list(mean_ranks({"a": [math.nan], "b": [1.0]}).values())).all()
 
 
-# --- critical difference ------------------------------------------------------------------------------------------------------------
+# --- critical difference ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("contenders", "q05", "q10"), [(2, 1.960, 1.645), (3, 2.343, 2.052), (4, 2.569, 2.291), (5, 2.728, 2.459),
-                                                        (6, 2.850, 2.589), (7, 2.949, 2.693), (8, 3.031, 2.780), (9, 3.102, 2.855),
-                                                        (10, 3.164, 2.920)])  # fmt: skip
-def test_the_critical_difference_is_that_of_the_published_table(contenders: int, q05: float, q10: float) -> None:
+@pytest.mark.parametrize(
+    ("contenders", "q05", "q10"),
+    [
+        (2, 1.960, 1.645),
+        (3, 2.343, 2.052),
+        (4, 2.569, 2.291),
+        (5, 2.728, 2.459),
+        (6, 2.850, 2.589),
+        (7, 2.949, 2.693),
+        (8, 3.031, 2.780),
+        (9, 3.102, 2.855),
+        (10, 3.164, 2.920),
+    ],
+)
+def test_the_critical_difference_is_that_of_the_published_table(
+    contenders: int, q05: float, q10: float
+) -> None:
     """Demsar 2006, table 5(a)."""
     scale = math.sqrt(contenders * (contenders + 1) / (6 * 14))
     assert critical_difference(contenders, 14) == pytest.approx(q05 * scale, abs=1e-3 * scale)
@@ -137,7 +164,9 @@ def test_groups_are_what_nemenyis_p_cannot_part() -> None:
     found = rank_groups(figures)
     for (i, first), (j, second) in itertools.combinations(enumerate(figures), 2):
         assert any({first, second} <= set(group) for group in found.groups) == (p[i, j] > 0.05)
-        assert (abs(found.ranks[first] - found.ranks[second]) >= found.critical_difference) == (p[i, j] <= 0.05)
+        assert (abs(found.ranks[first] - found.ranks[second]) >= found.critical_difference) == (
+            p[i, j] <= 0.05
+        )
     assert 1 < len(found.groups) < 5
 
 

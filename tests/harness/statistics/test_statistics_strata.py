@@ -1,4 +1,6 @@
-"""Figures over several scenarios: against scipy, the definitions that rliable publishes written as loops, hand values and enumeration."""
+"""Figures over several scenarios: against scipy, the definitions that rliable publishes written as loops,
+hand values and enumeration.
+"""
 
 from __future__ import annotations
 
@@ -38,20 +40,26 @@ from harness.statistics import (
 from harness.statistics.aggregates import interquartile_mean
 
 FIGURES = st.integers(0, 20).map(lambda value: value / 20)  # many ties, as accuracies on small test sets have
-STRATA = st.lists(st.integers(1, 6).flatmap(lambda n: arrays(float, n, elements=FIGURES)), min_size=1, max_size=4)
+STRATA = st.lists(
+    st.integers(1, 6).flatmap(lambda n: arrays(float, n, elements=FIGURES)), min_size=1, max_size=4
+)
 RNG = np.random.default_rng(0)
 UNEQUAL = [RNG.normal(0.3, spread, size) for spread, size in ((0.1, 5), (0.4, 5), (0.2, 7))]
 
 
-# --- pooled t -----------------------------------------------------------------------------------------------------------------------
+# --- pooled t -----------------------------------------------------------------------------------------------
 
 
 def test_two_strata_are_welchs_test() -> None:
-    """The mean over two strata of opposite sign is half their difference; scipy has Welch's p and interval of that."""
+    """The mean over two strata of opposite sign is half their difference; scipy has Welch's p and interval of
+    that.
+    """
     first, second = UNEQUAL[:2]
     expected = stats.ttest_ind(first, second, equal_var=False)
     low, high = expected.confidence_interval(0.95)
-    assert pooled_t([first, -second])[:3] == pytest.approx(((first.mean() - second.mean()) / 2, low / 2, high / 2))
+    assert pooled_t([first, -second])[:3] == pytest.approx(
+        ((first.mean() - second.mean()) / 2, low / 2, high / 2)
+    )
     compared = pooled_paired_t([first, -second], [np.zeros(5), np.zeros(5)])
     assert compared.p == pytest.approx(expected.pvalue)
     assert compared.pairs == 10
@@ -70,7 +78,9 @@ def test_one_spread_for_all_is_that_of_the_analysis_of_variance() -> None:
     freedom = sum(len(values) - 1 for values in UNEQUAL)
     for values, interval in zip(UNEQUAL, pooled_t_each(UNEQUAL), strict=True):
         half = stats.t.ppf(0.975, freedom) * math.sqrt(within / freedom / len(values))
-        assert interval == pytest.approx((values.mean(), values.mean() - half, values.mean() + half, len(values)))
+        assert interval == pytest.approx(
+            (values.mean(), values.mean() - half, values.mean() + half, len(values))
+        )
 
 
 def test_a_stratum_that_is_empty_or_single_leaves_things_open() -> None:
@@ -99,10 +109,12 @@ def test_a_pair_with_a_gap_is_left_out_of_its_stratum() -> None:
     assert paired_differences([0.5, math.nan], [0.25, 1.0]).tolist() == [0.25]
 
 
-# --- sign flips ---------------------------------------------------------------------------------------------------------------------
+# --- sign flips ---------------------------------------------------------------------------------------------
 
 
-@given(st.lists(arrays(float, 2, elements=FIGURES), min_size=1, max_size=2), arrays(float, 3, elements=FIGURES))
+@given(
+    st.lists(arrays(float, 2, elements=FIGURES), min_size=1, max_size=2), arrays(float, 3, elements=FIGURES)
+)
 def test_flips_within_strata_are_counted_exactly(strata: list[np.ndarray], last: np.ndarray) -> None:
     strata = [*(values - 0.4 for values in strata), last - 0.4]
 
@@ -129,7 +141,7 @@ def test_the_fewest_pairs_are_the_first_that_reach_the_level(level: float) -> No
     assert (fewest_pairs(), fewest_pairs(0.9)) == (6, 5)
 
 
-# --- single figures: rliable's published definitions ----------------------------------------------------------------------------------
+# --- single figures: rliable's published definitions --------------------------------------------------------
 
 
 @given(STRATA)
@@ -138,13 +150,17 @@ def test_the_interquartile_mean_is_scipys_trimmed_mean_of_all_runs(strata: list[
 
 
 @given(STRATA, STRATA)
-def test_the_probability_of_improvement_counts_all_pairs_of_runs(a: list[np.ndarray], b: list[np.ndarray]) -> None:
+def test_the_probability_of_improvement_counts_all_pairs_of_runs(
+    a: list[np.ndarray], b: list[np.ndarray]
+) -> None:
     a, b = a[: len(b)], b[: len(a)]
     shares = []
     for first, second in zip(a, b, strict=True):
         wins = [1.0 if x > y else 0.5 if x == y else 0.0 for x in first for y in second]
         shares.append(sum(wins) / len(wins))
-        by_scipy = stats.mannwhitneyu(first, second, alternative="greater").statistic / (len(first) * len(second))
+        by_scipy = stats.mannwhitneyu(first, second, alternative="greater").statistic / (
+            len(first) * len(second)
+        )
         assert shares[-1] == pytest.approx(by_scipy)
     assert probability_of_improvement(a, b) == pytest.approx(np.mean(shares))
     assert probability_of_improvement(b, a) == pytest.approx(1 - np.mean(shares))
@@ -187,7 +203,7 @@ def test_what_has_no_figure_is_unknown() -> None:
         probability_of_improvement([[0.5]], [])
 
 
-# --- bootstraps ---------------------------------------------------------------------------------------------------------------------
+# --- bootstraps ---------------------------------------------------------------------------------------------
 
 
 def test_three_figures_have_the_percentiles_of_all_27_draws() -> None:
@@ -200,7 +216,9 @@ def test_three_figures_have_the_percentiles_of_all_27_draws() -> None:
 
 def test_the_percentile_bootstrap_is_scipys() -> None:
     values = RNG.normal(size=30)
-    expected = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1))
+    expected = stats.bootstrap(
+        (values,), np.mean, method="percentile", n_resamples=20_000, rng=np.random.default_rng(1)
+    )
     found = percentile_bootstrap([values], rng=np.random.default_rng(2), draws=20_000)
     assert found[1:3] == pytest.approx(tuple(expected.confidence_interval), abs=0.01)
 
@@ -252,7 +270,7 @@ def test_the_bootstrap_of_an_interquartile_mean_lies_around_it() -> None:
     assert found.low < found.mean < found.high
 
 
-# --- equivalence ----------------------------------------------------------------------------------------------------------------------
+# --- equivalence --------------------------------------------------------------------------------------------
 
 
 @given(arrays(float, 6, elements=st.floats(0, 1).map(lambda value: round(value, 3))), st.floats(0.01, 0.5))
@@ -271,7 +289,9 @@ def test_two_one_sided_tests_are_scipys(values: np.ndarray, margin: float) -> No
 def test_equivalence_without_a_spread_or_without_pairs() -> None:
     inside = two_one_sided([0.5, 0.6, 0.7, 0.8, 0.9], [0.49, 0.59, 0.69, 0.79, 0.89], margin=0.02)
     assert inside.p == 2.0**-5
-    assert inside.p == stats.binomtest(0, 5, alternative="less").pvalue  # no difference of five beyond the margin
+    assert (
+        inside.p == stats.binomtest(0, 5, alternative="less").pvalue
+    )  # no difference of five beyond the margin
     assert two_one_sided([0.5, 0.6], [0.4, 0.5], margin=0.02).p == 1.0
     assert math.isnan(two_one_sided([0.5], [0.5], margin=0.02).p)
     with pytest.raises(ValueError, match="margin must be above 0, got 0"):
@@ -298,11 +318,13 @@ def test_the_detectable_mean_over_strata_is_found_with_the_promised_power() -> N
     found = [pooled_paired_t(world + true, np.zeros((3, 8))).p <= 0.05 for world in worlds]
     assert np.mean(found) == pytest.approx(0.8, abs=0.05)
     one = rng.normal(size=6)
-    assert detectable_within_strata([one]) == pytest.approx(minimum_detectable_difference(float(np.std(one, ddof=1)), 6))
+    assert detectable_within_strata([one]) == pytest.approx(
+        minimum_detectable_difference(float(np.std(one, ddof=1)), 6)
+    )
     assert math.isnan(detectable_within_strata([[0.1]]))
 
 
-# --- failures -------------------------------------------------------------------------------------------------------------------------
+# --- failures -----------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.one_of(st.just(math.nan), st.just(math.inf), FIGURES), max_size=8))

@@ -1,4 +1,6 @@
-"""Pictures of a cell: what is drawn is what was scored, and none is larger than it may be, whatever there is to show."""
+"""Pictures of a cell: what is drawn is what was scored, and none is larger than it may be, whatever there is
+to show.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,12 @@ from PIL import Image
 from harness.contracts import Axes, Scores
 from harness.store import plots
 
-SCORES = Scores(final={}, per_stage={"all": [1.0, 0.8], "old": [np.nan, 0.9], "new": [1, 0.4]}, probes={"all": [(0, 5, 0.3), (0, 9, 0.6)]},
-                matrices={"accuracy": np.array([[1.0, np.nan], [0.9, 0.4]])})  # fmt: skip
+SCORES = Scores(
+    final={},
+    per_stage={"all": [1.0, 0.8], "old": [np.nan, 0.9], "new": [1, 0.4]},
+    probes={"all": [(0, 5, 0.3), (0, 9, 0.6)]},
+    matrices={"accuracy": np.array([[1.0, np.nan], [0.9, 0.4]])},
+)
 
 
 def test_a_cell_gets_its_matrix_its_curve_and_its_stages(tmp_path: Path) -> None:
@@ -45,18 +51,34 @@ def test_a_strip_shows_every_case_as_it_is_with_its_caption() -> None:
     assert [drawn[row].get_ylabel() for row in (0, 3)] == ["brick: best", "brick: worst"]
 
 
-# --- bounds -------------------------------------------------------------------------------------------------------------------------
+# --- bounds -------------------------------------------------------------------------------------------------
 
 
 def scores_of(stages: int) -> Scores:
-    """Return everything that grows with the number of stages: matrices, some of them narrow or named, panels, curves, lines and strips."""
+    """Return everything that grows with the number of stages: matrices, some of them narrow or named, panels,
+    curves, lines and strips.
+    """
     rng = np.random.default_rng(0)
     names = [f"class {number}" for number in range(stages)]
-    curves = {name: [(stage, step, float(rng.random())) for stage in range(stages) for step in (1, 2)] for name in "abc"}
-    matrices = {"accuracy": rng.random((stages, stages)), "wide": rng.random((3, stages)), "tall": rng.random((stages, 2))}
-    return Scores(final={}, per_stage={"all": rng.random(stages).tolist()}, probes=curves, panels={"both": ["a", "b"]}, matrices=matrices,
-                  axes={"accuracy": Axes("row", "column", names, names)}, strips={"cases": (rng.random((stages, 3, 8, 8)), names)},
-                  histograms={"losses": {"right": rng.random(stages), "wrong": rng.random(stages)}})  # fmt: skip
+    curves = {
+        name: [(stage, step, float(rng.random())) for stage in range(stages) for step in (1, 2)]
+        for name in "abc"
+    }
+    matrices = {
+        "accuracy": rng.random((stages, stages)),
+        "wide": rng.random((3, stages)),
+        "tall": rng.random((stages, 2)),
+    }
+    return Scores(
+        final={},
+        per_stage={"all": rng.random(stages).tolist()},
+        probes=curves,
+        panels={"both": ["a", "b"]},
+        matrices=matrices,
+        axes={"accuracy": Axes("row", "column", names, names)},
+        strips={"cases": (rng.random((stages, 3, 8, 8)), names)},
+        histograms={"losses": {"right": rng.random(stages), "wrong": rng.random(stages)}},
+    )
 
 
 def _check_size(picture: Any) -> None:
@@ -73,7 +95,15 @@ def test_the_examples_run() -> None:
 def test_no_picture_is_larger_than_it_may_be(stages: int, tmp_path: Path) -> None:
     made = plots.draw(scores_of(stages), tmp_path, title="a cell", say=pytest.fail)
     assert {path.stem for path in made} == {
-        "accuracy_matrix", "wide_matrix", "tall_matrix", "both_panel", "c_curve", "losses_histogram", "cases_strip", "stages"}  # fmt: skip
+        "accuracy_matrix",
+        "wide_matrix",
+        "tall_matrix",
+        "both_panel",
+        "c_curve",
+        "losses_histogram",
+        "cases_strip",
+        "stages",
+    }
     for path in made:
         with Image.open(path) as image:
             _check_size(image.size)
@@ -107,24 +137,36 @@ def test_what_is_left_out_is_said_and_first_and_last_are_shown() -> None:
     assert drawn.get_suptitle() == "a cell (7 of 200 stages)"
     assert plots.panel({"a": curves["a"][:7]}, title="a cell").get_suptitle() == "a cell"
     rows = plots.strip(np.zeros((40, 3, 4, 4)), [str(row) for row in range(40)], title="a cell")
-    assert (rows.axes[0].get_ylabel(), rows.axes[-3].get_ylabel(), rows.get_suptitle()) == ("0", "39", "a cell (18 of 40 rows)")
+    assert (rows.axes[0].get_ylabel(), rows.axes[-3].get_ylabel(), rows.get_suptitle()) == (
+        "0",
+        "39",
+        "a cell (18 of 40 rows)",
+    )
 
 
 def test_a_matrix_of_many_rows_keeps_its_values_and_names_the_rows_that_it_marks() -> None:
     matrix = np.random.default_rng(0).random((200, 4))
-    (axes, _) = plots.heat_map(matrix, Axes("class", "kind", [f"c{row}" for row in range(200)]), title="", quantity="").axes
+    (axes, _) = plots.heat_map(
+        matrix, Axes("class", "kind", [f"c{row}" for row in range(200)]), title="", quantity=""
+    ).axes
     np.testing.assert_array_equal(axes.images[0].get_array(), matrix)
     assert [text.get_text() for text in axes.get_yticklabels()] == [f"c{row}" for row in range(0, 200, 10)]
 
 
-def test_a_picture_that_fails_is_one_line_and_the_others_are_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_picture_that_fails_is_one_line_and_the_others_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def too_much(*_: object, **__: object) -> None:
         raise MemoryError("no room for a matrix")
 
     monkeypatch.setattr(plots, "heat_map", too_much)
     said: list[str] = []
     made = plots.draw(SCORES, tmp_path, title="a cell", say=said.append)
-    assert sorted(path.name for path in made) == sorted(path.name for path in tmp_path.iterdir()) == ["all_curve.png", "stages.png"]
+    assert (
+        sorted(path.name for path in made)
+        == sorted(path.name for path in tmp_path.iterdir())
+        == ["all_curve.png", "stages.png"]
+    )
     (line,) = said
     assert line.startswith("accuracy_matrix.png could not be drawn: MemoryError: no room for a matrix")
 

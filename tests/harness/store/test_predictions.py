@@ -1,4 +1,6 @@
-"""Predictions are accepted and stored as they were answered, whatever was asked when; older files are read, anything else is refused."""
+"""Predictions are accepted and stored as they were answered, whatever was asked when; older files are read,
+anything else is refused.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ from harness.store.predictions import digest, read_answers, write_answers
 
 
 def _assert_same(found: list[Answer], expected: list[Answer]) -> None:
-    assert [(answer.stage, answer.step) for answer in found] == [(answer.stage, answer.step) for answer in expected]
+    assert [(answer.stage, answer.step) for answer in found] == [
+        (answer.stage, answer.step) for answer in expected
+    ]
     for one, other in zip(found, expected, strict=True):
         assert one.ids.dtype == np.int64
         np.testing.assert_array_equal(one.ids, other.ids)
@@ -34,7 +38,7 @@ def _stored(path: Path) -> dict[str, Any]:
         return {name: content[name] for name in content.files}
 
 
-# --- acceptance ---------------------------------------------------------------------------------------------------------------------
+# --- acceptance ---------------------------------------------------------------------------------------------
 
 ASKED = np.array([70, 5, 30, 8])
 SORTED = np.array([1, 3, 2, 0])
@@ -49,26 +53,52 @@ def _accepted(**fields: Any) -> Answer:
 STEPS = np.linspace(0, 1, 4 * 15, dtype=np.float64).reshape(4, 3, 5)
 
 
-@pytest.mark.parametrize("values", [
-    STEPS, STEPS.astype(np.float32), STEPS.astype(np.float16), np.arange(60).reshape(4, 3, 5), STEPS > 0.5, 20_000 + STEPS, 1e-7 * STEPS,
-    1e5 * STEPS, 1e30 * STEPS, np.exp(300 * STEPS), 1e4 + 1e-7 * STEPS, -1e4 + 1e-7 * STEPS,
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values",
+    [
+        STEPS,
+        STEPS.astype(np.float32),
+        STEPS.astype(np.float16),
+        np.arange(60).reshape(4, 3, 5),
+        STEPS > 0.5,
+        20_000 + STEPS,
+        1e-7 * STEPS,
+        1e5 * STEPS,
+        1e30 * STEPS,
+        np.exp(300 * STEPS),
+        1e4 + 1e-7 * STEPS,
+        -1e4 + 1e-7 * STEPS,
+    ],
+)
 def test_floats_are_held_as_they_were_answered_whatever_their_scale(values: np.ndarray[Any, Any]) -> None:
-    for name in ("anomaly_maps", "anomaly_scores", "scores", "suspicion", "label_losses", "old_probability", "relation_shift"):
+    for name in (
+        "anomaly_maps",
+        "anomaly_scores",
+        "scores",
+        "suspicion",
+        "label_losses",
+        "old_probability",
+        "relation_shift",
+    ):
         given = values[:, 0, 0] if name == "anomaly_scores" else values
         held = _accepted(**{name: given}).arrays[name]
         np.testing.assert_array_equal(held.astype(np.float64), given[SORTED].astype(np.float64))
 
 
-@pytest.mark.parametrize(("values", "short", "long"), [
-    (np.array([0.5, 1, 2, 65504]), "float16", "float32"),
-    (np.array([0.5, 1, 2, 65505]), "float32", "float32"),
-    (np.array([0.5, 1, 2, 1 + 2**-20]), "float32", "float32"),
-    (np.array([0.5, 1, 2, 1e39]), "float64", "float64"),
-    (np.array([0.1, 1, 2, 3]), "float64", "float64"),
-    (np.array([0, 1, 2, 2**24 + 1]), "float64", "float64"),
-])  # fmt: skip
-def test_the_format_is_the_smallest_that_changes_nothing(values: np.ndarray[Any, Any], short: str, long: str) -> None:
+@pytest.mark.parametrize(
+    ("values", "short", "long"),
+    [
+        (np.array([0.5, 1, 2, 65504]), "float16", "float32"),
+        (np.array([0.5, 1, 2, 65505]), "float32", "float32"),
+        (np.array([0.5, 1, 2, 1 + 2**-20]), "float32", "float32"),
+        (np.array([0.5, 1, 2, 1e39]), "float64", "float64"),
+        (np.array([0.1, 1, 2, 3]), "float64", "float64"),
+        (np.array([0, 1, 2, 2**24 + 1]), "float64", "float64"),
+    ],
+)
+def test_the_format_is_the_smallest_that_changes_nothing(
+    values: np.ndarray[Any, Any], short: str, long: str
+) -> None:
     arrays = _accepted(suspicion=values, anomaly_scores=values).arrays
     assert (arrays["suspicion"].dtype, arrays["anomaly_scores"].dtype) == (short, long)
 
@@ -78,9 +108,15 @@ def test_what_is_not_finite_is_named_with_its_item_and_its_place(value: float) -
     """The second row is item 5, the third item 30."""
     maps, scores = np.zeros((4, 3, 5), dtype=np.float32), np.zeros(4)
     maps[1, 2, 4] = maps[2, 0, 0] = scores[2] = value
-    with pytest.raises(Diverged, match=r"^anomaly_maps holds 2 values that are not finite, the first of item 5 at \(2, 4\) \(stage 2\)$"):
+    with pytest.raises(
+        Diverged,
+        match=r"^anomaly_maps holds 2 values that are not finite, the first of item 5 at \(2, 4\) \(stage 2\)$",
+    ):
         _accepted(anomaly_maps=maps)
-    with pytest.raises(Diverged, match=r"^anomaly_scores holds 1 values that are not finite, the first of item 30 \(stage 2\)$"):
+    with pytest.raises(
+        Diverged,
+        match=r"^anomaly_scores holds 1 values that are not finite, the first of item 30 \(stage 2\)$",
+    ):
         _accepted(anomaly_scores=scores)
 
 
@@ -91,7 +127,7 @@ def test_weights_beyond_their_format_are_not_finite() -> None:
     assert health.dtype == np.float32 and np.isnan(health[0])
 
 
-# --- storage ------------------------------------------------------------------------------------------------------------------------
+# --- storage ------------------------------------------------------------------------------------------------
 
 IDS = np.array([3, 4, 90, 1_000_000])
 OTHERS = np.array([0, 3, 7])
@@ -147,7 +183,9 @@ def test_a_hundred_probes_that_hardly_change_take_little_more_room_than_one(tmp_
     ids, classes = np.sort(rng.permutation(10_000)[:2000]), rng.integers(0, 10, 2000)
     sizes = {}
     for moments in (1, 101):
-        answers = [Answer(stage=0, step=step, ids=ids, arrays={"classes": classes}) for step in range(moments)]
+        answers = [
+            Answer(stage=0, step=step, ids=ids, arrays={"classes": classes}) for step in range(moments)
+        ]
         write_answers(tmp_path / "p.npz", answers)
         sizes[moments] = (tmp_path / "p.npz").stat().st_size
     assert sizes[101] < 3 * sizes[1]
@@ -157,20 +195,29 @@ def test_moments_of_other_formats_keep_theirs(tmp_path: Path) -> None:
     """A probe before anything is learned answers zeros, which need no more than half precision."""
     kinds = {None: np.float64, 0: np.float16, 5: np.float32, 9: np.float32}
     answers = [
-        Answer(stage=0, step=step, ids=IDS, arrays={"anomaly_maps": np.full((4, 2, 3), step or 0, kind)}) for step, kind in kinds.items()
+        Answer(stage=0, step=step, ids=IDS, arrays={"anomaly_maps": np.full((4, 2, 3), step or 0, kind)})
+        for step, kind in kinds.items()
     ]
     write_answers(tmp_path / "p.npz", answers)
     found = read_answers(tmp_path / "p.npz")
     _assert_same(found, [*answers[1:], answers[0]])
     assert digest(found) == digest(answers)
     assert sorted(name for name in _stored(tmp_path / "p.npz") if not name.endswith(".at")) == [
-        "0.anomaly_maps~2~3~float16", "0.anomaly_maps~2~3~float32", "0.anomaly_maps~2~3~float64", "0.gaps",
-    ]  # fmt: skip
+        "0.anomaly_maps~2~3~float16",
+        "0.anomaly_maps~2~3~float32",
+        "0.anomaly_maps~2~3~float64",
+        "0.gaps",
+    ]
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"step": 11}, {"stage": 1}, {"ids": np.array([3, 4, 90, 91])}, {"arrays": {"classes": np.array([0, 1, 1, 2])}}],
+    [
+        {"step": 11},
+        {"stage": 1},
+        {"ids": np.array([3, 4, 90, 91])},
+        {"arrays": {"classes": np.array([0, 1, 1, 2])}},
+    ],
     ids=lambda change: next(iter(change)),
 )
 def test_the_digest_tells_what_was_answered_when_and_for_which_item(change: Mapping[str, Any]) -> None:
@@ -180,22 +227,33 @@ def test_the_digest_tells_what_was_answered_when_and_for_which_item(change: Mapp
 
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(0, 300)), st.integers(0, 2), st.booleans()),
+        st.tuples(
+            st.integers(0, 3), st.one_of(st.none(), st.integers(0, 300)), st.integers(0, 2), st.booleans()
+        ),
         max_size=8,
         unique_by=lambda moment: moment[:2],
     ),
     st.randoms(use_true_random=False),
 )
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_moments_survive_storage(tmp_path: Path, moments: list[tuple[int, int | None, int, bool]], luck: Any) -> None:
+def test_any_moments_survive_storage(
+    tmp_path: Path, moments: list[tuple[int, int | None, int, bool]], luck: Any
+) -> None:
     rng = np.random.default_rng(luck.getrandbits(32))
     queries = [np.array([], dtype=np.int64), np.arange(5), np.sort(rng.choice(2**40, 7, replace=False))]
     answers = []
-    for stage, step, query, more in sorted(moments, key=lambda moment: (moment[0], moment[1] is None, moment[1] or 0)):
+    for stage, step, query, more in sorted(
+        moments, key=lambda moment: (moment[0], moment[1] is None, moment[1] or 0)
+    ):
         size = len(queries[query])
-        arrays: dict[str, Any] = {"classes": rng.integers(-(2 ** rng.integers(1, 62)), 2 ** rng.integers(1, 62), size)}
+        arrays: dict[str, Any] = {
+            "classes": rng.integers(-(2 ** rng.integers(1, 62)), 2 ** rng.integers(1, 62), size)
+        }
         if more:
-            arrays |= {"kept": rng.random(size) < 0.5, "old_probability": rng.random(size).astype(rng.choice(["f2", "f4", "f8"]))}
+            arrays |= {
+                "kept": rng.random(size) < 0.5,
+                "old_probability": rng.random(size).astype(rng.choice(["f2", "f4", "f8"])),
+            }
             arrays |= {"scores": rng.random((size, 2 + stage)).astype(rng.choice(["f4", "f8"]))}
         answers.append(Answer(stage=stage, step=step, ids=queries[query], arrays=arrays))
     write_answers(tmp_path / "p.npz", answers)
@@ -210,7 +268,10 @@ def test_files_of_version_0_2_are_read(tmp_path: Path) -> None:
     for answer in CELL:
         moment = f"{answer.stage:03d}" + ("" if answer.step is None else f"@{answer.step}")
         flat[f"{moment}.ids"] = answer.ids.astype(np.uint32)
-        flat |= {f"{moment}.{name}": values.astype(np.int8) if name == "classes" else values for name, values in answer.arrays.items()}
+        flat |= {
+            f"{moment}.{name}": values.astype(np.int8) if name == "classes" else values
+            for name, values in answer.arrays.items()
+        }
     np.savez_compressed(tmp_path / "old.npz", **flat)
     found = read_answers(tmp_path / "old.npz")
     _assert_same(found, CELL)
@@ -227,7 +288,9 @@ class _Trap:
         return Path.touch, (self.mark,)
 
 
-@pytest.mark.parametrize("names", [("0.gaps", "0.classes", "0.classes.at"), ("000.ids", "000.classes", "000.kept")])
+@pytest.mark.parametrize(
+    "names", [("0.gaps", "0.classes", "0.classes.at"), ("000.ids", "000.classes", "000.kept")]
+)
 @pytest.mark.parametrize("place", [0, 1, 2])
 def test_pickles_are_refused_in_every_place(tmp_path: Path, names: tuple[str, ...], place: int) -> None:
     arrays: dict[str, Any] = dict.fromkeys(names, np.zeros((1, 2), dtype=np.int64))
@@ -250,7 +313,9 @@ def _broken(path: Path, how: str) -> None:
         path.write_bytes(content[: len(content) // 2])
     elif how == "flipped bits":
         place = content.index(b"0.scores~2.npy") + 80
-        path.write_bytes(content[:place] + bytes(byte ^ 0xFF for byte in content[place : place + 8]) + content[place + 8 :])
+        path.write_bytes(
+            content[:place] + bytes(byte ^ 0xFF for byte in content[place : place + 8]) + content[place + 8 :]
+        )
     elif how == "text":
         path.write_text("stage,class\n0,1\n")
     elif how == "a single array":
@@ -266,7 +331,17 @@ def _broken(path: Path, how: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    ["missing", "empty", "cut off", "flipped bits", "text", "a single array", "other arrays", "moments missing", "too few moments"],
+    [
+        "missing",
+        "empty",
+        "cut off",
+        "flipped bits",
+        "text",
+        "a single array",
+        "other arrays",
+        "moments missing",
+        "too few moments",
+    ],
 )
 def test_what_is_no_file_of_predictions_is_refused_in_one_sentence(tmp_path: Path, how: str) -> None:
     _broken(tmp_path / "p.npz", how)

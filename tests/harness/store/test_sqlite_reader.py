@@ -33,8 +33,16 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
     first, *_ = known
     (experiment,) = store.experiments()
     number = store.client.get_experiment_by_name(experiment).experiment_id  # type: ignore[union-attr]
-    wanted = [{}, {"experiment": number}, {"experiment": "0"}, {"key": first.key[:9]}, {"key": "none"}, {"protocols": ["none"]},
-              {"protocols": [first.protocol_hash]}, {"protocols": [first.protocol_hash, "none"], "experiment": "0"}]  # fmt: skip
+    wanted = [
+        {},
+        {"experiment": number},
+        {"experiment": "0"},
+        {"key": first.key[:9]},
+        {"key": "none"},
+        {"protocols": ["none"]},
+        {"protocols": [first.protocol_hash]},
+        {"protocols": [first.protocol_hash, "none"], "experiment": "0"},
+    ]
     counts = []
     for asked in wanted:
         with sqlite_reader.reading(store.database) as base:
@@ -57,7 +65,14 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
 
 def test_of_two_ends_of_a_cell_the_newer_one_counts(tmp_path: Path) -> None:
     store = Store(str(tmp_path / "store"))
-    tags = {"owb.schema": "1", "owb.key": "k", "owb.protocol": "p", "owb.scenario": "s", "owb.strategy": "t", "owb.seed": "0"}
+    tags = {
+        "owb.schema": "1",
+        "owb.key": "k",
+        "owb.protocol": "p",
+        "owb.scenario": "s",
+        "owb.strategy": "t",
+        "owb.seed": "0",
+    }
     for status in (Status.DONE, Status.DONE, Status.DIVERGED):
         run_id = store.open_run("runs", name="a cell", tags={**tags, "owb.status": status}).info.run_id
         assert store.finished(["p", "q"])["k"].run_id == run_id

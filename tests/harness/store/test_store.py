@@ -1,4 +1,6 @@
-"""The store as a folder: it may be moved, copied and have any name; its data base may be busy, read-only, or left by a killed writer."""
+"""The store as a folder: it may be moved, copied and have any name; its data base may be busy, read-only, or
+left by a killed writer.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,14 @@ base.execute("UPDATE tags SET value = 'wrong'")
 base.executemany("INSERT INTO tags VALUES (?, ?, (SELECT run_uuid FROM runs))", ((f"new-{n}", "x" * 1000) for n in range(2000)))
 os.kill(os.getpid(), signal.SIGKILL)
 """
-TAGS = {"owb.schema": "1", "owb.key": "k", "owb.protocol": "p", "owb.scenario": "s", "owb.strategy": "t", "owb.seed": "0"}
+TAGS = {
+    "owb.schema": "1",
+    "owb.key": "k",
+    "owb.protocol": "p",
+    "owb.scenario": "s",
+    "owb.strategy": "t",
+    "owb.seed": "0",
+}
 RUN, FILE = "runs", "predictions.npz"
 ODD = "what?x=1 #50%41 é;'\""
 
@@ -51,13 +60,19 @@ def files(tmp_path: Path) -> Path:
 
 def _record(store: Store, files: Path | None = None, experiment: str = RUN, **tags: str) -> str:
     """Record a finished cell; return its run id."""
-    run = store.open_run(experiment, name="a cell", tags={**TAGS, **{f"owb.{name}": value for name, value in tags.items()}})
+    run = store.open_run(
+        experiment, name="a cell", tags={**TAGS, **{f"owb.{name}": value for name, value in tags.items()}}
+    )
     store.end(run.info.run_id, Ending(status=Status.DONE), files=files)
     return str(run.info.run_id)
 
 
 def _content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _shown(store: Store, run_id: str) -> list[str]:
@@ -70,11 +85,13 @@ def _shown(store: Store, run_id: str) -> list[str]:
     return [file.path for file in client.list_artifacts(run_id)]
 
 
-# --- moved, copied ----------------------------------------------------------------------------------------------------------------
+# --- moved, copied ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("move", [lambda a, b: a.rename(b), shutil.copytree], ids=["moved", "copied"])
-def test_a_store_reads_and_writes_where_it_is(move: Callable[[Path, Path], object], files: Path, tmp_path: Path) -> None:
+def test_a_store_reads_and_writes_where_it_is(
+    move: Callable[[Path, Path], object], files: Path, tmp_path: Path
+) -> None:
     before = tmp_path / "here" / "store"
     first = _record(Store(str(before)), files)
     original = _content(before)
@@ -96,7 +113,9 @@ def test_a_store_of_an_earlier_version_is_read_after_a_move(files: Path, tmp_pat
     old = Store(str(tmp_path / "old"))
     names = ["runs", "a/b", "per cent %41"]
     for name in names:
-        old.client.create_experiment(name, (tmp_path / "old" / "artifacts" / name).as_uri(), tags={"owb": "experiment"})
+        old.client.create_experiment(
+            name, (tmp_path / "old" / "artifacts" / name).as_uri(), tags={"owb": "experiment"}
+        )
     runs = [_record(old, files, name, key=name) for name in names]
     for name, run in zip(names, runs, strict=True):
         assert (tmp_path / "old" / "artifacts" / name / run / "artifacts" / FILE).is_file()
@@ -124,10 +143,12 @@ def test_files_are_found_under_another_name_and_in_places_of_their_own(files: Pa
     assert (tmp_path / "artifacts" / "own" / foreign / "artifacts" / FILE).is_file()
 
 
-# --- any name ---------------------------------------------------------------------------------------------------------------------
+# --- any name -----------------------------------------------------------------------------------------------
 
 
-def test_any_character_may_be_in_the_path_and_in_the_name_of_an_experiment(files: Path, tmp_path: Path) -> None:
+def test_any_character_may_be_in_the_path_and_in_the_name_of_an_experiment(
+    files: Path, tmp_path: Path
+) -> None:
     names = ["plain", ODD, "a/b", "..", "../../up", "\\ : * | <>"]
     folder = tmp_path / ODD / "store"
     store = Store(str(folder))
@@ -137,12 +158,16 @@ def test_any_character_may_be_in_the_path_and_in_the_name_of_an_experiment(files
         assert (again.exists, again.folder, again.database) == (True, folder, folder / "mlflow.db")
         assert again.experiments() == sorted(names)
         assert [again.records(name)[0].run_id for name in names] == runs
-        assert {again.file_of_run(run, FILE).parents[2] for run in runs} == set((folder / "artifacts").iterdir())
+        assert {again.file_of_run(run, FILE).parents[2] for run in runs} == set(
+            (folder / "artifacts").iterdir()
+        )
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["files", ODD])
     assert sorted(path.name for path in (tmp_path / ODD).iterdir()) == ["store"]
 
 
-def test_a_data_base_may_be_named_by_its_uri(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_base_may_be_named_by_its_uri(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The address that `mlflow ui` takes is the same store, relative to the folder or not."""
     monkeypatch.chdir(tmp_path)
     _record(Store("own"), files)
@@ -163,7 +188,7 @@ def test_cells_run_in_a_store_of_any_name(tiny_run: Run, tmp_path: Path, call_ow
     assert [path.name for path in tmp_path.iterdir()] == [ODD]
 
 
-# --- busy -------------------------------------------------------------------------------------------------------------------------
+# --- busy ---------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -189,13 +214,19 @@ def held(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
 
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])
 def test_a_data_base_that_is_busy_is_waited_for_and_written_once(
-    how: str, held: Callable[[str], subprocess.Popen[str]], tmp_path: Path, files: Path, caplog: pytest.LogCaptureFixture
+    how: str,
+    held: Callable[[str], subprocess.Popen[str]],
+    tmp_path: Path,
+    files: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """One holds it against readers too, the other against writers."""
     opened = Store(str(tmp_path / "store"))
     first = _record(opened, files)
     holder = held(how)
-    with pytest.raises(UserError, match=r"the data base .*mlflow\.db was busy for 0\.1 s: another program holds it"):
+    with pytest.raises(
+        UserError, match=r"the data base .*mlflow\.db was busy for 0\.1 s: another program holds it"
+    ):
         Store(str(tmp_path / "store"), patience_s=0.1).open_run(RUN, name="never", tags={})
     if how == "BEGIN IMMEDIATE":
         assert len(Store(str(tmp_path / "store"), patience_s=0.1).records(RUN)) == 1
@@ -207,7 +238,9 @@ def test_a_data_base_that_is_busy_is_waited_for_and_written_once(
     assert opened.file_of_run(second, FILE).read_bytes() == b"content"
 
 
-def test_reading_waits_as_well(held: Callable[[str], subprocess.Popen[str]], tmp_path: Path, call_owb: Owb) -> None:
+def test_reading_waits_as_well(
+    held: Callable[[str], subprocess.Popen[str]], tmp_path: Path, call_owb: Owb
+) -> None:
     _record(Store(str(tmp_path / "store")))
     holder = held("BEGIN EXCLUSIVE")
     threading.Timer(2.5, lambda: holder.communicate("go on\n")).start()
@@ -216,7 +249,7 @@ def test_reading_waits_as_well(held: Callable[[str], subprocess.Popen[str]], tmp
     assert said.err.count("waiting up to 5 minutes") == 1
 
 
-# --- read-only, left by a killed writer ------------------------------------------------------------------------------------------
+# --- read-only, left by a killed writer ---------------------------------------------------------------------
 
 
 def test_a_data_base_that_cannot_be_written_can_be_read(tiny_run: Run, tmp_path: Path, call_owb: Owb) -> None:
@@ -228,7 +261,9 @@ def test_a_data_base_that_cannot_be_written_can_be_read(tiny_run: Run, tmp_path:
     path.write_bytes(content)
     assert [again.run_id for again in tiny_run([world("Means")])] == [record.run_id]
     where = ("--store", str(tmp_path / "store"))
-    assert [cell["key"] for cell in call_owb("show", "test", "--cells", "--json", *where).json] == [record.key]
+    assert [cell["key"] for cell in call_owb("show", "test", "--cells", "--json", *where).json] == [
+        record.key
+    ]
     assert call_owb("show", record.key, "--json", *where).json["stages"]
     assert call_owb("doctor", "--json", *where).json["store"]["facts"]["cells"] == 1
     with pytest.raises(UserError, match="cannot write to the store: attempt to write a readonly database"):
@@ -247,8 +282,12 @@ def test_what_a_killed_writer_left_half_done_is_undone(tmp_path: Path, files: Pa
 def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
     """Half a data base, to which MLflow's own making is not a transaction, could be neither read nor mended."""
     code = "import sys; from harness.store.mlflow_store import Store; Store(sys.argv[1]).client"
-    making = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "store")], stderr=subprocess.DEVNULL)
-    while making.poll() is None and not any(path.stat().st_size > 150_000 for path in tmp_path.rglob("mlflow.db")):
+    making = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "store")], stderr=subprocess.DEVNULL
+    )
+    while making.poll() is None and not any(
+        path.stat().st_size > 150_000 for path in tmp_path.rglob("mlflow.db")
+    ):
         time.sleep(0.001)
     making.kill()
     making.wait()

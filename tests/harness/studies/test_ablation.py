@@ -1,4 +1,6 @@
-"""Arms and contrasts of every design by hand, refusals before anything runs, and `owb ablate` from end to end on a tiny world."""
+"""Arms and contrasts of every design by hand, refusals before anything runs, and `owb ablate` from end to end
+on a tiny world.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +77,7 @@ def simple(on: str, off: str, plus: str, minus: str) -> Contrast:
     return Contrast(kind="component", on=on, off=off, plus=(plus,), minus=(minus,))
 
 
-# --- designs by hand ----------------------------------------------------------------------------------------------------------------
+# --- designs by hand ----------------------------------------------------------------------------------------
 
 
 def test_leave_one_out_switches_one_component_at_a_time_to_each_of_its_alternatives(toy: str) -> None:
@@ -84,12 +86,18 @@ def test_leave_one_out_switches_one_component_at_a_time_to_each_of_its_alternati
     said = [("memory=all", "half"), ("memory=all", "none"), ("shift=0.0", "2.0"), ("idle=true", "false")]
     assert found.reference == toy
     assert found.arms == (toy, *arms)
-    assert found.contrasts == tuple(simple(*pair, plus=toy, minus=arm) for pair, arm in zip(said, arms, strict=True))
+    assert found.contrasts == tuple(
+        simple(*pair, plus=toy, minus=arm) for pair, arm in zip(said, arms, strict=True)
+    )
 
 
 def test_a_component_that_is_not_at_its_default_is_switched_to_that_too(toy: str) -> None:
     found = ablation(f"{toy}[memory=half,plain=3]", components="memory")
-    assert found.arms == (f"{toy}[memory=half,plain=3]", f"{toy}[memory=none,plain=3]", f"{toy}[memory=all,plain=3]")
+    assert found.arms == (
+        f"{toy}[memory=half,plain=3]",
+        f"{toy}[memory=none,plain=3]",
+        f"{toy}[memory=all,plain=3]",
+    )
 
 
 def test_a_preset_stays_below_what_is_switched(toy: str) -> None:
@@ -105,17 +113,31 @@ def test_add_one_in_switches_each_on_where_all_are_at_their_first_alternative(to
     said = [("memory=all", "half"), ("shift=0.0", "2.0"), ("idle=true", "false")]
     assert found.reference == off
     assert found.arms == (off, *arms, toy)
-    assert found.contrasts[:-1] == tuple(simple(*pair, plus=arm, minus=off) for pair, arm in zip(said, arms, strict=True))
-    assert found.contrasts[-1] == Contrast(kind="all", on="all together", off="none of them", plus=(toy,), minus=(off,))
+    assert found.contrasts[:-1] == tuple(
+        simple(*pair, plus=arm, minus=off) for pair, arm in zip(said, arms, strict=True)
+    )
+    assert found.contrasts[-1] == Contrast(
+        kind="all", on="all together", off="none of them", plus=(toy,), minus=(off,)
+    )
 
 
 def test_a_factorial_takes_every_combination_and_all_interactions_of_two(toy: str) -> None:
     found = ablation(toy, design="factorial", components="memory=none,idle")
-    both, no_idle, no_memory, neither = toy, f"{toy}[idle=false]", f"{toy}[memory=none]", f"{toy}[memory=none,idle=false]"
+    both, no_idle, no_memory, neither = (
+        toy,
+        f"{toy}[idle=false]",
+        f"{toy}[memory=none]",
+        f"{toy}[memory=none,idle=false]",
+    )
     assert found.arms == (both, no_idle, no_memory, neither)
     memory, idle, interaction = found.contrasts
     assert (memory.on, memory.off, memory.plus, memory.minus, memory.share) == (
-        "memory=all", "none", (both, no_idle), (no_memory, neither), 2)  # fmt: skip
+        "memory=all",
+        "none",
+        (both, no_idle),
+        (no_memory, neither),
+        2,
+    )
     assert (idle.on, idle.plus, idle.minus) == ("idle=true", (both, no_memory), (no_idle, neither))
     assert (interaction.kind, interaction.on, interaction.share) == ("interaction", "memory x idle", 1)
     assert (interaction.plus, interaction.minus) == ((both, neither), (no_idle, no_memory))
@@ -143,37 +165,55 @@ def test_arms_of_ones_own_are_compared_with_the_reference_and_not_twice(toy: str
     found = ablation(toy, components="idle", extra=[f"{toy}[plain=[2,3]]", f"{toy}[idle=false]"])
     assert found.arms == (toy, f"{toy}[idle=false]", f"{toy}[plain=2]", f"{toy}[plain=3]")
     assert [(one.kind, one.on, one.off) for one in found.contrasts] == [
-        ("component", "idle=true", "false"), ("arm", toy, f"{toy}[plain=2]"), ("arm", toy, f"{toy}[plain=3]")]  # fmt: skip
+        ("component", "idle=true", "false"),
+        ("arm", toy, f"{toy}[plain=2]"),
+        ("arm", toy, f"{toy}[plain=3]"),
+    ]
     upwards = ablation(toy, design="add-one-in", components="idle", extra=[f"{toy}[plain=2]"])
-    assert (upwards.contrasts[-1].plus, upwards.contrasts[-1].minus) == ((f"{toy}[plain=2]",), (f"{toy}[idle=false]",))
+    assert (upwards.contrasts[-1].plus, upwards.contrasts[-1].minus) == (
+        (f"{toy}[plain=2]",),
+        (f"{toy}[idle=false]",),
+    )
 
 
-@pytest.mark.parametrize("strategy", ["happy", "cr-kd", "elr", "elr-plus", "nested-co-teaching", "inp-former", "grok-adamw", "replay"])
+@pytest.mark.parametrize(
+    "strategy",
+    ["happy", "cr-kd", "elr", "elr-plus", "nested-co-teaching", "inp-former", "grok-adamw", "replay"],
+)
 def test_every_declared_alternative_is_a_value_that_the_strategy_takes(strategy: str) -> None:
     found = ablation(strategy)
     assert len(set(found.arms)) == len(found.arms) == len(found.contrasts) + 1
     assert ablation(strategy, design="add-one-in").contrasts
 
 
-# --- refusals -----------------------------------------------------------------------------------------------------------------------
+# --- refusals -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"components": "memroy"}, "unknown component 'memroy'; did you mean 'memory'? (all: memory, shift, idle)"),
+        (
+            {"components": "memroy"},
+            "unknown component 'memroy'; did you mean 'memory'? (all: memory, shift, idle)",
+        ),
         ({"components": "plain"}, "declares no alternatives: say one, --components plain=VALUE"),
         ({"components": "idle,idle=false"}, "component 'idle' is said twice"),
         ({"components": "shift=0"}, "shift is 0 in"),
         ({"components": "shift=-1"}, "shift should be greater than or equal to 0, got -1"),
-        ({"components": "memory=[half,none]", "design": "factorial"}, "factorial switches memory to one alternative, got 2: name one, "),
+        (
+            {"components": "memory=[half,none]", "design": "factorial"},
+            "factorial switches memory to one alternative, got 2: name one, ",
+        ),
         ({"design": "one-by-one"}, "unknown design 'one-by-one'"),
-        ({"design": "factorial", "most_arms": 4, "cells_per_arm": 6},
-         "a factorial of 3 components has 8 arms (48 cells), more than 4: choose at most 2 of them, such as --components memory,shift, or "
-         "take --design leave-one-out (5 arms)"),
+        (
+            {"design": "factorial", "most_arms": 4, "cells_per_arm": 6},
+            "a factorial of 3 components has 8 arms (48 cells), more than 4: choose at most 2 of them, "
+            "such as --components memory,shift, or "
+            "take --design leave-one-out (5 arms)",
+        ),
         ({"extra": ["TOY[plain=1]"]}, "is the reference itself"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused_in_one_sentence(toy: str, options: dict[str, Any], told: str) -> None:
     options = {**options, "extra": [text.replace("TOY", toy) for text in options.get("extra", [])]}
     with pytest.raises(UserError) as error:
@@ -183,7 +223,9 @@ def test_what_cannot_be_is_refused_in_one_sentence(toy: str, options: dict[str, 
 
 
 def test_a_factorial_of_millions_is_counted_and_not_made() -> None:
-    with pytest.raises(UserError, match=r"a factorial of \d\d components has \d,\d{3},\d{3} arms .*choose at most 6 of them"):
+    with pytest.raises(
+        UserError, match=r"a factorial of \d\d components has \d,\d{3},\d{3} arms .*choose at most 6 of them"
+    ):
         ablation("inp-former", design="factorial")
 
 
@@ -217,7 +259,7 @@ def test_the_command_knows_the_designs_that_there_are() -> None:
     assert get_args(verb.Design) == DESIGNS
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------------
+# --- the command --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -253,12 +295,19 @@ def test_an_ablation_from_end_to_end(ablate: Ablate, toy: str, warm_ray: None, t
     assert first.code == 0
     assert "leave-one-out of" in first.out
     assert "3 pairs cannot reach two-sided 5 % by sign flips" in first.out
-    lines = {line.split()[0]: line for line in first.out.splitlines() if line.startswith(("memory=", "idle="))}
+    lines = {
+        line.split()[0]: line for line in first.out.splitlines() if line.startswith(("memory=", "idle="))
+    }
     assert "changes nothing: equal under all 3 seeds" in first.out
     assert lines.keys() == {"memory=all", "idle=true"}
     assert "place" not in first.out  # the ranking of a run is not asked for
     assert {path.name for path in (tmp_path / "told").iterdir()} == {
-        "effects.md", "effects.csv", "effects.tex", "effects.html", "forest.png"}  # fmt: skip
+        "effects.md",
+        "effects.csv",
+        "effects.tex",
+        "effects.html",
+        "forest.png",
+    }
 
     assert "9 cached; recorded in" in ablate(*args, "--seeds", "3").err
     found = json.loads(ablate(*args, "--seeds", "3", "--json").out)
@@ -272,14 +321,30 @@ def test_an_ablation_from_end_to_end(ablate: Ablate, toy: str, warm_ray: None, t
     assert (idle["difference"], idle["verdict"]) == (0.0, "changes nothing")
 
     besides = ablate(*args, "--seeds", "3", "--arm", f"{toy}[shift=3.0]").out.partition("in other metrics")[0]
-    costs = {line.split()[0]: line.count("not comparable") for line in besides.splitlines() if line.startswith(("memory=", "idle=", toy))}
+    costs = {
+        line.split()[0]: line.count("not comparable")
+        for line in besides.splitlines()
+        if line.startswith(("memory=", "idle=", toy))
+    }
     assert sorted(costs.values()) == [0, 0, 2], "the new arm stands beside a reference of the first run"
 
     enlarged = ablate(*args, "--seeds", "4", "--arm", f"{toy}[shift=2.0]")
-    assert "9 cached, 7 done; recorded in" in enlarged.err  # one more seed for three arms, four for the new one
+    assert (
+        "9 cached, 7 done; recorded in" in enlarged.err
+    )  # one more seed for three arms, four for the new one
     assert enlarged.out.count("4/4") == 3
 
-    renamed = (f"{toy}[memory=none]", "-s", BLOBS, "--components", "memory=all", "--seeds", "4", "--name", "other")
+    renamed = (
+        f"{toy}[memory=none]",
+        "-s",
+        BLOBS,
+        "--components",
+        "memory=all",
+        "--seeds",
+        "4",
+        "--name",
+        "other",
+    )
     assert "8 cached; recorded in" in ablate(*renamed).err  # the same cells, recorded under other names
     (effect,) = json.loads(ablate(*renamed, "--json").out)["parts"][0]["effects"]["average_accuracy"]
     assert effect["pairs"] == 4
@@ -294,11 +359,28 @@ def _accuracies(folder: Path) -> dict[str, list[float]]:
     return found
 
 
-def test_several_scenarios_are_told_apart_and_averaged_and_failures_are_listed(ablate: Ablate, toy: str, warm_ray: None) -> None:
+def test_several_scenarios_are_told_apart_and_averaged_and_failures_are_listed(
+    ablate: Ablate, toy: str, warm_ray: None
+) -> None:
     larger = f"{BLOBS}[items=30]"
     raises = world("Raises")
-    found = ablate(toy, "-s", BLOBS, "-s", larger, "-s", f"{BLOBS}[items=20]", "--components", "memory=none", "--arm", raises, "-n", "2",
-                   "--workers", "1")  # fmt: skip
+    found = ablate(
+        toy,
+        "-s",
+        BLOBS,
+        "-s",
+        larger,
+        "-s",
+        f"{BLOBS}[items=20]",
+        "--components",
+        "memory=none",
+        "--arm",
+        raises,
+        "-n",
+        "2",
+        "--workers",
+        "1",
+    )
     assert found.code == 1
     assert "mean over 2 scenarios" in found.out  # the third is the first under another name
     assert "cannot decide: no seed with every figure" in found.out
@@ -309,7 +391,9 @@ def test_several_scenarios_are_told_apart_and_averaged_and_failures_are_listed(a
 def test_a_plan_runs_nothing_and_says_what_is_learned_once(ablate: Ablate, toy: str, tmp_path: Path) -> None:
     found = ablate("happy", "-s", world("HiddenBlobs"), "--table", "happy-5", "--seeds", "2", "--plan")
     assert "14 of 14 cells would run" in found.out
-    assert "42 stages, of which 12 are learned once for several cells: 30 to learn" in found.out  # 14 cells x 3; 2 of 14 learn stage 0
+    assert (
+        "42 stages, of which 12 are learned once for several cells: 30 to learn" in found.out
+    )  # 14 cells x 3; 2 of 14 learn stage 0
     alone = ablate(toy, "-s", BLOBS, "--seeds", "1", "--plan", "--json")
     assert [line["strategy"] for line in json.loads(alone.out)] == list(ablation(toy).arms)
     assert "learned once" not in alone.out + alone.err
@@ -324,8 +408,12 @@ def test_a_plan_runs_nothing_and_says_what_is_learned_once(ablate: Ablate, toy: 
         (("--design", "factorial"), "memory=none leaves nothing to shift|a factorial"),
     ],
 )
-def test_nothing_runs_after_a_mistake(ablate: Ablate, toy: str, tmp_path: Path, args: tuple[str, ...], told: str) -> None:
-    components = ("--components", "memory=none,shift") if "factorial" in args and "--table" not in args else ()
+def test_nothing_runs_after_a_mistake(
+    ablate: Ablate, toy: str, tmp_path: Path, args: tuple[str, ...], told: str
+) -> None:
+    components = (
+        ("--components", "memory=none,shift") if "factorial" in args and "--table" not in args else ()
+    )
     with pytest.raises(UserError, match=told):
         ablate(toy, "-s", BLOBS, *components, *args)
     assert not (tmp_path / "owb-store").exists()

@@ -1,4 +1,6 @@
-"""Effects of an ablation against hand calculation, scipy and least squares; what is said in words, tables, LaTeX, a plot and a page."""
+"""Effects of an ablation against hand calculation, scipy and least squares; what is said in words, tables,
+LaTeX, a plot and a page.
+"""
 
 from __future__ import annotations
 
@@ -40,38 +42,65 @@ from harness.studies.ablation.design import ablation
 from harness.studies.ablation.forest import forest_png
 from harness.studies.ablation.page import html, write_report
 
-ACCURACY, LOSS, TIME = Metric(name="accuracy"), Metric(name="loss", better="lower"), Metric(name="steps_to_learn", censored=True)
+ACCURACY, LOSS, TIME = (
+    Metric(name="accuracy"),
+    Metric(name="loss", better="lower"),
+    Metric(name="steps_to_learn", censored=True),
+)
 FULL = (0.70, 0.74, 0.78)
 Figures = Mapping[str, Sequence[float]]
 
 
-def measured(figures: Figures, *, label: str = "blobs", metrics: Sequence[Metric] = (ACCURACY,), seconds: Figures | None = None,
-             together: int = 1, sessions: Mapping[str, Sequence[str]] | None = None) -> Measured:  # fmt: skip
-    """Return made-up cells of one run, or of `sessions`: the same figure in every metric; one that is not a number has failed."""
+def measured(
+    figures: Figures,
+    *,
+    label: str = "blobs",
+    metrics: Sequence[Metric] = (ACCURACY,),
+    seconds: Figures | None = None,
+    together: int = 1,
+    sessions: Mapping[str, Sequence[str]] | None = None,
+) -> Measured:
+    """Return made-up cells of one run, or of `sessions`: the same figure in every metric; one that is not a
+    number has failed.
+    """
     seeds = len(next(iter(plots.values())))
     cells = {}
     for arm, series in plots.items():
         for seed, figure in enumerate(series):
             is_done = math.isfinite(figure)
             cells[arm, seed] = Record(
-                key=f"{label}{arm}{seed}", run_id="", protocol_hash=f"hash of {label}", scenario=label, strategy=arm, seed=seed,
-                status=Status.DONE if is_done else Status.TIMEOUT, reason="" if is_done else "took too long",
-                metrics={metric.name: figure for metric in metrics}, seconds=(seconds or {}).get(arm, [10.0] * seeds)[seed], peak_mib=200.0,
-                together=together, session=(sessions or {}).get(arm, ["monday"] * seeds)[seed])  # fmt: skip
+                key=f"{label}{arm}{seed}",
+                run_id="",
+                protocol_hash=f"hash of {label}",
+                scenario=label,
+                strategy=arm,
+                seed=seed,
+                status=Status.DONE if is_done else Status.TIMEOUT,
+                reason="" if is_done else "took too long",
+                metrics={metric.name: figure for metric in metrics},
+                seconds=(seconds or {}).get(arm, [10.0] * seeds)[seed],
+                peak_mib=200.0,
+                together=together,
+                session=(sessions or {}).get(arm, ["monday"] * seeds)[seed],
+            )
     return Measured(label=label, metrics=metrics, seeds=seeds, cells=cells)
 
 
 def one_by_one(*arms: str) -> Ablation:
     """Return an ablation of `full` by leaving parts out, one for each of `arms`."""
-    contrasts = tuple(Contrast(kind="component", on=f"{arm}=on", off="off", plus=("full",), minus=(arm,)) for arm in arms)
-    return Ablation(strategy="full", design="leave-one-out", reference="full", arms=("full", *arms), contrasts=contrasts)
+    contrasts = tuple(
+        Contrast(kind="component", on=f"{arm}=on", off="off", plus=("full",), minus=(arm,)) for arm in arms
+    )
+    return Ablation(
+        strategy="full", design="leave-one-out", reference="full", arms=("full", *arms), contrasts=contrasts
+    )
 
 
 def told(figures: Figures, **options: Sequence[Metric]) -> Report:
     return report(one_by_one(*[arm for arm in figures if arm != "full"]), [measured(figures, **options)])
 
 
-# --- figures ------------------------------------------------------------------------------------------------------------------------
+# --- figures ------------------------------------------------------------------------------------------------
 
 
 def test_a_difference_is_that_of_scipys_paired_t_test() -> None:
@@ -91,7 +120,9 @@ def test_p_is_holm_corrected_over_the_contrasts_that_can_be_tested() -> None:
     p = [stats.ttest_rel(FULL, arms[name]).pvalue for name in "abc"]
     order = np.argsort(p)
     by_hand = np.empty(3)
-    by_hand[order] = np.minimum(1, np.maximum.accumulate([(3 - place) * p[at] for place, at in enumerate(order)]))
+    by_hand[order] = np.minimum(
+        1, np.maximum.accumulate([(3 - place) * p[at] for place, at in enumerate(order)])
+    )
     assert [effect.p_holm for effect in effects[:3]] == pytest.approx(by_hand)
     assert math.isnan(effects[3].p_holm)
     assert [effect.family for effect in effects] == [3, 3, 3, 3]
@@ -114,7 +145,9 @@ def test_a_seed_where_either_side_failed_is_left_out_and_listed() -> None:
     (effect,) = found.parts[0].effects["accuracy"]
     assert (effect.pairs, effect.cells) == (2, 3)
     assert effect.difference == pytest.approx((0.04 + 0.07) / 2)
-    assert [(one.arm, one.seed, one.status, one.reason) for one in found.failures] == [("a", 1, "timeout", "took too long")]
+    assert [(one.arm, one.seed, one.status, one.reason) for one in found.failures] == [
+        ("a", 1, "timeout", "took too long")
+    ]
 
 
 def test_a_cost_is_paired_too_and_a_ratio_of_means() -> None:
@@ -123,7 +156,9 @@ def test_a_cost_is_paired_too_and_a_ratio_of_means() -> None:
     cost = found.parts[0].effects["accuracy"][0].cost
     assert cost is not None
     assert cost.seconds.difference == pytest.approx(3.0)
-    assert (cost.seconds.low, cost.seconds.high) == pytest.approx(stats.ttest_rel(seconds["full"], seconds["a"]).confidence_interval())
+    assert (cost.seconds.low, cost.seconds.high) == pytest.approx(
+        stats.ttest_rel(seconds["full"], seconds["a"]).confidence_interval()
+    )
     assert cost.seconds_ratio == pytest.approx(14 / 11)
     assert (cost.peak_mib.difference, cost.peak_ratio) == (0.0, 1.0)
 
@@ -141,7 +176,9 @@ def test_costs_of_several_runs_or_of_unknown_ones_are_not_comparable(full: tuple
     assert effects_table(found.parts[0]).rows[0][-2:] == ["not comparable", "not comparable"]
     assert any("within one run on one machine" in note for note in notes(found))
     assert next(csv.DictReader(io.StringIO(csv_text(found))))["seconds"] == ""
-    unknown = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions={"full": ("",) * 3, "a": ("",) * 3})])
+    unknown = report(
+        one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions={"full": ("",) * 3, "a": ("",) * 3})]
+    )
     assert effects_table(unknown.parts[0]).rows[0][-1] == "not comparable"
 
 
@@ -153,7 +190,12 @@ def test_costs_are_of_the_run_with_most_pairs_and_of_the_later_one_of_equals() -
     assert (cost.seconds.difference, cost.seconds.pairs, cost.seconds_ratio) == (2.5, 2, 13 / 10.5)
     assert any("within one run on one machine" in note for note in notes(found))
     equal = {"full": ("monday", "tuesday", "tuesday"), "a": ("monday", "tuesday", "monday")}
-    cost = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions=equal)]).parts[0].effects["accuracy"][0].cost
+    cost = (
+        report(one_by_one("a"), [measured(ARMS, seconds=SECONDS, sessions=equal)])
+        .parts[0]
+        .effects["accuracy"][0]
+        .cost
+    )
     assert cost is not None
     assert cost.seconds.difference == 3.0  # of tuesday
     within = report(one_by_one("a"), [measured(ARMS, seconds=SECONDS)])
@@ -161,7 +203,9 @@ def test_costs_are_of_the_run_with_most_pairs_and_of_the_later_one_of_equals() -
 
 
 def test_main_effects_and_interactions_are_those_of_least_squares() -> None:
-    """y = b0 + sum b_i x_i + sum b_ij x_i x_j + b_123 x_1 x_2 x_3 with x = +-1 under every seed: effects are 2 b_i and 4 b_ij."""
+    """y = b0 + sum b_i x_i + sum b_ij x_i x_j + b_123 x_1 x_2 x_3 with x = +-1 under every seed: effects are
+    2 b_i and 4 b_ij.
+    """
     wanted = ablation("elr", design="factorial", components="weight=0,beta=0.9,update_first")
     settings = list(itertools.product((1, -1), repeat=3))  # in the order of the arms: all on first
     seeds, rng = 5, np.random.default_rng(3)
@@ -169,7 +213,11 @@ def test_main_effects_and_interactions_are_those_of_least_squares() -> None:
     y = rng.normal(size=(8, seeds)) + x @ np.array([5, 1, 0.5, 0, 0.25, 0, -0.5, 0.1])[:, None]
     coefficients = np.linalg.lstsq(x, y, rcond=None)[0]
     expected = np.vstack([2 * coefficients[1:4], 4 * coefficients[4:7]])
-    effects = report(wanted, [measured(dict(zip(wanted.arms, y.tolist(), strict=True)))]).parts[0].effects["accuracy"]
+    effects = (
+        report(wanted, [measured(dict(zip(wanted.arms, y.tolist(), strict=True)))])
+        .parts[0]
+        .effects["accuracy"]
+    )
     assert [effect.contrast.kind for effect in effects] == ["component"] * 3 + ["interaction"] * 3
     for effect, values in zip(effects, expected, strict=True):
         assert effect.difference == pytest.approx(values.mean())
@@ -180,14 +228,16 @@ def test_main_effects_and_interactions_are_those_of_least_squares() -> None:
 def test_an_interaction_of_two_is_a_difference_of_differences() -> None:
     wanted = ablation("elr", design="factorial", components="weight=0,beta=0")
     y = [(0.9, 0.8), (0.6, 0.7), (0.5, 0.6), (0.4, 0.3)]  # both, without beta, without weight, neither
-    interaction = report(wanted, [measured(dict(zip(wanted.arms, y, strict=True)))]).parts[0].effects["accuracy"][2]
+    interaction = (
+        report(wanted, [measured(dict(zip(wanted.arms, y, strict=True)))]).parts[0].effects["accuracy"][2]
+    )
     by_hand = [(0.9 - 0.5) - (0.6 - 0.4), (0.8 - 0.6) - (0.7 - 0.3)]
     assert interaction.difference == pytest.approx(np.mean(by_hand))
     assert interaction.pairs == 2
     assert math.isnan(interaction.first)
 
 
-# --- several scenarios --------------------------------------------------------------------------------------------------------------
+# --- several scenarios --------------------------------------------------------------------------------------
 
 ONE = {"full": FULL, "a": (0.66, 0.72, 0.71)}
 TWO = {"full": (0.50, 0.58, 0.51), "a": (0.42, 0.47, 0.45)}
@@ -226,7 +276,7 @@ def test_records_are_put_in_place_by_order_and_not_by_name() -> None:
         arranged(ordered[:-1], scenarios={"blobs": (ACCURACY,)}, arms=("x", "y"), seeds=3)
 
 
-# --- words --------------------------------------------------------------------------------------------------------------------------
+# --- words --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -236,7 +286,11 @@ def test_records_are_put_in_place_by_order_and_not_by_name() -> None:
         ((0.80, 0.84, 0.87), ACCURACY, r"hurts -9\.7 \[-11\.1, -8\.2\]"),
         ((0.80, 0.84, 0.87), LOSS, r"contributes -9\.7 \[-11\.1, -8\.2\]"),
         ((0.66, 0.78, 0.71), ACCURACY, r"cannot decide: \+2 \[-12, 16\]"),
-        ((0.60, 0.64, 0.68), ACCURACY, r"cannot decide: \+10\.0 under every one of 3 seeds, without a spread to judge by"),
+        (
+            (0.60, 0.64, 0.68),
+            ACCURACY,
+            r"cannot decide: \+10\.0 under every one of 3 seeds, without a spread to judge by",
+        ),
         (FULL, ACCURACY, "changes nothing: equal under all 3 seeds"),
         ((0.60, math.nan, math.nan), ACCURACY, r"cannot decide: \+10\.0 from 1 seed, without a spread"),
         ((math.nan,) * 3, ACCURACY, "cannot decide: no seed with every figure"),
@@ -260,7 +314,11 @@ def test_interactions_have_words_of_their_own() -> None:
     helpful = [(0.90, 0.91, 0.92), (0.50, 0.51, 0.53), (0.50, 0.52, 0.52), (0.50, 0.51, 0.52)]
     for sign, said in ((1, "reinforce each other"), (-1, "overlap")):
         series = [tuple(sign * value for value in values) for values in helpful]
-        interaction = report(wanted, [measured(dict(zip(wanted.arms, series, strict=True)))]).parts[0].effects["accuracy"][2]
+        interaction = (
+            report(wanted, [measured(dict(zip(wanted.arms, series, strict=True)))])
+            .parts[0]
+            .effects["accuracy"][2]
+        )
         assert interaction.verdict == said
 
 
@@ -275,14 +333,16 @@ def test_times_that_may_not_be_reached_and_packs_are_told_and_refused() -> None:
         report(one_by_one("a"), [measured(ONE)], metrics=["acuracy"])
 
 
-# --- tables and files ---------------------------------------------------------------------------------------------------------------
+# --- tables and files ---------------------------------------------------------------------------------------
 
 HOSTILE = 'a_b<script>&"|%'
 
 
 @pytest.fixture
 def hostile() -> Report:
-    return told({"full": FULL, HOSTILE: (0.60, 0.65, 0.67), "b": (0.66, math.nan, 0.71)}, metrics=(ACCURACY, LOSS))
+    return told(
+        {"full": FULL, HOSTILE: (0.60, 0.65, 0.67), "b": (0.66, math.nan, 0.71)}, metrics=(ACCURACY, LOSS)
+    )
 
 
 def test_a_table_has_a_row_for_every_contrast(hostile: Report) -> None:
@@ -301,7 +361,11 @@ def test_a_table_has_a_row_for_every_contrast(hostile: Report) -> None:
 def test_csv_holds_the_unscaled_numbers(hostile: Report) -> None:
     rows = list(csv.DictReader(io.StringIO(csv_text(hostile))))
     assert [(row["component"], row["metric"]) for row in rows] == [
-        (f"{HOSTILE}=on", "accuracy"), ("b=on", "accuracy"), (f"{HOSTILE}=on", "loss"), ("b=on", "loss")]  # fmt: skip
+        (f"{HOSTILE}=on", "accuracy"),
+        ("b=on", "accuracy"),
+        (f"{HOSTILE}=on", "loss"),
+        ("b=on", "loss"),
+    ]
     effect = hostile.parts[0].effects["accuracy"][0]
     assert float(rows[0]["difference"]) == pytest.approx(effect.difference)
     assert float(rows[0]["p_holm"]) == pytest.approx(effect.p_holm)

@@ -1,4 +1,6 @@
-"""Searches: settings are tried under seeds that no board reports, by figures that a judge gives; a search that ends early goes on."""
+"""Searches: settings are tried under seeds that no board reports, by figures that a judge gives; a search
+that ends early goes on.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ TWO_STAGES = f"{HERE}:Chosen[stages=2,items=25,epochs=2]"
 Try = Callable[..., Chosen]
 
 
-def _search(space: str = f"{KNOB}[x=0..1]", scenario: str = TWO_STAGES, *, method: str = "random", **options: Any) -> Search:
+def _search(
+    space: str = f"{KNOB}[x=0..1]", scenario: str = TWO_STAGES, *, method: str = "random", **options: Any
+) -> Search:
     return wanted(read_space("strategy", space), scenario, method=method, trials=1, **options)
 
 
@@ -50,9 +54,18 @@ def _search(space: str = f"{KNOB}[x=0..1]", scenario: str = TWO_STAGES, *, metho
 def tried(tmp_path: Path, warm_ray: None) -> Try:
     """Return a function that searches in a folder of the test; the trials are told one by one to `told`."""
 
-    def search(asked: Search, trials: int, *, workers: int = 1, told: list[Trial] | None = None, **limits: float) -> Chosen:
+    def search(
+        asked: Search, trials: int, *, workers: int = 1, told: list[Trial] | None = None, **limits: float
+    ) -> Chosen:
         heard = told if told is not None else []
-        return run(asked, trials, tmp_path / "searches", resources=Resources(workers=workers), listen=heard.append, **limits)  # type: ignore[arg-type]
+        return run(
+            asked,
+            trials,
+            tmp_path / "searches",
+            resources=Resources(workers=workers),
+            listen=heard.append,
+            **limits,
+        )  # type: ignore[arg-type]
 
     return search
 
@@ -62,16 +75,25 @@ def _plain(trials: Any) -> list[dict[str, Any]]:
     return [json.loads(json.dumps({**asdict(trial), "seconds": 0})) for trial in trials]
 
 
-# --- what is asked ------------------------------------------------------------------------------------------------------------------
+# --- what is asked ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"scenario": BLOBS}, "declares nothing to choose settings on but its test, and no setting is chosen by that"),
+        (
+            {"scenario": BLOBS},
+            "declares nothing to choose settings on but its test, and no setting is chosen by that",
+        ),
         ({"scenario": "anomaly"}, "anomaly declares nothing to choose settings on"),
-        ({"criterion": "accuracy"}, "accuracy is counted on test items of .*, and no setting is chosen by those"),
-        ({"criterion": "held_out_acuracy"}, "unknown criterion 'held_out_acuracy'; did you mean 'held_out_accuracy'?"),
+        (
+            {"criterion": "accuracy"},
+            "accuracy is counted on test items of .*, and no setting is chosen by those",
+        ),
+        (
+            {"criterion": "held_out_acuracy"},
+            "unknown criterion 'held_out_acuracy'; did you mean 'held_out_accuracy'?",
+        ),
         ({"method": "grid"}, "unknown search method 'grid'"),
         ({"space": KNOB}, "has nothing to search"),
         ({"space": f"{KNOB}[x=0.5]"}, "has nothing to search"),
@@ -90,8 +112,12 @@ def test_more_trials_than_settings_are_refused() -> None:
 
 
 def test_a_scenario_has_no_settings_to_choose() -> None:
-    with pytest.raises(UserError, match="chooses settings of a strategy, and class-incremental is a scenario"):
-        wanted(read_space("scenario", "class-incremental[stages=[2,5]]"), TWO_STAGES, method="random", trials=1)
+    with pytest.raises(
+        UserError, match="chooses settings of a strategy, and class-incremental is a scenario"
+    ):
+        wanted(
+            read_space("scenario", "class-incremental[stages=[2,5]]"), TWO_STAGES, method="random", trials=1
+        )
 
 
 def test_seeds_of_trials_are_none_that_a_board_reports() -> None:
@@ -120,7 +146,10 @@ def test_a_search_is_named_by_what_is_asked_and_not_by_how_many() -> None:
         (f"{ONE_STAGE[:-1]},epochs=7]", Looks(per_seed=7, epochs=1)),
         (f"{ONE_STAGE[:-1]},epochs=25]", Looks(per_seed=13, epochs=2)),  # 2, 4 .. 24, and the end
         (f"{ONE_STAGE[:-1]},epochs=1]", Looks(per_seed=1, epochs=1)),
-        ("grokking[modulus=11,backbone=quadratic[width=8],steps=45]", Looks(per_seed=12, steps=4)),  # 4, 8 .. 44, and the end
+        (
+            "grokking[modulus=11,backbone=quadratic[width=8],steps=45]",
+            Looks(per_seed=12, steps=4),
+        ),  # 4, 8 .. 44, and the end
     ],
 )
 def test_trials_that_may_be_stopped_are_looked_at_in_between(scenario: str, looks: Looks) -> None:
@@ -146,12 +175,20 @@ def test_the_default_is_tried_first_where_it_lies_in_the_space() -> None:
     assert first("elr[preset=[cifar10,cifar100],lr=0.01..1]")[0] is None
 
 
-# --- what is remembered -------------------------------------------------------------------------------------------------------------
+# --- what is remembered -------------------------------------------------------------------------------------
 
 
 def _trial(index: int, status: str = "done", figure: float | None = 0.5, looks: Any = ()) -> Trial:
-    return Trial(index=index, label=f"s{index}", values={"x": 0.1}, drawn={"x": 0.1000001}, status=status, figure=figure,  # type: ignore[arg-type]
-                 figures=[0.4, 0.6], looks=looks)  # fmt: skip
+    return Trial(
+        index=index,
+        label=f"s{index}",
+        values={"x": 0.1},
+        drawn={"x": 0.1000001},
+        status=status,
+        figure=figure,  # type: ignore[arg-type]
+        figures=[0.4, 0.6],
+        looks=looks,
+    )
 
 
 def test_trials_are_read_back_as_they_were_written(tmp_path: Path) -> None:
@@ -166,15 +203,25 @@ def test_trials_are_read_back_as_they_were_written(tmp_path: Path) -> None:
 
 
 def test_of_equal_trials_the_earlier_is_chosen_and_stopped_ones_never_are() -> None:
-    """A stopped trial's figure is of part of the way, so it stands behind every whole one, however high it is."""
-    trials = [_trial(0, "failed", None), _trial(1, "stopped", 0.9, [(1, 0.9)]), _trial(2, "stopped", 0.1, [(3, 0.1)]), _trial(3), _trial(4),
-              _trial(5, figure=0.4)]  # fmt: skip
+    """A stopped trial's figure is of part of the way, so it stands behind every whole one, however high it
+    is.
+    """
+    trials = [
+        _trial(0, "failed", None),
+        _trial(1, "stopped", 0.9, [(1, 0.9)]),
+        _trial(2, "stopped", 0.1, [(3, 0.1)]),
+        _trial(3),
+        _trial(4),
+        _trial(5, figure=0.4),
+    ]
     assert [trial.index for trial in best_first(trials, "higher")] == [3, 4, 5, 2, 1, 0]
     assert [trial.index for trial in best_first(trials, "lower")] == [5, 3, 4, 2, 1, 0]
 
 
 def test_asha_remembers_the_rungs_of_earlier_trials() -> None:
-    """A rung at look 1 holds 0.9, 0.8 and 0.7; of four trials the best third goes on, which is above the percentile 66.7 of these: 0.83."""
+    """A rung at look 1 holds 0.9, 0.8 and 0.7; of four trials the best third goes on, which is above the
+    percentile 66.7 of these: 0.83.
+    """
     from types import SimpleNamespace
 
     earlier = [_trial(index, looks=[(1, figure)]) for index, figure in enumerate([0.9, 0.8, 0.7])]
@@ -185,22 +232,32 @@ def test_asha_remembers_the_rungs_of_earlier_trials() -> None:
         assert scheduler.on_trial_result(None, fresh, {"looks": 1, "figure": figure}) == verdict
 
 
-# --- what is tried ------------------------------------------------------------------------------------------------------------------
+# --- what is tried ------------------------------------------------------------------------------------------
 
 
 def _alone(asked: Search, label: str, folder: Path) -> list[float]:
-    """Return what a setting comes to under every seed as a cell of its own, in this process and without looks."""
+    """Return what a setting comes to under every seed as a cell of its own, in this process and without
+    looks.
+    """
     figures = []
     for seed in asked.seeds:
         scenario, sealed = asked.choosing.scenario, build(asked.choosing.scenario, seed)
         conditions = Conditions(root_seed=learner_seed(seed), **scenario.lent())
         results = list(run_cell(configured("strategy", label), sealed.episodes, conditions, scratch=folder))
-        figures.append(scenario.score(sealed.truth, [result.answers[-1] for result in results]).final[asked.criterion.name])
+        figures.append(
+            scenario.score(sealed.truth, [result.answers[-1] for result in results]).final[
+                asked.criterion.name
+            ]
+        )
     return figures
 
 
-def test_random_trials_are_the_same_one_by_one_or_two_at_a_time_and_the_best_is_chosen(tried: Try, tmp_path: Path) -> None:
-    """Nearest means are right on all of these blobs, so a setting x has 1 - |x - 0.3|, up to the rounding of a share of the items."""
+def test_random_trials_are_the_same_one_by_one_or_two_at_a_time_and_the_best_is_chosen(
+    tried: Try, tmp_path: Path
+) -> None:
+    """Nearest means are right on all of these blobs, so a setting x has 1 - |x - 0.3|, up to the rounding of
+    a share of the items.
+    """
     asked = _search(f"{KNOB}[x=0..1,side=[left,right]]")
     told: list[Trial] = []
     few = tried(asked, 3, told=told)
@@ -218,11 +275,16 @@ def test_random_trials_are_the_same_one_by_one_or_two_at_a_time_and_the_best_is_
     assert more.selection == min(distance, key=lambda label: distance[label])
     assert more.figure == pytest.approx(1 - distance[more.selection], abs=0.06)
     assert (more.run, more.stopped, more.failed, more.seeds) == (6, 0, 0, (1000, 1001))
-    assert sorted(path.name for path in (tmp_path / "searches" / asked.key).iterdir()) == ["run.lock", "trials.jsonl"]
+    assert sorted(path.name for path in (tmp_path / "searches" / asked.key).iterdir()) == [
+        "run.lock",
+        "trials.jsonl",
+    ]
 
 
 def test_optuna_continues_as_if_it_had_never_ended(tried: Try, tmp_path: Path) -> None:
-    """Ten trials, the last two of which the estimator proposes, at once or in two calls; a killed one loses the trial in flight."""
+    """Ten trials, the last two of which the estimator proposes, at once or in two calls; a killed one loses
+    the trial in flight.
+    """
     asked = _search(method="optuna", n_seeds=1)
     whole = tried(asked, 10)
     own = tmp_path / "searches" / asked.key / "trials.jsonl"
@@ -232,7 +294,10 @@ def test_optuna_continues_as_if_it_had_never_ended(tried: Try, tmp_path: Path) -
     again = tried(asked, 10, told=told)
     assert [trial.index for trial in told] == [9]
     assert _plain(again.trials) == _plain(whole.trials)
-    assert all(0.0 <= trial.values["x"] <= 1.0 and trial.values["x"] == float(f"{trial.values['x']:.4g}") for trial in whole.trials)
+    assert all(
+        0.0 <= trial.values["x"] <= 1.0 and trial.values["x"] == float(f"{trial.values['x']:.4g}")
+        for trial in whole.trials
+    )
     assert any(trial.values != trial.drawn for trial in whole.trials)
     assert (whole.trials[0].label, whole.trials[0].values) == (KNOB, {"x": 0.5})  # the default
 
@@ -245,12 +310,18 @@ def test_a_setting_that_is_proposed_again_is_not_learned_again(tried: Try) -> No
     assert len(repeats) == 3
     for trial in repeats:
         first = chosen.trials[trial.repeats or 0]
-        assert (trial.label, trial.figure, trial.figures, trial.seconds) == (first.label, first.figure, first.figures, 0.0)
+        assert (trial.label, trial.figure, trial.figures, trial.seconds) == (
+            first.label,
+            first.figure,
+            first.figures,
+            0.0,
+        )
 
 
 def test_asha_stops_what_is_behind(tried: Try, tmp_path: Path) -> None:
-    """One stage of ten epochs: the first look is at 0.82 - |x - 0.3|; the first trial always goes on, later ones if they are in the top
-    third of those seen at a rung."""
+    """One stage of ten epochs: the first look is at 0.82 - |x - 0.3|; the first trial always goes on, later
+    ones if they are in the top third of those seen at a rung.
+    """
     asked = _search(scenario=f"{ONE_STAGE[:-1]},epochs=10]", method="asha")
     assert asked.looks.per_seed == 10
     chosen = tried(asked, 8)
@@ -289,8 +360,13 @@ def test_whatever_happens_is_a_trial_with_a_reason(tried: Try) -> None:
 def test_where_nothing_ends_well_nothing_is_chosen(tried: Try, tmp_path: Path) -> None:
     asked = _search(f"{HERE}:Fate[way=[diverged,raises]]")
     (tmp_path / "searches" / asked.key).mkdir(parents=True)
-    write_trials(tmp_path / "searches" / asked.key, [replace(_trial(index, "diverged", None), reason="too far") for index in (0, 1)])
-    with pytest.raises(UserError, match=r"none of 2 trials ran to the end, so nothing is chosen \(diverged: too far\)"):
+    write_trials(
+        tmp_path / "searches" / asked.key,
+        [replace(_trial(index, "diverged", None), reason="too far") for index in (0, 1)],
+    )
+    with pytest.raises(
+        UserError, match=r"none of 2 trials ran to the end, so nothing is chosen \(diverged: too far\)"
+    ):
         tried(asked, 2)
 
 
@@ -314,14 +390,32 @@ def test_looking_in_between_changes_nothing(tmp_path: Path) -> None:
     assert issubclass(watched(Means, hear), Means)
 
 
-# --- the command line, and what a board says ------------------------------------------------------------------------------------------
+# --- the command line, and what a board says ----------------------------------------------------------------
 
 
 def test_the_command_chooses_runs_and_keeps_how(call_owb: Owb, tmp_path: Path, warm_ray: None) -> None:
-    words = ["sweep", f"{KNOB}[x=0..1]", "-s", TWO_STAGES, "--search", "random", "--trials", "3", "--seeds", "2", "--workers", "1",
-             "--store", str(tmp_path), "--name", "mine"]  # fmt: skip
+    words = [
+        "sweep",
+        f"{KNOB}[x=0..1]",
+        "-s",
+        TWO_STAGES,
+        "--search",
+        "random",
+        "--trials",
+        "3",
+        "--seeds",
+        "2",
+        "--workers",
+        "1",
+        "--store",
+        str(tmp_path),
+        "--name",
+        "mine",
+    ]
     planned = call_owb(*words, "--plan", "--json").json
-    assert [(row["trials"], row["trials_to_run"], row["trial_cells"], row["test_cells"]) for row in planned] == [(3, 3, 6, 8)]
+    assert [
+        (row["trials"], row["trials_to_run"], row["trial_cells"], row["test_cells"]) for row in planned
+    ] == [(3, 3, 6, 8)]
     assert not (tmp_path / "searches").exists()
     (found,) = call_owb(*words, "--json").json["searches"]
     chosen = chosen_of(found)
@@ -334,7 +428,12 @@ def test_the_command_chooses_runs_and_keeps_how(call_owb: Owb, tmp_path: Path, w
     assert f"chosen: {chosen.selection}" in said.out
     assert "no test item among them" in said.out
     assert f"{chosen.selection} and {KNOB}" in said.out
-    assert call_owb("show", "mine", "--store", str(tmp_path), "--json").json["searches"][0]["chosen"]["selection"] == chosen.selection
+    assert (
+        call_owb("show", "mine", "--store", str(tmp_path), "--json").json["searches"][0]["chosen"][
+            "selection"
+        ]
+        == chosen.selection
+    )
 
 
 def test_a_criterion_on_the_test_is_refused_by_the_command(call_owb: Owb, tmp_path: Path) -> None:
@@ -346,13 +445,21 @@ def test_a_criterion_on_the_test_is_refused_by_the_command(call_owb: Owb, tmp_pa
 
 def test_a_board_says_how_an_entry_was_chosen(tiny_run: Any, tmp_path: Path) -> None:
     how = HowChosen(
-        method="asha", trials=40, criterion="held-out accuracy on held-out[of=blobs]", space="ewc[lr=log:0.01..1]", seeds=(1000,)
+        method="asha",
+        trials=40,
+        criterion="held-out accuracy on held-out[of=blobs]",
+        space="ewc[lr=log:0.01..1]",
+        seeds=(1000,),
     )
     assert {record.status for record in tiny_run([world("Means")], seeds=2)} == {"done"}
     label = world("Means")
     suite = Suite(name="mine", scenarios=(BLOBS,), strategies=(label,), seeds=2, chosen={label: how})
-    todo = [Cell(protocol=protocol, contender=contender, seed=seed) for protocol in protocols([BLOBS]) for seed in range(2)
-            for contender in contenders(suite.strategies)]  # fmt: skip
+    todo = [
+        Cell(protocol=protocol, contender=contender, seed=seed)
+        for protocol in protocols([BLOBS])
+        for seed in range(2)
+        for contender in contenders(suite.strategies)
+    ]
     board = read_board(publish("mine", suite, todo, Store(str(tmp_path / "store")), tmp_path))
     assert board.header.suite == suite
     assert read_suite(tmp_path / "mine" / "protocol.yaml") == suite
@@ -367,8 +474,20 @@ def test_a_suite_without_choices_is_written_as_before() -> None:
 
 
 def test_a_chosen_default_is_compared_with_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    chosen = Chosen(selection="replay", figure=0.5, run=1, stopped=0, failed=0, method="random", space="replay[memory=[200,50]]",
-                    criterion="held_out_accuracy", better="higher", choosing="held-out", choosing_hash="", seeds=(1000, 1001),
-                    trials=[_trial(0)])  # fmt: skip
+    chosen = Chosen(
+        selection="replay",
+        figure=0.5,
+        run=1,
+        stopped=0,
+        failed=0,
+        method="random",
+        space="replay[memory=[200,50]]",
+        criterion="held_out_accuracy",
+        better="higher",
+        choosing="held-out",
+        choosing_hash="",
+        seeds=(1000, 1001),
+        trials=[_trial(0)],
+    )
     show_report({"scenario": "class-incremental", "default": "replay", "chosen": asdict(chosen)}, [])
     assert "against default" not in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""Spaces: what they read, refuse, go through and draw. Draws are checked by their properties, bounds and counts by hand."""
+"""Spaces: what they read, refuse, go through and draw. Draws are checked by their properties, bounds and
+counts by hand.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{path}:Toy"
 
 
-# --- reading ------------------------------------------------------------------------------------------------------------------------
+# --- reading ------------------------------------------------------------------------------------------------
 
 
 def test_values_lists_and_ranges_are_told_apart(toy: str) -> None:
@@ -75,14 +77,22 @@ def test_a_space_is_said_as_it_is_read(kind: Kind, text: str) -> None:
 def test_what_a_list_says_twice_counts_once_and_one_value_is_fixed(toy: str) -> None:
     space = read_space("strategy", f"{toy}[share=[0.5],whole=[1,1.0,2],switch=[true,false]]")
     assert space.fixed == {"share": 0.5}
-    assert space.dimensions == (Choice(name="whole", values=(1, 2)), Choice(name="switch", values=(True, False)))
+    assert space.dimensions == (
+        Choice(name="whole", values=(1, 2)),
+        Choice(name="switch", values=(True, False)),
+    )
 
 
 def test_a_choice_need_only_be_possible_with_some_values_of_the_others() -> None:
-    """Pairs are consistent under operations that commute alone; that the other combination cannot be is told by the grid."""
+    """Pairs are consistent under operations that commute alone; that the other combination cannot be is told
+    by the grid.
+    """
     space = read_space("scenario", "grokking[operation=[sub,add],kind=[any,pair_consistent]]")
     assert space.size == 4
-    with pytest.raises(UserError, match=r"grokking\[operation=sub,kind=pair_consistent\] cannot be: .* needs an operation that commutes"):
+    with pytest.raises(
+        UserError,
+        match=r"grokking\[operation=sub,kind=pair_consistent\] cannot be: .* needs an operation that commutes",
+    ):
         space.grid()
     with pytest.raises(UserError, match="needs an operation that commutes"):
         read_space("scenario", "grokking[operation=sub,kind=[any,pair_consistent]]")
@@ -100,7 +110,10 @@ def test_a_choice_need_only_be_possible_with_some_values_of_the_others() -> None
         ("maybe=log:0..5", "begins above 0, and maybe=log:0..5 does not"),
         ("mode=1..2", "mode of .* is not a number: list its values"),
         ("switch=0..1", "switch of .* is not a number"),
-        ("whole=[1..3,7]", r"cannot read whole=\[1..3,7\]: expected low..high or log:low..high with two numbers, not in a list"),
+        (
+            "whole=[1..3,7]",
+            r"cannot read whole=\[1..3,7\]: expected low..high or log:low..high with two numbers, not in a list",
+        ),
         ("whole=1..many", "cannot read whole=1..many: expected low..high"),
         ("share=log:0.1", "cannot read share=log:0.1"),
         ("shaer=0.1..0.2", "unknown parameter of .*'shaer'; did you mean 'share'"),
@@ -122,19 +135,24 @@ def test_an_unknown_name_and_open_brackets_are_refused() -> None:
         read_space("strategy", "replay[lr=[0.1,1]")
 
 
-# --- going through ------------------------------------------------------------------------------------------------------------------
+# --- going through ------------------------------------------------------------------------------------------
 
 
 def test_a_grid_is_every_combination_in_the_order_said(toy: str) -> None:
     space = read_space("strategy", f"{toy}[mode=b,whole=[3,1],switch=[false,true]]")
-    said = [f"{toy}[mode=b,whole={whole},switch={switch}]" for whole in (3, 1) for switch in ("false", "true")]
+    said = [
+        f"{toy}[mode=b,whole={whole},switch={switch}]" for whole in (3, 1) for switch in ("false", "true")
+    ]
     assert [str(setting) for setting in space.grid()] == said
     assert space.size == 4
     assert str(space.default) == f"{toy}[mode=b]"
 
 
 def test_a_grid_through_a_range_says_what_to_do(toy: str) -> None:
-    with pytest.raises(UserError, match=r"whole=1..50 is a range.*list values, whole=\[1,50\], or draw settings by --random N"):
+    with pytest.raises(
+        UserError,
+        match=r"whole=1..50 is a range.*list values, whole=\[1,50\], or draw settings by --random N",
+    ):
         read_space("strategy", f"{toy}[whole=1..50]").grid()
 
 
@@ -146,7 +164,10 @@ def test_millions_of_settings_are_counted_and_not_made() -> None:
 
 def test_a_setting_is_rounded_to_what_a_selection_can_say_and_kept_within_bounds(toy: str) -> None:
     space = read_space("strategy", f"{toy}[whole=1..50,share=0.12345..0.9,mode=[a,b]]")
-    assert str(space.selection({"whole": 7.4, "share": 0.333333, "mode": "b"})) == f"{toy}[whole=7,share=0.3333,mode=b]"
+    assert (
+        str(space.selection({"whole": 7.4, "share": 0.333333, "mode": "b"}))
+        == f"{toy}[whole=7,share=0.3333,mode=b]"
+    )
     assert space.selection({"whole": 99, "share": 0.12341}).params == {"whole": 50, "share": 0.12345}
     with pytest.raises(UserError, match="unknown choice of mode 'c'"):
         space.selection({"mode": "c"})
@@ -154,7 +175,7 @@ def test_a_setting_is_rounded_to_what_a_selection_can_say_and_kept_within_bounds
         space.selection({"shaer": 0.5})
 
 
-# --- drawing ------------------------------------------------------------------------------------------------------------------------
+# --- drawing ------------------------------------------------------------------------------------------------
 
 
 def test_draws_stay_in_bounds_and_read_back_as_themselves(toy: str) -> None:
@@ -197,7 +218,9 @@ def test_all_settings_of_a_small_space_can_be_drawn_and_no_more(toy: str) -> Non
     assert {str(setting) for setting in space.sample(6, np.random.default_rng(0))} == {
         f"{toy}[whole={whole},switch={switch}]" for whole in (1, 2, 3) for switch in ("true", "false")
     }
-    with pytest.raises(UserError, match=r"7 settings that differ were asked for, and .* has 6: ask for at most 6"):
+    with pytest.raises(
+        UserError, match=r"7 settings that differ were asked for, and .* has 6: ask for at most 6"
+    ):
         space.sample(7, np.random.default_rng(0))
     narrow = read_space("strategy", f"{toy}[share=0.1..0.1002]")
     with pytest.raises(UserError, match="has 3: ask for at most 3"):
@@ -205,7 +228,10 @@ def test_all_settings_of_a_small_space_can_be_drawn_and_no_more(toy: str) -> Non
 
 
 def test_spaces_drawn_together_take_from_a_stream_each(toy: str) -> None:
-    first, second = read_space("strategy", f"{toy}[share=0.1..0.9]"), read_space("scenario", "class-incremental[stages=[2,3,5]]")
+    first, second = (
+        read_space("strategy", f"{toy}[share=0.1..0.9]"),
+        read_space("scenario", "class-incremental[stages=[2,3,5]]"),
+    )
     rngs = [np.random.default_rng(seed) for seed in (1, 2)]
     rows = sample_together([first, second], 6, rngs)
     assert [row[0] for row in rows] == first.sample(6, np.random.default_rng(1))

@@ -25,7 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _ablate(call_owb: Owb, *more: str) -> str:
-    found = call_owb("ablate", FULL, "-s", BLOBS, "--components", "lr=0.001", "--seeds", "2", "--workers", "1", *more)
+    found = call_owb(
+        "ablate", FULL, "-s", BLOBS, "--components", "lr=0.001", "--seeds", "2", "--workers", "1", *more
+    )
     assert found.code == 0, found.err
     return found.out
 
@@ -43,7 +45,9 @@ def test_an_ablation_is_shown_again_from_the_store(call_owb: Owb, warm_ray: None
 
 def test_cells_hang_below_the_ablation_that_they_ran_for(call_owb: Owb, warm_ray: None, folder: Path) -> None:
     _ablate(call_owb)
-    _ablate(call_owb, "--arm", "replay[lr=0.01]")  # enlarged: another question, of which four cells are there already
+    _ablate(
+        call_owb, "--arm", "replay[lr=0.01]"
+    )  # enlarged: another question, of which four cells are there already
     store = Store()
     first, second = studies(store, "ablate-replay")
     assert (len(first.cells), len(second.cells)) == (4, 6)
@@ -53,7 +57,9 @@ def test_cells_hang_below_the_ablation_that_they_ran_for(call_owb: Owb, warm_ray
         parent = run.data.tags["mlflow.parentRunId"]
         parents[parent] = parents.get(parent, 0) + 1
     assert parents == {first.run_id: 4, second.run_id: 2}
-    tags = {run.info.run_id: run.data.tags for run in store.search("tags.`owb.study` LIKE '%'", "ablate-replay")}
+    tags = {
+        run.info.run_id: run.data.tags for run in store.search("tags.`owb.study` LIKE '%'", "ablate-replay")
+    }
     assert tags[first.run_id]["owb.cells"] == "4 done"
     assert tags[second.run_id]["owb.status"] == "done"
     assert len(store.records("ablate-replay")) == 6  # a study is no record
@@ -63,7 +69,9 @@ def test_cells_hang_below_the_ablation_that_they_ran_for(call_owb: Owb, warm_ray
 def test_the_same_question_is_kept_once_and_another_one_beside_it(folder: Path) -> None:
     store, todo = Store(), cells(protocols([BLOBS]), contenders([FULL]), 1)
     study = Study(kind="ablation", title="one", definition={"seeds": 1})
-    assert keep(store, study, todo, "own") == keep(store, Study(kind="ablation", title="one", definition={"seeds": 1}), todo, "own")
+    assert keep(store, study, todo, "own") == keep(
+        store, Study(kind="ablation", title="one", definition={"seeds": 1}), todo, "own"
+    )
     other = keep(store, Study(kind="ablation", title="two", definition={"seeds": 2}), todo, "own")
     assert [kept.run_id for kept in studies(store, "own")][-1] == other
     assert study_by_key(store, "no-such-key") is None
@@ -73,10 +81,12 @@ def test_the_same_question_is_kept_once_and_another_one_beside_it(folder: Path) 
         study_by_key(store, "")
 
 
-# --- as a suite -----------------------------------------------------------------------------------------------------------------------
+# --- as a suite ---------------------------------------------------------------------------------------------
 
 
-def test_an_ablation_is_saved_as_a_suite_that_says_what_is_concluded(call_owb: Owb, warm_ray: None, folder: Path) -> None:
+def test_an_ablation_is_saved_as_a_suite_that_says_what_is_concluded(
+    call_owb: Owb, warm_ray: None, folder: Path
+) -> None:
     _ablate(call_owb, "--save", "own.yaml", "--plan")
     suite = read_suite(folder / "own.yaml")
     assert suite.strategies == ("fine-tune", "joint", FULL, NONE)
@@ -88,9 +98,17 @@ def test_an_ablation_is_saved_as_a_suite_that_says_what_is_concluded(call_owb: O
 
 def test_a_suite_without_an_arm_of_its_ablation_is_refused() -> None:
     contrast = Contrast(kind="component", on="a", off="b", plus=("replay",), minus=("ewc",))
-    asked = Ablation(strategy="replay", design="leave-one-out", reference="replay", arms=("replay", "ewc"), contrasts=(contrast,))
+    asked = Ablation(
+        strategy="replay",
+        design="leave-one-out",
+        reference="replay",
+        arms=("replay", "ewc"),
+        contrasts=(contrast,),
+    )
     with pytest.raises(ValueError, match="arms that are not among the strategies: ewc"):
         Suite(scenarios=("class-incremental",), strategies=("replay",), ablation=asked)
     whole = Suite(scenarios=("class-incremental",), strategies=("replay", "ewc"), ablation=asked)
     assert Suite(**whole.model_dump(mode="json")) == whole
-    assert "ablation" not in Suite(scenarios=("class-incremental",), strategies=("replay",)).model_dump(mode="json")
+    assert "ablation" not in Suite(scenarios=("class-incremental",), strategies=("replay",)).model_dump(
+        mode="json"
+    )

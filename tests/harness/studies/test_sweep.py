@@ -1,4 +1,6 @@
-"""Sensitivity against hand calculation, scipy and simulation; what a sweep asks; `owb sweep` from end to end on a tiny world."""
+"""Sensitivity against hand calculation, scipy and simulation; what a sweep asks; `owb sweep` from end to end
+on a tiny world.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,19 @@ from harness.errors import UserError
 from harness.store import plots
 from harness.store.mlflow_store import Record, Store
 from harness.studies.space import read_space
-from harness.studies.sweep import Definition, Report, View, csv_text, definition_of, latex, markdown, notes, report_of, sentences, tables
+from harness.studies.sweep import (
+    Definition,
+    Report,
+    View,
+    csv_text,
+    definition_of,
+    latex,
+    markdown,
+    notes,
+    report_of,
+    sentences,
+    tables,
+)
 from harness.studies.sweep.definition import Figure
 from harness.studies.sweep.dependence import moves, spearman
 from harness.studies.sweep.page import html, write_report
@@ -71,7 +85,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return f"{path}:Toy"
 
 
-# --- tests of dependence ------------------------------------------------------------------------------------------------------------
+# --- tests of dependence ------------------------------------------------------------------------------------
 
 
 def test_with_two_values_the_test_is_scipys_paired_t() -> None:
@@ -80,13 +94,20 @@ def test_with_two_values_the_test_is_scipys_paired_t() -> None:
 
 
 def test_with_more_values_f_is_that_of_two_way_least_squares() -> None:
-    """F by residual sums of squares of models with and without an effect of the value, seeds in both, at the lower bound of freedom."""
+    """F by residual sums of squares of models with and without an effect of the value, seeds in both, at the
+    lower bound of freedom.
+    """
     rng = np.random.default_rng(1)
     y = rng.normal(size=(4, 5)) + np.arange(4)[:, None] * 0.5
     value, seed = (index.ravel() for index in np.indices(y.shape))
     with_seeds = np.stack([seed == level for level in range(5)], axis=1).astype(float)
-    with_both = np.hstack([with_seeds, np.stack([value == level for level in range(1, 4)], axis=1).astype(float)])
-    rss = [float(np.square(y.ravel() - x @ np.linalg.lstsq(x, y.ravel(), rcond=None)[0]).sum()) for x in (with_seeds, with_both)]
+    with_both = np.hstack(
+        [with_seeds, np.stack([value == level for level in range(1, 4)], axis=1).astype(float)]
+    )
+    rss = [
+        float(np.square(y.ravel() - x @ np.linalg.lstsq(x, y.ravel(), rcond=None)[0]).sum())
+        for x in (with_seeds, with_both)
+    ]
     f = ((rss[0] - rss[1]) / 3) / (rss[1] / 12)
     assert moves(y) == pytest.approx(stats.f.sf(f, 1, 4))
 
@@ -96,11 +117,15 @@ def test_dependence_that_cannot_be_judged_or_has_no_spread() -> None:
     assert moves([[0.5, 0.6, 0.7], [0.6, 0.7, 0.8]]) == 0.25  # the same difference under three seeds: 2 / 2^3
     assert math.isnan(moves([[0.5], [0.7]]))
     assert math.isnan(moves([[0.5, 0.6, 0.7]]))
-    assert moves([[0.5, 0.6, math.nan], [0.7, 0.9, 0.1]]) == pytest.approx(stats.ttest_rel([0.5, 0.6], [0.7, 0.9]).pvalue)
+    assert moves([[0.5, 0.6, math.nan], [0.7, 0.9, 0.1]]) == pytest.approx(
+        stats.ttest_rel([0.5, 0.6], [0.7, 0.9]).pvalue
+    )
 
 
 def test_a_parameter_that_does_nothing_is_seldom_said_to_move_the_figure() -> None:
-    """The lower bound holds also where values resemble their neighbours; 5 % is promised, 2,000 sweeps of 5 values under 4 seeds."""
+    """The lower bound holds also where values resemble their neighbours; 5 % is promised, 2,000 sweeps of 5
+    values under 4 seeds.
+    """
     rng = np.random.default_rng(0)
     wrong = np.mean([moves(np.cumsum(rng.normal(size=(5, 4)), axis=0)) <= 0.05 for _ in range(2000)])
     assert wrong <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 2000)
@@ -126,12 +151,14 @@ def test_rank_correlation_of_what_does_not_vary_is_not_a_number() -> None:
     assert spearman([1, 2, 3, math.nan], [3, 2, 1, 9]).rho == -1.0
 
 
-# --- what is asked ------------------------------------------------------------------------------------------------------------------
+# --- what is asked ------------------------------------------------------------------------------------------
 
 
 def asked(strategy: str, *scenarios: str, **options: Any) -> Definition:
     spaces = [read_space("scenario", text) for text in scenarios or (BLOBS,)]
-    definition = definition_of(read_space("strategy", strategy), spaces, **{"seeds": 2, "bounds": False, **options})
+    definition = definition_of(
+        read_space("strategy", strategy), spaces, **{"seeds": 2, "bounds": False, **options}
+    )
     return Definition.model_validate(json.loads(json.dumps(definition)))
 
 
@@ -139,18 +166,28 @@ def test_a_grid_crosses_strategy_and_scenario_and_adds_the_default(toy: str) -> 
     found = asked(f"{toy}[shift=[1,2],idle=[1,2]]", f"{BLOBS}[stages=[2,3]]", bounds=True)
     swept = [f"{toy}[shift={shift},idle={idle}]" for shift in (1, 2) for idle in (1, 2)]
     assert [setting.label for setting in found.settings] == [*swept, toy]
-    assert [(setting.is_default, setting.is_swept) for setting in found.settings] == [(False, True)] * 4 + [(True, False)]
+    assert [(setting.is_default, setting.is_swept) for setting in found.settings] == [(False, True)] * 4 + [
+        (True, False)
+    ]
     assert found.settings[-1].values == {"shift": 0.0, "idle": 1}
     (block,) = found.blocks
     assert block.scenarios == (f"{BLOBS}[stages=2]", f"{BLOBS}[stages=3]")
     assert block.strategies == (*swept, toy, "fine-tune", "joint")
-    assert [place.values for place in found.families[0].places] == [{"scenario.stages": 2}, {"scenario.stages": 3}]
+    assert [place.values for place in found.families[0].places] == [
+        {"scenario.stages": 2},
+        {"scenario.stages": 3},
+    ]
 
 
 def test_a_default_that_is_on_the_grid_is_not_run_twice(toy: str) -> None:
     found = asked(f"{toy}[shift=[0,1]]", BLOBS, f"{BLOBS}[items=20]")
-    assert [(setting.label, setting.is_default) for setting in found.settings] == [(f"{toy}[shift=0]", True), (f"{toy}[shift=1]", False)]
-    assert [scenario.label for scenario in found.scenarios] == [BLOBS]  # the second is the first under another name
+    assert [(setting.label, setting.is_default) for setting in found.settings] == [
+        (f"{toy}[shift=0]", True),
+        (f"{toy}[shift=1]", False),
+    ]
+    assert [scenario.label for scenario in found.scenarios] == [
+        BLOBS
+    ]  # the second is the first under another name
 
 
 def test_a_larger_random_sweep_has_the_settings_of_the_smaller_one(toy: str) -> None:
@@ -174,13 +211,23 @@ def test_strategy_and_scenario_are_drawn_together(toy: str) -> None:
     ("strategy", "options", "told"),
     [
         ("TOY", {}, "nothing varies in .*: give a parameter several values"),
-        ("TOY[shift=0..1]", {}, r"shift=0.0..1.0 is a range, which a grid cannot go through: list values, shift=\[0.0,1.0\], or draw"),
-        ("TOY[shift=[1,2,3],idle=[1,2,3]]", {"most": 8}, "a grid of 9 settings is more than 8: list fewer values, .* --most 9"),
+        (
+            "TOY[shift=0..1]",
+            {},
+            r"shift=0.0..1.0 is a range, which a grid cannot go through: list values, shift=\[0.0,1.0\], or draw",
+        ),
+        (
+            "TOY[shift=[1,2,3],idle=[1,2,3]]",
+            {"most": 8},
+            "a grid of 9 settings is more than 8: list fewer values, .* --most 9",
+        ),
         ("TOY[idle=0..5]", {"drawn": 7}, "7 settings that differ were asked for, and .* ask for at most 6"),
         ("TOY[idle=[1,2]]", {"metrics": ["acuracy"]}, "unknown metric 'acuracy'"),
     ],
 )
-def test_what_cannot_be_asked_is_refused_in_one_sentence(toy: str, strategy: str, options: dict[str, Any], told: str) -> None:
+def test_what_cannot_be_asked_is_refused_in_one_sentence(
+    toy: str, strategy: str, options: dict[str, Any], told: str
+) -> None:
     with pytest.raises(UserError, match=told) as error:
         asked(strategy.replace("TOY", toy), **options)
     assert "\n" not in str(error.value)
@@ -188,30 +235,44 @@ def test_what_cannot_be_asked_is_refused_in_one_sentence(toy: str, strategy: str
 
 def test_a_grid_of_millions_is_counted_and_not_made(toy: str) -> None:
     values = ",".join(f"{value / 10}" for value in range(1, 2001))
-    with pytest.raises(UserError, match=r"a grid of 40,000 settings is more than 256: .*--random 64, or allow them by --most 40000"):
+    with pytest.raises(
+        UserError,
+        match=r"a grid of 40,000 settings is more than 256: .*--random 64, or allow them by --most 40000",
+    ):
         asked(f"{toy}[shift=[{values}],idle=[1,2]]", f"{BLOBS}[items=[1,2,3,4,5,6,7,8,9,10]]")
 
 
-# --- what is said -------------------------------------------------------------------------------------------------------------------
+# --- what is said -------------------------------------------------------------------------------------------
 
 Measure = Callable[[str, Mapping[str, Any], int], float]
 
 
 def recorded(definition: Definition, figure: Measure) -> list[Record]:
-    """Return made-up cells in the order of the blocks; `figure` takes the scenario, the values and the seed, NaN for one that timed out."""
+    """Return made-up cells in the order of the blocks; `figure` takes the scenario, the values and the seed,
+    NaN for one that timed out.
+    """
     values = {setting.label: setting.values for setting in definition.settings}
     records = []
     for block in definition.blocks:
-        for scenario, seed, label in itertools.product(block.scenarios, range(definition.seeds), block.strategies):
+        for scenario, seed, label in itertools.product(
+            block.scenarios, range(definition.seeds), block.strategies
+        ):
             reached = figure(scenario, values.get(label, {"bound": label}), seed)
             is_done = math.isfinite(reached)
             records.append(
                 Record(
-                    key=f"{scenario}{label}{seed}", run_id="", protocol_hash=f"hash of {scenario}", scenario=scenario,
-                    strategy="another name", seed=seed, status=Status.CACHED if is_done else Status.TIMEOUT,
-                    reason="" if is_done else "took too long", metrics={"average_accuracy": reached} if is_done else {}, seconds=2.0,
+                    key=f"{scenario}{label}{seed}",
+                    run_id="",
+                    protocol_hash=f"hash of {scenario}",
+                    scenario=scenario,
+                    strategy="another name",
+                    seed=seed,
+                    status=Status.CACHED if is_done else Status.TIMEOUT,
+                    reason="" if is_done else "took too long",
+                    metrics={"average_accuracy": reached} if is_done else {},
+                    seconds=2.0,
                 )
-            )  # fmt: skip
+            )
     return records
 
 
@@ -227,7 +288,9 @@ def hill(_: str, values: Mapping[str, Any], seed: int) -> float:
     if "bound" in values:
         return 0.1 if values["bound"] == "fine-tune" else 0.9
     shift, idle = float(values["shift"]), float(values["idle"])
-    return 0.5 - 0.1 * abs(shift - 2) + 0.01 * idle + 0.02 * seed + float(NOISE[seed, round(4 * shift + idle)])
+    return (
+        0.5 - 0.1 * abs(shift - 2) + 0.01 * idle + 0.02 * seed + float(NOISE[seed, round(4 * shift + idle)])
+    )
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +312,9 @@ def test_curves_are_means_over_the_others_and_slices_at_the_best(grid: tuple[Def
     shift, idle = view.effects
     assert (shift.dimension, shift.curve.values, shift.curve.settings) == ("shift", (1, 2, 3), 2)
     for place, value in enumerate((1, 2, 3)):
-        assert shift.curve.intervals[place] == pytest.approx(statistics.t_interval((at(value, 1) + at(value, 2)) / 2))
+        assert shift.curve.intervals[place] == pytest.approx(
+            statistics.t_interval((at(value, 1) + at(value, 2)) / 2)
+        )
         assert shift.best
         assert shift.best.intervals[place] == pytest.approx(statistics.t_interval(at(value, 2)))
     assert shift.best
@@ -260,14 +325,20 @@ def test_curves_are_means_over_the_others_and_slices_at_the_best(grid: tuple[Def
     assert (shift.move.low_at, shift.move.high_at) == ((1, 3)[int(np.argmin([means[0], means[2]]))], 2)
     assert shift.move.size == pytest.approx(max(means) - min(means))
     assert shift.move.p == pytest.approx(moves([(at(value, 1) + at(value, 2)) / 2 for value in (1, 2, 3)]))
-    assert [shift.move.p_holm, idle.move.p_holm] == pytest.approx(statistics.holm([shift.move.p, idle.move.p]).tolist())
+    assert [shift.move.p_holm, idle.move.p_holm] == pytest.approx(
+        statistics.holm([shift.move.p, idle.move.p]).tolist()
+    )
     assert (shift.move.verdict, idle.move.size < shift.move.size) == ("moves it", True)
     assert shift.best_move is not None
     assert shift.best_move.p == pytest.approx(moves([at(value, 2) for value in (1, 2, 3)]))
-    assert shift.best_move.size == pytest.approx(float(at(2, 2).mean() - min(at(1, 2).mean(), at(3, 2).mean())))
+    assert shift.best_move.size == pytest.approx(
+        float(at(2, 2).mean() - min(at(1, 2).mean(), at(3, 2).mean()))
+    )
 
 
-def test_the_best_is_compared_with_the_default_and_the_second(grid: tuple[Definition, Report], toy: str) -> None:
+def test_the_best_is_compared_with_the_default_and_the_second(
+    grid: tuple[Definition, Report], toy: str
+) -> None:
     view = view_of(grid[1])
     best = view.best
     assert best is not None
@@ -289,8 +360,13 @@ def test_the_best_is_compared_with_the_default_and_the_second(grid: tuple[Defini
 def test_a_figure_that_is_better_when_lower_has_its_best_at_the_bottom(toy: str) -> None:
     definition = asked(f"{toy}[shift=[1,2,3],idle=[1,2]]", seeds=5)
     lower = definition.model_copy(
-        update={"scenarios": tuple(one.model_copy(update={"metrics": (Figure(name="average_accuracy", better="lower"),)})
-                                   for one in definition.scenarios)})  # fmt: skip
+        update={
+            "scenarios": tuple(
+                one.model_copy(update={"metrics": (Figure(name="average_accuracy", better="lower"),)})
+                for one in definition.scenarios
+            )
+        }
+    )
     best = view_of(told(lower, lambda scenario, values, seed: -hill(scenario, values, seed))).best
     assert best is not None
     assert best.label == f"{toy}[shift=2,idle=2]"
@@ -300,7 +376,9 @@ def test_two_dimensions_have_a_heat_map_of_means(grid: tuple[Definition, Report]
     heat = view_of(grid[1]).heat
     assert heat is not None
     assert (heat.down, heat.across, heat.lacking) == ("shift", "idle", ((0, 0),) * 3)
-    assert heat.means == pytest.approx(np.array([[at(shift, idle).mean() for idle in (1, 2)] for shift in (1, 2, 3)]))
+    assert heat.means == pytest.approx(
+        np.array([[at(shift, idle).mean() for idle in (1, 2)] for shift in (1, 2, 3)])
+    )
 
 
 def test_bounds_stand_beside_and_are_no_settings(grid: tuple[Definition, Report]) -> None:
@@ -312,7 +390,9 @@ def test_bounds_stand_beside_and_are_no_settings(grid: tuple[Definition, Report]
 
 
 def test_no_value_is_averaged_over_other_settings_than_the_next_one(toy: str) -> None:
-    """idle=1 fails at shift=3 under seed 0: that seed's mean is over idle=2 alone at every shift; a value without any figure stays out."""
+    """idle=1 fails at shift=3 under seed 0: that seed's mean is over idle=2 alone at every shift; a value
+    without any figure stays out.
+    """
     definition = asked(f"{toy}[shift=[1,2,3,4],idle=[1,2]]", seeds=3)
 
     def figure(scenario: str, values: Mapping[str, Any], seed: int) -> float:
@@ -326,7 +406,10 @@ def test_no_value_is_averaged_over_other_settings_than_the_next_one(toy: str) ->
     assert shift.curve.intervals[0].mean == pytest.approx(np.mean([alone, np.mean(both), np.mean(third)]))
     assert math.isnan(shift.curve.intervals[3].mean)
     assert idle.curve.settings == 3
-    assert {(one.setting, one.seed) for one in found.failures} >= {(f"{toy}[shift=3,idle=1]", 0), (f"{toy}[shift=4,idle=2]", 2)}
+    assert {(one.setting, one.seed) for one in found.failures} >= {
+        (f"{toy}[shift=3,idle=1]", 0),
+        (f"{toy}[shift=4,idle=2]", 2),
+    }
     assert "failed" in markdown(found)
     best = view_of(found).best
     assert best is not None
@@ -345,14 +428,21 @@ def test_parameters_of_a_scenario_have_a_curve_and_no_ranking(toy: str) -> None:
     part = found.parts[2]
     view = part.views[0]
     (effect,) = view.effects
-    assert (effect.dimension, effect.move.high_at, view.best, part.protocol) == ("scenario.stages", 2, None, "")
+    assert (effect.dimension, effect.move.high_at, view.best, part.protocol) == (
+        "scenario.stages",
+        2,
+        None,
+        "",
+    )
     assert effect.best is not None
     assert effect.best.held == {"idle": 2}
     assert part.held_by == f"{toy}[idle=2]"
     assert view.heat is not None
     assert (view.heat.down, view.heat.across) == ("idle", "scenario.stages")
     assert "a curve, not a ranking" in " ".join(sentences(part))
-    assert not any("place" in table.header or "best" in title.partition("others")[0] for title, table in tables(part))
+    assert not any(
+        "place" in table.header or "best" in title.partition("others")[0] for title, table in tables(part)
+    )
 
 
 def test_random_settings_have_rank_correlations(toy: str) -> None:
@@ -389,7 +479,9 @@ def test_one_seed_decides_nothing(toy: str) -> None:
     assert any("one seed has no spread" in note for note in notes(found))
 
 
-def test_every_report_with_a_best_warns_that_it_was_picked_on_the_test_set(grid: tuple[Definition, Report], toy: str) -> None:
+def test_every_report_with_a_best_warns_that_it_was_picked_on_the_test_set(
+    grid: tuple[Definition, Report], toy: str
+) -> None:
     warning = "selection on the test set"
     for text in (markdown(grid[1]), html(grid[1], b""), " ".join(notes(grid[1]))):
         assert warning in text
@@ -402,19 +494,26 @@ def test_records_that_do_not_fit_the_definition_are_refused(grid: tuple[Definiti
         report_of(definition.model_dump(mode="json"), recorded(definition, hill)[:-1])
 
 
-# --- files --------------------------------------------------------------------------------------------------------------------------
+# --- files --------------------------------------------------------------------------------------------------
 
 
 def test_the_files_have_the_figures(grid: tuple[Definition, Report], tmp_path: Path) -> None:
     _, report = grid
     assert {path.name for path in write_report(report, tmp_path / "a")} == {
-        "sweep.md", "sweep.csv", "sweep.tex", "sensitivity.png", "sweep.html"}  # fmt: skip
+        "sweep.md",
+        "sweep.csv",
+        "sweep.tex",
+        "sensitivity.png",
+        "sweep.html",
+    }
     rows = list(csv.DictReader(io.StringIO(csv_text(report))))
     curve = [row for row in rows if (row["what"], row["dimension"]) == ("mean over the others", "shift")]
     assert [row["value"] for row in curve] == ["1", "2", "3"]
     assert float(curve[1]["mean"]) == pytest.approx(float((at(2, 1) + at(2, 2)).mean() / 2))
     assert sum(row["what"] == "setting" for row in rows) == 7
-    assert {"lower bound", "upper bound", "move, others at best", "others at best"} <= {row["what"] for row in rows}
+    assert {"lower bound", "upper bound", "move, others at best", "others at best"} <= {
+        row["what"] for row in rows
+    }
     text = latex(report)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(tables(report.parts[0]))
     page = (tmp_path / "a" / "sweep.html").read_text(encoding="utf-8")
@@ -430,11 +529,17 @@ def test_the_plot_is_a_picture_with_a_panel_per_dimension(grid: tuple[Definition
     assert picture.shape[1] > 1.5 * wide.shape[1]  # two curves and a heat map beside one curve
 
 
-def test_a_plot_of_many_parts_and_dimensions_is_no_larger_than_any_picture(grid: tuple[Definition, Report]) -> None:
+def test_a_plot_of_many_parts_and_dimensions_is_no_larger_than_any_picture(
+    grid: tuple[Definition, Report],
+) -> None:
     part = grid[1].parts[0]
-    wide, narrow = (replace(part.views[0], effects=part.views[0].effects[:1] * count, heat=None) for count in (20, 1))
+    wide, narrow = (
+        replace(part.views[0], effects=part.views[0].effects[:1] * count, heat=None) for count in (20, 1)
+    )
     for view, parts in ((wide, 1), (narrow, 30)):
-        with Image.open(io.BytesIO(sensitivity_png(replace(grid[1], parts=(replace(part, views=(view,)),) * parts)))) as picture:
+        with Image.open(
+            io.BytesIO(sensitivity_png(replace(grid[1], parts=(replace(part, views=(view,)),) * parts)))
+        ) as picture:
             assert max(picture.size) <= plots.LONGEST_SIDE
             assert picture.size[0] * picture.size[1] <= plots.MOST_PIXELS
 
@@ -443,13 +548,21 @@ def test_what_a_page_shows_is_escaped(toy: str) -> None:
     found = told(asked(f"{toy}[shift=[1,2]]"), lambda *_: math.nan)
     failure = found.failures[0]
     evil = type(found)(
-        title=found.title, seeds=found.seeds, drawn=None, parts=found.parts,
-        failures=(type(failure)(scenario="a", setting="b", seed=0, status="failed", reason="<script>alert(1)</script>|x"),))  # fmt: skip
+        title=found.title,
+        seeds=found.seeds,
+        drawn=None,
+        parts=found.parts,
+        failures=(
+            type(failure)(
+                scenario="a", setting="b", seed=0, status="failed", reason="<script>alert(1)</script>|x"
+            ),
+        ),
+    )
     assert "<script>" not in html(evil, b"")
     assert "<script>" not in markdown(evil)
 
 
-# --- the command --------------------------------------------------------------------------------------------------------------------
+# --- the command --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -464,7 +577,9 @@ def test_a_sweep_from_end_to_end(call_owb: Owb, toy: str, here: Path, warm_ray: 
     assert first.code == 0, first.err
     assert f"grid of {toy}[shift=[0,2],idle=[1,2]]: 3 seeds" in first.out
     assert "selection on the test set" in first.out
-    (idle,) = (line for line in first.out.splitlines() if line.startswith("idle ") and "changes nothing" in line)
+    (idle,) = (
+        line for line in first.out.splitlines() if line.startswith("idle ") and "changes nothing" in line
+    )
     assert idle
     assert (here / "told" / "sweep.html").is_file()
 
@@ -489,27 +604,58 @@ def accuracies(folder: Path) -> dict[str, list[float]]:
     return found
 
 
-def test_a_report_is_drawn_again_from_the_store_alone(call_owb: Owb, toy: str, here: Path, warm_ray: None) -> None:
+def test_a_report_is_drawn_again_from_the_store_alone(
+    call_owb: Owb, toy: str, here: Path, warm_ray: None
+) -> None:
     from harness.studies.study import records_of, studies
 
-    args = ("sweep", f"{toy}[shift=0..2]", "-s", f"{BLOBS}[items=5..20]", "--random", "3", "--seeds", "1", "--no-bounds", "--workers", "1")
+    args = (
+        "sweep",
+        f"{toy}[shift=0..2]",
+        "-s",
+        f"{BLOBS}[items=5..20]",
+        "--random",
+        "3",
+        "--seeds",
+        "1",
+        "--no-bounds",
+        "--workers",
+        "1",
+    )
     first = call_owb(*args, "--json")
     store = Store(str(here / "owb-store"))
     (kept,) = studies(store, "sweep-toy")
     assert (kept.study.kind, len(kept.cells)) == ("sweep", 3)
     again = report_of(kept.study.definition, records_of(store, kept))
-    assert again.parts[0].views[0].scatters[0].figures == tuple(first.json["parts"][0]["views"][0]["scatters"][0]["figures"])
+    assert again.parts[0].views[0].scatters[0].figures == tuple(
+        first.json["parts"][0]["views"][0]["scatters"][0]["figures"]
+    )
 
 
-def test_what_fails_is_marked_and_the_rest_is_told(call_owb: Owb, toy: str, here: Path, warm_ray: None) -> None:
-    said = call_owb("sweep", f"{toy}[broken=[false,true]]", "-s", BLOBS, "--seeds", "2", "--no-bounds", "--workers", "1")
+def test_what_fails_is_marked_and_the_rest_is_told(
+    call_owb: Owb, toy: str, here: Path, warm_ray: None
+) -> None:
+    said = call_owb(
+        "sweep", f"{toy}[broken=[false,true]]", "-s", BLOBS, "--seeds", "2", "--no-bounds", "--workers", "1"
+    )
     assert said.code == 1
     assert re.search(r"^true +failed", said.out, flags=re.MULTILINE)
     assert said.out.partition("cells without a figure")[2].count("broken on purpose") == 2
 
 
 def test_a_plan_runs_nothing_and_is_one_document(call_owb: Owb, toy: str, here: Path) -> None:
-    args = ("sweep", f"{toy}[shift=0..2]", "-s", f"{BLOBS}[items=5..20]", "--random", "3", "--seeds", "2", "--no-bounds", "--plan")
+    args = (
+        "sweep",
+        f"{toy}[shift=0..2]",
+        "-s",
+        f"{BLOBS}[items=5..20]",
+        "--random",
+        "3",
+        "--seeds",
+        "2",
+        "--no-bounds",
+        "--plan",
+    )
     assert sum(map(int, re.findall(r"(\d+) of \d+ cells would run", call_owb(*args).out))) == 6
     assert len(call_owb(*args, "--json").json) == 6
     assert not (here / "owb-store").exists()
@@ -518,7 +664,10 @@ def test_a_plan_runs_nothing_and_is_one_document(call_owb: Owb, toy: str, here: 
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        (("TOY[idle=[6,7,8]]",), "nothing is run, since some settings cannot be: TOY[idle=7]: idle may not be 7; leave such values out"),
+        (
+            ("TOY[idle=[6,7,8]]",),
+            "nothing is run, since some settings cannot be: TOY[idle=7]: idle may not be 7; leave such values out",
+        ),
         (("TOY[idle=[1,2]]", "-s", "blob[stages=[1,2]]"), "unknown scenario 'blob'"),
         (("TOY",), "nothing varies in"),
         (("TOY[idle=[1,11]]",), "idle should be less than or equal to 10, got 11"),
@@ -526,8 +675,12 @@ def test_a_plan_runs_nothing_and_is_one_document(call_owb: Owb, toy: str, here: 
         (("TOY[idle=0..5]", "--search", "asha", "--random", "9"), "--search chooses its own settings"),
     ],
 )
-def test_nothing_runs_after_a_mistake(call_owb: Owb, toy: str, here: Path, args: tuple[str, ...], told: str) -> None:
-    said = call_owb("sweep", *(word.replace("TOY", toy) for word in args), *(() if "-s" in args else ("-s", BLOBS)))
+def test_nothing_runs_after_a_mistake(
+    call_owb: Owb, toy: str, here: Path, args: tuple[str, ...], told: str
+) -> None:
+    said = call_owb(
+        "sweep", *(word.replace("TOY", toy) for word in args), *(() if "-s" in args else ("-s", BLOBS))
+    )
     assert said.code == 2
     assert told.replace("TOY", toy) in said.err
     assert not (here / "owb-store").exists()

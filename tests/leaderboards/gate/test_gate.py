@@ -89,11 +89,13 @@ def folder(made: World, tmp_path: Path) -> Path:
     return copies(made.submissions["first"], tmp_path / "submission")
 
 
-# --- honest ones ------------------------------------------------------------------------------------------------------------------
+# --- honest ones --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", forgeries.EXAMPLES)
-def test_an_honest_submission_of_a_scaffolded_strategy_passes_every_stage(made: World, gate: Verify, name: str) -> None:
+def test_an_honest_submission_of_a_scaffolded_strategy_passes_every_stage(
+    made: World, gate: Verify, name: str
+) -> None:
     said = gate(made.submissions[name], "--cells", "1", "--salt", "a commit")
     assert list(problems_of(said.report)) == []
     assert said.code == 0
@@ -108,7 +110,9 @@ def test_a_submission_with_failed_cells_passes_with_them_as_rows(made: World, ga
     assert {stage["skipped"] for stage in said.report["stages"][7:]} == {"stopped before it, as asked"}
 
 
-def test_the_report_is_the_same_wherever_the_folder_lies_and_names_no_path(made: World, gate: Verify, folder: Path) -> None:
+def test_the_report_is_the_same_wherever_the_folder_lies_and_names_no_path(
+    made: World, gate: Verify, folder: Path
+) -> None:
     here = gate(made.submissions["first"], "--no-rerun", "--salt", "x")
     there = gate(folder, "--no-rerun", "--salt", "x")
     assert here.text == there.text
@@ -124,29 +128,55 @@ def test_which_cells_run_again_depends_on_the_salt_and_on_the_submission(made: W
         return [cell.seed for cell in drawn(case, salt, 3)]
 
     assert order("first", "a") == order("first", "a")
-    assert len({tuple(order("first", str(salt))) for salt in range(200)}) == 6  # every order of three cells; 20 leave one out at times
+    assert (
+        len({tuple(order("first", str(salt))) for salt in range(200)}) == 6
+    )  # every order of three cells; 20 leave one out at times
     assert any(order("first", str(salt)) != order("second", str(salt)) for salt in range(20))
 
 
-# --- what was handed in gives it away ------------------------------------------------------------------------------------------------
+# --- what was handed in gives it away -----------------------------------------------------------------------
 
 PAPER = [
-    (forgeries.edited_metric, "metrics", r"seed 0: average_accuracy is stated as 0\.999, recomputed as 0\.88"),
-    (forgeries.edited_prediction, "integrity", "seed 0: the digest of its predictions is not the one stated: they were edited"),
+    (
+        forgeries.edited_metric,
+        "metrics",
+        r"seed 0: average_accuracy is stated as 0\.999, recomputed as 0\.88",
+    ),
+    (
+        forgeries.edited_prediction,
+        "integrity",
+        "seed 0: the digest of its predictions is not the one stated: they were edited",
+    ),
     (forgeries.swapped_seeds, "plausibility", "seed 0: answers the items of seed 1: the seeds were swapped"),
     (forgeries.stale_protocol, "integrity", "its protocol hash .* is stale: board 'tiny' has"),
     (forgeries.duplicate, "plausibility", "is a duplicate of the board's entry 'replay': 3 of 3 cells"),
     (forgeries.identical_across_seeds, "plausibility", "seeds 0, 1 have identical predictions"),
-    (forgeries.other_configuration, "integrity", "seed 0: its key is not that of the board's protocol, configuration"),
+    (
+        forgeries.other_configuration,
+        "integrity",
+        "seed 0: its key is not that of the board's protocol, configuration",
+    ),
     (forgeries.traversal_in_files, "schema", r"files\.\.\./\.\./\.bashrc.*string should match"),
     (forgeries.traversal_in_archive, "form", r"array name '\.\./\.\./evil\.npy' leads out of the archive"),
-    (forgeries.traversal_in_strategy, "schema", r"strategy '\.\./\.\./evil\.py:First' is neither a name nor FILE\.py:Class"),
+    (
+        forgeries.traversal_in_strategy,
+        "schema",
+        r"strategy '\.\./\.\./evil\.py:First' is neither a name nor FILE\.py:Class",
+    ),
     (forgeries.traversal_in_board, "schema", "board: string should match"),
     (forgeries.symlink, "form", r"'predictions/passwords\.npz' is a symbolic link"),
     (forgeries.zip_bomb, "form", r"would unpack to 300 MiB, more than 256 \(a zip bomb\?\)"),
-    (forgeries.oversized_array, "form", r"says shape \(1000000000000,\) of float64, which is not what its 64 bytes hold"),
+    (
+        forgeries.oversized_array,
+        "form",
+        r"says shape \(1000000000000,\) of float64, which is not what its 64 bytes hold",
+    ),
     (forgeries.object_array, "form", "holds Python objects, which would have to be unpickled"),
-    (forgeries.yaml_tag, "form", r"entry\.yaml: line \d+ has the YAML tag 'tag:yaml\.org,2002:python/object/apply:os\.system'"),
+    (
+        forgeries.yaml_tag,
+        "form",
+        r"entry\.yaml: line \d+ has the YAML tag 'tag:yaml\.org,2002:python/object/apply:os\.system'",
+    ),
     (forgeries.yaml_aliases, "form", r"submission\.yaml: line 1 has a YAML anchor or alias"),
     (forgeries.yaml_depth, "form", r"submission\.yaml: line 1 is nested more than 12 deep"),
     (forgeries.nan_figure, "schema", r"cells\.0\.metrics\.average_accuracy: input should be a finite number"),
@@ -159,12 +189,16 @@ PAPER = [
 
 
 @pytest.mark.parametrize(("forge", "stage", "sentence"), PAPER, ids=[forge.__name__ for forge, _, _ in PAPER])
-def test_a_forgery_is_refused_with_its_name(gate: Verify, folder: Path, forge: Callable[[Path], None], stage: str, sentence: str) -> None:
+def test_a_forgery_is_refused_with_its_name(
+    gate: Verify, folder: Path, forge: Callable[[Path], None], stage: str, sentence: str
+) -> None:
     forge(folder)
     said = gate(folder)
     assert said.code == 3
     assert stage in stages_that_refuse(said.report)
-    assert any(re.search(sentence, problem) for problem in problems_of(said.report)), list(problems_of(said.report))
+    assert any(re.search(sentence, problem) for problem in problems_of(said.report)), list(
+        problems_of(said.report)
+    )
     assert {stage["verdict"] for stage in said.report["stages"][7:]} == {"not run"}
 
 
@@ -173,7 +207,10 @@ def test_a_failed_cell_that_is_left_out_is_missed(made: World, gate: Verify, tmp
     forgeries.missing_failed_cell(folder)
     said = gate(folder)
     assert (said.code, stages_that_refuse(said.report)) == (3, ["completeness"])
-    assert any("is missing; a cell that failed belongs there with its status" in problem for problem in problems_of(said.report))
+    assert any(
+        "is missing; a cell that failed belongs there with its status" in problem
+        for problem in problems_of(said.report)
+    )
 
 
 def test_all_problems_come_at_once(gate: Verify, folder: Path) -> None:
@@ -183,7 +220,9 @@ def test_all_problems_come_at_once(gate: Verify, folder: Path) -> None:
     (folder / "strategy.py").write_text((folder / "strategy.py").read_text() + "\nimport socket\n")
     said = gate(folder)
     assert stages_that_refuse(said.report) == ["integrity", "metrics", "source"]
-    assert len(list(problems_of(said.report))) == 3 + 1 + 2 + 1 + 1  # keys, hash, file and code, figure, import
+    assert (
+        len(list(problems_of(said.report))) == 3 + 1 + 2 + 1 + 1
+    )  # keys, hash, file and code, figure, import
 
 
 def test_a_folder_without_files_and_one_that_is_not_there(gate: Verify, tmp_path: Path) -> None:
@@ -200,7 +239,9 @@ def test_what_a_stranger_wrote_cannot_steer_a_terminal(gate: Verify, folder: Pat
     assert "\x1b" not in text
 
 
-def test_the_boards_own_entry_handed_in_again_is_a_duplicate(made: World, gate: Verify, tmp_path: Path) -> None:
+def test_the_boards_own_entry_handed_in_again_is_a_duplicate(
+    made: World, gate: Verify, tmp_path: Path
+) -> None:
     folder = submit("replay", made.board, forgeries.METADATA, made.store, tmp_path / "again")
     said = gate(folder)
     assert (said.code, stages_that_refuse(said.report)) == (3, ["plausibility"])
@@ -217,24 +258,36 @@ def test_always_the_same_class_under_every_seed_is_dull_but_honest(gate: Verify,
 def test_the_same_figures_under_every_seed_are_refused_where_the_answers_differ() -> None:
     def cell(seed: int, accuracy: float) -> BoardCell:
         figures = {"accuracy": accuracy, "forgetting": 0.1, "transfer": 0.0}
-        return BoardCell(scenario="s", seed=seed, status=Status.DONE, key=str(seed), metrics=figures, environment=0)
+        return BoardCell(
+            scenario="s", seed=seed, status=Status.DONE, key=str(seed), metrics=figures, environment=0
+        )
 
     assert list(_same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.5)])) == [
-        "s: all 3 seeds have the same figures, so nothing varies over seeds"]  # fmt: skip
+        "s: all 3 seeds have the same figures, so nothing varies over seeds"
+    ]
     assert list(_same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.6)])) == []
     assert list(_same_figures([cell(0, 0.5), cell(1, 0.5)])) == []  # two may agree by chance
 
 
-# --- its source gives it away -------------------------------------------------------------------------------------------------------
+# --- its source gives it away -------------------------------------------------------------------------------
 
 SOURCES = [
     (
         "from scenarios.class_incremental.scenario import ClassIncremental",
         "imports scenarios.class_incremental.scenario.ClassIncremental, which holds or leads",
     ),
-    ("from harness.cell.sealing import Truth", "imports harness.cell.sealing.Truth, which holds or leads to the truth"),
-    ("import harness.store.mlflow_store", "imports harness.store.mlflow_store, which holds or leads to the truth"),
-    ("from sklearn.datasets import load_digits", "imports sklearn.datasets.load_digits, which ships data sets with their labels"),
+    (
+        "from harness.cell.sealing import Truth",
+        "imports harness.cell.sealing.Truth, which holds or leads to the truth",
+    ),
+    (
+        "import harness.store.mlflow_store",
+        "imports harness.store.mlflow_store, which holds or leads to the truth",
+    ),
+    (
+        "from sklearn.datasets import load_digits",
+        "imports sklearn.datasets.load_digits, which ships data sets with their labels",
+    ),
     ("frame = np.__builtins__", "uses .__builtins__, which reaches objects of others"),
     ("self.stolen = stage._getframe().f_back.f_locals", "uses .f_locals, which reads stack frames"),
     ("getattr(np, '_getframe')", "names '_getframe', which reads stack frames"),
@@ -253,12 +306,21 @@ SOURCES = [
 
 
 @pytest.mark.parametrize(("attack", "sentence"), SOURCES, ids=[attack[:40] for attack, _ in SOURCES])
-def test_a_source_that_says_what_it_does_is_refused_with_the_line(gate: Verify, folder: Path, attack: str, sentence: str) -> None:
+def test_a_source_that_says_what_it_does_is_refused_with_the_line(
+    gate: Verify, folder: Path, attack: str, sentence: str
+) -> None:
     with_attack(folder, attack)
-    line = next(number for number, text in enumerate((folder / "strategy.py").read_text().splitlines(), 1) if attack in text)
+    line = next(
+        number
+        for number, text in enumerate((folder / "strategy.py").read_text().splitlines(), 1)
+        if attack in text
+    )
     said = gate(folder)
     assert (said.code, stages_that_refuse(said.report)) == (3, ["source"])
-    assert any(re.fullmatch(f"strategy.py, line {line}: {sentence}.*", problem) for problem in problems_of(said.report))
+    assert any(
+        re.fullmatch(f"strategy.py, line {line}: {sentence}.*", problem)
+        for problem in problems_of(said.report)
+    )
 
 
 def test_an_honest_source_may_use_its_scratch_folder_and_presets_by_name() -> None:
@@ -289,10 +351,12 @@ def test_every_installed_strategy_keeps_to_what_a_submission_may_import() -> Non
     assert scan((root / "cgcd" / "nearest_prototype.py").read_text(), "strategy.py") == []
 
 
-# --- only running it gives it away -----------------------------------------------------------------------------------------------------
+# --- only running it gives it away --------------------------------------------------------------------------
 
 
-def test_predictions_that_the_code_does_not_give_are_found_by_running_it_again(gate: Verify, folder: Path) -> None:
+def test_predictions_that_the_code_does_not_give_are_found_by_running_it_again(
+    gate: Verify, folder: Path
+) -> None:
     """A careful forger: better predictions, and every digest, key and figure made to fit them."""
     for seed in range(forgeries.SEEDS):
         change_answers(folder, seed, forgeries._true_classes(folder, seed))
@@ -302,7 +366,8 @@ def test_predictions_that_the_code_does_not_give_are_found_by_running_it_again(g
     said = gate(folder, "--cells", "1")
     assert (said.code, stages_that_refuse(said.report)) == (3, ["re-run"])
     sentence = (
-        r"average_accuracy is 1 in the submission and 0\.\d+ run again: its predictions are not what this code and configuration give"
+        r"average_accuracy is 1 in the submission and 0\.\d+ run again: its predictions are not "
+        r"what this code and configuration give"
     )
     assert any(re.search(sentence, problem) for problem in problems_of(said.report))
 
@@ -321,12 +386,15 @@ def _rerun(made: World, folder: Path, seed: int = 0) -> list[str]:
     return list(rerun(case, [cell for cell in case.readable if cell.seed == seed]))
 
 
-def test_labels_read_through_an_import_of_the_scenario_are_refused_by_the_sandbox(gate: Verify, folder: Path) -> None:
+def test_labels_read_through_an_import_of_the_scenario_are_refused_by_the_sandbox(
+    gate: Verify, folder: Path
+) -> None:
     """The scan of the source does not see it, conformance lets it pass, the sandbox does neither."""
     with_attack(
         folder,
         lines(
-            UNSEEN, 'hidden("scenarios.class_incremental.scenario").class_incremental.scenario.ClassIncremental(stages=2).deal(0).labels'
+            UNSEEN,
+            'hidden("scenarios.class_incremental.scenario").class_incremental.scenario.ClassIncremental(stages=2).deal(0).labels',
         ),
     )
     said = gate(folder, "--cells", "1")
@@ -338,8 +406,12 @@ def test_reading_ahead_to_future_stages_is_given_away_by_removing_them(gate: Ver
     with_attack(folder, lines(UNSEEN, AHEAD))
     said = gate(folder, "--cells", "1")
     assert said.code == 3
-    assert stages_that_refuse(said.report) == ["conformance"]  # in the sandbox of the re-run there was nothing to read
-    assert any("removed future stages change nothing earlier" in problem for problem in problems_of(said.report))
+    assert stages_that_refuse(said.report) == [
+        "conformance"
+    ]  # in the sandbox of the re-run there was nothing to read
+    assert any(
+        "removed future stages change nothing earlier" in problem for problem in problems_of(said.report)
+    )
 
 
 def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, folder: Path) -> None:
@@ -348,8 +420,10 @@ def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, f
     truth = forgeries._true_classes(folder, 0)
     (last,) = (answer for answer in read_answers(predictions(folder)) if answer.stage == 1)
     known = dict(zip(last.ids.tolist(), truth(last)["classes"].tolist(), strict=True))
-    table = [(round(float((item.ravel() * np.sqrt(np.arange(1, 65))).sum()), 6), known[item_id])
-             for item, item_id in zip(np.asarray(episode.query.inputs), episode.query.ids.tolist(), strict=True)]  # fmt: skip
+    table = [
+        (round(float((item.ravel() * np.sqrt(np.arange(1, 65))).sum()), 6), known[item_id])
+        for item, item_id in zip(np.asarray(episode.query.inputs), episode.query.ids.tolist(), strict=True)
+    ]
     pieces = "\n".join(f"PIECE_{at} = {dict(table[at : at + 150])}" for at in range(0, len(table), 150))
     everything = " | ".join(f"PIECE_{at}" for at in range(0, len(table), 150))
     text = (folder / "strategy.py").read_text()
@@ -382,7 +456,10 @@ self.power = 500.0 if ahead else 2.0
 OBFUSCATED = {
     "socket": ('hidden("sock" + "et").socket()', "the strategy opens the network"),
     "fork": ('getattr(hidden("o" + "s"), "fo" + "rk")()', "the strategy starts a process"),
-    "write": ('getattr(hidden("i" + "o"), "op" + "en")("../../outside", "w")', "the strategy writes outside its scratch folder"),
+    "write": (
+        'getattr(hidden("i" + "o"), "op" + "en")("../../outside", "w")',
+        "the strategy writes outside its scratch folder",
+    ),
 }
 
 
@@ -394,7 +471,7 @@ def test_what_the_scan_does_not_see_the_sandbox_refuses(made: World, folder: Pat
     assert any(f"seed 0: {sentence}" in problem for problem in _rerun(made, folder))
 
 
-# --- renaming classes -----------------------------------------------------------------------------------------------------------------
+# --- renaming classes ---------------------------------------------------------------------------------------
 
 
 def test_a_learner_of_labels_answers_the_same_under_other_names() -> None:
@@ -407,12 +484,14 @@ def test_a_learner_of_labels_answers_the_same_under_other_names() -> None:
     assert np.array_equal(other.labels, names[stage.labels])
     ids = np.arange(len(stage.labels))
     scores = np.eye(10, dtype=np.float32)[other.labels]
-    back = mapped_back(Answer(stage=1, step=None, ids=ids, arrays={"classes": other.labels, "scores": scores}), names)
+    back = mapped_back(
+        Answer(stage=1, step=None, ids=ids, arrays={"classes": other.labels, "scores": scores}), names
+    )
     assert np.array_equal(back.arrays["classes"], stage.labels)
     assert np.array_equal(back.arrays["scores"].argmax(axis=1), stage.labels)
 
 
-# --- regression of committed boards ------------------------------------------------------------------------------------------------------
+# --- regression of committed boards -------------------------------------------------------------------------
 
 
 def test_a_board_whose_cells_come_out_as_stated_holds(made: World) -> None:
@@ -425,8 +504,13 @@ def test_a_board_whose_cells_come_out_as_stated_holds(made: World) -> None:
 def test_a_board_that_the_present_code_does_not_reach_is_refused(made: World, tmp_path: Path) -> None:
     board = Path(shutil.copytree(made.board, tmp_path / "tiny"))
     for entry in (board / "entries").iterdir():
-        forgeries.edit(entry / "entry.yaml", lambda content: [
-            cell["metrics"].update(average_accuracy=cell["metrics"]["average_accuracy"] + 0.05) for cell in content["cells"]])  # fmt: skip
+        forgeries.edit(
+            entry / "entry.yaml",
+            lambda content: [
+                cell["metrics"].update(average_accuracy=cell["metrics"]["average_accuracy"] + 0.05)
+                for cell in content["cells"]
+            ],
+        )
     result = CliRunner().invoke(APP, ["--boards", "tiny", "--root", str(tmp_path)])
     assert result.exit_code == 3
     assert re.search(r"average_accuracy worse by 0\.0500", result.stdout)
@@ -438,27 +522,37 @@ def test_the_margin_and_the_paired_test_both_have_to_agree() -> None:
     assert verdict(stated, stated, metric) == ("accuracy as stated", False)
     assert verdict(stated, [0.79, 0.81, 0.83], metric, margin=0.02)[1] is False  # below the margin
     assert verdict(stated, [0.70, 0.83, 0.83], metric)[1] is False  # above it, but one seed alone: p = 0.45
-    assert verdict(stated, [0.75, 0.76, 0.80], metric)[1] is True  # 5, 6 and 4 points: t = 5 / (1 / sqrt(3)) = 8.7, p = 0.013
+    assert (
+        verdict(stated, [0.75, 0.76, 0.80], metric)[1] is True
+    )  # 5, 6 and 4 points: t = 5 / (1 / sqrt(3)) = 8.7, p = 0.013
     assert verdict(stated, [0.85, 0.87, 0.89], metric)[1] is False  # better
     assert verdict(stated, [0.85, 0.87, 0.89], Metric(name="error", better="lower"))[1] is True
     assert verdict([0.8], [0.7], metric) == ("accuracy worse by 0.1000 (one pair, no test)", True)
 
 
-# --- in CI ----------------------------------------------------------------------------------------------------------------------------
+# --- in CI --------------------------------------------------------------------------------------------------
 
 WORKFLOWS = ROOT / ".github" / "workflows"
 
 
 def test_the_job_that_runs_submitted_code_can_only_read_and_the_one_that_writes_checks_nothing_out() -> None:
-    runs, posts = (yaml.safe_load((WORKFLOWS / name).read_text()) for name in ("leaderboard.yml", "leaderboard-report.yml"))
+    runs, posts = (
+        yaml.safe_load((WORKFLOWS / name).read_text())
+        for name in ("leaderboard.yml", "leaderboard-report.yml")
+    )
     assert runs["permissions"] == {"contents": "read"}
     assert not any("permissions" in job for job in runs["jobs"].values())
     checkouts = [step["with"] for step in runs["jobs"]["gate"]["steps"] if "checkout" in step.get("uses", "")]
     assert all(options["persist-credentials"] is False for options in checkouts)
     assert posts["permissions"] == {"actions": "read", "pull-requests": "write"}
-    assert posts[True] == {"workflow_run": {"workflows": ["leaderboard"], "types": ["completed"]}}  # YAML 1.1 reads `on` as true
+    assert posts[True] == {
+        "workflow_run": {"workflows": ["leaderboard"], "types": ["completed"]}
+    }  # YAML 1.1 reads `on` as true
     steps = [step for job in posts["jobs"].values() for step in job["steps"]]
-    assert [step["uses"].partition("@")[0] for step in steps] == ["actions/download-artifact", "actions/github-script"]
+    assert [step["uses"].partition("@")[0] for step in steps] == [
+        "actions/download-artifact",
+        "actions/github-script",
+    ]
     assert not any("run" in step for step in steps)
 
 
@@ -471,4 +565,6 @@ def test_the_world_is_sound(made: World) -> None:
     assert check_board(made.board) == []
     assert [entry.label for entry in read_board(made.board).entries] == sorted(forgeries.RIVALS)
     report = examine(made.submissions["first"], made.boards, rerun=False)
-    assert report.text().endswith("Passed: nothing to object to, but not looked at: conformance, re-run, statistics.")
+    assert report.text().endswith(
+        "Passed: nothing to object to, but not looked at: conformance, re-run, statistics."
+    )

@@ -1,4 +1,6 @@
-"""Published tables as presets: their figures are those of the tables, everything they name exists, and each can be planned and tried."""
+"""Published tables as presets: their figures are those of the tables, everything they name exists, and each
+can be planned and tried.
+"""
 
 from __future__ import annotations
 
@@ -33,32 +35,51 @@ from strategies.toolkit import networks
 from strategies.toolkit.encoders import by_name as encoders
 
 NAMES = names()
-needs_smoke = pytest.mark.skipif("smoke" not in registered("scenario"), reason="the scenario smoke is not installed")
+needs_smoke = pytest.mark.skipif(
+    "smoke" not in registered("scenario"), reason="the scenario smoke is not installed"
+)
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
     **{name: {"dataset": f"{name}[resize=24,crop=0]"} for name in ("cub", "cars", "aircraft")},
     "imagenet": {"dataset": "imagenet[subset=drawn100-0,resize=24,crop=0]"},
-    "clothing1m": {"over": "class-incremental[dataset=clothing1m[validation=true,per_class=1,resize=24,crop=0],stages=1,"
-                           "class_order=natural,test_fraction=0]"},
+    "clothing1m": {
+        "over": "class-incremental[dataset=clothing1m[validation=true,per_class=1,resize=24,crop=0],stages=1,"
+        "class_order=natural,test_fraction=0]"
+    },
     **{name: {"resize": 56, "crop": 0, "resolution": 32} for name in ("mvtec", "visa", "realiad")},
-}  # fmt: skip
+}
 """Pictures as small as the tests need them."""
 
 
 def _figures(name: str) -> dict[tuple[int, str], float]:
-    return {(row.scenario, metric): value for row in preset(name).published for metric, value in row.figures.items()}
+    return {
+        (row.scenario, metric): value
+        for row in preset(name).published
+        for metric, value in row.figures.items()
+    }
 
 
-# --- what they say --------------------------------------------------------------------------------------------------------------
+# --- what they say ------------------------------------------------------------------------------------------
 
 
 def test_there_is_a_preset_for_every_published_table() -> None:
-    kinds = {"happy": ["aircraft", "cars", "cifar100", "cifar100-10", "cub", "imagenet100", "tinyimagenet", "tinyimagenet-10"],
-             "cr-kd": ["aircraft", "cars", "cifar100-20", "cifar100-50", "cub"],
-             "elr": ["cifar10", "cifar10-asymmetric", "cifar100", "cifar100-asymmetric", "clothing1m"],
-             "elr-plus": ["cifar10", "cifar10-asymmetric", "cifar100", "clothing1m"],
-             "nested-co-teaching": ["animal10n", "cifar10", "cifar100", "clothing1m"],
-             "inp-former": ["mvtec", "realiad", "visa"]}  # fmt: skip
+    kinds = {
+        "happy": [
+            "aircraft",
+            "cars",
+            "cifar100",
+            "cifar100-10",
+            "cub",
+            "imagenet100",
+            "tinyimagenet",
+            "tinyimagenet-10",
+        ],
+        "cr-kd": ["aircraft", "cars", "cifar100-20", "cifar100-50", "cub"],
+        "elr": ["cifar10", "cifar10-asymmetric", "cifar100", "cifar100-asymmetric", "clothing1m"],
+        "elr-plus": ["cifar10", "cifar10-asymmetric", "cifar100", "clothing1m"],
+        "nested-co-teaching": ["animal10n", "cifar10", "cifar100", "clothing1m"],
+        "inp-former": ["mvtec", "realiad", "visa"],
+    }
     assert sorted(NAMES) == sorted(f"paper/{kind}-{data}" for kind, sets in kinds.items() for data in sets)
 
 
@@ -74,7 +95,9 @@ def test_a_preset_names_what_there_is(name: str) -> None:
         (encoders if scenario.frozen_encoder else networks).chosen(scenario.lent()["backbone"])
         assert paper.data in str(scenario.model_dump())
     for row in paper.published:
-        metrics = {metric.name for metric in configured("scenario", paper.suite.scenarios[row.scenario]).metrics}
+        metrics = {
+            metric.name for metric in configured("scenario", paper.suite.scenarios[row.scenario]).metrics
+        }
         assert {*row.figures} <= metrics
     if paper.weights:
         backbone = single(str(single(paper.suite.scenarios[0]).params["backbone"]))
@@ -87,8 +110,19 @@ def test_a_preset_names_what_there_is(name: str) -> None:
     ("name", "figures"),
     [
         # Happy, Table 1 (S0, S5), Table 5 row g, Table 3
-        ("happy-cifar100", {"first": 90.36, "last_all": 59.99, "last_old": 60.96, "last_new": 51.30, "mean_all": 69.00, "mean_old": 71.82,
-                            "mean_new": 51.36, "forgetting_initial": 11.22}),
+        (
+            "happy-cifar100",
+            {
+                "first": 90.36,
+                "last_all": 59.99,
+                "last_old": 60.96,
+                "last_new": 51.30,
+                "mean_all": 69.00,
+                "mean_old": 71.82,
+                "mean_new": 51.36,
+                "forgetting_initial": 11.22,
+            },
+        ),
         ("happy-tinyimagenet", {"first": 85.86, "last_all": 54.56, "forgetting_initial": 9.75}),
         ("happy-cub", {"first": 90.26, "last_new": 49.52, "mean_all": 68.88}),
         ("happy-imagenet100", {"first": 96.20, "last_old": 79.11}),
@@ -109,12 +143,22 @@ def test_a_preset_names_what_there_is(name: str) -> None:
         ("nested-co-teaching-clothing1m", {"chosen_accuracy": 74.9}),
         ("nested-co-teaching-animal10n", {"chosen_accuracy": 84.1}),
         # INP-Former, Table 2
-        ("inp-former-mvtec", {"image_auroc": 99.7, "image_ap": 99.9, "image_f1_max": 99.2, "pixel_auroc": 98.5, "pixel_ap": 71.0,
-                              "pixel_f1_max": 69.7, "aupro": 94.9}),
+        (
+            "inp-former-mvtec",
+            {
+                "image_auroc": 99.7,
+                "image_ap": 99.9,
+                "image_f1_max": 99.2,
+                "pixel_auroc": 98.5,
+                "pixel_ap": 71.0,
+                "pixel_f1_max": 69.7,
+                "aupro": 94.9,
+            },
+        ),
         ("inp-former-visa", {"image_auroc": 98.9, "pixel_ap": 51.2, "aupro": 94.4}),
         ("inp-former-realiad", {"image_auroc": 90.5, "image_f1_max": 81.5, "pixel_ap": 47.5, "aupro": 95.0}),
     ],
-)  # fmt: skip
+)
 def test_figures_are_those_of_the_tables(name: str, figures: dict[str, float]) -> None:
     found = {metric: value for (_, metric), value in _figures(f"paper/{name}").items()}
     assert {metric: found[metric] for metric in figures} == figures
@@ -123,7 +167,8 @@ def test_figures_are_those_of_the_tables(name: str, figures: dict[str, float]) -
 @pytest.mark.parametrize(
     ("name", "metric", "figures"),
     [
-        # README of ELR/, cosine annealing, symmetric 20 to 80 %; asymmetric 40 %; then by its step schedule, where its milestones are known
+        # README of ELR/, cosine annealing, symmetric 20 to 80 %; asymmetric 40 %; then by its step schedule,
+        # where its milestones are known
         ("elr-cifar10", "chosen_accuracy", [91.12, 91.43, 88.87, 80.69]),
         ("elr-cifar10-asymmetric", "chosen_accuracy", [90.35, 90.12]),
         ("elr-cifar100", "chosen_accuracy", [74.68, 68.43, 60.05, 30.27, 74.21, 68.28, 59.28, 29.78]),
@@ -132,24 +177,38 @@ def test_figures_are_those_of_the_tables(name: str, figures: dict[str, float]) -
         ("elr-plus-cifar10", "best_accuracy", [95.8, 94.8, 93.3, 78.7]),
         ("elr-plus-cifar10-asymmetric", "best_accuracy", [93.0]),
         ("elr-plus-cifar100", "best_accuracy", [77.6, 73.6, 60.8, 33.4]),
-        # nested co-teaching, project page: symmetric 20, 50, 80 and 90 %, then asymmetric 40 %; then with dropout in the place of nested
-        ("nested-co-teaching-cifar10", "chosen_accuracy", [95.3, 91.9, 78.8, 55.0, 93.0, 95.0, 90.2, 78.8, 56.0, 92.9]),
+        # nested co-teaching, project page: symmetric 20, 50, 80 and 90 %, then asymmetric 40 %; then with
+        # dropout in the place of nested
+        (
+            "nested-co-teaching-cifar10",
+            "chosen_accuracy",
+            [95.3, 91.9, 78.8, 55.0, 93.0, 95.0, 90.2, 78.8, 56.0, 92.9],
+        ),
         ("nested-co-teaching-cifar100", "chosen_accuracy", [77.5, 66.7, 43.0, 14.2, 76.7, 67.0, 44.1, 18.4]),
     ],
 )
 def test_rates_of_noise_stand_beside_their_figures(name: str, metric: str, figures: list[float]) -> None:
     paper = preset(f"paper/{name}")
-    rows = sorted((row for row in paper.published if metric in row.figures), key=lambda row: (row.strategy, row.scenario))
+    rows = sorted(
+        (row for row in paper.published if metric in row.figures),
+        key=lambda row: (row.strategy, row.scenario),
+    )
     places = [(row.strategy, row.scenario) for row in rows]
     assert [row.figures[metric] for row in rows] == figures
-    assert places == [(method, rate) for method in range(len(paper.suite.strategies)) for rate in range(len(paper.suite.scenarios))]
+    assert places == [
+        (method, rate)
+        for method in range(len(paper.suite.strategies))
+        for rate in range(len(paper.suite.scenarios))
+    ]
     for row in paper.published:
         kind, per_cent = row.case.split()[:2]
         scenario = configured("scenario", paper.suite.scenarios[row.scenario])
         noise = configured_noise(scenario.noise)
         classes = 10 if paper.data == "cifar10" else 100
         keeps_none = "nested" in name or kind == "asymmetric"
-        assert noise["rate"] == pytest.approx(int(per_cent) / 100 * (1 if keeps_none else (classes - 1) / classes))
+        assert noise["rate"] == pytest.approx(
+            int(per_cent) / 100 * (1 if keeps_none else (classes - 1) / classes)
+        )
         assert noise.get("include_self", False) is not keeps_none
 
 
@@ -158,17 +217,32 @@ def configured_noise(text: str) -> dict[str, Any]:
 
 
 def test_derived_means_follow_from_the_stages_of_the_tables() -> None:
-    """Happy, Table 1 (ImageNet-100, TinyImageNet; All, Old, New of S1 to S5) and Tables 9 and 10 (All of S1 to S10)."""
+    """Happy, Table 1 (ImageNet-100, TinyImageNet; All, Old, New of S1 to S5) and Tables 9 and 10 (All of S1
+    to S10).
+    """
     stages = {
-        "happy-imagenet100": {"mean_all": [91.20, 87.83, 85.22, 81.93, 78.58], "mean_old": [95.36, 90.83, 86.40, 83.00, 79.11],
-                              "mean_new": [70.40, 69.80, 77.00, 73.40, 73.80]},
-        "happy-tinyimagenet": {"mean_all": [78.85, 71.34, 64.68, 58.49, 54.56], "mean_old": [82.40, 76.18, 68.70, 60.64, 56.66],
-                               "mean_new": [61.10, 42.30, 36.50, 41.30, 35.70]},
-        "happy-cifar100": {"mean_all": [80.40, 74.13, 68.23, 62.26, 59.99], "mean_old": [85.26, 78.27, 70.86, 63.75, 60.96],
-                           "mean_new": [56.10, 49.30, 49.80, 50.30, 51.30]},
-        "happy-cifar100-10": {"mean_all": [85.62, 81.88, 79.82, 74.01, 71.81, 68.46, 64.05, 62.14, 61.38, 57.81]},
-        "happy-tinyimagenet-10": {"mean_all": [80.75, 76.92, 73.34, 69.77, 66.33, 62.75, 57.56, 54.73, 53.02, 50.69]},
-    }  # fmt: skip
+        "happy-imagenet100": {
+            "mean_all": [91.20, 87.83, 85.22, 81.93, 78.58],
+            "mean_old": [95.36, 90.83, 86.40, 83.00, 79.11],
+            "mean_new": [70.40, 69.80, 77.00, 73.40, 73.80],
+        },
+        "happy-tinyimagenet": {
+            "mean_all": [78.85, 71.34, 64.68, 58.49, 54.56],
+            "mean_old": [82.40, 76.18, 68.70, 60.64, 56.66],
+            "mean_new": [61.10, 42.30, 36.50, 41.30, 35.70],
+        },
+        "happy-cifar100": {
+            "mean_all": [80.40, 74.13, 68.23, 62.26, 59.99],
+            "mean_old": [85.26, 78.27, 70.86, 63.75, 60.96],
+            "mean_new": [56.10, 49.30, 49.80, 50.30, 51.30],
+        },
+        "happy-cifar100-10": {
+            "mean_all": [85.62, 81.88, 79.82, 74.01, 71.81, 68.46, 64.05, 62.14, 61.38, 57.81]
+        },
+        "happy-tinyimagenet-10": {
+            "mean_all": [80.75, 76.92, 73.34, 69.77, 66.33, 62.75, 57.56, 54.73, 53.02, 50.69]
+        },
+    }
     for name, each in stages.items():
         for metric, values in each.items():
             assert _figures(f"paper/{name}")[0, metric] == pytest.approx(fmean(values), abs=0.0051)
@@ -185,9 +259,18 @@ def test_what_is_not_read_in_a_paper_is_marked() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"published": [{"scenario": 3, "cell": "x", "certainty": "paper", "figures": {"a": 1}}]}, "which the suite has not"),
-        ({"published": [{"cell": "x", "certainty": "paper", "figures": {"a": 1}, "tolerance": {"b": 1}}]}, "has no figure b"),
-        ({"published": [{"cell": "x", "certainty": "guessed", "figures": {"a": 1}}]}, "published.0.certainty"),
+        (
+            {"published": [{"scenario": 3, "cell": "x", "certainty": "paper", "figures": {"a": 1}}]},
+            "which the suite has not",
+        ),
+        (
+            {"published": [{"cell": "x", "certainty": "paper", "figures": {"a": 1}, "tolerance": {"b": 1}}]},
+            "has no figure b",
+        ),
+        (
+            {"published": [{"cell": "x", "certainty": "guessed", "figures": {"a": 1}}]},
+            "published.0.certainty",
+        ),
         ({"stray": 1}, "stray: extra inputs"),
     ],
 )
@@ -208,7 +291,7 @@ def test_the_documentation_claims_what_the_files_say() -> None:
         assert weights.file in text
 
 
-# --- on tiny sets in their true formats -----------------------------------------------------------------------------------------
+# --- on tiny sets in their true formats ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +306,9 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     formats.aircraft(root, variants=[f"variant {n}" for n in range(100)])
     formats.animal10n(root, train=20)
     formats.clothing1m(root)
-    formats.imagenet(root / "imagenet", labels=np.random.RandomState(0).choice(1000, 100, replace=False).tolist())
+    formats.imagenet(
+        root / "imagenet", labels=np.random.RandomState(0).choice(1000, 100, replace=False).tolist()
+    )
     for part in ("train", "val"):
         for wnid in formats.WNIDS:
             (root / "imagenet" / part / wnid).mkdir(exist_ok=True)
@@ -237,7 +322,9 @@ def disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def _small(paper: Paper) -> Paper:
-    stand_in = StandIn(**{**paper.smoke.model_dump(), "scenario": {**paper.smoke.scenario, **SMALL.get(paper.data, {})}})
+    stand_in = StandIn(
+        **{**paper.smoke.model_dump(), "scenario": {**paper.smoke.scenario, **SMALL.get(paper.data, {})}}
+    )
     return paper.model_copy(update={"smoke": stand_in})
 
 
@@ -247,7 +334,9 @@ def test_every_preset_can_be_planned_and_its_cost_told(name: str, disk: Path) ->
     paper = _small(preset(name))
     suite = without_weights(paper)
     told = {**single(suite.scenarios[0]).params, **paper.smoke.scenario}
-    scenario = f"{single(suite.scenarios[0]).name}[{','.join(f'{key}={value}' for key, value in told.items())}]"
+    scenario = (
+        f"{single(suite.scenarios[0]).name}[{','.join(f'{key}={value}' for key, value in told.items())}]"
+    )
     todo = cells(protocols([scenario]), contenders(suite.strategies), suite.seeds)
     assert len({cell.key for cell in todo}) == suite.seeds * len(suite.strategies)
     cost = cost_of(todo[0].protocol, measured)
@@ -259,7 +348,9 @@ def test_every_preset_can_be_planned_and_its_cost_told(name: str, disk: Path) ->
 @needs_smoke
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_takes_two_steps_a_stage_on_a_tiny_set(name: str, disk: Path, tmp_path: Path) -> None:
-    """The first case of each by every one of its methods, as a worker runs the cell; from disk to the figures that were published."""
+    """The first case of each by every one of its methods, as a worker runs the cell; from disk to the figures
+    that were published.
+    """
     suite = tried(_small(preset(name)), small=True)
     of_first = cells(protocols(suite.scenarios[:1]), contenders(suite.strategies), suite.seeds)
     assert len(of_first) == len(preset(name).suite.strategies)
@@ -271,25 +362,46 @@ def _two_steps(cell: Cell, name: str, tmp_path: Path) -> None:
     scenario = cell.protocol.scenario
     steps: list[tuple[int, int, int]] = []
     conditions = Conditions(
-        root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed, kept=scenario.kept
+        root_seed=learner_seed(0),
+        **scenario.lent(),
+        needed=scenario.answers,
+        probed=scenario.probed,
+        kept=scenario.kept,
     )
     sealed = build(scenario, 0)
     strategy = cell.contender.plugin.cls(**cell.contender.params)
-    done = [*run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path, on_progress=lambda *said: steps.append(said[:3]))]
+    done = [
+        *run_cell(
+            strategy,
+            sealed.episodes,
+            conditions,
+            scratch=tmp_path,
+            on_progress=lambda *said: steps.append(said[:3]),
+        )
+    ]
     if "nested" not in name:  # which counts passes
         assert {total for _, _, total in steps} == {2}
     assert {stage for stage, _, _ in steps} == {*range(len(sealed.episodes))}
     final = scenario.score(sealed.truth, [answer for result in done for answer in result.answers]).final
     for row in preset(name).published:
-        assert all(0 <= final[metric] <= 1 for metric in row.figures if row.scenario == 0 and metric != "forgetting_initial")
+        assert all(
+            0 <= final[metric] <= 1
+            for metric in row.figures
+            if row.scenario == 0 and metric != "forgetting_initial"
+        )
 
 
 @needs_smoke
-def test_a_smoke_run_is_recorded_apart_and_no_board_takes_it(disk: Path, call_owb: Owb, tmp_path: Path, warm_ray: None) -> None:
+def test_a_smoke_run_is_recorded_apart_and_no_board_takes_it(
+    disk: Path, call_owb: Owb, tmp_path: Path, warm_ray: None
+) -> None:
     words = ("run", "--preset", "paper/happy-cifar100", "--smoke", "--workers", "1", "--store", str(tmp_path))
     said = call_owb(*words)
     assert said.code == 0, said.err
-    assert "OWB_DATA/weights/dino_vitbase16_pretrain.pth (DINO ViT-B/16, backbone only) is not there: a small network" in said.err
+    assert (
+        "OWB_DATA/weights/dino_vitbase16_pretrain.pth (DINO ViT-B/16, backbone only) is not there: a small network"
+        in said.err
+    )
     assert "what it scored means nothing" in said.out
     assert "mean_all" not in said.out
     assert Store(str(tmp_path)).experiments() == ["paper-happy-cifar100-smoke"]
@@ -302,7 +414,10 @@ def test_a_plan_goes_on_without_weights_and_says_so(disk: Path, call_owb: Owb, t
     words = ("run", "--preset", "paper/inp-former-visa", "--plan", "--store", str(tmp_path))
     said = call_owb(*words)
     assert said.code == 0, said.err
-    assert "dinov2_vitb14_reg4_pretrain.pth (DINOv2 ViT-B/14 with registers, backbone only) is not there: planned without it" in said.err
+    assert (
+        "dinov2_vitb14_reg4_pretrain.pth (DINOv2 ViT-B/14 with registers, backbone only) is not there: "
+        "planned without it"
+    ) in said.err
     assert "Get it from github.com/facebookresearch/dinov2" in said.err
     assert "3 of 3 cells would run" in said.out
     cost = call_owb(*words, "--json").json[0]["cost"]
@@ -310,14 +425,18 @@ def test_a_plan_goes_on_without_weights_and_says_so(disk: Path, call_owb: Owb, t
     assert cost["network"]["grid"] == 28 * 28  # patches of 14 in 392 pixels
 
 
-def test_without_its_data_a_preset_says_what_is_missing(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_data_a_preset_says_what_is_missing(
+    call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OWB_DATA", str(tmp_path))
     said = call_owb("run", "--preset", "paper/cr-kd-cifar100-50", "--plan")
     assert said.code == 2
     assert "'cifar100' has to be read from your disk" in said.err
 
 
-def test_weights_are_looked_for_where_the_data_are(disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_weights_are_looked_for_where_the_data_are(
+    disk: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     paper = preset("paper/happy-cub")
     assert paper.missing == paper.weights
     (tmp_path / "weights").mkdir()
@@ -326,7 +445,7 @@ def test_weights_are_looked_for_where_the_data_are(disk: Path, monkeypatch: pyte
     assert paper.missing is None
 
 
-# --- the command line -----------------------------------------------------------------------------------------------------------
+# --- the command line ---------------------------------------------------------------------------------------
 
 
 def test_presets_are_listed_with_what_is_on_this_disk(disk: Path, call_owb: Owb) -> None:
@@ -335,14 +454,21 @@ def test_presets_are_listed_with_what_is_on_this_disk(disk: Path, call_owb: Owb)
     assert all(entry["data_found"] for entry in content.values())
     assert content["paper/happy-cub"]["weights"] == "dino_vitbase16_pretrain.pth"
     assert not any(entry["weights_found"] for entry in content.values())
-    line = next(line for line in call_owb("run", "--preset", "list").out.splitlines() if line.startswith("paper/elr-cifar10 "))
+    line = next(
+        line
+        for line in call_owb("run", "--preset", "list").out.splitlines()
+        if line.startswith("paper/elr-cifar10 ")
+    )
     assert line.split()[-3:] == ["cifar10", "yes", "none"]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--preset", "paper/hapy-cub"), "unknown preset 'paper/hapy-cub'; did you mean 'paper/happy-cub'? (all: owb run --preset list)"),
+        (
+            ("--preset", "paper/hapy-cub"),
+            "unknown preset 'paper/hapy-cub'; did you mean 'paper/happy-cub'? (all: owb run --preset list)",
+        ),
         (("replay", "--preset", "paper/happy-cub"), "give it alone"),
         (("replay", "--smoke"), "name it with --preset"),
         ((), "name a strategy, a suite file, or a published table with --preset"),
@@ -354,13 +480,20 @@ def test_mistakes_are_told_in_a_sentence(words: tuple[str, ...], message: str, c
     assert message in said.err
 
 
-# --- published and ours ---------------------------------------------------------------------------------------------------------
+# --- published and ours -------------------------------------------------------------------------------------
 
 
 def _of_blobs(published: float, tolerance: float) -> Paper:
     """Return a preset over blobs; of its second strategy nothing is run."""
-    rows = (Row(cell="Table 1", certainty="paper", figures={"average_accuracy": published}, tolerance={"average_accuracy": tolerance}),
-            Row(strategy=1, cell="Table 1", certainty="recalled", figures={"average_accuracy": 12.0}))  # fmt: skip
+    rows = (
+        Row(
+            cell="Table 1",
+            certainty="paper",
+            figures={"average_accuracy": published},
+            tolerance={"average_accuracy": tolerance},
+        ),
+        Row(strategy=1, cell="Table 1", certainty="recalled", figures={"average_accuracy": 12.0}),
+    )
     suite = Suite(name="paper-blobs", scenarios=(BLOBS,), strategies=(world("Means"), "replay"), seeds=2)
     base = preset("paper/happy-cub")
     return base.model_copy(update={"suite": suite, "published": rows, "data": "digits", "weights": None})
@@ -399,11 +532,17 @@ def test_a_run_shows_the_published_figures_beside_ours(
     assert found["published"][0]["unit"] == "%"
 
 
-# --- the scenario of a smoke run ------------------------------------------------------------------------------------------------
+# --- the scenario of a smoke run ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "over", ["ncd[preset=digits]", "cgcd[preset=digits]", "noisy-labels[validation=noisy]", "anomaly[categories=brick+rock]"]
+    "over",
+    [
+        "ncd[preset=digits]",
+        "cgcd[preset=digits]",
+        "noisy-labels[validation=noisy]",
+        "anomaly[categories=brick+rock]",
+    ],
 )
 def test_a_smoke_scenario_conforms_whatever_is_beneath(over: str) -> None:
     assert [finding for finding in check_scenario(Smoke(over=over)) if not finding.holds] == []
@@ -412,7 +551,12 @@ def test_a_smoke_scenario_conforms_whatever_is_beneath(over: str) -> None:
 def test_a_smoke_scenario_keeps_a_few_items_of_every_class_and_lends_a_few_steps() -> None:
     scenario = Smoke(over="noisy-labels[validation=noisy,probe_epochs=1]", items=3, backbone="cnn")
     lent = scenario.lent()
-    assert (lent["gradient_steps"], lent["batch_size"], lent["backbone"], lent["probe_epochs"]) == (2, 8, "cnn", 1)
+    assert (lent["gradient_steps"], lent["batch_size"], lent["backbone"], lent["probe_epochs"]) == (
+        2,
+        8,
+        "cnn",
+        1,
+    )
     deal = scenario.deal(0)
     (stage,) = deal.stages
     for rows in (stage.rows, stage.held, stage.query):

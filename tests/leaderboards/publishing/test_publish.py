@@ -45,7 +45,12 @@ class World:
 
 def _bound(label: str, cls: str) -> Contender:
     """Return a contender with the name of a bound that runs something quick."""
-    return Contender(label=label, plugin=Plugin(kind="strategy", name=label, cls=find("strategy", world(cls)).cls), params={}, code=label)
+    return Contender(
+        label=label,
+        plugin=Plugin(kind="strategy", name=label, cls=find("strategy", world(cls)).cls),
+        params={},
+        code=label,
+    )
 
 
 def _run(cell: Cell, store: Store, scratch: Path) -> None:
@@ -54,9 +59,16 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     sealed = build(cell.protocol.scenario, cell.seed)
     conditions = Conditions(root_seed=learner_seed(cell.seed), backbone="mlp", epochs=1, batch_size=8)
     answers: list[Answer] = []
-    ending = Ending(status=Status.DONE, seconds=0.25 + cell.seed, peak_mib=100.04, session="s" if cell.contender.label != "joint" else "")
+    ending = Ending(
+        status=Status.DONE,
+        seconds=0.25 + cell.seed,
+        peak_mib=100.04,
+        session="s" if cell.contender.label != "joint" else "",
+    )
     try:
-        for result in run_cell(cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch):
+        for result in run_cell(
+            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch
+        ):
             answers += result.answers
     except ValueError as error:
         ending = Ending(status=Status.FAILED, reason=f"ValueError: {error}", seconds=0.1, session="s")
@@ -68,7 +80,9 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> World:
     base = tmp_path_factory.mktemp("world")
-    suite = Suite(name="tiny", scenarios=SCENARIOS, strategies=(MEANS, RAISES, "joint", "fine-tune"), seeds=SEEDS)
+    suite = Suite(
+        name="tiny", scenarios=SCENARIOS, strategies=(MEANS, RAISES, "joint", "fine-tune"), seeds=SEEDS
+    )
     fighters = [*contenders([MEANS, RAISES]), _bound("joint", "Means"), _bound("fine-tune", "Guess")]
     todo = cells(protocols(suite.scenarios), fighters, SEEDS)
     store = Store(str(base / "store"))
@@ -85,7 +99,11 @@ def copy(made: World, tmp_path: Path) -> Path:
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def _edit_yaml(path: Path, change: Callable[[dict], None]) -> None:
@@ -103,7 +121,7 @@ def _predictions(folder: Path) -> Path:
     return folder / predictions_file(entry, entry.cells[0])
 
 
-# --- a sound board ---------------------------------------------------------------------------------------------------------------
+# --- a sound board ------------------------------------------------------------------------------------------
 
 
 def test_a_published_board_has_nothing_wrong_with_it(made: World) -> None:
@@ -129,7 +147,9 @@ def test_the_costs_of_a_board_are_those_of_one_run(made: World) -> None:
     assert (rows[MEANS].compares, rows["joint"].compares) == (True, False)
     page = (made.folder / "README.md").read_text()
     assert "in one run on one machine" in page
-    assert page.count("not comparable") == 2 * len(SCENARIOS) + 1  # joint, twice in either table, and what it means
+    assert (
+        page.count("not comparable") == 2 * len(SCENARIOS) + 1
+    )  # joint, twice in either table, and what it means
 
 
 def test_a_strategy_from_a_file_keeps_its_text(made: World) -> None:
@@ -174,10 +194,12 @@ def test_a_new_strategy_leaves_the_board_hash_alone_and_a_new_limit_does_not(mad
     assert publishing.board_hash(longer, header.protocols) != header.hash
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
-def test_a_record_that_its_predictions_do_not_give_is_refused(made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_its_predictions_do_not_give_is_refused(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     finished = made.store.finished
 
     def flattered(protocol_hashes: set[str]) -> dict:
@@ -186,7 +208,9 @@ def test_a_record_that_its_predictions_do_not_give_is_refused(made: World, tmp_p
         return {**records, key: replace(records[key], metrics={"average_accuracy": 0.999})}
 
     monkeypatch.setattr(made.store, "finished", flattered)
-    with pytest.raises(UserError, match=r"Means \| seed 1: average_accuracy is stated as 0\.999, recomputed as"):
+    with pytest.raises(
+        UserError, match=r"Means \| seed 1: average_accuracy is stated as 0\.999, recomputed as"
+    ):
         publish("tiny", made.suite, made.cells, made.store, tmp_path)
     assert not list(tmp_path.iterdir())
 
@@ -202,14 +226,20 @@ def test_a_scenario_that_no_board_takes_is_refused_and_found(
 
 def test_cells_that_have_not_run_are_named(made: World, tmp_path: Path) -> None:
     more = cells([cell.protocol for cell in made.cells[:1]], contenders([world("Guess")]), 1)
-    with pytest.raises(UserError, match=r"1 of 17 cells have not run: .*Guess \| seed 0; run the suite first"):
+    with pytest.raises(
+        UserError, match=r"1 of 17 cells have not run: .*Guess \| seed 0; run the suite first"
+    ):
         publish("tiny", made.suite, [*made.cells, *more], made.store, tmp_path)
 
 
-def test_a_board_that_is_too_large_is_refused_and_leaves_the_old_one(copy: Path, made: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_board_that_is_too_large_is_refused_and_leaves_the_old_one(
+    copy: Path, made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = _files(copy)
     monkeypatch.setattr(publishing, "LIMIT_MB", 0.01)
-    with pytest.raises(UserError, match=r"board 'tiny' would take 0\.\d MB, more than 0; largest: entries/.* MB"):
+    with pytest.raises(
+        UserError, match=r"board 'tiny' would take 0\.\d MB, more than 0; largest: entries/.* MB"
+    ):
         publish("tiny", made.suite, made.cells, made.store, copy.parent)
     assert _files(copy) == before
     assert list(copy.parent.iterdir()) == [copy]
@@ -221,7 +251,7 @@ def test_a_name_that_is_no_folder_name_is_refused(made: World, tmp_path: Path, n
         publish(name, made.suite, made.cells, made.store, tmp_path)
 
 
-# --- what a check finds -----------------------------------------------------------------------------------------------------------
+# --- what a check finds -------------------------------------------------------------------------------------
 
 
 def test_an_edited_metric_is_named(copy: Path) -> None:
@@ -231,7 +261,10 @@ def test_an_edited_metric_is_named(copy: Path) -> None:
     _edit_yaml(_entry_file(copy), flatter)
     problems = check_board(copy)
     assert "Means | seed 0: average_accuracy is stated as 0.999, recomputed as" in problems[0]
-    assert problems[1:] == ["README.md is not what the entries render to", "board.csv is not what the entries render to"]
+    assert problems[1:] == [
+        "README.md is not what the entries render to",
+        "board.csv is not what the entries render to",
+    ]
 
 
 def _change_answers(answers: list[Answer]) -> list[Answer]:
@@ -241,7 +274,10 @@ def _change_answers(answers: list[Answer]) -> list[Answer]:
 
 def _leave_out_items(answers: list[Answer]) -> list[Answer]:
     last = answers[-1]
-    return [*answers[:-1], replace(last, ids=last.ids[1:], arrays={name: array[1:] for name, array in last.arrays.items()})]
+    return [
+        *answers[:-1],
+        replace(last, ids=last.ids[1:], arrays={name: array[1:] for name, array in last.arrays.items()}),
+    ]
 
 
 def _leave_out_a_stage(answers: list[Answer]) -> list[Answer]:
@@ -266,7 +302,9 @@ def _shorten_a_column(answers: list[Answer]) -> list[Answer]:
         (_shorten_a_column, "classes in stage 0 has not one row per id"),
     ],
 )
-def test_edited_predictions_are_named(copy: Path, spoil: Callable[[list[Answer]], list[Answer]], finding: str) -> None:
+def test_edited_predictions_are_named(
+    copy: Path, spoil: Callable[[list[Answer]], list[Answer]], finding: str
+) -> None:
     path = _predictions(copy)
     write_answers(path, spoil(read_answers(path)))
     problems = check_board(copy)
@@ -282,23 +320,79 @@ def test_predictions_that_would_run_code_are_not_opened(copy: Path) -> None:
 
 
 def _spoilings() -> Iterator[tuple[str, Callable[[Path], None], str]]:
-    yield "seed count", lambda b: _edit_yaml(b / "protocol.yaml", lambda h: h["suite"].update(seeds=1)), "the board hash is not that of"
-    yield "direction", lambda b: _edit_yaml(b / "protocol.yaml", _turn_round), "metrics differ from what this installation has"
-    yield "protocol", lambda b: _edit_yaml(b / "protocol.yaml", _other_items), "content differ from what this installation has"
-    yield "other version", lambda b: _edit_yaml(b / "protocol.yaml", lambda h: h.update(version=9)), "tiny/protocol.yaml: version"
+    yield (
+        "seed count",
+        lambda b: _edit_yaml(b / "protocol.yaml", lambda h: h["suite"].update(seeds=1)),
+        "the board hash is not that of",
+    )
+    yield (
+        "direction",
+        lambda b: _edit_yaml(b / "protocol.yaml", _turn_round),
+        "metrics differ from what this installation has",
+    )
+    yield (
+        "protocol",
+        lambda b: _edit_yaml(b / "protocol.yaml", _other_items),
+        "content differ from what this installation has",
+    )
+    yield (
+        "other version",
+        lambda b: _edit_yaml(b / "protocol.yaml", lambda h: h.update(version=9)),
+        "tiny/protocol.yaml: version",
+    )
     yield "not yaml", lambda b: (b / "protocol.yaml").write_text("{"), "tiny/protocol.yaml is not YAML"
-    yield "parameter", lambda b: _edit_yaml(_entry_file(b), lambda e: e["params"].update(offset=1.0)), "its key is not that of its protocol"
+    yield (
+        "parameter",
+        lambda b: _edit_yaml(_entry_file(b), lambda e: e["params"].update(offset=1.0)),
+        "its key is not that of its protocol",
+    )
     yield "cell dropped", lambda b: _edit_yaml(_entry_file(b), lambda e: e["cells"].pop()), "items=6] seed 1"
-    yield "cell twice", lambda b: _edit_yaml(_entry_file(b), lambda e: e["cells"].append(e["cells"][0])), "has cells twice"
-    yield "failure hidden", lambda b: _edit_yaml(_entry_file(b, RAISES), _call_it_done), "cannot read predictions"
-    yield "failure with a figure", lambda b: _edit_yaml(_entry_file(b, RAISES), _give_it_a_figure), "but has figures or a digest"
-    yield "unknown key", lambda b: _edit_yaml(_entry_file(b), lambda e: e.update(rank=1)), "rank: extra inputs are not permitted"
-    yield "environment", lambda b: _edit_yaml(_entry_file(b), lambda e: e.update(environments=[])), "an environment that is not there"
+    yield (
+        "cell twice",
+        lambda b: _edit_yaml(_entry_file(b), lambda e: e["cells"].append(e["cells"][0])),
+        "has cells twice",
+    )
+    yield (
+        "failure hidden",
+        lambda b: _edit_yaml(_entry_file(b, RAISES), _call_it_done),
+        "cannot read predictions",
+    )
+    yield (
+        "failure with a figure",
+        lambda b: _edit_yaml(_entry_file(b, RAISES), _give_it_a_figure),
+        "but has figures or a digest",
+    )
+    yield (
+        "unknown key",
+        lambda b: _edit_yaml(_entry_file(b), lambda e: e.update(rank=1)),
+        "rank: extra inputs are not permitted",
+    )
+    yield (
+        "environment",
+        lambda b: _edit_yaml(_entry_file(b), lambda e: e.update(environments=[])),
+        "an environment that is not there",
+    )
     yield "entry gone", lambda b: shutil.rmtree(_entry_file(b).parent), "which has no readable entry"
-    yield "folder renamed", lambda b: _entry_file(b).parent.rename(b / "entries" / "best").touch(), "whose folder should be"
-    yield "stranger", lambda b: (b / "entries" / "run.sh").write_text("rm -rf"), "entries/run.sh does not belong on a board"
-    yield "link", lambda b: (b / "passwords").symlink_to("/etc/passwd"), "passwords does not belong on a board"
-    yield "page", lambda b: (b / "README.md").write_text("we won"), "README.md is not what the entries render to"
+    yield (
+        "folder renamed",
+        lambda b: _entry_file(b).parent.rename(b / "entries" / "best").touch(),
+        "whose folder should be",
+    )
+    yield (
+        "stranger",
+        lambda b: (b / "entries" / "run.sh").write_text("rm -rf"),
+        "entries/run.sh does not belong on a board",
+    )
+    yield (
+        "link",
+        lambda b: (b / "passwords").symlink_to("/etc/passwd"),
+        "passwords does not belong on a board",
+    )
+    yield (
+        "page",
+        lambda b: (b / "README.md").write_text("we won"),
+        "README.md is not what the entries render to",
+    )
 
 
 def _turn_round(header: dict) -> None:
@@ -317,7 +411,9 @@ def _give_it_a_figure(entry: dict) -> None:
     entry["cells"][0]["metrics"] = {"average_accuracy": 0.9}
 
 
-@pytest.mark.parametrize(("spoil", "finding"), [pytest.param(spoil, finding, id=name) for name, spoil, finding in _spoilings()])
+@pytest.mark.parametrize(
+    ("spoil", "finding"), [pytest.param(spoil, finding, id=name) for name, spoil, finding in _spoilings()]
+)
 def test_whatever_is_edited_is_found(copy: Path, spoil: Callable[[Path], None], finding: str) -> None:
     spoil(copy)
     assert any(finding in problem for problem in check_board(copy)), check_board(copy)
@@ -331,7 +427,7 @@ def test_all_problems_come_at_once(copy: Path) -> None:
     assert len(problems) == 2 + 2 * SEEDS
 
 
-# --- names ------------------------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 
 def test_the_examples_in_the_docstrings_run() -> None:
@@ -355,7 +451,10 @@ def test_slugs_are_safe_and_different_for_different_labels() -> None:
     ]
     slugs = [slug(label) for label in labels]
     assert len({each.lower() for each in slugs}) == len(labels)
-    assert all(each.strip("-.") == each and len(each) <= 90 and "/" not in each and ".." not in each for each in slugs)
+    assert all(
+        each.strip("-.") == each and len(each) <= 90 and "/" not in each and ".." not in each
+        for each in slugs
+    )
     assert slug("replay") == "replay"
 
 

@@ -37,8 +37,17 @@ def test_it_holds_metadata_configuration_predictions_source_and_digests(made: Wo
     names = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     assert names == {"submission.yaml", *said.files}
     assert all(sha256(folder / name) == stated for name, stated in said.files.items())
-    assert (said.name, said.authors, said.licence, said.board) == ("An example", ("A. Person",), "MIT", "tiny")
-    assert (entry.label, entry.strategy, entry.params) == ("second.py:Second[power=1.0]", "second.py:Second", {"power": 1.0})
+    assert (said.name, said.authors, said.licence, said.board) == (
+        "An example",
+        ("A. Person",),
+        "MIT",
+        "tiny",
+    )
+    assert (entry.label, entry.strategy, entry.params) == (
+        "second.py:Second[power=1.0]",
+        "second.py:Second",
+        {"power": 1.0},
+    )
     assert (folder / "strategy.py").read_text() == (made.base / "second.py").read_text()
     assert [(cell.seed, str(cell.status)) for cell in entry.cells] == [(0, "done"), (1, "done"), (2, "done")]
 
@@ -62,13 +71,25 @@ def test_the_same_records_give_the_same_bytes(made: World, tmp_path: Path) -> No
     assert read_submission(again).digest == read_submission(made.submissions["first"]).digest
 
 
-def test_cells_that_have_not_run_are_counted_and_the_command_that_runs_them_is_said(made: World, tmp_path: Path) -> None:
+def test_cells_that_have_not_run_are_counted_and_the_command_that_runs_them_is_said(
+    made: World, tmp_path: Path
+) -> None:
     strategy = f"{made.base}/first.py:First[power=3.0]"
     with pytest.raises(UserError, match="3 of 3 cells have not run; run them with: owb run ") as caught:
         submit(strategy, made.board, METADATA, made.store, tmp_path / "new")
     words = shlex.split(str(caught.value).partition("with: ")[2])
     assert words[:3] == ["owb", "run", strategy]
-    assert words[3:] == ["-s", forgeries.SCENARIO, "--seeds", "3", "--no-bounds", "--timeout", "3600", "--memory", "4096"]
+    assert words[3:] == [
+        "-s",
+        forgeries.SCENARIO,
+        "--seeds",
+        "3",
+        "--no-bounds",
+        "--timeout",
+        "3600",
+        "--memory",
+        "4096",
+    ]
     cells_of_command = cells(protocols([words[4]]), contenders([words[2]]), int(words[6]))
     assert len(cells_of_command) == 3  # the selection in it reads back
     assert not (tmp_path / "new").exists()
@@ -88,8 +109,16 @@ def test_metadata_come_from_a_file_and_options_go_before_it(tmp_path: Path) -> N
     path = tmp_path / "about.yaml"
     path.write_text(yaml.safe_dump({"name": "X", "authors": ["A", "B"], "method": "m", "licence": "MIT"}))
     assert read_metadata(path, {"name": "Y", "authors": None, "method": ""}).model_dump() == {
-        "name": "Y", "authors": ("A", "B"), "method": "m", "reference": "none", "licence": "MIT"}  # fmt: skip
-    with pytest.raises(UserError, match="the metadata: name: field required; authors: field required; method: field required; licence"):
+        "name": "Y",
+        "authors": ("A", "B"),
+        "method": "m",
+        "reference": "none",
+        "licence": "MIT",
+    }
+    with pytest.raises(
+        UserError,
+        match="the metadata: name: field required; authors: field required; method: field required; licence",
+    ):
         read_metadata(None, {})
     path.write_text("- a list")
     with pytest.raises(UserError, match="should hold the keys name, authors, method, reference, licence"):
@@ -97,7 +126,18 @@ def test_metadata_come_from_a_file_and_options_go_before_it(tmp_path: Path) -> N
 
 
 def test_the_verb_writes_it_and_says_what_comes_next(made: World, tmp_path: Path) -> None:
-    options = ["--name", "Mine", "--author", "A. Person", "--method", "means", "--licence", "MIT", "--out", str(tmp_path / "mine")]
+    options = [
+        "--name",
+        "Mine",
+        "--author",
+        "A. Person",
+        "--method",
+        "means",
+        "--licence",
+        "MIT",
+        "--out",
+        str(tmp_path / "mine"),
+    ]
     strategy = f"{made.base}/third.py:Third[power=4.0]"
     where = ["--board", "tiny", "--root", str(made.boards), "--store", str(made.base / "store")]
     result = CliRunner().invoke(APP, [strategy, *where, *options])

@@ -1,4 +1,5 @@
-"""The pages as a person meets them: in Chromium, without a network, by mouse and by keyboard, on a desk and on a phone.
+"""The pages as a person meets them: in Chromium, without a network, by mouse and by keyboard, on a desk and
+on a phone.
 
 Screenshots are left in `.pytest_cache/pages` for a look.
 """
@@ -15,7 +16,9 @@ from test_site import BOARDS, HOSTILE, hostile_records
 
 from leaderboards.site import build_boards, page_of_records, write_index, write_page
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="Chromium is not installed: apt-get install chromium"
+)
 PAGES = ("ncd", "noisy-stream", "hostile")
 SHOTS = ROOT / ".pytest_cache" / "pages"
 PHONE = 320
@@ -27,7 +30,9 @@ HEADING = "document.querySelector('#table-1 thead [data-column=\"{}\"]').parentN
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two committed boards, one of them with curves and matrices, and a page of records with failures and hostile labels."""
+    """Two committed boards, one of them with curves and matrices, and a page of records with failures and
+    hostile labels.
+    """
     out = tmp_path_factory.mktemp("site")
     list(build_boards([BOARDS / "ncd"], out, curves=False))
     list(build_boards([BOARDS / "noisy-stream"], out))
@@ -48,12 +53,16 @@ def _page(site: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", PAGES)
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_a_page_draws_every_picture_without_a_request_or_a_complaint(site: Path, browser: Browser, name: str, dark: bool) -> None:
+def test_a_page_draws_every_picture_without_a_request_or_a_complaint(
+    site: Path, browser: Browser, name: str, dark: bool
+) -> None:
     browser.open(_page(site, name), dark=dark)
     browser.draw_all()
     browser.screenshot(SHOTS / f"{name}-{'dark' if dark else 'light'}.png", whole=True)
     assert browser.complaints == []
-    assert [url for url in browser.requests if not url.startswith(("data:", "blob:"))] == [_page(site, name).as_uri()]
+    assert [url for url in browser.requests if not url.startswith(("data:", "blob:"))] == [
+        _page(site, name).as_uri()
+    ]
     assert browser.ask("document.querySelectorAll('[data-picture] svg.main-svg').length") > 0
     ground = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(19, 22, 26)" if dark else "rgb(255, 255, 255)")
@@ -79,7 +88,8 @@ def test_columns_sort_by_click_and_say_so(site: Path, browser: Browser) -> None:
     browser.open(_page(site, "ncd"))
     by_place = browser.ask(ORDER)
     seconds = (
-        "Array.from(document.querySelectorAll('#table-1 tbody tr.line'), (row) => Number(row.cells[row.cells.length - 2].dataset.sort))"
+        "Array.from(document.querySelectorAll('#table-1 tbody tr.line'), (row) => "
+        "Number(row.cells[row.cells.length - 2].dataset.sort))"
     )
     column = browser.ask("document.querySelector('#table-1 thead tr').cells.length - 2")
     browser.click(f"#table-1 thead [data-column='{column}']")
@@ -122,9 +132,14 @@ def test_a_row_opens_to_its_cells_and_commands(site: Path, browser: Browser) -> 
     browser.open(_page(site, "ncd"))
     browser.ask("document.querySelector('#table-1 button.more').focus()")
     browser.press("Space")
-    assert browser.ask("document.querySelector('#table-1 button.more').getAttribute('aria-expanded')") == "true"
+    assert (
+        browser.ask("document.querySelector('#table-1 button.more').getAttribute('aria-expanded')") == "true"
+    )
     shown = browser.ask("document.querySelector('#table-1 tr.opened').innerText")
-    assert "owb run 'cr-kd[alpha=0.02]' --scenario 'ncd[preset=digits]' --seeds 5 --no-bounds --timeout 1200" in shown
+    assert (
+        "owb run 'cr-kd[alpha=0.02]' --scenario 'ncd[preset=digits]' --seeds 5 --no-bounds --timeout 1200"
+        in shown
+    )
     browser.click("#table-1 tr.opened tbody tr:nth-child(2) button")
     assert "--seeds 2 --no-bounds" in browser.ask("document.querySelector('#table-1 tr.opened').innerText")
     browser.press("Space")
@@ -133,11 +148,17 @@ def test_a_row_opens_to_its_cells_and_commands(site: Path, browser: Browser) -> 
 def test_names_switch_lines_off_and_the_theme_switches_by_a_button(site: Path, browser: Browser) -> None:
     browser.open(_page(site, "noisy-stream"))
     browser.draw_all()
-    visible = "document.querySelector('[data-picture=\"curves-1\"]').data.filter((trace) => trace.visible !== false).length"
+    visible = (
+        "document.querySelector('[data-picture=\"curves-1\"]').data.filter((trace) => trace.visible "
+        "!== false).length"
+    )
     before = browser.ask(visible)
     browser.click("[data-legend='curves-1'] .chip")
     browser.wait_for(f"{visible} < {before}")
-    assert browser.ask("document.querySelector('[data-legend=\"curves-1\"] .chip').getAttribute('aria-pressed')") == "false"
+    assert (
+        browser.ask("document.querySelector('[data-legend=\"curves-1\"] .chip').getAttribute('aria-pressed')")
+        == "false"
+    )
     browser.click("#theme")
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(19, 22, 26)"
     browser.wait_for("document.querySelector('[data-picture=\"curves-1\"]').layout.font.color === '#e9ecf0'")
@@ -150,8 +171,10 @@ def test_another_picture_is_chosen_from_the_list(site: Path, browser: Browser) -
     browser.draw_all()
     title = "document.querySelector('[data-picture=\"intervals-1\"]').layout.xaxis.title.text"
     before = browser.ask(title)
-    browser.ask("(() => { const one = document.querySelector('[data-choose=\"intervals-1\"]'); one.value = '1'; "
-                "one.dispatchEvent(new Event('change')); })()")  # fmt: skip
+    browser.ask(
+        "(() => { const one = document.querySelector('[data-choose=\"intervals-1\"]'); one.value = '1'; "
+        "one.dispatchEvent(new Event('change')); })()"
+    )
     browser.wait_for(f"{title} !== {before!r}")
     assert browser.ask(title) not in ("", before)
 
@@ -170,7 +193,8 @@ def test_hostile_labels_are_shown_and_do_nothing(site: Path, browser: Browser) -
 def test_a_script_that_got_in_would_not_run_and_nothing_can_be_fetched(site: Path, browser: Browser) -> None:
     browser.open(_page(site, "hostile"))
     browser.ask(
-        "(() => { const one = document.createElement('script'); one.textContent = 'window.hacked = 1'; document.body.append(one); })()"
+        "(() => { const one = document.createElement('script'); one.textContent = 'window.hacked = 1'; "
+        "document.body.append(one); })()"
     )
     assert browser.ask("window.hacked") is None
     assert browser.ask("fetch('http://127.0.0.1:9/').then(() => 'sent', () => 'refused')") == "refused"
@@ -179,7 +203,9 @@ def test_a_script_that_got_in_would_not_run_and_nothing_can_be_fetched(site: Pat
 
 def test_the_index_searches(site: Path, browser: Browser) -> None:
     browser.open(_page(site, "index"))
-    shown = "Array.from(document.querySelectorAll('.boards > li:not([hidden]) code'), (code) => code.textContent)"
+    shown = (
+        "Array.from(document.querySelectorAll('.boards > li:not([hidden]) code'), (code) => code.textContent)"
+    )
     assert browser.ask(shown) == ["hostile", "ncd", "noisy-stream"]
     browser.ask("document.getElementById('search').focus()")
     browser.type("chars47 cr-kd")

@@ -1,4 +1,6 @@
-"""A page says what the ranking says, in every format; what a board calls its strategies stays text; the same board gives the same bytes."""
+"""A page says what the ranking says, in every format; what a board calls its strategies stays text; the same
+board gives the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ from harness.results.latex import MOST_METRICS
 from harness.results.ranking import Ranking
 from harness.results.tables import ranking_table
 from harness.store.mlflow_store import Record, Store
-from leaderboards.site import build_boards, page_of_records, report_of_board, report_of_records, write_index, write_page
+from leaderboards.site import (
+    build_boards,
+    page_of_records,
+    report_of_board,
+    report_of_records,
+    write_index,
+    write_page,
+)
 from leaderboards.site.figures import PALETTE, pareto_front
 from leaderboards.site.pages import CSV, HTML, LATEX, MARKDOWN, SUMMARY, files_of
 from leaderboards.site.report import Report
@@ -41,21 +50,37 @@ NAN = math.nan
 HOSTILE = ("<script>alert(1)</script>", r"\input{/etc/passwd}", "a|b`c*_d</style>&amp;\n% $x$", "__proto__")
 
 
-def _records(figures: dict[str, Sequence[float]], scenario: str = "class-incremental", protocol: str = "p") -> list[Record]:
+def _records(
+    figures: dict[str, Sequence[float]], scenario: str = "class-incremental", protocol: str = "p"
+) -> list[Record]:
     """Return one record per figure; NaN stands for a cell that timed out."""
     return [
-        Record(key=f"{protocol}{label}{seed}", run_id="", protocol_hash=protocol, scenario=scenario, strategy=label, seed=seed,
-               status=Status.TIMEOUT if math.isnan(value) else Status.DONE, reason="took <b>more</b> than 5 s" if math.isnan(value) else "",
-               metrics={} if math.isnan(value) else {"average_accuracy": value, "forgetting": 1 - value},
-               seconds=10.0 * (1 + len(label)) + seed, peak_mib=100.0 + seed, params={"lr": label, "seed": "0", "scenario.epochs": "1"})
-        for label, values in figures.items() for seed, value in enumerate(values)
-    ]  # fmt: skip
+        Record(
+            key=f"{protocol}{label}{seed}",
+            run_id="",
+            protocol_hash=protocol,
+            scenario=scenario,
+            strategy=label,
+            seed=seed,
+            status=Status.TIMEOUT if math.isnan(value) else Status.DONE,
+            reason="took <b>more</b> than 5 s" if math.isnan(value) else "",
+            metrics={} if math.isnan(value) else {"average_accuracy": value, "forgetting": 1 - value},
+            seconds=10.0 * (1 + len(label)) + seed,
+            peak_mib=100.0 + seed,
+            params={"lr": label, "seed": "0", "scenario.epochs": "1"},
+        )
+        for label, values in figures.items()
+        for seed, value in enumerate(values)
+    ]
 
 
 def hostile_records() -> list[Record]:
     """Return records with failures and with labels that would like to be markup, on two scenarios."""
     bounds = {"fine-tune": [0.2, 0.21, 0.19], "joint": [0.95, 0.96, 0.95]}
-    field = {label: [0.5 + 0.1 * at, 0.52 + 0.1 * at, NAN if at == 1 else 0.51 + 0.1 * at] for at, label in enumerate(HOSTILE)}
+    field = {
+        label: [0.5 + 0.1 * at, 0.52 + 0.1 * at, NAN if at == 1 else 0.51 + 0.1 * at]
+        for at, label in enumerate(HOSTILE)
+    }
     other = "class-incremental[dataset=glyphs]"
     return _records({**bounds, **field}) + _records({**bounds, **field}, other, protocol="q")
 
@@ -75,7 +100,9 @@ class _Tables(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         said = dict(attrs)
         self.elements.append(tag)
-        self.links += [value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "style")]
+        self.links += [
+            value or "" for name, value in attrs if name in ("src", "href", "action", "srcset", "style")
+        ]
         if tag == "table":
             self._table = said.get("id") or ""
             self.tables[self._table] = []
@@ -120,7 +147,7 @@ def hostile() -> dict[str, str]:
     return page_of_records(hostile_records(), name="hostile", title="<h1>&\\end{document}")
 
 
-# --- the same numbers everywhere -------------------------------------------------------------------------------------------------
+# --- the same numbers everywhere ----------------------------------------------------------------------------
 
 
 def test_the_tables_of_the_page_hold_the_numbers_of_the_ranking(ncd: Report) -> None:
@@ -139,16 +166,28 @@ def test_csv_reads_back_as_the_ranking(ncd: Report) -> None:
     rows = list(csv.DictReader(io.StringIO(files_of(ncd)[CSV])))
     for ranking in ncd.rankings:
         for row in ranking.rows:
-            own = [one for one in rows if (one["scenario"], one["strategy"]) == (ranking.scenario, row.strategy)]
+            own = [
+                one for one in rows if (one["scenario"], one["strategy"]) == (ranking.scenario, row.strategy)
+            ]
             assert [one["metric"] for one in own] == [metric.name for metric in ranking.metrics]
             assert float(own[0]["mean"]) == pytest.approx(row.intervals[ranking.primary.name].mean)
 
 
 def _plain(latex: str) -> str:
     """Undo the escapes by their names, in an order of its own."""
-    named = {r"\textbackslash{}": "\0", r"\textasciicircum{}": "^", r"\textasciitilde{}": "~", r"\textless{}": "<", r"\textgreater{}": ">",
-             r"\textbar{}": "|", r"\textquotedbl{}": '"', r"\textasciigrave{}": "`", r"$\pm$": "±", r"$\uparrow$": "↑",
-             r"$\downarrow$": "↓"}  # fmt: skip
+    named = {
+        r"\textbackslash{}": "\0",
+        r"\textasciicircum{}": "^",
+        r"\textasciitilde{}": "~",
+        r"\textless{}": "<",
+        r"\textgreater{}": ">",
+        r"\textbar{}": "|",
+        r"\textquotedbl{}": '"',
+        r"\textasciigrave{}": "`",
+        r"$\pm$": "±",
+        r"$\uparrow$": "↑",
+        r"$\downarrow$": "↓",
+    }
     for name, letter in named.items():
         latex = latex.replace(name, letter)
     latex = re.sub(r"^(.*?)\\textbf\{(.*)\}$", r"\1\2", latex)
@@ -157,7 +196,10 @@ def _plain(latex: str) -> str:
 
 def _latex_tables(text: str) -> list[list[list[str]]]:
     bodies = re.findall(r"\\toprule\n(.*?)\\bottomrule", text, re.DOTALL)
-    lines = [[line.removesuffix(r" \\") for line in body.splitlines() if not line.startswith(r"\midrule")] for body in bodies]
+    lines = [
+        [line.removesuffix(r" \\") for line in body.splitlines() if not line.startswith(r"\midrule")]
+        for body in bodies
+    ]
     return [[[_plain(cell) for cell in re.split(r" & ", line)] for line in table] for table in lines]
 
 
@@ -184,13 +226,15 @@ def test_the_markdown_of_a_board_is_its_readme(ncd: Report) -> None:
     assert files_of(ncd)[MARKDOWN] == (BOARDS / "ncd" / "README.md").read_text(encoding="utf-8")
 
 
-# --- what comes from a board stays text -------------------------------------------------------------------------------------------
+# --- what comes from a board stays text ---------------------------------------------------------------------
 
 
 def test_a_label_never_becomes_an_element_or_a_script(hostile: dict[str, str]) -> None:
     parsed = _Tables(hostile[HTML])
     assert len(parsed.scripts) == 4  # theme, data, plotly, page
-    assert not any("alert" in script and "json" not in script and "{" not in script for script in parsed.scripts)
+    assert not any(
+        "alert" in script and "json" not in script and "{" not in script for script in parsed.scripts
+    )
     assert "<script>alert" not in hostile[HTML]
     assert "<b>more" not in hostile[HTML]
     assert [text for line in parsed.tables["table-1"] for text, _ in line if "alert" in text] == [HOSTILE[0]]
@@ -222,7 +266,9 @@ def test_a_label_never_becomes_a_latex_command(hostile: dict[str, str]) -> None:
     assert {line for line in text.splitlines() if "%" in line.replace(r"\%", "")} == {text.splitlines()[0]}
 
 
-def test_only_scripts_that_are_named_by_digest_may_run_and_nothing_may_be_fetched(hostile: dict[str, str]) -> None:
+def test_only_scripts_that_are_named_by_digest_may_run_and_nothing_may_be_fetched(
+    hostile: dict[str, str],
+) -> None:
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', hostile[HTML])
     assert policy
     rules = dict(rule.strip().split(" ", 1) for rule in policy[1].replace("&#39;", "'").split(";"))
@@ -232,7 +278,9 @@ def test_only_scripts_that_are_named_by_digest_may_run_and_nothing_may_be_fetche
     allowed = set(re.findall(r"'sha256-([^']+)'", rules["script-src"]))
     assert "unsafe" not in rules["script-src"]
     theme, _, _, page = _Tables(hostile[HTML]).scripts
-    assert {base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in (theme, page)} < allowed
+    assert {
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in (theme, page)
+    } < allowed
     assert len(allowed) == 3
 
 
@@ -241,13 +289,15 @@ def test_no_address_leads_out_of_the_site(hostile: dict[str, str], ncd: Report) 
         assert not [link for link in _Tables(page).links if "//" in link or link.startswith("javascript")]
 
 
-# --- pictures ---------------------------------------------------------------------------------------------------------------------
+# --- pictures -----------------------------------------------------------------------------------------------
 
 
 def test_plotly_itself_accepts_every_picture(stream: Report, hostile: dict[str, str]) -> None:
     graph_objects: Any = pytest.importorskip("plotly.graph_objects")
     for page in (files_of(stream)[HTML], hostile[HTML]):
-        pictures = json.loads(next(script for script in _Tables(page).scripts if script.startswith("{")))["pictures"]
+        pictures = json.loads(next(script for script in _Tables(page).scripts if script.startswith("{")))[
+            "pictures"
+        ]
         assert pictures
         for variants in pictures.values():
             for variant in variants:
@@ -255,18 +305,27 @@ def test_plotly_itself_accepts_every_picture(stream: Report, hostile: dict[str, 
 
 
 def test_the_interval_plot_holds_the_means_of_the_ranking(ncd: Report) -> None:
-    data = json.loads(next(script for script in _Tables(files_of(ncd)[HTML]).scripts if script.startswith("{")))
+    data = json.loads(
+        next(script for script in _Tables(files_of(ncd)[HTML]).scripts if script.startswith("{"))
+    )
     (trace,) = data["pictures"]["intervals-1"][0]["data"]
     rows = list(ncd.rankings[0].rows)[::-1]
     assert trace["text"] == [row.strategy for row in rows]
     assert trace["x"] == pytest.approx([100 * row.intervals["novel_train"].mean for row in rows], rel=1e-4)
-    assert trace["error_x"]["array"] == pytest.approx([100 * row.intervals["novel_train"].half_width for row in rows], rel=1e-4)
+    assert trace["error_x"]["array"] == pytest.approx(
+        [100 * row.intervals["novel_train"].half_width for row in rows], rel=1e-4
+    )
 
 
 def test_the_front_holds_contenders_that_nobody_beats_in_both() -> None:
     """Seconds grow with the length of a label: a 21, bb 31, ccc 41, dddd 51."""
-    records = _records({"a": [0.5, 0.51], "bb": [0.4, 0.41], "ccc": [0.7, 0.71], "dddd": [0.71, 0.7], "joint": [0.9, 0.9]})
-    assert [row.strategy for row in pareto_front(report_of_records(records, name="x").rankings[0])] == ["a", "ccc"]
+    records = _records(
+        {"a": [0.5, 0.51], "bb": [0.4, 0.41], "ccc": [0.7, 0.71], "dddd": [0.71, 0.7], "joint": [0.9, 0.9]}
+    )
+    assert [row.strategy for row in pareto_front(report_of_records(records, name="x").rankings[0])] == [
+        "a",
+        "ccc",
+    ]
 
 
 def test_colours_of_strategies_are_readable_on_white_and_on_the_dark_ground() -> None:
@@ -298,31 +357,53 @@ def test_a_curve_ends_at_the_figure_after_the_last_stage(stream: Report) -> None
         assert curve.x == [1.0, 2.0, 3.0, 4.0, 5.0]
 
 
-# --- cells again ------------------------------------------------------------------------------------------------------------------
+# --- cells again --------------------------------------------------------------------------------------------
 
 
 def test_the_command_of_a_cell_selects_that_cell(ncd: Report, tmp_path: Path) -> None:
-    cells = json.loads(next(script for script in _Tables(files_of(ncd)[HTML]).scripts if script.startswith("{")))["cells"]
+    cells = json.loads(
+        next(script for script in _Tables(files_of(ncd)[HTML]).scripts if script.startswith("{"))
+    )["cells"]
     own = dict(cells[0]["strategies"])["cr-kd[alpha=0.02]"]
     words = shlex.split(own["one"].replace("{seeds}", "3"))
     assert words[:2] == ["owb", "run"]
     planned = CliRunner().invoke(app, [*words[1:], "--plan", "--json", "--store", str(tmp_path / "none")])
     rows = json.loads(planned.stdout)
-    assert [(row["strategy"], row["seed"]) for row in rows] == [("cr-kd[alpha=0.02]", seed) for seed in range(3)]
+    assert [(row["strategy"], row["seed"]) for row in rows] == [
+        ("cr-kd[alpha=0.02]", seed) for seed in range(3)
+    ]
     assert {row["protocol"] for row in rows} == {ncd.rankings[0].protocol_hash}
 
 
 def test_an_experiment_is_rendered_straight_from_the_store(tiny_run: Run, tmp_path: Path) -> None:
     tiny_run(["joint", "fine-tune"], seeds=2)
-    done = CliRunner().invoke(app, ["board", "build", "--store", str(tmp_path / "store"), "--name", "test", "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        app,
+        [
+            "board",
+            "build",
+            "--store",
+            str(tmp_path / "store"),
+            "--name",
+            "test",
+            "--out",
+            str(tmp_path / "out"),
+        ],
+    )
     assert done.exit_code == 0, done.output
-    assert sorted(path.name for path in (tmp_path / "out" / "test").iterdir()) == sorted([HTML, CSV, MARKDOWN, LATEX, SUMMARY])
+    assert sorted(path.name for path in (tmp_path / "out" / "test").iterdir()) == sorted(
+        [HTML, CSV, MARKDOWN, LATEX, SUMMARY]
+    )
     records = Store(str(tmp_path / "store")).records("test")
     report = report_of_records(records, name="test", store=Store(str(tmp_path / "store")))
     (section,) = report.sections
     assert section.ranking.scenario == BLOBS
     assert {strategy: [line.key for line in lines] for strategy, lines in section.cells.items()} == {
-        label: [record.key for record in sorted(records, key=lambda record: record.seed) if record.strategy == label]
+        label: [
+            record.key
+            for record in sorted(records, key=lambda record: record.seed)
+            if record.strategy == label
+        ]
         for label in ("fine-tune", "joint")
     }
     assert set(section.curves.matrices["accuracy"]) == {"fine-tune", "joint"}
@@ -334,7 +415,7 @@ def test_an_experiment_without_records_is_named() -> None:
         report_of_records([], name="nothing")
 
 
-# --- the site ---------------------------------------------------------------------------------------------------------------------
+# --- the site -----------------------------------------------------------------------------------------------
 
 
 def test_the_same_board_gives_the_same_bytes(ncd: Report) -> None:
@@ -343,7 +424,10 @@ def test_the_same_board_gives_the_same_bytes(ncd: Report) -> None:
 
 def test_the_index_lists_every_page_and_leads_to_it(tmp_path: Path, hostile: dict[str, str]) -> None:
     boards = [BOARDS / "ncd", BOARDS / "cgcd-unknown-k"]
-    assert [folder.name for folder in build_boards(boards, tmp_path, curves=False)] == ["ncd", "cgcd-unknown-k"]
+    assert [folder.name for folder in build_boards(boards, tmp_path, curves=False)] == [
+        "ncd",
+        "cgcd-unknown-k",
+    ]
     write_page(hostile, tmp_path / "hostile")
     page = write_index(tmp_path).read_text(encoding="utf-8")
     parsed = _Tables(page)

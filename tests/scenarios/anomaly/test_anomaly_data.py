@@ -1,4 +1,6 @@
-"""Images for anomaly detection: crops and drawn defects of embedded photographs, and the four layouts of data sets on disk."""
+"""Images for anomaly detection: crops and drawn defects of embedded photographs, and the four layouts of data
+sets on disk.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,15 @@ from scipy.ndimage import binary_dilation
 from harness.contracts import Divisible
 from harness.errors import UserError
 from scenarios.anomaly import textures
-from scenarios.anomaly.defects import KINDS, LEAST_CHANGE, LEAST_PIXELS, SEVERITIES, Material, drawn, gradient_noise
+from scenarios.anomaly.defects import (
+    KINDS,
+    LEAST_CHANGE,
+    LEAST_PIXELS,
+    SEVERITIES,
+    Material,
+    drawn,
+    gradient_noise,
+)
 from scenarios.anomaly.disk import disk_pool, hashed, kinds_of
 from scenarios.anomaly.folders import ImageFile, categories_of, folder_at, realiad, trees, visa
 from scenarios.anomaly.names import PUBLISHED, chosen, listed
@@ -29,8 +39,12 @@ TWO = ("brick", "rock")
 WHOLE = Sizes(resize=8, crop=0)
 
 
-def _pool(amounts: Amounts = SMALL, *, seed: int = 0, categories: tuple[str, ...] = TWO, severity: str = "easy") -> Pool:
-    return texture_pool("surfaces", categories, amounts, size=64, severity=severity, kinds=tuple(KINDS), seed=seed)
+def _pool(
+    amounts: Amounts = SMALL, *, seed: int = 0, categories: tuple[str, ...] = TWO, severity: str = "easy"
+) -> Pool:
+    return texture_pool(
+        "surfaces", categories, amounts, size=64, severity=severity, kinds=tuple(KINDS), seed=seed
+    )
 
 
 def _all(pool: Pool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
@@ -38,7 +52,7 @@ def _all(pool: Pool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     return pool.inputs[every], pool.masks[every]
 
 
-# --- crops ------------------------------------------------------------------------------------------------------------------------
+# --- crops --------------------------------------------------------------------------------------------------
 
 
 def test_training_and_test_crops_share_no_column() -> None:
@@ -60,7 +74,10 @@ def test_no_two_crops_of_a_part_are_of_one_place() -> None:
     places = 31 * 31
     crops = {crop.tobytes() for crop in surface.crops("train", places, train=True)}
     assert len(crops) == places
-    with pytest.raises(UserError, match=f"{places + 1} crops of 30 px do not fit the train part of all, which has {places} places"):
+    with pytest.raises(
+        UserError,
+        match=f"{places + 1} crops of 30 px do not fit the train part of all, which has {places} places",
+    ):
         surface.crops("train", places + 1, train=True)
     with pytest.raises(UserError, match="size=41 is larger than the 36 px"):
         textures._Surface("all", photo, [photo], 41, 0)
@@ -76,7 +93,9 @@ def test_one_seed_gives_the_same_bytes_and_another_one_others() -> None:
 @pytest.mark.parametrize("part", ["train", "good", "bad", "stray"])
 def test_more_crops_of_one_part_move_no_other_crop(part: str) -> None:
     few, many = SMALL._replace(stray=2), SMALL._replace(stray=2)._replace(**{part: 9})
-    kept = np.concatenate([np.arange(sum(many[:index]), sum(many[:index]) + number) for index, number in enumerate(few)])
+    kept = np.concatenate(
+        [np.arange(sum(many[:index]), sum(many[:index]) + number) for index, number in enumerate(few)]
+    )
     for category in range(2):
         before = _all(_pool(few))[0][category * sum(few) :][: sum(few)]
         after = _all(_pool(many))[0][category * sum(many) :][: sum(many)]
@@ -128,14 +147,16 @@ def test_photographs_are_reduced_by_area() -> None:
     assert np.abs(difference).max() <= 1  # Pillow rounds twice, along and across
 
 
-def test_other_files_than_those_of_the_card_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_other_files_than_those_of_the_card_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OWB_CACHE", str(tmp_path))
     monkeypatch.setattr(textures, "DIGESTS", {"surfaces": "0" * 64})
     with pytest.raises(UserError, match="digest 4e347720ce75c85f where 0000000000000000 is expected"):
         photographs("surfaces")
 
 
-# --- defects ----------------------------------------------------------------------------------------------------------------------
+# --- defects ------------------------------------------------------------------------------------------------
 
 
 def _material(seed: int = 0) -> Material:
@@ -181,7 +202,11 @@ def test_a_full_stain_is_the_crop_plus_or_minus_its_change() -> None:
     for _ in range(20):
         found = drawn("stain", material, SEVERITIES["easy"], rng)
         assert found is not None
-        steps.add(int(found.image[found.mask].max()) if found.image[found.mask].mean() > 127 else int(found.image[found.mask].min()))
+        steps.add(
+            int(found.image[found.mask].max())
+            if found.image[found.mask].mean() > 127
+            else int(found.image[found.mask].min())
+        )
     assert steps == {round(255 * (0.5 - 0.7 * 0.45)), round(255 * (0.5 + 0.7 * 0.45))}
 
 
@@ -198,7 +223,9 @@ def test_what_hardly_shows_is_refused() -> None:
     flat = np.full((64, 64, 3), 0.4, dtype=np.float32)
     rng = np.random.default_rng(0)
     for kind in ("blur", "cut-paste"):
-        assert all(drawn(kind, Material(flat, flat, [flat]), SEVERITIES["easy"], rng) is None for _ in range(5))
+        assert all(
+            drawn(kind, Material(flat, flat, [flat]), SEVERITIES["easy"], rng) is None for _ in range(5)
+        )
     photo = np.full((64, 200, 3), 100, dtype=np.uint8)
     with pytest.raises(UserError, match="blur does not show on sky at severity hard"):
         textures._Surface("sky", photo, [photo], 40, 0).defective("bad", 0, "blur", "hard", train=False)
@@ -211,7 +238,7 @@ def test_gradient_noise_is_zero_at_the_corners_of_its_cells_and_smooth_between()
     assert np.abs(np.diff(noise, axis=0)).max() < 0.25
 
 
-# --- names ------------------------------------------------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 
 def test_names_are_read_checked_and_brought_near() -> None:
@@ -225,14 +252,16 @@ def test_names_are_read_checked_and_brought_near() -> None:
         chosen("tile+wood+tile", PUBLISHED["mvtec"], what="category", where="mvtec")
 
 
-# --- layouts on disk --------------------------------------------------------------------------------------------------------------
+# --- layouts on disk ----------------------------------------------------------------------------------------
 
 
 def _picture(path: Path, value: int, *, size: tuple[int, int] = (8, 8)) -> None:
     """Write a picture whose pixels are all different from those of any other value."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = (np.arange(size[0] * size[1] * 3) % 7 + value).astype(np.uint8).reshape(size[1], size[0], 3)
-    Image.fromarray(pixels).save(path, format={".jpg": "JPEG", ".bmp": "BMP", ".tif": "TIFF"}.get(path.suffix.lower(), "PNG"))
+    Image.fromarray(pixels).save(
+        path, format={".jpg": "JPEG", ".bmp": "BMP", ".tif": "TIFF"}.get(path.suffix.lower(), "PNG")
+    )
 
 
 def _mask(path: Path, box: tuple[slice, slice], *, value: int = 255, size: tuple[int, int] = (8, 8)) -> None:
@@ -245,8 +274,12 @@ def _mask(path: Path, box: tuple[slice, slice], *, value: int = 255, size: tuple
 CORNER, MIDDLE = (slice(0, 2), slice(0, 3)), (slice(3, 6), slice(4, 5))
 
 
-def _mvtec(root: Path, *, categories: tuple[str, ...] = ("carpet", "tile"), masks: str = "ground_truth") -> Path:
-    """Two categories of three training and four test images; masks sort the other way round than their images."""
+def _mvtec(
+    root: Path, *, categories: tuple[str, ...] = ("carpet", "tile"), masks: str = "ground_truth"
+) -> Path:
+    """Two categories of three training and four test images; masks sort the other way round than their
+    images.
+    """
     for index, name in enumerate(categories):
         start = 100 * index
         for number in range(3):
@@ -284,9 +317,14 @@ def test_mvtec_is_read_with_the_mask_of_every_stem(tmp_path: Path) -> None:
     pool = _read(files)
     assert pool.kinds == ("good", "cut", "hole")
     assert [(file.path.name, file.defect) for file in files[:7]] == [
-        ("000.png", "good"), ("001.png", "good"), ("002.png", "good"), ("000.JPEG", "cut"), ("001.png", "cut"), ("000.png", "good"),
+        ("000.png", "good"),
+        ("001.png", "good"),
+        ("002.png", "good"),
+        ("000.JPEG", "cut"),
+        ("001.png", "cut"),
+        ("000.png", "good"),
         ("000.bmp", "hole"),
-    ]  # fmt: skip
+    ]
     images, masks = _all(pool)
     for row, file in enumerate(files):
         with Image.open(file.path) as opened:
@@ -323,7 +361,9 @@ def test_visa_converted_and_as_published_are_the_same(tmp_path: Path) -> None:
         _picture(published / image, 20 * number)
         part = "train" if number < 2 else "test"
         label = "normal" if number < 3 else "anomaly"
-        target = converted / "1cls" / "candle" / part / ("good" if number < 3 else "bad") / f"{number:03d}.JPG"
+        target = (
+            converted / "1cls" / "candle" / part / ("good" if number < 3 else "bad") / f"{number:03d}.JPG"
+        )
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes((published / image).read_bytes())
         mask = f"candle/Data/Masks/Anomaly/{number:03d}.png" if number > 2 else ""
@@ -353,7 +393,9 @@ def test_visa_converted_and_as_published_are_the_same(tmp_path: Path) -> None:
 
 
 def _realiad(root: Path) -> Path:
-    """One category: two good samples seen by two cameras each, one of them to train on, and a defective one with one mask."""
+    """One category: two good samples seen by two cameras each, one of them to train on, and a defective one
+    with one mask.
+    """
     entries: dict[str, list[dict[str, str | None]]] = {"train": [], "test": []}
     for number, (part, kind) in enumerate([("train", "OK"), ("test", "OK"), ("test", "NG/pit")]):
         for camera in ("C1", "C2"):
@@ -362,10 +404,18 @@ def _realiad(root: Path) -> Path:
             mask = name.replace(".jpg", "_mask.png") if kind != "OK" and camera == "C1" else None
             if mask:
                 _mask(root / "realiad_256" / "toy" / mask, MIDDLE)
-            entries[part].append({"image_path": name, "mask_path": mask, "anomaly_class": kind.removeprefix("NG/")})
+            entries[part].append(
+                {"image_path": name, "mask_path": mask, "anomaly_class": kind.removeprefix("NG/")}
+            )
     for variant, content in (
         ("realiad_jsons", entries),
-        ("realiad_jsons_fuiad_0.1", {"train": entries["train"] + entries["test"][2:3], "test": entries["test"][3:] + entries["test"][:2]}),
+        (
+            "realiad_jsons_fuiad_0.1",
+            {
+                "train": entries["train"] + entries["test"][2:3],
+                "test": entries["test"][3:] + entries["test"][:2],
+            },
+        ),
     ):
         path = root / "realiad_jsons" / variant / "toy.json"
         path.parent.mkdir(parents=True)
@@ -398,13 +448,17 @@ def test_faults_of_realiad_lists_are_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="category toy is empty"):
         realiad(root, ("toy",), variant="realiad_jsons", pixels=256, cameras="C5")
     (root / "realiad_jsons" / "realiad_jsons" / "toy.json").write_text('{"train": [{}]')
-    with pytest.raises(UserError, match=r"toy.json is no list of images with train and test \(JSONDecodeError"):
+    with pytest.raises(
+        UserError, match=r"toy.json is no list of images with train and test \(JSONDecodeError"
+    ):
         realiad(root, ("toy",), variant="realiad_jsons", pixels=256, cameras="")
 
 
 def test_a_data_set_is_looked_for_below_owb_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data" / "mvtec").mkdir(parents=True)
-    with pytest.raises(UserError, match="no folder mvtec for source=mvtec; say where it is with root, or set OWB_DATA"):
+    with pytest.raises(
+        UserError, match="no folder mvtec for source=mvtec; say where it is with root, or set OWB_DATA"
+    ):
         folder_at("", "mvtec")
     assert folder_at(str(tmp_path / "data" / "mvtec"), "mvtec") == tmp_path / "data" / "mvtec"
     monkeypatch.setenv("OWB_DATA", str(tmp_path / "data"))
@@ -413,13 +467,15 @@ def test_a_data_set_is_looked_for_below_owb_data(tmp_path: Path, monkeypatch: py
         folder_at("", "folder")
 
 
-# --- what is wrong is named -------------------------------------------------------------------------------------------------------
+# --- what is wrong is named ---------------------------------------------------------------------------------
 
 
 def _break(root: Path, what: str) -> None:
     tile = root / "tile"
     if what == "damaged":
-        (tile / "train" / "good" / "001.png").write_bytes((tile / "train" / "good" / "001.png").read_bytes()[:60])
+        (tile / "train" / "good" / "001.png").write_bytes(
+            (tile / "train" / "good" / "001.png").read_bytes()[:60]
+        )
     elif what == "no image":
         (tile / "test" / "cut" / "001.png").write_text("a web page")
     elif what == "other size":
@@ -433,7 +489,9 @@ def _break(root: Path, what: str) -> None:
         (tile / "ground_truth" / "hole" / "000_mask.png").unlink()
         (tile / "ground_truth" / "hole").rmdir()
     elif what == "twice":
-        (tile / "test" / "good" / "007.png").write_bytes((root / "carpet" / "train" / "good" / "001.png").read_bytes())
+        (tile / "test" / "good" / "007.png").write_bytes(
+            (root / "carpet" / "train" / "good" / "001.png").read_bytes()
+        )
     elif what == "nobody's mask":
         _mask(tile / "ground_truth" / "cut" / "017_mask.png", MIDDLE)
     elif what == "two masks":
@@ -444,19 +502,34 @@ def _break(root: Path, what: str) -> None:
         Image.fromarray(np.full((8, 8), 1023, dtype=np.uint16)).save(tile / "train" / "good" / "001.png")
 
 
-@pytest.mark.parametrize(("what", "message"), [
-    ("damaged", r"cannot read the image .*tile/train/good/001.png: damaged, or not an image"),
-    ("no image", r"cannot read the image .*tile/test/cut/001.png"),
-    ("other size", r"mask .*tile/ground_truth/cut/000_mask.png has 9 x 8 pixels, its image .*tile/test/cut/000.JPEG 8 x 8"),
-    ("empty mask", r"mask .*tile/ground_truth/hole/000_mask.png is empty, but .*tile/test/hole/000.bmp counts as defective"),
-    ("nothing to learn", r"category tile is empty: no image in .*tile/train/good"),
-    ("no masks", r"no folder .*tile/ground_truth/hole with the masks of .*tile/test/hole"),
-    ("twice", r"tile/test/good/007.png is a test image, but the same file is learned from as .*carpet/train/good/001.png"),
-    ("nobody's mask", r"mask .*017_mask.png belongs to no image in .*tile/test/cut"),
-    ("two masks", r"001.PNG and 001_mask.png in .*tile/ground_truth/cut are both masks of 001"),
-    ("two images", r"tile/test/cut has two images of one name"),
-    ("deep", r"image .*tile/train/good/001.png is of 16 bits and has no value above 1023, which shows as black"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("damaged", r"cannot read the image .*tile/train/good/001.png: damaged, or not an image"),
+        ("no image", r"cannot read the image .*tile/test/cut/001.png"),
+        (
+            "other size",
+            r"mask .*tile/ground_truth/cut/000_mask.png has 9 x 8 pixels, its image .*tile/test/cut/000.JPEG 8 x 8",
+        ),
+        (
+            "empty mask",
+            r"mask .*tile/ground_truth/hole/000_mask.png is empty, but .*tile/test/hole/000.bmp counts as defective",
+        ),
+        ("nothing to learn", r"category tile is empty: no image in .*tile/train/good"),
+        ("no masks", r"no folder .*tile/ground_truth/hole with the masks of .*tile/test/hole"),
+        (
+            "twice",
+            r"tile/test/good/007.png is a test image, but the same file is learned from as .*carpet/train/good/001.png",
+        ),
+        ("nobody's mask", r"mask .*017_mask.png belongs to no image in .*tile/test/cut"),
+        ("two masks", r"001.PNG and 001_mask.png in .*tile/ground_truth/cut are both masks of 001"),
+        ("two images", r"tile/test/cut has two images of one name"),
+        (
+            "deep",
+            r"image .*tile/train/good/001.png is of 16 bits and has no value above 1023, which shows as black",
+        ),
+    ],
+)
 def test_bad_files_are_named(tmp_path: Path, what: str, message: str) -> None:
     root = _mvtec(tmp_path / "mvtec")
     _break(root, what)
@@ -470,12 +543,19 @@ def test_a_category_that_is_not_there_gets_the_nearest_name(tmp_path: Path) -> N
         trees(_mvtec(tmp_path / "mvtec"), ("carpets",), masks_expected=True)
 
 
-def test_what_systems_and_editors_keep_in_a_folder_is_no_category_no_kind_and_no_image(tmp_path: Path) -> None:
+def test_what_systems_and_editors_keep_in_a_folder_is_no_category_no_kind_and_no_image(
+    tmp_path: Path,
+) -> None:
     root = _mvtec(tmp_path / "mvtec")
     before = hashed(trees(root, categories_of(root), masks_expected=True)).digest()
     hidden = (".ipynb_checkpoints", "__MACOSX", "@eaDir", "._cut")
     for number, name in enumerate(hidden):
-        for place in (root, root / "tile" / "test", root / "tile" / "test" / "cut", root / "tile" / "ground_truth"):
+        for place in (
+            root,
+            root / "tile" / "test",
+            root / "tile" / "test" / "cut",
+            root / "tile" / "ground_truth",
+        ):
             _picture(place / name / "train" / "good" / "000.png", 60 + number)
             _picture(place / name / "000.png", 70 + number)
     for folder in ("train/good", "test/cut", "ground_truth/cut"):
@@ -490,7 +570,9 @@ def test_what_systems_and_editors_keep_in_a_folder_is_no_category_no_kind_and_no
     assert not any(name in str(problem.value) for name in hidden)
 
 
-def test_every_format_counts_and_what_is_not_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_format_counts_and_what_is_not_read_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     root = _mvtec(tmp_path / "mvtec")
     images = _all(_read(trees(root, ("tile",), masks_expected=True)))[0]
     good = root / "tile" / "train" / "good"
@@ -504,19 +586,25 @@ def test_every_format_counts_and_what_is_not_read_is_named(tmp_path: Path, caplo
     (good / "003.heic").write_bytes(b"ftypheic")
     assert len(trees(root, ("tile",), masks_expected=True)) == len(files)
     assert (
-        f"1 files among pictures are in no format that is read and are left out: .heic (1); the first of them is {good / '003.heic'}"
-        in (caplog.text)
-    )
+        "1 files among pictures are in no format that is read and are left out: .heic (1); the first of "
+        f"them is {good / '003.heic'}"
+    ) in (caplog.text)
     crack = root / "tile" / "test" / "crack"
     crack.mkdir()
     (crack / "000.HEIC").write_bytes(b"ftypheic")
-    with pytest.raises(UserError, match=r"tile/test/crack has no picture in a format that is read, only \.heic \(1\)"):
+    with pytest.raises(
+        UserError, match=r"tile/test/crack has no picture in a format that is read, only \.heic \(1\)"
+    ):
         trees(root, ("tile",), masks_expected=False)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".tif"])
-def test_an_image_that_exif_turns_and_its_mask_are_brought_to_one_orientation(tmp_path: Path, suffix: str) -> None:
-    """The picture is white where the mask, drawn on what a viewer shows, says; it is stored lying on its side."""
+def test_an_image_that_exif_turns_and_its_mask_are_brought_to_one_orientation(
+    tmp_path: Path, suffix: str
+) -> None:
+    """The picture is white where the mask, drawn on what a viewer shows, says; it is stored lying on its
+    side.
+    """
     image, mask = tmp_path / f"a{suffix}", tmp_path / "a_mask.png"
     pixels = np.zeros((24, 40), dtype=np.uint8)
     pixels[2:10, 4:30] = 255
@@ -531,7 +619,10 @@ def test_an_image_that_exif_turns_and_its_mask_are_brought_to_one_orientation(tm
     assert np.array_equal(pack[np.array([0])][0], pixels[:, 8:32] > 0)
     assert np.array_equal(shown.mean(axis=0) > 127, pixels[:, 8:32] > 0)
     Image.fromarray(np.rot90(pixels)).save(mask)
-    with pytest.raises(UserError, match=r"has 24 x 40 pixels, its image .* 40 x 24; one of them lies on its side, an EXIF orientation"):
+    with pytest.raises(
+        UserError,
+        match=r"has 24 x 40 pixels, its image .* 40 x 24; one of them lies on its side, an EXIF orientation",
+    ):
         packed_masks([mask], [image], digests_of([mask]), sizes, resolution=24, rule=">0.5")
 
 
@@ -549,7 +640,7 @@ def test_a_file_that_vanished_is_named(tmp_path: Path) -> None:
         hashed(files)
 
 
-# --- packs ------------------------------------------------------------------------------------------------------------------------
+# --- packs --------------------------------------------------------------------------------------------------
 
 
 def _gradient(path: Path, size: tuple[int, int]) -> Path:
@@ -572,7 +663,9 @@ def test_images_are_resized_and_the_centre_is_kept(tmp_path: Path) -> None:
             (Sizes(resize=48, crop=32, keep_aspect=True), 72, (20, 8, 52, 40)),
             (Sizes(resize=48, crop=0, keep_aspect=True), 72, (12, 0, 60, 48)),
         ):
-            expected = np.asarray(opened.resize((width, 48), Image.Resampling.BILINEAR).crop(box)).transpose(2, 0, 1)
+            expected = np.asarray(opened.resize((width, 48), Image.Resampling.BILINEAR).crop(box)).transpose(
+                2, 0, 1
+            )
             assert np.array_equal(_packed(path, sizes)[np.array([0])][0], expected)
     with pytest.raises(UserError, match="crop=64 is larger than resize=48"):
         Sizes(resize=48, crop=64)
@@ -583,24 +676,32 @@ def test_kept_aspect_agrees_with_torchvision(tmp_path: Path) -> None:
     path = _gradient(tmp_path / "a.png", (101, 64))
     with Image.open(path) as opened:
         for resize in (48, (48, 48)):
-            expected = np.asarray(transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(32)])(opened)).transpose(2, 0, 1)
+            expected = np.asarray(
+                transforms.Compose([transforms.Resize(resize), transforms.CenterCrop(32)])(opened)
+            ).transpose(2, 0, 1)
             found = _packed(path, Sizes(resize=48, crop=32, keep_aspect=resize == 48))
             assert np.array_equal(found[np.array([0])][0], expected)
 
 
 def test_masks_go_the_way_of_the_released_code(tmp_path: Path) -> None:
-    """Resize and crop as the image, nearest pixels of torch, then the rule: the two rules differ at the border of a defect."""
+    """Resize and crop as the image, nearest pixels of torch, then the rule: the two rules differ at the
+    border of a defect.
+    """
     torch = pytest.importorskip("torch")
     transforms = pytest.importorskip("torchvision.transforms")
     image, mask = _gradient(tmp_path / "a.png", (50, 40)), tmp_path / "a_mask.png"
     pixels = np.zeros((40, 50), dtype=np.uint8)
     pixels[11:23, 17:32] = 255
     Image.fromarray(pixels).save(mask)
-    tensor = transforms.Compose([transforms.Resize((28, 28)), transforms.CenterCrop(24), transforms.ToTensor()])(Image.open(mask))
+    tensor = transforms.Compose(
+        [transforms.Resize((28, 28)), transforms.CenterCrop(24), transforms.ToTensor()]
+    )(Image.open(mask))
     nearest = torch.nn.functional.interpolate(tensor[None], size=17, mode="nearest")[0, 0].numpy()
     found = {}
     for rule, least in ((">0.5", 0.5), (">0", 0.0)):
-        pack = packed_masks([mask], [image], digests_of([mask]), Sizes(resize=28, crop=24), resolution=17, rule=rule)
+        pack = packed_masks(
+            [mask], [image], digests_of([mask]), Sizes(resize=28, crop=24), resolution=17, rule=rule
+        )
         found[rule] = pack[np.array([0])][0]
         assert np.array_equal(found[rule], nearest > least)
     assert found[">0"].sum() > found[">0.5"].sum() > 0
@@ -625,7 +726,9 @@ def test_noise_of_a_compressed_mask_is_no_defect(tmp_path: Path) -> None:
     pixels = np.zeros((32, 32), dtype=np.uint8)
     pixels[7:18, 9:20] = 255
     Image.fromarray(pixels).save(mask, quality=60)
-    pack = packed_masks([mask], [image], digests_of([mask]), Sizes(resize=32, crop=0), resolution=32, rule=">0.5")
+    pack = packed_masks(
+        [mask], [image], digests_of([mask]), Sizes(resize=32, crop=0), resolution=32, rule=">0.5"
+    )
     assert np.array_equal(pack[np.array([0])][0], pixels > 0)
 
 
@@ -696,6 +799,15 @@ def test_the_digest_is_of_contents_and_roles_not_of_places(tmp_path: Path) -> No
         digests.append(hashed(files).digest())
     assert digests[0] == digests[1]
     assert kinds_of(files) == ("good", "cut", "hole")
-    swapped = [ImageFile(path=file.path, category=file.category, defect="cut" if file.defect == "hole" else file.defect, train=file.train,
-                         sample=file.sample, mask=file.mask) for file in files]  # fmt: skip
+    swapped = [
+        ImageFile(
+            path=file.path,
+            category=file.category,
+            defect="cut" if file.defect == "hole" else file.defect,
+            train=file.train,
+            sample=file.sample,
+            mask=file.mask,
+        )
+        for file in files
+    ]
     assert hashed(swapped).digest() != digests[0]

@@ -1,4 +1,6 @@
-"""The anomaly detection scenario: who is given which images under every setting, what is asked, and what stays sealed."""
+"""The anomaly detection scenario: who is given which images under every setting, what is asked, and what
+stays sealed.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,10 @@ def _scenario(**said: Any) -> Anomaly:
 
 def _stages(deal: Deal) -> list[tuple[list[int], list[int]]]:
     """Return the labels that are learned and those that are asked in every stage."""
-    return [(sorted({*deal.labels[stage.rows].tolist()}), sorted({*deal.labels[stage.query].tolist()})) for stage in deal.stages]
+    return [
+        (sorted({*deal.labels[stage.rows].tolist()}), sorted({*deal.labels[stage.query].tolist()}))
+        for stage in deal.stages
+    ]
 
 
 def _refused(message: str, **said: Any) -> None:
@@ -37,7 +42,7 @@ def _refused(message: str, **said: Any) -> None:
         _scenario(**said).deal(0)
 
 
-# --- settings ---------------------------------------------------------------------------------------------------------------------
+# --- settings -----------------------------------------------------------------------------------------------
 
 
 def test_multi_learns_and_asks_all_at_once() -> None:
@@ -74,10 +79,20 @@ def test_continual_asks_every_category_so_far() -> None:
     assert np.array_equal(np.bincount(deal.facts["stage"]), np.array([4, 2, 2]) * 15)
 
 
-@pytest.mark.parametrize(("preset", "sizes"), [
-    ("mvtec-14-1", [14, 1]), ("mvtec-10-5", [10, 5]), ("mvtec-3-3", [3] * 5), ("mvtec-10-1", [10, 1, 1, 1, 1, 1]),
-    ("visa-11-1", [11, 1]), ("visa-8-4", [8, 4]), ("visa-8-1", [8, 1, 1, 1, 1]), ("ucad-mvtec", [1] * 15), ("ucad-visa", [1] * 12),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("preset", "sizes"),
+    [
+        ("mvtec-14-1", [14, 1]),
+        ("mvtec-10-5", [10, 5]),
+        ("mvtec-3-3", [3] * 5),
+        ("mvtec-10-1", [10, 1, 1, 1, 1, 1]),
+        ("visa-11-1", [11, 1]),
+        ("visa-8-4", [8, 4]),
+        ("visa-8-1", [8, 1, 1, 1, 1]),
+        ("ucad-mvtec", [1] * 15),
+        ("ucad-visa", [1] * 12),
+    ],
+)
 def test_published_streams_have_their_stages(preset: str, sizes: list[int]) -> None:
     scenario = Anomaly(**PRESETS[preset].values)
     steps = scenario._steps(len(PUBLISHED[scenario.source]))
@@ -108,18 +123,25 @@ def test_zero_shot_asks_the_categories_that_were_never_seen() -> None:
     assert _stages(deal) == [([0, 1], [2, 3, 4, 5, 6, 7])]
     assert deal.class_numbers is not None
     assert [EIGHT[number] for number in deal.class_numbers[:2]] == ["brick", "rock"]
-    assert not np.isin(deal.facts["category"][deal.stages[0].query], [EIGHT.index("brick"), EIGHT.index("rock")]).any()
+    assert not np.isin(
+        deal.facts["category"][deal.stages[0].query], [EIGHT.index("brick"), EIGHT.index("rock")]
+    ).any()
     names = [metric.name for metric in scenario.metrics]
     assert "image_auroc_of_grass" in names
     assert "image_auroc_of_brick" not in names
-    _refused("zero_shot_source=visa:candle is of a data set on disk", setting="zero-shot", zero_shot_source="visa:candle")
+    _refused(
+        "zero_shot_source=visa:candle is of a data set on disk",
+        setting="zero-shot",
+        zero_shot_source="visa:candle",
+    )
     named = _scenario(setting="zero-shot", zero_shot_source="brick", categories="grass+rock").deal(0)
     assert _stages(named) == [([0], [1, 2])]
 
 
 def test_orders_move_arrival_and_neither_images_nor_category_numbers() -> None:
     alphabetical, listed, drawn = (
-        _scenario(setting="continual", categories="rock+brick+grass", order=order) for order in ("alphabetical", "as-listed", "seed")
+        _scenario(setting="continual", categories="rock+brick+grass", order=order)
+        for order in ("alphabetical", "as-listed", "seed")
     )
     assert alphabetical._arriving(0) == ("brick", "grass", "rock")
     assert listed._arriving(0) == ("rock", "brick", "grass")
@@ -137,7 +159,10 @@ def test_orders_move_arrival_and_neither_images_nor_category_numbers() -> None:
 @pytest.mark.parametrize("setting", ["multi", "single", "few-shot", "continual"])
 def test_contamination_adds_defective_crops_of_the_training_part(setting: str) -> None:
     shots = {"shots": 6} if setting == "few-shot" else {}
-    clean, dirty = (_scenario(setting=setting, contamination=share, categories="brick+grass", **shots).deal(0) for share in (0.0, 0.25))
+    clean, dirty = (
+        _scenario(setting=setting, contamination=share, categories="brick+grass", **shots).deal(0)
+        for share in (0.0, 0.25)
+    )
     for before, after in zip(clean.stages, dirty.stages, strict=True):
         stray = dirty.facts["anomalous"][after.rows]
         assert stray.mean() == 0.25
@@ -164,12 +189,14 @@ def test_task_access_tells_the_stage_when_asked() -> None:
 def test_steps_are_counted_by_hand() -> None:
     none = {"apart": False, "sources": 0, "base": 1, "increment": 1}
     assert steps_of("continual", 3, **none) == (  # type: ignore[arg-type]
-        Step(range(0, 1), range(1)), Step(range(1, 2), range(2)), Step(range(2, 3), range(3)),
-    )  # fmt: skip
+        Step(range(0, 1), range(1)),
+        Step(range(1, 2), range(2)),
+        Step(range(2, 3), range(3)),
+    )
     assert steps_of("zero-shot", 5, **{**none, "sources": 2}) == (Step(range(2), range(2, 5)),)  # type: ignore[arg-type]
 
 
-# --- what is refused --------------------------------------------------------------------------------------------------------------
+# --- what is refused ----------------------------------------------------------------------------------------
 
 
 def test_what_does_not_fit_is_refused() -> None:
@@ -180,7 +207,12 @@ def test_what_does_not_fit_is_refused() -> None:
     _refused("base=8 and increment=1 do not fit 8 categories", setting="continual", base=8)
     _refused("shots=7, but brick has 6 normal training images", setting="few-shot", shots=7)
     _refused("setting=zero-shot needs zero_shot_source", setting="zero-shot")
-    _refused("category rock is both in zero_shot_source and in categories", setting="zero-shot", zero_shot_source="rock", categories="rock")
+    _refused(
+        "category rock is both in zero_shot_source and in categories",
+        setting="zero-shot",
+        zero_shot_source="rock",
+        categories="rock",
+    )
     _refused("zero_shot_source names every category", setting="zero-shot", zero_shot_source="+".join(EIGHT))
     _refused("order=as-listed needs categories", order="as-listed")
     _refused("blur_size must be odd", blur_size=4)
@@ -192,7 +224,7 @@ def test_what_does_not_fit_is_refused() -> None:
         _scenario(severty="hard")
 
 
-# --- sealing ----------------------------------------------------------------------------------------------------------------------
+# --- sealing ------------------------------------------------------------------------------------------------
 
 
 def test_sealing_hands_over_images_and_categories_and_nothing_else() -> None:
@@ -207,7 +239,9 @@ def test_sealing_hands_over_images_and_categories_and_nothing_else() -> None:
             assert np.array_equal(part.inputs, sealed.truth.facts["picture"][part.ids])
         assert np.array_equal(stage.labels, sealed.truth.labels[stage.ids])
         assert query.tasks is None
-    for (stage, query), (same, asked) in zip(sealed.episodes, seal(with_permuted_truth(deal, 0), 0).episodes, strict=True):
+    for (stage, query), (same, asked) in zip(
+        sealed.episodes, seal(with_permuted_truth(deal, 0), 0).episodes, strict=True
+    ):
         assert np.array_equal(stage.inputs, same.inputs)
         assert np.array_equal(stage.labels, same.labels)
         assert np.array_equal(query.inputs, asked.inputs)
@@ -226,7 +260,7 @@ def test_one_seed_deals_the_same_and_another_one_otherwise() -> None:
     assert not np.array_equal(first.episodes[0].query.inputs, other.episodes[0].query.inputs)
 
 
-# --- the presets, and scoring -----------------------------------------------------------------------------------------------------
+# --- the presets, and scoring -------------------------------------------------------------------------------
 
 
 def test_every_preset_is_a_configuration_with_its_metrics() -> None:
@@ -235,7 +269,9 @@ def test_every_preset_is_a_configuration_with_its_metrics() -> None:
         names = [metric.name for metric in scenario.metrics]
         assert names[0] == "image_auroc"
         assert ("forgetting" in names) == (scenario.setting == "continual")
-        assert len([name for name in names if name.startswith("image_auroc_of_")]) == len(scenario._asked_names())
+        assert len([name for name in names if name.startswith("image_auroc_of_")]) == len(
+            scenario._asked_names()
+        )
         assert preset.source
     names = [metric.name for metric in Anomaly(source="folder", root="nowhere").metrics]
     assert not any(name.startswith("image_auroc_of_") for name in names)
@@ -266,7 +302,9 @@ def test_figures_of_a_category_are_its_own_under_every_order() -> None:
         for index, (_, query) in enumerate(sealed.episodes):
             ids = np.sort(query.ids)
             right = (facts["category"][ids] == 2) & facts["anomalous"][ids]
-            answers.append(Answer(stage=index, step=None, ids=ids, arrays={"anomaly_scores": right.astype(np.float32)}))
+            answers.append(
+                Answer(stage=index, step=None, ids=ids, arrays={"anomaly_scores": right.astype(np.float32)})
+            )
         final = scenario.score(sealed.truth, answers).final
         assert [final[f"image_auroc_of_{name}"] for name in ("brick", "grass", "rock")] == [0.5, 0.5, 1.0]
         assert np.isnan(final["pixel_auroc"])
@@ -277,10 +315,12 @@ def test_an_answer_with_neither_maps_nor_scores_is_refused() -> None:
     sealed = build(scenario, 0)
     ids = np.sort(sealed.episodes[0].query.ids)
     with pytest.raises(UserError, match="anomaly_maps"):
-        scenario.score(sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"classes": np.zeros(len(ids))})])
+        scenario.score(
+            sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"classes": np.zeros(len(ids))})]
+        )
 
 
-# --- on disk ----------------------------------------------------------------------------------------------------------------------
+# --- on disk ------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -305,7 +345,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _on_disk(folder: Path, **said: Any) -> Anomaly:
-    return Anomaly(**validated(Anomaly, {"source": "folder", "root": str(folder), "resize": 24, "crop": 16, **said}))
+    return Anomaly(
+        **validated(Anomaly, {"source": "folder", "root": str(folder), "resize": 24, "crop": 16, **said})
+    )
 
 
 def test_a_folder_is_dealt_as_loaders_that_name_no_file(folder: Path) -> None:
@@ -315,7 +357,9 @@ def test_a_folder_is_dealt_as_loaders_that_name_no_file(folder: Path) -> None:
     for stage, query in sealed.episodes:
         for part in (stage, query):
             assert part.inputs.shape == (len(part.ids), 3, 16, 16)
-            assert not any(name in repr(part.inputs) for name in ("own", "nut", "cap", "dent", "good", "train"))
+            assert not any(
+                name in repr(part.inputs) for name in ("own", "nut", "cap", "dent", "good", "train")
+            )
             every = np.arange(len(part.ids))
             assert np.array_equal(part.inputs[every], np.asarray(sealed.truth.facts["picture"][part.ids]))
     ids = sealed.episodes[1].query.ids
@@ -332,8 +376,12 @@ def test_a_folder_gives_some_of_its_anomalies_to_the_training(folder: Path) -> N
     assert np.bincount(dirty.labels[moved]).tolist() == [2, 2]
     assert dirty.facts["anomalous"][moved].all()
     assert np.array_equal(np.setdiff1d(before.query, after.query), moved)
-    assert not np.array_equal(moved, np.setdiff1d(_on_disk(folder, contamination=0.3).deal(1).stages[0].rows, before.rows))
-    with pytest.raises(UserError, match=r"contamination=0\.45 takes 4 defective images of cap, which has 4 in its test"):
+    assert not np.array_equal(
+        moved, np.setdiff1d(_on_disk(folder, contamination=0.3).deal(1).stages[0].rows, before.rows)
+    )
+    with pytest.raises(
+        UserError, match=r"contamination=0\.45 takes 4 defective images of cap, which has 4 in its test"
+    ):
         _on_disk(folder, contamination=0.45).deal(0)
 
 
@@ -352,11 +400,16 @@ def test_a_folder_knows_its_categories_and_its_contents(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "lacking", "images"), [("good", "normal", 4), ("dent", "defective", 3)])
-def test_a_category_that_no_figure_can_speak_of_is_named(folder: Path, kind: str, lacking: str, images: int) -> None:
+def test_a_category_that_no_figure_can_speak_of_is_named(
+    folder: Path, kind: str, lacking: str, images: int
+) -> None:
     for path in (folder / "cap" / "test" / kind).iterdir():
         path.unlink()
         (folder / "cap" / "ground_truth" / kind / f"{path.stem}_mask.png").unlink(missing_ok=True)
-    with pytest.raises(UserError, match=f"category cap has {images} test images, none of them {lacking}, and needs one at least"):
+    with pytest.raises(
+        UserError,
+        match=f"category cap has {images} test images, none of them {lacking}, and needs one at least",
+    ):
         _on_disk(folder).deal(0)
     assert len(_on_disk(folder, categories="nut").deal(0).stages[0].query) == 7
 
@@ -370,9 +423,17 @@ def test_zero_shot_learns_from_another_data_set(folder: Path, monkeypatch: pytes
     deal = scenario.deal(0)
     assert _stages(deal) == [([0], [1])]
     assert (len(deal.stages[0].rows), len(deal.stages[0].query)) == (5, 7)
-    assert [metric.name for metric in _on_disk(folder, setting="zero-shot", zero_shot_source="mvtec:tile", categories="capsule").metrics
-            if "_of_" in metric.name] == ["image_auroc_of_capsule"]  # fmt: skip
-    for wrong, message in (("mvtc:tile", r"unknown data set 'mvtc'; did you mean 'mvtec'"), ("mvtec:tyle", r"did you mean 'tile'")):
+    assert [
+        metric.name
+        for metric in _on_disk(
+            folder, setting="zero-shot", zero_shot_source="mvtec:tile", categories="capsule"
+        ).metrics
+        if "_of_" in metric.name
+    ] == ["image_auroc_of_capsule"]
+    for wrong, message in (
+        ("mvtc:tile", r"unknown data set 'mvtc'; did you mean 'mvtec'"),
+        ("mvtec:tyle", r"did you mean 'tile'"),
+    ):
         with pytest.raises(UserError, match=message):
             _on_disk(folder, setting="zero-shot", zero_shot_source=wrong).deal(0)
 
@@ -382,5 +443,7 @@ def test_a_folder_is_scored(folder: Path) -> None:
     sealed = build(scenario, 0)
     ids = np.sort(sealed.episodes[0].query.ids)
     scores = sealed.truth.facts["anomalous"][ids].astype(np.float32)
-    final = scenario.score(sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"anomaly_scores": scores})]).final
+    final = scenario.score(
+        sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"anomaly_scores": scores})]
+    ).final
     assert final["image_auroc_of_nut"] == final["worst_image_auroc"] == 1.0

@@ -1,4 +1,6 @@
-"""Published splits at their true size are dealt from labels alone, and a hundred classes of ImageNet need no picture of the others."""
+"""Published splits at their true size are dealt from labels alone, and a hundred classes of ImageNet need no
+picture of the others.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,7 @@ def _loaded(text: str) -> Any:
     return configured("dataset", text).load()
 
 
-# --- a hundred classes of ImageNet ----------------------------------------------------------------------------------------------------
+# --- a hundred classes of ImageNet --------------------------------------------------------------------------
 
 
 def test_the_hundred_classes_of_seed_0_are_those_of_the_released_code(imagenet: Path) -> None:
@@ -75,7 +77,9 @@ def test_only_its_own_pictures_are_decoded_packed_and_digested(imagenet: Path) -
 def test_the_published_preset_deals_these_classes_known_ones_first(imagenet: Path) -> None:
     scenario: Any = configured("scenario", "cgcd[preset=happy-imagenet100]")
     assert (scenario.dataset, scenario.classes) == ("imagenet[subset=drawn100-0,crop=256]", 100)
-    deal = configured("scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[subset=drawn100-0,{SMALL}],{AMOUNTS}]").deal(3)
+    deal = configured(
+        "scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[subset=drawn100-0,{SMALL}],{AMOUNTS}]"
+    ).deal(3)
     assert deal.class_numbers is not None
     np.testing.assert_array_equal(deal.class_numbers[:50], np.arange(50))
     np.testing.assert_array_equal(np.sort(deal.class_numbers), np.arange(100))
@@ -83,19 +87,33 @@ def test_the_published_preset_deals_these_classes_known_ones_first(imagenet: Pat
 
 
 def _shown(deal: Deal) -> list[tuple[bytes, ...]]:
-    """Return what every stage shows and asks: pictures with the labels handed over, and the labels of its test."""
+    """Return what every stage shows and asks: pictures with the labels handed over, and the labels of its
+    test.
+    """
     return [
-        (np.asarray(deal.inputs[stage.rows]).tobytes(), stage.given.tobytes(), deal.labels[stage.rows].tobytes(),
-         np.asarray(deal.inputs[stage.query]).tobytes(), deal.labels[stage.query].tobytes())
+        (
+            np.asarray(deal.inputs[stage.rows]).tobytes(),
+            stage.given.tobytes(),
+            deal.labels[stage.rows].tobytes(),
+            np.asarray(deal.inputs[stage.query]).tobytes(),
+            deal.labels[stage.query].tobytes(),
+        )
         for stage in deal.stages
-    ]  # fmt: skip
+    ]
 
 
-def test_a_hundred_drawn_among_all_and_the_same_hundred_from_a_file_are_dealt_alike(imagenet: Path, tmp_path: Path) -> None:
-    among_all = configured("scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[{SMALL}],{AMOUNTS}]").deal(2)
+def test_a_hundred_drawn_among_all_and_the_same_hundred_from_a_file_are_dealt_alike(
+    imagenet: Path, tmp_path: Path
+) -> None:
+    among_all = configured(
+        "scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[{SMALL}],{AMOUNTS}]"
+    ).deal(2)
     taking_part = np.unique(among_all.class_numbers[np.arange(100)])
     (tmp_path / "ids.txt").write_text("".join(f"{formats.WNIDS[number]}\n" for number in taking_part))
-    listed = configured("scenario", f"cgcd[preset=happy-imagenet100,dataset=imagenet[subset={tmp_path / 'ids.txt'},{SMALL}],{AMOUNTS}]")
+    listed = configured(
+        "scenario",
+        f"cgcd[preset=happy-imagenet100,dataset=imagenet[subset={tmp_path / 'ids.txt'},{SMALL}],{AMOUNTS}]",
+    )
     assert _shown(listed.deal(2)) == _shown(among_all)
 
 
@@ -118,7 +136,7 @@ def test_a_draw_of_none_or_of_too_many_is_refused(subset: str, imagenet: Path) -
         _loaded(f"imagenet[subset={subset},{SMALL}]")
 
 
-# --- from labels alone ----------------------------------------------------------------------------------------------------------------
+# --- from labels alone --------------------------------------------------------------------------------------
 
 
 def _labels(sizes: Any, test: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
@@ -145,8 +163,19 @@ def test_imagenet_100_at_its_true_size_takes_what_a_short_class_has() -> None:
 
 @pytest.mark.parametrize("resample", ["independent", "disjoint"])
 def test_the_order_of_items_decides_which_are_dealt_but_not_how_many(resample: str) -> None:
-    """Classes that are mixed are parted as those that lie together: the n-th item of a class stands for the n-th."""
-    scenario = CGCD(initial=3, new="2x2", n_new="9", n_init="2", n_seen="3", resample=resample, labelled=0.5, class_order="natural")  # type: ignore[arg-type]
+    """Classes that are mixed are parted as those that lie together: the n-th item of a class stands for the
+    n-th.
+    """
+    scenario = CGCD(
+        initial=3,
+        new="2x2",
+        n_new="9",
+        n_init="2",
+        n_seen="3",
+        resample=resample,
+        labelled=0.5,
+        class_order="natural",
+    )  # type: ignore[arg-type]
     labels, is_test = _labels(np.full(8, 20), 4)
     mixed = np.random.default_rng(5).permutation(len(labels))
     mixed = mixed[np.lexsort((np.where(is_test[mixed], 1, 0),))]

@@ -26,7 +26,9 @@ def _scenario(text: str) -> CGCD:
     return scenario
 
 
-def _allocated(text: str, train: int | list[int], test: int | list[int], *, classes: int, seed: int = 0) -> tuple[CGCD, Allocation]:
+def _allocated(
+    text: str, train: int | list[int], test: int | list[int], *, classes: int, seed: int = 0
+) -> tuple[CGCD, Allocation]:
     """Allocate `train` and `test` items of every class, in the order of the classes."""
     scenario = _scenario(text)
     labels = np.concatenate([np.repeat(np.arange(classes), train), np.repeat(np.arange(classes), test)])
@@ -48,7 +50,7 @@ def dealt(request: pytest.FixtureRequest) -> tuple[CGCD, Deal]:
     return scenario, scenario.deal(1)
 
 
-# --- the invariants of the protocol -----------------------------------------------------------------------------------------------
+# --- the invariants of the protocol -------------------------------------------------------------------------
 
 
 def test_only_stage_0_has_labels_and_they_are_true(dealt: tuple[CGCD, Deal]) -> None:
@@ -57,7 +59,9 @@ def test_only_stage_0_has_labels_and_they_are_true(dealt: tuple[CGCD, Deal]) -> 
     assert all((stage.given == HIDDEN).all() for stage in deal.stages[1:])
 
 
-def test_a_stage_holds_exactly_the_classes_revealed_so_far_in_the_right_numbers(dealt: tuple[CGCD, Deal]) -> None:
+def test_a_stage_holds_exactly_the_classes_revealed_so_far_in_the_right_numbers(
+    dealt: tuple[CGCD, Deal],
+) -> None:
     scenario, deal = dealt
     known = scenario.initial
     for index, stage in enumerate(deal.stages[1:], 1):
@@ -94,12 +98,20 @@ def test_the_labelled_share_is_rounded_down_class_by_class() -> None:
 
 
 def test_what_comes_again_has_a_new_id_and_no_order_tells_old_from_new() -> None:
-    """A known id would tell that the class is old. Ids come sorted, so the order is that of a random numbering."""
+    """A known id would tell that the class is old. Ids come sorted, so the order is that of a random
+    numbering.
+    """
     sealed = build(_scenario("cgcd[preset=digits]"), 0)
     ids = [stage.ids for stage, _ in sealed.episodes]
     assert len(np.unique(np.concatenate(ids))) == sum(map(len, ids))
-    shown = {stage.inputs[row].tobytes() for stage, _ in sealed.episodes[1:2] for row in range(len(stage.ids))}
-    again = [stage.inputs[row].tobytes() in shown for stage, _ in sealed.episodes[2:3] for row in range(len(stage.ids))]
+    shown = {
+        stage.inputs[row].tobytes() for stage, _ in sealed.episodes[1:2] for row in range(len(stage.ids))
+    }
+    again = [
+        stage.inputs[row].tobytes() in shown
+        for stage, _ in sealed.episodes[2:3]
+        for row in range(len(stage.ids))
+    ]
     assert any(again), "the deal does show items twice"
     is_new = sealed.truth.facts["stage"][ids[1]] == 1
     halves = np.array_split(is_new, 2)
@@ -107,7 +119,9 @@ def test_what_comes_again_has_a_new_id_and_no_order_tells_old_from_new() -> None
 
 
 def test_expected_reuse_follows_from_independent_draws() -> None:
-    """CIFAR-100 sizes: an initial item of stage t was shown before with probability 1 - 0.75^(t-1) (25 of a pool of 100)."""
+    """CIFAR-100 sizes: an initial item of stage t was shown before with probability 1 - 0.75^(t-1) (25 of a
+    pool of 100).
+    """
     _, dealt = _allocated("cgcd[preset=happy-cifar100]", 500, 100, classes=100)
     shown: set[int] = set()
     for index, stage in enumerate(dealt.stages[1:]):
@@ -140,7 +154,7 @@ def test_class_orders() -> None:
     assert list(novel) != list(range(10))
 
 
-# --- the published allocations ----------------------------------------------------------------------------------------------------
+# --- the published allocations ------------------------------------------------------------------------------
 
 CIFAR_ASKED = [5000, 6000, 7000, 8000, 9000, 10000]
 
@@ -150,14 +164,46 @@ CIFAR_ASKED = [5000, 6000, 7000, 8000, 9000, 10000]
     [
         ("happy-cifar100", 100, 500, 100, [20000, 5250, 5500, 5750, 6000, 6250], CIFAR_ASKED),
         ("happy-tinyimagenet", 200, 500, 50, [40000, 10500, 11000, 11500, 12000, 12500], CIFAR_ASKED),
-        ("happy-imagenet100", 1000, 1300, 50, [52000, 13000, 13600, 14200, 14800, 15400], [2500, 3000, 3500, 4000, 4500, 5000]),
-        ("happy-cub", 200, 30, 29, [2400, 1000, 1100, 1200, 1300, 1400], [2900, 3480, 4060, 4640, 5220, 5800]),
-        ("happy-aircraft", 100, 67, 33, [2650, 1050, 1150, 1250, 1350, 1450], [1650, 1980, 2310, 2640, 2970, 3300]),
-        ("happy-cifar100-10", 100, 500, 100, [20000, *range(3250, 4500, 125)], [5000 + 500 * t for t in range(11)]),
+        (
+            "happy-imagenet100",
+            1000,
+            1300,
+            50,
+            [52000, 13000, 13600, 14200, 14800, 15400],
+            [2500, 3000, 3500, 4000, 4500, 5000],
+        ),
+        (
+            "happy-cub",
+            200,
+            30,
+            29,
+            [2400, 1000, 1100, 1200, 1300, 1400],
+            [2900, 3480, 4060, 4640, 5220, 5800],
+        ),
+        (
+            "happy-aircraft",
+            100,
+            67,
+            33,
+            [2650, 1050, 1150, 1250, 1350, 1450],
+            [1650, 1980, 2310, 2640, 2970, 3300],
+        ),
+        (
+            "happy-cifar100-10",
+            100,
+            500,
+            100,
+            [20000, *range(3250, 4500, 125)],
+            [5000 + 500 * t for t in range(11)],
+        ),
     ],
-)  # fmt: skip
-def test_published_stage_sizes(preset: str, classes: int, train: int, test: int, sizes: list[int], asked: list[int]) -> None:
-    """Sizes of Happy's released code (README, logs); CUB, Aircraft and ImageNet with equally large classes instead of their own."""
+)
+def test_published_stage_sizes(
+    preset: str, classes: int, train: int, test: int, sizes: list[int], asked: list[int]
+) -> None:
+    """Sizes of Happy's released code (README, logs); CUB, Aircraft and ImageNet with equally large classes
+    instead of their own.
+    """
     _, dealt = _allocated(f"cgcd[preset={preset}]", train, test, classes=classes)
     assert _sizes(dealt) == sizes
     assert _asked(dealt) == asked
@@ -175,8 +221,17 @@ def test_cars_last_stage_takes_the_leftover_classes_and_short_classes_give_all()
 
 
 def test_imagenet_draws_its_hundred_classes_under_the_seed() -> None:
-    taking_part = [set(np.flatnonzero(_allocated("cgcd[preset=happy-imagenet100]", 1300, 50, classes=1000, seed=seed)[1]
-                                      .arrival[: 1000 * 1300 : 1300] <= 5)) for seed in (0, 1)]  # fmt: skip
+    taking_part = [
+        set(
+            np.flatnonzero(
+                _allocated("cgcd[preset=happy-imagenet100]", 1300, 50, classes=1000, seed=seed)[1].arrival[
+                    : 1000 * 1300 : 1300
+                ]
+                <= 5
+            )
+        )
+        for seed in (0, 1)
+    ]
     assert [len(each) for each in taking_part] == [100, 100]
     assert taking_part[0] != taking_part[1]
 
@@ -186,7 +241,9 @@ def test_metagcd_keeps_initial_items_apart_and_redraws_novel_ones() -> None:
     initial = np.concatenate([stage.rows[dealt.arrival[stage.rows] == 0] for stage in dealt.stages])
     assert len(np.unique(initial)) == len(initial)
     counts = [np.bincount(dealt.labels[stage.rows], minlength=100) for stage in dealt.stages[1:]]
-    assert [(set(each[:80]), set(each[80 : 80 + 5 * t])) for t, each in enumerate(counts, 1)] == [({25}, {300})] * 4
+    assert [(set(each[:80]), set(each[80 : 80 + 5 * t])) for t, each in enumerate(counts, 1)] == [
+        ({25}, {300})
+    ] * 4
 
 
 def test_class_incd_stages_hold_novel_classes_alone() -> None:
@@ -215,13 +272,20 @@ def test_amounts_as_shares_all_and_per_stage() -> None:
 def test_the_imbalance_falls_geometrically_within_a_group() -> None:
     _, dealt = _allocated("cgcd[initial=3,new=1x3,n_new=100,n_init=16,imbalance=4]", 100, 5, classes=6)
     assert list(np.bincount(dealt.labels[dealt.stages[1].rows])) == [16, 8, 4, 100, 50, 25]
-    _, new_only = _allocated("cgcd[initial=3,new=1x3,n_new=100,n_init=16,imbalance=4,imbalance_in=new]", 100, 5, classes=6)
+    _, new_only = _allocated(
+        "cgcd[initial=3,new=1x3,n_new=100,n_init=16,imbalance=4,imbalance_in=new]", 100, 5, classes=6
+    )
     assert list(np.bincount(new_only.labels[new_only.stages[1].rows])) == [16, 16, 16, 100, 50, 25]
 
 
 def test_an_unknown_number_of_classes_is_not_told() -> None:
     stages = [stage for stage, _ in build(_scenario("cgcd[preset=digits,known_k=false]"), 0).episodes]
-    assert [(stage.named_classes, stage.new_classes) for stage in stages] == [(4, 4), (4, None), (4, None), (4, None)]
+    assert [(stage.named_classes, stage.new_classes) for stage in stages] == [
+        (4, 4),
+        (4, None),
+        (4, None),
+        (4, None),
+    ]
 
 
 def test_scopes_of_the_test() -> None:
@@ -231,7 +295,7 @@ def test_scopes_of_the_test() -> None:
     assert [set(own.arrival[stage.query]) for stage in own.stages] == [{0}, {1}, {2}, {3}]
 
 
-# --- what cannot be done ----------------------------------------------------------------------------------------------------------
+# --- what cannot be done ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -261,7 +325,7 @@ def test_bad_input_is_told_in_one_sentence(text: str, said: str) -> None:
     assert "\n" not in str(problem.value)
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 def _answers(sealed: Sealed, respond: Any) -> list[Answer]:
@@ -281,18 +345,43 @@ def sealed() -> Sealed:
 def test_the_truth_under_any_names_scores_one(sealed: Sealed) -> None:
     names = np.random.default_rng(0).permutation(10)
     scores = CGCD().score(
-        sealed.truth, _answers(sealed, lambda index, labels, _: {"classes": names[labels], "clusters": labels * 0 + 4 + 2 * index})
+        sealed.truth,
+        _answers(
+            sealed,
+            lambda index, labels, _: {"classes": names[labels], "clusters": labels * 0 + 4 + 2 * index},
+        ),
     )
-    perfect = {"mean_all", "mean_old", "mean_new", "last_all", "last_old", "last_new", "last_initial", "last_novel", "first", "nmi", "ari",
-               "balanced_all", "hardest_initial"}  # fmt: skip
+    perfect = {
+        "mean_all",
+        "mean_old",
+        "mean_new",
+        "last_all",
+        "last_old",
+        "last_new",
+        "last_initial",
+        "last_novel",
+        "first",
+        "nmi",
+        "ari",
+        "balanced_all",
+        "hardest_initial",
+    }
     assert {name: scores.final[name] for name in perfect} == dict.fromkeys(perfect, pytest.approx(1.0))
-    assert {scores.final[name] for name in ("forgetting_initial", "forgetting_seen", "k_error", "initial_variance")} == {0.0}
+    assert {
+        scores.final[name]
+        for name in ("forgetting_initial", "forgetting_seen", "k_error", "initial_variance")
+    } == {0.0}
     np.testing.assert_allclose(scores.matrices["accuracy"], np.where(np.tri(4, dtype=bool), 1.0, np.nan))
 
 
 def test_everything_new_taken_for_one_old_class(sealed: Sealed) -> None:
-    """Old classes stay right; every class found since ends in row 0. Row 0 goes to whichever of its classes has most items there."""
-    scores = CGCD().score(sealed.truth, _answers(sealed, lambda _, labels, arrival: {"classes": np.where(arrival == 0, labels, 0)}))
+    """Old classes stay right; every class found since ends in row 0. Row 0 goes to whichever of its classes
+    has most items there.
+    """
+    scores = CGCD().score(
+        sealed.truth,
+        _answers(sealed, lambda _, labels, arrival: {"classes": np.where(arrival == 0, labels, 0)}),
+    )
     assert scores.final["new_taken_for_old"] == 1.0
     assert scores.final["first"] == 1.0
     groups = scores.per_stage
@@ -307,7 +396,10 @@ def test_everything_new_taken_for_one_old_class(sealed: Sealed) -> None:
 def test_all_is_the_mean_of_old_and_new_by_their_items(sealed: Sealed) -> None:
     rng = np.random.default_rng(0)
     scores = CGCD().score(
-        sealed.truth, _answers(sealed, lambda _, labels, __: {"classes": np.where(rng.random(len(labels)) < 0.6, labels, 7)})
+        sealed.truth,
+        _answers(
+            sealed, lambda _, labels, __: {"classes": np.where(rng.random(len(labels)) < 0.6, labels, 7)}
+        ),
     )
     for index, (_, query) in enumerate(sealed.episodes[1:], 1):
         arrival = sealed.truth.facts["stage"][query.ids]
@@ -318,14 +410,19 @@ def test_all_is_the_mean_of_old_and_new_by_their_items(sealed: Sealed) -> None:
 
 
 def test_the_probability_gap_is_old_minus_new(sealed: Sealed) -> None:
-    respond = lambda _, labels, __: {"classes": labels, "old_probability": np.full(len(labels), 0.75, np.float16)}  # noqa: E731
-    assert CGCD().score(sealed.truth, _answers(sealed, respond)).final["probability_gap"] == pytest.approx(0.5)
+    respond = lambda _, labels, __: {
+        "classes": labels,
+        "old_probability": np.full(len(labels), 0.75, np.float16),
+    }
+    assert CGCD().score(sealed.truth, _answers(sealed, respond)).final["probability_gap"] == pytest.approx(
+        0.5
+    )
 
 
 def test_clusters_said_give_the_error_of_k_and_what_counts_as_old(sealed: Sealed) -> None:
     """True are 4, 6, 8, 10 classes; the learner says 4, 7, 8, 8: errors 1, 0, -2."""
     said = [4, 7, 8, 8]
-    respond = lambda index, labels, _: {"classes": labels, "clusters": np.full(len(labels), said[index])}  # noqa: E731
+    respond = lambda index, labels, _: {"classes": labels, "clusters": np.full(len(labels), said[index])}
     scores = CGCD(known_k=False).score(sealed.truth, _answers(sealed, respond))
     np.testing.assert_array_equal(scores.per_stage["k_error"], [0, 1, 0, -2])
     assert scores.final["k_error"] == pytest.approx(1.0)
@@ -344,14 +441,21 @@ def test_a_stage_without_new_classes_leaves_new_undefined_and_the_rest_scored() 
 
 
 def test_rows_of_any_number_are_scored_without_a_table_of_their_size(sealed: Sealed) -> None:
-    scores = CGCD().score(sealed.truth, _answers(sealed, lambda _, labels, __: {"classes": labels * 10**12 - 5}))
+    scores = CGCD().score(
+        sealed.truth, _answers(sealed, lambda _, labels, __: {"classes": labels * 10**12 - 5})
+    )
     assert scores.final["mean_all"] == 1.0
 
 
-def test_the_answer_with_the_best_test_accuracy_counts_only_where_that_is_said_and_no_board_takes_it(sealed: Sealed) -> None:
+def test_the_answer_with_the_best_test_accuracy_counts_only_where_that_is_said_and_no_board_takes_it(
+    sealed: Sealed,
+) -> None:
     ended = _answers(sealed, lambda _, labels, __: {"classes": labels * 0})
     probes = [replace(a, step=7, arrays={"classes": sealed.truth.labels[a.ids]}) for a in ended]
-    last, best = _scenario("cgcd[preset=digits]"), _scenario("cgcd[preset=digits,choose=best-on-test,probe_every=7]")
+    last, best = (
+        _scenario("cgcd[preset=digits]"),
+        _scenario("cgcd[preset=digits,choose=best-on-test,probe_every=7]"),
+    )
     assert last.score(sealed.truth, [*probes, *ended]).final["mean_all"] < 0.5
     assert best.score(sealed.truth, [*probes, *ended]).final["mean_all"] == 1.0
     assert last.inadmissible() == ""
@@ -369,14 +473,25 @@ def test_an_unfinished_run_has_stages_but_no_summary(sealed: Sealed) -> None:
 def test_transductive_answers_are_scored_apart() -> None:
     scenario = _scenario("cgcd[preset=digits,transductive=true]")
     sealed = build(scenario, 0)
-    on_test = {stage: set(query.ids[sealed.truth.facts["is_test"][query.ids]]) for stage, (_, query) in enumerate(sealed.episodes)}
+    on_test = {
+        stage: set(query.ids[sealed.truth.facts["is_test"][query.ids]])
+        for stage, (_, query) in enumerate(sealed.episodes)
+    }
     answers = _answers(sealed, lambda _, labels, __: {"classes": labels})
-    wrong = [replace(a, arrays={"classes": np.where(np.isin(a.ids, list(on_test[a.stage])), a.arrays["classes"], 0)}) for a in answers]
+    wrong = [
+        replace(
+            a, arrays={"classes": np.where(np.isin(a.ids, list(on_test[a.stage])), a.arrays["classes"], 0)}
+        )
+        for a in answers
+    ]
     scores = scenario.score(sealed.truth, wrong)
     assert scores.final["mean_all"] == 1.0
     assert max(scores.per_stage["transductive_all"][1:]) < 0.5
 
 
-@pytest.mark.parametrize("text", ["cgcd[preset=digits]", "cgcd[preset=clinc150]", "cgcd[preset=digits,known_k=false,transductive=true]"])
+@pytest.mark.parametrize(
+    "text",
+    ["cgcd[preset=digits]", "cgcd[preset=clinc150]", "cgcd[preset=digits,known_k=false,transductive=true]"],
+)
 def test_the_scenario_conforms(text: str) -> None:
     assert [finding for finding in check_scenario(_scenario(text)) if not finding.holds] == []

@@ -12,12 +12,16 @@ from scenarios.class_incremental.scenario import ClassIncremental
 
 
 def _answers(sealed: Sealed, what: str) -> list[Answer]:
-    """Answer the truth, zeros, or the truth for classes of the current stage and zero otherwise (perfect forgetting)."""
+    """Answer the truth, zeros, or the truth for classes of the current stage and zero otherwise (perfect
+    forgetting).
+    """
     given = []
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         labels, arrival = sealed.truth.labels[ids], sealed.truth.facts["stage"][ids]
-        classes = {"truth": labels, "zeros": labels * 0, "only new": np.where(arrival == index, labels, -1)}[what]
+        classes = {"truth": labels, "zeros": labels * 0, "only new": np.where(arrival == index, labels, -1)}[
+            what
+        ]
         given.append(Answer(stage=index, step=None, ids=ids, arrays={"classes": classes}))
     return given
 
@@ -35,12 +39,20 @@ def test_every_item_is_dealt_once(deal: Deal) -> None:
 
 def test_stages_bring_disjoint_classes_in_the_order_of_their_numbers(deal: Deal) -> None:
     assert [sorted(set(stage.given)) for stage in deal.stages] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
-    assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [(2, 2), (4, 2), (6, 2), (8, 2), (10, 2)]
+    assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [
+        (2, 2),
+        (4, 2),
+        (6, 2),
+        (8, 2),
+        (10, 2),
+    ]
 
 
 def test_the_test_split_takes_the_same_share_of_every_class(deal: Deal) -> None:
     whole = np.bincount(deal.labels)
-    np.testing.assert_allclose(np.bincount(deal.labels[deal.stages[0].query]) / whole, 0.2, atol=0.5 / whole.min() + 1e-9)
+    np.testing.assert_allclose(
+        np.bincount(deal.labels[deal.stages[0].query]) / whole, 0.2, atol=0.5 / whole.min() + 1e-9
+    )
 
 
 def test_all_stages_ask_the_whole_test_set(deal: Deal) -> None:
@@ -59,7 +71,9 @@ def test_class_order_and_split_have_streams_of_their_own() -> None:
 def test_natural_order_keeps_the_data_sets_numbers() -> None:
     from harness.selection import configured
 
-    np.testing.assert_array_equal(ClassIncremental(class_order="natural").deal(5).labels, configured("dataset", "digits").load().labels)
+    np.testing.assert_array_equal(
+        ClassIncremental(class_order="natural").deal(5).labels, configured("dataset", "digits").load().labels
+    )
 
 
 def test_a_larger_first_stage_leaves_the_rest_to_share() -> None:
@@ -98,8 +112,13 @@ def test_the_truth_scores_full_marks() -> None:
     scenario = ClassIncremental()
     sealed = build(scenario, 0)
     scores = scenario.score(sealed.truth, _answers(sealed, "truth"))
-    assert scores.final == {"average_accuracy": 1.0, "average_incremental_accuracy": 1.0, "forgetting": 0.0, "backward_transfer": 0.0,
-                            "forward_transfer": 1.0}  # fmt: skip
+    assert scores.final == {
+        "average_accuracy": 1.0,
+        "average_incremental_accuracy": 1.0,
+        "forgetting": 0.0,
+        "backward_transfer": 0.0,
+        "forward_transfer": 1.0,
+    }
     assert scores.per_stage["seen_accuracy"] == [1.0] * 5
     np.testing.assert_array_equal(scores.matrices["accuracy"], np.ones((5, 5)))
 

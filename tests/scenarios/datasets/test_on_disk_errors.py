@@ -1,4 +1,6 @@
-"""Data sets on disk that are missing, damaged or something else: one sentence that names the file, and nothing half-written left behind."""
+"""Data sets on disk that are missing, damaged or something else: one sentence that names the file, and
+nothing half-written left behind.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,7 @@ def _refusal(text: str) -> str:
     return said
 
 
-# --- where it is looked for -----------------------------------------------------------------------------------------------------
+# --- where it is looked for ---------------------------------------------------------------------------------
 
 
 def test_without_a_place_to_look_it_says_which_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,11 +73,20 @@ def _gzip(content: bytes) -> bytes:
 @pytest.mark.parametrize("root", ["", "root={}", "root={}/cifar-100-python", "root=../data"])
 def test_a_root_is_the_folder_or_the_one_above_it(root: str, tmp_path: Path) -> None:
     formats.cifar100(tmp_path / "data", train=1)
-    assert len(configured("dataset", f"cifar100[{root.format(tmp_path / 'data')}]".replace("[]", "")).load().labels) == 200
+    assert (
+        len(
+            configured("dataset", f"cifar100[{root.format(tmp_path / 'data')}]".replace("[]", ""))
+            .load()
+            .labels
+        )
+        == 200
+    )
 
 
 def test_an_archive_beside_is_said_to_wait_for_unpacking(tmp_path: Path) -> None:
-    archive = formats.tar_of(formats.aircraft(tmp_path / "elsewhere"), tmp_path / "data" / "fgvc-aircraft-2013b.tar.gz")
+    archive = formats.tar_of(
+        formats.aircraft(tmp_path / "elsewhere"), tmp_path / "data" / "fgvc-aircraft-2013b.tar.gz"
+    )
     assert f"unpack {archive} beside it first" in _refusal("aircraft")
     archive.write_bytes(archive.read_bytes()[:-300])
     assert f"{archive} is truncated or damaged" in _refusal("aircraft")
@@ -84,7 +95,9 @@ def test_an_archive_beside_is_said_to_wait_for_unpacking(tmp_path: Path) -> None
 
 
 def test_an_archive_is_held_against_its_published_digest(tmp_path: Path) -> None:
-    archive = formats.tar_of(formats.cifar100(tmp_path / "elsewhere", train=1), tmp_path / "data" / "cifar-100-python.tar.gz")
+    archive = formats.tar_of(
+        formats.cifar100(tmp_path / "elsewhere", train=1), tmp_path / "data" / "cifar-100-python.tar.gz"
+    )
     said = _refusal("cifar100")
     assert f"{archive} has MD5 " in said
     assert "eb9058c3a382ffc7106e4002c42a8d85 is the publisher's: truncated or damaged" in said
@@ -99,7 +112,7 @@ def test_a_zip_is_read_to_its_end(tmp_path: Path) -> None:
     assert f"{archive} is truncated or damaged" in _refusal("animal10n")
 
 
-# --- files that are not what they should be -------------------------------------------------------------------------------------
+# --- files that are not what they should be -----------------------------------------------------------------
 
 
 def _cut(path: Path) -> None:
@@ -116,7 +129,10 @@ ARRAYS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "cifar100-c": (formats.cifar100_c, "gaussian_noise.npy"),
     "svhn": (formats.svhn, "test_32x32.mat"),
     "mnist": (lambda above: formats.mnist(above / "mnist"), "t10k-images-idx3-ubyte.gz"),
-    "fashion-mnist": (lambda above: formats.mnist(above / "fashion-mnist", end=""), "train-labels-idx1-ubyte"),
+    "fashion-mnist": (
+        lambda above: formats.mnist(above / "fashion-mnist", end=""),
+        "train-labels-idx1-ubyte",
+    ),
     "emnist[split=letters]": (formats.emnist_letters, "emnist-letters-train-images-idx3-ubyte.gz"),
     "cub": (formats.cub, "classes.txt"),
     "cars": (formats.cars, "cars_test_annos_withlabels.mat"),
@@ -150,11 +166,16 @@ def test_a_web_page_in_the_place_of_a_file_is_said_to_be_one(name: str, tmp_path
     assert f"{path} is a web page that was saved under this name, not " in _refusal(name)
 
 
-def test_files_that_differ_from_the_publishers_are_warned_of_or_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_files_that_differ_from_the_publishers_are_warned_of_or_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     folder = formats.cifar100(tmp_path / "data")
     with caplog.at_level(logging.WARNING):
         configured("dataset", "cifar100").load()
-    assert [f"{folder / name} has MD5" in record.message for name, record in zip(("train", "test", "meta"), caplog.records, strict=True)]
+    assert [
+        f"{folder / name} has MD5" in record.message
+        for name, record in zip(("train", "test", "meta"), caplog.records, strict=True)
+    ]
     said = _refusal("cifar100[verify=true]")
     assert said.startswith(f"{folder / 'train'} has MD5 ")
     assert "16019d7e3df5f24257cddd939b257f8d is the publisher's" in said
@@ -174,26 +195,104 @@ def _batch(labels: list[int], width: int = 3072) -> bytes:
 @pytest.mark.parametrize(
     ("name", "writer", "file", "content", "expected"),
     [
-        ("cifar100", formats.cifar100, "test", _batch([1, 100]), "has labels from 0 to 100, but names for 100 classes"),
+        (
+            "cifar100",
+            formats.cifar100,
+            "test",
+            _batch([1, 100]),
+            "has labels from 0 to 100, but names for 100 classes",
+        ),
         ("cifar100", formats.cifar100, "test", _batch([1]), "test holds no list fine_labels of 2 numbers"),
-        ("cifar100", formats.cifar100, "test", _batch([1, 2], 3000), "test holds no uint8 array data of rows of 3072"),
-        ("cifar100", formats.cifar100, "meta", formats.python2_pickle({"names": []}), "meta holds no list fine_label_names"),
-        ("cifar100-c", formats.cifar100_c, "labels.npy", b"\x80\x04]\x94.", "labels.npy: truncated or damaged"),
-        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", _gzip(bytes(9)), "begins with 00000000: an idx file"),
-        ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", _gzip(b"\0\0\x08\1\0\0\0\2ab"), "has 2 labels for 20 images"),
+        (
+            "cifar100",
+            formats.cifar100,
+            "test",
+            _batch([1, 2], 3000),
+            "test holds no uint8 array data of rows of 3072",
+        ),
+        (
+            "cifar100",
+            formats.cifar100,
+            "meta",
+            formats.python2_pickle({"names": []}),
+            "meta holds no list fine_label_names",
+        ),
+        (
+            "cifar100-c",
+            formats.cifar100_c,
+            "labels.npy",
+            b"\x80\x04]\x94.",
+            "labels.npy: truncated or damaged",
+        ),
+        (
+            "mnist",
+            ARRAYS["mnist"][0],
+            "train-labels-idx1-ubyte.gz",
+            _gzip(bytes(9)),
+            "begins with 00000000: an idx file",
+        ),
+        (
+            "mnist",
+            ARRAYS["mnist"][0],
+            "train-labels-idx1-ubyte.gz",
+            _gzip(b"\0\0\x08\1\0\0\0\2ab"),
+            "has 2 labels for 20 images",
+        ),
         ("mnist", ARRAYS["mnist"][0], "train-labels-idx1-ubyte.gz", b"no gzip", "cannot read"),
-        ("emnist[split=letters]", formats.emnist_letters, "emnist-letters-mapping.txt", b"1 65\n3 66\n", "one after another"),
-        ("emnist[split=letters]", formats.emnist_letters, "emnist-letters-mapping.txt", b"1 65\n2 66\n", "labels from 1 to 26, 1 to 2"),
+        (
+            "emnist[split=letters]",
+            formats.emnist_letters,
+            "emnist-letters-mapping.txt",
+            b"1 65\n3 66\n",
+            "one after another",
+        ),
+        (
+            "emnist[split=letters]",
+            formats.emnist_letters,
+            "emnist-letters-mapping.txt",
+            b"1 65\n2 66\n",
+            "labels from 1 to 26, 1 to 2",
+        ),
         ("cub", formats.cub, "image_class_labels.txt", b"1 1\n2 9\n", "the class 9 and"),
         ("cub", formats.cub, "image_class_labels.txt", b"1 1\n", "image 2 of"),
-        ("cub", formats.cub, "images.txt", b"one two\n", "should begin every line with a number and a space, got 'one'"),
-        ("cub", formats.cub, "images.txt", b"\xff\xfe\x01", "is not text: a list of CUB-200-2011 was expected"),
-        ("cub", formats.cub, "images.txt", b"1 001.Bird_0/none.jpg\n", "names {}/images/001.Bird_0/none.jpg, which is not there (1 of 1"),
-        ("tinyimagenet", ARRAYS["tinyimagenet"][0], "wnids.txt", b"tench\n", "WordNet ids such as n01440764, one a line, got 'tench'"),
-        ("tinyimagenet", ARRAYS["tinyimagenet"][0], "wnids.txt", b"n01440764\n", "names the class n01440778, which"),
+        (
+            "cub",
+            formats.cub,
+            "images.txt",
+            b"one two\n",
+            "should begin every line with a number and a space, got 'one'",
+        ),
+        (
+            "cub",
+            formats.cub,
+            "images.txt",
+            b"\xff\xfe\x01",
+            "is not text: a list of CUB-200-2011 was expected",
+        ),
+        (
+            "cub",
+            formats.cub,
+            "images.txt",
+            b"1 001.Bird_0/none.jpg\n",
+            "names {}/images/001.Bird_0/none.jpg, which is not there (1 of 1",
+        ),
+        (
+            "tinyimagenet",
+            ARRAYS["tinyimagenet"][0],
+            "wnids.txt",
+            b"tench\n",
+            "WordNet ids such as n01440764, one a line, got 'tench'",
+        ),
+        (
+            "tinyimagenet",
+            ARRAYS["tinyimagenet"][0],
+            "wnids.txt",
+            b"n01440764\n",
+            "names the class n01440778, which",
+        ),
         ("aircraft", formats.aircraft, "data/variants.txt", b"707-320\n", "names the variant 'A380', which"),
     ],
-)  # fmt: skip
+)
 def test_contents_that_do_not_fit_are_named(
     name: str, writer: Callable[[Path], Path], file: str, content: bytes, expected: str, tmp_path: Path
 ) -> None:
@@ -206,7 +305,10 @@ def test_contents_that_do_not_fit_are_named(
 
 def test_test_annotations_of_cars_without_labels_are_not_enough(tmp_path: Path) -> None:
     formats.cars(tmp_path / "data", test_labels=False)
-    assert "cars_test_annos_withlabels.mat has no class of its images; the test annotations are those with labels" in _refusal("cars")
+    assert (
+        "cars_test_annos_withlabels.mat has no class of its images; the test annotations are those with labels"
+        in _refusal("cars")
+    )
 
 
 def test_digits_of_another_shape_are_refused(tmp_path: Path) -> None:
@@ -217,7 +319,7 @@ def test_digits_of_another_shape_are_refused(tmp_path: Path) -> None:
     assert "train_32x32.mat holds no y" in _refusal("svhn")
 
 
-# --- pictures and their folders -------------------------------------------------------------------------------------------------
+# --- pictures and their folders -----------------------------------------------------------------------------
 
 
 def test_missing_and_empty_class_folders_are_named(tmp_path: Path) -> None:
@@ -226,7 +328,10 @@ def test_missing_and_empty_class_folders_are_named(tmp_path: Path) -> None:
     assert "train has 5 class folders, 1000 were expected; say subset=present" in _refusal("imagenet")
     assert "train has 5 class folders, 9 were expected" in _refusal("imagenet[subset=first9]")
     shutil.rmtree(folder / "val" / formats.WNIDS[3])
-    assert f"{folder / 'val'} lacks 1 of the 5 class folders that were expected there: {formats.WNIDS[3]}" in _refusal(said)
+    assert (
+        f"{folder / 'val'} lacks 1 of the 5 class folders that were expected there: {formats.WNIDS[3]}"
+        in _refusal(said)
+    )
     (folder / "val" / formats.WNIDS[3]).mkdir()
     assert f"{folder / 'val'} has 1 class folders without a picture: {formats.WNIDS[3]}" in _refusal(said)
     shutil.rmtree(folder / "val")
@@ -238,9 +343,15 @@ def test_cars_in_folders_are_all_196(tmp_path: Path) -> None:
     assert "train has 3 class folders, 196 were expected" in _refusal("cars")
 
 
-@pytest.mark.parametrize(("name", "said"), [("imagenet", f"[subset=present,{SMALL}]"), ("cars", "[resize=8,crop=6]"), ("animal10n", "")])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("imagenet", f"[subset=present,{SMALL}]"), ("cars", "[resize=8,crop=6]"), ("animal10n", "")],
+)
 def test_hidden_files_and_folders_are_no_class_and_no_picture(name: str, said: str, tmp_path: Path) -> None:
-    writer = {"imagenet": lambda above: formats.imagenet(above / "imagenet"), "cars": formats.cars_in_folders}.get(name, formats.animal10n)
+    writer = {
+        "imagenet": lambda above: formats.imagenet(above / "imagenet"),
+        "cars": formats.cars_in_folders,
+    }.get(name, formats.animal10n)
     folder = writer(tmp_path / "data")
     before = configured("dataset", f"{name}{said}").card.digest
     for above in [folder, *(path for path in folder.rglob("*") if path.is_dir())]:
@@ -259,9 +370,12 @@ def test_a_name_of_animal10n_without_a_label_is_refused(name: str, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("damage", "expected"), [(_cut, "damaged, or not an image"), (_page, "is a web page"), (Path.unlink, "is not there")]
+    ("damage", "expected"),
+    [(_cut, "damaged, or not an image"), (_page, "is a web page"), (Path.unlink, "is not there")],
 )
-def test_an_unreadable_picture_is_named_and_nothing_is_left(damage: Callable[[Path], None], expected: str, tmp_path: Path) -> None:
+def test_an_unreadable_picture_is_named_and_nothing_is_left(
+    damage: Callable[[Path], None], expected: str, tmp_path: Path
+) -> None:
     folder = formats.cub(tmp_path / "data")
     path = folder / "images" / "003.Bird_2" / "Bird_2_1.jpg"
     damage(path)
@@ -280,7 +394,9 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not [*(tmp_path / "cache").glob("*pack*"), *(tmp_path / "cache").glob("*tmp*")]
 
 
-def test_a_cache_that_cannot_be_written_is_said_or_done_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_said_or_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     formats.cub(tmp_path / "data")
     formats.cifar100(tmp_path / "data")
     (tmp_path / "file").write_text("")

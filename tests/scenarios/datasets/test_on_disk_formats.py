@@ -1,4 +1,6 @@
-"""Every data set on disk, read from its true format: items, labels, order, test part, and that nothing else is read or told."""
+"""Every data set on disk, read from its true format: items, labels, order, test part, and that nothing else
+is read or told.
+"""
 
 from __future__ import annotations
 
@@ -81,9 +83,13 @@ def test_the_digest_follows_the_contents_wherever_they_lie(name: str, tmp_path: 
     (folder,) = (folder for folder in (tmp_path / "data").iterdir())
     folder.rename(tmp_path / "elsewhere")
     inner = dataset.folders[1].split("/")[1] if name == "fashion-mnist" else ""
-    moved = configured("dataset", f"{name}[root={tmp_path / 'elsewhere' / inner}{',' + said if said else ''}]")
+    moved = configured(
+        "dataset", f"{name}[root={tmp_path / 'elsewhere' / inner}{',' + said if said else ''}]"
+    )
     assert moved.card.digest == before
-    images = [path for path in sorted((tmp_path / "elsewhere").rglob("*.[jJ][pP]*")) if "test" not in path.parts]
+    images = [
+        path for path in sorted((tmp_path / "elsewhere").rglob("*.[jJ][pP]*")) if "test" not in path.parts
+    ]
     changed = images[0] if name in PICTURES else moved.files()[0]
     changed.write_bytes(formats.jpeg() if name in PICTURES else changed.read_bytes() + b"\0")
     assert moved.card.digest != before
@@ -105,9 +111,15 @@ def test_pictures_are_divisible_and_tell_no_path(name: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("name", PICTURES)
 def test_every_picture_has_the_colour_of_its_class_and_part(name: str, tmp_path: Path) -> None:
     data = _loaded(name, tmp_path)
-    labels = data.labels if name != "clothing1m" else np.where(data.published_test, data.labels, (data.labels - 1) % 14)
+    labels = (
+        data.labels
+        if name != "clothing1m"
+        else np.where(data.published_test, data.labels, (data.labels - 1) % 14)
+    )
     colours = _colours(data)
-    np.testing.assert_allclose(colours[:, 0], (37 * labels) % 256, atol=4)  # JPEG keeps a plain colour to a few steps
+    np.testing.assert_allclose(
+        colours[:, 0], (37 * labels) % 256, atol=4
+    )  # JPEG keeps a plain colour to a few steps
     np.testing.assert_allclose(colours[:, 2], np.where(data.published_test, 200, 50), atol=4)
 
 
@@ -127,7 +139,9 @@ def test_cifar_100_takes_the_fine_labels(tmp_path: Path) -> None:
     assert data.class_names[42] == "fine 42"
 
 
-@pytest.mark.parametrize(("said", "expected"), [("corruption=fog,severity=3", range(8, 12)), ("corruption=fog", range(20))])
+@pytest.mark.parametrize(
+    ("said", "expected"), [("corruption=fog,severity=3", range(8, 12)), ("corruption=fog", range(20))]
+)
 def test_a_severity_is_a_fifth_of_a_corruption(said: str, expected: range, tmp_path: Path) -> None:
     data = _loaded("cifar100-c", tmp_path, said)
     assert data.published_test is not None
@@ -140,10 +154,16 @@ def test_a_severity_is_a_fifth_of_a_corruption(said: str, expected: range, tmp_p
 def test_the_ten_of_svhn_is_the_digit_zero_and_extra_digits_are_extra(tmp_path: Path) -> None:
     data, more = _loaded("svhn", tmp_path), _loaded("svhn", tmp_path, "extra=true")
     np.testing.assert_array_equal(data.labels, np.tile([1, 2, 3, 4, 5, 6, 7, 8, 9, 0], 4))
-    np.testing.assert_array_equal(data.inputs[np.array([9, 20])], np.stack([formats.pixels(10, 0), formats.pixels(1, 10)]))
+    np.testing.assert_array_equal(
+        data.inputs[np.array([9, 20])], np.stack([formats.pixels(10, 0), formats.pixels(1, 10)])
+    )
     assert data.published_test is not None
     assert more.published_test is not None
-    assert (data.published_test.sum(), (~data.published_test).sum(), (~more.published_test).sum()) == (20, 20, 40)
+    assert (data.published_test.sum(), (~data.published_test).sum(), (~more.published_test).sum()) == (
+        20,
+        20,
+        40,
+    )
     np.testing.assert_array_equal(more.inputs[np.array([20])][0], formats.pixels(1, 20))
 
 
@@ -204,13 +224,18 @@ def test_models_of_cars_and_variants_of_aircraft_keep_the_publishers_order(tmp_p
 
 def test_clothing_has_noisy_or_clean_training_labels(tmp_path: Path) -> None:
     formats.clothing1m(tmp_path / "data", inner="")
-    noisy, clean = _loaded("clothing1m", tmp_path), _loaded("clothing1m", tmp_path, "training=clean,resize=8,crop=6")
+    noisy, clean = (
+        _loaded("clothing1m", tmp_path),
+        _loaded("clothing1m", tmp_path, "training=clean,resize=8,crop=6"),
+    )
     np.testing.assert_array_equal(noisy.labels, [*np.roll(np.arange(14), -1), *range(14)])
     np.testing.assert_array_equal(clean.labels, [*range(14), *range(14)])
 
 
 MORE = [1 + label % 3 for label in range(14)]
-"""With the first of every class, two, three or four noisy items of Clothing1M; two of the class that the noisy labels call Clothes 1."""
+"""With the first of every class, two, three or four noisy items of Clothing1M; two of the class that the
+noisy labels call Clothes 1.
+"""
 
 
 def _clothing(said: str) -> list[Picture]:
@@ -232,17 +257,24 @@ def test_clothing_keeps_so_many_training_items_of_every_class(tmp_path: Path) ->
 
 def test_a_draw_of_clothing_follows_its_seed_and_holds_the_smaller_ones(tmp_path: Path) -> None:
     formats.clothing1m(tmp_path / "data", more=MORE)
-    one, two, other = ({*_clothing(said)} for said in ("per_class=1", "per_class=2", "per_class=2,subset_seed=1"))
+    one, two, other = (
+        {*_clothing(said)} for said in ("per_class=1", "per_class=2", "per_class=2,subset_seed=1")
+    )
     assert two == {*_clothing("per_class=2,subset_seed=0")} == {*_clothing("per_class=smallest")}
     assert one < two
     assert two != other
-    assert {picture for picture in two if MORE[(picture.label - 1) % 14] == 1} <= other, "classes of two are whole"
+    assert {picture for picture in two if MORE[(picture.label - 1) % 14] == 1} <= other, (
+        "classes of two are whole"
+    )
     assert len(_clothing("training=clean,per_class=smallest")) == 28
 
 
 def test_of_clothing_that_is_not_kept_nothing_is_read(tmp_path: Path) -> None:
     formats.clothing1m(tmp_path / "data", more=MORE)
-    kept, other = (configured("dataset", f"clothing1m[per_class=1{said},resize=8,crop=0]") for said in ("", ",subset_seed=1"))
+    kept, other = (
+        configured("dataset", f"clothing1m[per_class=1{said},resize=8,crop=0]")
+        for said in ("", ",subset_seed=1")
+    )
     digest = kept.card.digest
     assert digest != other.card.digest
     for dataset in (kept, other):
@@ -253,7 +285,10 @@ def test_of_clothing_that_is_not_kept_nothing_is_read(tmp_path: Path) -> None:
     first.path.write_bytes(b"not a picture")
     for picture in rest:
         picture.path.unlink()
-    assert (kept.card.digest, kept.problems()) == (digest, ["clothing1m has 28 items of 14 classes, 10540 of 14 were published"])
+    assert (kept.card.digest, kept.problems()) == (
+        digest,
+        ["clothing1m has 28 items of 14 classes, 10540 of 14 were published"],
+    )
     assert len(kept.load().labels) == 28
     with pytest.raises(UserError, match="which is not there"):
         configured("dataset", "clothing1m[resize=8,crop=0]").load()
@@ -262,9 +297,18 @@ def test_of_clothing_that_is_not_kept_nothing_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "sentence"),
     [
-        ("per_class=3", "per_class=3 cannot be had: the smallest class of Clothing1M's noisy training list, 'Clothes 1', numbers 2"),
-        ("per_class=2,training=clean", "the smallest class of Clothing1M's clean training list, 'Clothes 0', numbers 1"),
-        ("per_class=half", "per_class should be a number of training items, 0 for all, or smallest, got 'half'"),
+        (
+            "per_class=3",
+            "per_class=3 cannot be had: the smallest class of Clothing1M's noisy training list, 'Clothes 1', numbers 2",
+        ),
+        (
+            "per_class=2,training=clean",
+            "the smallest class of Clothing1M's clean training list, 'Clothes 0', numbers 1",
+        ),
+        (
+            "per_class=half",
+            "per_class should be a number of training items, 0 for all, or smallest, got 'half'",
+        ),
         ("per_class=-2", "per_class should be a number of training items"),
         ("subset_seed=-1", "subset_seed should be greater than or equal to 0"),
     ],
@@ -296,9 +340,14 @@ def test_sizes_are_parameters(tmp_path: Path) -> None:
         _loaded("cub", tmp_path, "resize=20,crop=30")
 
 
-# --- pickles --------------------------------------------------------------------------------------------------------------------
+# --- pickles ------------------------------------------------------------------------------------------------
 
-CONTENT = {"data": np.arange(12, dtype=np.uint8).reshape(3, 4), "labels": [2, 0, 1], "name": "batch", "half": np.array([0.5, -1.0])}
+CONTENT = {
+    "data": np.arange(12, dtype=np.uint8).reshape(3, 4),
+    "labels": [2, 0, 1],
+    "name": "batch",
+    "half": np.array([0.5, -1.0]),
+}
 
 
 def _written(path: Path, content: bytes) -> Path:
@@ -382,13 +431,17 @@ def test_bytes_that_do_not_fill_an_array_are_refused(tmp_path: Path) -> None:
     shape = b"(" + b"J" + (3).to_bytes(4, "little")
     assert shape in content
     with pytest.raises(UserError, match="is not filled by its bytes"):
-        pickles.unpickled(_written(tmp_path / "p", content.replace(shape, b"(J" + (5).to_bytes(4, "little"))), "a test")
+        pickles.unpickled(
+            _written(tmp_path / "p", content.replace(shape, b"(J" + (5).to_bytes(4, "little"))), "a test"
+        )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_a_truncated_pickle_is_said_to_be_so(share: float, tmp_path: Path) -> None:
     content = formats.python2_pickle(CONTENT)
-    with pytest.raises(UserError, match=r"p (is truncated|holds|.*truncated or damaged)|cannot read .*truncated"):
+    with pytest.raises(
+        UserError, match=r"p (is truncated|holds|.*truncated or damaged)|cannot read .*truncated"
+    ):
         pickles.unpickled(_written(tmp_path / "p", content[: int(share * len(content))]), "a test")
 
 

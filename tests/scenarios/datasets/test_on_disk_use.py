@@ -1,4 +1,6 @@
-"""What data sets on disk are for: the published presets deal from them, and `owb data` says what is there and what is wrong."""
+"""What data sets on disk are for: the published presets deal from them, and `owb data` says what is there and
+what is wrong.
+"""
 
 from __future__ import annotations
 
@@ -77,16 +79,23 @@ def test_what_a_run_refuses_is_said_by_the_check_in_the_same_sentence(owb: Owb, 
 
 def test_the_names_of_published_presets_are_registered() -> None:
     assert {*ON_DISK} - {*registered("dataset")} <= {"herbarium"}
-    with pytest.raises(UserError, match="'herbarium' has to be read from your disk, which no installed data set does"):
+    with pytest.raises(
+        UserError, match="'herbarium' has to be read from your disk, which no installed data set does"
+    ):
         dataset_named("herbarium")
 
 
 def test_happy_on_cifar_100_deals_its_published_stages_from_the_disk(tmp_path: Path) -> None:
-    """A twenty-fifth of CIFAR-100 with a twenty-fifth of the amounts: the published sizes (20000, 5250, ..., 6250) over 25."""
+    """A twenty-fifth of CIFAR-100 with a twenty-fifth of the amounts: the published sizes (20000, 5250, ...,
+    6250) over 25.
+    """
     formats.cifar100(tmp_path / "data", train=20, test=4)
     scenario = _scenario("cgcd[preset=happy-cifar100,n_new=16,n_init=1,n_seen=1]")
     deal = scenario.deal(0)
-    assert [len(stage.rows) for stage in deal.stages] == [20_000 // 25, *(size // 25 for size in (5250, 5500, 5750, 6000, 6250))]
+    assert [len(stage.rows) for stage in deal.stages] == [
+        20_000 // 25,
+        *(size // 25 for size in (5250, 5500, 5750, 6000, 6250)),
+    ]
     assert [len(stage.query) for stage in deal.stages] == [200, 240, 280, 320, 360, 400]
     first, *later = deal.stages
     assert set(first.given) == set(range(50))
@@ -117,10 +126,20 @@ def test_novel_classes_of_cifar_100_are_the_last_twenty(tmp_path: Path) -> None:
     [
         ("cifar10-5", formats.cifar10, 5, 5),
         ("svhn-5", formats.svhn, 5, 5),
-        ("imagenet-30-a", lambda above: formats.imagenet(above / "imagenet", labels=range(1000), train=1), 882, 30),
+        (
+            "imagenet-30-a",
+            lambda above: formats.imagenet(above / "imagenet", labels=range(1000), train=1),
+            882,
+            30,
+        ),
         ("cub", lambda above: formats.cub(above, classes=200, train=1), 100, 100),
         ("cars", lambda above: formats.cars(above, classes=196, each=1), 98, 98),
-        ("aircraft", lambda above: formats.aircraft(above, variants=[f"variant {n}" for n in range(100)], each=1), 50, 50),
+        (
+            "aircraft",
+            lambda above: formats.aircraft(above, variants=[f"variant {n}" for n in range(100)], each=1),
+            50,
+            50,
+        ),
     ],
 )
 def test_presets_of_novel_classes_deal_from_every_layout(
@@ -151,10 +170,12 @@ def test_human_labels_of_cifar_n_are_in_the_order_of_the_training_items(tmp_path
     train = np.flatnonzero(~data.published_test)
     clean = np.tile(np.arange(10), 10)
     np.savez(tmp_path / "human.npz", clean_label=clean, worse_label=clean[::-1])
-    np.testing.assert_array_equal(human_labels(str(tmp_path / "human.npz"), "worse_label", train, data.labels[train]), clean[::-1])
+    np.testing.assert_array_equal(
+        human_labels(str(tmp_path / "human.npz"), "worse_label", train, data.labels[train]), clean[::-1]
+    )
 
 
-# --- the command line -----------------------------------------------------------------------------------------------------------
+# --- the command line ---------------------------------------------------------------------------------------
 
 
 def test_the_list_says_what_is_there_where_and_how_to_get_the_rest(owb: Owb, tmp_path: Path) -> None:
@@ -169,8 +190,11 @@ def test_the_list_says_what_is_there_where_and_how_to_get_the_rest(owb: Owb, tmp
     assert content["cifar100"]["found"] is True
     assert content["cifar100"]["where"] == str(folder)
     assert content["cub"]["found"] is False
-    assert {*content} == {*registered("dataset"), *(f"anomaly[source={name}]" for name in ANOMALY_SOURCES),
-                          *(f"human[file={source.file}]" for source in HUMAN_SOURCES.values())}  # fmt: skip
+    assert {*content} == {
+        *registered("dataset"),
+        *(f"anomaly[source={name}]" for name in ANOMALY_SOURCES),
+        *(f"human[file={source.file}]" for source in HUMAN_SOURCES.values()),
+    }
 
 
 def test_a_card_is_shown_without_the_data(owb: Owb) -> None:

@@ -33,7 +33,7 @@ def _indexed(numbers: NDArray[Any], *colours: tuple[int, int, int]) -> Image.Ima
     return image
 
 
-# --- photographs ------------------------------------------------------------------------------------------------------------------
+# --- photographs --------------------------------------------------------------------------------------------
 
 
 TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
@@ -54,7 +54,12 @@ TURNED: dict[int, Callable[[NDArray[Any]], NDArray[Any]]] = {
 def test_a_photograph_is_upright(tmp_path: Path, suffix: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = _saved(tmp_path / f"a{suffix}", Image.fromarray(SCENE), exif=exif, **({"lossless": True} if suffix == ".webp" else {}))
+    path = _saved(
+        tmp_path / f"a{suffix}",
+        Image.fromarray(SCENE),
+        exif=exif,
+        **({"lossless": True} if suffix == ".webp" else {}),
+    )
     expected = TURNED[orientation](SCENE)
     np.testing.assert_array_equal(np.asarray(shown(path)), expected)
     assert size_shown(path) == expected.shape[1::-1]
@@ -77,7 +82,9 @@ def test_damaged_exif_leaves_a_photograph_as_it_is_stored(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_an_ordinary_photograph_keeps_the_bytes_that_pillow_decodes(tmp_path: Path, mode: str, suffix: str) -> None:
+def test_an_ordinary_photograph_keeps_the_bytes_that_pillow_decodes(
+    tmp_path: Path, mode: str, suffix: str
+) -> None:
     path = _saved(tmp_path / f"a{suffix}", Image.fromarray(SCENE).convert(mode))
     with Image.open(path) as opened:
         np.testing.assert_array_equal(np.asarray(shown(path)), np.asarray(opened.convert("RGB")))
@@ -95,7 +102,9 @@ def test_colours_below_what_is_clear_do_not_show(tmp_path: Path, mode: str) -> N
         path = _saved(tmp_path / "a.png", image)
         colour = np.array(image.getpixel((0, 1)))[:-1]
         np.testing.assert_allclose(
-            np.asarray(shown(path))[0, 0], [255 + (value - 255) * 128 / 255 for value in np.broadcast_to(colour, 3)], atol=1
+            np.asarray(shown(path))[0, 0],
+            [255 + (value - 255) * 128 / 255 for value in np.broadcast_to(colour, 3)],
+            atol=1,
         )
     else:
         numbers = np.array([[0, 0, 1, 1]] * 2)
@@ -111,7 +120,9 @@ def test_colours_below_what_is_clear_do_not_show(tmp_path: Path, mode: str) -> N
 
 def test_photographs_of_other_modes_show_their_colours(tmp_path: Path) -> None:
     indexed = _saved(tmp_path / "p.png", _indexed(BOX, (9, 8, 7), (200, 100, 0)))
-    np.testing.assert_array_equal(np.asarray(shown(indexed)), np.where(BOX[..., None], (200, 100, 0), (9, 8, 7)))
+    np.testing.assert_array_equal(
+        np.asarray(shown(indexed)), np.where(BOX[..., None], (200, 100, 0), (9, 8, 7))
+    )
     bits = _saved(tmp_path / "1.png", Image.fromarray(BOX))
     np.testing.assert_array_equal(np.asarray(shown(bits)), np.repeat(255 * BOX[..., None], 3, axis=2))
     inks = _saved(tmp_path / "c.tif", Image.new("CMYK", (3, 2), (255, 0, 0, 0)))
@@ -119,13 +130,18 @@ def test_photographs_of_other_modes_show_their_colours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".pgm"])
-def test_sixteen_bits_show_their_high_byte_or_are_refused_where_they_show_black(tmp_path: Path, suffix: str) -> None:
+def test_sixteen_bits_show_their_high_byte_or_are_refused_where_they_show_black(
+    tmp_path: Path, suffix: str
+) -> None:
     values = np.array([[0, 255, 256, 32_767], [32_768, 65_279, 65_280, 65_535]], dtype=np.uint16)
     path = _saved(tmp_path / f"a{suffix}", Image.fromarray(values))
     np.testing.assert_array_equal(np.asarray(shown(path))[..., 0], [[0, 0, 1, 127], [128, 254, 255, 255]])
     np.testing.assert_array_equal(marked(path), values > 0)
     path = _saved(tmp_path / f"b{suffix}", Image.fromarray(values // 16))
-    with pytest.raises(UserError, match=rf"image .*b\{suffix} is of 16 bits and has no value above 4095, which shows as black"):
+    with pytest.raises(
+        UserError,
+        match=rf"image .*b\{suffix} is of 16 bits and has no value above 4095, which shows as black",
+    ):
         shown(path)
     np.testing.assert_array_equal(marked(path), values > 15)
 
@@ -136,7 +152,7 @@ def test_values_that_no_viewer_shows_alike_are_refused(tmp_path: Path) -> None:
         shown(path)
 
 
-# --- masks ------------------------------------------------------------------------------------------------------------------------
+# --- masks --------------------------------------------------------------------------------------------------
 
 
 WHITE, BLACK, CLEAR = (255, 255, 255), (0, 0, 0), (255, 255, 255, 0)
@@ -151,7 +167,10 @@ def _layer(ground: tuple[int, ...], paint: tuple[int, ...]) -> Image.Image:
     [
         pytest.param(_indexed(BOX, BLACK, WHITE), id="indexed"),
         pytest.param(_indexed(~BOX, WHITE, BLACK), id="indexed, white first"),
-        pytest.param(_indexed(np.where(BOX, 7, 3), *[(90, 0, 0)] * 3, BLACK, *[(90, 0, 0)] * 3, (0, 0, 1)), id="indexed, any numbers"),
+        pytest.param(
+            _indexed(np.where(BOX, 7, 3), *[(90, 0, 0)] * 3, BLACK, *[(90, 0, 0)] * 3, (0, 0, 1)),
+            id="indexed, any numbers",
+        ),
         pytest.param(_layer((*BLACK, 255), (*WHITE, 255)), id="opaque"),
         pytest.param(_layer(CLEAR, (*WHITE, 255)), id="painted on white that is clear"),
         pytest.param(_layer((*BLACK, 0), (255, 0, 0, 128)), id="painted half through on black that is clear"),
@@ -174,11 +193,15 @@ def test_a_mask_with_a_clear_entry_marks_the_others(tmp_path: Path) -> None:
 def test_a_mask_of_inks_and_one_of_real_numbers(tmp_path: Path) -> None:
     inks = Image.fromarray(np.where(BOX[..., None], 0, (0, 0, 0, 255)).astype(np.uint8), mode="CMYK")
     np.testing.assert_array_equal(marked(_saved(tmp_path / "c.tif", inks)), BOX)
-    np.testing.assert_array_equal(marked(_saved(tmp_path / "f.tif", Image.fromarray(BOX.astype(np.float32)))), BOX)
+    np.testing.assert_array_equal(
+        marked(_saved(tmp_path / "f.tif", Image.fromarray(BOX.astype(np.float32)))), BOX
+    )
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".webp"])
-def test_where_a_format_changes_values_the_nearer_of_black_and_white_counts(tmp_path: Path, suffix: str) -> None:
+def test_where_a_format_changes_values_the_nearer_of_black_and_white_counts(
+    tmp_path: Path, suffix: str
+) -> None:
     drawn = np.zeros((32, 48), dtype=np.uint8)
     drawn[5:18, 9:29] = 255
     path = _saved(tmp_path / f"m{suffix}", Image.fromarray(drawn), quality=60)
@@ -188,7 +211,11 @@ def test_where_a_format_changes_values_the_nearer_of_black_and_white_counts(tmp_
 
 
 def test_a_webp_without_loss_marks_all_but_black(tmp_path: Path) -> None:
-    path = _saved(tmp_path / "m.webp", Image.fromarray(np.repeat(BOX[..., None], 3, axis=2).astype(np.uint8)), lossless=True)
+    path = _saved(
+        tmp_path / "m.webp",
+        Image.fromarray(np.repeat(BOX[..., None], 3, axis=2).astype(np.uint8)),
+        lossless=True,
+    )
     np.testing.assert_array_equal(marked(path), BOX)
 
 
@@ -200,17 +227,33 @@ def test_a_mask_is_turned_as_its_own_exif_says(tmp_path: Path, orientation: int)
     np.testing.assert_array_equal(marked(path), TURNED[orientation](BOX))
 
 
-# --- folders ----------------------------------------------------------------------------------------------------------------------
+# --- folders ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [".git", "._a.png", ".DS_Store", "__MACOSX", "Thumbs.db", "thumbs.DB", "desktop.ini", "@eaDir"])
+@pytest.mark.parametrize(
+    "name", [".git", "._a.png", ".DS_Store", "__MACOSX", "Thumbs.db", "thumbs.DB", "desktop.ini", "@eaDir"]
+)
 def test_what_systems_keep_is_hidden(name: str) -> None:
     assert is_hidden(name)
     assert not is_hidden(f"a{name}")
 
 
-def test_the_pictures_of_a_folder_are_those_of_every_format_sorted_by_name(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    names = ["B.PNG", "a.jpeg", "b.JPG", "c.jfif", "d.webp", "e.bmp", "f.TIF", "g.gif", "h.ppm", "i.tga", "j.jp2"]
+def test_the_pictures_of_a_folder_are_those_of_every_format_sorted_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = [
+        "B.PNG",
+        "a.jpeg",
+        "b.JPG",
+        "c.jfif",
+        "d.webp",
+        "e.bmp",
+        "f.TIF",
+        "g.gif",
+        "h.ppm",
+        "i.tga",
+        "j.jp2",
+    ]
     for name in [*reversed(names), ".hidden.png", "Thumbs.db"]:
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "folder.png").mkdir()
@@ -227,13 +270,24 @@ def test_the_pictures_of_a_folder_are_those_of_every_format_sorted_by_name(tmp_p
             assert images_in([tmp_path]) == [found]
     assert caplog.text.count("left out") == 1
     assert (
-        f"2 files among pictures are in no format that is read and are left out: .heic (1), .txt (1); the first of them is {tmp_path}"
-        in (caplog.text)
-    )
+        "2 files among pictures are in no format that is read and are left out: .heic (1), .txt (1); the "
+        f"first of them is {tmp_path}"
+    ) in (caplog.text)
 
 
 def test_suffixes_are_of_formats_that_pillow_decodes_by_itself() -> None:
-    assert {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".jp2"} <= picture_suffixes()
+    assert {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".gif",
+        ".ppm",
+        ".jp2",
+    } <= picture_suffixes()
     assert not {".h5", ".hdf", ".mpg", ".eps", ".ps", ".pdf", ".txt", ".json", ""} & picture_suffixes()
 
 

@@ -1,4 +1,6 @@
-"""What a data set loads is held against the contract before anything is dealt: one sentence with the value, its row, and what to do."""
+"""What a data set loads is held against the contract before anything is dealt: one sentence with the value,
+its row, and what to do.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +71,9 @@ def test_every_family_refuses_before_it_deals(family: str) -> None:
 
 @pytest.mark.parametrize("command", [["data", "check"], ["run", "fine-tune", "--seeds", "1", "-s"]])
 @pytest.mark.parametrize("how", ["text", "bytes-as-floats", "raises"])
-def test_the_command_ends_with_the_sentence_and_code_2(command: list[str], how: str, call_owb: Owb, tmp_path: Path) -> None:
+def test_the_command_ends_with_the_sentence_and_code_2(
+    command: list[str], how: str, call_owb: Owb, tmp_path: Path
+) -> None:
     store = [] if command[0] == "data" else ["--store", str(tmp_path / "store")]
     text = _mine(how) if command[0] == "data" else FAMILIES["class-incremental"].format(_mine(how))
     said = call_owb(*command, text, *store)
@@ -81,29 +85,41 @@ def test_the_command_ends_with_the_sentence_and_code_2(command: list[str], how: 
 
 
 def test_what_its_code_raises_is_told_with_its_place() -> None:
-    line = next(number for number, text in enumerate(HERE.read_text().splitlines(), start=1) if "raise KeyError" in text)
+    line = next(
+        number
+        for number, text in enumerate(HERE.read_text().splitlines(), start=1)
+        if "raise KeyError" in text
+    )
     assert _refusal(FAMILIES["ncd"].format(_mine("raises"))).endswith(
         f"does not load: KeyError: 'no such column' (wrong_data.py, line {line})"
     )
 
 
-@pytest.mark.parametrize(("name", "said"), [("Cardless", "has no card"), ("Stranger", "is no data set: derive it from")])
+@pytest.mark.parametrize(
+    ("name", "said"), [("Cardless", "has no card"), ("Stranger", "is no data set: derive it from")]
+)
 def test_a_class_that_is_no_data_set_is_named(name: str, said: str) -> None:
     assert said in _refusal(FAMILIES["class-incremental"].format(_mine("", name)))
 
 
-# --- properties ---------------------------------------------------------------------------------------------------------------------
+# --- properties ---------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.integers(-3, 9), min_size=1, max_size=40), st.integers(1, 8))
 def test_labels_outside_the_names_are_refused_and_the_first_is_named(labels: list[int], classes: int) -> None:
-    data = replace(right(), inputs=np.zeros((len(labels), 3), dtype=np.float32), labels=np.array(labels),
-                   class_names=tuple(f"n{i}" for i in range(classes)))  # fmt: skip
+    data = replace(
+        right(),
+        inputs=np.zeros((len(labels), 3), dtype=np.float32),
+        labels=np.array(labels),
+        class_names=tuple(f"n{i}" for i in range(classes)),
+    )
     outside = [row for row, label in enumerate(labels) if not 0 <= label < classes]
     if outside:
         assert flaw(data).startswith(f"label {labels[outside[0]]} in row {outside[0]} is no class")
     elif missing := [label for label in range(classes) if label not in labels]:
-        assert flaw(data).startswith(f"class {missing[0]} ('n{missing[0]}') has no item ({len(missing)} of {classes} ")
+        assert flaw(data).startswith(
+            f"class {missing[0]} ('n{missing[0]}') has no item ({len(missing)} of {classes} "
+        )
     else:
         assert flaw(data) == ""
 
@@ -115,7 +131,9 @@ def test_integers_of_any_width_are_accepted_as_they_are(labels: list[int], width
 
 
 @given(st.integers(0, 119), st.sampled_from([np.nan, np.inf, -np.inf, 1.01, -1e-3, 255.0]), st.booleans())
-def test_a_single_value_out_of_range_is_found_wherever_it_is(row: int, value: float, as_features: bool) -> None:
+def test_a_single_value_out_of_range_is_found_wherever_it_is(
+    row: int, value: float, as_features: bool
+) -> None:
     images = np.array(right().inputs)
     images[row, 0, 2, 5] = value
     said = flaw(replace(right(), inputs=images.reshape(120, -1) if as_features else images))
@@ -145,7 +163,7 @@ def test_what_is_shipped_is_sound(name: str) -> None:
     assert flaw(data_of(name)) == ""
 
 
-# --- too few items for a split --------------------------------------------------------------------------------------------------------
+# --- too few items for a split ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -171,14 +189,22 @@ def test_a_class_of_two_items_has_none_to_hold_out() -> None:
     )
     noisy = f"noisy-labels[over={two.replace('stages=2', 'stages=1')},noise=none,validation="
     assert _deal(f"{noisy}none]").stages
-    assert _refusal(f"{noisy}clean]").startswith("class 0 has 1 labelled training item, and needs two where one is held out for validation")
+    assert _refusal(f"{noisy}clean]").startswith(
+        "class 0 has 1 labelled training item, and needs two where one is held out for validation"
+    )
 
 
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ("n_new=1%,class_order=natural", "stage 1, in which class 2 arrives, takes none of its 16 training items; raise n_new"),
-        ("n_new=0,class_order=natural", "stage 1, in which class 2 arrives, takes none of its 16 training items; raise n_new"),
+        (
+            "n_new=1%,class_order=natural",
+            "stage 1, in which class 2 arrives, takes none of its 16 training items; raise n_new",
+        ),
+        (
+            "n_new=0,class_order=natural",
+            "stage 1, in which class 2 arrives, takes none of its 16 training items; raise n_new",
+        ),
         (
             "shares=80/10/10;1/50;50,class_order=natural",
             "stage 1, in which class 2 arrives, takes none of its 16 training items; raise shares",
@@ -195,5 +221,7 @@ def test_numbers_in_messages_are_those_of_the_data_set() -> None:
     """Classes arrive in another order, 5 first: it is called 5 all the same."""
     said = _refusal(f"cgcd[dataset={_mine('')},initial_list=5+4,class_order=natural,new=2x2,n_init=9]")
     assert "needs 9 items of class 5, which has 4 to draw from" in said
-    said = _refusal(f"ncd[dataset={_mine('')},known_list=5+4,novel_list=0-1,class_order=natural,cap=1,validation_fraction=0.5]")
+    said = _refusal(
+        f"ncd[dataset={_mine('')},known_list=5+4,novel_list=0-1,class_order=natural,cap=1,validation_fraction=0.5]"
+    )
     assert "the known class 5 has 1 labelled items, 1 of them held out" in said

@@ -1,6 +1,8 @@
-"""Published claims about late generalisation, put to the test on small tables: whole runs through scenario, learner and scoring.
+"""Published claims about late generalisation, put to the test on small tables: whole runs through scenario,
+learner and scoring.
 
-Bands are those of the reference runs the scenario was built to: p 43, width 215, 80 % trained on; and p 43, 60 %, an MLP of 200 and 200.
+Bands are those of the reference runs the scenario was built to: p 43, width 215, 80 % trained on; and p 43,
+60 %, an MLP of 200 and 200.
 """
 
 from __future__ import annotations
@@ -28,10 +30,18 @@ def _runs(scenario: str, strategy: str, seeds: tuple[int, ...] = FRESH) -> tuple
     members, truths = [], []
     for seed in seeds:
         sealed = build(dealt, seed)
-        conditions = Conditions(root_seed=learner_seed(seed), **dealt.lent(), probe_every=dealt.probe_every, needed=dealt.answers,
-                                probed=dealt.probed, kept=dealt.kept)  # fmt: skip
+        conditions = Conditions(
+            root_seed=learner_seed(seed),
+            **dealt.lent(),
+            probe_every=dealt.probe_every,
+            needed=dealt.answers,
+            probed=dealt.probed,
+            kept=dealt.kept,
+        )
         learner = cell.contender.plugin.cls(**cell.contender.params)
-        members.append(Member(strategy=learner, episode=sealed.episodes[0], conditions=conditions, scratch=Path()))
+        members.append(
+            Member(strategy=learner, episode=sealed.episodes[0], conditions=conditions, scratch=Path())
+        )
         truths.append(sealed.truth)
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -62,9 +72,15 @@ def _at(scores: Scores, name: str, step: int) -> float:
     ],
 )
 def test_weight_decay_runs_through_the_phases(
-    corruption: float, decay: float, phase: str, test: tuple[float, float], memorised: tuple[float, float] | None
+    corruption: float,
+    decay: float,
+    phase: str,
+    test: tuple[float, float],
+    memorised: tuple[float, float] | None,
 ) -> None:
-    """Reference ranges of six seeds, three points wider; five of six seeds have to end in the phase, so of three one may not."""
+    """Reference ranges of six seeds, three points wider; five of six seeds have to end in the phase, so of
+    three one may not.
+    """
     row = f"grokking[preset=ci,corruption={corruption}]", f"grok-adamw[weight_decay={decay}]"
     assert sum(_final(f"phase_{phase}", *row)) >= 2
     assert all(test[0] - 0.03 <= value <= test[1] + 0.03 for value in _final("test_accuracy", *row))
@@ -80,7 +96,15 @@ def test_wrong_labels_are_fitted_first_and_small_losses_mislead_until_the_rule_i
 
 
 @pytest.mark.parametrize(
-    "strategy", ["grok-adamw", "grok-adamw[weight_decay=0,dropout=0.3]", "perp-grad", "stablemax", "grokfast-ema", "muon"]
+    "strategy",
+    [
+        "grok-adamw",
+        "grok-adamw[weight_decay=0,dropout=0.3]",
+        "perp-grad",
+        "stablemax",
+        "grokfast-ema",
+        "muon",
+    ],
 )
 def test_nobody_knows_a_table_without_a_rule(strategy: str) -> None:
     """370 test pairs, chance 1/43: 5 % would be 3.4 standard deviations away."""
@@ -89,9 +113,13 @@ def test_nobody_knows_a_table_without_a_rule(strategy: str) -> None:
 
 
 def test_without_regularisation_float32_cross_entropy_collapses_and_float64_does_not_yet() -> None:
-    """Prieto et al. 2025: nothing at 1,000 steps, about a quarter of the rows at 1,500; in float64 not before 5,000."""
+    """Prieto et al. 2025: nothing at 1,000 steps, about a quarter of the rows at 1,500; in float64 not before
+    5,000.
+    """
     row = "grokking[preset=numerics,steps=1600,probe_every=100]"
-    (single,), (double,) = (_runs(row, f"grok-adamw[preset=prieto,softmax_precision={bits}]", FRESH[:1]) for bits in (32, 64))
+    (single,), (double,) = (
+        _runs(row, f"grok-adamw[preset=prieto,softmax_precision={bits}]", FRESH[:1]) for bits in (32, 64)
+    )
     assert _at(single, "softmax_collapse", 1000) < 0.05
     assert _at(single, "softmax_collapse", 1500) > 0.1
     assert max(value for _, _, value in double.probes["softmax_collapse"]) == 0
@@ -106,7 +134,9 @@ def test_perpendicular_gradients_generalise_early() -> None:
 
 def test_losses_of_stablemax_do_not_vanish() -> None:
     """Its softmax reads as collapsed all the while, which is why losses of exactly zero are what counts."""
-    (scores,) = _runs("grokking[preset=numerics,steps=600,probe_every=100]", "stablemax[preset=prieto]", FRESH[:1])
+    (scores,) = _runs(
+        "grokking[preset=numerics,steps=600,probe_every=100]", "stablemax[preset=prieto]", FRESH[:1]
+    )
     assert scores.final["train_accuracy"] == 1
     assert max(value for _, _, value in scores.probes["zero_loss_fraction"]) == 0
     assert scores.final["softmax_collapse"] > 0.5

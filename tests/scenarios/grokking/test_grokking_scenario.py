@@ -1,4 +1,6 @@
-"""Grokking under label corruption: tables are those of the formulas, sets are nested, streams independent, nothing leaks, scores count."""
+"""Grokking under label corruption: tables are those of the formulas, sets are nested, streams independent,
+nothing leaks, scores count.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,7 @@ def test_the_examples_run(module: ModuleType) -> None:
     assert result.failed == 0
 
 
-# --- tables -------------------------------------------------------------------------------------------------------------------------
+# --- tables -------------------------------------------------------------------------------------------------
 
 
 def _quotient(x: int, y: int, p: int) -> int:
@@ -93,7 +95,9 @@ BY_HAND: dict[str, Callable[[int, int, int], int]] = {
 
 @pytest.mark.parametrize("modulus", [2, 5, 13, 31])
 @pytest.mark.parametrize("operation", BY_HAND)
-def test_every_table_is_that_of_its_formula_in_row_major_order(operation: OperationName, modulus: int) -> None:
+def test_every_table_is_that_of_its_formula_in_row_major_order(
+    operation: OperationName, modulus: int
+) -> None:
     table = table_of(operation, modulus, seed=0)
     pairs = [(x, y) for x in range(modulus) for y in range(modulus) if y or operation != "div"]
     assert table.pairs.tolist() == [list(pair) for pair in pairs]
@@ -109,7 +113,9 @@ def test_operations_that_say_so_commute_and_the_others_do_not(operation: Operati
 
 
 def test_a_modulus_need_not_be_prime_where_nothing_is_divided() -> None:
-    assert table_of("quad", 12, seed=0).labels.tolist() == [(x * x + x * y + y * y) % 12 for x in range(12) for y in range(12)]
+    assert table_of("quad", 12, seed=0).labels.tolist() == [
+        (x * x + x * y + y * y) % 12 for x in range(12) for y in range(12)
+    ]
 
 
 def test_the_random_table_has_no_rule_and_comes_from_the_seed_alone() -> None:
@@ -124,19 +130,29 @@ def test_the_random_table_has_no_rule_and_comes_from_the_seed_alone() -> None:
     assert (table.labels == table_of("random_table", p, seed=1).labels).mean() < 0.1
 
 
-# --- splits and corruption ----------------------------------------------------------------------------------------------------------
+# --- splits and corruption ----------------------------------------------------------------------------------
 
 
-@given(st.integers(0, 50), st.lists(st.floats(0.1, 0.9), min_size=2, max_size=4), st.sampled_from(["pairs", "orbits"]))
+@given(
+    st.integers(0, 50),
+    st.lists(st.floats(0.1, 0.9), min_size=2, max_size=4),
+    st.sampled_from(["pairs", "orbits"]),
+)
 @settings(max_examples=40, deadline=None)
-def test_a_larger_share_to_train_on_contains_the_smaller_one(seed: int, fractions: list[float], split: str) -> None:
-    trained = [_trained(_grokking(train_fraction=fraction, split=split).deal(seed)) for fraction in sorted(fractions)]
+def test_a_larger_share_to_train_on_contains_the_smaller_one(
+    seed: int, fractions: list[float], split: str
+) -> None:
+    trained = [
+        _trained(_grokking(train_fraction=fraction, split=split).deal(seed)) for fraction in sorted(fractions)
+    ]
     assert all(small <= large for small, large in pairwise(trained))
 
 
 @given(st.integers(0, 50), st.lists(st.floats(0, 0.95), min_size=2, max_size=4), st.sampled_from(KINDS))
 @settings(max_examples=60, deadline=None)
-def test_a_larger_corruption_contains_the_smaller_one_with_the_same_labels(seed: int, rates: list[float], kind: Kind) -> None:
+def test_a_larger_corruption_contains_the_smaller_one_with_the_same_labels(
+    seed: int, rates: list[float], kind: Kind
+) -> None:
     deals = [_grokking(corruption=rate, kind=kind).deal(seed) for rate in sorted(rates)]
     for small, large in pairwise(deals):
         assert _trained(small) == _trained(large)
@@ -147,34 +163,57 @@ def test_a_larger_corruption_contains_the_smaller_one_with_the_same_labels(seed:
 
 @given(st.integers(0, 50), st.sampled_from(KINDS))
 @settings(max_examples=40, deadline=None)
-def test_the_wrong_label_of_a_pair_depends_neither_on_the_shares_nor_on_the_other_pairs(seed: int, kind: Kind) -> None:
-    few, many = (_grokking(train_fraction=alpha, corruption=xi, kind=kind).deal(seed) for alpha, xi in ((0.4, 0.9), (0.8, 0.5)))
+def test_the_wrong_label_of_a_pair_depends_neither_on_the_shares_nor_on_the_other_pairs(
+    seed: int, kind: Kind
+) -> None:
+    few, many = (
+        _grokking(train_fraction=alpha, corruption=xi, kind=kind).deal(seed)
+        for alpha, xi in ((0.4, 0.9), (0.8, 0.5))
+    )
     both = _pairs(few, "corrupted") & _pairs(many, "corrupted")
     assert both
-    assert {pair: _by_pair(few, "given")[pair] for pair in both} == {pair: _by_pair(many, "given")[pair] for pair in both}
+    assert {pair: _by_pair(few, "given")[pair] for pair in both} == {
+        pair: _by_pair(many, "given")[pair] for pair in both
+    }
 
 
 def test_split_and_corruption_are_streams_of_their_own() -> None:
-    """Neither another operation, nor a kind, nor a rate moves the split; neither an operation nor a kind moves who is corrupted."""
+    """Neither another operation, nor a kind, nor a rate moves the split; neither an operation nor a kind
+    moves who is corrupted.
+    """
     plain = _grokking(corruption=0.3).deal(0)
-    for values in ({"corruption": 0.7}, {"kind": "any"}, {"operation": "quad"}, {"operation": "random_table"}, {"encoding": "tokens-3"}):
+    for values in (
+        {"corruption": 0.7},
+        {"kind": "any"},
+        {"operation": "quad"},
+        {"operation": "random_table"},
+        {"encoding": "tokens-3"},
+    ):
         assert _trained(_grokking(**{"corruption": 0.3, **values}).deal(0)) == _trained(plain), values
     for values in ({"kind": "any"}, {"kind": "flip"}, {"operation": "sub"}):
-        assert _pairs(_grokking(**{"corruption": 0.3, **values}).deal(0), "corrupted") == _pairs(plain, "corrupted"), values
+        assert _pairs(_grokking(**{"corruption": 0.3, **values}).deal(0), "corrupted") == _pairs(
+            plain, "corrupted"
+        ), values
     other = _grokking(corruption=0.3).deal(1)
     assert _trained(other) != _trained(plain)
     common = _trained(other) & _trained(plain)
     assert _pairs(other, "corrupted") & common != _pairs(plain, "corrupted") & common
     drawn_first = _trained(_grokking(train_fraction=0.18).deal(0))
     assert len(drawn_first) == len(_pairs(plain, "corrupted")) == 21
-    assert len(drawn_first & _pairs(plain, "corrupted")) < 14, "those drawn first for the split are not those corrupted"
+    assert len(drawn_first & _pairs(plain, "corrupted")) < 14, (
+        "those drawn first for the split are not those corrupted"
+    )
     first = np.array([pair in _pairs(plain, "corrupted") for pair in sorted(_trained(plain))])
-    assert abs(np.corrcoef(first, np.arange(len(first)))[0, 1]) < 0.3, "who is corrupted has nothing to do with where a pair stands"
+    assert abs(np.corrcoef(first, np.arange(len(first)))[0, 1]) < 0.3, (
+        "who is corrupted has nothing to do with where a pair stands"
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("alpha", "xi"), [(0.6, 0.25), (0.29, 0.5), (0.8, 0.0), (0.7, 0.95)])
-def test_as_many_labels_are_corrupted_as_said_and_really_wrong_ones_differ_from_the_truth(kind: Kind, alpha: float, xi: float) -> None:
+def test_as_many_labels_are_corrupted_as_said_and_really_wrong_ones_differ_from_the_truth(
+    kind: Kind, alpha: float, xi: float
+) -> None:
     deal = _grokking(train_fraction=alpha, corruption=xi, kind=kind).deal(0)
     n_train, corrupted, wrong = len(_trained(deal)), _pairs(deal, "corrupted"), _pairs(deal, "wrong")
     assert n_train == math.floor(round(alpha * 121, 9))
@@ -191,13 +230,20 @@ def _corrupted(**values: Any) -> list[tuple[int, int, int, int]]:
     """Return x, y, true and given label of the corrupted pairs among 43 x 43."""
     deal = _grokking(modulus=43, train_fraction=0.9, corruption=0.9, **values).deal(0)
     hit = deal.facts["corrupted"]
-    return [(*divmod(int(pair), 43), int(label), int(given_)) for pair, label, given_ in
-            zip(deal.facts["pair"][hit], deal.labels[hit], deal.facts["given"][hit], strict=True)]  # fmt: skip
+    return [
+        (*divmod(int(pair), 43), int(label), int(given_))
+        for pair, label, given_ in zip(
+            deal.facts["pair"][hit], deal.labels[hit], deal.facts["given"][hit], strict=True
+        )
+    ]
 
 
 def test_any_label_is_uniform_over_all_and_another_one_over_the_wrong_ones() -> None:
     """1,496 labels: about 1/43 of those drawn from all are the true ones."""
-    shifts = {kind: np.array([(given_ - label) % 43 for _, _, label, given_ in _corrupted(kind=kind)]) for kind in ("any", "other")}
+    shifts = {
+        kind: np.array([(given_ - label) % 43 for _, _, label, given_ in _corrupted(kind=kind)])
+        for kind in ("any", "other")
+    }
     assert len(shifts["any"]) == len(shifts["other"]) == 1497
     assert chisquare(np.bincount(shifts["any"], minlength=43)).pvalue > 1e-3
     assert chisquare(np.bincount(shifts["other"], minlength=43)[1:]).pvalue > 1e-3
@@ -206,7 +252,10 @@ def test_any_label_is_uniform_over_all_and_another_one_over_the_wrong_ones() -> 
 
 def test_kinds_draw_by_themselves() -> None:
     """Of the pairs with x <= y, whose number is that of the orbit, one in 42 gets the same label by chance."""
-    labels = {kind: {(x, y): given_ for x, y, _, given_ in _corrupted(kind=kind) if x <= y} for kind in ("other", "pair_consistent")}
+    labels = {
+        kind: {(x, y): given_ for x, y, _, given_ in _corrupted(kind=kind) if x <= y}
+        for kind in ("other", "pair_consistent")
+    }
     both = labels["other"].keys() & labels["pair_consistent"].keys()
     assert len(both) > 500
     assert np.mean([labels["other"][pair] == labels["pair_consistent"][pair] for pair in both]) < 0.08
@@ -215,7 +264,9 @@ def test_kinds_draw_by_themselves() -> None:
 def test_flips_are_the_next_label_and_structured_ones_those_of_the_other_operation() -> None:
     assert all(given_ == (label + 1) % 43 for _, _, label, given_ in _corrupted(kind="flip"))
     assert all(given_ == (x - y) % 43 for x, y, _, given_ in _corrupted(kind="structured"))
-    assert all(given_ == x * y % 43 for x, y, _, given_ in _corrupted(kind="structured", other_operation="mul"))
+    assert all(
+        given_ == x * y % 43 for x, y, _, given_ in _corrupted(kind="structured", other_operation="mul")
+    )
 
 
 def test_consistent_pairs_are_wrong_together_and_alike() -> None:
@@ -242,7 +293,9 @@ def test_a_matrix_is_drawn_from_by_the_row_of_the_true_label(tmp_path: Path) -> 
 
 
 def test_a_matrix_is_read_from_text() -> None:
-    deal = _grokking(modulus=3, train_fraction=0.9, corruption=0.99, kind="transition", rows="0/1/0;0/0/1;0/0/1").deal(0)
+    deal = _grokking(
+        modulus=3, train_fraction=0.9, corruption=0.99, kind="transition", rows="0/1/0;0/0/1;0/0/1"
+    ).deal(0)
     labels, given_, hit = deal.labels, deal.facts["given"], deal.facts["corrupted"]
     assert hit.sum() == 7
     np.testing.assert_array_equal(given_[hit], np.array([1, 2, 2])[labels[hit]])
@@ -256,7 +309,9 @@ def test_mirror_images_stay_together_when_split_by_orbit(operation: OperationNam
         deal = scenario.deal(seed)
         every, trained = set(deal.facts["pair"].tolist()), _trained(deal)
         mirrors = {pair: (pair % 11) * 11 + pair // 11 for pair in every}
-        assert all((mirror in trained) == (pair in trained) for pair, mirror in mirrors.items() if mirror in every)
+        assert all(
+            (mirror in trained) == (pair in trained) for pair, mirror in mirrors.items() if mirror in every
+        )
         assert 0 <= floored(0.5, len(every)) - len(trained) <= 1
 
 
@@ -275,7 +330,7 @@ def test_whole_groups_are_the_longest_such_prefix(groups: list[int], size: int, 
     assert taken == expected
 
 
-# --- the published split ------------------------------------------------------------------------------------------------------------
+# --- the published split ------------------------------------------------------------------------------------
 
 DOSHI = {"modulus": 97, "train_fraction": 0.5, "corruption": 0.35, "kind": "any", "split": "doshi2024"}
 
@@ -306,15 +361,25 @@ def test_the_published_split_is_what_the_global_generators_give_and_leaves_them_
     assert _by_pair(deal, "given") == expected
 
 
-# --- what is lent and shown ---------------------------------------------------------------------------------------------------------
+# --- what is lent and shown ---------------------------------------------------------------------------------
 
 
 def test_the_budget_is_steps_and_a_full_batch_is_one_pass() -> None:
     lent = _grokking(steps=70).lent()
-    assert lent == {"backbone": "quadratic[width=500,modulus=11]", "batch_size": 121, "epochs": 70, "gradient_steps": 70}
+    assert lent == {
+        "backbone": "quadratic[width=500,modulus=11]",
+        "batch_size": 121,
+        "epochs": 70,
+        "gradient_steps": 70,
+    }
     small = _grokking(steps=70, batch_size=30, backbone="mlp[width=8]", encoding="one-hot").lent()
-    assert small == {"backbone": "mlp[width=8]", "batch_size": 30, "epochs": 24, "gradient_steps": 70}, "72 pairs are 3 batches of 30"
-    assert _grokking(operation="div", backbone="relu[hidden=20+20]").lent()["backbone"] == "relu[hidden=20+20,modulus=11]"
+    assert small == {"backbone": "mlp[width=8]", "batch_size": 30, "epochs": 24, "gradient_steps": 70}, (
+        "72 pairs are 3 batches of 30"
+    )
+    assert (
+        _grokking(operation="div", backbone="relu[hidden=20+20]").lent()["backbone"]
+        == "relu[hidden=20+20,modulus=11]"
+    )
     assert _grokking(operation="div").lent()["batch_size"] == 110
 
 
@@ -336,7 +401,9 @@ def test_pairs_are_shown_as_asked() -> None:
     hot = codes["one-hot"]
     assert hot.shape == (121, 22)
     assert (hot.sum(axis=1) == 2).all()
-    np.testing.assert_array_equal(np.column_stack([hot[:, :11].argmax(axis=1), hot[:, 11:].argmax(axis=1)]), codes["pair-index"])
+    np.testing.assert_array_equal(
+        np.column_stack([hot[:, :11].argmax(axis=1), hot[:, 11:].argmax(axis=1)]), codes["pair-index"]
+    )
     bits = codes["binary[bits=5]"]
     assert bits.shape == (121, 10)
     assert set(np.unique(bits)) == {0, 1}
@@ -356,7 +423,10 @@ def test_pairs_are_shown_as_asked() -> None:
         ({"modulus": 1}, "modulus should be greater than or equal to 2"),
         ({"kind": "transition"}, "either rows=0.9/0.1;0.2/0.8 or file=PATH"),
         ({"kind": "transition", "rows": "1/0;0/1"}, r"shape \(2, 2\), the modulus is 11"),
-        ({"kind": "transition", "rows": "1/0;0.5/0.6", "modulus": 2}, "row 1 of the corruption's transition matrix .* got a sum of 1.1"),
+        (
+            {"kind": "transition", "rows": "1/0;0.5/0.6", "modulus": 2},
+            "row 1 of the corruption's transition matrix .* got a sum of 1.1",
+        ),
         ({"kind": "transition", "rows": "a/0;0/1", "modulus": 2}, "cannot read the transition matrix"),
         ({"kind": "transition", "file": "none.npy"}, "cannot read the transition matrix 'none.npy'"),
         ({"rows": "1/0;0/1"}, "rows and file are for kind=transition"),
@@ -371,7 +441,7 @@ def test_pairs_are_shown_as_asked() -> None:
         ({"backbone": "quadratic[width=8,modulus=7]"}, "another modulus than 11"),
         ({"epochs": 3}, "epochs should be less than or equal to 0"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_go_together_is_said_in_one_sentence(values: Mapping[str, Any], said: str) -> None:
     with pytest.raises(UserError, match=said):
         _grokking(**values)
@@ -400,20 +470,31 @@ def test_presets_deal(name: str) -> None:
 
 def test_the_digest_is_that_of_the_rows_of_the_training_table() -> None:
     deal = _grokking(corruption=0.3).deal(4)
-    rows = b"".join(struct.pack("<qqq", *divmod(pair, 11), label) for pair, label in sorted(_by_pair(deal, "given").items()))
+    rows = b"".join(
+        struct.pack("<qqq", *divmod(pair, 11), label)
+        for pair, label in sorted(_by_pair(deal, "given").items())
+    )
     assert train_digest(deal, 11) == hashlib.sha256(rows).hexdigest()
-    assert train_digest(_grokking(corruption=0.3, encoding="one-hot", backbone="mlp").deal(4), 11) == train_digest(deal, 11)
+    assert train_digest(
+        _grokking(corruption=0.3, encoding="one-hot", backbone="mlp").deal(4), 11
+    ) == train_digest(deal, 11)
     assert train_digest(_grokking(corruption=0.4).deal(4), 11) != train_digest(deal, 11)
 
 
-# --- the firewall -------------------------------------------------------------------------------------------------------------------
+# --- the firewall -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"corruption": 0.3}, {"corruption": 0.3, "kind": "structured", "operation": "div"}, {"operation": "random_table"},
-     {"corruption": 0.3, "encoding": "one-hot", "backbone": "mlp", "told": "rate"}, {"split": "orbits", "corruption": 0.2}],
-)  # fmt: skip
+    [
+        {},
+        {"corruption": 0.3},
+        {"corruption": 0.3, "kind": "structured", "operation": "div"},
+        {"operation": "random_table"},
+        {"corruption": 0.3, "encoding": "one-hot", "backbone": "mlp", "told": "rate"},
+        {"split": "orbits", "corruption": 0.2},
+    ],
+)
 def test_the_scenario_holds_to_every_claim(values: Mapping[str, Any]) -> None:
     for finding in check_scenario(_grokking(**values)):
         assert finding.holds, f"{finding.claim}: {finding.detail}"
@@ -422,17 +503,25 @@ def test_the_scenario_holds_to_every_claim(values: Mapping[str, Any]) -> None:
 def test_a_learner_holds_no_test_pair_no_true_label_and_no_mask() -> None:
     deal = _grokking(corruption=0.4).deal(5)
     stage, query = build(_grokking(corruption=0.4), 5).episodes[0]
-    shown = {int(x) * 11 + int(y): int(label) for (x, y), label in zip(stage.inputs[np.arange(len(stage.ids))], stage.labels, strict=True)}
+    shown = {
+        int(x) * 11 + int(y): int(label)
+        for (x, y), label in zip(stage.inputs[np.arange(len(stage.ids))], stage.labels, strict=True)
+    }
     assert shown == _by_pair(deal, "given")
     assert stage.validation is None
     assert stage.told is None
     held = [value for name in type(stage).__slots__ if isinstance(value := getattr(stage, name), np.ndarray)]
     assert sorted(array.shape for array in held) == [(72,), (72,), (72, 2)]
     assert (stage.named_classes, stage.new_classes) == (11, 11)
-    np.testing.assert_array_equal(np.sort(query.ids), np.arange(121)), "test and training pairs are asked together"
+    (
+        np.testing.assert_array_equal(np.sort(query.ids), np.arange(121)),
+        "test and training pairs are asked together",
+    )
     at_test = np.isin(query.ids, stage.ids, invert=True)
     assert at_test.sum() == 49
-    assert abs(np.corrcoef(at_test, np.arange(121))[0, 1]) < 0.3, "nothing in the order of the query tells which"
+    assert abs(np.corrcoef(at_test, np.arange(121))[0, 1]) < 0.3, (
+        "nothing in the order of the query tells which"
+    )
     hidden = build(_grokking(corruption=0.4), 5).truth
     assert abs(np.corrcoef(hidden.facts["wrong"][stage.ids], np.arange(72))[0, 1]) < 0.4
 
@@ -452,17 +541,23 @@ def test_the_upper_bound_is_handed_the_true_labels() -> None:
     np.testing.assert_array_equal(stage.labels, pairs.sum(axis=1) % 11)
 
 
-# --- scores -------------------------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
-def _answers(world: Sealed, looks: Sequence[tuple[int | None, np.ndarray[Any, Any]]], **fields: Any) -> list[Answer]:
+def _answers(
+    world: Sealed, looks: Sequence[tuple[int | None, np.ndarray[Any, Any]]], **fields: Any
+) -> list[Answer]:
     """Return answers at the steps, each with the classes said for every id."""
     ids = np.arange(len(world.truth.labels))
-    return [Answer(stage=0, step=step, ids=ids, arrays={"classes": classes, **fields}) for step, classes in looks]
+    return [
+        Answer(stage=0, step=step, ids=ids, arrays={"classes": classes, **fields}) for step, classes in looks
+    ]
 
 
 def _states(world: Sealed) -> dict[str, np.ndarray[Any, Any]]:
-    """Return what a network answers that knows nothing, has learned its rows by heart, knows the rule too, or the rule alone."""
+    """Return what a network answers that knows nothing, has learned its rows by heart, knows the rule too, or
+    the rule alone.
+    """
     truth = world.truth
     given_, train = truth.facts["given"], truth.facts["role"] == TRAIN
     nothing = np.full(len(truth.labels), 3)
@@ -486,7 +581,10 @@ COURSES: dict[str, tuple[str, list[str]]] = {
 def _course(name: str, scenario: Grokking) -> Scores:
     world = build(scenario, 0)
     states = _states(world)
-    looks = [(step, states[state]) for step, state in zip((10, 20, 30, 40, 50, None), COURSES[name][1], strict=True)]
+    looks = [
+        (step, states[state])
+        for step, state in zip((10, 20, 30, 40, 50, None), COURSES[name][1], strict=True)
+    ]
     return scenario.score(world.truth, _answers(world, looks))
 
 
@@ -502,10 +600,20 @@ def test_times_and_areas_by_hand() -> None:
     """Nothing at 10, memory at 20, both at 30, the rule at 40, 50 and 60; 72 pairs, 28 of them wrong."""
     final = _course("inversion", _grokking(corruption=0.4, steps=60)).final
     nothing = float(
-        np.mean(build(_grokking(corruption=0.4), 0).truth.labels[build(_grokking(corruption=0.4), 0).truth.facts["role"] == TEST] == 3)
+        np.mean(
+            build(_grokking(corruption=0.4), 0).truth.labels[
+                build(_grokking(corruption=0.4), 0).truth.facts["role"] == TEST
+            ]
+            == 3
+        )
     )
     assert (final["n_train"], final["n_corrupt"], final["n_really_wrong"]) == (72, 28, 28)
-    assert (final["test_accuracy"], final["clean_accuracy"], final["memorised"], final["recovered"]) == (1, 1, 0, 1)
+    assert (final["test_accuracy"], final["clean_accuracy"], final["memorised"], final["recovered"]) == (
+        1,
+        1,
+        0,
+        1,
+    )
     assert final["train_accuracy"] == pytest.approx(44 / 72)
     assert (final["time_to_clean_99"], final["time_to_test_95"], final["time_to_test_99"]) == (20, 30, 30)
     assert (final["delay"], final["delay_ratio"]) == (10, 1.5)
@@ -532,21 +640,40 @@ def test_without_wrong_labels_nothing_is_memorised_inverted_or_found() -> None:
     for values in ({}, {"corruption": 0.01}):  # a hundredth of 72 rows is none
         scenario = _grokking(steps=20, **values)
         world = build(scenario, 0)
-        final = scenario.score(world.truth, _answers(world, [(10, _states(world)["nothing"]), (None, world.truth.labels)])).final
+        final = scenario.score(
+            world.truth, _answers(world, [(10, _states(world)["nothing"]), (None, world.truth.labels)])
+        ).final
         assert final["phase_generalised"] == 1
-        for name in ("memorised", "recovered", "peak_memorised", "ever_memorised", "time_to_inversion", "loss_auroc_end"):
+        for name in (
+            "memorised",
+            "recovered",
+            "peak_memorised",
+            "ever_memorised",
+            "time_to_inversion",
+            "loss_auroc_end",
+        ):
             assert math.isnan(final[name]), name
 
 
 def test_wrong_labels_are_sought_by_loss_by_suspicion_and_by_disagreement() -> None:
-    """Losses that grow with the pair's number, suspicion that knows: everything against scikit-learn and counting."""
+    """Losses that grow with the pair's number, suspicion that knows: everything against scikit-learn and
+    counting.
+    """
     scenario = _grokking(corruption=0.25, steps=200)
     world = build(scenario, 1)
     facts = world.truth.facts
     train, wrong = facts["role"] == TRAIN, facts["wrong"][facts["role"] == TRAIN]
     losses, states = (facts["pair"] / 128).astype(np.float16), _states(world)
-    looks = [(25, states["memory"]), (50, states["rule"]), (100, states["rule"]), (150, states["rule"]), (None, states["rule"])]
-    given_ = _answers(world, looks, label_losses=losses, suspicion=facts["wrong"].astype(np.float16), kept=~facts["wrong"])
+    looks = [
+        (25, states["memory"]),
+        (50, states["rule"]),
+        (100, states["rule"]),
+        (150, states["rule"]),
+        (None, states["rule"]),
+    ]
+    given_ = _answers(
+        world, looks, label_losses=losses, suspicion=facts["wrong"].astype(np.float16), kept=~facts["wrong"]
+    )
     scores = scenario.score(world.truth, given_)
     final = scores.final
     expected = roc_auc_score(wrong, losses[train])
@@ -556,7 +683,12 @@ def test_wrong_labels_are_sought_by_loss_by_suspicion_and_by_disagreement() -> N
     assert final["disagreement_auroc_25"] == 0.5
     assert final["disagreement_auroc_before"] == 0.5
     assert math.isnan(final["loss_auroc_fitting"]), "fitted at the first look"
-    assert final["disagreement_auroc_after"] == final["disagreement_precision_end"] == final["disagreement_recall_end"] == 1
+    assert (
+        final["disagreement_auroc_after"]
+        == final["disagreement_precision_end"]
+        == final["disagreement_recall_end"]
+        == 1
+    )
     kept = np.argsort(losses[train], kind="stable")[: 72 - 18]
     assert final["loss_precision_end"] == pytest.approx((~wrong[kept]).mean())
     assert final["loss_recall_end"] == pytest.approx((~wrong[kept]).sum() / 54)
@@ -565,15 +697,29 @@ def test_wrong_labels_are_sought_by_loss_by_suspicion_and_by_disagreement() -> N
 
 
 def test_the_signal_while_rows_are_fitted_is_told_apart_from_that_before_the_test_is_known() -> None:
-    """Losses are misleading at 10 and 20, say nothing at 30, and are right at 40 and later; rows are fitted at 30, the test known at 40."""
+    """Losses are misleading at 10 and 20, say nothing at 30, and are right at 40 and later; rows are fitted
+    at 30, the test known at 40.
+    """
     scenario = _grokking(corruption=0.25, steps=60)
     world = build(scenario, 1)
     wrong, states = world.truth.facts["wrong"], _states(world)
-    course = zip((10, 20, 30, 40, 50, None), ["nothing", "nothing", "memory", "rule", "rule", "rule"], (-1, -1, 0, 1, 1, 1), strict=True)
-    looks = [answer for step, state, sign in course for answer in
-             _answers(world, [(step, states[state])], label_losses=(sign * wrong).astype(np.float16))]  # fmt: skip
+    course = zip(
+        (10, 20, 30, 40, 50, None),
+        ["nothing", "nothing", "memory", "rule", "rule", "rule"],
+        (-1, -1, 0, 1, 1, 1),
+        strict=True,
+    )
+    looks = [
+        answer
+        for step, state, sign in course
+        for answer in _answers(world, [(step, states[state])], label_losses=(sign * wrong).astype(np.float16))
+    ]
     final = scenario.score(world.truth, looks).final
-    assert (final["loss_auroc_fitting"], final["loss_auroc_before"], final["loss_auroc_after"]) == (0, pytest.approx(0.5 / 3), 1)
+    assert (final["loss_auroc_fitting"], final["loss_auroc_before"], final["loss_auroc_after"]) == (
+        0,
+        pytest.approx(0.5 / 3),
+        1,
+    )
 
 
 def test_as_many_labels_are_kept_as_were_not_chosen_even_where_a_chosen_one_is_right() -> None:
@@ -583,13 +729,18 @@ def test_as_many_labels_are_kept_as_were_not_chosen_even_where_a_chosen_one_is_r
     assert 30 < wrong.sum() < 36, "36 are chosen, some of which keep their label"
     fields = {"label_losses": wrong.astype(np.float16)}  # the wrong ones last
     final = scenario.score(world.truth, _answers(world, [(None, world.truth.labels)], **fields)).final
-    assert (final["loss_precision_end"], final["loss_recall_end"]) == (1, pytest.approx(36 / (72 - wrong.sum())))
+    assert (final["loss_precision_end"], final["loss_recall_end"]) == (
+        1,
+        pytest.approx(36 / (72 - wrong.sum())),
+    )
 
 
 def test_moments_that_nobody_looked_at_have_no_figure() -> None:
     scenario = _grokking(corruption=0.25, steps=40)
     world = build(scenario, 1)
-    final = scenario.score(world.truth, _answers(world, [(10, _states(world)["memory"]), (None, _states(world)["memory"])])).final
+    final = scenario.score(
+        world.truth, _answers(world, [(10, _states(world)["memory"]), (None, _states(world)["memory"])])
+    ).final
     assert all(math.isnan(final[f"disagreement_auroc_{name}"]) for name in ("25", "100", "t95", "after"))
     assert math.isnan(final["loss_auroc_end"]), "no losses were answered"
     assert final["disagreement_auroc_before"] == final["disagreement_auroc_end"] == 0.5
@@ -599,13 +750,13 @@ def test_health_is_reported_by_name_and_followed_over_the_steps() -> None:
     scenario = _grokking(steps=30)
     world = build(scenario, 0)
     health = np.array([0.25, 0.75, 30, 9.5, np.nan, 0.125], dtype=np.float32)
-    scores = scenario.score(world.truth, _answers(world, [(10, world.truth.labels), (None, world.truth.labels)], health=health))
-    assert [scores.final[name] for name in ("zero_loss_fraction", "softmax_collapse", "largest_logit", "weight_norm")] == [
-        0.25,
-        0.75,
-        30,
-        9.5,
-    ]
+    scores = scenario.score(
+        world.truth, _answers(world, [(10, world.truth.labels), (None, world.truth.labels)], health=health)
+    )
+    assert [
+        scores.final[name]
+        for name in ("zero_loss_fraction", "softmax_collapse", "largest_logit", "weight_norm")
+    ] == [0.25, 0.75, 30, 9.5]
     assert math.isnan(scores.final["update_along_weights"])
     assert scores.final["time_to_collapse"] == 10
     assert scores.probes["weight_norm"] == [(0, 10, 9.5), (0, 30, 9.5)]
@@ -620,11 +771,13 @@ def test_residues_that_are_never_trained_on_are_counted() -> None:
     assert final["unseen_operands"] == 22 - len({x for x, _ in trained}) - len({y for _, y in trained}) > 0
 
 
-# --- spectra and pictures -----------------------------------------------------------------------------------------------------------
+# --- spectra and pictures -----------------------------------------------------------------------------------
 
 
 def _network(p: int, width: int) -> tuple[Any, Any]:
-    """Return weights (3, width, p) of sums in closed form, and of noise that hardly matters, and the predictions on all pairs."""
+    """Return weights (3, width, p) of sums in closed form, and of noise that hardly matters, and the
+    predictions on all pairs.
+    """
     rng = np.random.default_rng(0)
     u, v = rng.uniform(-np.pi, np.pi, size=(2, width, 1))
     angles = 2 * np.pi * (1 + np.arange(width)[:, None] % (p - 1)) * np.arange(p) / p
@@ -639,7 +792,9 @@ def _scored_network(**fields: Any) -> tuple[Scores, Any]:
     world = build(scenario, 0)
     weights, by_pair = _network(11, 200)
     classes = by_pair[world.truth.facts["pair"]]
-    return scenario.score(world.truth, _answers(world, [(None, classes)], **{"weights": weights, **fields})), weights
+    return scenario.score(
+        world.truth, _answers(world, [(None, classes)], **{"weights": weights, **fields})
+    ), weights
 
 
 def test_half_the_neurons_are_periodic_and_pruning_the_others_first_costs_nothing() -> None:
@@ -660,7 +815,9 @@ def test_half_the_neurons_are_periodic_and_pruning_the_others_first_costs_nothin
     assert high[1][25] < shuffled[1][25] <= 1
     labels = build(_grokking(corruption=0.2, steps=10), 0).truth
     tested = labels.labels[labels.facts["role"] == TEST]
-    assert test[-1] == high[1][-1] == shuffled[1][-1] == pytest.approx(np.mean(tested == 0)), "a network without neurons answers 0"
+    assert test[-1] == high[1][-1] == shuffled[1][-1] == pytest.approx(np.mean(tested == 0)), (
+        "a network without neurons answers 0"
+    )
     assert final["prune_best_test"] == final["prune_best_test_high"] == 1
     assert final["prune_memorised_drop"] == 0
 
@@ -677,7 +834,9 @@ def test_weights_that_do_not_give_the_answers_are_not_pruned_and_others_say_noth
 
 
 def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: Path) -> None:
-    scores, _ = _scored_network(label_losses=np.linspace(0, 1, 121).astype(np.float16), health=np.ones(6, dtype=np.float32))
+    scores, _ = _scored_network(
+        label_losses=np.linspace(0, 1, 121).astype(np.float16), health=np.ones(6, dtype=np.float32)
+    )
     made = {path.name for path in plots.draw(scores, tmp_path, title="a cell")}
     assert made >= {
         "fates_panel.png",
@@ -690,7 +849,9 @@ def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: P
 
 
 def test_courses_are_drawn_over_the_logarithm_of_steps() -> None:
-    (axes,) = plots.panel({"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True).axes
+    (axes,) = plots.panel(
+        {"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True
+    ).axes
     assert (axes.get_xscale(), axes.get_xlabel(), len(axes.lines)) == ("log", "gradient step", 1)
 
 
@@ -706,7 +867,10 @@ def test_a_phase_diagram_shows_the_commonest_phase_of_every_place_and_where_seed
         (0.0, 5.0): ["generalised"] * 3,
         (0.2, 5.0): ["coexistence", "full_inversion", "full_inversion"],
     }
-    entries = [_entry("grok-adamw", decay, {xi: phases for (xi, own), phases in ends.items() if own == decay}) for decay in (0.0, 5.0)]
+    entries = [
+        _entry("grok-adamw", decay, {xi: phases for (xi, own), phases in ends.items() if own == decay})
+        for decay in (0.0, 5.0)
+    ]
     entries.append(_entry("muon", 1.0, {0.5: ["confusion"]}))
     (axes,) = drawing.diagram(drawing.endings(entries, "grok-adamw", "weight_decay"), "weight_decay").axes
     shown = np.ma.filled(axes.images[0].get_array().astype(float), np.nan)
@@ -719,12 +883,26 @@ def test_a_phase_diagram_shows_the_commonest_phase_of_every_place_and_where_seed
 
 def _entry(strategy: str, decay: float, ends: Mapping[float, Sequence[str]]) -> Entry:
     cells = [
-        BoardCell(scenario=f"grokking[preset=tiny,corruption={xi}]", seed=seed, status=Status.DONE, key="", environment=0,
-                  metrics={f"phase_{name}": float(name == end) for name in PHASES})
-        for xi, phases in ends.items() for seed, end in enumerate(phases)
-    ]  # fmt: skip
+        BoardCell(
+            scenario=f"grokking[preset=tiny,corruption={xi}]",
+            seed=seed,
+            status=Status.DONE,
+            key="",
+            environment=0,
+            metrics={f"phase_{name}": float(name == end) for name in PHASES},
+        )
+        for xi, phases in ends.items()
+        for seed, end in enumerate(phases)
+    ]
     failed = BoardCell(scenario="grokking[preset=tiny]", seed=9, status=Status.FAILED, key="", environment=0)
-    return Entry(label=strategy, strategy=strategy, params={"weight_decay": decay}, code="", environments=({},), cells=(*cells, failed))
+    return Entry(
+        label=strategy,
+        strategy=strategy,
+        params={"weight_decay": decay},
+        code="",
+        environments=({},),
+        cells=(*cells, failed),
+    )
 
 
 def test_hidden_is_what_a_test_pair_has_for_a_label() -> None:

@@ -1,4 +1,6 @@
-"""Novel class discovery: who gets which items and labels, what is told, and every figure on answers whose worth is counted by hand."""
+"""Novel class discovery: who gets which items and labels, what is told, and every figure on answers whose
+worth is counted by hand.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def _scenario(preset: str = "digits", **said: Any) -> NCD:
     return NCD(**validated(NCD, {**NCD.presets[preset].values, **said}))
 
 
-def _allocated(scenario: NCD, train: int | list[int], test: int, *, classes: int, seed: int = 0) -> Allocation:
+def _allocated(
+    scenario: NCD, train: int | list[int], test: int, *, classes: int, seed: int = 0
+) -> Allocation:
     """Allocate `train` and `test` items of every class, in the order of the classes."""
     labels = np.concatenate([np.repeat(np.arange(classes), train), np.repeat(np.arange(classes), test)])
     is_test = np.arange(len(labels)) >= np.sum(np.broadcast_to(train, classes))
@@ -55,7 +59,7 @@ def dealt(request: pytest.FixtureRequest) -> tuple[NCD, Deal]:
     return scenario, scenario.deal(1)
 
 
-# --- the invariants of the protocol -----------------------------------------------------------------------------------------------
+# --- the invariants of the protocol -------------------------------------------------------------------------
 
 
 def test_labels_are_true_and_those_of_known_classes_alone(dealt: tuple[NCD, Deal]) -> None:
@@ -145,7 +149,7 @@ def test_it_conforms_with_items_held_out_and_a_number_not_told() -> None:
     assert [finding for finding in check_scenario(scenario) if not finding.holds] == []
 
 
-# --- the published splits -----------------------------------------------------------------------------------------------------------
+# --- the published splits -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -169,11 +173,19 @@ def test_it_conforms_with_items_held_out_and_a_number_not_told() -> None:
         ("gcd-aircraft", 100, 67, 33, 50, (1675, 5025), (1650, 1650)),
         ("gcd-herbarium", 683, 50, 4, 341, (8525, 25_625), (1364, 1368)),
     ],
-)  # fmt: skip
+)
 def test_published_sizes(
-    preset: str, classes: int, train: int, test: int, known: int, sizes: tuple[int, int], asked: tuple[int, int]
+    preset: str,
+    classes: int,
+    train: int,
+    test: int,
+    known: int,
+    sizes: tuple[int, int],
+    asked: tuple[int, int],
 ) -> None:
-    """ImageNet with a hundredth of its training items; the fine-grained sets with equally large classes instead of their own."""
+    """ImageNet with a hundredth of its training items; the fine-grained sets with equally large classes
+    instead of their own.
+    """
     dealt = _allocated(_scenario(preset), train, test, classes=classes)
     is_known = dealt.labels[dealt.stages[0].query] < known
     assert _sizes(dealt) == sizes
@@ -191,7 +203,12 @@ def test_svhn_keeps_its_unequal_classes() -> None:
 def test_the_published_lists_fit_together() -> None:
     """Sizes as in the papers; the parts are disjoint and, where two lists make up a data set, complete."""
     lists = {name: class_list(name, "known_list") for name in PUBLISHED}
-    for name, size, known in (("cub", 200, 100), ("cars", 196, 98), ("aircraft", 100, 50), ("herbarium", 683, 341)):
+    for name, size, known in (
+        ("cub", 200, 100),
+        ("cars", 196, 98),
+        ("aircraft", 100, 50),
+        ("herbarium", 683, 341),
+    ):
         assert len(lists[f"{name}-known"]) == known
         assert sorted(lists[f"{name}-known"] + lists[f"{name}-novel"]) == list(range(size))
     thirty = [set(lists[f"imagenet-30-{letter}"]) for letter in "abc"]
@@ -203,15 +220,26 @@ def test_the_published_lists_fit_together() -> None:
 
 
 def test_imagenet_lists_are_the_published_word_net_ids() -> None:
-    """Class numbers are places among the 1000 sorted ids, here as timm ships them; the first and last of each published list."""
+    """Class numbers are places among the 1000 sorted ids, here as timm ships them; the first and last of each
+    published list.
+    """
     timm = find_spec("timm")
     assert timm is not None
     assert timm.origin is not None
     ids = (Path(timm.origin).parent / "data" / "_info" / "imagenet_synsets.txt").read_text().split()
     assert ids == sorted(ids)
-    ends = {letter: [ids[class_list(f"imagenet-30-{letter}", "novel_list")[end]] for end in (0, -1)] for letter in "abc"}
-    assert ends == {"a": ["n01580077", "n07695742"], "b": ["n01883070", "n12998815"], "c": ["n01580077", "n07716906"]}
-    rest = [ids[number] for number in range(1000) if number not in set(class_list("imagenet-882", "known_list"))]
+    ends = {
+        letter: [ids[class_list(f"imagenet-30-{letter}", "novel_list")[end]] for end in (0, -1)]
+        for letter in "abc"
+    }
+    assert ends == {
+        "a": ["n01580077", "n07695742"],
+        "b": ["n01883070", "n12998815"],
+        "c": ["n01580077", "n07716906"],
+    }
+    rest = [
+        ids[number] for number in range(1000) if number not in set(class_list("imagenet-882", "known_list"))
+    ]
     assert (len(rest), rest[0], rest[-1]) == (118, "n01498041", "n13133613")
 
 
@@ -222,7 +250,7 @@ def test_cub_novel_classes_come_hard_ones_first() -> None:
     np.testing.assert_array_equal(dealt.numbers[[0, 100]], [150, 29])
 
 
-# --- what parameters do -----------------------------------------------------------------------------------------------------------
+# --- what parameters do -------------------------------------------------------------------------------------
 
 
 def test_seeds_change_classes_and_streams_are_apart() -> None:
@@ -230,7 +258,9 @@ def test_seeds_change_classes_and_streams_are_apart() -> None:
     base, same, other = (_allocated(scenario, 20, 5, classes=47, seed=seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(base.role, same.role)
     assert set(base.numbers[:24]) != set(other.numbers[:24])
-    without = _allocated(_scenario("chars47", unlabelled_known="mix", labelled_fraction=0.5), 20, 5, classes=47)
+    without = _allocated(
+        _scenario("chars47", unlabelled_known="mix", labelled_fraction=0.5), 20, 5, classes=47
+    )
     np.testing.assert_array_equal(base.role == UNLABELLED, without.role == UNLABELLED)
     np.testing.assert_array_equal(np.isin(base.role, (LABELLED, HELD)), without.role == LABELLED)
 
@@ -273,7 +303,10 @@ def test_the_labelled_share_is_drawn_over_all_known_classes_together() -> None:
 
 
 def test_the_share_of_novel_items_the_cap_and_the_imbalance() -> None:
-    assert _counts(_allocated(_scenario(novel_fraction=0.3), 40, 10, classes=10), UNLABELLED) == [0] * 5 + [12] * 5
+    assert (
+        _counts(_allocated(_scenario(novel_fraction=0.3), 40, 10, classes=10), UNLABELLED)
+        == [0] * 5 + [12] * 5
+    )
     capped = _allocated(_scenario(cap=7), 40, 10, classes=10)
     assert (_counts(capped, LABELLED), _counts(capped, UNLABELLED)) == ([7] * 5 + [0] * 5, [0] * 5 + [7] * 5)
     falling = [32, 16, 8, 4, 2]
@@ -283,14 +316,26 @@ def test_the_share_of_novel_items_the_cap_and_the_imbalance() -> None:
     assert (_counts(novel, LABELLED), _counts(novel, UNLABELLED)) == ([32] * 5 + [0] * 5, [0] * 5 + falling)
     known = _allocated(_scenario(imbalance=16, imbalance_in="known"), 32, 10, classes=10)
     assert (_counts(known, LABELLED), _counts(known, UNLABELLED)) == (falling + [0] * 5, [0] * 5 + [32] * 5)
-    assert _counts(_allocated(_scenario(novel_fraction=0.01), 20, 10, classes=10), UNLABELLED) == [0] * 5 + [1] * 5
+    assert (
+        _counts(_allocated(_scenario(novel_fraction=0.01), 20, 10, classes=10), UNLABELLED)
+        == [0] * 5 + [1] * 5
+    )
 
 
 @pytest.mark.parametrize(
     ("told", "kept", "number"),
-    [(True, "true", 5), ("true", "true", 5), ("none", "none", None), (-0.2, "-0.2", 4), ("0.2", "0.2", 6), ("-0.9", "-0.9", 1)],
+    [
+        (True, "true", 5),
+        ("true", "true", 5),
+        ("none", "none", None),
+        (-0.2, "-0.2", 4),
+        ("0.2", "0.2", 6),
+        ("-0.9", "-0.9", 1),
+    ],
 )
-def test_the_number_of_novel_classes_is_told_hidden_or_wrong(told: Any, kept: str, number: int | None) -> None:
+def test_the_number_of_novel_classes_is_told_hidden_or_wrong(
+    told: Any, kept: str, number: int | None
+) -> None:
     scenario = _scenario(told_novel=told)
     assert scenario.told_novel == kept
     (first, _), (second, _) = build(scenario, 0).episodes
@@ -326,10 +371,14 @@ def test_what_is_lent() -> None:
 
 
 def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
-    """As UNO's, of 256 before 512; a protocol that says nothing of it is written as it was before there was such a parameter."""
+    """As UNO's, of 256 before 512; a protocol that says nothing of it is written as it was before there was
+    such a parameter.
+    """
     scenario = _scenario(first_batch_size=24)
     assert "first_batch_size" not in _scenario().model_dump()
-    context = CellContext(conditions=Conditions(root_seed=1, **scenario.lent()), scratch=tmp_path, on_progress=lambda *_: None)
+    context = CellContext(
+        conditions=Conditions(root_seed=1, **scenario.lent()), scratch=tmp_path, on_progress=lambda *_: None
+    )
     seen = []
     for stage in (0, 1, 0):
         context.enter(stage, lambda _: None)
@@ -343,7 +392,7 @@ def test_every_preset_says_where_it_comes_from_and_can_be_made() -> None:
         assert (_scenario(name).unlabelled_known == "mix") == name.startswith("gcd")
 
 
-# --- what cannot be done ----------------------------------------------------------------------------------------------------------
+# --- what cannot be done ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,13 +434,15 @@ def test_bad_input_is_told_in_one_sentence(said: Mapping[str, Any], message: str
 def test_a_class_without_items_is_named() -> None:
     scenario = _scenario()
     labels, is_test = np.tile(np.arange(10), 4), np.repeat([False, True], 20)
-    with pytest.raises(UserError, match=r"class 7 has no test item \(1 of 10 classes have none\): it has 4 items in all"):
+    with pytest.raises(
+        UserError, match=r"class 7 has no test item \(1 of 10 classes have none\): it has 4 items in all"
+    ):
         scenario.allocate(labels, is_test & (labels != 7), 10, 0)
     with pytest.raises(UserError, match="class 9 has no training item"):
         scenario.allocate(labels, is_test | (labels == 9), 10, 0)
 
 
-# --- scores counted by hand -------------------------------------------------------------------------------------------------------
+# --- scores counted by hand ---------------------------------------------------------------------------------
 
 KNOWN = [0, 0, 0, 0, 1, 1]
 NOVEL = [2, 2, 2, 2, 3, 3]
@@ -401,14 +452,26 @@ NOVEL = [2, 2, 2, 2, 3, 3]
 def _truth(unlabelled: list[int]) -> Truth:
     """Test items have ids 0 to 11, unlabelled ones come behind."""
     labels = np.array(KNOWN + NOVEL + unlabelled)
-    return Truth(labels=labels, facts={"role": np.where(np.arange(len(labels)) < 12, TEST, UNLABELLED)}, named_classes=[2, 2])
+    return Truth(
+        labels=labels,
+        facts={"role": np.where(np.arange(len(labels)) < 12, TEST, UNLABELLED)},
+        named_classes=[2, 2],
+    )
 
 
 def _answer(stage: int, items: int, step: int | None = None, **arrays: Any) -> Answer:
-    return Answer(stage=stage, step=step, ids=np.arange(items), arrays={name: np.array(values) for name, values in arrays.items()})
+    return Answer(
+        stage=stage,
+        step=step,
+        ids=np.arange(items),
+        arrays={name: np.array(values) for name, values in arrays.items()},
+    )
 
 
-FIRST: dict[str, Any] = {"classes": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1], "among_known": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1]}
+FIRST: dict[str, Any] = {
+    "classes": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1],
+    "among_known": [0, 0, 0, 1, 1, 1, 0, 0, 1, 1, 0, 1],
+}
 CLASSES = [0, 0, 0, 2, 1, 1, 2, 2, 2, 0, 3, 2]
 AMONG_NOVEL = [[0, 0]] * 6 + [[0, 1], [0, 1], [0, 1], [1, 0], [1, 0], [0, 0]]
 
@@ -417,14 +480,21 @@ AMONG_NOVEL = [[0, 0]] * 6 + [[0, 1], [0, 1], [0, 1], [1, 0], [1, 0], [0, 0]]
 def scores() -> Scores:
     """Six unlabelled items, all novel; two heads, the first of which is chosen."""
     among_novel = [*AMONG_NOVEL, [1, 0], [1, 0], [1, 1], [0, 1], [0, 1], [0, 1]]
-    last = _answer(1, 18, classes=[*CLASSES, 3, 3, 3, 2, 2, 2], among_novel=among_novel,
-                   among_known=[0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
-                   relation_shift=np.array([0] * 12 + [0.5, 0.25, 0.25, 0, 0.5, 0], dtype=np.float16))  # fmt: skip
+    last = _answer(
+        1,
+        18,
+        classes=[*CLASSES, 3, 3, 3, 2, 2, 2],
+        among_novel=among_novel,
+        among_known=[0, 0, 1, 1, 1, 1, 0, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
+        relation_shift=np.array([0] * 12 + [0.5, 0.25, 0.25, 0, 0.5, 0], dtype=np.float16),
+    )
     return NCD().score(_truth(NOVEL), [_answer(0, 12, **FIRST), last])
 
 
 def test_task_aware_figures_on_unlabelled_items(scores: Scores) -> None:
-    """Class 2 (4): rows 1, 1, 1, 0. Class 3 (2): rows 0, 0. Right: 3 + 2 of 6. The second head says 0, 0, 1, 1 and 1, 1: 2 + 2 of 6."""
+    """Class 2 (4): rows 1, 1, 1, 0. Class 3 (2): rows 0, 0. Right: 3 + 2 of 6. The second head says 0, 0, 1,
+    1 and 1, 1: 2 + 2 of 6.
+    """
     final = scores.final
     assert final["novel_train"] == 5 / 6
     assert final["novel_train_balanced"] == (3 / 4 + 1) / 2
@@ -434,7 +504,9 @@ def test_task_aware_figures_on_unlabelled_items(scores: Scores) -> None:
 
 
 def test_mutual_information_and_rand_index_by_hand(scores: Scores) -> None:
-    """Table [[1, 2], [3, 0]] of rows by classes. I = H(row) - H(row | class); pairs together: 4 of both, 6 by rows, 7 by classes, of 15."""
+    """Table [[1, 2], [3, 0]] of rows by classes. I = H(row) - H(row | class); pairs together: 4 of both, 6 by
+    rows, 7 by classes, of 15.
+    """
     rows, classes = math.log(2), math.log(6) - (4 * math.log(4) + 2 * math.log(2)) / 6
     within = 4 / 6 * (math.log(4) - 3 / 4 * math.log(3))
     assert scores.final["novel_train_nmi"] == pytest.approx((rows - within) / ((rows + classes) / 2))
@@ -443,7 +515,9 @@ def test_mutual_information_and_rand_index_by_hand(scores: Scores) -> None:
 
 
 def test_figures_on_novel_test_items(scores: Scores) -> None:
-    """Class 2: rows 0, 0, 0, 1. Class 3: rows 1, 0. Right: 3 + 1 of 6. By `classes`: 2, 2, 2, 0 and 3, 2: 3 + 1 of 6 too."""
+    """Class 2: rows 0, 0, 0, 1. Class 3: rows 1, 0. Right: 3 + 1 of 6. By `classes`: 2, 2, 2, 0 and 3, 2: 3 +
+    1 of 6 too.
+    """
     assert scores.final["novel_test"] == 4 / 6
     assert scores.final["novel_own"] == 4 / 6
     assert math.isfinite(scores.final["novel_test_nmi"])
@@ -451,16 +525,24 @@ def test_figures_on_novel_test_items(scores: Scores) -> None:
 
 
 def test_task_agnostic_figures(scores: Scores) -> None:
-    """Rows by classes: 0: [3, 0, 1, 0], 1: [0, 2, 0, 0], 2: [1, 0, 3, 1], 3: [0, 0, 0, 1]; both readings agree on the diagonal."""
+    """Rows by classes: 0: [3, 0, 1, 0], 1: [0, 2, 0, 0], 2: [1, 0, 3, 1], 3: [0, 0, 0, 1]; both readings
+    agree on the diagonal.
+    """
     final = scores.final
     for reading in ("joint", "strict"):
-        assert (final[f"all_{reading}"], final[f"known_{reading}"], final[f"novel_{reading}"]) == (9 / 12, 5 / 6, 4 / 6)
+        assert (final[f"all_{reading}"], final[f"known_{reading}"], final[f"novel_{reading}"]) == (
+            9 / 12,
+            5 / 6,
+            4 / 6,
+        )
     assert final["novel_taken_for_known"] == 1 / 6
     assert final["known_taken_for_novel"] == 1 / 6
 
 
 def test_figures_about_known_classes(scores: Scores) -> None:
-    """Known test items by among_known: 2 + 2 of 6. Nearest known class of novel test items: as in stage 0 but for the 2nd and the 6th."""
+    """Known test items by among_known: 2 + 2 of 6. Nearest known class of novel test items: as in stage 0 but
+    for the 2nd and the 6th.
+    """
     assert scores.final["known_test"] == 4 / 6
     assert scores.final["first_known"] == 5 / 6
     assert scores.final["relation_agreement"] == 4 / 6
@@ -470,7 +552,9 @@ def test_figures_about_known_classes(scores: Scores) -> None:
 def test_everything_declared_is_there_and_pictures_too(scores: Scores, tmp_path: Path) -> None:
     assert {metric.name for metric in METRICS} <= set(scores.final)
     np.testing.assert_allclose(scores.matrices["novel_rows"], np.array([[3 / 4, 1 / 4], [0.0, 1.0]]))
-    np.testing.assert_allclose(scores.histograms["relation_shift"]["unlabelled novel items"], [0.5, 0.25, 0.25, 0.0, 0.5, 0.0])
+    np.testing.assert_allclose(
+        scores.histograms["relation_shift"]["unlabelled novel items"], [0.5, 0.25, 0.25, 0.0, 0.5, 0.0]
+    )
     assert scores.per_stage["known_strict"] == [5 / 6, 5 / 6]
     names = {path.name for path in plots.draw(scores, tmp_path, title="by hand")}
     assert names == {"novel_rows_matrix.png", "relation_shift_histogram.png", "stages.png"}
@@ -486,11 +570,18 @@ def test_known_classes_that_changed_places_are_told_by_the_strict_reading() -> N
 
 
 def test_a_novel_class_in_a_known_row_is_told_by_the_strict_reading() -> None:
-    """Class 2 is answered as row 1, known class 1 as row 2: v2 exchanges them; v3 gives row 2 to none and row 3 to class 3."""
+    """Class 2 is answered as row 1, known class 1 as row 2: v2 exchanges them; v3 gives row 2 to none and row
+    3 to class 3.
+    """
     hidden = [0, 0, 0, 0, 2, 2, 1, 1, 1, 1, 3, 3]
     scores = NCD().score(_truth(NOVEL), [_answer(0, 12, **FIRST), _answer(1, 18, classes=[*hidden, *NOVEL])])
     final = scores.final
-    assert (final["all_joint"], final["known_joint"], final["novel_joint"], final["novel_own"]) == (1.0, 1.0, 1.0, 1.0)
+    assert (final["all_joint"], final["known_joint"], final["novel_joint"], final["novel_own"]) == (
+        1.0,
+        1.0,
+        1.0,
+        1.0,
+    )
     assert (final["all_strict"], final["known_strict"], final["novel_strict"]) == (6 / 12, 4 / 6, 2 / 6)
     assert (final["novel_taken_for_known"], final["known_taken_for_novel"]) == (4 / 6, 2 / 6)
 
@@ -514,7 +605,14 @@ def test_surplus_rows_are_errors() -> None:
 def test_what_was_not_answered_is_undefined_and_classes_stand_for_clusters() -> None:
     first = _answer(0, 12, classes=FIRST["classes"])
     scores = NCD().score(_truth(NOVEL), [first, _answer(1, 18, classes=[*CLASSES, 3, 3, 3, 0, 0, 0])])
-    missing = {"novel_train_heads", "balance", "empty_rows", "known_test", "relation_shift", "relation_agreement"}
+    missing = {
+        "novel_train_heads",
+        "balance",
+        "empty_rows",
+        "known_test",
+        "relation_shift",
+        "relation_agreement",
+    }
     assert {metric.name for metric in METRICS if math.isnan(scores.final[metric.name])} == missing
     assert scores.final["novel_train"] == 5 / 6
     assert scores.matrices == {}
@@ -523,13 +621,23 @@ def test_what_was_not_answered_is_undefined_and_classes_stand_for_clusters() -> 
 def test_rows_of_any_number_are_scored_as_clusters() -> None:
     """No table is sized by a number answered: -7 and 10^12 are rows like 2 and 3, and no known ones."""
     names = {0: 0, 1: 1, 2: -7, 3: 10**12}
-    last = _answer(1, 18, classes=[names[row] for row in [*KNOWN, *NOVEL, *NOVEL]], among_novel=[10**12 - row for row in KNOWN + NOVEL * 2])
+    last = _answer(
+        1,
+        18,
+        classes=[names[row] for row in [*KNOWN, *NOVEL, *NOVEL]],
+        among_novel=[10**12 - row for row in KNOWN + NOVEL * 2],
+    )
     final = NCD().score(_truth(NOVEL), [_answer(0, 12, **FIRST), last]).final
-    assert {final[name] for name in ("novel_train", "novel_test", "all_joint", "all_strict", "known_strict", "novel_strict")} == {1.0}
+    assert {
+        final[name]
+        for name in ("novel_train", "novel_test", "all_joint", "all_strict", "known_strict", "novel_strict")
+    } == {1.0}
 
 
 def test_the_generalised_form_is_scored_on_all_unlabelled_items() -> None:
-    """Rows by classes: 0: [1, 0, 0, 0], 1: [0, 2, 0, 0], 2: [3, 0, 3, 0], 3: [0, 0, 1, 2]: right are 1 + 2 known, 3 + 2 novel of 12."""
+    """Rows by classes: 0: [1, 0, 0, 0], 1: [0, 2, 0, 0], 2: [3, 0, 3, 0], 3: [0, 0, 1, 2]: right are 1 + 2
+    known, 3 + 2 novel of 12.
+    """
     unlabelled = [0, 2, 2, 2, 1, 1, 2, 2, 2, 3, 3, 3]
     last = _answer(1, 24, classes=[*CLASSES, *unlabelled])
     scenario = _scenario("gcd-digits")
@@ -544,7 +652,11 @@ def test_the_generalised_form_is_scored_on_all_unlabelled_items() -> None:
 
 def test_probes_become_curves() -> None:
     truth = _truth(NOVEL)
-    answers = [_answer(0, 12, step=5, **FIRST), _answer(0, 12, **FIRST), _answer(1, 18, step=100, classes=[*CLASSES, *NOVEL])]
+    answers = [
+        _answer(0, 12, step=5, **FIRST),
+        _answer(0, 12, **FIRST),
+        _answer(1, 18, step=100, classes=[*CLASSES, *NOVEL]),
+    ]
     scores = NCD().score(truth, answers)
     assert scores.final == {}
     assert scores.probes["novel_train"] == [(1, 100, 1.0)]
@@ -560,7 +672,14 @@ def test_the_truth_under_any_names_of_novel_rows_scores_one(preset: str) -> None
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         rows = names[sealed.truth.labels[ids]]
-        answers.append(Answer(stage=index, step=None, ids=ids, arrays={"classes": rows, "among_novel": rows, "among_known": rows}))
+        answers.append(
+            Answer(
+                stage=index,
+                step=None,
+                ids=ids,
+                arrays={"classes": rows, "among_novel": rows, "among_known": rows},
+            )
+        )
     final = scenario.score(sealed.truth, answers).final
     lower = {metric.name for metric in scenario.metrics if metric.better == "lower"}
     assert {final[name] for name in lower - {"relation_shift"}} == {0.0}

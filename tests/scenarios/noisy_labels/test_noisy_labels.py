@@ -1,4 +1,6 @@
-"""Noisy labels: every kind of noise has the frequencies it promises, deals change nothing else, and the two Gaussians show the effect."""
+"""Noisy labels: every kind of noise has the frequencies it promises, deals change nothing else, and the two
+Gaussians show the effect.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,18 @@ from scipy.stats import chisquare
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import Sealed, build
 from harness.checks.conformance import check_scenario
-from harness.contracts import HIDDEN, Answer, Deal, IntArray, Prediction, Query, Scenario, Stage, Strategy, Validation
+from harness.contracts import (
+    HIDDEN,
+    Answer,
+    Deal,
+    IntArray,
+    Prediction,
+    Query,
+    Scenario,
+    Stage,
+    Strategy,
+    Validation,
+)
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import configured
@@ -37,10 +50,17 @@ ONE, TWO, FIVE = (f"class-incremental[dataset=digits,stages={stages}]" for stage
 DISCOVERY = "cgcd[preset=digits]"
 
 
-def _noisy(labels: IntArray, text: str, *, classes: int = 10, seed: int = 0, parts: IntArray | None = None) -> IntArray:
+def _noisy(
+    labels: IntArray, text: str, *, classes: int = 10, seed: int = 0, parts: IntArray | None = None
+) -> IntArray:
     """Return what the noise `text` makes of `labels`."""
-    known = Known(labels=labels, class_numbers=np.arange(classes), rows=np.arange(len(labels)), inputs=lambda: labels,
-                  parts=np.zeros_like(labels) if parts is None else parts)  # fmt: skip
+    known = Known(
+        labels=labels,
+        class_numbers=np.arange(classes),
+        rows=np.arange(len(labels)),
+        inputs=lambda: labels,
+        parts=np.zeros_like(labels) if parts is None else parts,
+    )
     return noise_of(text).corrupted(known, np.random.default_rng(seed))
 
 
@@ -55,12 +75,15 @@ def _wrong_per_class(labels: IntArray, observed: IntArray, classes: int = 10) ->
 
 def _assert_drawn_from(matrix: Any, labels: IntArray, observed: IntArray) -> None:
     """Every frequency is within five standard errors of its chance; what has no chance never occurs."""
-    found, sizes = transition(labels, observed, len(matrix)), np.bincount(labels, minlength=len(matrix))[:, None]
+    found, sizes = (
+        transition(labels, observed, len(matrix)),
+        np.bincount(labels, minlength=len(matrix))[:, None],
+    )
     expected = np.asarray(matrix)
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / sizes) + 1e-9).all()
 
 
-# --- symmetric noise ----------------------------------------------------------------------------------------------------------------
+# --- symmetric noise ----------------------------------------------------------------------------------------
 
 
 def test_symmetric_noise_counts_wrong_labels_exactly_in_every_class_and_part() -> None:
@@ -77,7 +100,9 @@ def test_symmetric_noise_prefers_no_class(more: str) -> None:
     labels = _balanced(10, 2000)
     observed = _noisy(labels, f"symmetric[rate=0.4{more}]")
     _assert_drawn_from(np.where(np.eye(10, dtype=bool), 0.6, 0.4 / 9), labels, observed)
-    assert chisquare(np.bincount((observed - labels)[observed != labels] % 10, minlength=10)[1:]).pvalue > 1e-3
+    assert (
+        chisquare(np.bincount((observed - labels)[observed != labels] % 10, minlength=10)[1:]).pvalue > 1e-3
+    )
 
 
 def test_global_counting_is_exact_in_total_but_not_in_the_classes() -> None:
@@ -89,7 +114,10 @@ def test_global_counting_is_exact_in_total_but_not_in_the_classes() -> None:
 
 def test_rows_by_themselves_are_wrong_at_the_rate_and_their_number_varies() -> None:
     labels = _balanced(10, 200)
-    counts = [int((_noisy(labels, "symmetric[rate=0.3,counting=each-row]", seed=seed) != labels).sum()) for seed in range(20)]
+    counts = [
+        int((_noisy(labels, "symmetric[rate=0.3,counting=each-row]", seed=seed) != labels).sum())
+        for seed in range(20)
+    ]
     assert abs(sum(counts) - 20 * 600) < 5 * np.sqrt(20 * 2000 * 0.3 * 0.7)
     assert np.std(counts) == pytest.approx(np.sqrt(2000 * 0.3 * 0.7), rel=0.5)
 
@@ -101,22 +129,28 @@ def test_forty_per_cent_that_may_hit_the_true_class_are_a_rate_of_036(counting: 
     observed = _noisy(labels, f"symmetric[rate=0.36,include_self=true,counting={counting}]")
     _assert_drawn_from(np.where(np.eye(10, dtype=bool), 0.64, 0.04), labels, observed)
     if counting == "per-class":  # 800 rows of every class are hit, of which each is wrong with chance 0.9
-        assert max(abs(count - 720) for count in _wrong_per_class(labels, observed)) < 5 * np.sqrt(800 * 0.9 * 0.1)
+        assert max(abs(count - 720) for count in _wrong_per_class(labels, observed)) < 5 * np.sqrt(
+            800 * 0.9 * 0.1
+        )
 
 
 def test_every_row_can_be_hit_when_the_true_class_is_among_the_new_ones() -> None:
     labels = _balanced(10, 1000)
-    _assert_drawn_from(np.full((10, 10), 0.1), labels, _noisy(labels, "symmetric[rate=0.9,include_self=true]"))
+    _assert_drawn_from(
+        np.full((10, 10), 0.1), labels, _noisy(labels, "symmetric[rate=0.9,include_self=true]")
+    )
 
 
-# --- class maps ---------------------------------------------------------------------------------------------------------------------
+# --- class maps ---------------------------------------------------------------------------------------------
 
 CIFAR10 = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 TAKEN_FOR = {"truck": "automobile", "bird": "airplane", "cat": "dog", "dog": "cat", "deer": "horse"}
 
 
 def test_the_map_of_cifar10_turns_exactly_the_rate_of_its_sources_and_a_swap_does_not_undo_itself() -> None:
-    """Decided from labels already changed, as in ELR's code, a quarter of the cats would be dogs instead of 40 %."""
+    """Decided from labels already changed, as in ELR's code, a quarter of the cats would be dogs instead of
+    40 %.
+    """
     labels = _balanced(10, 100)
     expected = np.eye(10)
     for source, target in TAKEN_FOR.items():
@@ -124,12 +158,18 @@ def test_the_map_of_cifar10_turns_exactly_the_rate_of_its_sources_and_a_swap_doe
     for seed in range(3):
         observed = _noisy(labels, "asymmetric[rate=0.4,map=cifar10]", seed=seed)
         np.testing.assert_allclose(transition(labels, observed, 10), expected)
-    assert (observed != labels).mean() == pytest.approx(0.4 / 2), "40 % asymmetric noise changes 20 % of the labels"
+    assert (observed != labels).mean() == pytest.approx(0.4 / 2), (
+        "40 % asymmetric noise changes 20 % of the labels"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("mnist", {7: 1, 2: 7, 3: 8, 5: 6, 6: 5}), ("9>1/ 2>0", {9: 1, 2: 0}), ("cifar10", {9: 1, 2: 0, 3: 5, 5: 3, 4: 7})],
+    [
+        ("mnist", {7: 1, 2: 7, 3: 8, 5: 6, 6: 5}),
+        ("9>1/ 2>0", {9: 1, 2: 0}),
+        ("cifar10", {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}),
+    ],
 )
 def test_maps_are_read_by_name_and_from_pairs(text: str, expected: dict[int, int]) -> None:
     assert class_map(text, np.arange(10)) == expected
@@ -150,7 +190,9 @@ def test_globally_counted_map_noise_hits_the_sources_alone() -> None:
 def test_pair_flips_go_to_the_next_class_and_from_the_last_to_the_first() -> None:
     labels = _balanced(7, 100)
     observed = _noisy(labels, "pair[rate=0.45]", classes=7)
-    np.testing.assert_allclose(transition(labels, observed, 7), 0.55 * np.eye(7) + 0.45 * np.roll(np.eye(7), 1, axis=1))
+    np.testing.assert_allclose(
+        transition(labels, observed, 7), 0.55 * np.eye(7) + 0.45 * np.roll(np.eye(7), 1, axis=1)
+    )
 
 
 SUPERCLASSES = """beaver dolphin otter seal whale; aquarium_fish flatfish ray shark trout; orchid poppy rose sunflower tulip;
@@ -165,13 +207,17 @@ lawn_mower rocket streetcar tank tractor"""
 
 def test_the_superclasses_of_cifar100_are_those_of_its_names() -> None:
     """Fine classes are numbered by the alphabet; superclasses in the order of the data set's page."""
-    superclass = {name: number for number, group in enumerate(SUPERCLASSES.split(";")) for name in group.split()}
+    superclass = {
+        name: number for number, group in enumerate(SUPERCLASSES.split(";")) for name in group.split()
+    }
     assert len(superclass) == 100
     assert tuple(superclass[name] for name in sorted(superclass)) == CIFAR100_SUPERCLASS
 
 
 @pytest.mark.parametrize(("groups", "sharing"), [("consecutive", 6), ("superclass", 100)])
-def test_groups_of_five_are_cycles_and_consecutive_ones_are_no_superclasses(groups: str, sharing: int) -> None:
+def test_groups_of_five_are_cycles_and_consecutive_ones_are_no_superclasses(
+    groups: str, sharing: int
+) -> None:
     """With consecutive numbers, as in all published tables, six of the 100 pairs lie in one superclass."""
     targets = next_in_group(groups, 5, np.arange(100))
     assert sorted(targets) == sorted(targets.values()) == list(range(100))
@@ -180,7 +226,10 @@ def test_groups_of_five_are_cycles_and_consecutive_ones_are_no_superclasses(grou
         for step in range(5):
             place = targets[place]
             assert (place == start) == (step == 4)
-    assert sum(CIFAR100_SUPERCLASS[source] == CIFAR100_SUPERCLASS[target] for source, target in targets.items()) == sharing
+    assert (
+        sum(CIFAR100_SUPERCLASS[source] == CIFAR100_SUPERCLASS[target] for source, target in targets.items())
+        == sharing
+    )
 
 
 def test_superclass_noise_turns_the_rate_of_every_class_to_the_next_of_its_group() -> None:
@@ -191,7 +240,7 @@ def test_superclass_noise_turns_the_rate_of_every_class_to_the_next_of_its_group
     np.testing.assert_allclose(transition(labels, observed, 6), expected)
 
 
-# --- a matrix of one's own ----------------------------------------------------------------------------------------------------------
+# --- a matrix of one's own ----------------------------------------------------------------------------------
 
 
 def test_a_matrix_is_read_alike_from_text_and_from_files(tmp_path: Path) -> None:
@@ -214,17 +263,21 @@ def test_draws_follow_any_matrix(counting: Any) -> None:
     matrix[4] = np.eye(6)[4]
     labels = _balanced(6, 5000)
     observed = drawn(matrix, labels, counting, rng, np.zeros_like(labels))
-    if counting == "global":  # a share of the total, with the same chance for every row of a class, but not independently
+    if (
+        counting == "global"
+    ):  # a share of the total, with the same chance for every row of a class, but not independently
         assert (observed != labels).sum() == round(5000 * (6 - np.trace(matrix)))
         found = transition(labels, observed, 6)
         np.testing.assert_allclose(found[4], matrix[4])
     else:
         _assert_drawn_from(matrix, labels, observed)
     if counting == "per-class":
-        assert _wrong_per_class(labels, observed, 6) == [round(5000 * (1 - chance)) for chance in np.diag(matrix)]
+        assert _wrong_per_class(labels, observed, 6) == [
+            round(5000 * (1 - chance)) for chance in np.diag(matrix)
+        ]
 
 
-# --- noise that depends on the item -------------------------------------------------------------------------------------------------
+# --- noise that depends on the item -------------------------------------------------------------------------
 
 
 @cache
@@ -237,13 +290,20 @@ def _digits() -> tuple[Any, IntArray]:
 def test_part_dependent_noise_is_the_published_algorithm() -> None:
     """Item by item, with the draws in the same order: first all rates, then one projection per class."""
     inputs, labels = np.random.default_rng(0).normal(size=(12, 2, 3)), np.arange(12) % 4
-    found = part_dependent(inputs, labels, 4, np.random.default_rng(7), rate=0.3, std=0.2, features="raw", temperature=2.0)
+    found = part_dependent(
+        inputs, labels, 4, np.random.default_rng(7), rate=0.3, std=0.2, features="raw", temperature=2.0
+    )
     rng = np.random.default_rng(7)
     low, high = ndtr(-0.3 / 0.2), ndtr(0.7 / 0.2)
     rates = [0.3 + 0.2 * ndtri(low + luck * (high - low)) for luck in rng.uniform(size=12)]
     projections = [rng.normal(size=(6, 4)) for _ in range(4)]
     for item, label in enumerate(labels):
-        weights = [np.exp(sum(x * w for x, w in zip(inputs[item].ravel(), projections[label][:, j], strict=True)) / 2) for j in range(4)]
+        weights = [
+            np.exp(
+                sum(x * w for x, w in zip(inputs[item].ravel(), projections[label][:, j], strict=True)) / 2
+            )
+            for j in range(4)
+        ]
         wrong = sum(weights) - weights[label]
         expected = [1 - rates[item] if j == label else rates[item] * weights[j] / wrong for j in range(4)]
         np.testing.assert_allclose(found[item], expected, atol=1e-9)
@@ -259,7 +319,9 @@ def test_part_dependent_rows_are_distributions_with_the_items_own_rates() -> Non
     rates = 1 - chances[rows, labels]
     assert abs(rates.mean() - 0.4) < 5 * 0.1 / np.sqrt(len(labels))
     assert rates.std() == pytest.approx(0.1, rel=0.1)
-    np.testing.assert_array_equal(chances, part_dependent(inputs, labels, 10, np.random.default_rng(0), std=0.1, **options))
+    np.testing.assert_array_equal(
+        chances, part_dependent(inputs, labels, 10, np.random.default_rng(0), std=0.1, **options)
+    )
     fixed = part_dependent(inputs, labels, 10, np.random.default_rng(0), std=0.0, **options)
     np.testing.assert_allclose(fixed[rows, labels], 0.6)
 
@@ -276,18 +338,28 @@ def test_raw_pixels_saturate_and_their_own_scale_leaves_the_choice_open() -> Non
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
     assert openness("raw", 1.0) < 0.01
     assert 0.1 < openness("unit", 1.0) < 0.6
-    assert openness("standardise", 0.0) == pytest.approx(-(shares * np.log(shares)).sum(axis=1).mean() / np.log(9), abs=0.05)
+    assert openness("standardise", 0.0) == pytest.approx(
+        -(shares * np.log(shares)).sum(axis=1).mean() / np.log(9), abs=0.05
+    )
 
 
 def test_raw_pixels_send_a_class_to_one_or_two_others_and_standardised_ones_do_not() -> None:
-    """Images share a large mean, so of 9 wrong classes two get most items of a class; by luck they would get 30 %."""
-    images, labels = np.random.default_rng(0).integers(0, 256, (400, 3, 32, 32), dtype=np.uint8), np.arange(400) % 4
+    """Images share a large mean, so of 9 wrong classes two get most items of a class; by luck they would get
+    30 %.
+    """
+    images, labels = (
+        np.random.default_rng(0).integers(0, 256, (400, 3, 32, 32), dtype=np.uint8),
+        np.arange(400) % 4,
+    )
 
     def two_commonest(features: Features, temperature: float) -> float:
         rng, options = np.random.default_rng(1), {"rate": 0.4, "std": 0.1, "temperature": temperature}
         chances = part_dependent(images, labels, 10, rng, features=features, **options)
         chances[np.arange(400), labels] = 0
-        counts = [np.sort(np.bincount(chances[labels == label].argmax(axis=1), minlength=10))[-2:].sum() for label in range(4)]
+        counts = [
+            np.sort(np.bincount(chances[labels == label].argmax(axis=1), minlength=10))[-2:].sum()
+            for label in range(4)
+        ]
         return float(np.sum(counts) / 400)
 
     assert two_commonest("raw", 1.0) > 0.7
@@ -295,7 +367,9 @@ def test_raw_pixels_send_a_class_to_one_or_two_others_and_standardised_ones_do_n
 
 
 def test_entropy_is_one_for_an_open_choice_and_zero_for_none() -> None:
-    chances = np.array([[0.7, 0.1, 0.1, 0.1], [0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]])
+    chances = np.array(
+        [[0.7, 0.1, 0.1, 0.1], [0.5, 0.5, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [0.0, 0.5, 0.5, 0.0]]
+    )
     assert entropy(chances[:1], np.array([0])) == pytest.approx(1)
     assert entropy(chances[1:2], np.array([0])) == 0
     assert entropy(chances[2:3], np.array([0])) == 0
@@ -314,9 +388,24 @@ def test_features_are_shown_as_said() -> None:
 def test_instance_noise_draws_every_label_from_the_row_of_its_item() -> None:
     """The expected number of wrong labels per class, and of (class, label) pairs, follows from the rows."""
     inputs, labels = _digits()
-    known = Known(labels=labels, class_numbers=np.arange(10), rows=np.arange(len(labels)), inputs=lambda: inputs, parts=labels * 0)
+    known = Known(
+        labels=labels,
+        class_numbers=np.arange(10),
+        rows=np.arange(len(labels)),
+        inputs=lambda: inputs,
+        parts=labels * 0,
+    )
     observed = noise_of("instance[rate=0.3]").corrupted(known, np.random.default_rng(5))
-    rows = part_dependent(inputs, labels, 10, np.random.default_rng(5), rate=0.3, std=0.1, features="standardise", temperature=0.0)
+    rows = part_dependent(
+        inputs,
+        labels,
+        10,
+        np.random.default_rng(5),
+        rate=0.3,
+        std=0.1,
+        features="standardise",
+        temperature=0.0,
+    )
     found, expected, spread = np.zeros((10, 10)), np.zeros((10, 10)), np.zeros((10, 10))
     for label, seen, row in zip(labels, observed, rows, strict=True):
         found[label, seen] += 1
@@ -325,18 +414,28 @@ def test_instance_noise_draws_every_label_from_the_row_of_its_item() -> None:
     assert (np.abs(found - expected) <= 5 * np.sqrt(spread) + 1e-9).all()
 
 
-# --- labels that people gave --------------------------------------------------------------------------------------------------------
+# --- labels that people gave --------------------------------------------------------------------------------
 
 
 def _columns(labels: IntArray) -> dict[str, IntArray]:
-    """Return columns as those of CIFAR-10N: the true labels, and 40 % wrong ones that lean towards some classes."""
+    """Return columns as those of CIFAR-10N: the true labels, and 40 % wrong ones that lean towards some
+    classes.
+    """
     rng = np.random.default_rng(1234)
-    turned = np.where(rng.random(len(labels)) < 0.4, (labels + rng.choice([1, 1, 1, 4], len(labels))) % 10, labels)
-    return {"clean_label": labels.astype(np.int64), "worse_label": turned.astype(np.int64), "aggre_label": labels.astype(np.int64)}
+    turned = np.where(
+        rng.random(len(labels)) < 0.4, (labels + rng.choice([1, 1, 1, 4], len(labels))) % 10, labels
+    )
+    return {
+        "clean_label": labels.astype(np.int64),
+        "worse_label": turned.astype(np.int64),
+        "aggre_label": labels.astype(np.int64),
+    }
 
 
 def _archive(content: Any, *, new: bool, old_numpy: bool) -> bytes:
-    """Return `content` as torch writes it: as a zip or (before 1.6) a row of pickles; numpy 1 said `numpy.core` for `numpy._core`."""
+    """Return `content` as torch writes it: as a zip or (before 1.6) a row of pickles; numpy 1 said
+    `numpy.core` for `numpy._core`.
+    """
     buffer = io.BytesIO()
     torch.save(content, buffer, _use_new_zipfile_serialization=new)
     if not old_numpy:
@@ -367,18 +466,31 @@ def test_plain_arrays_and_tensors_do_as_well(tmp_path: Path) -> None:
     np.savez(tmp_path / "human.npz", **{name: values.astype(np.uint8) for name, values in columns.items()})  # type: ignore[arg-type]
     torch.save({name: torch.from_numpy(values) for name, values in columns.items()}, tmp_path / "human.pt")
     for name in ("human.npz", "human.pt"):
-        np.testing.assert_array_equal(human_labels(str(tmp_path / name), "worse_label", rows, labels), columns["worse_label"])
+        np.testing.assert_array_equal(
+            human_labels(str(tmp_path / name), "worse_label", rows, labels), columns["worse_label"]
+        )
 
 
 @pytest.mark.parametrize(
-    "form", [list, tuple, torch.from_numpy, np.ndarray.tolist, lambda values: [*torch.from_numpy(values)], np.uint8, np.int32,
-             lambda values: values[:, None]]
-)  # fmt: skip
+    "form",
+    [
+        list,
+        tuple,
+        torch.from_numpy,
+        np.ndarray.tolist,
+        lambda values: [*torch.from_numpy(values)],
+        np.uint8,
+        np.int32,
+        lambda values: values[:, None],
+    ],
+)
 @pytest.mark.parametrize("new", [False, True])
 def test_a_column_is_an_array_a_list_or_a_tensor(tmp_path: Path, new: bool, form: Any) -> None:
     labels = _balanced(10, 2)
     columns, file = _columns(labels), tmp_path / "human.pt"
-    file.write_bytes(_archive({name: form(values) for name, values in columns.items()}, new=new, old_numpy=True))
+    file.write_bytes(
+        _archive({name: form(values) for name, values in columns.items()}, new=new, old_numpy=True)
+    )
     found = human_labels(str(file), "worse_label", np.arange(20), labels)
     assert found.dtype == np.int64
     np.testing.assert_array_equal(found, columns["worse_label"])
@@ -387,24 +499,40 @@ def test_a_column_is_an_array_a_list_or_a_tensor(tmp_path: Path, new: bool, form
 def test_a_column_that_nobody_asks_for_blocks_none(tmp_path: Path) -> None:
     labels = _balanced(10, 2)
     strange: dict[str, Any] = {
-        "coarse": [int(label) // 5 for label in labels], "ragged": [[1], [2, 3]], "votes": np.zeros((20, 3)), "share": np.float32(0.4),
-        "times": np.arange(20) / 3, "names": np.array(["cat"] * 20), "classes": ["cat", "dog"], "note": "as published", "none": None,
-        "dates": np.zeros(20, dtype="datetime64[s]"), "low": torch.zeros(20, dtype=torch.bfloat16), "nested": {"who": [{1, 2}]},
-        "objects": np.array([None, "a"], dtype=object), "empty": [],
-    }  # fmt: skip
-    torch.save({**_columns(labels), **strange, "file": Path("a"), "by": zipfile.ZipInfo("a")}, tmp_path / "human.pt")
+        "coarse": [int(label) // 5 for label in labels],
+        "ragged": [[1], [2, 3]],
+        "votes": np.zeros((20, 3)),
+        "share": np.float32(0.4),
+        "times": np.arange(20) / 3,
+        "names": np.array(["cat"] * 20),
+        "classes": ["cat", "dog"],
+        "note": "as published",
+        "none": None,
+        "dates": np.zeros(20, dtype="datetime64[s]"),
+        "low": torch.zeros(20, dtype=torch.bfloat16),
+        "nested": {"who": [{1, 2}]},
+        "objects": np.array([None, "a"], dtype=object),
+        "empty": [],
+    }
+    torch.save(
+        {**_columns(labels), **strange, "file": Path("a"), "by": zipfile.ZipInfo("a")}, tmp_path / "human.pt"
+    )
     arrays = {name: values for name, values in strange.items() if isinstance(values, np.ndarray)}
     np.savez(tmp_path / "human.npz", **_columns(labels), **arrays)  # type: ignore[arg-type]
     for name in ("human.pt", "human.npz"):
-        np.testing.assert_array_equal(human_labels(str(tmp_path / name), "worse_label", np.arange(20), labels),
-                                      _columns(labels)["worse_label"])  # fmt: skip
+        np.testing.assert_array_equal(
+            human_labels(str(tmp_path / name), "worse_label", np.arange(20), labels),
+            _columns(labels)["worse_label"],
+        )
         with pytest.raises(UserError, match="column objects should hold one integer an item"):
             human_labels(str(tmp_path / name), "objects", np.arange(20), labels)
     with pytest.raises(UserError, match=r"unknown column of human.pt 'coarser'; did you mean 'coarse'"):
         human_labels(str(tmp_path / "human.pt"), "coarser", np.arange(20), labels)
 
 
-@pytest.mark.parametrize(("clean", "said"), [(np.arange(3), "its clean_label has 3 items, worse_label has 20"), (["a"] * 20, "")])
+@pytest.mark.parametrize(
+    ("clean", "said"), [(np.arange(3), "its clean_label has 3 items, worse_label has 20"), (["a"] * 20, "")]
+)
 def test_clean_labels_are_of_as_many_items_or_cannot_be_compared(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, clean: Any, said: str
 ) -> None:
@@ -413,7 +541,10 @@ def test_clean_labels_are_of_as_many_items_or_cannot_be_compared(
         with pytest.raises(UserError, match=said):
             human_labels(str(tmp_path / "human.pt"), "worse_label", np.arange(20), np.arange(20))
     else:
-        np.testing.assert_array_equal(human_labels(str(tmp_path / "human.pt"), "worse_label", np.arange(20), np.zeros(20)), np.arange(20))
+        np.testing.assert_array_equal(
+            human_labels(str(tmp_path / "human.pt"), "worse_label", np.arange(20), np.zeros(20)),
+            np.arange(20),
+        )
         assert "whether it belongs to the data set is not checked" in caplog.text
 
 
@@ -437,7 +568,9 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, 
         np.savez(file, worse_label=np.array([content], dtype=object), clean_label=np.arange(10))
     else:
         np.save(file, np.array(content, dtype=object), allow_pickle=True)
-    with pytest.raises(UserError, match="should be a .pt or .npz file" if form == "npy" else "cannot read human labels from") as problem:
+    with pytest.raises(
+        UserError, match="should be a .pt or .npz file" if form == "npy" else "cannot read human labels from"
+    ) as problem:
         human_labels(str(file), "worse_label", np.arange(10), np.arange(10))
     assert "\n" not in str(problem.value)
     assert not (tmp_path / "mark").exists()
@@ -446,12 +579,24 @@ def test_a_file_that_would_run_code_is_refused_and_does_not_run(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("column", "rows", "classes", "said"),
     [
-        ("worst_label", [0, 1], [0, 1], "unknown column of human.npz 'worst_label'; did you mean 'worse_label'?"),
+        (
+            "worst_label",
+            [0, 1],
+            [0, 1],
+            "unknown column of human.npz 'worst_label'; did you mean 'worse_label'?",
+        ),
         ("worse_label", [0, 250], [0, 0], "has labels for 200 items, the data set hands over item 250"),
-        ("worse_label", [0, 1, 2, 3], [0, 1, 3, 2], "its clean_label differs from the data set for 2 of 4 items"),
+        (
+            "worse_label",
+            [0, 1, 2, 3],
+            [0, 1, 3, 2],
+            "its clean_label differs from the data set for 2 of 4 items",
+        ),
     ],
 )
-def test_human_labels_that_do_not_fit_are_refused(tmp_path: Path, column: str, rows: list[int], classes: list[int], said: str) -> None:
+def test_human_labels_that_do_not_fit_are_refused(
+    tmp_path: Path, column: str, rows: list[int], classes: list[int], said: str
+) -> None:
     np.savez(tmp_path / "human.npz", **_columns(_balanced(10, 20)))  # type: ignore[arg-type]
     with pytest.raises(UserError) as problem:
         human_labels(str(tmp_path / "human.npz"), column, np.array(rows), np.array(classes))
@@ -486,7 +631,9 @@ def test_a_twin_has_the_transition_matrix_of_the_people_but_labels_of_its_own(tm
     assert both == pytest.approx(0.4 * 0.4, abs=0.02), "which items are wrong is independent of the people's"
 
 
-def test_human_labels_reach_the_items_they_were_given_to_whatever_the_order_of_classes(tmp_path: Path) -> None:
+def test_human_labels_reach_the_items_they_were_given_to_whatever_the_order_of_classes(
+    tmp_path: Path,
+) -> None:
     _, labels = _digits()
     columns, file = _columns(labels), tmp_path / "human.npz"
     np.savez(file, **columns)  # type: ignore[arg-type]
@@ -497,7 +644,7 @@ def test_human_labels_reach_the_items_they_were_given_to_whatever_the_order_of_c
     np.testing.assert_array_equal(deal.class_numbers[stage.given], columns["worse_label"][stage.rows])
 
 
-# --- what is dealt ------------------------------------------------------------------------------------------------------------------
+# --- what is dealt ------------------------------------------------------------------------------------------
 
 
 def _scenario(**values: Any) -> NoisyLabels:
@@ -510,8 +657,15 @@ def _base(scenario: NoisyLabels, seed: int = 0) -> Deal:
 
 def _given(deal: Deal) -> dict[int, int]:
     """Return the label that was handed over with every item, for training or validation."""
-    pairs = [pair for stage in deal.stages for pair in ((stage.rows, stage.given), (stage.held, stage.held_given))]
-    return {int(row): int(label) for rows, labels in pairs for row, label in zip(rows, labels, strict=True) if label != HIDDEN}
+    pairs = [
+        pair for stage in deal.stages for pair in ((stage.rows, stage.given), (stage.held, stage.held_given))
+    ]
+    return {
+        int(row): int(label)
+        for rows, labels in pairs
+        for row, label in zip(rows, labels, strict=True)
+        if label != HIDDEN
+    }
 
 
 @pytest.mark.parametrize("over", [ONE, FIVE, DISCOVERY, "two-gaussians[items=100,dimensions=90]"])
@@ -539,17 +693,28 @@ def test_the_same_seed_deals_the_same_labels_and_another_seed_other_ones() -> No
     scenario = _scenario(over=FIVE)
     one, again, other = (scenario.deal(seed) for seed in (0, 0, 1))
     assert _given(one) == _given(again)
-    wrong = [{row for row, label in _given(deal).items() if label != deal.labels[row]} for deal in (one, other)]
+    wrong = [
+        {row for row, label in _given(deal).items() if label != deal.labels[row]} for deal in (one, other)
+    ]
     shared = len(wrong[0] & wrong[1]) / len(wrong[0])
-    assert shared == pytest.approx(0.4 * 0.8, abs=0.1), "a wrong item is trained on again in 80 %, and wrong again in 40 % of these"
+    assert shared == pytest.approx(0.4 * 0.8, abs=0.1), (
+        "a wrong item is trained on again in 80 %, and wrong again in 40 % of these"
+    )
 
 
 @pytest.mark.parametrize(
     "more",
-    [{"watched": 7}, {"probe_epochs": 0, "tail": 3}, {"told": "matrix"}, {"epochs": 3, "batch_size": 8, "backbone": "linear"},
-     {"report": "stream"}, {"unidentifiable": True}, {"stream": "by-true-open"}],
+    [
+        {"watched": 7},
+        {"probe_epochs": 0, "tail": 3},
+        {"told": "matrix"},
+        {"epochs": 3, "batch_size": 8, "backbone": "linear"},
+        {"report": "stream"},
+        {"unidentifiable": True},
+        {"stream": "by-true-open"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_what_has_nothing_to_do_with_the_noise_does_not_move_it(more: dict[str, Any]) -> None:
     assert _given(_scenario(over=FIVE).deal(0)) == _given(_scenario(over=FIVE, **more).deal(0))
 
@@ -566,7 +731,10 @@ def test_without_noise_every_stream_is_the_scenario_beneath(stream: Mode) -> Non
 def test_a_map_means_the_classes_of_the_data_set_in_whatever_order_they_arrive() -> None:
     deal = _scenario(over=FIVE, noise="asymmetric[rate=0.3,map=mnist]").deal(2)
     assert deal.class_numbers is not None
-    seen = {(int(deal.class_numbers[deal.labels[row]]), int(deal.class_numbers[label])) for row, label in _given(deal).items()}
+    seen = {
+        (int(deal.class_numbers[deal.labels[row]]), int(deal.class_numbers[label]))
+        for row, label in _given(deal).items()
+    }
     assert {pair for pair in seen if pair[0] != pair[1]} == {(7, 1), (2, 7), (3, 8), (5, 6), (6, 5)}
 
 
@@ -576,13 +744,17 @@ def test_noises_joined_by_plus_take_one_stage_each(stream: Mode) -> None:
     given = _given(deal)
     labels, observed = deal.labels[list(given)], np.array(list(given.values()))
     sizes = np.bincount(labels)
-    assert _wrong_per_class(labels, observed) == [round(0.2 * size) for size in sizes[:5]] + [round(0.4 * size) for size in sizes[5:]]
+    assert _wrong_per_class(labels, observed) == [round(0.2 * size) for size in sizes[:5]] + [
+        round(0.4 * size) for size in sizes[5:]
+    ]
     late = labels >= 5
-    assert [len(set(observed[labels == label]) - {label}) for label in range(5, 10)] == [1] * 5, "a pair flip has one target"
+    assert [len(set(observed[labels == label]) - {label}) for label in range(5, 10)] == [1] * 5, (
+        "a pair flip has one target"
+    )
     assert set(observed[late]) <= set(range(5, 10)) or stream == "by-observed"
 
 
-# --- validation -----------------------------------------------------------------------------------------------------------------------
+# --- validation ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("policy", ["noisy", "clean"])
@@ -596,7 +768,9 @@ def test_validation_items_are_a_share_of_every_class_apart_from_training(policy:
     assert (deal.facts["part"][stage.held] == VALIDATION).all()
     assert (deal.facts["part"][stage.rows] == TRAIN).all()
     np.testing.assert_array_equal(deal.facts["observed"][stage.held], stage.held_given)
-    assert _wrong_per_class(deal.labels[stage.rows], stage.given) == [round(0.4 * size) for size in sizes - held]
+    assert _wrong_per_class(deal.labels[stage.rows], stage.given) == [
+        round(0.4 * size) for size in sizes - held
+    ]
     wrong = [round(0.4 * size) for size in held] if policy == "noisy" else [0] * 10
     assert _wrong_per_class(deal.labels[stage.held], stage.held_given) == wrong
 
@@ -618,7 +792,7 @@ def test_no_label_that_is_handed_over_names_a_class_before_its_time(stream: Mode
         assert stage.validation.labels.max() < stage.named_classes
 
 
-# --- what learners are told, and what the upper bound is --------------------------------------------------------------------------------
+# --- what learners are told, and what the upper bound is ----------------------------------------------------
 
 
 @pytest.mark.parametrize("over", [ONE, FIVE])
@@ -638,7 +812,10 @@ def test_what_is_told_of_a_stage_is_what_counting_gives(over: str) -> None:
             np.testing.assert_allclose(stage.told.matrix.sum(axis=1), 1, rtol=1e-6)
             for label in range(stage.named_classes):
                 seen = stage.labels[labels == label]
-                expected = [np.mean(seen == other) if len(seen) else label == other for other in range(stage.named_classes)]
+                expected = [
+                    np.mean(seen == other) if len(seen) else label == other
+                    for other in range(stage.named_classes)
+                ]
                 np.testing.assert_allclose(stage.told.matrix[label], expected, rtol=1e-6)
 
 
@@ -660,13 +837,17 @@ def test_the_upper_bound_is_handed_true_labels_and_scored_by_the_same_truth(stre
         np.testing.assert_array_equal(revealed.truth.facts[name], values)
 
 
-# --- streams of stages ----------------------------------------------------------------------------------------------------------------
+# --- streams of stages --------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("stages", "rate"), [(5, 0.4), (2, 0.4), (5, 0.2)])
 def test_stages_by_observed_label_hold_foreign_items_at_the_derived_share(stages: int, rate: float) -> None:
-    """A wrong label goes to one of K - 1 classes, K - m of which are of other stages: r (K - m) / (K - 1) of the items are foreign."""
-    scenario = _scenario(over=f"class-incremental[dataset=digits,stages={stages}]", noise=f"symmetric[rate={rate}]")
+    """A wrong label goes to one of K - 1 classes, K - m of which are of other stages: r (K - m) / (K - 1) of
+    the items are foreign.
+    """
+    scenario = _scenario(
+        over=f"class-incremental[dataset=digits,stages={stages}]", noise=f"symmetric[rate={rate}]"
+    )
     deals = [scenario.deal(seed) for seed in range(5)]
     each = 10 // stages
     foreign = []
@@ -676,7 +857,9 @@ def test_stages_by_observed_label_hold_foreign_items_at_the_derived_share(stages
             foreign.append(deal.facts["stage"][stage.rows] != index)
         assert sorted(np.concatenate([stage.rows for stage in deal.stages])) == sorted(_given(deal))
     share = rate * (10 - each) / 9
-    assert np.concatenate(foreign).mean() == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / sum(map(len, foreign))))
+    assert np.concatenate(foreign).mean() == pytest.approx(
+        share, abs=5 * np.sqrt(share * (1 - share) / sum(map(len, foreign)))
+    )
     for own in foreign:
         assert own.mean() == pytest.approx(share, abs=5 * np.sqrt(share * (1 - share) / len(own)))
 
@@ -689,7 +872,9 @@ def test_within_a_stage_of_two_classes_symmetric_noise_is_a_pair_flip() -> None:
         wrong = stage.given != before.given
         np.testing.assert_array_equal(stage.given[wrong], before.given[wrong] ^ 1)
         sizes = np.bincount(before.given)[2 * index :]
-        assert _wrong_per_class(before.given, stage.given)[2 * index : 2 * index + 2] == [round(0.4 * size) for size in sizes]
+        assert _wrong_per_class(before.given, stage.given)[2 * index : 2 * index + 2] == [
+            round(0.4 * size) for size in sizes
+        ]
 
 
 def test_stages_that_are_corrupted_apart_have_luck_of_their_own() -> None:
@@ -707,14 +892,22 @@ def test_in_the_open_stream_items_stay_and_labels_may_name_what_has_not_come() -
     for stage, before in zip(deal.stages, _base(scenario).stages, strict=True):
         np.testing.assert_array_equal(stage.rows, before.rows)
         assert stage.given.max() < stage.named_classes
-    assert sum(len(set(stage.given[stage.given >= 2 * index + 2])) for index, stage in enumerate(deal.stages)) > 0
-    highest = np.maximum.accumulate([max(2 * index + 1, int(stage.given.max())) for index, stage in enumerate(deal.stages)])
+    assert (
+        sum(len(set(stage.given[stage.given >= 2 * index + 2])) for index, stage in enumerate(deal.stages))
+        > 0
+    )
+    highest = np.maximum.accumulate(
+        [max(2 * index + 1, int(stage.given.max())) for index, stage in enumerate(deal.stages)]
+    )
     assert list(named) == (highest + 1).tolist()
     assert list(new) == np.diff([0, *named]).tolist()
 
 
 def test_the_masked_stream_is_the_open_one_without_the_labels_that_come_too_early() -> None:
-    opened, masked = (_scenario(over=FIVE, stream=stream, validation="noisy").deal(0) for stream in ("by-true-open", "by-true-masked"))
+    opened, masked = (
+        _scenario(over=FIVE, stream=stream, validation="noisy").deal(0)
+        for stream in ("by-true-open", "by-true-masked")
+    )
     for index, (one, other) in enumerate(zip(opened.stages, masked.stages, strict=True)):
         for rows, given, found, found_given in [
             (one.rows, one.given, other.rows, other.given),
@@ -724,19 +917,26 @@ def test_the_masked_stream_is_the_open_one_without_the_labels_that_come_too_earl
             np.testing.assert_array_equal(found, rows[timely])
             np.testing.assert_array_equal(found_given, given[timely])
         assert (other.named_classes, other.new_classes) == (2 * index + 2, 2)
-    wrong = [np.mean(np.concatenate([deal.labels[stage.rows] != stage.given for stage in deal.stages])) for deal in (opened, masked)]
+    wrong = [
+        np.mean(np.concatenate([deal.labels[stage.rows] != stage.given for stage in deal.stages]))
+        for deal in (opened, masked)
+    ]
     assert wrong[0] == pytest.approx(0.4, abs=0.01)
     assert wrong[1] < 0.3
 
 
 @pytest.mark.parametrize("stream", ["by-observed", "within-stage", "by-true-open", "by-true-masked"])
 def test_over_category_discovery_only_the_labels_of_stage_0_lie(stream: Mode) -> None:
-    """They can only name the classes of stage 0, so all streams are one; later stages hide their labels and stay as they are."""
+    """They can only name the classes of stage 0, so all streams are one; later stages hide their labels and
+    stay as they are.
+    """
     scenario = _scenario(over=DISCOVERY, stream=stream, noise="symmetric[rate=0.25]")
     deal, base = scenario.deal(0), _base(scenario)
     sizes = np.bincount(base.stages[0].given)
     np.testing.assert_array_equal(deal.stages[0].rows, base.stages[0].rows)
-    assert _wrong_per_class(base.stages[0].given, deal.stages[0].given, 4) == [round(0.25 * size) for size in sizes]
+    assert _wrong_per_class(base.stages[0].given, deal.stages[0].given, 4) == [
+        round(0.25 * size) for size in sizes
+    ]
     assert set(deal.stages[0].given) == {0, 1, 2, 3}
     for stage, before in zip(deal.stages[1:], base.stages[1:], strict=True):
         np.testing.assert_array_equal(stage.rows, before.rows)
@@ -745,7 +945,9 @@ def test_over_category_discovery_only_the_labels_of_stage_0_lie(stream: Mode) ->
 
 
 @pytest.mark.parametrize("watched", [0, 30])
-def test_training_items_to_look_at_are_labelled_ones_of_the_stages_so_far_and_all_held_out_ones(watched: int) -> None:
+def test_training_items_to_look_at_are_labelled_ones_of_the_stages_so_far_and_all_held_out_ones(
+    watched: int,
+) -> None:
     deal = _scenario(over=FIVE, watched=watched, validation="noisy").deal(0)
     held: set[int] = set()
     shown: set[int] = set()
@@ -761,7 +963,9 @@ def test_training_items_to_look_at_are_labelled_ones_of_the_stages_so_far_and_al
 
 @pytest.mark.parametrize("over", [FIVE, DISCOVERY])
 def test_an_item_to_look_at_is_asked_under_the_id_it_was_learned_under(over: str) -> None:
-    """Otherwise no learner could say what it makes of the label that came with it, so nothing could be kept or suspected."""
+    """Otherwise no learner could say what it makes of the label that came with it, so nothing could be kept
+    or suspected.
+    """
     sealed = build(_scenario(over=over, noise="symmetric[rate=0.2]"), 0)
     learned: set[int] = set()
     for stage, query in sealed.episodes:
@@ -773,15 +977,20 @@ def test_an_item_to_look_at_is_asked_under_the_id_it_was_learned_under(over: str
 
 @pytest.mark.parametrize(
     "values",
-    [{}, {"over": FIVE, "stream": "by-true-open", "validation": "noisy"}, {"over": FIVE, "told": "matrix", "validation": "clean"},
-     {"over": DISCOVERY, "validation": "noisy"}, {"over": "two-gaussians[items=60,dimensions=50,test_items=40]"}],
+    [
+        {},
+        {"over": FIVE, "stream": "by-true-open", "validation": "noisy"},
+        {"over": FIVE, "told": "matrix", "validation": "clean"},
+        {"over": DISCOVERY, "validation": "noisy"},
+        {"over": "two-gaussians[items=60,dimensions=50,test_items=40]"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_the_scenario_conforms(values: dict[str, Any]) -> None:
     assert [finding for finding in check_scenario(_scenario(**values)) if not finding.holds] == []
 
 
-# --- scores -----------------------------------------------------------------------------------------------------------------------------
+# --- scores -------------------------------------------------------------------------------------------------
 
 
 def _answers(sealed: Sealed, what: str) -> list[Answer]:
@@ -799,9 +1008,16 @@ def test_a_learner_that_knows_better_and_one_that_believes_everything() -> None:
     """Believing everything implies T^ = I, which errs by twice the rate."""
     scenario = _scenario(watched=0, validation="noisy", noise="symmetric[rate=0.4]")
     sealed = build(scenario, 0)
-    wise, gullible = (scenario.score(sealed.truth, _answers(sealed, what)).final for what in ("truth", "labels"))
+    wise, gullible = (
+        scenario.score(sealed.truth, _answers(sealed, what)).final for what in ("truth", "labels")
+    )
     assert {"memorised": 0, "corrected": 1, "matrix_error": 0, "last_accuracy": 1}.items() <= wise.items()
-    assert {"memorised": 1, "corrected": 0, "last_accuracy": 1, "chosen_accuracy": 1}.items() <= gullible.items()
+    assert {
+        "memorised": 1,
+        "corrected": 0,
+        "last_accuracy": 1,
+        "chosen_accuracy": 1,
+    }.items() <= gullible.items()
     assert gullible["wrong_labels"] == pytest.approx(0.4, abs=0.005)
     assert gullible["matrix_error"] == pytest.approx(0.8, abs=0.01)
 
@@ -821,8 +1037,10 @@ def test_over_category_discovery_the_scores_beneath_stay_what_they_are() -> None
     scenario = _scenario(over=DISCOVERY, report="stream")
     sealed, plain = build(scenario, 0), build(scenario.base, 0)
     scores = scenario.score(sealed.truth, _answers(sealed, "labels"))
-    asked = [replace(answer, ids=query.ids, arrays={"classes": plain.truth.labels[query.ids]})
-             for answer, (_, query) in zip(_answers(sealed, "truth"), plain.episodes, strict=True)]  # fmt: skip
+    asked = [
+        replace(answer, ids=query.ids, arrays={"classes": plain.truth.labels[query.ids]})
+        for answer, (_, query) in zip(_answers(sealed, "truth"), plain.episodes, strict=True)
+    ]
     for name, figure in scenario.base.score(plain.truth, asked).final.items():
         np.testing.assert_equal(scores.final[name], figure)
     assert scores.final["memorised"] == 1
@@ -830,17 +1048,21 @@ def test_over_category_discovery_the_scores_beneath_stay_what_they_are() -> None
 
 @pytest.mark.filterwarnings("error")
 def test_labels_ahead_of_their_time_leave_the_scores_beneath_finite() -> None:
-    scenario = _scenario(over="class-incremental[dataset=digits,stages=5,task_access=test]", stream="by-true-open")
+    scenario = _scenario(
+        over="class-incremental[dataset=digits,stages=5,task_access=test]", stream="by-true-open"
+    )
     sealed = build(scenario, 0)
     final = scenario.score(sealed.truth, _answers(sealed, "truth")).final
     assert all(np.isfinite(final[metric.name]) for metric in scenario.base.metrics)
 
 
-# --- looks between epochs ---------------------------------------------------------------------------------------------------------------
+# --- looks between epochs -----------------------------------------------------------------------------------
 
 
 class Restless(Strategy):
-    """Answers by the ids of items, otherwise after every epoch, and offers a look at every gradient step and epoch."""
+    """Answers by the ids of items, otherwise after every epoch, and offers a look at every gradient step and
+    epoch.
+    """
 
     def learn(self, stage: Stage) -> None:
         self.epoch = 0
@@ -851,14 +1073,23 @@ class Restless(Strategy):
             self.context.epoch_ended(epoch)
 
     def predict(self, query: Query) -> Prediction:
-        return Prediction(classes=(query.ids + self.epoch) % 10, suspicion=np.zeros(len(query.ids)), kept=np.ones(len(query.ids)))
+        return Prediction(
+            classes=(query.ids + self.epoch) % 10,
+            suspicion=np.zeros(len(query.ids)),
+            kept=np.ones(len(query.ids)),
+        )
 
 
 def _run(scenario: Scenario, strategy: Strategy, folder: Path, seed: int = 0) -> tuple[Sealed, list[Answer]]:
     """Run a cell in this process, under the conditions that `harness.execution.execute` sets."""
     sealed = build(scenario, seed)
-    conditions = Conditions(root_seed=learner_seed(seed), **scenario.lent(), probe_every=scenario.probe_every, needed=scenario.answers,
-                            probed=scenario.probed)  # fmt: skip
+    conditions = Conditions(
+        root_seed=learner_seed(seed),
+        **scenario.lent(),
+        probe_every=scenario.probe_every,
+        needed=scenario.answers,
+        probed=scenario.probed,
+    )
     results = run_cell(strategy, sealed.episodes, conditions, scratch=folder)
     return sealed, [answer for result in results for answer in result.answers]
 
@@ -886,7 +1117,9 @@ def test_looks_come_at_multiples_and_in_the_tail_which_is_averaged(
     scenario = _scenario(epochs=epochs, probe_epochs=probe_epochs, tail=tail, watched=20)
     sealed, answers = _run(scenario, Restless(), tmp_path)
     assert [answer.step for answer in answers] == [*steps, None]
-    assert all(answer.arrays.keys() == {"classes"} for answer in answers[:-1]), "of a look between epochs only predictions are kept"
+    assert all(answer.arrays.keys() == {"classes"} for answer in answers[:-1]), (
+        "of a look between epochs only predictions are kept"
+    )
     assert answers[-1].arrays.keys() == {"classes", "suspicion", "kept"}
     accuracies = [_test_accuracy(sealed, answer) for answer in answers]
     assert len(set(accuracies)) == len(accuracies)
@@ -894,31 +1127,56 @@ def test_looks_come_at_multiples_and_in_the_tail_which_is_averaged(
     assert scores.final["tail_accuracy"] == pytest.approx(np.mean(accuracies[-in_tail:]))
     assert scores.final["last_accuracy"] == pytest.approx(accuracies[-1])
     assert scores.final["best_accuracy"] == pytest.approx(max(accuracies))
-    assert [(stage, step) for stage, step, _ in scores.probes["accuracy"]] == [*((0, step) for step in steps), (0, epochs)]
+    assert [(stage, step) for stage, step, _ in scores.probes["accuracy"]] == [
+        *((0, step) for step in steps),
+        (0, epochs),
+    ]
 
 
 def test_of_several_stages_only_the_epochs_of_the_last_are_averaged(tmp_path: Path) -> None:
     scenario = _scenario(over=TWO, epochs=4, probe_epochs=0, tail=3, watched=20)
     sealed, answers = _run(scenario, Restless(), tmp_path)
-    assert [(answer.stage, answer.step) for answer in answers] == [(0, 2), (0, 3), (0, None), (1, 2), (1, 3), (1, None)]
+    assert [(answer.stage, answer.step) for answer in answers] == [
+        (0, 2),
+        (0, 3),
+        (0, None),
+        (1, 2),
+        (1, 3),
+        (1, None),
+    ]
     accuracies = [_test_accuracy(sealed, answer) for answer in answers[3:]]
     assert scenario.score(sealed.truth, answers).final["tail_accuracy"] == pytest.approx(np.mean(accuracies))
 
 
 def test_a_trained_network_is_looked_at_between_epochs(tmp_path: Path) -> None:
-    scenario = _scenario(epochs=5, probe_epochs=2, tail=2, watched=50, validation="noisy", batch_size=64, backbone="mlp[width=32]")
+    scenario = _scenario(
+        epochs=5,
+        probe_epochs=2,
+        tail=2,
+        watched=50,
+        validation="noisy",
+        batch_size=64,
+        backbone="mlp[width=32]",
+    )
     sealed, answers = _run(scenario, configured("strategy", "cross-entropy"), tmp_path)
-    assert [(answer.step, sorted(answer.arrays) == ["classes"]) for answer in answers] == [(2, True), (4, True), (None, False)]
+    assert [(answer.step, sorted(answer.arrays) == ["classes"]) for answer in answers] == [
+        (2, True),
+        (4, True),
+        (None, False),
+    ]
     final = scenario.score(sealed.truth, answers).final
     accuracies = [_test_accuracy(sealed, answer) for answer in answers]
     assert final["tail_accuracy"] == pytest.approx(np.mean(accuracies[-2:]))
     validation = sealed.episodes[0].stage.validation
     assert validation is not None
-    agreeing = [np.mean(answer.arrays["classes"][np.isin(answer.ids, validation.ids)] == validation.labels) for answer in answers]
+    agreeing = [
+        np.mean(answer.arrays["classes"][np.isin(answer.ids, validation.ids)] == validation.labels)
+        for answer in answers
+    ]
     assert final["chosen_accuracy"] == pytest.approx(accuracies[int(np.argmax(agreeing))])
 
 
-# --- what cannot be done ----------------------------------------------------------------------------------------------------------------
+# --- what cannot be done ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -930,20 +1188,35 @@ def test_a_trained_network_is_looked_at_between_epochs(tmp_path: Path) -> None:
         ("noise=symetric", "unknown noise 'symetric'; did you mean 'symmetric'?"),
         ("noise=symmetric[rat=0.2]", "unknown parameter of Symmetric 'rat'; did you mean 'rate'?"),
         ("noise=symmetric[counting=per-item]", "counting should be"),
-        ("noise=symmetric[rate=0.95,include_self=true]", "would hit more than every row: with 10 classes the rate is at most 0.9"),
-        ("noise=symmetric[rate=0.95]", "labels 10 of 10 classes as another one more often than as themselves"),
+        (
+            "noise=symmetric[rate=0.95,include_self=true]",
+            "would hit more than every row: with 10 classes the rate is at most 0.9",
+        ),
+        (
+            "noise=symmetric[rate=0.95]",
+            "labels 10 of 10 classes as another one more often than as themselves",
+        ),
         ("noise=pair[rate=0.6]", "lower the rate, or set unidentifiable=true"),
-        ("noise=pair+pair", "2 kinds of noise are joined by +, the scenario beneath has 1 stages with labels"),
+        (
+            "noise=pair+pair",
+            "2 kinds of noise are joined by +, the scenario beneath has 1 stages with labels",
+        ),
         ("noise=asymmetric[map=3>3]", "takes class 3 for itself"),
         ("noise=asymmetric[map=3>4/3>5]", "says twice what class 3 is taken for"),
         ("noise=asymmetric[map=3>10]", "names class 10, which is not among the 10 classes"),
         ("noise=asymmetric[map=3>x]", "expected SOURCE>TARGET"),
         ("noise=asymmetric[map=cifar]", "unknown class map 'cifar'; did you mean 'cifar10'?"),
-        ("over=two-gaussians,noise=asymmetric[map=mnist]", "map=mnist is about classes 0 to 9, here are 2 classes up to 1"),
+        (
+            "over=two-gaussians,noise=asymmetric[map=mnist]",
+            "map=mnist is about classes 0 to 9, here are 2 classes up to 1",
+        ),
         ("noise=superclass[size=3]", "10 classes do not fall into groups of 3"),
         ("noise=superclass[groups=superclass]", "CIFAR-100's classes 0 to 99, here are 10 classes"),
         ("noise=matrix", "needs either rows=0.9/0.1;0.2/0.8 or file=PATH"),
-        ("over=two-gaussians,noise=matrix[rows=0.9/0.2;0/1]", "row 0 of the matrix transition matrix should hold chances that sum to 1"),
+        (
+            "over=two-gaussians,noise=matrix[rows=0.9/0.2;0/1]",
+            "row 0 of the matrix transition matrix should hold chances that sum to 1",
+        ),
         ("over=two-gaussians,noise=matrix[rows=1/0;1.2/-0.2]", "and negative entries"),
         ("over=two-gaussians,noise=matrix[rows=0.9/0.1;0.5]", "cannot read the transition matrix"),
         ("over=two-gaussians,noise=matrix[rows=0.9/0.1;0.5/a]", "cannot read the transition matrix"),
@@ -951,16 +1224,28 @@ def test_a_trained_network_is_looked_at_between_epochs(tmp_path: Path) -> None:
         ("noise=matrix[rows=0.9/0.1;0/1]", "has shape (2, 2), here are 10 classes"),
         ("noise=matrix[file=/nowhere/t.npy]", "cannot read the transition matrix '/nowhere/t.npy'"),
         ("noise=human", "no file '' with human labels"),
-        ("over=two-gaussians,unidentifiable=true,noise=matrix[rows=0/1;0/1]", "leaves 1 of 2 classes without a single right label"),
+        (
+            "over=two-gaussians,unidentifiable=true,noise=matrix[rows=0/1;0/1]",
+            "leaves 1 of 2 classes without a single right label",
+        ),
         ("over=noisy-labels", "not itself"),
         ("over=class-incrementl", "did you mean 'class-incremental'"),
         ("tial=5", "unknown parameter of NoisyLabels 'tial'; did you mean 'tail'?"),
         ("validation_fraction=1", "validation_fraction should be less than 1"),
         ("stream=by-label", "stream should be"),
         # one class a stage leaves nothing to be taken for
-        ("over=class-incremental[stages=10],stream=within-stage", "symmetric noise needs at least two classes"),
-        ("over=class-incremental[stages=10],stream=within-stage,noise=symmetric[rate=0.2,include_self=true]", "needs at least two classes"),
-        ("over=class-incremental[stages=10],stream=within-stage,noise=instance", "needs at least two classes"),
+        (
+            "over=class-incremental[stages=10],stream=within-stage",
+            "symmetric noise needs at least two classes",
+        ),
+        (
+            "over=class-incremental[stages=10],stream=within-stage,noise=symmetric[rate=0.2,include_self=true]",
+            "needs at least two classes",
+        ),
+        (
+            "over=class-incremental[stages=10],stream=within-stage,noise=instance",
+            "needs at least two classes",
+        ),
         # gradient steps and epochs would be mixed up
         ("probe_every=5", "probe_epochs"),
     ],
@@ -1005,7 +1290,7 @@ def test_a_tie_between_two_classes_is_identifiable_enough() -> None:
     assert np.mean(deal.labels[stage.rows] != stage.given) == pytest.approx(0.5, abs=0.005)
 
 
-# --- two Gaussians ----------------------------------------------------------------------------------------------------------------------
+# --- two Gaussians ------------------------------------------------------------------------------------------
 
 
 def test_the_two_gaussians_lie_around_plus_and_minus_a_unit_vector() -> None:
@@ -1027,21 +1312,34 @@ def test_the_two_gaussians_lie_around_plus_and_minus_a_unit_vector() -> None:
 
 
 def test_the_two_gaussians_are_drawn_anew_under_every_seed() -> None:
-    one, again, other = (np.asarray(TwoGaussians(items=10, dimensions=5).deal(seed).inputs[np.arange(10)]) for seed in (0, 0, 1))
+    one, again, other = (
+        np.asarray(TwoGaussians(items=10, dimensions=5).deal(seed).inputs[np.arange(10)])
+        for seed in (0, 0, 1)
+    )
     np.testing.assert_array_equal(one, again)
     assert not np.isclose(one, other).any()
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-def test_cross_entropy_learns_the_line_then_every_wrong_label_and_early_learning_regularisation_does_not(tmp_path: Path, seed: int) -> None:
-    """The theorem of Liu et al. 2020: 500 items in 450 dimensions, 40 % of the labels wrong, full-batch gradient descent."""
+def test_cross_entropy_learns_the_line_then_every_wrong_label_and_early_learning_regularisation_does_not(
+    tmp_path: Path, seed: int
+) -> None:
+    """The theorem of Liu et al. 2020: 500 items in 450 dimensions, 40 % of the labels wrong, full-batch
+    gradient descent.
+    """
     scenario = configured("scenario", "noisy-labels[preset=two-gaussians]")
     final = {}
     for name in ("cross-entropy[", "elr[weight=3,"):
-        sealed, answers = _run(scenario, configured("strategy", f"{name}lr=1,momentum=0,weight_decay=0]"), tmp_path, seed)
+        sealed, answers = _run(
+            scenario, configured("strategy", f"{name}lr=1,momentum=0,weight_decay=0]"), tmp_path, seed
+        )
         final[name] = scenario.score(sealed.truth, answers).final
         if name == "cross-entropy[":
-            accuracies = [_test_accuracy(sealed, answer) for answer in answers if answer.step is not None and answer.step <= 200]
+            accuracies = [
+                _test_accuracy(sealed, answer)
+                for answer in answers
+                if answer.step is not None and answer.step <= 200
+            ]
             assert max(accuracies) > 0.97, "the line is found in the first tenth of the training"
     assert final["cross-entropy["]["best_accuracy"] > 0.97
     assert final["cross-entropy["]["last_accuracy"] < 0.75

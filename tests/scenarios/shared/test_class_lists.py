@@ -1,4 +1,6 @@
-"""Classes said by number or by the name of a published list: continual category discovery starts with these, in their order."""
+"""Classes said by number or by the name of a published list: continual category discovery starts with these,
+in their order.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,7 @@ def _arrival(deal: Deal) -> list[int]:
     return [int(number) for number in deal.class_numbers]
 
 
-# --- who arrives when -----------------------------------------------------------------------------------------------------------
+# --- who arrives when ---------------------------------------------------------------------------------------
 
 
 def test_listed_classes_come_first_in_their_order_and_the_others_ascending() -> None:
@@ -46,9 +48,16 @@ def test_listed_classes_come_first_in_their_order_and_the_others_ascending() -> 
     deal = scenario.deal(0)
     assert scenario.initial == 3
     assert _arrival(deal)[:9] == [3, 1, 7, 0, 2, 4, 5, 6, 8]
-    assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [(3, 3), (3, 2), (3, 2), (3, 2)]
+    assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [
+        (3, 3),
+        (3, 2),
+        (3, 2),
+        (3, 2),
+    ]
     written = Digits().load().labels
-    for index, revealed in enumerate(([3, 1, 7], [3, 1, 7, 0, 2], [3, 1, 7, 0, 2, 4, 5], [3, 1, 7, 0, 2, 4, 5, 6, 8])):
+    for index, revealed in enumerate(
+        ([3, 1, 7], [3, 1, 7, 0, 2], [3, 1, 7, 0, 2, 4, 5], [3, 1, 7, 0, 2, 4, 5, 6, 8])
+    ):
         stage = deal.stages[index]
         assert {*written[stage.rows]} == {*written[stage.query]} == {*revealed}
     first = deal.stages[0]
@@ -65,7 +74,10 @@ def test_the_seed_draws_the_order_of_the_others_alone() -> None:
 
 def test_a_list_of_the_first_classes_deals_what_their_number_does() -> None:
     for order in ("novel", "natural"):
-        by_count, by_list = (_scenario(f"cgcd[preset=digits,class_order={order}{said}]").deal(3) for said in ("", ",initial_list=0-3"))
+        by_count, by_list = (
+            _scenario(f"cgcd[preset=digits,class_order={order}{said}]").deal(3)
+            for said in ("", ",initial_list=0-3")
+        )
         assert _arrival(by_count) == _arrival(by_list)
         for one, two in zip(by_count.stages, by_list.stages, strict=True):
             np.testing.assert_array_equal(one.rows, two.rows)
@@ -81,16 +93,31 @@ def test_the_number_of_initial_classes_follows_from_the_list_and_an_empty_list_s
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("initial_list=3+1+7,initial=4,class_order=novel", "initial=4, but initial_list names 3 classes: set initial=3"),
+        (
+            "initial_list=3+1+7,initial=4,class_order=novel",
+            "initial=4, but initial_list names 3 classes: set initial=3",
+        ),
         ("preset=happy-cub,initial=50", "initial=50, but initial_list names 100 classes: set initial=100"),
-        ("initial_list=3+1+7", "class_order=shuffled draws the initial classes too, which initial_list names: set class_order=novel"),
-        ("initial_list=3+1+7,class_order=novel,classes=8", "but initial_list names some of them: set classes=0"),
+        (
+            "initial_list=3+1+7",
+            "class_order=shuffled draws the initial classes too, which initial_list names: set class_order=novel",
+        ),
+        (
+            "initial_list=3+1+7,class_order=novel,classes=8",
+            "but initial_list names some of them: set classes=0",
+        ),
         ("initial_list=3+1+12,class_order=novel", "class 12 does not exist, digits has classes 0 to 9"),
         ("initial_list=cars-known,class_order=novel", "does not exist, digits has classes 0 to 9"),
         ("initial_list=3+1+3,class_order=novel", "initial_list says a class twice: 3+1+3"),
-        ("initial_list=birds,class_order=novel", "initial_list should be class numbers such as 0-4 or 0+3+7, or one of imagenet-882"),
+        (
+            "initial_list=birds,class_order=novel",
+            "initial_list should be class numbers such as 0-4 or 0+3+7, or one of imagenet-882",
+        ),
         ("initial_list=7,class_order=novel", "initial should be greater than or equal to 2, got 1"),
-        ("initial_list=3+1+7,class_order=novel,new=4x2", "3 initial classes and new=4x2 need 11 classes, digits has 10"),
+        (
+            "initial_list=3+1+7,class_order=novel,new=4x2",
+            "3 initial classes and new=4x2 need 11 classes, digits has 10",
+        ),
     ],
 )
 def test_what_does_not_fit_is_told_in_one_sentence(text: str, said: str) -> None:
@@ -106,7 +133,7 @@ def test_numbers_are_held_against_the_data_set() -> None:
         all_exist([12, 10, 3], 10, "digits")
 
 
-# --- beneath other scenarios, and the protocol ----------------------------------------------------------------------------------
+# --- beneath other scenarios, and the protocol --------------------------------------------------------------
 
 
 def test_it_conforms_as_it_is_and_beneath_a_smoke_run() -> None:
@@ -128,18 +155,25 @@ def test_settings_are_chosen_among_the_listed_classes_alone() -> None:
 
 def test_a_protocol_without_a_list_is_the_one_it_was() -> None:
     """No word of lists in what the hash is taken over, so that committed boards keep theirs."""
-    plain, said, listed = protocols(["cgcd[preset=digits]", "cgcd[preset=digits,initial_list=]",
-                                     "cgcd[preset=digits,class_order=novel,initial_list=0-3]"])  # fmt: skip
+    plain, said, listed = protocols(
+        [
+            "cgcd[preset=digits]",
+            "cgcd[preset=digits,initial_list=]",
+            "cgcd[preset=digits,class_order=novel,initial_list=0-3]",
+        ]
+    )
     assert "initial_list" not in plain.content["config"]
     assert plain.hash == said.hash != listed.hash
     assert listed.content["config"]["initial_list"] == "0-3"
     assert "open_set" not in listed.content["config"]
-    board = yaml.safe_load((ROOT / "leaderboards" / "boards" / "cgcd" / "protocol.yaml").read_text(encoding="utf-8"))
+    board = yaml.safe_load(
+        (ROOT / "leaderboards" / "boards" / "cgcd" / "protocol.yaml").read_text(encoding="utf-8")
+    )
     committed = {entry["label"]: entry["hash"] for entry in board["protocols"]}
     assert {protocol.label: protocol.hash for protocol in protocols([*committed])} == committed
 
 
-# --- Happy on CUB, Stanford Cars and FGVC-Aircraft ------------------------------------------------------------------------------
+# --- Happy on CUB, Stanford Cars and FGVC-Aircraft ----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -151,7 +185,12 @@ def test_a_protocol_without_a_list_is_the_one_it_was() -> None:
     ],
 )
 def test_happy_starts_with_the_semantic_shift_benchmark(
-    name: str, classes: int, first: tuple[int, ...], stages: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    classes: int,
+    first: tuple[int, ...],
+    stages: list[int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("OWB_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("OWB_CACHE", str(tmp_path / "cache"))

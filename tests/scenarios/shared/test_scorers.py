@@ -1,4 +1,6 @@
-"""Scoring a cell answer by answer: the same as from scratch after every stage, and nothing is worked out twice."""
+"""Scoring a cell answer by answer: the same as from scratch after every stage, and nothing is worked out
+twice.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ FAMILIES = (
 
 
 def answers_to(sealed: Sealed, rng: np.random.Generator) -> Iterator[Answer]:
-    """Yield answers that are sometimes right: two probes and an end in every stage, and every field of a prediction."""
+    """Yield answers that are sometimes right: two probes and an end in every stage, and every field of a
+    prediction.
+    """
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         for step in (1, 2, None):
@@ -58,13 +62,17 @@ def answers_to(sealed: Sealed, rng: np.random.Generator) -> Iterator[Answer]:
 def same(one: Any, other: Any) -> bool:
     """Return whether both are equal to the last bit, NaN to NaN."""
     if dataclasses.is_dataclass(one):
-        return all(same(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one))
+        return all(
+            same(getattr(one, field.name), getattr(other, field.name)) for field in dataclasses.fields(one)
+        )
     if isinstance(one, Mapping):
         return list(one) == list(other) and all(same(one[name], other[name]) for name in one)
     if isinstance(one, Sequence) and not isinstance(one, str):
         return len(one) == len(other) and all(map(same, one, other))
     if isinstance(one, np.ndarray):
-        return bool(one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes())
+        return bool(
+            one.dtype == other.dtype and one.shape == other.shape and one.tobytes() == other.tobytes()
+        )
     return bool(one == other or (one != one and other != other))
 
 
@@ -128,7 +136,10 @@ class Counts(Scenario):
         raise NotImplementedError
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
-        return Scores(final={"answers": float(len(answers))}, per_stage={"answers": [answer.stage for answer in answers]})
+        return Scores(
+            final={"answers": float(len(answers))},
+            per_stage={"answers": [answer.stage for answer in answers]},
+        )
 
 
 class Doubled(ClassIncremental):

@@ -1,4 +1,6 @@
-"""INP-Former's blocks against loops, what its switches change, what it stores, and the views of few-shot training."""
+"""INP-Former's blocks against loops, what its switches change, what it stores, and the views of few-shot
+training.
+"""
 
 from __future__ import annotations
 
@@ -39,18 +41,29 @@ def _textures(images: int, seed: int = 0) -> np.ndarray:
     """Return stripes of random phase under noise, uint8 (N, 3, 64, 64)."""
     rng = np.random.default_rng(seed)
     down, across = np.mgrid[:64, :64]
-    waves = np.sin(0.8 * across + rng.uniform(0, 7, (images, 1, 1))) * np.sin(0.5 * down + rng.uniform(0, 7, (images, 1, 1)))
+    waves = np.sin(0.8 * across + rng.uniform(0, 7, (images, 1, 1))) * np.sin(
+        0.5 * down + rng.uniform(0, 7, (images, 1, 1))
+    )
     grey = 128 + 50 * waves + 10 * rng.normal(size=(images, 64, 64))
     return np.clip(grey, 0, 255).astype(np.uint8)[:, None].repeat(3, axis=1)
 
 
 def _stage(inputs: np.ndarray, labels: np.ndarray, index: int = 0) -> Stage:
     named = int(labels.max()) + 1
-    return Stage(index=index, ids=np.arange(len(labels)), inputs=inputs, labels=labels, named_classes=named, new_classes=1)
+    return Stage(
+        index=index,
+        ids=np.arange(len(labels)),
+        inputs=inputs,
+        labels=labels,
+        named_classes=named,
+        new_classes=1,
+    )
 
 
 def _started(context: FakeContext | None = None, **values: Any) -> InpFormer:
-    strategy = InpFormer(**{"width": 8, "heads": 2, "prototypes": 3, "decoder_blocks": 2, "expand": "never", **values})
+    strategy = InpFormer(
+        **{"width": 8, "heads": 2, "prototypes": 3, "decoder_blocks": 2, "expand": "never", **values}
+    )
     strategy.start(context or FakeContext(backbone="gabor", epochs=3, batch_size=4))
     return strategy
 
@@ -66,7 +79,7 @@ def _fitted(context: FakeContext | None = None, **values: Any) -> InpFormer:
     return strategy
 
 
-# --- blocks against loops ---------------------------------------------------------------------------------------------------------
+# --- blocks against loops -----------------------------------------------------------------------------------
 
 
 def _normed(row: Tensor, norm: Any) -> Tensor:
@@ -92,7 +105,9 @@ def _shaken(block: Any) -> Any:
 @pytest.mark.parametrize("attention", ["relu", "softmax", "relu-rows"])
 def test_guided_attention_equals_loops(attention: Any, unit: bool, residual: bool) -> None:
     heads, size, width = 2, 3, 6
-    block = _shaken(GuidedBlock(width, Design(heads=heads, attention=attention, unit=unit, residual=residual)))
+    block = _shaken(
+        GuidedBlock(width, Design(heads=heads, attention=attention, unit=unit, residual=residual))
+    )
     tokens, prototypes = _drawn(2, 5, width), _drawn(2, 4, width, seed=1)
     expected = torch.zeros_like(tokens)
     for image in range(2):
@@ -104,7 +119,9 @@ def test_guided_attention_equals_loops(attention: Any, unit: bool, residual: boo
                 part = slice(head * size, (head + 1) * size)
                 keys, values = [each[:width][part] for each in both], [each[width:][part] for each in both]
                 if unit:
-                    products = [float((query[part] @ key / query[part].norm() / key.norm()).detach()) for key in keys]
+                    products = [
+                        float((query[part] @ key / query[part].norm() / key.norm()).detach()) for key in keys
+                    ]
                 else:
                     products = [float((query[part] @ key).detach()) / math.sqrt(size) for key in keys]
                 weights = [float(block.scale[head].detach()) * product for product in products]
@@ -114,7 +131,11 @@ def test_guided_attention_equals_loops(attention: Any, unit: bool, residual: boo
                     weights = [max(each, 0.0) for each in weights]
                 if attention == "relu-rows":
                     weights = [each / max(sum(weights), 1e-12) for each in weights]
-                gathered.append(sum((each * value for each, value in zip(weights, values, strict=True)), torch.zeros(size)))
+                gathered.append(
+                    sum(
+                        (each * value for each, value in zip(weights, values, strict=True)), torch.zeros(size)
+                    )
+                )
             attended = block.proj.weight @ torch.cat(gathered).double() + block.proj.bias
             attended = attended + tokens[image, place] if residual else attended
             expected[image, place] = attended + _mlp(attended, block.mlp)
@@ -132,7 +153,12 @@ def test_the_extractor_equals_plain_attention_over_the_tokens() -> None:
             asked = block.q.weight @ _normed(queries[0, row], block.norm) + block.q.bias
             keys, values = seen @ block.k.weight.T, seen @ block.v.weight.T + block.v.bias
             parts = [slice(head * size, (head + 1) * size) for head in range(heads)]
-            attended = torch.cat([torch.softmax(keys[:, part] @ asked[part] / math.sqrt(size), dim=0) @ values[:, part] for part in parts])
+            attended = torch.cat(
+                [
+                    torch.softmax(keys[:, part] @ asked[part] / math.sqrt(size), dim=0) @ values[:, part]
+                    for part in parts
+                ]
+            )
             expected = queries[0, row] + block.proj.weight @ attended + block.proj.bias
             torch.testing.assert_close(found[image, row], expected + _mlp(expected, block.mlp))
 
@@ -159,15 +185,21 @@ def test_weights_start_cut_at_three_deviations_and_queries_standard_normal() -> 
     layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.Linear)]
     values = torch.cat([layer.weight.detach().flatten() for layer in layers])
     assert float(values.abs().max()) <= 0.03
-    assert float(values.std()) == pytest.approx(0.01 * 0.98658, rel=0.01)  # of a normal cut at three deviations
+    assert float(values.std()) == pytest.approx(
+        0.01 * 0.98658, rel=0.01
+    )  # of a normal cut at three deviations
     assert not any(bool(layer.bias.detach().any()) for layer in layers if layer.bias is not None)
     assert float(network.queries.detach().std()) == pytest.approx(1.0, abs=0.05)
     assert all(bool((block.scale == 1).all()) for block in network.decoder)
 
 
-@pytest.mark.parametrize(("source", "shape"), [("image", (2, 3, 8)), ("learned", (1, 3, 8)), ("both", (2, 6, 8))])
+@pytest.mark.parametrize(
+    ("source", "shape"), [("image", (2, 3, 8)), ("learned", (1, 3, 8)), ("both", (2, 6, 8))]
+)
 def test_prototypes_come_from_the_image_the_queries_or_both(source: Any, shape: tuple[int, ...]) -> None:
-    network = InpNetwork(FakeContext(), Design(heads=2, prototypes=3, decoder_blocks=2, source=source)).build(8, 2)
+    network = InpNetwork(FakeContext(), Design(heads=2, prototypes=3, decoder_blocks=2, source=source)).build(
+        8, 2
+    )
     tokens = torch.randn(2, 2, 5, 8, generator=_generator())
     rebuilt = network(tokens)
     assert rebuilt.prototypes.shape == shape
@@ -176,7 +208,7 @@ def test_prototypes_come_from_the_image_the_queries_or_both(source: Any, shape: 
         assert torch.equal(rebuilt.prototypes[0, -3:], network.queries)
 
 
-# --- width and groups -------------------------------------------------------------------------------------------------------------
+# --- width and groups ---------------------------------------------------------------------------------------
 
 
 def test_lifting_keeps_lengths_and_cosines() -> None:
@@ -188,7 +220,9 @@ def test_projection_takes_the_longest_directions_in_order() -> None:
     basis = torch.linalg.qr(_drawn(5, 5)).Q
     tokens = (_drawn(400, 5, seed=1) * torch.tensor([1.0, 9, 3, 0.1, 27])) @ basis.T
     found = principal_components(tokens.float().view(20, 2, 10, 5), 3)
-    torch.testing.assert_close((found.double().T @ basis[:, [4, 1, 2]]).abs(), torch.eye(3, dtype=torch.float64), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        (found.double().T @ basis[:, [4, 1, 2]]).abs(), torch.eye(3, dtype=torch.float64), atol=0.05, rtol=0
+    )
     assert bool((found.gather(0, found.abs().argmax(dim=0, keepdim=True)) > 0).all())
 
 
@@ -207,14 +241,34 @@ def test_neighbouring_groups_are_averaged() -> None:
     assert merged(tokens, 0) is tokens
 
 
-# --- learning ---------------------------------------------------------------------------------------------------------------------
+# --- learning -----------------------------------------------------------------------------------------------
 
 _SWITCHES: dict[str, Any] = {
-    "prototypes": 2, "extractor_blocks": 2, "decoder_blocks": 4, "groups": 1, "fusion": "sum", "source": "learned", "attention": "softmax",
-    "unit": False, "residual": True, "dropout": 0.2, "deviation": 0.01, "coherence": 0.0, "softness": 0.1, "gamma": 0.0, "mining": "image",
-    "lr": 3e-3, "final_lr": 1e-5, "warmup": 0, "decay": 0.5, "clip_updates": False, "clip_norm": 0.0, "map": "prototypes",
-    "heads": 4, "width": 16,
-}  # fmt: skip
+    "prototypes": 2,
+    "extractor_blocks": 2,
+    "decoder_blocks": 4,
+    "groups": 1,
+    "fusion": "sum",
+    "source": "learned",
+    "attention": "softmax",
+    "unit": False,
+    "residual": True,
+    "dropout": 0.2,
+    "deviation": 0.01,
+    "coherence": 0.0,
+    "softness": 0.1,
+    "gamma": 0.0,
+    "mining": "image",
+    "lr": 3e-3,
+    "final_lr": 1e-5,
+    "warmup": 0,
+    "decay": 0.5,
+    "clip_updates": False,
+    "clip_norm": 0.0,
+    "map": "prototypes",
+    "heads": 4,
+    "width": 16,
+}
 
 
 @pytest.mark.parametrize("name", _SWITCHES)
@@ -293,7 +347,13 @@ def test_the_prototype_map_is_the_distance_from_the_nearest_prototype() -> None:
 
 
 def test_foreign_patches_are_stranger_than_the_texture() -> None:
-    strategy = _started(FakeContext(backbone="gabor", gradient_steps=60, batch_size=8), width=32, heads=4, prototypes=4, warmup=20)
+    strategy = _started(
+        FakeContext(backbone="gabor", gradient_steps=60, batch_size=8),
+        width=32,
+        heads=4,
+        prototypes=4,
+        warmup=20,
+    )
     strategy.learn(_stage(_textures(24), np.zeros(24, dtype=np.int64)))
     images = _textures(8, seed=1)
     images[:, :, 16:40, 16:40] = 250
@@ -309,19 +369,22 @@ def test_foreign_patches_are_stranger_than_the_texture() -> None:
     np.testing.assert_allclose(alone[0], maps[3], atol=2e-3)
 
 
-@pytest.mark.parametrize(("values", "sentence"), [
-    ({"heads": 3}, "heads must divide the width of the tokens, got heads=3 and width 8"),
-    ({"decoder_blocks": 3}, "every target map needs the same number of decoder blocks, got 3 for 2 maps"),
-    ({"groups": 3}, "groups must divide the encoder's 2, got groups=3"),
-    ({"prototypes": 0}, "prototypes"),
-    ({"map": "both"}, "map"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"heads": 3}, "heads must divide the width of the tokens, got heads=3 and width 8"),
+        ({"decoder_blocks": 3}, "every target map needs the same number of decoder blocks, got 3 for 2 maps"),
+        ({"groups": 3}, "groups must divide the encoder's 2, got groups=3"),
+        ({"prototypes": 0}, "prototypes"),
+        ({"map": "both"}, "map"),
+    ],
+)
 def test_what_does_not_fit_is_told(values: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         _fitted(**values)
 
 
-# --- one stage after another ------------------------------------------------------------------------------------------------------
+# --- one stage after another --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("stored", "expected"), [(0, []), (2, [0, 0, 1, 1]), (9, [0] * 5 + [1] * 5)])
@@ -337,7 +400,9 @@ def test_so_many_images_of_every_category_are_stored(stored: int, expected: list
 def test_replay_trains_on_stored_tokens_and_adds_the_new_categories() -> None:
     fresh, categories = torch.randn(4, 2, 9, 6, generator=_generator(5)), np.full(4, 2)
     contexts = [FakeContext(backbone="gabor", epochs=1, batch_size=2) for _ in range(2)]
-    naive, replay = (_fitted(context, stored=stored) for context, stored in zip(contexts, (0, 3), strict=True))
+    naive, replay = (
+        _fitted(context, stored=stored) for context, stored in zip(contexts, (0, 3), strict=True)
+    )
     for strategy, context in zip((naive, replay), contexts, strict=True):
         context.probes.clear()
         strategy.fit(fresh, torch.from_numpy(categories), _stage(np.zeros((4, 1)), categories, index=1))
@@ -347,7 +412,9 @@ def test_replay_trains_on_stored_tokens_and_adds_the_new_categories() -> None:
     assert naive.kept.numel() == 0
 
 
-@pytest.mark.parametrize("values", [{}, {"stored": 2}, {"width": 4}, {"width": 0, "heads": 1, "source": "both"}])
+@pytest.mark.parametrize(
+    "values", [{}, {"stored": 2}, {"width": 4}, {"width": 0, "heads": 1, "source": "both"}]
+)
 def test_a_restored_learner_answers_and_goes_on_alike(values: dict[str, Any]) -> None:
     context = FakeContext(backbone="gabor", epochs=1, batch_size=4)
     labels, images = np.repeat([0, 1], 4), _textures(8)
@@ -371,7 +438,7 @@ def test_a_state_holds_plain_data_alone() -> None:
     assert state["network"]["_extra_state"] == {"width": 8, "groups": 2}
 
 
-# --- few-shot views ---------------------------------------------------------------------------------------------------------------
+# --- few-shot views -----------------------------------------------------------------------------------------
 
 
 def test_an_image_has_22_views_of_which_seven_are_exact() -> None:
@@ -418,8 +485,10 @@ def test_expanded_images_are_found_by_index_and_keep_their_dtype() -> None:
         np.testing.assert_array_equal(row, expanded(images[image])[view])
 
 
-@pytest.mark.parametrize(("expand", "shots", "expected"), [("auto", 1, 22), ("auto", 8, 176), ("auto", 9, 9), ("never", 1, 1),
-                                                           ("always", 9, 198)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("expand", "shots", "expected"),
+    [("auto", 1, 22), ("auto", 8, 176), ("auto", 9, 9), ("never", 1, 1), ("always", 9, 198)],
+)
 def test_few_images_are_expanded(expand: str, shots: int, expected: int) -> None:
     context = FakeContext(backbone="gabor", epochs=1, batch_size=11)
     strategy = _started(context, expand=expand, stored=500)

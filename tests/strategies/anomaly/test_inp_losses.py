@@ -28,18 +28,22 @@ def _cosine(first: Tensor, second: Tensor) -> float:
     return float(first @ second) / math.sqrt(float(first @ first) * float(second @ second))
 
 
-# --- coherence ------------------------------------------------------------------------------------------------------------------
+# --- coherence ----------------------------------------------------------------------------------------------
 
 
 def test_coherence_is_the_mean_distance_from_the_nearest_prototype() -> None:
     tokens, prototypes = _drawn(3, 5, 4), _drawn(3, 2, 4, seed=1)
-    distances = [min(1 - _cosine(tokens[b, n], prototypes[b, m]) for m in range(2)) for b in range(3) for n in range(5)]
+    distances = [
+        min(1 - _cosine(tokens[b, n], prototypes[b, m]) for m in range(2)) for b in range(3) for n in range(5)
+    ]
     assert float(coherence_loss(tokens, prototypes)) == pytest.approx(sum(distances) / 15, abs=1e-12)
 
 
 def test_prototypes_shared_by_all_images_may_have_one_row() -> None:
     tokens, prototypes = _drawn(3, 5, 4), _drawn(1, 2, 4, seed=1)
-    torch.testing.assert_close(prototype_distances(tokens, prototypes), prototype_distances(tokens, prototypes.expand(3, -1, -1)))
+    torch.testing.assert_close(
+        prototype_distances(tokens, prototypes), prototype_distances(tokens, prototypes.expand(3, -1, -1))
+    )
 
 
 def test_the_minimum_teaches_nearest_prototypes_alone_and_a_soft_one_all() -> None:
@@ -56,18 +60,22 @@ def test_the_minimum_teaches_nearest_prototypes_alone_and_a_soft_one_all() -> No
 def test_a_soft_minimum_by_hand_and_in_its_limit() -> None:
     distances = torch.tensor([0.2, 0.6], dtype=torch.float64)
     share = 1 / (1 + math.exp(-0.4 / 0.5))
-    assert float(nearest(distances, softness=0.5)) == pytest.approx(0.2 * share + 0.6 * (1 - share), abs=1e-12)
+    assert float(nearest(distances, softness=0.5)) == pytest.approx(
+        0.2 * share + 0.6 * (1 - share), abs=1e-12
+    )
     assert float(nearest(distances, softness=1e-3)) == pytest.approx(0.2, abs=1e-12)
     assert float(nearest(distances)) == 0.2
 
 
-# --- soft mining ----------------------------------------------------------------------------------------------------------------
+# --- soft mining --------------------------------------------------------------------------------------------
 
 
 def test_mining_weights_by_hand() -> None:
     errors = torch.tensor([[1.0, 3.0], [0.5, 1.5]])
     torch.testing.assert_close(mining_weights(errors, gamma=3), (errors / 1.5) ** 3)
-    torch.testing.assert_close(mining_weights(errors, gamma=2, normaliser="image"), torch.tensor([[0.25, 2.25], [0.25, 2.25]]))
+    torch.testing.assert_close(
+        mining_weights(errors, gamma=2, normaliser="image"), torch.tensor([[0.25, 2.25], [0.25, 2.25]])
+    )
     torch.testing.assert_close(mining_weights(errors, gamma=0), torch.ones(2, 2))
     torch.testing.assert_close(mining_weights(torch.zeros(2, 2), gamma=3), torch.ones(2, 2))
 
@@ -87,8 +95,11 @@ def test_weights_have_a_mean_of_at_least_one(gamma: float) -> None:
 
 def _looped(targets: Sequence[Tensor], rebuilt: Sequence[Tensor]) -> Tensor:
     """Return the loss's value from its definition, image by image."""
-    losses = [1 - torch.cosine_similarity(e.flatten(), d.flatten(), dim=0, eps=0.0)
-              for target, own in zip(targets, rebuilt, strict=True) for e, d in zip(target, own, strict=True)]  # fmt: skip
+    losses = [
+        1 - torch.cosine_similarity(e.flatten(), d.flatten(), dim=0, eps=0.0)
+        for target, own in zip(targets, rebuilt, strict=True)
+        for e, d in zip(target, own, strict=True)
+    ]
     return torch.stack(losses).mean()
 
 
@@ -97,14 +108,19 @@ def _looped_weights(target: Tensor, rebuilt: Tensor, gamma: float, normaliser: N
     errors = [[1 - _cosine(target[b, p], rebuilt[b, p]) for p in range(patches)] for b in range(images)]
     whole = sum(sum(row) for row in errors) / (images * patches)
     means = [whole if normaliser == "batch" else sum(row) / patches for row in errors]
-    return torch.tensor([[(each / mean) ** gamma for each in row] for row, mean in zip(errors, means, strict=True)], dtype=torch.float64)
+    return torch.tensor(
+        [[(each / mean) ** gamma for each in row] for row, mean in zip(errors, means, strict=True)],
+        dtype=torch.float64,
+    )
 
 
 @pytest.mark.parametrize("normaliser", ["batch", "image"])
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 3.0])
 def test_value_is_plain_and_the_gradient_weighted_as_by_a_hook(gamma: float, normaliser: Normaliser) -> None:
     targets = [_drawn(3, 4, 5, seed=seed) for seed in (0, 1)]
-    ours, hooked, detached = ([_drawn(3, 4, 5, seed=seed).requires_grad_() for seed in (2, 3)] for _ in range(3))
+    ours, hooked, detached = (
+        [_drawn(3, 4, 5, seed=seed).requires_grad_() for seed in (2, 3)] for _ in range(3)
+    )
     weights = [_looped_weights(e, d.detach(), gamma, normaliser) for e, d in zip(targets, ours, strict=True)]
 
     value = soft_mining_loss(targets, ours, gamma=gamma, normaliser=normaliser)
@@ -158,7 +174,7 @@ def test_decoders_in_half_precision_are_compared_in_full() -> None:
     assert rebuilt.grad.dtype == torch.bfloat16
 
 
-# --- the map --------------------------------------------------------------------------------------------------------------------
+# --- the map ------------------------------------------------------------------------------------------------
 
 
 def test_the_map_is_the_mean_over_groups_of_one_minus_the_cosine() -> None:

@@ -1,4 +1,6 @@
-"""Detectors of anomalies on striped images: what each answers against a second computation, what stays when stages follow each other."""
+"""Detectors of anomalies on striped images: what each answers against a second computation, what stays when
+stages follow each other.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,19 @@ from torch import Tensor
 
 from harness import checkpoint, seeds
 from harness.checks.conformance import check_strategy
-from harness.contracts import Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Strategy, Truth
+from harness.contracts import (
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Prediction,
+    Query,
+    Scenario,
+    Scores,
+    Stage,
+    Strategy,
+    Truth,
+)
 from harness.errors import Unsuitable, UserError
 from strategies.anomaly.base import PatchDetector, Standard, joined
 from strategies.anomaly.colour_statistics import ColourStatistics
@@ -44,11 +58,17 @@ PATCHES = (SIDE // 4) ** 2
 
 
 def _stripes(category: int, items: int, rng: np.random.Generator, *, bad: bool = False) -> np.ndarray:
-    """Return uint8 (items, 3, 32, 32): stripes of a wavelength and a colour of the category, with noise; bad ones have a dark square."""
+    """Return uint8 (items, 3, 32, 32): stripes of a wavelength and a colour of the category, with noise; bad
+    ones have a dark square.
+    """
     down, across = np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")
     along = down if category % 2 else across
     phase = rng.uniform(0, 2 * np.pi, size=(items, 1, 1))
-    grey = 120 + 50 * np.sin(2 * np.pi * along / (5 + 3 * category) + phase) + 6 * rng.normal(size=(items, SIDE, SIDE))
+    grey = (
+        120
+        + 50 * np.sin(2 * np.pi * along / (5 + 3 * category) + phase)
+        + 6 * rng.normal(size=(items, SIDE, SIDE))
+    )
     if bad:
         grey[:, 8:18, 12:22] = 30
     tint = 1 + 0.15 * np.roll([1.0, 0.0, -1.0], category)
@@ -57,7 +77,9 @@ def _stripes(category: int, items: int, rng: np.random.Generator, *, bad: bool =
 
 RNG = np.random.default_rng(0)
 NORMAL = [_stripes(category, EACH, RNG) for category in range(3)]
-TESTED = np.concatenate([_stripes(category, 4, RNG, bad=bad) for category in range(3) for bad in (False, True)])
+TESTED = np.concatenate(
+    [_stripes(category, 4, RNG, bad=bad) for category in range(3) for bad in (False, True)]
+)
 IS_BAD = np.tile(np.repeat([False, True], 4), 3)
 ALL = Query(ids=np.arange(len(TESTED)), inputs=TESTED)
 
@@ -73,8 +95,14 @@ class Context(FakeContext):
 def _stage(index: int, categories: Sequence[int]) -> Stage:
     inputs = np.concatenate([NORMAL[category] for category in categories])
     labels = np.repeat(np.array(categories, dtype=np.int64), EACH)
-    return Stage(index=index, ids=np.arange(len(labels)), inputs=inputs, labels=labels, named_classes=max(categories) + 1,
-                 new_classes=len(categories))  # fmt: skip
+    return Stage(
+        index=index,
+        ids=np.arange(len(labels)),
+        inputs=inputs,
+        labels=labels,
+        named_classes=max(categories) + 1,
+        new_classes=len(categories),
+    )
 
 
 def _started(strategy: Strategy, **options: Any) -> Any:
@@ -93,7 +121,9 @@ def _learnt(strategy: Strategy, *stages: Sequence[int], **options: Any) -> Any:
 def _tokens(strategy: PatchDetector, inputs: np.ndarray) -> np.ndarray:
     """Return what is compared, float64 (N, P, D)."""
     tokens = strategy.tokens_of(inputs)
-    return (strategy.described(tokens) if isinstance(strategy, StagedBank) else joined(tokens)).double().numpy()
+    return (
+        (strategy.described(tokens) if isinstance(strategy, StagedBank) else joined(tokens)).double().numpy()
+    )
 
 
 def _maps(strategy: Strategy, query: Query = ALL) -> np.ndarray:
@@ -123,7 +153,7 @@ MAKERS: dict[str, Callable[[], Strategy]] = {
 }
 
 
-# --- coreset ----------------------------------------------------------------------------------------------------------------------
+# --- coreset ------------------------------------------------------------------------------------------------
 
 
 def _by_brute_force(points: np.ndarray, count: int, first: int) -> list[int]:
@@ -173,7 +203,7 @@ def test_a_projection_keeps_distances_on_average_and_leaves_few_dimensions_alone
         assert projected(points, unchanged, np.random.default_rng(0)) is points
 
 
-# --- banks ------------------------------------------------------------------------------------------------------------------------
+# --- banks --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("k", [1, 4])
@@ -196,7 +226,9 @@ def test_distances_to_vectors_far_from_the_origin_keep_their_digits() -> None:
 @pytest.mark.parametrize(("k", "squared"), [(1, False), (1, True), (3, False), (3, True)])
 def test_a_patch_is_scored_by_its_nearest_vectors(k: int, squared: bool) -> None:
     learner = _learnt(PatchKNN(vectors=300, k=k, squared=squared), [0, 1])
-    every = np.sort(cdist(_tokens(learner, TESTED).reshape(-1, 19), learner.bank().double().numpy()), axis=1)[:, :k]
+    every = np.sort(cdist(_tokens(learner, TESTED).reshape(-1, 19), learner.bank().double().numpy()), axis=1)[
+        :, :k
+    ]
     expected = (every**2 if squared else every).mean(axis=1).reshape(len(TESTED), -1)
     assert len(learner.bank()) == 300
     np.testing.assert_allclose(_maps(learner), expected, rtol=2e-3, atol=1e-3)
@@ -206,9 +238,14 @@ def test_patchcore_describes_a_patch_by_its_neighbourhood_inside_the_image() -> 
     learner = _learnt(PatchCore(neighbourhood=3), [0])
     tokens = learner.tokens_of(TESTED[:2])
     grid = joined(tokens).numpy().reshape(2, 8, 8, 19)
-    expected = np.stack([
-        grid[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean(axis=(1, 2)) for row in range(8) for column in range(8)
-    ], axis=1)  # fmt: skip
+    expected = np.stack(
+        [
+            grid[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2].mean(axis=(1, 2))
+            for row in range(8)
+            for column in range(8)
+        ],
+        axis=1,
+    )
     np.testing.assert_allclose(learner.described(tokens).numpy(), expected, atol=1e-5)
     assert torch.equal(_learnt(PatchCore(neighbourhood=1), [0]).described(tokens), joined(tokens))
     assert len(learner.bank()) == round(0.1 * EACH * PATCHES)
@@ -221,7 +258,9 @@ def test_the_coreset_of_a_stage_is_the_bank() -> None:
     patches = torch.from_numpy(_tokens(learner, NORMAL[0])).float().flatten(0, 1)
     rows = k_centres(patches, round(0.05 * len(patches)), Context().stream("bank"))
     torch.testing.assert_close(learner.bank(), patches[rows])
-    assert not torch.equal(learner.bank(), _learnt(PatchCore(ratio=0.05, neighbourhood=1, selection="random"), [0]).bank())
+    assert not torch.equal(
+        learner.bank(), _learnt(PatchCore(ratio=0.05, neighbourhood=1, selection="random"), [0]).bank()
+    )
 
 
 def test_image_scores_are_the_protocols_the_largest_or_weighted() -> None:
@@ -236,7 +275,9 @@ def test_image_scores_are_the_protocols_the_largest_or_weighted() -> None:
         patch = every.min(axis=1).argmax()
         own = every[patch].argmin()
         around = cdist(bank[own : own + 1], bank)[0].argsort()[:9]
-        expected.append(every[patch, own] * (1 - math.exp(every[patch, own]) / np.exp(every[patch, around]).sum()))
+        expected.append(
+            every[patch, own] * (1 - math.exp(every[patch, own]) / np.exp(every[patch, around]).sum())
+        )
     np.testing.assert_allclose(weighted.predict(ALL).anomaly_scores, expected, rtol=1e-4)
 
 
@@ -277,12 +318,16 @@ def test_one_budget_over_all_keeps_in_proportion_to_what_was_seen() -> None:
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=6), st.integers(0, 200))
 def test_shares_fill_the_budget_and_never_exceed_what_is_there(available: list[int], budget: int) -> None:
     equal = equal_shares(available, budget)
-    assert sum(equal) == min(budget, sum(available)) and all(0 <= size <= most for size, most in zip(equal, available, strict=True))
+    assert sum(equal) == min(budget, sum(available)) and all(
+        0 <= size <= most for size, most in zip(equal, available, strict=True)
+    )
     cut = [size for size, most in zip(equal, available, strict=True) if size < most]
     assert not cut or (max(cut) - min(cut) <= 1 and max(equal) <= min(cut) + 1)
     seen = [size + 1 for size in available]
     parts = proportional_shares(seen, available, budget)
-    assert sum(parts) == min(budget, sum(available)) and all(0 <= size <= most for size, most in zip(parts, available, strict=True))
+    assert sum(parts) == min(budget, sum(available)) and all(
+        0 <= size <= most for size, most in zip(parts, available, strict=True)
+    )
 
 
 @pytest.mark.parametrize("kind", [PatchKNN, PatchCore])
@@ -295,7 +340,9 @@ def test_replace_forgets_and_append_does_not(kind: type[StagedBank]) -> None:
     appended.learn(_stage(1, [1]))
     assert len(appended.bank()) == len(alone.bank()) * 2
     assert (_maps(appended) <= before).all()  # more neighbours, none farther
-    assert (_maps(appended)[:4] < 0.8 * _maps(replaced)[:4].mean()).mean() > 0.9  # good images of the first category
+    assert (
+        _maps(appended)[:4] < 0.8 * _maps(replaced)[:4].mean()
+    ).mean() > 0.9  # good images of the first category
 
 
 def test_the_joint_bank_holds_every_patch_standardised_by_all() -> None:
@@ -307,7 +354,7 @@ def test_the_joint_bank_holds_every_patch_standardised_by_all() -> None:
     torch.testing.assert_close(raw.bank(), raw.encoder.encode(np.concatenate(NORMAL[:2])).flatten(0, 2))
 
 
-# --- Gaussians --------------------------------------------------------------------------------------------------------------------
+# --- Gaussians ----------------------------------------------------------------------------------------------
 
 
 def test_merged_moments_are_those_of_the_union() -> None:
@@ -318,8 +365,12 @@ def test_merged_moments_are_those_of_the_union() -> None:
         moments.add(torch.from_numpy(part), torch.zeros(len(part), dtype=torch.long))
     union = np.concatenate(parts)
     for place in range(2):
-        np.testing.assert_allclose(moments.means()[0, place].numpy(), union[:, place].mean(axis=0), atol=1e-12)
-        np.testing.assert_allclose(moments.covariances()[0, place].numpy(), np.cov(union[:, place], rowvar=False), atol=1e-11)
+        np.testing.assert_allclose(
+            moments.means()[0, place].numpy(), union[:, place].mean(axis=0), atol=1e-12
+        )
+        np.testing.assert_allclose(
+            moments.covariances()[0, place].numpy(), np.cov(union[:, place], rowvar=False), atol=1e-11
+        )
 
 
 def test_distances_are_mahalanobis_from_the_nearest_set() -> None:
@@ -343,8 +394,12 @@ def test_distances_are_mahalanobis_from_the_nearest_set() -> None:
 def test_the_patch_gaussian_of_stages_is_that_of_their_union(per_category: bool) -> None:
     staged = _learnt(PatchGaussian(per_category=per_category, standardise=False), [0], [1], [2])
     once = _learnt(PatchGaussian(per_category=per_category, standardise=False), [0, 1, 2])
-    np.testing.assert_allclose(staged.maps_of(staged.tokens_of(TESTED)), once.maps_of(once.tokens_of(TESTED)), rtol=1e-5)
-    forgetful = _learnt(PatchGaussian(per_category=per_category, standardise=False, memory="replace"), [0], [2])
+    np.testing.assert_allclose(
+        staged.maps_of(staged.tokens_of(TESTED)), once.maps_of(once.tokens_of(TESTED)), rtol=1e-5
+    )
+    forgetful = _learnt(
+        PatchGaussian(per_category=per_category, standardise=False, memory="replace"), [0], [2]
+    )
     alone = _learnt(PatchGaussian(standardise=False), [2])
     np.testing.assert_allclose(_maps(forgetful), _maps(alone))
 
@@ -355,12 +410,16 @@ def test_the_patch_gaussian_is_numpys() -> None:
     covariance = np.cov(patches, rowvar=False)
     precision = np.linalg.inv(covariance + (1e-6 + 0.01 * np.trace(covariance) / 19) * np.eye(19))
     apart = _tokens(learner, TESTED) - patches.mean(axis=0)
-    np.testing.assert_allclose(_maps(learner), np.sqrt(np.einsum("npd,de,npe->np", apart, precision, apart)), rtol=2e-3)
+    np.testing.assert_allclose(
+        _maps(learner), np.sqrt(np.einsum("npd,de,npe->np", apart, precision, apart)), rtol=2e-3
+    )
 
 
 def test_padim_has_a_gaussian_at_every_position() -> None:
     learner = _learnt(PaDiM(channels=5), [0], [1])
-    normal, asked = (_tokens(learner, inputs)[..., learner.kept.numpy()] for inputs in (np.concatenate(NORMAL[:2]), TESTED))
+    normal, asked = (
+        _tokens(learner, inputs)[..., learner.kept.numpy()] for inputs in (np.concatenate(NORMAL[:2]), TESTED)
+    )
     assert len(set(learner.kept.tolist())) == 5
     expected = np.empty(asked.shape[:2])
     for place in range(PATCHES):
@@ -384,7 +443,9 @@ def test_image_distance_is_that_of_mean_features(k: int) -> None:
     normal, asked = (_tokens(learner, inputs).mean(axis=1) for inputs in (np.concatenate(NORMAL[:2]), TESTED))
     answer = learner.predict(ALL)
     assert answer.anomaly_maps is None
-    np.testing.assert_allclose(answer.anomaly_scores, np.sort(cdist(asked, normal), axis=1)[:, :k].mean(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(
+        answer.anomaly_scores, np.sort(cdist(asked, normal), axis=1)[:, :k].mean(axis=1), rtol=1e-4
+    )
     replaced = _learnt(ImageDistance(k=k, memory="replace"), [0], [1])
     expected = np.sort(cdist(asked, normal[EACH:]), axis=1)[:, :k].mean(axis=1)
     np.testing.assert_allclose(replaced.predict(ALL).anomaly_scores, expected, rtol=1e-4)
@@ -406,7 +467,7 @@ def test_colour_statistics_look_at_two_numbers_per_channel() -> None:
     np.testing.assert_allclose(near, cdist(asked, normal).min(axis=1), rtol=1e-3)
 
 
-# --- pixels -----------------------------------------------------------------------------------------------------------------------
+# --- pixels -------------------------------------------------------------------------------------------------
 
 
 def test_the_autoencoder_learns_offers_probes_and_forgets() -> None:
@@ -428,7 +489,16 @@ def test_the_autoencoder_goes_on_from_its_weights_and_takes_any_size() -> None:
     np.testing.assert_allclose(_maps(learner), before, rtol=1e-3)
     odd = NORMAL[0][:, :, :30, :21]
     other = _started(PixelAutoencoder())
-    other.learn(Stage(index=0, ids=np.arange(EACH), inputs=odd, labels=np.zeros(EACH, dtype=np.int64), named_classes=1, new_classes=1))
+    other.learn(
+        Stage(
+            index=0,
+            ids=np.arange(EACH),
+            inputs=odd,
+            labels=np.zeros(EACH, dtype=np.int64),
+            named_classes=1,
+            new_classes=1,
+        )
+    )
     assert other.predict(Query(ids=np.arange(EACH), inputs=odd)).anomaly_maps.shape == (EACH, 7, 5)
     with pytest.raises(Unsuitable, match=r"images \(C, H, W\) from 8 x 8, the inputs have shape \(3, 4, 4\)"):
         _started(PixelAutoencoder()).network.build((3, 4, 4))
@@ -439,11 +509,13 @@ def test_the_map_is_the_root_of_the_mean_squared_error_of_a_patch() -> None:
     images = torch.from_numpy(TESTED).float() / 255
     with torch.no_grad():
         errors = (learner.network(images) - images).square().numpy()
-    expected = np.sqrt(errors.reshape(len(TESTED), 3, 4, 8, 4, 8).mean(axis=(1, 3, 5))).reshape(len(TESTED), -1)
+    expected = np.sqrt(errors.reshape(len(TESTED), 3, 4, 8, 4, 8).mean(axis=(1, 3, 5))).reshape(
+        len(TESTED), -1
+    )
     np.testing.assert_allclose(_maps(learner), expected, rtol=2e-3)
 
 
-# --- all --------------------------------------------------------------------------------------------------------------------------
+# --- all ----------------------------------------------------------------------------------------------------
 
 
 def test_the_standard_is_that_of_the_first_stage() -> None:
@@ -466,7 +538,11 @@ def test_a_constant_channel_keeps_its_scale() -> None:
 def test_a_dark_square_is_stranger_than_its_surroundings(name: str) -> None:
     learner = _learnt(MAKERS[name](), [0, 1, 2], epochs=20)
     answer = learner.predict(ALL)
-    scores = answer.anomaly_scores if answer.anomaly_scores is not None else answer.anomaly_maps.astype(np.float64).max(axis=(1, 2))
+    scores = (
+        answer.anomaly_scores
+        if answer.anomaly_scores is not None
+        else answer.anomaly_maps.astype(np.float64).max(axis=(1, 2))
+    )
     if name not in ("colour", "colour-nearest"):  # these see too little to be sure of
         assert scores[IS_BAD].mean() > scores[~IS_BAD].mean()
     if answer.anomaly_maps is not None:
@@ -502,7 +578,16 @@ def test_images_that_are_all_alike_give_finite_answers(name: str) -> None:
     for index in range(2):
         flat = np.full((3, 3, SIDE, SIDE), 90, dtype=np.uint8)
         labels = np.full(3, index, dtype=np.int64)
-        learner.learn(Stage(index=index, ids=np.arange(3), inputs=flat, labels=labels, named_classes=index + 1, new_classes=1))
+        learner.learn(
+            Stage(
+                index=index,
+                ids=np.arange(3),
+                inputs=flat,
+                labels=labels,
+                named_classes=index + 1,
+                new_classes=1,
+            )
+        )
     for array in learner.predict(ALL).arrays().values():
         assert np.isfinite(array).all()
 
@@ -521,10 +606,15 @@ class Striped(Scenario):
         labels = np.concatenate([np.repeat(np.arange(3), EACH), np.repeat(np.arange(3), 8)]).astype(np.int64)
         is_test = np.arange(len(labels)) >= 3 * EACH
         stages = [
-            DealtStage(rows=np.flatnonzero(~is_test & (labels == index)), given=np.full(EACH, index),
-                       query=np.flatnonzero(is_test & (labels <= index)), named_classes=index + 1, new_classes=1)
+            DealtStage(
+                rows=np.flatnonzero(~is_test & (labels == index)),
+                given=np.full(EACH, index),
+                query=np.flatnonzero(is_test & (labels <= index)),
+                named_classes=index + 1,
+                new_classes=1,
+            )
             for index in range(3)
-        ]  # fmt: skip
+        ]
         facts = {"stage": labels, "anomalous": np.concatenate([np.zeros(3 * EACH, dtype=bool), IS_BAD])}
         return Deal(inputs=np.concatenate([*NORMAL, TESTED]), labels=labels, facts=facts, stages=stages)
 
@@ -532,10 +622,15 @@ class Striped(Scenario):
         raise NotImplementedError
 
 
-@pytest.mark.parametrize("name", ["colour", "image", "gaussian-each", "padim", "knn-budget", "core-union", "joint-bank", "autoencoder"])
+@pytest.mark.parametrize(
+    "name",
+    ["colour", "image", "gaussian-each", "padim", "knn-budget", "core-union", "joint-bank", "autoencoder"],
+)
 def test_detectors_pass_the_suite_for_strategies(name: str) -> None:
     findings = check_strategy(MAKERS[name], Striped())
-    assert [(finding.claim, finding.detail) for finding in findings if not finding.holds or finding.unsuitable] == []
+    assert [
+        (finding.claim, finding.detail) for finding in findings if not finding.holds or finding.unsuitable
+    ] == []
 
 
 def test_an_answer_is_a_prediction_of_maps_on_the_encoders_grid() -> None:

@@ -1,4 +1,6 @@
-"""StableAdamW against hand calculation, a loop in double precision and torch's AdamW; its schedule against the released code's table."""
+"""StableAdamW against hand calculation, a loop in double precision and torch's AdamW; its schedule against
+the released code's table.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,14 @@ def test_the_first_step_by_hand() -> None:
     weight = nn.Parameter(torch.tensor([3.0, -1.0], dtype=torch.float64))
     weight.grad = torch.tensor([2.0, -2.0], dtype=torch.float64)
     StableAdamW([weight], lr=0.1, weight_decay=0.5).step()
-    torch.testing.assert_close(weight.detach(), torch.tensor([3 * 0.95 - 0.1, -0.95 + 0.1], dtype=torch.float64))
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([3 * 0.95 - 0.1, -0.95 + 0.1], dtype=torch.float64)
+    )
 
 
-def _looped(weights: list[Tensor], gradients: list[list[Tensor]], *, lr: float, decay: float, clip: bool) -> list[float]:
+def _looped(
+    weights: list[Tensor], gradients: list[list[Tensor]], *, lr: float, decay: float, clip: bool
+) -> list[float]:
     """Step in place, one tensor after another; return the factors by which steps were divided."""
     factors = []
     moments = [[torch.zeros_like(weight) for _ in range(3)] for weight in weights]
@@ -67,9 +73,13 @@ def test_steps_equal_a_loop_over_tensors(clip: bool) -> None:
         torch.testing.assert_close(weight.detach(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize(("clip", "sizes"), [(False, [1.0, 50, 3, 0.2, 8] * 4), (True, [0.7**step for step in range(20)])])
+@pytest.mark.parametrize(
+    ("clip", "sizes"), [(False, [1.0, 50, 3, 0.2, 8] * 4), (True, [0.7**step for step in range(20)])]
+)
 def test_without_clipping_it_is_adamw_with_amsgrad(clip: bool, sizes: list[float]) -> None:
-    """Clipping does not bite where gradients only become smaller: |g| stays below the root of its mean square so far."""
+    """Clipping does not bite where gradients only become smaller: |g| stays below the root of its mean square
+    so far.
+    """
     ours, theirs = _weights((4, 3), (6,)), _weights((4, 3), (6,))
     first = [torch.ones_like(weight) for weight in ours]
     settings = {"lr": 0.02, "betas": (0.9, 0.999), "eps": 1e-10, "weight_decay": 0.1}
@@ -112,7 +122,7 @@ def test_a_closure_is_refused() -> None:
         StableAdamW(_weights((1,))).step(lambda: 0.0)
 
 
-# --- the schedule ---------------------------------------------------------------------------------------------------------------
+# --- the schedule -------------------------------------------------------------------------------------------
 
 
 def test_rates_are_those_of_the_released_code() -> None:
@@ -122,7 +132,9 @@ def test_rates_are_those_of_the_released_code() -> None:
     cosine = final + 0.5 * (base - final) * (1 + np.cos(np.pi * rest / len(rest)))
     expected = np.concatenate([np.linspace(0, base, warmup), cosine])
     factor = warmed_cosine(steps=steps, warmup=warmup, floor=final / base)
-    assert [base * factor(step / steps) for step in range(steps)] == pytest.approx(expected.tolist(), abs=1e-15)
+    assert [base * factor(step / steps) for step in range(steps)] == pytest.approx(
+        expected.tolist(), abs=1e-15
+    )
 
 
 @pytest.mark.parametrize(("steps", "expected"), [(1, [1.0]), (2, [0.0, 1.0]), (4, [0.0, 1.0, 1.0, 0.55])])

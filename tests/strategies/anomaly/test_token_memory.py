@@ -1,4 +1,6 @@
-"""Tokens beyond the budget: half precision in a file that has no name, read in pieces, with the same figures; within it nothing changes."""
+"""Tokens beyond the budget: half precision in a file that has no name, read in pieces, with the same figures;
+within it nothing changes.
+"""
 
 from __future__ import annotations
 
@@ -48,14 +50,20 @@ class Pixels:
 
     def __call__(self, images: Tensor) -> Tensor:
         blurred = avg_pool2d(images, 3, 1, 1)
-        return torch.stack([unfold(each, 4, stride=4).transpose(1, 2) for each in (images, blurred)], dim=1) + 50
+        return (
+            torch.stack([unfold(each, 4, stride=4).transpose(1, 2) for each in (images, blurred)], dim=1) + 50
+        )
 
 
 def _images(count: int, seed: int, *, dark: bool = False) -> np.ndarray[Any, Any]:
     """Return stripes of random phase, uint8 (N, 3, 16, 16); the dark have a black corner."""
     rng = np.random.default_rng(seed)
     down, across = np.mgrid[:16, :16]
-    grey = 128 + 60 * np.sin(0.9 * across + 0.4 * down + rng.uniform(0, 7, (count, 1, 1))) + 15 * rng.normal(size=(count, 16, 16))
+    grey = (
+        128
+        + 60 * np.sin(0.9 * across + 0.4 * down + rng.uniform(0, 7, (count, 1, 1)))
+        + 15 * rng.normal(size=(count, 16, 16))
+    )
     images = np.clip(grey, 0, 255).astype(np.uint8)[:, None].repeat(3, axis=1)
     if dark:
         images[:, :, 2:7, 3:8] = images[:, :, 2:7, 3:8] // 3
@@ -77,8 +85,12 @@ DETECTORS: dict[str, Callable[[], PatchDetector]] = {
     "patchcore": lambda: PatchCore(ratio=0.02, projection=8),
     "patchcore budget": lambda: PatchCore(memory="budget", budget=200, projection=8),
     "patchcore union": lambda: PatchCore(memory="budget", budget=200, share="union", projection=8),
-    "inp-former": lambda: InpFormer(width=8, heads=2, prototypes=3, decoder_blocks=2, expand="never", stored=4, warmup=2),
-    "inp-former merged": lambda: InpFormer(width=8, heads=2, prototypes=3, decoder_blocks=2, expand="never", groups=1, warmup=2),
+    "inp-former": lambda: InpFormer(
+        width=8, heads=2, prototypes=3, decoder_blocks=2, expand="never", stored=4, warmup=2
+    ),
+    "inp-former merged": lambda: InpFormer(
+        width=8, heads=2, prototypes=3, decoder_blocks=2, expand="never", groups=1, warmup=2
+    ),
 }
 
 
@@ -90,7 +102,14 @@ def _started(name: str, folder: Path) -> PatchDetector:
 
 
 def _stage(inputs: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], index: int = 0) -> Stage:
-    return Stage(index=index, ids=np.arange(len(labels)), inputs=inputs, labels=labels, named_classes=int(labels.max()) + 1, new_classes=2)
+    return Stage(
+        index=index,
+        ids=np.arange(len(labels)),
+        inputs=inputs,
+        labels=labels,
+        named_classes=int(labels.max()) + 1,
+        new_classes=2,
+    )
 
 
 def _answers(detector: PatchDetector) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any] | None]:
@@ -105,14 +124,18 @@ def _answers(detector: PatchDetector) -> tuple[np.ndarray[Any, Any], np.ndarray[
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let 64 kB be the budget and the piece, of 3.9 MB of tokens; INP-Former's components are summed over 256 tokens at once."""
+    """Let 64 kB be the budget and the piece, of 3.9 MB of tokens; INP-Former's components are summed over 256
+    tokens at once.
+    """
     monkeypatch.setattr(inp_former, "_ROWS", 256)
     monkeypatch.setattr(memory, "BUDGET", SMALL)
     monkeypatch.setattr(memory, "PIECE", SMALL)
 
 
 class Largest(TorchDispatchMode):
-    """Remembers the bytes of the largest tensor that an operation made in memory; float16 ones lie in files here."""
+    """Remembers the bytes of the largest tensor that an operation made in memory; float16 ones lie in files
+    here.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -126,13 +149,16 @@ class Largest(TorchDispatchMode):
         return made
 
 
-# --- figures, memory, files --------------------------------------------------------------------------------------------------------------
+# --- figures, memory, files ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_half_precision_in_a_file_gives_the_same_figures(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Image AUROC within half a point, maps within two per cent of their spread on average; INP-Former's, whose training carries the last
-    digits on through 40 steps, within two points and a quarter of the spread."""
+def test_half_precision_in_a_file_gives_the_same_figures(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Image AUROC within half a point, maps within two per cent of their spread on average; INP-Former's,
+    whose training carries the last digits on through 40 steps, within two points and a quarter of the spread.
+    """
     trained = name.startswith("inp-former")
     whole = _started(name, tmp_path)
     whole.learn(_stage(NORMAL, CATEGORIES))
@@ -145,12 +171,16 @@ def test_half_precision_in_a_file_gives_the_same_figures(name: str, tmp_path: Pa
     figures = auroc(scores, is_dark), auroc(again, is_dark)
     assert figures[0] > 0.6
     assert abs(figures[0] - figures[1]) <= (0.02 if trained else 0.005)
-    if maps is not None and other is not None and "patchcore" not in name:  # a coreset that goes another way at a tie is as good a cover
+    if (
+        maps is not None and other is not None and "patchcore" not in name
+    ):  # a coreset that goes another way at a tie is as good a cover
         assert np.abs(maps - other).mean() <= (0.25 if trained else 0.02) * maps.std()
 
 
 @pytest.mark.parametrize("name", DETECTORS)
-def test_nothing_of_the_size_of_all_tokens_is_held_and_no_file_is_left(name: str, small: None, tmp_path: Path) -> None:
+def test_nothing_of_the_size_of_all_tokens_is_held_and_no_file_is_left(
+    name: str, small: None, tmp_path: Path
+) -> None:
     detector = _started(name, tmp_path)
     with Largest() as largest:
         detector.learn(_stage(NORMAL, CATEGORIES))
@@ -190,16 +220,20 @@ def test_the_file_has_no_name_while_it_is_read(small: None, tmp_path: Path) -> N
     assert not list(tmp_path.iterdir())
     maps = Path("/proc/self/maps")
     if maps.exists():
-        assert sum(str(tmp_path) in line and "(deleted)" in line for line in maps.read_text().splitlines()) == 1
+        assert (
+            sum(str(tmp_path) in line and "(deleted)" in line for line in maps.read_text().splitlines()) == 1
+        )
         del detector.handed
         assert str(tmp_path) not in maps.read_text()
 
 
-# --- the standard ------------------------------------------------------------------------------------------------------------------------
+# --- the standard -------------------------------------------------------------------------------------------
 
 
 def test_tokens_far_from_zero_keep_what_differs_between_them(small: None, tmp_path: Path) -> None:
-    """Raw values near 50 have steps of 1/32 in half precision, a tenth of their deviation; standardised ones lose less than 0.004."""
+    """Raw values near 50 have steps of 1/32 in half precision, a tenth of their deviation; standardised ones
+    lose less than 0.004.
+    """
     with _seen(tmp_path) as detector:
         detector.learn(_stage(NORMAL, CATEGORIES))
     raw = detector.encoder.encode(NORMAL).double() if detector.encoder else torch.zeros(0)
@@ -219,7 +253,9 @@ def test_a_later_stage_is_in_units_of_the_first(small: None, tmp_path: Path) -> 
         torch.testing.assert_close(detector.handed.float(), detector.tokens_of(later), rtol=1e-3, atol=1e-3)
 
 
-def test_a_channel_that_is_constant_keeps_its_scale_and_tokens_may_stay_raw(small: None, tmp_path: Path) -> None:
+def test_a_channel_that_is_constant_keeps_its_scale_and_tokens_may_stay_raw(
+    small: None, tmp_path: Path
+) -> None:
     flat = np.full_like(NORMAL, 90)
     with _seen(tmp_path) as detector:
         detector.learn(_stage(flat, CATEGORIES))
@@ -231,7 +267,7 @@ def test_a_channel_that_is_constant_keeps_its_scale_and_tokens_may_stay_raw(smal
         torch.testing.assert_close(detector.handed, detector.encoder.encode(NORMAL).half(), rtol=0, atol=0)
 
 
-# --- the pieces --------------------------------------------------------------------------------------------------------------------------
+# --- the pieces ---------------------------------------------------------------------------------------------
 
 
 def _tokens(*shape: int) -> Tensor:
@@ -254,7 +290,9 @@ def test_within_the_budget_every_function_is_the_plain_expression(tmp_path: Path
     assert torch.equal(torch.arange(50)[rows], torch.arange(50))
 
 
-def test_beyond_it_they_give_the_same_in_half_precision(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_beyond_it_they_give_the_same_in_half_precision(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(memory, "BUDGET", 100)
     monkeypatch.setattr(memory, "PIECE", 200)
     context: Any = FakeContext(scratch=tmp_path)
@@ -273,10 +311,14 @@ def test_beyond_it_they_give_the_same_in_half_precision(monkeypatch: pytest.Monk
     assert len(list(memory.pieces(tokens, context))) == 13
     assert few.dtype == torch.float16
     monkeypatch.setattr(memory, "BUDGET", 200)
-    assert memory.changed(tokens, lambda part: part[:, 0, :1], context).dtype == torch.float32, "what has become small is held again"
+    assert memory.changed(tokens, lambda part: part[:, 0, :1], context).dtype == torch.float32, (
+        "what has become small is held again"
+    )
 
 
-def test_what_half_precision_cannot_hold_becomes_the_largest_it_can(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_what_half_precision_cannot_hold_becomes_the_largest_it_can(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(memory, "BUDGET", 0)
     context: Any = FakeContext(scratch=tmp_path)
     tokens = memory.filled([torch.tensor([[1e9, -1e9, 3.0]])], (1, 3), context)

@@ -31,11 +31,17 @@ CONDITIONS = Conditions(root_seed=3, backbone="mlp[width=32,depth=1]", epochs=10
 
 
 def _run(strategy: Strategy, scenario: Blobs, scratch: Path) -> list[Answer]:
-    return [answer for result in run_cell(strategy, build(scenario, 0).episodes, CONDITIONS, scratch=scratch) for answer in result.answers]
+    return [
+        answer
+        for result in run_cell(strategy, build(scenario, 0).episodes, CONDITIONS, scratch=scratch)
+        for answer in result.answers
+    ]
 
 
 def test_the_promised_strategies_are_there() -> None:
-    assert {f"avalanche-{name}" for name in ("naive", "replay", "ewc", "lwf", "si", "gdumb", "icarl", "der")} <= set(NAMES)
+    assert {
+        f"avalanche-{name}" for name in ("naive", "replay", "ewc", "lwf", "si", "gdumb", "icarl", "der")
+    } <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -46,7 +52,9 @@ def test_learns_the_last_stage_and_repeats_itself(name: str, tmp_path: Path) -> 
     assert digest(first) == digest(again)
     scores = scenario.score(build(scenario, 0).truth, first)
     assert scores.per_stage["seen_accuracy"][0] > 0.9  # two blobs far apart: half would be chance
-    assert scores.final["average_accuracy"] >= 0.45  # at least the newer half is known; a quarter would be chance
+    assert (
+        scores.final["average_accuracy"] >= 0.45
+    )  # at least the newer half is known; a quarter would be chance
 
 
 @pytest.mark.parametrize("name", ["avalanche-replay", "avalanche-gdumb", "avalanche-icarl", "avalanche-der"])
@@ -54,7 +62,9 @@ def test_a_memory_keeps_what_naive_forgets(name: str, tmp_path: Path) -> None:
     scenario = Blobs(stages=3)
     truth = build(scenario, 0).truth
     naive, kept = (
-        scenario.score(truth, _run(find("strategy", each).cls(lr=0.01), scenario, tmp_path)).final["average_accuracy"]
+        scenario.score(truth, _run(find("strategy", each).cls(lr=0.01), scenario, tmp_path)).final[
+            "average_accuracy"
+        ]
         for each in ("avalanche-naive", name)
     )
     assert kept > naive + 0.2
@@ -84,7 +94,11 @@ def test_an_experience_tells_nothing_of_stages_to_come() -> None:
     first = experience_of(stages[0], seen)
     assert (first.benchmark.n_classes_per_exp, first.benchmark.classes_order) == ([2, 0], [0, 1])
     second = experience_of(stages[1], seen)
-    assert (second.classes_in_this_experience, second.previous_classes, second.classes_seen_so_far) == ([2, 3], [0, 1], [0, 1, 2, 3])
+    assert (second.classes_in_this_experience, second.previous_classes, second.classes_seen_so_far) == (
+        [2, 3],
+        [0, 1],
+        [0, 1, 2, 3],
+    )
     assert sorted(second.dataset.targets) == sorted(stages[1].labels.tolist())
 
 
@@ -94,7 +108,7 @@ def test_hidden_labels_are_refused() -> None:
         experience_of(replace(stage, labels=np.full_like(stage.labels, HIDDEN)), SeenSoFar())
 
 
-# --- benchmarks in both directions ------------------------------------------------------------------------------------------------
+# --- benchmarks in both directions --------------------------------------------------------------------------
 
 
 def _digits() -> Deal:
@@ -129,7 +143,11 @@ def test_avalanche_can_train_and_evaluate_on_what_is_exported() -> None:
     benchmark = to_avalanche(_digits())
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     naive = avalanche("training.supervised").Naive(
-        model=model, optimizer=torch.optim.SGD(model.parameters(), 0.1), train_mb_size=32, train_epochs=3, evaluator=None
+        model=model,
+        optimizer=torch.optim.SGD(model.parameters(), 0.1),
+        train_mb_size=32,
+        train_epochs=3,
+        evaluator=None,
     )
     naive.train(benchmark.train_stream[0])
     x = torch.stack([item[0] for item in benchmark.test_stream[0].dataset])
@@ -146,17 +164,26 @@ def test_a_benchmark_taken_in_runs_and_scores_like_our_own(tmp_path: Path) -> No
         labels = np.repeat(classes, 20)
         parts.append(
             [
-                dataset_of(torch.tensor(centres[labels] + rng.normal(size=(40, 8)), dtype=torch.float32), torch.tensor(labels))
+                dataset_of(
+                    torch.tensor(centres[labels] + rng.normal(size=(40, 8)), dtype=torch.float32),
+                    torch.tensor(labels),
+                )
                 for _ in range(2)
             ]
         )
-    benchmark = avalanche("benchmarks").benchmark_from_datasets(train=[train for train, _ in parts], test=[test for _, test in parts])
+    benchmark = avalanche("benchmarks").benchmark_from_datasets(
+        train=[train for train, _ in parts], test=[test for _, test in parts]
+    )
     deal = from_avalanche(benchmark)
     assert [stage.named_classes for stage in deal.stages] == [2, 4, 6]
     assert deal.labels[:20].tolist() == [1] * 20  # class 5 came first with class 2, which is the smaller
     sealed = seal(deal, 0)
     joint = find("strategy", "joint").cls(lr=0.01)
-    answers = [answer for result in run_cell(joint, sealed.episodes, CONDITIONS, scratch=tmp_path) for answer in result.answers]
+    answers = [
+        answer
+        for result in run_cell(joint, sealed.episodes, CONDITIONS, scratch=tmp_path)
+        for answer in result.answers
+    ]
     assert ClassIncremental().score(sealed.truth, answers).final["average_accuracy"] > 0.9
 
 
@@ -171,25 +198,33 @@ def test_a_benchmark_that_cannot_be_taken_in_is_refused_in_one_sentence() -> Non
     benchmarks = avalanche("benchmarks")
     train = dataset_of(torch.zeros(4, 3), torch.tensor([0, 1, 0, 1]))
     with pytest.raises(UserError, match="no train experience brings: 7"):
-        from_avalanche(benchmarks.benchmark_from_datasets(train=[train], test=[dataset_of(torch.zeros(2, 3), torch.tensor([0, 7]))]))
+        from_avalanche(
+            benchmarks.benchmark_from_datasets(
+                train=[train], test=[dataset_of(torch.zeros(2, 3), torch.tensor([0, 7]))]
+            )
+        )
     deal = _digits()
     stage = replace(deal.stages[0], given=np.full_like(deal.stages[0].given, HIDDEN))
     with pytest.raises(Unsuitable, match="stage 0 hides training labels"):
         to_avalanche(replace(deal, stages=[stage]))
 
 
-# --- the same formulas ------------------------------------------------------------------------------------------------------------
+# --- the same formulas --------------------------------------------------------------------------------------
 
 
 def test_our_batch_fisher_is_avalanches_importance(tmp_path: Path) -> None:
-    """Both look at the network that Avalanche trained; theirs sums over a loader of single items, ours over slices of tensors."""
+    """Both look at the network that Avalanche trained; theirs sums over a loader of single items, ours over
+    slices of tensors.
+    """
     theirs = find("strategy", "avalanche-ewc").cls(lr=0.01)
     context = CellContext(conditions=CONDITIONS, scratch=tmp_path, on_progress=lambda *_: None)
     theirs.start(context)
     for index, episode in enumerate(build(Blobs(), 0).episodes):
         theirs.learn(episode.stage)
         (plugin,) = (each for each in theirs.bridge.strategy.plugins if type(each).__name__ == "EWCPlugin")
-        ours = batch_fisher(theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.batch_size)
+        ours = batch_fisher(
+            theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.batch_size
+        )
         assert ours.keys() == plugin.importances[index].keys()
         for name, fisher in ours.items():
             torch.testing.assert_close(fisher, plugin.importances[index][name].data, rtol=1e-4, atol=1e-9)

@@ -1,4 +1,6 @@
-"""Happy's parts against independent derivations, what their gradients reach, and the equivalences its shortcuts rest on."""
+"""Happy's parts against independent derivations, what their gradients reach, and the equivalences its
+shortcuts rest on.
+"""
 
 from __future__ import annotations
 
@@ -40,8 +42,14 @@ class Context(FakeContext):
 
 
 def _stage(index: int, size: int, *, new: int | None = 2) -> Stage:
-    return Stage(index=index, ids=np.arange(size), inputs=np.random.default_rng(index).normal(size=(size, 5)).astype(np.float32),
-                 labels=np.full(size, HIDDEN), named_classes=3, new_classes=new)  # fmt: skip
+    return Stage(
+        index=index,
+        ids=np.arange(size),
+        inputs=np.random.default_rng(index).normal(size=(size, 5)).astype(np.float32),
+        labels=np.full(size, HIDDEN),
+        named_classes=3,
+        new_classes=new,
+    )
 
 
 def _started(**values: Any) -> Happy:
@@ -55,7 +63,7 @@ def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
 
 
-# --- the network ------------------------------------------------------------------------------------------------------------------
+# --- the network --------------------------------------------------------------------------------------------
 
 
 def test_logits_are_cosines_whatever_the_length_of_rows_and_features() -> None:
@@ -84,18 +92,30 @@ def test_a_short_row_turns_faster() -> None:
 def test_fresh_rows_have_the_usual_length_of_root_a_third() -> None:
     assert usual_length(768, 50, _generator()) == pytest.approx(math.sqrt(1 / 3), abs=0.005)
     torch.manual_seed(0)
-    assert float(CosineClassifier(768, 50).v.detach().norm(dim=1).mean()) == pytest.approx(math.sqrt(1 / 3), abs=0.005)
+    assert float(CosineClassifier(768, 50).v.detach().norm(dim=1).mean()) == pytest.approx(
+        math.sqrt(1 / 3), abs=0.005
+    )
 
 
 def test_the_projector_has_the_published_shape_and_start() -> None:
     projector = Projector(768, 2048, 256)
-    assert sum(weight.numel() for weight in projector.parameters()) == 768 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 256 + 256
+    assert (
+        sum(weight.numel() for weight in projector.parameters())
+        == 768 * 2048 + 2048 + 2048 * 2048 + 2048 + 2048 * 256 + 256
+    )
     assert float(projector[0].weight.detach().std()) == pytest.approx(0.02, rel=0.02)
     assert not projector[4].bias.any()
 
 
-@pytest.mark.parametrize(("text", "shape", "parts"), [("mlp[width=8,depth=3]", (5,), 3), ("cnn[width=8]", (1, 14, 14), 3),
-                                                      ("adapter", (6, 8), 2), ("adapter", (8,), 2)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "shape", "parts"),
+    [
+        ("mlp[width=8,depth=3]", (5,), 3),
+        ("cnn[width=8]", (1, 14, 14), 3),
+        ("adapter", (6, 8), 2),
+        ("adapter", (8,), 2),
+    ],
+)
 def test_a_backbone_is_its_parts_one_after_another(text: str, shape: tuple[int, ...], parts: int) -> None:
     backbone: Any = chosen(text)(shape)
     inputs = torch.randn(3, *shape, generator=_generator())
@@ -118,7 +138,9 @@ def test_the_last_block_for_one_token_equals_the_whole_one(options: dict[str, An
     import timm
 
     torch.manual_seed(0)
-    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0, img_size=32, patch_size=8, **options).eval()
+    model = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, num_classes=0, img_size=32, patch_size=8, **options
+    ).eval()
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         whole = model(images)
@@ -131,13 +153,19 @@ def test_the_last_block_for_one_token_equals_the_whole_one(options: dict[str, An
 def test_other_transformers_stay_whole() -> None:
     import timm
 
-    model = timm.create_model("vit_tiny_patch16_224", pretrained=False, num_classes=0, img_size=32, patch_size=8, global_pool="avg")
+    model = timm.create_model(
+        "vit_tiny_patch16_224", pretrained=False, num_classes=0, img_size=32, patch_size=8, global_pool="avg"
+    )
     assert taken_apart(model) == []
 
 
 def test_frozen_parts_get_no_gradient_and_the_rest_does() -> None:
     for trainable, moving in (("all", [True, True]), ("last", [False, True]), ("head", [False, False])):
-        network = DiscoveryNetwork(FakeContext(backbone="mlp[width=8,depth=2]"), width=8, out=4).build((5,), 3).freeze(trainable)
+        network = (
+            DiscoveryNetwork(FakeContext(backbone="mlp[width=8,depth=2]"), width=8, out=4)
+            .build((5,), 3)
+            .freeze(trainable)
+        )
         network.classifier(network(torch.randn(4, 5))).square().sum().backward()
         assert [any(w.grad is not None for w in part.parameters()) for part in network.parts] == moving
 
@@ -162,7 +190,11 @@ def test_matrices_decay_and_vectors_do_not() -> None:
 
 
 def test_a_bank_gives_two_different_kept_views_and_what_the_previous_network_made_of_them() -> None:
-    network = DiscoveryNetwork(FakeContext(backbone="mlp[width=8,depth=2]"), width=8, out=4).build((5,), 3).freeze("last")
+    network = (
+        DiscoveryNetwork(FakeContext(backbone="mlp[width=8,depth=2]"), width=8, out=4)
+        .build((5,), 3)
+        .freeze("last")
+    )
     previous, inputs = network.previous(), torch.randn(10, 5)
     bank = Bank(network, inputs, Noise(std=0.5), _generator(), 3, previous)
     rows = torch.tensor([7, 2, 2])
@@ -185,17 +217,29 @@ def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
     network = DiscoveryNetwork(FakeContext(), width=8, out=4).build((5,), 3)
     inputs, rows = torch.randn(6, 5), torch.tensor([1, 4])
     fresh = Fresh(network, Same(), _generator()).pair(inputs[rows], rows).hidden
-    torch.testing.assert_close(Bank(network, inputs, Same(), _generator(), 2).pair(inputs[rows], rows).hidden, fresh, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(
+        Bank(network, inputs, Same(), _generator(), 2).pair(inputs[rows], rows).hidden,
+        fresh,
+        atol=1e-3,
+        rtol=1e-3,
+    )
 
 
-# --- stage 0 ----------------------------------------------------------------------------------------------------------------------
+# --- stage 0 ------------------------------------------------------------------------------------------------
 
 
 def test_stage_0_adds_up_as_in_the_code_and_as_in_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every loss a known constant: 0.65 (2 + 3 m) + 0.35 CE + 0.65 x 5 + 0.35 x 7, or CE + 0.35 x 7 + 0.65 x 5."""
+    """With every loss a known constant: 0.65 (2 + 3 m) + 0.35 CE + 0.65 x 5 + 0.35 x 7, or CE + 0.35 x 7 +
+    0.65 x 5.
+    """
     from strategies.toolkit.discovery import losses
 
-    for name, value in {"self_distillation": 2.0, "mean_entropy": 3.0, "info_nce": 5.0, "supervised_contrastive": 7.0}.items():
+    for name, value in {
+        "self_distillation": 2.0,
+        "mean_entropy": 3.0,
+        "info_nce": 5.0,
+        "supervised_contrastive": 7.0,
+    }.items():
         monkeypatch.setattr(losses, name, lambda *_, value=value, **__: torch.tensor(value))
     logits, labels = torch.randn(4, 3, generator=_generator()), torch.tensor([0, 1, 0, 1])
     classify = float(cross_entropy(logits / 0.1, labels))
@@ -219,11 +263,20 @@ def test_stage_0_adds_up_as_in_the_code_and_as_in_the_paper(monkeypatch: pytest.
 def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
     changes: str, warmup: float, expected: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Five passes of two batches: a line over the steps, or between epochs numpy's linspace with both ends, as in the released code."""
+    """Five passes of two batches: a line over the steps, or between epochs numpy's linspace with both ends,
+    as in the released code.
+    """
     from strategies.toolkit.discovery import losses
 
-    strategy = Happy(projector_width=8, projector_out=4, rate_changes=changes, warmup=warmup, later_warmup=warmup,
-                     later_teacher_start=0.07, later_teacher=0.04)  # fmt: skip
+    strategy = Happy(
+        projector_width=8,
+        projector_out=4,
+        rate_changes=changes,
+        warmup=warmup,
+        later_warmup=warmup,
+        later_teacher_start=0.07,
+        later_teacher=0.04,
+    )
     strategy.start(Context(epochs=5, batch_size=16))
     seen: list[float] = []
     real = losses.self_distillation
@@ -242,7 +295,9 @@ def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
 def test_the_rate_of_both_stages_falls_between_epochs_or_steps(changes: str, batches: int) -> None:
     """Half a cosine from 0.1, then from 0.01, each to its thousandth, over two passes of four batches."""
     rates: list[float] = []
-    handle = register_optimizer_step_pre_hook(lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"]))
+    handle = register_optimizer_step_pre_hook(
+        lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"])
+    )
     try:
         _started(rate_changes=changes).learn(_stage(1, 32))
     finally:
@@ -265,11 +320,13 @@ def test_presets_are_valid_and_say_where_they_come_from(name: str) -> None:
     assert preset.source
 
 
-# --- initialisation ---------------------------------------------------------------------------------------------------------------
+# --- initialisation -----------------------------------------------------------------------------------------
 
 
 def test_new_rows_start_at_the_clusters_least_like_a_known_class() -> None:
-    """Derived by hand and by scikit-learn: three known directions, two unknown; the new rows are the unknown ones, at the usual length."""
+    """Derived by hand and by scikit-learn: three known directions, two unknown; the new rows are the unknown
+    ones, at the usual length.
+    """
     strategy = Happy(restarts=20)
     strategy.start(Context(backbone="mlp[width=6,depth=1]"))
     strategy.network.build((5,), 3)
@@ -283,7 +340,9 @@ def test_new_rows_start_at_the_clusters_least_like_a_known_class() -> None:
     likeness = (oracle / np.linalg.norm(oracle, axis=1, keepdims=True))[:, :3].max(axis=1)
     expected = oracle[np.argsort(likeness)[:2]]
     torch.testing.assert_close(rows[:3], 0.6 * torch.eye(3, 6))
-    np.testing.assert_allclose(normalize(rows[3:], dim=1), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4)
+    np.testing.assert_allclose(
+        normalize(rows[3:], dim=1), expected / np.linalg.norm(expected, axis=1, keepdims=True), atol=1e-4
+    )
     np.testing.assert_allclose(rows[3:].norm(dim=1), math.sqrt(1 / 3), rtol=0.15)
 
 
@@ -315,7 +374,7 @@ def test_a_stage_without_new_classes_adds_no_row_and_is_learnt() -> None:
     assert strategy.network.rows == len(strategy.means) == 5
 
 
-# --- later stages -----------------------------------------------------------------------------------------------------------------
+# --- later stages -------------------------------------------------------------------------------------------
 
 
 def test_rehearsal_moves_rows_of_the_classifier_alone() -> None:
@@ -324,7 +383,11 @@ def test_rehearsal_moves_rows_of_the_classifier_alone() -> None:
     strategy.network.set_rows(5)
     strategy.network.zero_grad()
     strategy.rehearsal_loss(torch.ones(3), 64, _generator()).backward()
-    reached = {name for name, weight in strategy.network.named_parameters() if weight.grad is not None and weight.grad.any()}
+    reached = {
+        name
+        for name, weight in strategy.network.named_parameters()
+        if weight.grad is not None and weight.grad.any()
+    }
     assert reached == {"classifier.v"}
     assert strategy.network.classifier.v.grad is not None
     assert strategy.network.classifier.v.grad[3:].any(), "new rows are pushed away"
@@ -336,7 +399,9 @@ def test_rehearsal_is_the_cross_entropy_of_what_was_drawn_with_the_radius_of_sta
     strategy = _started(radius_scale=2.0)
     value = strategy.rehearsal_loss(torch.ones(3), 64, _generator())
     radius = math.sqrt(float(strategy.variances[:3].mean()))
-    features, labels = rehearsed(normalize(strategy.means, dim=1), torch.tensor([[2 * radius]]), torch.ones(3), 64, _generator())
+    features, labels = rehearsed(
+        normalize(strategy.means, dim=1), torch.tensor([[2 * radius]]), torch.ones(3), 64, _generator()
+    )
     logits = normalize(features, dim=1) @ normalize(strategy.network.classifier.v, dim=1).T
     assert float(value) == pytest.approx(float(cross_entropy(logits / 0.1, labels)), rel=1e-4)
 
@@ -361,14 +426,39 @@ def test_new_prototypes_come_from_the_answers_and_fall_back_on_the_row() -> None
 
 
 SWITCHES = [
-    {"initialise": "random"}, {"initialise": "prototypes"}, {"entropy": "off"}, {"entropy": "mean"}, {"new_share": 0.8},
-    {"share_target": "running"}, {"rehearsal": "off"}, {"rehearsal": "uniform", "radius_scale": 3.0}, {"tau_hardness": 0.001},
-    {"hardness": "max", "tau_hardness": 0.01}, {"hardness": "standardised"}, {"radius": "class"}, {"radius": "coordinate"},
-    {"radius_scale": 4.0}, {"draws": 7}, {"refresh": "drift"}, {"refresh": "re-estimated"}, {"distillation": "off"},
-    {"distillation": "cosine"}, {"distillation": "answers"}, {"distillation_weight": 9.0}, {"later_teacher": 0.09},
-    {"later_teacher_start": 0.09, "later_warmup": 1.0}, {"teacher_momentum": 0.9}, {"contrast": 0.0}, {"keep_projector": True},
-    {"view_bank": 4}, {"trainable": "head"}, {"trainable": "all"}, {"lr": 0.05}, {"row_length": 3.0}, {"rehearsal_weight": 4.0},
-]  # fmt: skip
+    {"initialise": "random"},
+    {"initialise": "prototypes"},
+    {"entropy": "off"},
+    {"entropy": "mean"},
+    {"new_share": 0.8},
+    {"share_target": "running"},
+    {"rehearsal": "off"},
+    {"rehearsal": "uniform", "radius_scale": 3.0},
+    {"tau_hardness": 0.001},
+    {"hardness": "max", "tau_hardness": 0.01},
+    {"hardness": "standardised"},
+    {"radius": "class"},
+    {"radius": "coordinate"},
+    {"radius_scale": 4.0},
+    {"draws": 7},
+    {"refresh": "drift"},
+    {"refresh": "re-estimated"},
+    {"distillation": "off"},
+    {"distillation": "cosine"},
+    {"distillation": "answers"},
+    {"distillation_weight": 9.0},
+    {"later_teacher": 0.09},
+    {"later_teacher_start": 0.09, "later_warmup": 1.0},
+    {"teacher_momentum": 0.9},
+    {"contrast": 0.0},
+    {"keep_projector": True},
+    {"view_bank": 4},
+    {"trainable": "head"},
+    {"trainable": "all"},
+    {"lr": 0.05},
+    {"row_length": 3.0},
+    {"rehearsal_weight": 4.0},
+]
 
 
 def _trained(**values: Any) -> tuple[bytes, bytes]:
@@ -422,7 +512,9 @@ def test_features_too_long_for_their_format_end_as_diverged(name: str) -> None:
     with torch.no_grad():
         for weight in strategy.network.parts.parameters():
             weight *= 1e22
-    with pytest.raises(Diverged, match="features of item 0 are not finite, or so large that their length is not"):
+    with pytest.raises(
+        Diverged, match="features of item 0 are not finite, or so large that their length is not"
+    ):
         strategy.learn(_stage(1, 24))
 
 
@@ -439,7 +531,7 @@ def test_an_unknown_number_is_counted_and_never_falls_below_what_is_known() -> N
     assert strategy.count_new(_stage(1, 120, new=None), features) >= 1
 
 
-# --- work done once ---------------------------------------------------------------------------------------------------------------
+# --- work done once -----------------------------------------------------------------------------------------
 
 
 def _cells(*texts: str) -> list[Any]:
@@ -447,12 +539,18 @@ def _cells(*texts: str) -> list[Any]:
 
 
 def test_arms_share_stage_0_and_what_differs_there_does_not() -> None:
-    keys = [stage_keys(cell)[0] for cell in _cells("happy", "happy[lr=0.5,search=9]", "simgcd", "k-means", "frost")]
+    keys = [
+        stage_keys(cell)[0]
+        for cell in _cells("happy", "happy[lr=0.5,search=9]", "simgcd", "k-means", "frost")
+    ]
     assert len(set(keys)) == 1
     assert keys[0]
     others = _cells("happy[first_lr=0.01]", "joint-discovery", "replay", f"{SUPPORT / 'worlds.py'}:Means")
     assert stage_keys(others[0])[0] not in {keys[0], ""}
-    assert stage_keys(others[1])[0] not in {keys[0], ""}  # with itself alone: the upper bound is dealt other labels
+    assert stage_keys(others[1])[0] not in {
+        keys[0],
+        "",
+    }  # with itself alone: the upper bound is dealt other labels
     assert [stage_keys(cell) for cell in others[2:]] == [(), ()]
 
 
@@ -461,7 +559,9 @@ def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
     from strategies.cgcd.base import CategoryDiscovery
 
     class Other(Happy):
-        def first_total(self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float) -> Tensor:
+        def first_total(
+            self, logits: Tensor, projections: Tensor, labels: Tensor, sharpness: float
+        ) -> Tensor:
             return logits.sum()
 
     assert _owner_of_first_stage(Happy) is CategoryDiscovery
@@ -476,12 +576,16 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
     borrowed: dict[str, float] = {}
 
     def answered(name: str, shared: Path | None) -> list[Answer]:
-        results = list(run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared]))
+        results = list(
+            run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared])
+        )
         borrowed[name] = results[0].borrowed_s
         return [answer for result in results for answer in result.answers]
 
     shared = tmp_path / "first.pt"
-    alone = {name: predictions.digest(answered(name, None)) for name in ("happy", "simgcd", "k-means", "frost")}
+    alone = {
+        name: predictions.digest(answered(name, None)) for name in ("happy", "simgcd", "k-means", "frost")
+    }
     for name in ("simgcd", "happy", "k-means", "frost"):  # the first trains, the others begin from there
         assert predictions.digest(answered(name, shared)) == alone[name]
     assert borrowed["simgcd"] == 0
@@ -493,7 +597,18 @@ def test_the_upper_bound_learns_every_label_and_finds_every_class(tmp_path: Path
     sealed = seal(revealed(world.deal(0)), 0)
     conditions = Conditions(root_seed=5, **world.lent())
     strategy = find("strategy", "joint-discovery").cls(projector_width=16)
-    given = [answer for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path) for answer in result.answers]
+    given = [
+        answer
+        for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path)
+        for answer in result.answers
+    ]
     assert world.score(sealed.truth, given).final["average_accuracy"] > 0.9
     with pytest.raises(Unsuitable, match="needs every label"):
-        list(run_cell(find("strategy", "joint-discovery").cls(), build(world, 0).episodes, conditions, scratch=tmp_path))
+        list(
+            run_cell(
+                find("strategy", "joint-discovery").cls(),
+                build(world, 0).episodes,
+                conditions,
+                scratch=tmp_path,
+            )
+        )

@@ -24,7 +24,9 @@ def test_means_are_of_unit_features_and_not_scaled_themselves() -> None:
 
 
 def test_the_shared_radius_is_the_root_mean_trace_over_dimensions() -> None:
-    """r^2 = mean over classes of trace(Cov_c) / d with divisor n_c: section 4.4 of the method card, by numpy's covariance."""
+    """r^2 = mean over classes of trace(Cov_c) / d with divisor n_c: section 4.4 of the method card, by
+    numpy's covariance.
+    """
     rng = np.random.default_rng(0)
     features, labels = torch.from_numpy(rng.normal(size=(40, 5))), torch.arange(40) % 3
     unit = normalize(features, dim=1).numpy()
@@ -59,14 +61,20 @@ def test_rehearsal_takes_a_spread_per_class_or_coordinate() -> None:
     assert [round(float(features[labels == c].std()), 2) for c in (0, 1)] == [0.1, 0.4]
     per_coordinate = torch.tensor([[0.1, 0.2], [0.3, 0.0]])
     features, labels = rehearsed(torch.zeros(2, 2), per_coordinate, torch.ones(2), 40_000, _generator())
-    np.testing.assert_allclose([features[labels == c].std(dim=0).tolist() for c in (0, 1)], per_coordinate, atol=0.01)
+    np.testing.assert_allclose(
+        [features[labels == c].std(dim=0).tolist() for c in (0, 1)], per_coordinate, atol=0.01
+    )
 
 
 def test_prototypes_move_as_the_features_near_them() -> None:
-    """All features turn by the same angle: so does a prototype in their midst. One that nothing is near follows the nearest."""
+    """All features turn by the same angle: so does a prototype in their midst. One that nothing is near
+    follows the nearest.
+    """
     angle = 0.2
     turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     before = normalize(torch.tensor([[1.0, 0.05], [1, -0.05], [1, 0]]), dim=1)
     moved = drift_corrected(torch.tensor([[1.0, 0.0]]), before, before @ turn.T)
     torch.testing.assert_close(moved, torch.tensor([[math.cos(angle), math.sin(angle)]]), atol=1e-3, rtol=0)
-    torch.testing.assert_close(drift_corrected(torch.tensor([[1.0, 0.0]]), before, before), torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(
+        drift_corrected(torch.tensor([[1.0, 0.0]]), before, before), torch.tensor([[1.0, 0.0]])
+    )

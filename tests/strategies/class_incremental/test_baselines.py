@@ -56,7 +56,9 @@ def test_batch_fisher_is_the_mean_squared_gradient_of_batches() -> None:
 
 
 def test_the_merged_penalty_pulls_like_the_sum_over_stages() -> None:
-    """Gradients equal those of sum over k of F_k (w - w_k)^2, written out with every stage's own Fisher and weights."""
+    """Gradients equal those of sum over k of F_k (w - w_k)^2, written out with every stage's own Fisher and
+    weights.
+    """
     strategy = EWC(strength=50.0)
     strategy.start(FakeContext(epochs=3))
     remembered = []
@@ -64,7 +66,9 @@ def test_the_merged_penalty_pulls_like_the_sum_over_stages() -> None:
         stage = stage_of(index, np.arange(24) % 2 + 2 * index, 2 * index + 2)
         strategy.learn(stage)
         fisher = sample_fisher(strategy.model, items_of(stage, strategy.context))
-        remembered.append((fisher, {name: weight.detach().clone() for name, weight in strategy.model.named_parameters()}))
+        remembered.append(
+            (fisher, {name: weight.detach().clone() for name, weight in strategy.model.named_parameters()})
+        )
     with torch.no_grad():
         for weight in strategy.model.parameters():
             weight.add_(0.1 * torch.randn_like(weight))
@@ -102,7 +106,11 @@ def _accuracy(strategy: Strategy, tmp_path: Path, seed: int) -> float:
     scenario = Blobs(stages=4)
     sealed = build(scenario, seed)
     conditions = Conditions(root_seed=seed, backbone="mlp[width=32,depth=1]", epochs=20, batch_size=8)
-    answers = [a for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path) for a in result.answers]
+    answers = [
+        a
+        for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path)
+        for a in result.answers
+    ]
     return scenario.score(sealed.truth, answers).final["average_accuracy"]
 
 

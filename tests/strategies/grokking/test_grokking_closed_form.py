@@ -1,4 +1,6 @@
-"""The closed-form network against the rules in plain arithmetic on all pairs, and the two bounds as strategies."""
+"""The closed-form network against the rules in plain arithmetic on all pairs, and the two bounds as
+strategies.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def _table(operation: str, p: int) -> tuple[IntArray, IntArray]:
 
 
 def _stage(items: AnyArray, labels: IntArray, p: int) -> Stage:
-    return Stage(index=0, ids=np.arange(len(labels)) * 3, inputs=items, labels=labels, named_classes=p, new_classes=p)
+    return Stage(
+        index=0, ids=np.arange(len(labels)) * 3, inputs=items, labels=labels, named_classes=p, new_classes=p
+    )
 
 
 def _learned(strategy: ClosedForm | Constant, backbone: str, stage: Stage) -> ClosedForm | Constant:
@@ -65,7 +69,9 @@ def test_every_rule_is_found_and_its_table_is_right(operation: str, p: int) -> N
 
 @pytest.mark.parametrize("operation", ["add", "sub", "sq_sum", "mul", "div"])
 def test_rules_are_answered_without_a_fault_at_width_200_and_nearly_so_at_100(operation: str) -> None:
-    """The figures of Gromov's network, card A8: 98.2-99.9 % at width 100, all pairs from 200 on, 68-92 % at 50."""
+    """The figures of Gromov's network, card A8: 98.2-99.9 % at width 100, all pairs from 200 on, 68-92 % at
+    50.
+    """
     pairs, labels = _table(operation, 97)
     rule = rule_of(pairs, labels, 97)
     for seed in range(4):
@@ -105,10 +111,11 @@ def test_the_network_is_that_of_the_formula() -> None:
     x, y = 4, 6
     for q in range(p):
         terms = [
-            a * np.cos(2 * np.pi * s[k] * q / p + u[k] + v[k])
+            a
+            * np.cos(2 * np.pi * s[k] * q / p + u[k] + v[k])
             * (a * np.cos(2 * np.pi * s[k] * x / p + u[k]) + a * np.cos(2 * np.pi * s[k] * y / p + v[k])) ** 2
             for k in range(3)
-        ]  # fmt: skip
+        ]
         assert outputs(rows, np.array([[x, y]]))[0, q] == pytest.approx(sum(terms), abs=1e-6)
 
 
@@ -147,14 +154,16 @@ def test_a_network_too_narrow_for_the_rule_is_refused() -> None:
 
 def test_operands_are_read_from_all_encodings_that_show_them() -> None:
     pairs = np.array([[3, 1], [0, 4], [2, 2]])
-    one_hot = np.concatenate([np.eye(5, dtype=np.float32)[pairs[:, 0]], np.eye(5, dtype=np.float32)[pairs[:, 1]]], axis=1)
+    one_hot = np.concatenate(
+        [np.eye(5, dtype=np.float32)[pairs[:, 0]], np.eye(5, dtype=np.float32)[pairs[:, 1]]], axis=1
+    )
     for items in (pairs, np.column_stack([pairs, np.full(3, 5)]), one_hot):
         assert operands(items, 5).tolist() == pairs.tolist()
     with pytest.raises(Unsuitable, match="needs operands"):
         operands(np.random.default_rng(0).integers(2, size=(3, 28)).astype(np.float32), 5)
 
 
-# --- the strategies -----------------------------------------------------------------------------------------------------------------
+# --- the strategies -----------------------------------------------------------------------------------------
 
 
 def _answered(strategy: ClosedForm | Constant, ids: list[int], pairs: IntArray) -> Prediction:
@@ -165,7 +174,9 @@ def test_the_upper_bound_learns_from_a_part_and_answers_all() -> None:
     pairs, labels = _table("mul", 13)
     order = np.random.default_rng(0).permutation(len(pairs))
     train, test = order[:60], order[60:]
-    strategy = _learned(ClosedForm(), "quadratic[width=300,modulus=13]", _stage(pairs[train], labels[train], 13))
+    strategy = _learned(
+        ClosedForm(), "quadratic[width=300,modulus=13]", _stage(pairs[train], labels[train], 13)
+    )
     found = _answered(strategy, [1 + 3 * i for i in range(len(test))], pairs[test])
     assert (found.classes == labels[test]).all()
     assert found.weights is not None
@@ -187,9 +198,13 @@ def test_what_the_upper_bound_says_of_labels_is_their_squared_error() -> None:
     assert found.kept.tolist() == [True, False, True]
     health = dict(zip(HEALTH, found.health, strict=True))
     assert health["zero_loss_fraction"] == 0
-    assert health["weight_norm"] == pytest.approx(np.sqrt((strategy.weights.astype(float) ** 2).sum()), rel=1e-5)
+    assert health["weight_norm"] == pytest.approx(
+        np.sqrt((strategy.weights.astype(float) ** 2).sum()), rel=1e-5
+    )
     assert health["largest_logit"] == pytest.approx(np.abs(logits[[0, 2]]).max(), rel=1e-5)
-    assert np.isnan([health["softmax_collapse"], health["update_along_weights"], health["zero_gradient_share"]]).all()
+    assert np.isnan(
+        [health["softmax_collapse"], health["update_along_weights"], health["zero_gradient_share"]]
+    ).all()
 
 
 def test_on_another_network_the_upper_bound_is_a_quadratic_one_of_500() -> None:
@@ -201,7 +216,9 @@ def test_on_another_network_the_upper_bound_is_a_quadratic_one_of_500() -> None:
 def test_hidden_labels_are_refused() -> None:
     pairs, labels = _table("add", 5)
     with pytest.raises(Unsuitable, match="is an upper bound and needs every label"):
-        _learned(ClosedForm(), "quadratic[width=50,modulus=5]", _stage(pairs, np.full_like(labels, HIDDEN), 5))
+        _learned(
+            ClosedForm(), "quadratic[width=50,modulus=5]", _stage(pairs, np.full_like(labels, HIDDEN), 5)
+        )
 
 
 @pytest.mark.parametrize("strategy", [ClosedForm, Constant])
@@ -218,7 +235,9 @@ def test_a_bound_goes_on_from_its_state(strategy: type[ClosedForm | Constant]) -
 
 def test_the_lower_bound_answers_the_commonest_label_and_the_smallest_of_several() -> None:
     pairs = np.zeros((6, 2), dtype=np.int64)
-    strategy = _learned(Constant(), "quadratic[width=20,modulus=5]", _stage(pairs, np.array([4, 3, 1, 3, 1, 0]), 5))
+    strategy = _learned(
+        Constant(), "quadratic[width=20,modulus=5]", _stage(pairs, np.array([4, 3, 1, 3, 1, 0]), 5)
+    )
     found = _answered(strategy, [0, 3, 100], pairs[:3])
     assert found.classes.tolist() == [1, 1, 1]
     np.testing.assert_allclose(found.label_losses, [0.4, 0.4, 0], rtol=1e-3)  # 4 and 3 were given, 2 / p each
@@ -232,7 +251,9 @@ def test_the_lower_bound_scores_as_often_as_its_label_occurs(operation: str, exp
     """One pair in p; a product is 0 for 2p - 1 of p^2 pairs."""
     pairs, labels = _table(operation, 13)
     strategy = _learned(Constant(), "quadratic[width=20,modulus=13]", _stage(pairs, labels, 13))
-    assert (_answered(strategy, [*range(len(pairs))], pairs).classes == labels).mean() == pytest.approx(expected)
+    assert (_answered(strategy, [*range(len(pairs))], pairs).classes == labels).mean() == pytest.approx(
+        expected
+    )
 
 
 def test_rows_of_a_network_of_torch_answer_alike() -> None:
@@ -241,5 +262,7 @@ def test_rows_of_a_network_of_torch_answer_alike() -> None:
     rows = network_of(rule_of(pairs, labels, 7), 40, np.random.default_rng(1))
     u, v, w = (torch.from_numpy(part) for part in rows)
     inputs = torch.cat([torch.eye(7)[pairs[:, 0]], torch.eye(7)[pairs[:, 1]]], dim=1)
-    logits = torch.nn.functional.linear(torch.nn.functional.linear(inputs, torch.cat([u, v], dim=1)).square(), w.T)
+    logits = torch.nn.functional.linear(
+        torch.nn.functional.linear(inputs, torch.cat([u, v], dim=1)).square(), w.T
+    )
     np.testing.assert_allclose(outputs(rows, pairs), logits.numpy(), atol=1e-5)

@@ -1,4 +1,6 @@
-"""The grokking engine: closed-form gradients against automatic differentiation, and networks that do not see each other."""
+"""The grokking engine: closed-form gradients against automatic differentiation, and networks that do not see
+each other.
+"""
 
 from __future__ import annotations
 
@@ -22,19 +24,28 @@ from strategies.grokking.quadratic import Quadratic
 from strategies.grokking.relu import Relu
 
 K, P, WIDTH, ROWS = 3, 7, 12, 33
-ROOMS = [WIDTH * 10, WIDTH * ROWS * 2, 2**18]  # several tiles to a network, two networks to a tile, all in one tile
+ROOMS = [
+    WIDTH * 10,
+    WIDTH * ROWS * 2,
+    2**18,
+]  # several tiles to a network, two networks to a tile, all in one tile
 OBJECTIVES = [Objective(), Objective(loss="cross-entropy", bits=64), Objective(loss="stable")]
 
 
 def _rows(networks: int = K, modulus: int = P, rows: int = ROWS) -> tuple[Tensor, Tensor]:
     rng = np.random.default_rng(5)
-    return torch.from_numpy(rng.integers(modulus, size=(networks, rows, 2))), torch.from_numpy(rng.integers(modulus, size=(networks, rows)))
+    return torch.from_numpy(rng.integers(modulus, size=(networks, rows, 2))), torch.from_numpy(
+        rng.integers(modulus, size=(networks, rows))
+    )
 
 
 def _weights(network: Network, networks: int = K, *, scale: float = 3.0) -> Weights:
     """Float64 weights, larger than at the start, so that the loss is not all labels."""
     each = [network.initial(np.random.default_rng(seed)) for seed in range(networks)]
-    return {name: values.double() * (scale if "running" not in name else 1) for name, values in stacked(each).items()}
+    return {
+        name: values.double() * (scale if "running" not in name else 1)
+        for name, values in stacked(each).items()
+    }
 
 
 def _loss(logits: Tensor, labels: Tensor, objective: Objective) -> Tensor:
@@ -43,7 +54,9 @@ def _loss(logits: Tensor, labels: Tensor, objective: Objective) -> Tensor:
         return mse_loss(logits, one_hot(labels, logits.shape[1]).to(logits.dtype))
     if objective.loss == "cross-entropy":
         return cross_entropy(logits, labels)
-    return cross_entropy(logits.sign() * logits.abs().log1p(), labels)  # StableMax is the softmax of sign(x) log(1 + |x|)
+    return cross_entropy(
+        logits.sign() * logits.abs().log1p(), labels
+    )  # StableMax is the softmax of sign(x) log(1 + |x|)
 
 
 def _assert_close(found: Weights, leaves: Weights, losses: Tensor, expected: list[Tensor]) -> None:
@@ -95,13 +108,17 @@ def test_batch_norm_after_the_square_is_that_of_torch(objective: Objective, acti
     network = Normalised(modulus=P, width=WIDTH, activation=activation)
     weights, (items, labels) = _weights(network), _rows()
     norms = [nn.BatchNorm1d(WIDTH).double() for _ in range(K)]
-    leaves = {name: values.clone().requires_grad_(name not in network.statistics) for name, values in weights.items()}
+    leaves = {
+        name: values.clone().requires_grad_(name not in network.statistics)
+        for name, values in weights.items()
+    }
     expected = []
     for k, norm in enumerate(norms):
         hidden = leaves["table"][k][items[k, :, 0]] + leaves["table"][k][P + items[k, :, 1]]
         active = hidden.square() if activation == "square" else hidden.relu()
-        plain = torch.nn.functional.batch_norm(active, norm.running_mean, norm.running_var, leaves["gamma"][k], leaves["beta"][k],
-                                               training=True)  # fmt: skip
+        plain = torch.nn.functional.batch_norm(
+            active, norm.running_mean, norm.running_var, leaves["gamma"][k], leaves["beta"][k], training=True
+        )
         expected.append(_loss(plain @ leaves["W"][k].T, labels[k], objective))
     losses, gradients = network.slope(weights, network.batch(items, labels), objective)
     _assert_close(gradients, leaves, losses, expected)
@@ -119,7 +136,9 @@ def test_batch_norm_after_the_square_is_that_of_torch(objective: Objective, acti
 @pytest.mark.parametrize("room", ROOMS)
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda objective: objective.loss)
-def test_the_relu_slope_is_that_of_dense_layers_on_one_hot_pairs(room: int, bias: bool, objective: Objective) -> None:
+def test_the_relu_slope_is_that_of_dense_layers_on_one_hot_pairs(
+    room: int, bias: bool, objective: Objective
+) -> None:
     network = Relu(modulus=P, hidden="12+10", bias=bias, room=room)
     weights, (items, labels) = _weights(network), _rows()
     losses, gradients = network.slope(weights, network.batch(items, labels), objective)
@@ -140,26 +159,40 @@ def test_the_relu_slope_is_that_of_dense_layers_on_one_hot_pairs(room: int, bias
 def test_residues_that_are_never_shown_have_no_gradient(room: int) -> None:
     network = Quadratic(modulus=P, width=WIDTH, room=room)
     rng = np.random.default_rng(5)
-    items, labels = torch.from_numpy(rng.integers(1, P - 1, size=(K, ROWS, 2))), torch.from_numpy(rng.integers(P, size=(K, ROWS)))
-    gradient = network.slope(_weights(network), network.batch(items, labels), Objective()).gradients["table"].view(K, 2, P, WIDTH)
+    items, labels = (
+        torch.from_numpy(rng.integers(1, P - 1, size=(K, ROWS, 2))),
+        torch.from_numpy(rng.integers(P, size=(K, ROWS))),
+    )
+    gradient = (
+        network.slope(_weights(network), network.batch(items, labels), Objective())
+        .gradients["table"]
+        .view(K, 2, P, WIDTH)
+    )
     unseen = (gradient == 0).all(dim=3)
     for k in range(K):
         for operand in (0, 1):
-            assert set(unseen[k, operand].nonzero()[:, 0].tolist()) == set(range(P)) - set(items[k, :, operand].tolist())
+            assert set(unseen[k, operand].nonzero()[:, 0].tolist()) == set(range(P)) - set(
+                items[k, :, operand].tolist()
+            )
 
 
 def test_dropout_in_the_relu_network_leaves_out_hidden_units_of_every_layer() -> None:
     network = Relu(modulus=P, hidden="12+10")
     weights, (items, labels) = _weights(network), _rows()
     slope = network.slope(
-        weights, network.batch(items, labels), Objective(), Dropout([0.5] * K, [np.random.default_rng(k) for k in range(K)])
+        weights,
+        network.batch(items, labels),
+        Objective(),
+        Dropout([0.5] * K, [np.random.default_rng(k) for k in range(K)]),
     )
     again = Dropout([0.5] * K, [np.random.default_rng(k) for k in range(K)])
     masks = [again.fill(torch.empty(K, ROWS, size, dtype=torch.float64), 0) for size in (12, 10)]
     leaves = {name: values.clone().requires_grad_() for name, values in weights.items()}
     expected = []
     for k in range(K):
-        level = (leaves["table"][k][items[k, :, 0]] + leaves["table"][k][P + items[k, :, 1]]).relu() * masks[0][k]
+        level = (leaves["table"][k][items[k, :, 0]] + leaves["table"][k][P + items[k, :, 1]]).relu() * masks[
+            0
+        ][k]
         level = (level @ leaves["layer-1"][k].T).relu() * masks[1][k]
         expected.append(_loss(level @ leaves["layer-2"][k].T, labels[k], Objective()))
     _assert_close(slope.gradients, leaves, slope.losses, expected)
@@ -202,14 +235,23 @@ def test_initial_weights_have_the_published_spread() -> None:
 
 @pytest.mark.parametrize(("modulus", "width", "rows"), [(11, 32, 60), (31, 128, 480), (43, 215, 1300)])
 @pytest.mark.parametrize("make", [Quadratic, Normalised, Relu])
-@pytest.mark.parametrize("objective", [Objective(), Objective(loss="cross-entropy"), Objective(loss="stable")], ids=lambda each: each.loss)
+@pytest.mark.parametrize(
+    "objective",
+    [Objective(), Objective(loss="cross-entropy"), Objective(loss="stable")],
+    ids=lambda each: each.loss,
+)
 def test_a_network_computes_the_same_bytes_however_many_others_there_are(
     modulus: int, width: int, rows: int, make: Any, objective: Objective
 ) -> None:
-    """Holds bitwise with MKL's batched products, whose kernels look at the shape of one matrix; with its own rates and masks too."""
+    """Holds bitwise with MKL's batched products, whose kernels look at the shape of one matrix; with its own
+    rates and masks too.
+    """
     network = make(modulus=modulus, hidden=width) if make is Relu else make(modulus=modulus, width=width)
     items, labels = _rows(5, modulus, rows)
-    lr, decay = torch.tensor([0.01, 0.01, 0.003, 0.01, 0.02]).double(), torch.tensor([0.0, 5.0, 5.0, 0.0, 1.0]).double()
+    lr, decay = (
+        torch.tensor([0.01, 0.01, 0.003, 0.01, 0.02]).double(),
+        torch.tensor([0.0, 5.0, 5.0, 0.0, 1.0]).double(),
+    )
     rates = [0.0, 0.3, 0.0, 0.6, 0.3]
 
     def trained(members: list[int]) -> list[Weights]:
@@ -233,18 +275,26 @@ def test_reduced_products_are_near_and_not_the_same() -> None:
     items, labels = _rows(1, 43, 1300)
     exact, reduced = Quadratic(modulus=43, width=215), Quadratic(modulus=43, width=215, products="reduced")
     weights = exact.initial(np.random.default_rng(0))
-    first, second = (network.slope(weights, network.batch(items, labels), Objective()) for network in (exact, reduced))
+    first, second = (
+        network.slope(weights, network.batch(items, labels), Objective()) for network in (exact, reduced)
+    )
     assert math.isclose(float(first.losses), float(second.losses), rel_tol=0.01)
     for name, gradient in first.gradients.items():
-        error = torch.linalg.vector_norm(gradient - second.gradients[name]) / torch.linalg.vector_norm(gradient)
+        error = torch.linalg.vector_norm(gradient - second.gradients[name]) / torch.linalg.vector_norm(
+            gradient
+        )
         assert 0 < float(error) < 0.02
 
 
 def test_dropout_keeps_the_share_it_says_and_the_mean() -> None:
-    mask = Dropout([0.3, 0.0, 0.9], [np.random.default_rng(k) for k in range(3)]).fill(torch.empty(3, 400, 250), 0)
+    mask = Dropout([0.3, 0.0, 0.9], [np.random.default_rng(k) for k in range(3)]).fill(
+        torch.empty(3, 400, 250), 0
+    )
     for part, rate in zip(mask, (0.3, 0.0, 0.9), strict=True):
         assert abs(float((part == 0).double().mean()) - rate) < 4 * math.sqrt(0.25 / 1e5)
-        assert sorted(part.unique().tolist()) == pytest.approx(sorted({0.0, 1 / (1 - rate)}) if rate else [1.0], rel=1e-4)
+        assert sorted(part.unique().tolist()) == pytest.approx(
+            sorted({0.0, 1 / (1 - rate)}) if rate else [1.0], rel=1e-4
+        )
     assert dropout_of([0.0, 0.0], []) is None
 
 
@@ -260,7 +310,10 @@ def test_the_last_step_is_looked_back_at() -> None:
     assert all(map(math.isnan, ensemble.last_step(0)))
     ensemble.step(network.batch(items, labels))
     for k in (0, 2):
-        g, w = (torch.cat([part[name][k].flatten() for name in weights]).double() for part in (ensemble.gradients, before))
+        g, w = (
+            torch.cat([part[name][k].flatten() for name in weights]).double()
+            for part in (ensemble.gradients, before)
+        )
         along, zeros = ensemble.last_step(k)
         assert along == pytest.approx(float(g @ w / (g.norm() * w.norm())), abs=1e-4)
         assert zeros == float((g == 0).double().mean())
@@ -295,7 +348,11 @@ def test_mini_batches_follow_the_stream_and_leave_an_incomplete_last_one_out() -
     items, labels = _rows(1)
     _fitted(network, context, items, labels)
     rng = context.stream("batches")
-    expected = [items[0, order[start : start + 10]] for order in (rng.permutation(ROWS) for _ in range(2)) for start in (0, 10, 20)]
+    expected = [
+        items[0, order[start : start + 10]]
+        for order in (rng.permutation(ROWS) for _ in range(2))
+        for start in (0, 10, 20)
+    ]
     assert len(network.seen) == 6  # 33 rows give three batches of ten a pass
     assert all(torch.equal(seen[0], wanted) for seen, wanted in zip(network.seen, expected, strict=True))
     assert context.probes == [1, 2, 3, 4, 5, 6]
@@ -318,7 +375,12 @@ def test_a_loss_that_is_not_finite_ends_the_training() -> None:
     weights = {name: values * 1e20 for name, values in network.initial(np.random.default_rng(0)).items()}
     optimiser = SGD(weights, lr=torch.ones(1).double(), weight_decay=torch.zeros(1).double())
     with pytest.raises(Diverged, match="in step 1 of 3"):
-        fit(Ensemble(network, weights, optimiser, objective=Objective()), items, labels, [FakeContext(batch_size=100, epochs=3)])
+        fit(
+            Ensemble(network, weights, optimiser, objective=Objective()),
+            items,
+            labels,
+            [FakeContext(batch_size=100, epochs=3)],
+        )
 
 
 def test_tiny_numbers_are_flushed_inside_only() -> None:

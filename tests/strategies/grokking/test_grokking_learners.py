@@ -1,4 +1,6 @@
-"""Grokking learners: what they answer, what they learn together and alone, and noisy-label learners on the same network."""
+"""Grokking learners: what they answer, what they learn together and alone, and noisy-label learners on the
+same network.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,20 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from harness import checkpoint, seeds
 from harness.checks.conformance import check_strategy
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Metric, Prediction, Query, Scenario, Scores, Stage, Truth, param
+from harness.contracts import (
+    HIDDEN,
+    Answer,
+    Deal,
+    DealtStage,
+    Metric,
+    Prediction,
+    Query,
+    Scenario,
+    Scores,
+    Stage,
+    Truth,
+    param,
+)
 from harness.errors import Unsuitable, UserError
 from harness.metrics.grokking import HEALTH
 from strategies.grokking.learner import Grokker
@@ -44,8 +59,15 @@ from strategies.noisy_labels.mixup import Mixup
 from strategies.toolkit.networks import chosen
 
 LEARNERS: list[type[Grokker]] = [
-    AdamWLearner, SGDLearner, StableMaxLearner, PerpGradLearner, GrokfastEMALearner, GrokfastMALearner, MuonLearner, IPRPruning,
-]  # fmt: skip
+    AdamWLearner,
+    SGDLearner,
+    StableMaxLearner,
+    PerpGradLearner,
+    GrokfastEMALearner,
+    GrokfastMALearner,
+    MuonLearner,
+    IPRPruning,
+]
 P = 11
 
 
@@ -80,26 +102,45 @@ class Sums(Scenario):
         parts = np.array_split(np.arange(3 * p * p // 4), 3)
         test = np.arange(3 * p * p // 4, p * p)
         stages = [
-            DealtStage(rows=rows, given=labels[rows], query=test, named_classes=p, new_classes=0 if index else p, watched=rows[:9])
+            DealtStage(
+                rows=rows,
+                given=labels[rows],
+                query=test,
+                named_classes=p,
+                new_classes=0 if index else p,
+                watched=rows[:9],
+            )
             for index, rows in enumerate(parts)
         ]
         return Deal(inputs=pairs, labels=labels, facts={}, stages=stages)
 
     def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
-        right = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in answers if answer.step is None]
+        right = [
+            float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
+            for answer in answers
+            if answer.step is None
+        ]
         return Scores(final={"accuracy": right[-1]})
 
 
-def _stage(seed: int = 0, *, modulus: int = P, fraction: float = 0.6, wrong: float = 0.0, tokens: int = 2) -> tuple[Stage, Query]:
-    """Pairs with their sums, of which a share has another label; the query holds all pairs, those trained on too."""
+def _stage(
+    seed: int = 0, *, modulus: int = P, fraction: float = 0.6, wrong: float = 0.0, tokens: int = 2
+) -> tuple[Stage, Query]:
+    """Pairs with their sums, of which a share has another label; the query holds all pairs, those trained on
+    too.
+    """
     rng = np.random.default_rng(seed)
     numbers = rng.permutation(modulus**2)
-    pairs = np.stack([*np.divmod(numbers, modulus), np.full(modulus**2, modulus)][:tokens], axis=1).astype(np.int64)
+    pairs = np.stack([*np.divmod(numbers, modulus), np.full(modulus**2, modulus)][:tokens], axis=1).astype(
+        np.int64
+    )
     labels = pairs[:, :2].sum(axis=1) % modulus
     n = int(fraction * len(pairs))
     labels[: int(wrong * n)] = (labels[: int(wrong * n)] + rng.integers(1, modulus, int(wrong * n))) % modulus
     ids = rng.permutation(len(pairs))
-    stage = Stage(index=0, ids=ids[:n], inputs=pairs[:n], labels=labels[:n], named_classes=modulus, new_classes=modulus)
+    stage = Stage(
+        index=0, ids=ids[:n], inputs=pairs[:n], labels=labels[:n], named_classes=modulus, new_classes=modulus
+    )
     order = rng.permutation(len(pairs))
     return stage, Query(ids=ids[order], inputs=pairs[order])
 
@@ -114,11 +155,14 @@ def _logits(strategy: Grokker, query: Query) -> torch.Tensor:
     return strategy.network.forward(strategy.weights, torch.from_numpy(np.asarray(query.inputs))[None])[0]
 
 
-# --- conformance and refusals ---------------------------------------------------------------------------------------------------------
+# --- conformance and refusals -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("learner", LEARNERS)
-@pytest.mark.parametrize("backbone", ["quadratic[width=24,modulus=11]", "relu[hidden=16,modulus=11]", "transformer[width=16,modulus=11]"])
+@pytest.mark.parametrize(
+    "backbone",
+    ["quadratic[width=24,modulus=11]", "relu[hidden=16,modulus=11]", "transformer[width=16,modulus=11]"],
+)
 def test_learners_conform_on_pairs(learner: type[Grokker], backbone: str) -> None:
     findings = check_strategy(learner, Sums(backbone=backbone))
     assert {finding.claim: finding.detail for finding in findings if not finding.holds} == {}
@@ -127,7 +171,11 @@ def test_learners_conform_on_pairs(learner: type[Grokker], backbone: str) -> Non
 
 
 def test_batch_norm_and_dropout_conform() -> None:
-    for values in ({"norm": "batch"}, {"dropout": 0.5}, {"norm": "batch", "dropout": 0.2, "products": "reduced"}):
+    for values in (
+        {"norm": "batch"},
+        {"dropout": 0.5},
+        {"norm": "batch", "dropout": 0.2, "products": "reduced"},
+    ):
         findings = check_strategy(lambda values=values: AdamWLearner(**values), Sums())  # type: ignore[misc]
         assert {finding.claim: finding.detail for finding in findings if not finding.holds} == {}
 
@@ -135,7 +183,10 @@ def test_batch_norm_and_dropout_conform() -> None:
 @pytest.mark.parametrize(
     ("backbone", "sentence"),
     [
-        ("quadratc[width=3,modulus=11]", "unknown network of grokking strategies 'quadratc'; did you mean 'quadratic'?"),
+        (
+            "quadratc[width=3,modulus=11]",
+            "unknown network of grokking strategies 'quadratc'; did you mean 'quadratic'?",
+        ),
         ("quadratic[wdth=3,modulus=11]", "did you mean 'width'?"),
         ("relu[hidden=20]", r"say relu\[modulus=97\]"),
         ("relu[hidden=20,modulus=1]", r"say relu\[modulus=97\]"),
@@ -156,7 +207,11 @@ def test_a_network_on_other_items_is_unsuitable(backbone: str) -> None:
 
 
 def test_what_a_network_does_not_have_is_unsuitable() -> None:
-    for values, backbone in (({"norm": "batch"}, "relu"), ({"products": "reduced"}, "transformer"), ({"dropout": 0.1}, "transformer")):
+    for values, backbone in (
+        ({"norm": "batch"}, "relu"),
+        ({"products": "reduced"}, "transformer"),
+        ({"dropout": 0.1}, "transformer"),
+    ):
         with pytest.raises(Unsuitable):
             AdamWLearner(**values).start(_Context(backbone=f"{backbone}[modulus=11]"))
     with pytest.raises(UserError, match="did you mean 'perp-grad'"):
@@ -166,10 +221,13 @@ def test_what_a_network_does_not_have_is_unsuitable() -> None:
 def test_other_items_and_labels_are_unsuitable() -> None:
     stage, _ = _stage()
     others = {
-        "inputs": [np.zeros((len(stage.ids), 3, 8, 8), dtype=np.uint8), np.eye(22, dtype=np.float32)[np.asarray(stage.inputs)[:, 0]],
-                   np.asarray(stage.inputs) + P],
+        "inputs": [
+            np.zeros((len(stage.ids), 3, 8, 8), dtype=np.uint8),
+            np.eye(22, dtype=np.float32)[np.asarray(stage.inputs)[:, 0]],
+            np.asarray(stage.inputs) + P,
+        ],
         "labels": [np.full(len(stage.ids), HIDDEN), np.full(len(stage.ids), P)],
-    }  # fmt: skip
+    }
     for field, values in others.items():
         for value in values:
             changed = copy.copy(stage)
@@ -187,7 +245,7 @@ def test_presets_are_valid_and_say_where_they_come_from(learner: type[Grokker]) 
         assert preset.source
 
 
-# --- together ---------------------------------------------------------------------------------------------------------------------------
+# --- together -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -198,8 +256,12 @@ def test_presets_are_valid_and_say_where_they_come_from(learner: type[Grokker]) 
     ],
 )
 @pytest.mark.parametrize("batch_size", [1000, 20])
-def test_learners_learn_together_what_each_learns_alone(learner: type[Grokker], backbone: str, batch_size: int) -> None:
-    """Bytes agree where all products do, which holds on this code path; the contract asks for float tolerance, and so does this test."""
+def test_learners_learn_together_what_each_learns_alone(
+    learner: type[Grokker], backbone: str, batch_size: int
+) -> None:
+    """Bytes agree where all products do, which holds on this code path; the contract asks for float
+    tolerance, and so does this test.
+    """
     shared = {"lr_by_batch": True} if learner is AdamWLearner else {}
     values: list[dict[str, Any]] = [
         {**shared, "lr": lr, "weight_decay": decay, "dropout": dropout}
@@ -207,7 +269,10 @@ def test_learners_learn_together_what_each_learns_alone(learner: type[Grokker], 
     ]
     if learner is IPRPruning:
         pruned = ((0.5, "low"), (0.25, "high"), (0.5, "random"))
-        values = [{**each, "share": share, "order": order} for each, (share, order) in zip(values, pruned, strict=True)]
+        values = [
+            {**each, "share": share, "order": order}
+            for each, (share, order) in zip(values, pruned, strict=True)
+        ]
     if learner is GrokfastMALearner:
         values = [{**each, "window": 3} for each in values]
     dealt = [_stage(seed, wrong=0.1 * seed) for seed in range(3)]
@@ -229,7 +294,9 @@ def test_learners_learn_together_what_each_learns_alone(learner: type[Grokker], 
 
 def test_adamw_leaves_the_same_bytes_together_and_alone() -> None:
     dealt = [_stage(seed) for seed in range(4)]
-    together, alone = ([AdamWLearner(weight_decay=float(seed), dropout=0.1 * seed) for seed in range(4)] for _ in range(2))
+    together, alone = (
+        [AdamWLearner(weight_decay=float(seed), dropout=0.1 * seed) for seed in range(4)] for _ in range(2)
+    )
     for group in (together, alone):
         for seed, strategy in enumerate(group):
             strategy.start(_Context(seed=seed))
@@ -262,10 +329,15 @@ def test_a_probe_sees_the_learner_in_the_middle_of_its_training() -> None:
 @pytest.mark.parametrize("loss", ["mse", "cross-entropy"])
 @pytest.mark.parametrize("backbone", ["quadratic[width=32,modulus=11]", "relu[hidden=16,modulus=11]"])
 def test_training_is_that_of_the_usual_code(loss: Any, backbone: str) -> None:
-    """Dense one-hot pairs, automatic differentiation and torch's AdamW from the same weights, 20 steps in float32."""
+    """Dense one-hot pairs, automatic differentiation and torch's AdamW from the same weights, 20 steps in
+    float32.
+    """
     stage, _ = _stage(wrong=0.2)
     strategy = _learned(AdamWLearner(loss=loss), stage, backbone=backbone, gradient_steps=20)
-    weights = [nn.Parameter(values[0]) for values in strategy.network.initial(strategy.context.stream("init")).values()]
+    weights = [
+        nn.Parameter(values[0])
+        for values in strategy.network.initial(strategy.context.stream("init")).values()
+    ]
     optimiser = torch.optim.AdamW(weights, lr=0.01, betas=(0.9, 0.98), weight_decay=5.0)
     items, labels = torch.from_numpy(np.asarray(stage.inputs)), torch.from_numpy(stage.labels)
     encoded = torch.cat([one_hot(items[:, 0], P), one_hot(items[:, 1], P)], dim=1).float()
@@ -274,7 +346,9 @@ def test_training_is_that_of_the_usual_code(loss: Any, backbone: str) -> None:
         optimiser.zero_grad()
         hidden = encoded @ weights[0]
         logits = (hidden.square() if "quadratic" in backbone else hidden.relu()) @ weights[1].T
-        value = mse_loss(logits, one_hot(labels, P).float()) if loss == "mse" else cross_entropy(logits, labels)
+        value = (
+            mse_loss(logits, one_hot(labels, P).float()) if loss == "mse" else cross_entropy(logits, labels)
+        )
         value.backward()  # type: ignore[no-untyped-call]
         losses.append(value.item())
         optimiser.step()
@@ -284,7 +358,7 @@ def test_training_is_that_of_the_usual_code(loss: Any, backbone: str) -> None:
         assert float((expected.detach() - found[0]).norm() / expected.detach().norm()) < 1e-3
 
 
-# --- answers ----------------------------------------------------------------------------------------------------------------------------
+# --- answers ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross-entropy", "stable"])
@@ -297,7 +371,12 @@ def test_answers_follow_from_the_logits(loss: Any) -> None:
     zero = 0
     for row, number in enumerate(query.ids.tolist()):
         z = logits[row].double().numpy()
-        assert answer.classes is not None and answer.label_losses is not None and answer.suspicion is not None and answer.kept is not None
+        assert (
+            answer.classes is not None
+            and answer.label_losses is not None
+            and answer.suspicion is not None
+            and answer.kept is not None
+        )
         assert answer.classes[row] == z.argmax()
         if number not in given:
             assert answer.label_losses[row] == answer.suspicion[row] == answer.kept[row] == 0
@@ -306,7 +385,11 @@ def test_answers_follow_from_the_logits(loss: Any) -> None:
         if loss == "mse":
             expected = np.mean((z - np.eye(P)[y]) ** 2)
         else:
-            weights = np.exp(z - z.max()) if loss == "cross-entropy" else np.where(z < 0, 1 / (1 - np.minimum(z, 0)), z + 1)
+            weights = (
+                np.exp(z - z.max())
+                if loss == "cross-entropy"
+                else np.where(z < 0, 1 / (1 - np.minimum(z, 0)), z + 1)
+            )
             expected = -math.log(weights[y] / weights.sum())
         assert answer.label_losses[row] == pytest.approx(expected, rel=1e-3, abs=1e-6)
         assert answer.suspicion[row] == pytest.approx(math.log10(answer.label_losses[row]), rel=1e-4)
@@ -336,7 +419,11 @@ def test_a_collapsed_softmax_shows_in_the_health_of_its_precision() -> None:
     stage, query = _stage()
     figures = {}
     for bits in (16, 32, 64):
-        strategy = _learned(AdamWLearner(loss="cross-entropy", softmax_precision=bits, weight_decay=0.0), stage, gradient_steps=60)
+        strategy = _learned(
+            AdamWLearner(loss="cross-entropy", softmax_precision=bits, weight_decay=0.0),
+            stage,
+            gradient_steps=60,
+        )
         top = _logits(strategy, query).topk(2, dim=1).values
         given = torch.from_numpy(np.isin(query.ids, stage.ids))
         strategy.weights["W"] *= 12 / float((top[:, 0] - top[:, 1])[given].min())
@@ -398,7 +485,9 @@ def test_pruning_takes_the_share_out_in_its_order_and_changes_nothing_else(order
 def test_the_rate_may_follow_the_size_of_batches(batch_size: int, size: int) -> None:
     stage, _ = _stage()
     first = _learned(AdamWLearner(lr=0.01, lr_by_batch=True, weight_decay=0.0), stage, batch_size=batch_size)
-    second = _learned(AdamWLearner(lr=0.01 * math.sqrt(size / 256), weight_decay=0.0), stage, batch_size=batch_size)
+    second = _learned(
+        AdamWLearner(lr=0.01 * math.sqrt(size / 256), weight_decay=0.0), stage, batch_size=batch_size
+    )
     assert all(torch.equal(weights, second.weights[name]) for name, weights in first.weights.items())
 
 
@@ -411,7 +500,7 @@ def test_the_precision_that_is_lent_decides_on_products() -> None:
         AdamWLearner().start(_Context(precision="float16"))
 
 
-# --- noisy-label learners on the same network -------------------------------------------------------------------------------------------
+# --- noisy-label learners on the same network ---------------------------------------------------------------
 
 
 def test_the_quadratic_backbone_and_its_head_are_the_stacked_network() -> None:
@@ -480,11 +569,15 @@ def test_plain_sgd_stays_the_default_of_noisy_label_learners_and_adamw_is_torch_
         strategy.learn(stage)
         found[type(strategy.new_optimiser())] = strategy.new_optimiser().defaults
     assert {name: found[torch.optim.SGD][name] for name in ("lr", "momentum", "weight_decay")} == {
-        "lr": 0.05, "momentum": 0.9, "weight_decay": 5e-4,
-    }  # fmt: skip
+        "lr": 0.05,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+    }
     assert {name: found[torch.optim.AdamW][name] for name in ("lr", "betas", "weight_decay")} == {
-        "lr": 0.01, "betas": (0.9, 0.98), "weight_decay": 5.0,
-    }  # fmt: skip
+        "lr": 0.01,
+        "betas": (0.9, 0.98),
+        "weight_decay": 5.0,
+    }
 
 
 @pytest.mark.parametrize("learner", [ELR, GCE, CoTeaching, CrossEntropy])
@@ -509,13 +602,17 @@ def test_mixing_inputs_is_unsuitable_for_a_network_that_looks_them_up() -> None:
         strategy.learn(stage)
 
 
-# --- effects ----------------------------------------------------------------------------------------------------------------------------
+# --- effects ------------------------------------------------------------------------------------------------
 
 
 def _figures(strategy: Grokker) -> tuple[float, float]:
-    """Test accuracy and the share of wrong labels that are answered, at p = 43, width 215, 80 % trained on, 20 % of them wrong."""
+    """Test accuracy and the share of wrong labels that are answered, at p = 43, width 215, 80 % trained on,
+    20 % of them wrong.
+    """
     stage, query = _stage(7, modulus=43, fraction=0.8, wrong=0.2)
-    answer = _learned(strategy, stage, backbone="quadratic[width=215,modulus=43]", gradient_steps=400, batch_size=2000).predict(query)
+    answer = _learned(
+        strategy, stage, backbone="quadratic[width=215,modulus=43]", gradient_steps=400, batch_size=2000
+    ).predict(query)
     classes = dict(zip(query.ids.tolist(), np.asarray(answer.classes).tolist(), strict=True))
     truth = np.asarray(stage.inputs).sum(axis=1) % 43
     wrong = [
@@ -529,7 +626,9 @@ def _figures(strategy: Grokker) -> tuple[float, float]:
 
 
 def test_weight_decay_unlearns_wrong_labels_and_without_it_they_stay() -> None:
-    """The `ci` suite of the card: full inversion with 10, coexistence without decay; pruning the latter does what decay does."""
+    """The `ci` suite of the card: full inversion with 10, coexistence without decay; pruning the latter does
+    what decay does.
+    """
     test, memorised = _figures(AdamWLearner(weight_decay=10.0))
     assert test >= 0.97 and memorised <= 0.05
     test, memorised = _figures(AdamWLearner(weight_decay=0.0))
@@ -539,13 +638,20 @@ def test_weight_decay_unlearns_wrong_labels_and_without_it_they_stay() -> None:
 
 
 def test_projected_gradients_generalise_early_and_plain_cross_entropy_does_not() -> None:
-    """The reduced setting of the card (p = 43, 60 %, 200-200): by 140 steps PerpGrad is at 100 %, AdamW without decay near nothing."""
+    """The reduced setting of the card (p = 43, 60 %, 200-200): by 140 steps PerpGrad is at 100 %, AdamW
+    without decay near nothing.
+    """
     stage, query = _stage(3, modulus=43, fraction=0.6)
     accuracies = []
     for strategy in (PerpGradLearner(), AdamWLearner(weight_decay=0.0, loss="cross-entropy")):
-        _learned(strategy, stage, backbone="relu[hidden=200+200,modulus=43]", gradient_steps=140, batch_size=2000)
+        _learned(
+            strategy, stage, backbone="relu[hidden=200+200,modulus=43]", gradient_steps=140, batch_size=2000
+        )
         test = ~np.isin(query.ids, stage.ids)
-        right = np.asarray(strategy.predict(query).classes)[test] == np.asarray(query.inputs)[test].sum(axis=1) % 43
+        right = (
+            np.asarray(strategy.predict(query).classes)[test]
+            == np.asarray(query.inputs)[test].sum(axis=1) % 43
+        )
         accuracies.append(float(right.mean()))
     assert accuracies[0] > 0.95
     assert accuracies[1] < 0.1

@@ -1,4 +1,6 @@
-"""Stacked losses against autograd in float64, hand values, and the gaps at which a softmax of 16, 32 and 64 bits collapses."""
+"""Stacked losses against autograd in float64, hand values, and the gaps at which a softmax of 16, 32 and 64
+bits collapses.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ K, N, C = 3, 5, 7
 
 def _rows(scale: float = 3.0) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(4)
-    return scale * torch.randn(K, N, C, dtype=torch.float64, generator=generator), torch.randint(C, (K, N), generator=generator)
+    return scale * torch.randn(K, N, C, dtype=torch.float64, generator=generator), torch.randint(
+        C, (K, N), generator=generator
+    )
 
 
 def _squared_error(logits: Tensor, label: int) -> Tensor:
@@ -33,7 +37,11 @@ def _stable(logits: Tensor, label: int) -> Tensor:
     return -(logits.sign() * logits.abs().log1p()).log_softmax(dim=0)[label]
 
 
-SCALAR: dict[Loss, Callable[[Tensor, int], Tensor]] = {"mse": _squared_error, "cross-entropy": _cross_entropy, "stable": _stable}
+SCALAR: dict[Loss, Callable[[Tensor, int], Tensor]] = {
+    "mse": _squared_error,
+    "cross-entropy": _cross_entropy,
+    "stable": _stable,
+}
 
 
 @pytest.mark.parametrize("loss", SCALAR)
@@ -42,7 +50,9 @@ def test_losses_and_gradients_are_those_of_automatic_differentiation_row_by_row(
     found = losses_and_gradient(logits, labels, loss=loss, precision=64)
     for network in range(K):
         leaf = logits[network].clone().requires_grad_()
-        rows = torch.stack([SCALAR[loss](row, int(label)) for row, label in zip(leaf, labels[network], strict=True)])
+        rows = torch.stack(
+            [SCALAR[loss](row, int(label)) for row, label in zip(leaf, labels[network], strict=True)]
+        )
         (gradient,) = torch.autograd.grad(rows.mean(), leaf)
         torch.testing.assert_close(found.losses[network], rows.detach(), rtol=1e-13, atol=0)
         torch.testing.assert_close(found.gradient[network], gradient, rtol=1e-12, atol=1e-16)
@@ -76,10 +86,19 @@ def test_a_network_that_answers_zero_has_the_squared_error_one_over_p() -> None:
     torch.testing.assert_close(found.losses, torch.full((1, 4), 1 / 97, dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("precision", "seen", "absorbed"), [(16, 7.5, 8.0), (32, 16.5, 17.0), (64, 36.5, 37.0)])
-def test_the_softmax_collapses_where_its_format_absorbs_the_other_logits(precision: Bits, seen: float, absorbed: float) -> None:
-    """Half the distance from 1 to the next number is 2^-11, 2^-24, 2^-53: gaps of 7.62, 16.64 and 36.74 between two logits."""
-    logits, labels = torch.tensor([[[seen, 0.0], [absorbed, 0.0], [0.0, absorbed]]], dtype=torch.float64), torch.zeros(1, 3).long()
+@pytest.mark.parametrize(
+    ("precision", "seen", "absorbed"), [(16, 7.5, 8.0), (32, 16.5, 17.0), (64, 36.5, 37.0)]
+)
+def test_the_softmax_collapses_where_its_format_absorbs_the_other_logits(
+    precision: Bits, seen: float, absorbed: float
+) -> None:
+    """Half the distance from 1 to the next number is 2^-11, 2^-24, 2^-53: gaps of 7.62, 16.64 and 36.74
+    between two logits.
+    """
+    logits, labels = (
+        torch.tensor([[[seen, 0.0], [absorbed, 0.0], [0.0, absorbed]]], dtype=torch.float64),
+        torch.zeros(1, 3).long(),
+    )
     losses, gradient = losses_and_gradient(logits, labels, loss="cross-entropy", precision=precision)
     assert losses[0, 0] > 0
     assert gradient[0, 0, 0] < 0
@@ -134,7 +153,9 @@ def test_stable_cross_entropy_survives_huge_logits_and_vanishes_only_there() -> 
 @pytest.mark.parametrize("largest", [7e4, 3e30])
 def test_half_precision_stays_finite_beyond_its_range(largest: float) -> None:
     logits = torch.tensor([[[largest, 0.0, -largest], [0.0, largest, 1.0], [-largest, -largest, 0.0]]])
-    losses, gradient = losses_and_gradient(logits, torch.zeros(1, 3).long(), loss="cross-entropy", precision=16)
+    losses, gradient = losses_and_gradient(
+        logits, torch.zeros(1, 3).long(), loss="cross-entropy", precision=16
+    )
     assert losses.tolist() == [[0.0, 65504.0, 65504.0]]
     assert gradient.isfinite().all()
     assert collapsed(logits, torch.zeros(1, 3).long(), 16).tolist() == [[True, False, False]]
@@ -144,6 +165,6 @@ def test_a_tie_is_no_collapse() -> None:
     """Two logits that float16 cannot tell apart share the probability."""
     logits = torch.tensor([[[1000.1, 1000.0, 0.0]]])
     assert collapsed(logits, torch.zeros(1, 1).long(), 16).tolist() == [[False]]
-    assert float(losses_and_gradient(logits, torch.zeros(1, 1).long(), loss="cross-entropy", precision=16).losses) == pytest.approx(
-        math.log(2), rel=1e-3
-    )
+    assert float(
+        losses_and_gradient(logits, torch.zeros(1, 1).long(), loss="cross-entropy", precision=16).losses
+    ) == pytest.approx(math.log(2), rel=1e-3)

@@ -18,12 +18,19 @@ DECAYS = torch.tensor([5.0, 0.0, 15.0, 0.1], dtype=torch.float64)
 STEPS = 15
 
 
-def _tensors(seed: int, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def _tensors(
+    seed: int, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype = torch.float64
+) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(len(RATES), *shape, dtype=dtype, generator=generator) for name, shape in shapes.items()}
+    return {
+        name: torch.randn(len(RATES), *shape, dtype=dtype, generator=generator)
+        for name, shape in shapes.items()
+    }
 
 
-def _stepped(make: Callable[..., Optimiser], lr: Tensor, decay: Tensor, shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, Tensor]:
+def _stepped(
+    make: Callable[..., Optimiser], lr: Tensor, decay: Tensor, shapes: dict[str, tuple[int, ...]] = SHAPES
+) -> dict[str, Tensor]:
     weights = _tensors(0, shapes)
     optimiser = make(weights, lr=lr, weight_decay=decay)
     for step in range(STEPS):
@@ -34,8 +41,13 @@ def _stepped(make: Callable[..., Optimiser], lr: Tensor, decay: Tensor, shapes: 
     return weights
 
 
-def _reference(make: Callable[..., torch.optim.Optimizer], lr: Tensor, decay: Tensor, network: int,
-               shapes: dict[str, tuple[int, ...]] = SHAPES) -> dict[str, Tensor]:  # fmt: skip
+def _reference(
+    make: Callable[..., torch.optim.Optimizer],
+    lr: Tensor,
+    decay: Tensor,
+    network: int,
+    shapes: dict[str, tuple[int, ...]] = SHAPES,
+) -> dict[str, Tensor]:
     weights = {name: tensor[network].clone().requires_grad_() for name, tensor in _tensors(0, shapes).items()}
     optimiser = make(list(weights.values()), lr=float(lr[network]), weight_decay=float(decay[network]))
     for step in range(STEPS):
@@ -47,7 +59,10 @@ def _reference(make: Callable[..., torch.optim.Optimizer], lr: Tensor, decay: Te
 
 PAIRS: dict[str, tuple[Any, Any]] = {
     "adamw": (AdamW, partial(torch.optim.AdamW, betas=(0.9, 0.98))),
-    "adamw eps": (partial(AdamW, betas=(0.9, 0.999), eps=1e-2), partial(torch.optim.AdamW, betas=(0.9, 0.999), eps=1e-2)),
+    "adamw eps": (
+        partial(AdamW, betas=(0.9, 0.999), eps=1e-2),
+        partial(torch.optim.AdamW, betas=(0.9, 0.999), eps=1e-2),
+    ),
     "sgd": (SGD, torch.optim.SGD),
     "sgd momentum": (partial(SGD, momentum=0.8), partial(torch.optim.SGD, momentum=0.8)),
 }
@@ -57,7 +72,9 @@ PAIRS: dict[str, tuple[Any, Any]] = {
 @pytest.mark.parametrize("rates", ["alike", "own"])
 def test_every_network_moves_as_under_torch(name: str, rates: str) -> None:
     ours, theirs = PAIRS[name]
-    lr, decay = (RATES, DECAYS) if rates == "own" else (torch.full_like(RATES, 0.01), torch.full_like(DECAYS, 5.0))
+    lr, decay = (
+        (RATES, DECAYS) if rates == "own" else (torch.full_like(RATES, 0.01), torch.full_like(DECAYS, 5.0))
+    )
     found = _stepped(ours, lr, decay)
     for network in range(len(lr)):
         for tensor, expected in _reference(theirs, lr, decay, network).items():
@@ -72,7 +89,9 @@ def test_a_network_moves_alone_as_among_others(make: Callable[..., Optimiser]) -
         weights = {name: tensor[one].clone() for name, tensor in _tensors(0, SHAPES).items()}
         optimiser = make(weights, lr=RATES[one], weight_decay=DECAYS[one])
         for step in range(STEPS):
-            optimiser.step(weights, {name: gradient[one] for name, gradient in _tensors(step + 1, SHAPES).items()})
+            optimiser.step(
+                weights, {name: gradient[one] for name, gradient in _tensors(step + 1, SHAPES).items()}
+            )
         for name, tensor in weights.items():
             torch.testing.assert_close(together[name][one], tensor, rtol=1e-12, atol=1e-12)
 
@@ -80,7 +99,9 @@ def test_a_network_moves_alone_as_among_others(make: Callable[..., Optimiser]) -
 @pytest.mark.parametrize("make", [AdamW, partial(SGD, momentum=0.9), Muon])
 @pytest.mark.parametrize("rates", ["alike", "own"])
 def test_gradients_may_lie_in_memory_in_any_order(make: Callable[..., Optimiser], rates: str) -> None:
-    """torch's fused kernel takes memory as it lies: gradients through a transpose were once applied to the wrong weights."""
+    """torch's fused kernel takes memory as it lies: gradients through a transpose were once applied to the
+    wrong weights.
+    """
     shape, lr = {"table": (5, 3)}, RATES if rates == "own" else torch.full_like(RATES, 0.01)
     usual, turned, spread = (_tensors(0, shape) for _ in range(3))
     optimisers = [make(weights, lr=lr, weight_decay=DECAYS) for weights in (usual, turned, spread)]
@@ -99,9 +120,13 @@ def test_decay_is_decoupled() -> None:
     weights = _tensors(0, SHAPES)
     for make in (AdamW, Muon):
         moved = {name: tensor.clone() for name, tensor in weights.items()}
-        make(moved, lr=RATES, weight_decay=DECAYS).step(moved, {name: torch.zeros_like(tensor) for name, tensor in weights.items()})
+        make(moved, lr=RATES, weight_decay=DECAYS).step(
+            moved, {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+        )
         for name, tensor in weights.items():
-            factors = torch.tensor([0.95, 1.0, 0.85, 0.97], dtype=torch.float64).view(-1, *[1] * (tensor.ndim - 1))
+            factors = torch.tensor([0.95, 1.0, 0.85, 0.97], dtype=torch.float64).view(
+                -1, *[1] * (tensor.ndim - 1)
+            )
             torch.testing.assert_close(moved[name], tensor * factors)
 
 
@@ -114,7 +139,7 @@ def test_a_small_epsilon_keeps_steps_alive_where_gradients_are_tiny() -> None:
         torch.testing.assert_close(weights["table"], torch.full((1, 2, 2), expected), rtol=1e-3, atol=0)
 
 
-# --- Muon ---------------------------------------------------------------------------------------------------------------------------
+# --- Muon ---------------------------------------------------------------------------------------------------
 
 
 MATRICES = {"tall": (9, 4), "wide": (4, 9), "square": (5, 5)}
@@ -155,14 +180,18 @@ def test_muon_is_momentum_through_the_orthogonal_factor(nesterov: bool, matched:
                 gradient = _tensors(step + 1, MATRICES)[name][network]
                 average = 0.95 * average + 0.05 * gradient
                 update = 0.05 * gradient + 0.95 * average if nesterov else average
-                weights = (1 - RATES[network] * DECAYS[network]) * weights - RATES[network] * scale * _newton_schulz(update)
+                weights = (1 - RATES[network] * DECAYS[network]) * weights - RATES[
+                    network
+                ] * scale * _newton_schulz(update)
             torch.testing.assert_close(found[name][network], weights, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.skipif(not hasattr(torch.optim, "Muon"), reason="this torch has no Muon")
 @pytest.mark.parametrize(("matched", "adjusting"), [(False, "original"), (True, "match_rms_adamw")])
 def test_muon_moves_as_under_torch_but_for_its_bfloat16(matched: bool, adjusting: str) -> None:
-    """torch iterates in bfloat16, 8 bits: its updates are off by some percent, and so is the sum of 15 of them."""
+    """torch iterates in bfloat16, 8 bits: its updates are off by some percent, and so is the sum of 15 of
+    them.
+    """
     decay = torch.zeros_like(DECAYS)
     found = _stepped(partial(Muon, matched=matched), RATES, decay, MATRICES)
     start = _tensors(0, MATRICES)

@@ -1,4 +1,6 @@
-"""Pruning by periodicity: the order on neurons whose ratio is known, and what zeroing does to a network that knows and remembers."""
+"""Pruning by periodicity: the order on neurons whose ratio is known, and what zeroing does to a network that
+knows and remembers.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,19 @@ P = 31
 def _neurons() -> np.ndarray:
     """Six neurons: two frequencies, one frequency, nothing, a single residue, three frequencies, four."""
     turns = 2 * np.pi * np.arange(P) / P
-    one, two, three = np.cos(turns), np.cos(turns) + np.cos(3 * turns), np.cos(turns) + np.cos(3 * turns) + np.sin(7 * turns)
+    one, two, three = (
+        np.cos(turns),
+        np.cos(turns) + np.cos(3 * turns),
+        np.cos(turns) + np.cos(3 * turns) + np.sin(7 * turns),
+    )
     rows = np.stack([two, one, 0 * one, np.eye(P)[4], three, 5 * (three - np.cos(5 * turns))])
     return np.stack([rows, rows, 3 * rows]).astype(np.float32)
 
 
 def test_the_ratios_are_those_of_equal_frequencies() -> None:
-    np.testing.assert_allclose(neuron_ipr(_neurons()), [1 / 2, 1, 0, 1 / (P // 2 + 1), 1 / 3, 1 / 4], atol=1e-6)
+    np.testing.assert_allclose(
+        neuron_ipr(_neurons()), [1 / 2, 1, 0, 1 / (P // 2 + 1), 1 / 3, 1 / 4], atol=1e-6
+    )
 
 
 def test_low_first_begins_with_the_dead_and_high_first_with_the_purest() -> None:
@@ -75,7 +83,9 @@ def test_a_share_is_rounded_to_whole_neurons(share: float, gone: int) -> None:
 
 
 def test_lowest_first_takes_the_memory_out_and_leaves_the_rule() -> None:
-    """A closed-form network for addition beside neurons that shout wrong labels: the second half goes, the rule is whole again."""
+    """A closed-form network for addition beside neurons that shout wrong labels: the second half goes, the
+    rule is whole again.
+    """
     (rule, *_) = rules(P)
     knowing, rng = network_of(rule, 120, np.random.default_rng(0)), np.random.default_rng(1)
     remembering = np.zeros((3, 120, P), dtype=np.float32)
@@ -100,7 +110,9 @@ def test_lowest_first_takes_the_memory_out_and_leaves_the_rule() -> None:
 @pytest.mark.parametrize("first", ["low", "high", "random"])
 def test_a_pruned_network_answers_as_the_prune_curve_says(first: str) -> None:
     (rule, *_) = rules(P)
-    rows = network_of(rule, 60, np.random.default_rng(0)) + np.random.default_rng(1).normal(0, 0.1, (3, 60, P)).astype(np.float32)
+    rows = network_of(rule, 60, np.random.default_rng(0)) + np.random.default_rng(1).normal(
+        0, 0.1, (3, 60, P)
+    ).astype(np.float32)
     pairs = np.stack(np.divmod(np.arange(P * P), P), axis=1)
     order = removal_order(rows, first, np.random.default_rng(2))
     curve = pruned_predictions(rows, pairs, order, np.array([0.2, 0.55]))

@@ -1,4 +1,6 @@
-"""The stacked transformer of one layer against one network at a time in plain torch operations, every position computed."""
+"""The stacked transformer of one layer against one network at a time in plain torch operations, every
+position computed.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,22 @@ def _world(tokens: int, **options: float) -> tuple[Transformer, dict[str, Tensor
     items = torch.randint(P, (K, N, tokens), generator=generator)
     if tokens == 3:
         items[:, :, 2] = P
-    return network, {name: tensor.double() for name, tensor in weights.items()}, items, torch.randint(P, (K, N), generator=generator)
+    return (
+        network,
+        {name: tensor.double() for name, tensor in weights.items()},
+        items,
+        torch.randint(P, (K, N), generator=generator),
+    )
 
 
 def _plain(weights: dict[str, Tensor], items: Tensor, *, heads: int, scaling: float) -> Tensor:
     """One network: embeddings, attention of all tokens to all, MLP at all of them, logits of the last (n, C)."""
     x = functional.embedding(items, weights["token"]) + weights["position"]
     n, t, d = x.shape
-    q, k, v = (functional.linear(x, weights[name]).view(n, t, heads, d // heads).transpose(1, 2) for name in ("query", "key", "value"))
+    q, k, v = (
+        functional.linear(x, weights[name]).view(n, t, heads, d // heads).transpose(1, 2)
+        for name in ("query", "key", "value")
+    )
     scores = (q @ k.transpose(-2, -1)) / (d // heads) ** (0.5 * (1 + scaling))
     mixed = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(n, t, d)
     x = x + functional.linear(mixed, weights["mix"])
@@ -48,7 +58,9 @@ def test_logits_are_those_of_one_network_at_a_time(tokens: int, scaling: float) 
     found = network.forward(weights, items)
     for index in range(K):
         one = {name: tensor[index] for name, tensor in weights.items()}
-        torch.testing.assert_close(found[index], _plain(one, items[index], heads=4, scaling=scaling), rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(
+            found[index], _plain(one, items[index], heads=4, scaling=scaling), rtol=1e-12, atol=1e-12
+        )
 
 
 @pytest.mark.parametrize("tokens", [2, 3])
@@ -60,7 +72,11 @@ def test_gradients_are_those_of_one_network_at_a_time(tokens: int, loss: str) ->
         leaves = {name: tensor[index].clone().requires_grad_() for name, tensor in weights.items()}
         logits = _plain(leaves, items[index], heads=4, scaling=1.0)
         target = functional.one_hot(labels[index], P).double()
-        value = functional.cross_entropy(logits, labels[index]) if loss == "cross-entropy" else functional.mse_loss(logits, target)
+        value = (
+            functional.cross_entropy(logits, labels[index])
+            if loss == "cross-entropy"
+            else functional.mse_loss(logits, target)
+        )
         torch.testing.assert_close(losses[index], value.detach(), rtol=1e-12, atol=0)
         for name, gradient in zip(leaves, torch.autograd.grad(value, list(leaves.values())), strict=True):
             torch.testing.assert_close(gradients[name][index], gradient, rtol=1e-9, atol=1e-14)
@@ -79,7 +95,12 @@ def test_a_network_is_the_same_alone_and_among_others() -> None:
 
 def test_an_item_does_not_depend_on_the_others() -> None:
     network, weights, items, _ = _world(2)
-    torch.testing.assert_close(network.forward(weights, items)[:, 4:9], network.forward(weights, items[:, 4:9]), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        network.forward(weights, items)[:, 4:9],
+        network.forward(weights, items[:, 4:9]),
+        rtol=1e-12,
+        atol=1e-12,
+    )
 
 
 def test_initial_weights_have_the_published_spread_and_follow_the_stream() -> None:
@@ -87,9 +108,16 @@ def test_initial_weights_have_the_published_spread_and_follow_the_stream() -> No
     weights = network.initial(np.random.default_rng(0))
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     assert shapes == {
-        "token": (1, 97, 128), "position": (1, 2, 128), "query": (1, 128, 128), "key": (1, 128, 128), "value": (1, 128, 128),
-        "mix": (1, 128, 128), "widen": (1, 512, 128), "narrow": (1, 128, 512), "head": (1, 97, 128),
-    }  # fmt: skip
+        "token": (1, 97, 128),
+        "position": (1, 2, 128),
+        "query": (1, 128, 128),
+        "key": (1, 128, 128),
+        "value": (1, 128, 128),
+        "mix": (1, 128, 128),
+        "widen": (1, 512, 128),
+        "narrow": (1, 128, 512),
+        "head": (1, 97, 128),
+    }
     for name, tensor in weights.items():
         expected = 1 if name in ("token", "position") else shapes[name][-1] ** -0.5
         assert float(tensor.std()) == pytest.approx(expected, rel=0.15 if name == "position" else 0.03)
@@ -119,7 +147,14 @@ def test_it_learns_the_sum_modulo_a_small_prime() -> None:
     weights = stacked([network.initial(np.random.default_rng(seed)) for seed in range(K)])
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P)).expand(K, -1, -1)
     labels = pairs.sum(dim=2) % P
-    optimiser = AdamW(weights, lr=torch.full((K,), 0.01, dtype=torch.float64), weight_decay=torch.full((K,), 0.5, dtype=torch.float64))
+    optimiser = AdamW(
+        weights,
+        lr=torch.full((K,), 0.01, dtype=torch.float64),
+        weight_decay=torch.full((K,), 0.5, dtype=torch.float64),
+    )
     for _ in range(60):
-        optimiser.step(weights, network.slope(weights, network.batch(pairs, labels), Objective(loss="cross-entropy")).gradients)
+        optimiser.step(
+            weights,
+            network.slope(weights, network.batch(pairs, labels), Objective(loss="cross-entropy")).gradients,
+        )
     assert bool((network.forward(weights, pairs).argmax(dim=2) == labels).all())

@@ -1,4 +1,6 @@
-"""Gradient transforms against loops over networks and tensors, torch's own clipping, and the corners the released code falls into."""
+"""Gradient transforms against loops over networks and tensors, torch's own clipping, and the corners the
+released code falls into.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +37,13 @@ def test_a_network_does_not_depend_on_the_others_and_what_is_given_stays(text: s
         found = transformed(together, weights, gradients)
         _close(gradients, _tensors(step + 1))
         _close(weights, _tensors(0))
-        one = transformed(alone, {n: w[1:2] for n, w in weights.items()}, {n: g[1:2] for n, g in gradients.items()})
+        one = transformed(
+            alone, {n: w[1:2] for n, w in weights.items()}, {n: g[1:2] for n, g in gradients.items()}
+        )
         _close({name: tensor[1:2] for name, tensor in found.items()}, one)
 
 
-# --- PerpGrad -----------------------------------------------------------------------------------------------------------------------
+# --- PerpGrad -----------------------------------------------------------------------------------------------
 
 
 def test_the_released_form_is_perpendicular_tensor_by_tensor_and_as_long_as_before() -> None:
@@ -56,7 +60,10 @@ def test_the_paper_form_projects_all_weights_as_one_vector_and_keeps_the_rest_as
     weights, gradients = _tensors(0), _tensors(1)
     found = PerpGrad("paper")(weights, gradients)
     for network in range(K):
-        w, g, f = (torch.cat([tensors[name][network].flatten() for name in SHAPES]) for tensors in (weights, gradients, found))
+        w, g, f = (
+            torch.cat([tensors[name][network].flatten() for name in SHAPES])
+            for tensors in (weights, gradients, found)
+        )
         torch.testing.assert_close(f, g - (w @ g) / (w @ w) * w)
         assert abs(float(w @ f)) < 1e-12
         assert f.norm() < g.norm()
@@ -75,7 +82,9 @@ def test_weights_of_zero_leave_the_gradient(form: str) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("factor", [1.0, -0.37, 1e-6, 3e4])
-def test_a_gradient_along_the_weights_leaves_no_noise_of_full_length(dtype: torch.dtype, factor: float) -> None:
+def test_a_gradient_along_the_weights_leaves_no_noise_of_full_length(
+    dtype: torch.dtype, factor: float
+) -> None:
     generator = torch.Generator().manual_seed(5)
     weights = {"table": torch.randn(2, 500, 97, dtype=dtype, generator=generator)}
     gradients = {"table": weights["table"] * factor}
@@ -86,7 +95,9 @@ def test_a_gradient_along_the_weights_leaves_no_noise_of_full_length(dtype: torc
 def test_a_zero_gradient_stays_zero() -> None:
     weights = _tensors(0, torch.float32)
     for form in ("released", "paper"):
-        for tensor in transforms_of(f"perp-grad[form={form}]")[0](weights, {n: torch.zeros_like(w) for n, w in weights.items()}).values():
+        for tensor in transforms_of(f"perp-grad[form={form}]")[0](
+            weights, {n: torch.zeros_like(w) for n, w in weights.items()}
+        ).values():
             assert torch.equal(tensor, torch.zeros_like(tensor))
 
 
@@ -94,10 +105,13 @@ def test_the_scale_of_the_weights_does_not_matter() -> None:
     weights, gradients = _tensors(0), _tensors(1)
     for form in ("released", "paper"):
         make = transforms_of(f"perp-grad[form={form}]")[0]
-        _close(make({name: 1e3 * tensor for name, tensor in weights.items()}, gradients), make(weights, gradients))
+        _close(
+            make({name: 1e3 * tensor for name, tensor in weights.items()}, gradients),
+            make(weights, gradients),
+        )
 
 
-# --- Grokfast -----------------------------------------------------------------------------------------------------------------------
+# --- Grokfast -----------------------------------------------------------------------------------------------
 
 
 def test_the_average_starts_as_the_first_gradient() -> None:
@@ -105,9 +119,18 @@ def test_the_average_starts_as_the_first_gradient() -> None:
     average = _tensors(1)
     for step in range(1, 6):
         gradients = _tensors(step)
-        average = {name: 0.9 * average[name] + 0.1 * gradient for name, gradient in gradients.items()} if step > 1 else average
-        _close(transform(weights, gradients), {name: gradient + 2 * average[name] for name, gradient in gradients.items()})
-    _close(GrokfastEMA()(weights, _tensors(1)), {name: 3 * gradient for name, gradient in _tensors(1).items()})
+        average = (
+            {name: 0.9 * average[name] + 0.1 * gradient for name, gradient in gradients.items()}
+            if step > 1
+            else average
+        )
+        _close(
+            transform(weights, gradients),
+            {name: gradient + 2 * average[name] for name, gradient in gradients.items()},
+        )
+    _close(
+        GrokfastEMA()(weights, _tensors(1)), {name: 3 * gradient for name, gradient in _tensors(1).items()}
+    )
 
 
 def test_the_mean_is_added_once_the_window_is_full_and_then_moves_with_it() -> None:
@@ -117,7 +140,9 @@ def test_the_mean_is_added_once_the_window_is_full_and_then_moves_with_it() -> N
         expected = gradients
         if step >= 3:
             last = [_tensors(earlier) for earlier in range(step - 2, step + 1)]
-            expected = {name: gradient + 5 * sum(t[name] for t in last) / 3 for name, gradient in gradients.items()}
+            expected = {
+                name: gradient + 5 * sum(t[name] for t in last) / 3 for name, gradient in gradients.items()
+            }
         _close(transform(weights, gradients), expected)
 
 
@@ -136,17 +161,22 @@ def test_a_buffer_that_is_written_again_does_not_change_what_is_remembered() -> 
         reused, fresh, buffer = make(), make(), {"table": torch.zeros(1, 3)}
         for step in range(4):
             buffer["table"].fill_(step + 1.0)
-            assert torch.equal(reused({}, buffer)["table"], fresh({}, {"table": torch.full((1, 3), step + 1.0)})["table"])
+            assert torch.equal(
+                reused({}, buffer)["table"], fresh({}, {"table": torch.full((1, 3), step + 1.0)})["table"]
+            )
 
 
-# --- clipping, chains ---------------------------------------------------------------------------------------------------------------
+# --- clipping, chains ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("norm", [0.5, 4.0, 100.0])
 def test_clipping_is_that_of_torch_for_every_network(norm: float) -> None:
     found = Clip(norm)(_tensors(0), _tensors(1))
     for network in range(K):
-        leaves = {name: torch.zeros_like(tensor[network], requires_grad=True) for name, tensor in _tensors(1).items()}
+        leaves = {
+            name: torch.zeros_like(tensor[network], requires_grad=True)
+            for name, tensor in _tensors(1).items()
+        }
         for name, leaf in leaves.items():
             leaf.grad = _tensors(1)[name][network]
         torch.nn.utils.clip_grad_norm_(list(leaves.values()), norm)

@@ -1,4 +1,6 @@
-"""How the learners of novel class discovery step: the publications' optimisers, rates and decay, by stage, against loops written out."""
+"""How the learners of novel class discovery step: the publications' optimisers, rates and decay, by stage,
+against loops written out.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,14 @@ class Context(FakeContext):
 def _stage(index: int) -> Stage:
     rows = np.arange(ITEMS) if index else np.flatnonzero(CLASSES < KNOWN)
     labels = np.where(CLASSES >= KNOWN, HIDDEN, CLASSES)[rows]
-    return Stage(index=index, ids=rows, inputs=POINTS[rows], labels=labels, named_classes=KNOWN, new_classes=NOVEL if index else None)
+    return Stage(
+        index=index,
+        ids=rows,
+        inputs=POINTS[rows],
+        labels=labels,
+        named_classes=KNOWN,
+        new_classes=NOVEL if index else None,
+    )
 
 
 def _started(**values: Any) -> CrKD:
@@ -51,7 +60,12 @@ def _settings(**values: Any) -> list[list[tuple[type[torch.optim.Optimizer], dic
     steps: list[tuple[type[torch.optim.Optimizer], dict[str, Any]]] = []
 
     def seen(optimiser: torch.optim.Optimizer, *_: Any) -> None:
-        steps.append((type(optimiser), {key: value for key, value in optimiser.param_groups[0].items() if key != "params"}))
+        steps.append(
+            (
+                type(optimiser),
+                {key: value for key, value in optimiser.param_groups[0].items() if key != "params"},
+            )
+        )
 
     handle = register_optimizer_step_pre_hook(seen)
     try:
@@ -65,7 +79,8 @@ def _settings(**values: Any) -> list[list[tuple[type[torch.optim.Optimizer], dic
 
 
 def _published(first: float, last: float, warm: float, *, every: int = 1) -> list[float]:
-    """Return the rate at every step: from `last` in a line to `first` over the share `warm`, then along half a cosine back.
+    """Return the rate at every step: from `last` in a line to `first` over the share `warm`, then along half
+    a cosine back.
 
     It is looked up `every` so many steps, which make a pass where it changes between epochs.
     """
@@ -94,7 +109,9 @@ def test_a_preset_steps_as_its_publication_says_in_each_stage(name: str) -> None
     said = _settings(**{**CrKD.presets[name].values, **SMALL})
     for index, (steps, (first, last, warm, decay)) in enumerate(zip(said, stages, strict=True)):
         assert {step[0] for step in steps} == {kind}
-        assert [step[1]["lr"] for step in steps] == pytest.approx(_published(first, last, warm, every=_of_a_pass(index)))
+        assert [step[1]["lr"] for step in steps] == pytest.approx(
+            _published(first, last, warm, every=_of_a_pass(index))
+        )
         assert {step[1]["weight_decay"] for step in steps} == {decay}
         if kind is torch.optim.AdamW:
             assert {step[1]["betas"] for step in steps} == {(0.9, 0.999)}
@@ -105,14 +122,18 @@ def test_a_preset_steps_as_its_publication_says_in_each_stage(name: str) -> None
 def test_stage_1_steps_as_stage_0_where_nothing_else_is_said() -> None:
     first, second = _settings(**SMALL, first_lr=0.2, lr=0.2, warmup=0.3, floor=0.4, weight_decay=0.01)
     assert first == second
-    zero, changed = _settings(**SMALL, weight_decay=0.01, later_weight_decay=0.0, later_warmup=0.0, later_floor=0.0)
+    zero, changed = _settings(
+        **SMALL, weight_decay=0.01, later_weight_decay=0.0, later_warmup=0.0, later_floor=0.0
+    )
     assert {step[1]["weight_decay"] for step in zero} == {0.01}
     assert {step[1]["weight_decay"] for step in changed} == {0.0}
     assert [step[1]["lr"] for step in changed] == pytest.approx(_published(0.1, 0.0, 0.0))
 
 
 def test_adamw_moves_the_weights_of_stage_0_as_a_loop_written_out_does() -> None:
-    """Moments, their corrections and decay by hand (Loshchilov and Hutter 2019), in float64 on the same batches."""
+    """Moments, their corrections and decay by hand (Loshchilov and Hutter 2019), in float64 on the same
+    batches.
+    """
     values = {**CrKD.presets["paper-fine-grained"].values, **SMALL, "weight_decay": 0.5}
     strategy = _started(**values)
     stage = _stage(0)

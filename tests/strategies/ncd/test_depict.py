@@ -1,4 +1,6 @@
-"""DEPICT: targets against loops, three depths of reconstruction, what each switch changes, and clusters that are there to be found."""
+"""DEPICT: targets against loops, three depths of reconstruction, what each switch changes, and clusters that
+are there to be found.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,7 @@ def _answers(items: int = 12, clusters: int = 3, seed: int = 0) -> Tensor:
     return torch.from_numpy(logits).softmax(dim=1)
 
 
-# --- targets ----------------------------------------------------------------------------------------------------------------------
+# --- targets ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prior", [True, False])
@@ -37,7 +39,11 @@ def test_targets_by_loops(prior: bool) -> None:
         squared = [row[k] ** 2 / frequency[k] for k in range(3)]
         root = [row[k] / math.sqrt(frequency[k]) for k in range(3)]
         hard = [float(max(row)) if k == int(np.argmax(squared)) else 0.0 for k in range(3)]
-        expected = {"squared_freq": np.array(squared) / sum(squared), "sqrt_freq": np.array(root) / sum(root), "hard": np.array(hard)}
+        expected = {
+            "squared_freq": np.array(squared) / sum(squared),
+            "sqrt_freq": np.array(root) / sum(root),
+            "hard": np.array(hard),
+        }
         for kind, wanted in expected.items():
             found = targets(torch.from_numpy(p), kind, frequency_prior=prior)[item]  # type: ignore[arg-type]
             assert found.tolist() == pytest.approx(wanted.tolist()), kind
@@ -66,7 +72,9 @@ def test_the_prior_fills_a_cluster_that_nobody_would_choose() -> None:
     assert targets(p, "squared_freq").argmax(dim=1).tolist() == [0] * 8 + [1] * 2
     assert targets(p, "hard").argmax(dim=1).tolist() == [0] * 8 + [1] * 2
     assert set(targets(p, "squared_freq", frequency_prior=False).argmax(dim=1).tolist()) == {0}
-    assert float(targets(p, "squared_freq")[9, 1]) == pytest.approx((0.2025 / 1.7) / (0.2025 / 1.7 + 0.3025 / 8.3))
+    assert float(targets(p, "squared_freq")[9, 1]) == pytest.approx(
+        (0.2025 / 1.7) / (0.2025 / 1.7 + 0.3025 / 8.3)
+    )
 
 
 @pytest.mark.parametrize("kind", ["squared_freq", "sqrt_freq", "hard"])
@@ -74,7 +82,7 @@ def test_an_empty_cluster_leaves_targets_finite(kind: Any) -> None:
     assert targets(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), kind).tolist() == [[1.0, 0.0], [1.0, 0.0]]
 
 
-# --- the autoencoder --------------------------------------------------------------------------------------------------------------
+# --- the autoencoder ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 14), (1, 28, 28), (2, 33, 10), (5,), (6, 4)])
@@ -83,12 +91,16 @@ def test_every_depth_comes_back_in_its_own_shape(shape: tuple[int, ...]) -> None
     prepared = model.prepared(torch.rand(2, *shape))
     encoded = model.encode(prepared)
     assert encoded.embedding.shape == (2, 3)
-    assert [depth.shape for depth in model.decode(encoded.embedding)] == [depth.shape for depth in encoded.depths]
+    assert [depth.shape for depth in model.decode(encoded.embedding)] == [
+        depth.shape for depth in encoded.depths
+    ]
     assert prepared.shape == ((2, 4) if shape == (6, 4) else (2, *shape))
 
 
 def test_images_are_brought_to_minus_one_and_one_and_vectors_to_mean_zero_and_deviation_one() -> None:
-    assert Autoencoder((1, 8, 8), 2).prepared(torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1)).flatten().tolist() == [-1, 0, 1]
+    assert Autoencoder((1, 8, 8), 2).prepared(
+        torch.tensor([0.0, 0.5, 1.0]).view(3, 1, 1, 1)
+    ).flatten().tolist() == [-1, 0, 1]
     rows = 5 + 3 * torch.randn(50, 4, generator=torch.Generator().manual_seed(0))
     model = Autoencoder((4,), 2)
     model.measure(rows)
@@ -119,11 +131,15 @@ def test_the_noisy_pass_drops_values_at_input_and_first_depth_alone() -> None:
 def test_reconstruction_adds_three_depths_and_its_gradient_reaches_the_clean_pass() -> None:
     generator = torch.Generator().manual_seed(0)
     decoded, clean = (
-        tuple(torch.randn(2, *shape, generator=generator, requires_grad=True) for shape in ((1, 3), (4,), (5,))) for _ in range(2)
+        tuple(
+            torch.randn(2, *shape, generator=generator, requires_grad=True) for shape in ((1, 3), (4,), (5,))
+        )
+        for _ in range(2)
     )
     value = reconstruction_loss(decoded, clean, 0.1)  # type: ignore[arg-type]
     expected = sum(
-        weight * np.mean((a.detach().numpy() - b.detach().numpy()) ** 2) for a, b, weight in zip(decoded, clean, (1, 0.1, 0.1), strict=True)
+        weight * np.mean((a.detach().numpy() - b.detach().numpy()) ** 2)
+        for a, b, weight in zip(decoded, clean, (1, 0.1, 0.1), strict=True)
     )
     assert float(value.detach()) == pytest.approx(float(expected))
     value.backward()  # type: ignore[no-untyped-call]
@@ -134,7 +150,7 @@ def test_reconstruction_adds_three_depths_and_its_gradient_reaches_the_clean_pas
         torch.testing.assert_close(other.grad, -own.grad)
 
 
-# --- the start --------------------------------------------------------------------------------------------------------------------
+# --- the start ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", ["kmeans", "agglomerative"])
@@ -152,7 +168,7 @@ def test_fewer_items_than_clusters_are_a_start_too(start: Start, items: int) -> 
     assert first_centres(points, 3, start, np.random.default_rng(0)).shape == (items, 2)
 
 
-# --- the strategy -----------------------------------------------------------------------------------------------------------------
+# --- the strategy -------------------------------------------------------------------------------------------
 
 
 def _bright_corners(items: int, clusters: int, *, side: int = 8, seed: int = 0) -> tuple[Tensor, np.ndarray]:
@@ -168,8 +184,14 @@ def _bright_corners(items: int, clusters: int, *, side: int = 8, seed: int = 0) 
 
 
 def _stage(index: int, inputs: Tensor, labels: np.ndarray, *, named: int, new: int | None) -> Stage:
-    return Stage(index=index, ids=np.arange(len(inputs)), inputs=inputs.numpy(), labels=labels.astype(np.int64), named_classes=named,
-                 new_classes=new)  # fmt: skip
+    return Stage(
+        index=index,
+        ids=np.arange(len(inputs)),
+        inputs=inputs.numpy(),
+        labels=labels.astype(np.int64),
+        named_classes=named,
+        new_classes=new,
+    )
 
 
 def _query(inputs: Tensor) -> Query:
@@ -184,8 +206,12 @@ def _started(*, batch: int = 16, steps: int = 0, epochs: int = 3, **values: Any)
     return learner
 
 
-def _learnt(inputs: Tensor, labels: np.ndarray, clusters: int, *, steps: int = 30, batch: int = 16, **values: Any) -> DEPICT:
-    """Learn a stage with labels of known classes, then one where everything is hidden but four labelled items of known classes."""
+def _learnt(
+    inputs: Tensor, labels: np.ndarray, clusters: int, *, steps: int = 30, batch: int = 16, **values: Any
+) -> DEPICT:
+    """Learn a stage with labels of known classes, then one where everything is hidden but four labelled items
+    of known classes.
+    """
     learner = _started(batch=batch, steps=steps, **values)
     learner.learn(_stage(0, inputs[:8], np.arange(len(inputs[:8])) % KNOWN, named=KNOWN, new=KNOWN))
     both = torch.cat([inputs, torch.rand(4, *inputs.shape[1:], generator=torch.Generator().manual_seed(1))])
@@ -275,15 +301,23 @@ def test_epochs_count_where_no_steps_are_given() -> None:
 
 
 SWITCHES: list[dict[str, Any]] = [
-    {"target": "sqrt_freq"}, {"target": "hard"}, {"frequency_prior": False}, {"reconstruction": 0.0}, {"layer_weights": 0.0},
-    {"noise": 0.0}, {"init": "random"}, {"init": "agglomerative"},
-]  # fmt: skip
+    {"target": "sqrt_freq"},
+    {"target": "hard"},
+    {"frequency_prior": False},
+    {"reconstruction": 0.0},
+    {"layer_weights": 0.0},
+    {"noise": 0.0},
+    {"init": "random"},
+    {"init": "agglomerative"},
+]
 
 
 @pytest.mark.parametrize("switch", SWITCHES, ids=str)
 def test_each_switch_changes_what_is_learnt(switch: dict[str, Any]) -> None:
     inputs, labels = _bright_corners(40, 3)
-    usual, other = (_learnt(inputs, labels, 3, filters=4, steps=12, **values).network for values in ({}, switch))
+    usual, other = (
+        _learnt(inputs, labels, 3, filters=4, steps=12, **values).network for values in ({}, switch)
+    )
     again = _learnt(inputs, labels, 3, filters=4, steps=12).network
     prepared = usual.autoencoder.prepared(inputs)
     assert torch.equal(usual.likelihoods(prepared), again.likelihoods(prepared))
@@ -301,7 +335,10 @@ def test_a_state_gives_the_same_answers_on_a_fresh_instance() -> None:
         assert second.classes is not None
         np.testing.assert_array_equal(first.classes, second.classes)
         prepared = learner.network.autoencoder.prepared(inputs)
-        assert torch.equal(learner.network.likelihoods(prepared), fresh.network.likelihoods(fresh.network.autoencoder.prepared(inputs)))
+        assert torch.equal(
+            learner.network.likelihoods(prepared),
+            fresh.network.likelihoods(fresh.network.autoencoder.prepared(inputs)),
+        )
 
 
 def test_a_state_before_anything_was_clustered_can_be_loaded() -> None:

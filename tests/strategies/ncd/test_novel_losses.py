@@ -1,4 +1,6 @@
-"""The losses of UNO and Cr-KD against loops, closed forms and differentiation by hand; the heads against plain matrix products."""
+"""The losses of UNO and Cr-KD against loops, closed forms and differentiation by hand; the heads against
+plain matrix products.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,7 @@ def _drawn(*shape: int, seed: int = 0) -> Tensor:
     return 2 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 1
 
 
-# --- Sinkhorn ---------------------------------------------------------------------------------------------------------------------
+# --- Sinkhorn -----------------------------------------------------------------------------------------------
 
 
 def _plain_sinkhorn(scores: Array, epsilon: float, iterations: int) -> Array:
@@ -50,7 +52,9 @@ def _plain_sinkhorn(scores: Array, epsilon: float, iterations: int) -> Array:
 def test_sinkhorn_by_a_plain_loop(items: int, epsilon: float, iterations: int) -> None:
     scores = _drawn(items, 4)
     found = losses.sinkhorn(scores, epsilon=epsilon, iterations=iterations)
-    np.testing.assert_allclose(found, _plain_sinkhorn(scores.double().numpy(), epsilon, iterations), rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(
+        found, _plain_sinkhorn(scores.double().numpy(), epsilon, iterations), rtol=2e-4, atol=1e-7
+    )
 
 
 def test_sinkhorn_takes_leading_dimensions_as_problems_of_their_own() -> None:
@@ -62,7 +66,9 @@ def test_sinkhorn_takes_leading_dimensions_as_problems_of_their_own() -> None:
 
 def test_a_score_of_sixty_does_not_overflow() -> None:
     """exp(60 / 0.05) is infinite in any float; adding a constant to all scores changes nothing."""
-    scores = 60 * _drawn(10, 4).sign() * torch.rand(10, 4, generator=torch.Generator().manual_seed(1)).add(0.5)
+    scores = (
+        60 * _drawn(10, 4).sign() * torch.rand(10, 4, generator=torch.Generator().manual_seed(1)).add(0.5)
+    )
     found = losses.sinkhorn(scores)
     assert found.isfinite().all()
     torch.testing.assert_close(found.sum(dim=1), torch.ones(10))
@@ -95,7 +101,7 @@ def test_half_precision_comes_back_as_float32() -> None:
     assert losses.sinkhorn(_drawn(3, 2).bfloat16()).dtype == torch.float32
 
 
-# --- targets ----------------------------------------------------------------------------------------------------------------------
+# --- targets ------------------------------------------------------------------------------------------------
 
 
 def test_labelled_items_get_their_label_and_the_others_sinkhorns_row_of_their_view_and_head() -> None:
@@ -116,7 +122,9 @@ def test_labelled_items_get_their_label_and_the_others_sinkhorns_row_of_their_vi
 
 def test_in_the_generalised_form_unlabelled_items_may_get_any_row() -> None:
     everything = _drawn(LARGE, HEADS, ITEMS, KNOWN + NOVEL)
-    targets = losses.joint_targets(everything[..., KNOWN:], LABELS, KNOWN, epsilon=0.05, iterations=3, among_all=everything)
+    targets = losses.joint_targets(
+        everything[..., KNOWN:], LABELS, KNOWN, epsilon=0.05, iterations=3, among_all=everything
+    )
     hidden = LABELS < 0
     torch.testing.assert_close(targets[:, :, hidden], losses.sinkhorn(everything[:, :, hidden]))
     assert targets[:, :, hidden, :KNOWN].sum() > 1
@@ -135,16 +143,20 @@ def test_a_queue_stands_beside_and_only_fresh_rows_come_back() -> None:
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, -1]])
 def test_batches_of_one_kind_have_targets_too(labels: list[int]) -> None:
-    targets = losses.joint_targets(_drawn(LARGE, HEADS, 2, NOVEL), torch.tensor(labels), KNOWN, epsilon=0.05, iterations=3)
+    targets = losses.joint_targets(
+        _drawn(LARGE, HEADS, 2, NOVEL), torch.tensor(labels), KNOWN, epsilon=0.05, iterations=3
+    )
     torch.testing.assert_close(targets.sum(dim=-1), torch.ones(LARGE, HEADS, 2))
 
 
-# --- swapped prediction -----------------------------------------------------------------------------------------------------------
+# --- swapped prediction -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("views", [2, 3, 4])
 def test_swapped_prediction_by_loops_over_views_heads_and_items(views: int) -> None:
-    """L = 1 / (L (V - 1)) sum over large v, sum over o != v of the mean over items of - sum_c t(v)_c log p(o)_c (card, 5.3)."""
+    """L = 1 / (L (V - 1)) sum over large v, sum over o != v of the mean over items of - sum_c t(v)_c log
+    p(o)_c (card, 5.3).
+    """
     logits = 5 * _drawn(views, HEADS, ITEMS, KNOWN + NOVEL)
     targets = _drawn(LARGE, HEADS, ITEMS, KNOWN + NOVEL, seed=1).softmax(dim=-1)
     for head, found in enumerate(losses.swapped_prediction(logits, targets).tolist()):
@@ -161,19 +173,27 @@ def test_swapped_prediction_by_loops_over_views_heads_and_items(views: int) -> N
 
 
 def test_the_right_answer_in_all_views_costs_nothing_and_views_are_alike() -> None:
-    targets = losses.joint_targets(_drawn(LARGE, 1, 3, NOVEL), torch.tensor([0, 1, 2]), KNOWN, epsilon=0.05, iterations=3)
+    targets = losses.joint_targets(
+        _drawn(LARGE, 1, 3, NOVEL), torch.tensor([0, 1, 2]), KNOWN, epsilon=0.05, iterations=3
+    )
     assert float(losses.swapped_prediction(1e4 * targets, targets)) == pytest.approx(0, abs=1e-6)
     logits, soft = 5 * _drawn(LARGE, HEADS, ITEMS, 5), _drawn(LARGE, HEADS, ITEMS, 5, seed=1).softmax(dim=-1)
-    torch.testing.assert_close(losses.swapped_prediction(logits.flip(0), soft.flip(0)), losses.swapped_prediction(logits, soft))
+    torch.testing.assert_close(
+        losses.swapped_prediction(logits.flip(0), soft.flip(0)), losses.swapped_prediction(logits, soft)
+    )
 
 
-# --- the relation loss ------------------------------------------------------------------------------------------------------------
+# --- the relation loss --------------------------------------------------------------------------------------
 
 TAU, TEMPERATURE = 0.1, 4.0
 
 
 def _scores() -> tuple[Tensor, Tensor, Tensor]:
-    return _drawn(VIEWS, ITEMS, KNOWN), _drawn(VIEWS, HEADS, ITEMS, NOVEL, seed=1), _drawn(VIEWS, ITEMS, KNOWN, seed=2)
+    return (
+        _drawn(VIEWS, ITEMS, KNOWN),
+        _drawn(VIEWS, HEADS, ITEMS, NOVEL, seed=1),
+        _drawn(VIEWS, ITEMS, KNOWN, seed=2),
+    )
 
 
 def _softmax(row: Array) -> Array:
@@ -182,10 +202,18 @@ def _softmax(row: Array) -> Array:
     return shares
 
 
-def _terms(known: Tensor, novel: Tensor, teacher: Tensor, divergence: str = "cross-entropy") -> tuple[Array, Array, Array]:
-    """Return a and eta, both (V, H, B), and the largest entry of q, (V, B), item by item as in section 5.4 of the card."""
+def _terms(
+    known: Tensor, novel: Tensor, teacher: Tensor, divergence: str = "cross-entropy"
+) -> tuple[Array, Array, Array]:
+    """Return a and eta, both (V, H, B), and the largest entry of q, (V, B), item by item as in section 5.4 of
+    the card.
+    """
     views, heads, items, _ = novel.shape
-    divergences, masses, surest = np.zeros((views, heads, items)), np.zeros((views, heads, items)), np.zeros((views, items))
+    divergences, masses, surest = (
+        np.zeros((views, heads, items)),
+        np.zeros((views, heads, items)),
+        np.zeros((views, items)),
+    )
     scale = TAU * TEMPERATURE
     for view, item in itertools.product(range(views), range(items)):
         q, p = (_softmax(scores[view, item].double().numpy() / scale) for scores in (teacher, known))
@@ -201,13 +229,21 @@ def _terms(known: Tensor, novel: Tensor, teacher: Tensor, divergence: str = "cro
 @pytest.mark.parametrize("per_head", [False, True])
 @pytest.mark.parametrize("divergence", get_args(losses.Divergence))
 @pytest.mark.parametrize("weighting", get_args(losses.Weighting))
-def test_the_relation_loss_by_loops(weighting: losses.Weighting, divergence: losses.Divergence, per_head: bool) -> None:
+def test_the_relation_loss_by_loops(
+    weighting: losses.Weighting, divergence: losses.Divergence, per_head: bool
+) -> None:
     known, novel, teacher = _scores()
     a, eta, surest = _terms(known, novel, teacher, divergence)
     mean = eta.mean(axis=(0, 2), keepdims=True) if per_head else eta.mean()
-    weights = {"none": np.ones_like(eta), "mass-unscaled": eta, "teacher-confidence": (surest / surest.mean())[:, None]}
+    weights = {
+        "none": np.ones_like(eta),
+        "mass-unscaled": eta,
+        "teacher-confidence": (surest / surest.mean())[:, None],
+    }
     expected = [(weights.get(weighting, eta / mean) * a)[:, head].mean() for head in range(HEADS)]
-    found = losses.relation_loss(known, novel, teacher, weighting=weighting, divergence=divergence, per_head=per_head)
+    found = losses.relation_loss(
+        known, novel, teacher, weighting=weighting, divergence=divergence, per_head=per_head
+    )
     assert float(found) == pytest.approx(float(np.mean(expected)), rel=1e-5)
 
 
@@ -221,17 +257,23 @@ def test_temperature_and_tau_both_divide_and_the_square_of_the_temperature_multi
 def test_the_weighted_mean_is_the_sum_of_mass_times_divergence_over_the_sum_of_masses() -> None:
     known, novel, teacher = _scores()
     a, eta, _ = _terms(known, novel, teacher)
-    assert float(losses.relation_loss(known, novel, teacher)) == pytest.approx(float((eta * a).sum() / eta.sum()), rel=1e-5)
+    assert float(losses.relation_loss(known, novel, teacher)) == pytest.approx(
+        float((eta * a).sum() / eta.sum()), rel=1e-5
+    )
 
 
 def test_the_mass_learns_which_items_fit_worse_than_average() -> None:
-    """dL / d eta_k = (a_k - L) / (N mean(eta)); novel scores act through eta alone, and d eta / d s_c = -eta p_c / (tau T)."""
+    """dL / d eta_k = (a_k - L) / (N mean(eta)); novel scores act through eta alone, and d eta / d s_c = -eta
+    p_c / (tau T).
+    """
     known, novel, teacher = _scores()
     a, eta, _ = _terms(known, novel, teacher)
     slope = (a - (eta * a).sum() / eta.sum()) / eta.sum()
     novel.requires_grad_()
     losses.relation_loss(known, novel, teacher).backward()  # type: ignore[no-untyped-call]
-    joint = torch.cat([known[:, None].expand(-1, HEADS, -1, -1), novel.detach()], dim=-1).double() / (TAU * TEMPERATURE)
+    joint = torch.cat([known[:, None].expand(-1, HEADS, -1, -1), novel.detach()], dim=-1).double() / (
+        TAU * TEMPERATURE
+    )
     p = joint.softmax(dim=-1)[..., KNOWN:].numpy()
     expected = slope[..., None] * -(eta[..., None] * p) / (TAU * TEMPERATURE)
     assert novel.grad is not None
@@ -250,7 +292,9 @@ def test_a_gradient_descent_step_takes_known_mass_from_the_items_that_fit_worst(
     assert moved[best] > eta[best]
 
 
-def _gradients(weighting: losses.Weighting, divergence: losses.Divergence) -> tuple[float, Tensor, Tensor | None]:
+def _gradients(
+    weighting: losses.Weighting, divergence: losses.Divergence
+) -> tuple[float, Tensor, Tensor | None]:
     known, novel, teacher = _scores()
     known.requires_grad_()
     novel.requires_grad_()
@@ -274,7 +318,9 @@ def test_divergence_and_cross_entropy_differ_by_the_teachers_entropy_and_in_thei
     eta = _terms(known, novel, teacher)[1]
     q = (teacher.double() / (TAU * TEMPERATURE)).softmax(dim=-1)
     entropy = TEMPERATURE**2 * -(q * q.log()).sum(dim=-1).numpy()[:, None]
-    (coded, by_code, _), (written, by_paper, _) = (_gradients("mass", kind) for kind in get_args(losses.Divergence))
+    (coded, by_code, _), (written, by_paper, _) = (
+        _gradients("mass", kind) for kind in get_args(losses.Divergence)
+    )
     assert coded - written == pytest.approx(float((eta * entropy).sum() / eta.sum()), rel=1e-5)
     assert not torch.allclose(by_code, by_paper, rtol=0.01)
     (_, by_code, _), (_, by_paper, _) = (_gradients("none", kind) for kind in get_args(losses.Divergence))
@@ -304,26 +350,33 @@ def test_the_shift_of_relations_by_loops() -> None:
     assert losses.relation_shift(known, known).tolist() == [0] * 5
 
 
-# --- the learning rate ------------------------------------------------------------------------------------------------------------
+# --- the learning rate --------------------------------------------------------------------------------------
 
 
 def test_the_learning_rate_is_the_one_of_the_epochs_in_the_released_code() -> None:
-    """e < W: low + (high - low) e / (W - 1); then low + (high - low) (1 + cos(pi (e - W) / (E - W))) / 2 (card, 5.6)."""
+    """e < W: low + (high - low) e / (W - 1); then low + (high - low) (1 + cos(pi (e - W) / (E - W))) / 2
+    (card, 5.6).
+    """
     low, high, warm, epochs, share = 0.001, 0.4, 10, 200, 0.05
     for epoch in range(epochs + 1):
         if epoch < warm:
             expected, done = low + (high - low) * epoch / (warm - 1), share * epoch / (warm - 1)
         else:
             along = (epoch - warm) / (epochs - warm)
-            expected, done = low + (high - low) * (1 + math.cos(math.pi * along)) / 2, share + (1 - share) * along
+            expected, done = (
+                low + (high - low) * (1 + math.cos(math.pi * along)) / 2,
+                share + (1 - share) * along,
+            )
         assert high * losses.warm_cosine(done, warmup=share, floor=low / high) == pytest.approx(expected)
 
 
 def test_without_warm_up_it_starts_at_the_top() -> None:
-    assert [losses.warm_cosine(done, warmup=0.0, floor=0.1) for done in (0.0, 0.5, 1.0)] == pytest.approx([1.0, 0.55, 0.1])
+    assert [losses.warm_cosine(done, warmup=0.0, floor=0.1) for done in (0.0, 0.5, 1.0)] == pytest.approx(
+        [1.0, 0.55, 0.1]
+    )
 
 
-# --- prototypes and heads ---------------------------------------------------------------------------------------------------------
+# --- prototypes and heads -----------------------------------------------------------------------------------
 
 
 def _empty() -> NovelNetwork:
@@ -344,7 +397,9 @@ def test_prototypes_are_of_unit_length_before_a_step_and_drift_by_one() -> None:
     assert not torch.allclose(prototypes.weight.norm(dim=1), torch.ones(3))
     inputs = 9 * _drawn(5, 4)
     prototypes.at_unit_length()
-    torch.testing.assert_close(prototypes(inputs), torch.cosine_similarity(inputs[:, None], prototypes.weight[None], dim=2))
+    torch.testing.assert_close(
+        prototypes(inputs), torch.cosine_similarity(inputs[:, None], prototypes.weight[None], dim=2)
+    )
     optimiser = torch.optim.SGD(prototypes.parameters(), lr=1.0)
     prototypes(inputs).square().sum().backward()
     optimiser.step()
@@ -389,7 +444,9 @@ def test_known_scores_use_the_unit_feature_and_novel_ones_the_unit_projection_of
     assert scores.over.shape == (HEADS, 9, 3 * NOVEL)
     longer = network.scores(7 * features)
     torch.testing.assert_close(longer.known, scores.known)
-    assert not torch.allclose(longer.novel, scores.novel, atol=0.01), "the raw feature goes in, and its length matters"
+    assert not torch.allclose(longer.novel, scores.novel, atol=0.01), (
+        "the raw feature goes in, and its length matters"
+    )
 
 
 def test_batch_norm_sees_one_view_at_a_time() -> None:
@@ -433,7 +490,9 @@ def test_a_network_is_rebuilt_from_its_state_with_heads_of_the_same_size(grown: 
     assert torch.equal(first.novel, second.novel)
     assert other.sizes == network.sizes
     assert other.frozen == network.frozen
-    assert [weight.requires_grad for weight in other.parameters()] == [weight.requires_grad for weight in network.parameters()]
+    assert [weight.requires_grad for weight in other.parameters()] == [
+        weight.requires_grad for weight in network.parameters()
+    ]
 
 
 def test_the_teacher_is_a_frozen_copy_of_what_trains() -> None:

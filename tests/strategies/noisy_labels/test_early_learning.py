@@ -1,4 +1,6 @@
-"""ELR and ELR+ against the formulas of their card: targets by hand, the gradient in closed form, and whole trainings by plain loops."""
+"""ELR and ELR+ against the formulas of their card: targets by hand, the gradient in closed form, and whole
+trainings by plain loops.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,18 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import QUERY, as_items, fresh, learned, lent, noisy_stage, passes, plain_sgd, started, weights_of
+from test_label_baselines import (
+    QUERY,
+    as_items,
+    fresh,
+    learned,
+    lent,
+    noisy_stage,
+    passes,
+    plain_sgd,
+    started,
+    weights_of,
+)
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -17,9 +30,17 @@ import strategies.noisy_labels.elr as module
 from harness.contracts import Query, Stage
 from strategies.toolkit.augmentations import showing
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.losses.early_learning import Regulariser, Targets, agreement, clamped, early_learning_loss, mixed_labels, ramp
+from strategies.toolkit.losses.early_learning import (
+    Regulariser,
+    Targets,
+    agreement,
+    clamped,
+    early_learning_loss,
+    mixed_labels,
+    ramp,
+)
 
-# --- targets ----------------------------------------------------------------------------------------------------------------------
+# --- targets ------------------------------------------------------------------------------------------------
 
 
 def test_targets_move_over_three_visits_as_by_hand() -> None:
@@ -38,7 +59,9 @@ def test_targets_move_over_three_visits_as_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("start", "filled"), [("zero", 0.0), ("uniform", 0.2)])
-def test_the_table_grows_by_rows_for_items_and_by_empty_columns_for_classes(start: Literal["zero", "uniform"], filled: float) -> None:
+def test_the_table_grows_by_rows_for_items_and_by_empty_columns_for_classes(
+    start: Literal["zero", "uniform"], filled: float
+) -> None:
     targets = Targets(0.5, start)
     targets.make_room(2, 3, "cpu")
     assert (targets.table == {"zero": 0.0, "uniform": 1 / 3}[start]).all()
@@ -51,7 +74,7 @@ def test_the_table_grows_by_rows_for_items_and_by_empty_columns_for_classes(star
     assert (targets.table[2:] == filled).all()
 
 
-# --- regularisers, ramps and mixed labels by hand ---------------------------------------------------------------------------------
+# --- regularisers, ramps and mixed labels by hand -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -69,12 +92,21 @@ def test_regularisers_by_hand(kind: Regulariser, expected: list[float]) -> None:
 
 
 def test_probabilities_are_clamped_and_not_normalised_again() -> None:
-    torch.testing.assert_close(clamped(torch.tensor([[1.0, 0.0], [0.3, 0.7]]), 0.01), torch.tensor([[0.99, 0.01], [0.3, 0.7]]))
+    torch.testing.assert_close(
+        clamped(torch.tensor([[1.0, 0.0], [0.3, 0.7]]), 0.01), torch.tensor([[0.99, 0.01], [0.3, 0.7]])
+    )
 
 
 @pytest.mark.parametrize(
     ("done", "length", "expected"),
-    [(0.0, 0.4, math.exp(-5)), (0.2, 0.4, math.exp(-1.25)), (0.4, 0.4, 1), (0.9, 0.4, 1), (0.0, 0.0, 1), (0.5, 1.0, math.exp(-1.25))],
+    [
+        (0.0, 0.4, math.exp(-5)),
+        (0.2, 0.4, math.exp(-1.25)),
+        (0.4, 0.4, 1),
+        (0.9, 0.4, 1),
+        (0.0, 0.0, 1),
+        (0.5, 1.0, math.exp(-1.25)),
+    ],
 )
 def test_the_ramp_by_hand(done: float, length: float, expected: float) -> None:
     assert ramp(done, length) == pytest.approx(expected)
@@ -85,7 +117,7 @@ def test_mixed_labels_by_hand() -> None:
     torch.testing.assert_close(mixed, torch.tensor([[0.75, 0, 0.25], [0.25, 0, 0.75], [0, 1, 0]]))
 
 
-# --- the loss and its gradient ----------------------------------------------------------------------------------------------------
+# --- the loss and its gradient ------------------------------------------------------------------------------
 
 
 def _card(logits: Tensor, labels: Tensor, targets: Tensor, weight: float, clamp: float = 1e-4) -> Tensor:
@@ -102,7 +134,11 @@ def _ours(logits: Tensor, labels: Tensor, targets: Tensor, weight: float, clamp:
 def _drawn(rows: int, classes: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
     rng = np.random.default_rng(int(10 * scale))
     targets = torch.from_numpy(rng.dirichlet(np.ones(classes), rows) * rng.random((rows, 1)))
-    return torch.from_numpy(scale * rng.normal(size=(rows, classes))), torch.from_numpy(rng.integers(classes, size=rows)), targets
+    return (
+        torch.from_numpy(scale * rng.normal(size=(rows, classes))),
+        torch.from_numpy(rng.integers(classes, size=rows)),
+        targets,
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, 7.0])
@@ -135,15 +171,21 @@ def test_the_gradient_is_the_closed_form_of_the_paper_where_no_clamp_bites() -> 
 
 
 def test_where_the_clamp_bites_the_regulariser_pulls_nowhere() -> None:
-    """Both of two classes beyond the clamp: what is left is the gradient of cross-entropy; one of three: by hand from the other two."""
+    """Both of two classes beyond the clamp: what is left is the gradient of cross-entropy; one of three: by
+    hand from the other two.
+    """
     logits = torch.tensor([[20.0, -20]], dtype=torch.float64, requires_grad=True)
-    (gradient,) = torch.autograd.grad(_ours(logits, torch.tensor([1]), torch.tensor([[0.9, 0.05]], dtype=torch.float64), 7.0), logits)
+    (gradient,) = torch.autograd.grad(
+        _ours(logits, torch.tensor([1]), torch.tensor([[0.9, 0.05]], dtype=torch.float64), 7.0), logits
+    )
     (plain,) = torch.autograd.grad(cross_entropy(logits, torch.tensor([1])), logits)
     torch.testing.assert_close(gradient, plain, rtol=1e-12, atol=1e-12)
     p = np.array([0.6, 0.4 - 1e-6, 1e-6])
     t = np.array([0.2, 0.1, 0.5])
     logits = torch.from_numpy(np.log(p))[None].requires_grad_()
-    (gradient,) = torch.autograd.grad(_ours(logits, torch.tensor([0]), torch.from_numpy(t)[None], 2.0), logits)
+    (gradient,) = torch.autograd.grad(
+        _ours(logits, torch.tensor([0]), torch.from_numpy(t)[None], 2.0), logits
+    )
     slope = -np.array([0.2, 0.1, 0.0]) / (1 - 0.2 * p[0] - 0.1 * p[1] - 0.5e-4)
     expected = p - np.eye(3)[0] + 2 * p * (slope - (slope * p).sum())
     np.testing.assert_allclose(gradient[0].numpy(), expected, rtol=1e-9)
@@ -162,7 +204,9 @@ def test_the_regulariser_has_a_floor_and_nothing_is_infinite_in_float32() -> Non
 
 
 def test_the_targets_of_wrong_labels_cancel_their_pull() -> None:
-    """A wrongly labelled item with its target on the true class, as p there grows: cross-entropy pulls to the label, ELR does not."""
+    """A wrongly labelled item with its target on the true class, as p there grows: cross-entropy pulls to the
+    label, ELR does not.
+    """
     logits = torch.tensor([[3.0, 0, 0]], dtype=torch.float64, requires_grad=True)
     target = torch.tensor([[0.95, 0.02, 0.02]], dtype=torch.float64)
     (plain,) = torch.autograd.grad(_ours(logits, torch.tensor([1]), target, 0.0), logits)
@@ -171,13 +215,20 @@ def test_the_targets_of_wrong_labels_cancel_their_pull() -> None:
     assert regularised[0, 0] < 0.1
 
 
-# --- ELR ----------------------------------------------------------------------------------------------------------------------------
+# --- ELR ----------------------------------------------------------------------------------------------------
 
 
 def _elr_by_hand(
-    context: Any, stages: list[Stage], *, weight: float = 3.0, beta: float = 0.7, clamp: float = 1e-4, start: float = 0.0,
-    update_first: bool = True, kind: str = "log",
-) -> tuple[Classifier, dict[int, Tensor]]:  # fmt: skip
+    context: Any,
+    stages: list[Stage],
+    *,
+    weight: float = 3.0,
+    beta: float = 0.7,
+    clamp: float = 1e-4,
+    start: float = 0.0,
+    update_first: bool = True,
+    kind: str = "log",
+) -> tuple[Classifier, dict[int, Tensor]]:
     """The card's steps, item by item, with targets kept by id."""
     network, table = Classifier(context), dict[int, Tensor]()
     for stage in stages:
@@ -196,7 +247,11 @@ def _elr_by_hand(
             if kind == "log":
                 pull = torch.log(1 - (t * p).sum(dim=1))
             else:
-                pull = ((t - p) ** 2).sum(dim=1) if kind == "squared" else (t * (torch.log(t + 1e-30) - p.log())).sum(dim=1)
+                pull = (
+                    ((t - p) ** 2).sum(dim=1)
+                    if kind == "squared"
+                    else (t * (torch.log(t + 1e-30) - p.log())).sum(dim=1)
+                )
             optimiser.zero_grad()
             torch.autograd.backward(cross_entropy(logits, items.labels[rows]) + weight * pull.mean())
             optimiser.step()
@@ -229,7 +284,10 @@ def test_elr_trains_as_its_card_over_two_stages(values: dict[str, Any], written_
 
 
 def test_elr_of_weight_zero_is_cross_entropy() -> None:
-    elr, plain = (started(name, lent(epochs=6), **values) for name, values in (("elr", {"weight": 0.0}), ("cross-entropy", {})))
+    elr, plain = (
+        started(name, lent(epochs=6), **values)
+        for name, values in (("elr", {"weight": 0.0}), ("cross-entropy", {}))
+    )
     for index in range(2):
         for strategy in (elr, plain):
             strategy.learn(noisy_stage(index))
@@ -252,18 +310,32 @@ def test_elr_flags_labels_whose_target_lies_elsewhere() -> None:
     assert kept.tolist() == [False, True, True]
     answer = strategy.predict(Query(ids=stage.ids, inputs=stage.inputs))
     own = strategy.targets.table[torch.arange(8), strategy.handed.labels]
-    np.testing.assert_array_equal(np.asarray(answer.kept), (own >= strategy.targets.table.amax(dim=1)).numpy())
+    np.testing.assert_array_equal(
+        np.asarray(answer.kept), (own >= strategy.targets.table.amax(dim=1)).numpy()
+    )
 
 
-# --- ELR+ -----------------------------------------------------------------------------------------------------------------------------
+# --- ELR+ ---------------------------------------------------------------------------------------------------
 
 
 def _plus_by_hand(
-    context: Any, stage: Stage, *, networks: int = 2, source: str = "average-of-peer", decay: float = 0.99, average_ramp: float = 0,
-    mixup: float = 1.0, weight_ramp: float = 0.0, reweighted: bool = False, weight: float = 3.0, beta: float = 0.7,
+    context: Any,
+    stage: Stage,
+    *,
+    networks: int = 2,
+    source: str = "average-of-peer",
+    decay: float = 0.99,
+    average_ramp: float = 0,
+    mixup: float = 1.0,
+    weight_ramp: float = 0.0,
+    reweighted: bool = False,
+    weight: float = 3.0,
+    beta: float = 0.7,
     shows: Sequence[Callable[[Tensor], Tensor]] | None = None,
-) -> tuple[list[Classifier], list[Classifier], list[Tensor]]:  # fmt: skip
-    """Section 3 of the card, both networks one after the other on batches of their own; targets are constants throughout."""
+) -> tuple[list[Classifier], list[Classifier], list[Tensor]]:
+    """Section 3 of the card, both networks one after the other on batches of their own; targets are constants
+    throughout.
+    """
     rng, orders = context.stream("mixup"), context.stream("peer-batches")
     items, classes, n = as_items(stage), stage.named_classes, len(stage.labels)
     onehot = torch.eye(classes)[items.labels]
@@ -281,7 +353,9 @@ def _plus_by_hand(
         for place, model in enumerate(models):
             rows = batch if place == 0 else elsewhere[batch]
             x = items.inputs[rows] if shows is None else shows[place](items.inputs[rows])
-            teacher = (averages if "average" in source else models)[(networks - 1 - place) if "peer" in source else place]
+            teacher = (averages if "average" in source else models)[
+                (networks - 1 - place) if "peer" in source else place
+            ]
             with torch.no_grad():
                 tables[place][rows] = beta * tables[place][rows] + (1 - beta) * teacher(x).softmax(dim=1)
             w = float(rng.beta(mixup, mixup)) if mixup else 1.0
@@ -295,7 +369,10 @@ def _plus_by_hand(
             z = model(w * x + (1 - w) * x[order])
             p = z.softmax(dim=1).clamp(1e-4, 1 - 1e-4)
             rise = math.exp(-5 * (1 - min((step + 1) / total / weight_ramp, 1)) ** 2) if weight_ramp else 1
-            values.append(-(y * z.log_softmax(dim=1)).sum(dim=1).mean() + rise * weight * torch.log(1 - (q * p).sum(dim=1)).mean())
+            values.append(
+                -(y * z.log_softmax(dim=1)).sum(dim=1).mean()
+                + rise * weight * torch.log(1 - (q * p).sum(dim=1)).mean()
+            )
         for optimiser, value in zip(optimisers, values, strict=True):
             optimiser.zero_grad()
             torch.autograd.backward(value)
@@ -342,14 +419,18 @@ def test_both_networks_of_elr_plus_see_views_of_their_own() -> None:
     context, stage = lent(views="noise[std=0.5]"), noisy_stage()
     strategy = started("elr-plus", context)
     strategy.learn(stage)
-    models, _, tables = _plus_by_hand(context, stage, shows=[showing(context), showing(context, "peer-views")])
+    models, _, tables = _plus_by_hand(
+        context, stage, shows=[showing(context), showing(context, "peer-views")]
+    )
     torch.testing.assert_close(weights_of(*strategy.models), weights_of(*models), rtol=1e-3, atol=1e-4)
     for own, wanted in zip(strategy.targets, tables, strict=True):
         torch.testing.assert_close(own.table, wanted, rtol=1e-3, atol=1e-4)
 
 
 def test_targets_of_elr_plus_stay_with_their_items_when_a_stage_follows() -> None:
-    """Rows of stage one stand still with empty columns for new classes; those of stage two are visited once an epoch."""
+    """Rows of stage one stand still with empty columns for new classes; those of stage two are visited once
+    an epoch.
+    """
     strategy = started("elr-plus")
     strategy.learn(noisy_stage(0))
     before = [targets.table.clone() for targets in strategy.targets]
@@ -359,7 +440,9 @@ def test_targets_of_elr_plus_stay_with_their_items_when_a_stage_follows() -> Non
         assert targets.table[48:].sum(dim=1).tolist() == pytest.approx([1 - 0.7**3] * 48)
 
 
-def test_both_networks_of_elr_plus_are_taught_the_same_labels_in_another_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_networks_of_elr_plus_are_taught_the_same_labels_in_another_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     context, stage = lent(epochs=2), noisy_stage()
     taught: list[list[tuple[tuple[float, ...], int]]] = []
     original = Classifier.forward
@@ -377,7 +460,9 @@ def test_both_networks_of_elr_plus_are_taught_the_same_labels_in_another_order(m
     monkeypatch.setattr(module, "soft_cross_entropy", note)
     started("elr-plus", context, mixup=0.0).learn(stage)
     first, second = ([pair for step in taught[place::2] for pair in step] for place in range(2))
-    handed = sorted(zip([tuple(row) for row in np.asarray(stage.inputs).tolist()], stage.labels.tolist(), strict=True))
+    handed = sorted(
+        zip([tuple(row) for row in np.asarray(stage.inputs).tolist()], stage.labels.tolist(), strict=True)
+    )
     for epoch in range(2):
         part = slice(48 * epoch, 48 * (epoch + 1))
         assert sorted(first[part]) == sorted(second[part]) == handed
@@ -411,15 +496,24 @@ def test_who_answers_for_elr_plus() -> None:
     inputs = torch.from_numpy(np.asarray(QUERY.inputs))
     strategy = started("elr-plus")
     strategy.learn(noisy_stage())
-    for way, expected in (("networks", strategy.models), ("averages", strategy.averages), ("first", list(strategy.models)[:1])):
+    for way, expected in (
+        ("networks", strategy.models),
+        ("averages", strategy.averages),
+        ("first", list(strategy.models)[:1]),
+    ):
         strategy.evaluate = way
-        torch.testing.assert_close(strategy.logits(inputs), torch.stack([one.evaluated(inputs) for one in expected]))
+        torch.testing.assert_close(
+            strategy.logits(inputs), torch.stack([one.evaluated(inputs) for one in expected])
+        )
 
 
 def test_elr_plus_judges_labels_by_the_mean_of_both_tables() -> None:
     strategy = started("elr-plus")
     strategy.learn(noisy_stage(items=8))
-    strategy.targets[0].table[0], strategy.targets[1].table[0] = torch.tensor([0.6, 0.1, 0]), torch.tensor([0.0, 0.3, 0.2])
+    strategy.targets[0].table[0], strategy.targets[1].table[0] = (
+        torch.tensor([0.6, 0.1, 0]),
+        torch.tensor([0.0, 0.3, 0.2]),
+    )
     doubts, kept = strategy.opinion(torch.zeros(2, 2, 3), torch.tensor([0, 1]), np.array([0, 0]))
     assert doubts.tolist() == pytest.approx([0.2 / 0.5, 0.3 / 0.5])
     assert kept.tolist() == [True, False]

@@ -1,6 +1,8 @@
-"""Baselines of noisy labels against loops written from their cards, what all learners have in common, and that every switch does something.
+"""Baselines of noisy labels against loops written from their cards, what all learners have in common, and
+that every switch does something.
 
-The helpers at the top make a small noisy problem; the tests of the other noisy-label strategies use them as well.
+The helpers at the top make a small noisy problem; the tests of the other noisy-label strategies use them as
+well.
 """
 
 from __future__ import annotations
@@ -37,10 +39,12 @@ from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.label_memory import LabelMemory, doubt
 from strategies.toolkit.training.tensors import Items, items_of
 
-# --- a small noisy problem --------------------------------------------------------------------------------------------------------
+# --- a small noisy problem ----------------------------------------------------------------------------------
 
 
-def noisy_stage(index: int = 0, *, items: int = 48, classes: int = 3, validation: bool = True, told: bool = True) -> Stage:
+def noisy_stage(
+    index: int = 0, *, items: int = 48, classes: int = 3, validation: bool = True, told: bool = True
+) -> Stage:
     """Overlapping blobs of `classes` new classes in five dimensions, 30 % of the labels moved on by one."""
     rng = np.random.default_rng(index)
     named = classes * (index + 1)
@@ -49,7 +53,9 @@ def noisy_stage(index: int = 0, *, items: int = 48, classes: int = 3, validation
     def some(size: int) -> tuple[np.ndarray, np.ndarray]:
         true = np.arange(size) % classes
         given = classes * index + np.where(rng.random(size) < 0.3, (true + 1) % classes, true)
-        return (centres[classes * index + true] + rng.normal(scale=0.5, size=(size, 5))).astype(np.float32), given
+        return (centres[classes * index + true] + rng.normal(scale=0.5, size=(size, 5))).astype(
+            np.float32
+        ), given
 
     inputs, labels = some(items)
     held, held_labels = some(24)
@@ -57,8 +63,16 @@ def noisy_stage(index: int = 0, *, items: int = 48, classes: int = 3, validation
     facts = NoiseFacts(rate=0.3, matrix=np.kron(np.eye(index + 1), shares).astype(np.float32))
     ids = 100 * index + np.random.default_rng(7).permutation(items)
     kept = Validation(ids=1000 + np.arange(24), inputs=held, labels=held_labels)
-    return Stage(index=index, ids=ids, inputs=inputs, labels=labels, named_classes=named, new_classes=classes,
-                 validation=kept if validation else None, told=facts if told else None)  # fmt: skip
+    return Stage(
+        index=index,
+        ids=ids,
+        inputs=inputs,
+        labels=labels,
+        named_classes=named,
+        new_classes=classes,
+        validation=kept if validation else None,
+        told=facts if told else None,
+    )
 
 
 def lent(**values: Any) -> Any:
@@ -73,7 +87,9 @@ def started(name: str, context: Any = None, **values: Any) -> Any:
     return strategy
 
 
-QUERY = Query(ids=np.arange(200, 260), inputs=np.random.default_rng(5).normal(scale=2, size=(60, 5)).astype(np.float32))
+QUERY = Query(
+    ids=np.arange(200, 260), inputs=np.random.default_rng(5).normal(scale=2, size=(60, 5)).astype(np.float32)
+)
 
 
 class Learned(NamedTuple):
@@ -84,7 +100,9 @@ class Learned(NamedTuple):
 
 
 def weights_of(*models: torch.nn.Module) -> Tensor:
-    return torch.cat([weights.detach().flatten() for model in models for weights in model.parameters()] or [torch.zeros(0)])
+    return torch.cat(
+        [weights.detach().flatten() for model in models for weights in model.parameters()] or [torch.zeros(0)]
+    )
 
 
 def learned(name: str, context: Any = None, *, stages: int = 1, **values: Any) -> Learned:
@@ -117,7 +135,9 @@ def fresh(context: Any, stage: Stage, place: int = 0, *, bias: bool = True) -> C
     return Classifier(context, bias=bias, init=f"init-{place}" if place else "init").grow(stage)
 
 
-def trained(loss: Callable[[Classifier, int, Tensor], Any], context: Any, stage: Stage, *, bias: bool = True) -> Classifier:
+def trained(
+    loss: Callable[[Classifier, int, Tensor], Any], context: Any, stage: Stage, *, bias: bool = True
+) -> Classifier:
     """A bare loop: one network, one stage; `loss` of (network, epoch, rows)."""
     network = fresh(context, stage, bias=bias)
     optimiser = plain_sgd(network)
@@ -132,27 +152,42 @@ def as_items(stage: Stage) -> Items:
     return items_of(stage, lent())
 
 
-LEARNERS = sorted(name for name in registered("strategy") if issubclass(find("strategy", name).cls, LabelLearner))
+LEARNERS = sorted(
+    name for name in registered("strategy") if issubclass(find("strategy", name).cls, LabelLearner)
+)
 
 
-# --- every parameter does something -----------------------------------------------------------------------------------------------
+# --- every parameter does something -------------------------------------------------------------------------
 
-# Other values for parameters that no ablation switches; with the further values that make the parameter matter.
+# Other values for parameters that no ablation switches; with the further values that make the parameter
+# matter.
 _COMMON: list[tuple[str, Any, dict[str, Any]]] = [
-    ("lr", 0.02, {}), ("momentum", 0.5, {}), ("weight_decay", 0.1, {}), ("schedule", "cosine", {}), ("optimiser", "adamw", {}),
+    ("lr", 0.02, {}),
+    ("momentum", 0.5, {}),
+    ("weight_decay", 0.1, {}),
+    ("schedule", "cosine", {}),
+    ("optimiser", "adamw", {}),
     ("rate_changes", "epoch", {"schedule": "cosine"}),
-]  # fmt: skip
+]
 _NESTED: list[tuple[str, Any, dict[str, Any]]] = [
-    ("mu", 9.0, {"sigma": 3.0}), ("dropout", 0.6, {"compression": "dropout"}), ("k", 3, {"choose": "fixed", "k": 9}), ("warmup", 0.5, {}),
+    ("mu", 9.0, {"sigma": 3.0}),
+    ("dropout", 0.6, {"compression": "dropout"}),
+    ("k", 3, {"choose": "fixed", "k": 9}),
+    ("warmup", 0.5, {}),
     ("penalty", 0.5, {"keep_best": False}),
-]  # fmt: skip
+]
 FURTHER: dict[str, list[tuple[str, Any, dict[str, Any]]]] = {
     "cross-entropy": [("loss", "sce", {}), ("schedule", "steps", {})],
     "gce": [("truncate_from", 0.9, {"truncation": 0.5}), ("truncate_every", 1, {"truncation": 0.5})],
     "z-loss": [("b", 0.5, {})],
     "loss-correction": [("matrix", "told", {}), ("estimate_share", 0.7, {})],
     "co-teaching": [("forget_rate", 0.6, {}), ("exponent", 3.0, {}), ("loss", "gce", {})],
-    "dividemix": [("warmup", 0.6, {}), ("threshold", 0.7, {}), ("alpha", 0.3, {}), ("unlabelled_ramp", 1, {})],
+    "dividemix": [
+        ("warmup", 0.6, {}),
+        ("threshold", 0.7, {}),
+        ("alpha", 0.3, {}),
+        ("unlabelled_ramp", 1, {}),
+    ],
     "elr": [("clamp", 0.05, {})],
     "elr-plus": [("beta", 0.2, {}), ("clamp", 0.05, {}), ("average_ramp", 0.5, {})],
     "nested-dropout": _NESTED,
@@ -209,7 +244,9 @@ def _same(first: Learned, second: Learned) -> bool:
 
 
 @pytest.mark.parametrize(("name", "parameter", "value", "given"), _switches(), ids=str)
-def test_every_switch_changes_what_is_learned(name: str, parameter: str, value: Any, given: dict[str, Any]) -> None:
+def test_every_switch_changes_what_is_learned(
+    name: str, parameter: str, value: Any, given: dict[str, Any]
+) -> None:
     plain = _learned(name, frozenset(given.items()))
     switched = _learned(name, frozenset({**given, parameter: value}.items()))
     assert _same(plain, switched) == ((name, parameter, value) in NOTHING)
@@ -217,11 +254,15 @@ def test_every_switch_changes_what_is_learned(name: str, parameter: str, value: 
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_no_parameter_is_left_out(name: str) -> None:
-    switched = {parameter for other, parameter, _, _ in _switches() if other == name} | {p for n, p in ELSEWHERE if n == name}
+    switched = {parameter for other, parameter, _, _ in _switches() if other == name} | {
+        p for n, p in ELSEWHERE if n == name
+    }
     assert set(model_of(_class(name)).model_fields) == switched
 
 
-@pytest.mark.parametrize("text", [f"{name}[preset={p}]" for name in LEARNERS for p in find("strategy", name).cls.presets])
+@pytest.mark.parametrize(
+    "text", [f"{name}[preset={p}]" for name in LEARNERS for p in find("strategy", name).cls.presets]
+)
 def test_presets_are_valid_and_say_where_they_come_from(text: str) -> None:
     name, _, preset = text[:-1].partition("[preset=")
     strategy, said = configured("strategy", text), find("strategy", name).cls.presets[preset]
@@ -229,7 +270,7 @@ def test_presets_are_valid_and_say_where_they_come_from(text: str) -> None:
     assert said.source
 
 
-# --- what all learners have in common ---------------------------------------------------------------------------------------------
+# --- what all learners have in common -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 5])
@@ -269,10 +310,16 @@ def test_a_look_in_mid_stage_changes_nothing_that_is_learned(name: str, values: 
 
 @pytest.mark.parametrize("name", ["elr", "elr-plus", "co-teaching", "nested-co-teaching", "dividemix"])
 def test_a_learner_continues_from_its_state_to_the_same_answers(name: str, tmp_path: Path) -> None:
-    """Through the file of a checkpoint, into a stream with new classes; items of both stages are asked about their labels."""
+    """Through the file of a checkpoint, into a stream with new classes; items of both stages are asked about
+    their labels.
+    """
     first, second = noisy_stage(0), noisy_stage(1)
-    query = Query(ids=np.concatenate([first.ids, QUERY.ids, second.ids]),
-                  inputs=np.concatenate([np.asarray(first.inputs), np.asarray(QUERY.inputs), np.asarray(second.inputs)]))  # fmt: skip
+    query = Query(
+        ids=np.concatenate([first.ids, QUERY.ids, second.ids]),
+        inputs=np.concatenate(
+            [np.asarray(first.inputs), np.asarray(QUERY.inputs), np.asarray(second.inputs)]
+        ),
+    )
     whole = started(name)
     whole.learn(first)
     checkpoint.save(tmp_path / "state.pt", whole.state())
@@ -309,7 +356,16 @@ def test_a_learner_answers_the_mean_logits_and_doubts_by_the_mean_probability() 
     learner.start(lent())
     inputs = np.zeros((3, 5), dtype=np.float32)
     inputs[:, 0] = [0, 1, 2]
-    learner.learn(Stage(index=0, ids=np.array([7, 5, 3]), inputs=inputs, labels=np.array([2, 1, 0]), named_classes=3, new_classes=3))
+    learner.learn(
+        Stage(
+            index=0,
+            ids=np.array([7, 5, 3]),
+            inputs=inputs,
+            labels=np.array([2, 1, 0]),
+            named_classes=3,
+            new_classes=3,
+        )
+    )
     answer = learner.predict(Query(ids=np.array([3, 9, 7, 5]), inputs=inputs[[2, 1, 0, 1]]))
     assert answer.classes is not None
     assert answer.label_losses is not None
@@ -321,13 +377,20 @@ def test_a_learner_answers_the_mean_logits_and_doubts_by_the_mean_probability() 
     assert answer.classes.tolist() == [2, 1, 0, 1]
     loss = [np.log(np.exp(mean[row]).sum()) - mean[row, label] for row, label in ((2, 0), (0, 2), (1, 1))]
     np.testing.assert_allclose(answer.label_losses, [loss[0], 0, loss[1], loss[2]], rtol=1e-5)
-    expected = [p[2, 2] / (p[2, 2] + p[2, 0]), 0, p[0, 0] / (p[0, 0] + p[0, 2]), p[1, 0] / (p[1, 0] + p[1, 1])]
+    expected = [
+        p[2, 2] / (p[2, 2] + p[2, 0]),
+        0,
+        p[0, 0] / (p[0, 0] + p[0, 2]),
+        p[1, 0] / (p[1, 0] + p[1, 1]),
+    ]
     np.testing.assert_allclose(answer.suspicion, expected, rtol=1e-5)
     assert answer.kept.tolist() == [0, 0, 0, 1]
 
 
 def test_doubt_by_hand() -> None:
-    distribution = torch.tensor([[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [1.0, 0, 0], [0, 0, 0], [0.4, 0.4, 0.2]])
+    distribution = torch.tensor(
+        [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [1.0, 0, 0], [0, 0, 0], [0.4, 0.4, 0.2]]
+    )
     labels = torch.tensor([0, 1, 2, 1, 2, 1])
     assert doubt(distribution, labels).tolist() == pytest.approx([0.3 / 0.8, 0.5 / 0.8, 0.5 / 0.7, 1, 0, 0.5])
 
@@ -342,10 +405,18 @@ def test_the_memory_finds_labels_by_id_and_numbers_rows_in_order_of_arrival() ->
     places, rows = memory.find(asked)
     assert places.tolist() == [0, 2, 4, 6]
     np.testing.assert_array_equal(memory.ids[rows], [103, 2, 100, 2])
-    every = dict(zip(np.concatenate([stage.ids for stage in stages]), np.concatenate([stage.labels for stage in stages]), strict=True))
+    every = dict(
+        zip(
+            np.concatenate([stage.ids for stage in stages]),
+            np.concatenate([stage.labels for stage in stages]),
+            strict=True,
+        )
+    )
     assert memory.labels[rows].tolist() == [every[place] for place in (103, 2, 100, 2)]
     prediction = Prediction(classes=np.zeros(7))
-    judged = memory.judged(prediction, asked, torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.ones(4))
+    judged = memory.judged(
+        prediction, asked, torch.tensor([1.0, 2, 3, 4]), torch.tensor([0.1, 0.2, 0.3, 0.4]), torch.ones(4)
+    )
     np.testing.assert_allclose(np.asarray(judged.label_losses), [1, 0, 2, 0, 3, 0, 4])
     np.testing.assert_allclose(np.asarray(judged.suspicion), [0.1, 0, 0.2, 0, 0.3, 0, 0.4], rtol=1e-6)
     np.testing.assert_allclose(np.asarray(judged.kept), [1, 0, 1, 0, 1, 0, 1])
@@ -373,7 +444,7 @@ def test_the_share_of_wrong_labels_is_said_or_told_or_missing() -> None:
         noise_rate(noisy_stage(told=False), -1.0)
 
 
-# --- loss correction --------------------------------------------------------------------------------------------------------------
+# --- loss correction ----------------------------------------------------------------------------------------
 
 
 def test_anchors_are_the_surest_items_or_those_just_below_a_quantile() -> None:
@@ -382,7 +453,8 @@ def test_anchors_are_the_surest_items_or_those_just_below_a_quantile() -> None:
     torch.testing.assert_close(anchor_matrix(p, 0.97), p[[1, 3]])
     rising = torch.linspace(0.001, 0.999, 100)
     many = torch.stack([rising, 1 - rising], dim=1)
-    # the 0.97 quantile lies between the 97th and 98th of 100: the 98th and all above are out, so the 97th is the anchor
+    # the 0.97 quantile lies between the 97th and 98th of 100: the 98th and all above are out, so the 97th is
+    # the anchor
     torch.testing.assert_close(anchor_matrix(many, 0.97), many[[96, 3]])
 
 
@@ -409,7 +481,9 @@ def test_correction_by_a_told_matrix_trains_on_the_matrix_formula(direction: str
 
     strategy = started("loss-correction", context, matrix="told", direction=direction)
     strategy.learn(stage)
-    torch.testing.assert_close(weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_an_estimated_matrix_is_what_cross_entropy_predicts_for_anchors_after_its_share() -> None:
@@ -427,13 +501,18 @@ def test_an_estimated_matrix_is_what_cross_entropy_predicts_for_anchors_after_it
     learn(2, cross_entropy)  # a third of six
     p = network(items.inputs).softmax(dim=1).detach()
     matrix = p[p.argmax(dim=0)]
-    learn(4, lambda logits, labels: -(logits.softmax(dim=1) @ matrix).log()[torch.arange(len(labels)), labels].mean())
+    learn(
+        4,
+        lambda logits, labels: (
+            -(logits.softmax(dim=1) @ matrix).log()[torch.arange(len(labels)), labels].mean()
+        ),
+    )
     strategy = started("loss-correction", context, estimate_share=0.33)
     strategy.learn(stage)
     torch.testing.assert_close(weights_of(*strategy.models), weights_of(network), rtol=1e-3, atol=1e-4)
 
 
-# --- mixup, self-distillation, truncation -----------------------------------------------------------------------------------------
+# --- mixup, self-distillation, truncation -------------------------------------------------------------------
 
 
 def test_mixup_trains_on_mixed_inputs_and_soft_labels() -> None:
@@ -450,7 +529,9 @@ def test_mixup_trains_on_mixed_inputs_and_soft_labels() -> None:
 
     strategy = started("mixup", context, alpha=0.5)
     strategy.learn(stage)
-    torch.testing.assert_close(weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_self_distillation_leans_on_the_prediction_of_the_epoch_before() -> None:
@@ -469,11 +550,15 @@ def test_self_distillation_leans_on_the_prediction_of_the_epoch_before() -> None
 
     strategy = started("ps-kd", context, trust=0.9)
     strategy.learn(stage)
-    torch.testing.assert_close(weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("epochs", [49, 100])
-def test_trust_in_the_own_prediction_rises_in_every_epoch(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_in_the_own_prediction_rises_in_every_epoch(
+    epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """a = 0.8 (e + 1) / E, also where (e / E) E is rounded to a little less than e."""
     from strategies.noisy_labels import ps_kd
 
@@ -508,11 +593,13 @@ def test_truncation_drops_what_has_become_unlikely_and_takes_it_back() -> None:
 
     strategy = started("gce", context, truncation=0.4, truncate_from=0.34, truncate_every=2)
     strategy.learn(stage)
-    torch.testing.assert_close(weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        weights_of(*strategy.models), weights_of(trained(loss, context, stage)), rtol=1e-4, atol=1e-5
+    )
     assert all(0 < number < 48 for number in numbers)
 
 
-# --- DivideMix --------------------------------------------------------------------------------------------------------------------
+# --- DivideMix ----------------------------------------------------------------------------------------------
 
 
 def test_small_losses_are_right_and_large_ones_wrong_whatever_their_scale() -> None:
@@ -526,7 +613,9 @@ def test_small_losses_are_right_and_large_ones_wrong_whatever_their_scale() -> N
 
 
 def test_chances_lie_where_bayes_has_them() -> None:
-    """Overlapping Gaussians of weights 0.6 and 0.4: the posterior in closed form, where the mixture has something to decide."""
+    """Overlapping Gaussians of weights 0.6 and 0.4: the posterior in closed form, where the mixture has
+    something to decide.
+    """
     rng = np.random.default_rng(1)
     values = np.concatenate([rng.normal(0, 1, 6000), rng.normal(4, 1, 4000)])
     expected = 1 / (1 + 0.4 / 0.6 * np.exp((values**2 - (values - 4) ** 2) / 2))
@@ -560,15 +649,24 @@ def test_a_division_that_believes_no_label_is_refused(monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("all_right", [False, True])
 @pytest.mark.parametrize("views", ["same", "noise[std=0.5]"])
-def test_divide_and_mix_is_the_loss_of_the_card(views: str, all_right: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refinement and guesses, sharpened; mixup with a share of at least a half; CE + weight MSE + divergence from uniform."""
+def test_divide_and_mix_is_the_loss_of_the_card(
+    views: str, all_right: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refinement and guesses, sharpened; mixup with a share of at least a half; CE + weight MSE + divergence
+    from uniform.
+    """
     context, stage = lent(views=views), noisy_stage()
     strategy = started("dividemix", context, balance=0.7, temperature=0.4, alpha=2.0)
     models = strategy.models
     for model in models:
         model.grow(stage)
     items = as_items(stage)
-    chances = torch.from_numpy(np.random.default_rng(3).random(48)).float().sqrt().clamp(0.6 if all_right else 0.0, 1)
+    chances = (
+        torch.from_numpy(np.random.default_rng(3).random(48))
+        .float()
+        .sqrt()
+        .clamp(0.6 if all_right else 0.0, 1)
+    )
     monkeypatch.setattr(dividemix, "chance_of_right", lambda _: chances)
     mixing = _Mixing(strategy, stage, items)
     mixing.divide()
@@ -590,7 +688,10 @@ def test_divide_and_mix_is_the_loss_of_the_card(views: str, all_right: bool, mon
         sure = dealt(torch.nonzero(chances > 0.5)[:, 0])
         seen = [view(items.inputs[sure], generator) for _ in range(looks)]
         w = chances[sure][:, None]
-        refined = w * torch.eye(3)[items.labels[sure]] + (1 - w) * sum(answers(models[1], one) for one in seen) / looks
+        refined = (
+            w * torch.eye(3)[items.labels[sure]]
+            + (1 - w) * sum(answers(models[1], one) for one in seen) / looks
+        )
         inputs, targets = list(seen), [powered(refined)] * looks
         if not all_right:
             unsure = dealt(torch.nonzero(chances <= 0.5)[:, 0])
@@ -646,7 +747,10 @@ def test_labels_are_judged_by_both_networks_at_the_end_of_their_stage() -> None:
     for stage in stages:
         strategy.learn(stage)
         items = as_items(stage)
-        each = [chance_of_right(cross_entropy(model.evaluated(items.inputs), items.labels, reduction="none")) for model in strategy.models]
+        each = [
+            chance_of_right(cross_entropy(model.evaluated(items.inputs), items.labels, reduction="none"))
+            for model in strategy.models
+        ]
         expected.append((each[0] + each[1]) / 2)
     chances = torch.cat(expected)
     rows = np.array([5, 60, 0])
@@ -655,20 +759,29 @@ def test_labels_are_judged_by_both_networks_at_the_end_of_their_stage() -> None:
     assert kept.tolist() == (chances[rows] > 0.5).tolist()
 
 
-# --- the effect -------------------------------------------------------------------------------------------------------------------
+# --- the effect ---------------------------------------------------------------------------------------------
 
 
 def test_early_learning_regularisation_memorises_less_than_cross_entropy(tmp_path: Path) -> None:
-    """Digits, 40 % symmetric noise, 30 epochs; measured: 11 % of the wrong labels are memorised by cross-entropy, 1 % by ELR."""
+    """Digits, 40 % symmetric noise, 30 epochs; measured: 11 % of the wrong labels are memorised by
+    cross-entropy, 1 % by ELR.
+    """
     text = "noisy-labels[preset=digits,epochs=30,noise=symmetric[rate=0.4],probe_epochs=0,tail=1]"
     figures = []
     for cell in cells(protocols([text]), contenders(["cross-entropy", "elr"]), 1):
         scenario = cell.protocol.scenario
         sealed = build(scenario, cell.seed)
-        conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed)
+        conditions = Conditions(
+            root_seed=learner_seed(cell.seed),
+            **scenario.lent(),
+            needed=scenario.answers,
+            probed=scenario.probed,
+        )
         strategy = cell.contender.plugin.cls(**cell.contender.params)
         results = list(run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path))
-        figures.append(scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final)
+        figures.append(
+            scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final
+        )
     plain, regularised = figures
     assert regularised["memorised"] < 0.4 * plain["memorised"]
     assert regularised["corrected"] > plain["corrected"] + 0.08

@@ -1,4 +1,6 @@
-"""Nested dropout against direct sums and separate matrix products; its learners against plain loops, and who learns what in stage two."""
+"""Nested dropout against direct sums and separate matrix products; its learners against plain loops, and who
+learns what in stage two.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,19 @@ import numpy as np
 import pytest
 import torch
 from fakes import FakeContext
-from test_label_baselines import QUERY, Curious, as_items, fresh, learned, lent, noisy_stage, passes, plain_sgd, started, weights_of
+from test_label_baselines import (
+    QUERY,
+    Curious,
+    as_items,
+    fresh,
+    learned,
+    lent,
+    noisy_stage,
+    passes,
+    plain_sgd,
+    started,
+    weights_of,
+)
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -25,7 +39,7 @@ from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training import loop as training
 from strategies.toolkit.training.loop import Batch
 
-# --- the law of the number of channels --------------------------------------------------------------------------------------------
+# --- the law of the number of channels ----------------------------------------------------------------------
 
 
 def _quantile(law: np.ndarray, share: float) -> int:
@@ -34,9 +48,12 @@ def _quantile(law: np.ndarray, share: float) -> int:
 
 
 @pytest.mark.parametrize(
-    ("sigma", "width", "mean", "median", "most"), [(10, 512, 5.97, 5, 18), (100, 512, 56.7, 48, 182), (100, 4096, 56.7, 48, 182)]
+    ("sigma", "width", "mean", "median", "most"),
+    [(10, 512, 5.97, 5, 18), (100, 512, 56.7, 48, 182), (100, 4096, 56.7, 48, 182)],
 )
-def test_half_a_gaussian_keeps_as_many_channels_as_was_measured(sigma: float, width: int, mean: float, median: int, most: int) -> None:
+def test_half_a_gaussian_keeps_as_many_channels_as_was_measured(
+    sigma: float, width: int, mean: float, median: int, most: int
+) -> None:
     law = nested.widths_law(width, "half-gaussian", sigma, 0.0)
     assert float(law @ np.arange(1, width + 1)) == pytest.approx(mean, abs=0.05)
     assert _quantile(law, 0.5) == median
@@ -44,9 +61,13 @@ def test_half_a_gaussian_keeps_as_many_channels_as_was_measured(sigma: float, wi
 
 
 @pytest.mark.parametrize(("sigma", "mu", "width"), [(10.0, 0.0, 64), (3.0, 7.0, 20), (1e6, 0.0, 6)])
-def test_half_a_gaussian_by_direct_sums_without_a_factor_of_a_half(sigma: float, mu: float, width: int) -> None:
+def test_half_a_gaussian_by_direct_sums_without_a_factor_of_a_half(
+    sigma: float, mu: float, width: int
+) -> None:
     weights = np.array([np.exp(-(((k - mu) / sigma) ** 2)) for k in range(1, width + 1)])
-    np.testing.assert_allclose(nested.widths_law(width, "half-gaussian", sigma, mu), weights / weights.sum(), rtol=1e-9)
+    np.testing.assert_allclose(
+        nested.widths_law(width, "half-gaussian", sigma, mu), weights / weights.sum(), rtol=1e-9
+    )
 
 
 def test_a_spread_too_small_for_floating_point_keeps_one_channel() -> None:
@@ -77,8 +98,15 @@ def _shrunk(size: int, times: int, **values: Any) -> Tensor:
     return torch.stack([shrink(torch.ones(size, 16)) for _ in range(times)])
 
 
-@pytest.mark.parametrize(("law", "sigma", "mu"), [("half-gaussian", 6.0, 0.0), ("half-gaussian", 4.0, 9.0), ("geometric", 4.0, 0.0),
-                                                  ("uniform", 1.0, 0.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("law", "sigma", "mu"),
+    [
+        ("half-gaussian", 6.0, 0.0),
+        ("half-gaussian", 4.0, 9.0),
+        ("geometric", 4.0, 0.0),
+        ("uniform", 1.0, 0.0),
+    ],
+)
 def test_draws_follow_the_law(law: nested.Law, sigma: float, mu: float) -> None:
     kept = _shrunk(40_000, 1, law=law, sigma=sigma, mu=mu, each_item=True)[0].sum(dim=1).long()
     shares = torch.bincount(kept, minlength=17)[1:].numpy() / 40_000
@@ -108,14 +136,18 @@ def test_plain_dropout_is_inverted_and_no_compression_changes_nothing() -> None:
 
 
 def _through(model: Any, inputs: Tensor, **values: Any) -> list[tuple[int, int]]:
-    """How many channels of both layers are left in every of 40 batches, read from a network whose layers pass on what they are given."""
+    """How many channels of both layers are left in every of 40 batches, read from a network whose layers pass
+    on what they are given.
+    """
     strategy = started("nested-dropout", lent(backbone="mlp[width=16,depth=2]"), **values)
     compress = strategy._compressing("widths-0", strategy.layers)
     return [tuple(compress(model, inputs)[0].round().int().tolist()) for _ in range(40)]
 
 
 class _Counting(nn.Module):
-    """A network of two layers of ones, and a head that says how many channels of each are left: 100 marks a channel of the first."""
+    """A network of two layers of ones, and a head that says how many channels of each are left: 100 marks a
+    channel of the first.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -143,10 +175,14 @@ def test_two_layers_are_compressed_by_draws_of_their_own() -> None:
 def test_alternating_compresses_one_of_two_layers_in_every_batch() -> None:
     seen = _through(_Counting(), torch.ones(1, 1), layers="alternating", sigma=2.0)
     assert all((first == 16) != (second == 16) for first, second in seen)
-    assert 8 <= sum(first == 16 for first, _ in seen) <= 32  # of 40 fair coins: beyond four deviations on either side
+    assert (
+        8 <= sum(first == 16 for first, _ in seen) <= 32
+    )  # of 40 fair coins: beyond four deviations on either side
 
 
-def test_stage_two_compresses_both_layers_also_where_stage_one_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_two_compresses_both_layers_also_where_stage_one_alternates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[tuple[str, str]] = []
     original = NestedDropout._compressing
 
@@ -170,21 +206,29 @@ def test_what_cannot_be_compiled_is_refused() -> None:
         learned("nested-dropout", lent(backbone="mlp[depth=2]", compile=True), layers="both")
 
 
-# --- how many channels count ------------------------------------------------------------------------------------------------------
+# --- how many channels count --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("block", [1 << 22, 3 * 50 * 4, 1], ids=["one block", "blocks of three", "channel by channel"])
+@pytest.mark.parametrize(
+    "block", [1 << 22, 3 * 50 * 4, 1], ids=["one block", "blocks of three", "channel by channel"]
+)
 @pytest.mark.parametrize("with_bias", [False, True])
 @pytest.mark.parametrize("networks", [1, 2])
-def test_one_pass_counts_what_separate_products_count(networks: int, with_bias: bool, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_pass_counts_what_separate_products_count(
+    networks: int, with_bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """D = 10 channels of 50 items and 4 classes, mean logits; in one block, in four and in ten."""
     monkeypatch.setattr(nested, "_BLOCK", block)
     generator = torch.Generator().manual_seed(networks)
-    features, weight, bias = (torch.randn(networks, *shape, generator=generator) for shape in ((50, 10), (4, 10), (4,)))
+    features, weight, bias = (
+        torch.randn(networks, *shape, generator=generator) for shape in ((50, 10), (4, 10), (4,))
+    )
     labels = torch.randint(4, (50,), generator=generator)
     expected = []
     for k in range(1, 11):
-        logits = sum(features[m][:, :k] @ weight[m][:, :k].T + (bias[m] if with_bias else 0) for m in range(networks))
+        logits = sum(
+            features[m][:, :k] @ weight[m][:, :k].T + (bias[m] if with_bias else 0) for m in range(networks)
+        )
         assert isinstance(logits, Tensor)
         expected.append(int((logits.argmax(dim=1) == labels).sum()))
     assert len(set(expected)) > 3
@@ -242,17 +286,22 @@ def test_the_sweep_takes_the_width_that_is_best_on_validation_items_in_every_sta
         stage = noisy_stage(index)
         strategy.learn(stage)
         assert stage.validation is not None
-        inputs, labels = torch.from_numpy(np.asarray(stage.validation.inputs)), torch.from_numpy(stage.validation.labels)
+        inputs, labels = (
+            torch.from_numpy(np.asarray(stage.validation.inputs)),
+            torch.from_numpy(stage.validation.labels),
+        )
         scores = []
         for k in range(1, 17):
-            logits = sum(model.backbone(inputs)[:, :k] @ model.head.weight[:, :k].T for model in strategy.models)
+            logits = sum(
+                model.backbone(inputs)[:, :k] @ model.head.weight[:, :k].T for model in strategy.models
+            )
             scores.append(float((logits.argmax(dim=1) == labels).double().mean()) - 0.01 * (k - 1))
         widths.append(strategy.width)
         assert strategy.width == 1 + int(np.argmax(np.round(scores, 9)))
     assert all(1 < width < 16 for width in widths)
 
 
-# --- stage one --------------------------------------------------------------------------------------------------------------------
+# --- stage one ----------------------------------------------------------------------------------------------
 
 
 def test_nested_dropout_trains_on_masked_features() -> None:
@@ -266,7 +315,11 @@ def test_nested_dropout_trains_on_masked_features() -> None:
         features: Any = network.backbone
         assert network.head is not None
         optimiser.zero_grad()
-        torch.autograd.backward(cross_entropy(features(items.inputs[rows])[:, :k] @ network.head.weight[:, :k].T, items.labels[rows]))
+        torch.autograd.backward(
+            cross_entropy(
+                features(items.inputs[rows])[:, :k] @ network.head.weight[:, :k].T, items.labels[rows]
+            )
+        )
         optimiser.step()
     strategy = started("nested-dropout", context, sigma=8.0, keep_best=False)
     strategy.learn(stage)
@@ -299,7 +352,10 @@ def _validated(model: Any, stage: Stage, penalty: float) -> float:
     assert stage.validation is not None
     labels = torch.from_numpy(stage.validation.labels)
     features = model.backbone(torch.from_numpy(np.asarray(stage.validation.inputs)))
-    shares = [float(((features[:, :k] @ model.head.weight[:, :k].T).argmax(dim=1) == labels).double().mean()) for k in range(1, 17)]
+    shares = [
+        float(((features[:, :k] @ model.head.weight[:, :k].T).argmax(dim=1) == labels).double().mean())
+        for k in range(1, 17)
+    ]
     return shares[int(np.argmax([round(share - penalty * k, 12) for k, share in enumerate(shares)]))]
 
 
@@ -308,7 +364,13 @@ def test_stage_one_ends_with_the_weights_that_were_first_to_be_best_on_validatio
     stage, chosen = noisy_stage(), []
     for keep_best in (True, False):
         context = _Keeps(epochs=9)
-        strategy = started(name, context, keep_best=keep_best, lr=0.3, **({"stage_two": False} if name != "nested-dropout" else {}))
+        strategy = started(
+            name,
+            context,
+            keep_best=keep_best,
+            lr=0.3,
+            **({"stage_two": False} if name != "nested-dropout" else {}),
+        )
         context.models, context.kept = strategy.models, []
         strategy.learn(stage)
         for place, model in enumerate(strategy.models):
@@ -343,17 +405,23 @@ def test_what_chooses_needs_validation_items(name: str, values: dict[str, Any], 
             strategy.learn(stage)
 
 
-@pytest.mark.parametrize("values", [{"choose": "full"}, {"choose": "fixed", "k": 12}, {"compression": "none"}], ids=str)
-def test_a_look_in_mid_stage_sees_the_channels_that_count_also_without_validation_items(values: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "values", [{"choose": "full"}, {"choose": "fixed", "k": 12}, {"compression": "none"}], ids=str
+)
+def test_a_look_in_mid_stage_sees_the_channels_that_count_also_without_validation_items(
+    values: dict[str, Any],
+) -> None:
     context = Curious(epochs=3)
     strategy = started("nested-dropout", context, keep_best=False, **values)
     context.learner, context.given = strategy, []
     strategy.learn(noisy_stage(validation=False))
-    np.testing.assert_array_equal(np.asarray(context.given[-1].classes), np.asarray(strategy.predict(QUERY).classes))
+    np.testing.assert_array_equal(
+        np.asarray(context.given[-1].classes), np.asarray(strategy.predict(QUERY).classes)
+    )
     assert len(set(np.asarray(context.given[-1].classes).tolist())) > 1
 
 
-# --- stage two --------------------------------------------------------------------------------------------------------------------
+# --- stage two ----------------------------------------------------------------------------------------------
 
 
 def _pair(**values: Any) -> tuple[NestedCoTeaching, Batch]:
@@ -369,13 +437,19 @@ def _pair(**values: Any) -> tuple[NestedCoTeaching, Batch]:
 
 
 def _gradients(value: Tensor, model: nn.Module) -> Tensor:
-    return torch.cat([g.flatten() for g in torch.autograd.grad(value, list(model.parameters()), retain_graph=True)])
+    return torch.cat(
+        [g.flatten() for g in torch.autograd.grad(value, list(model.parameters()), retain_graph=True)]
+    )
 
 
 @pytest.mark.parametrize("exchange", ["cross", "self"])
 @pytest.mark.parametrize("judge", ["halves", "whole"])
-def test_a_network_learns_the_items_that_the_other_one_or_itself_finds_easy(judge: str, exchange: str) -> None:
-    """Halves: network 1 judges items 0 to 11 and network 2 items 12 to 23; of every 12, int(0.6 * 12) = 7 are kept."""
+def test_a_network_learns_the_items_that_the_other_one_or_itself_finds_easy(
+    judge: str, exchange: str
+) -> None:
+    """Halves: network 1 judges items 0 to 11 and network 2 items 12 to 23; of every 12, int(0.6 * 12) = 7 are
+    kept.
+    """
     strategy, batch = _pair(judge=judge, exchange=exchange)
     step = strategy._halves if judge == "halves" else strategy._whole
     value = step(batch, 0.4, Classifier.__call__)
@@ -388,7 +462,9 @@ def test_a_network_learns_the_items_that_the_other_one_or_itself_finds_easy(judg
     learns = easy[::-1] if exchange == "cross" else easy
     for model, rows in zip(strategy.models, learns, strict=True):
         expected = cross_entropy(model(batch.inputs[rows]), batch.labels[rows])
-        torch.testing.assert_close(_gradients(value, model), _gradients(expected, model), rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            _gradients(value, model), _gradients(expected, model), rtol=1e-4, atol=1e-6
+        )
 
 
 def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_that_are_kept() -> None:
@@ -420,9 +496,13 @@ def _watched(monkeypatch: pytest.MonkeyPatch, **values: Any) -> tuple[list[dict[
     calls: list[dict[str, Any]] = []
     original = training.train
 
-    def note(net: nn.Module, items: Any, loss: Any, optimiser: torch.optim.Optimizer, context: Any, **options: Any) -> None:
+    def note(
+        net: nn.Module, items: Any, loss: Any, optimiser: torch.optim.Optimizer, context: Any, **options: Any
+    ) -> None:
         rate = optimiser.param_groups[0]["lr"]
-        calls.append({**options, "rates": [rate * options["schedule"](done) for done in (0.0, 0.25, 0.5, 0.99)]})
+        calls.append(
+            {**options, "rates": [rate * options["schedule"](done) for done in (0.0, 0.25, 0.5, 0.99)]}
+        )
         original(net, items, loss, optimiser, context, **options)
 
     for trains in (module, label_learner):
@@ -471,7 +551,9 @@ class _Normed(nn.Module):
 
 @pytest.mark.parametrize("judge", ["whole", "halves"])
 @pytest.mark.parametrize("freeze", [True, False])
-def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, judge: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
+    freeze: bool, judge: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     before: list[dict[str, Tensor]] = []
     original = NestedCoTeaching._taught
@@ -481,7 +563,9 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, 
         original(self, *arguments)
 
     monkeypatch.setattr(NestedCoTeaching, "_taught", note)
-    strategy = started("nested-co-teaching", lent(epochs=6, backbone="normed"), freeze_norm=freeze, judge=judge)
+    strategy = started(
+        "nested-co-teaching", lent(epochs=6, backbone="normed"), freeze_norm=freeze, judge=judge
+    )
     strategy.learn(noisy_stage())
     for model, then in zip(strategy.models, before, strict=True):
         now = nn.Module.state_dict(model)
@@ -493,7 +577,9 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(freeze: bool, 
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_batch_normalisation_stands_still_in_stage_one_if_told_to(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batch_normalisation_stands_still_in_stage_one_if_told_to(
+    freeze: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     context, stage = lent(epochs=4, backbone="normed"), noisy_stage()
     strategy = started("nested-dropout", context, freeze_first=freeze)
@@ -519,7 +605,9 @@ def test_a_look_in_the_middle_of_an_epoch_changes_nothing_of_stage_two(judge: st
 
 
 @pytest.mark.parametrize("epochs", [12, 55])
-def test_stage_two_forgets_by_the_number_of_its_own_epochs(epochs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stage_two_forgets_by_the_number_of_its_own_epochs(
+    epochs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[int] = []
 
     def note(rate: float, epoch: int, *_: Any) -> float:
@@ -527,7 +615,9 @@ def test_stage_two_forgets_by_the_number_of_its_own_epochs(epochs: int, monkeypa
         return rate
 
     monkeypatch.setattr(module, "forget_rate", note)
-    started("nested-co-teaching", lent(epochs=epochs + 1, batch_size=24), first_share=0.001).learn(noisy_stage())
+    started("nested-co-teaching", lent(epochs=epochs + 1, batch_size=24), first_share=0.001).learn(
+        noisy_stage()
+    )
     assert seen == [epoch for epoch in range(epochs) for _ in range(2)]
 
 
@@ -543,4 +633,6 @@ def test_labels_are_kept_up_to_the_share_of_the_last_stage_and_all_without_stage
 def test_one_epoch_has_no_stage_two_and_still_learns() -> None:
     strategy = started("nested-co-teaching", lent(epochs=1))
     strategy.learn(noisy_stage())
-    assert torch.equal(weights_of(*strategy.models), learned("nested-co-teaching", lent(epochs=1), stage_two=False).weights)
+    assert torch.equal(
+        weights_of(*strategy.models), learned("nested-co-teaching", lent(epochs=1), stage_two=False).weights
+    )

@@ -1,4 +1,6 @@
-"""Robust losses against their formulas in terms of probabilities, their limits and invariances, and the strategies that minimise them."""
+"""Robust losses against their formulas in terms of probabilities, their limits and invariances, and the
+strategies that minimise them.
+"""
 
 from __future__ import annotations
 
@@ -61,14 +63,20 @@ def test_losses_are_their_formulas_in_the_probabilities(text: str, expected: np.
 
 def test_sum_exponential_is_the_sum_over_the_other_classes() -> None:
     logits = _logits()
-    expected = [sum(math.exp(row[k] - row[y]) for k in range(3) if k != y) for row, y in zip(logits.tolist(), Y, strict=True)]
+    expected = [
+        sum(math.exp(row[k] - row[y]) for k in range(3) if k != y)
+        for row, y in zip(logits.tolist(), Y, strict=True)
+    ]
     np.testing.assert_allclose(losses.comp_sum(logits, LABELS, tau=0.0).numpy(), expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("q", [0.2, 0.7, 1.0])
 def test_comp_sum_above_one_is_generalised_cross_entropy(q: float) -> None:
     torch.testing.assert_close(
-        losses.comp_sum(_logits(), LABELS, tau=1 + q), losses.generalised_cross_entropy(_logits(), LABELS, q=q), rtol=1e-12, atol=0
+        losses.comp_sum(_logits(), LABELS, tau=1 + q),
+        losses.generalised_cross_entropy(_logits(), LABELS, q=q),
+        rtol=1e-12,
+        atol=0,
     )
 
 
@@ -80,7 +88,7 @@ def test_soft_cross_entropy_takes_any_target() -> None:
     np.testing.assert_allclose(onehot.numpy(), CE, rtol=1e-12)
 
 
-# --- what pulls how hard ----------------------------------------------------------------------------------------------------------
+# --- what pulls how hard ------------------------------------------------------------------------------------
 
 _AWAY = P - ONEHOT
 _ENTROPY = -(P * np.log(P)).sum(axis=1, keepdims=True)
@@ -107,7 +115,14 @@ def test_gradients_are_those_of_cross_entropy_weighed_by_trust(text: str, expect
 
 @pytest.mark.parametrize("size", [0.0, 100.0, 1e4])
 @pytest.mark.parametrize(
-    "text", [*losses.LOSSES, "bootstrapping[detach=false]", "bootstrapping[hard=true]", "comp-sum[tau=1.5]", "gce[q=1]"]
+    "text",
+    [
+        *losses.LOSSES,
+        "bootstrapping[detach=false]",
+        "bootstrapping[hard=true]",
+        "comp-sum[tau=1.5]",
+        "gce[q=1]",
+    ],
 )
 def test_values_and_gradients_stay_finite_at_extreme_logits(text: str, size: float) -> None:
     logits = (size * torch.tensor([[1.0, -1, 0], [-1, 1, 1], [0, 0, 0]])).requires_grad_()
@@ -120,13 +135,15 @@ def test_values_and_gradients_stay_finite_at_extreme_logits(text: str, size: flo
 @pytest.mark.parametrize("correct", [losses.forward_corrected, losses.backward_corrected])
 def test_corrected_losses_stay_finite_at_extreme_logits(correct: Any) -> None:
     logits = torch.tensor([[1e4, -1e4, 0], [-1e4, 1e4, 1e4]], requires_grad=True)
-    value = correct(logits, torch.tensor([1, 0]), torch.tensor([[0.7, 0.3, 0.0], [0.3, 0.7, 0.0], [0.0, 0.0, 1.0]]))
+    value = correct(
+        logits, torch.tensor([1, 0]), torch.tensor([[0.7, 0.3, 0.0], [0.3, 0.7, 0.0], [0.0, 0.0, 1.0]])
+    )
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     assert value.isfinite().all()
     assert gradient.isfinite().all()
 
 
-# --- Z-loss -----------------------------------------------------------------------------------------------------------------------
+# --- Z-loss -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("a", "b"), [(1.0, 2.0), (3.0, -0.5), (0.1, 10.0)])
@@ -134,13 +151,19 @@ def test_z_loss_is_a_logistic_loss_of_the_standard_score(a: float, b: float) -> 
     scores = _logits().numpy()
     z = (scores - scores.mean(axis=1, keepdims=True)) / scores.std(axis=1, keepdims=True)
     expected = np.log1p(np.exp(a * (b - z[np.arange(4), Y]))) / a
-    np.testing.assert_allclose(losses.z_loss(_logits(), LABELS, a=a, b=b, epsilon=0.0).numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        losses.z_loss(_logits(), LABELS, a=a, b=b, epsilon=0.0).numpy(), expected, rtol=1e-9
+    )
 
 
 def test_z_loss_by_hand() -> None:
     """Scores 1, 2, 3 have variance 2/3; the third lies sqrt(3/2) deviations above the mean, the second none."""
-    value = losses.z_loss(torch.tensor([[1.0, 2, 3]] * 2, dtype=torch.float64), torch.tensor([2, 1]), a=2.0, b=1.0, epsilon=0.0)
-    assert value.tolist() == pytest.approx([math.log(1 + math.exp(2 * (1 - math.sqrt(1.5)))) / 2, math.log(1 + math.exp(2)) / 2])
+    value = losses.z_loss(
+        torch.tensor([[1.0, 2, 3]] * 2, dtype=torch.float64), torch.tensor([2, 1]), a=2.0, b=1.0, epsilon=0.0
+    )
+    assert value.tolist() == pytest.approx(
+        [math.log(1 + math.exp(2 * (1 - math.sqrt(1.5)))) / 2, math.log(1 + math.exp(2)) / 2]
+    )
 
 
 def test_z_loss_ignores_shift_and_scale_and_its_score_ends_at_root_k_minus_one() -> None:
@@ -152,22 +175,30 @@ def test_z_loss_ignores_shift_and_scale_and_its_score_ends_at_root_k_minus_one()
 
 
 def test_z_loss_of_equal_scores_is_that_of_an_average_score() -> None:
-    assert float(losses.z_loss(torch.full((1, 4), 7.0), torch.tensor([2]), a=2.0, b=1.0)) == pytest.approx(math.log(1 + math.exp(2)) / 2)
+    assert float(losses.z_loss(torch.full((1, 4), 7.0), torch.tensor([2]), a=2.0, b=1.0)) == pytest.approx(
+        math.log(1 + math.exp(2)) / 2
+    )
 
 
-# --- correction by a transition matrix --------------------------------------------------------------------------------------------
+# --- correction by a transition matrix ----------------------------------------------------------------------
 
 T = np.array([[0.6, 0.3, 0.1], [0.0, 0.8, 0.2], [0.25, 0.25, 0.5]])
 MATRIX = torch.from_numpy(T)
 
 
 def test_forward_correction_is_cross_entropy_of_the_corrupted_prediction() -> None:
-    np.testing.assert_allclose(losses.forward_corrected(_logits(), LABELS, MATRIX).numpy(), -np.log((P @ T)[np.arange(4), Y]), rtol=1e-9)
+    np.testing.assert_allclose(
+        losses.forward_corrected(_logits(), LABELS, MATRIX).numpy(),
+        -np.log((P @ T)[np.arange(4), Y]),
+        rtol=1e-9,
+    )
 
 
 def test_backward_correction_multiplies_losses_by_the_inverse() -> None:
     expected = (np.linalg.inv(T) @ -np.log(P).T)[Y, np.arange(4)]
-    np.testing.assert_allclose(losses.backward_corrected(_logits(), LABELS, MATRIX).numpy(), expected, rtol=1e-9)
+    np.testing.assert_allclose(
+        losses.backward_corrected(_logits(), LABELS, MATRIX).numpy(), expected, rtol=1e-9
+    )
     assert expected.min() < 0, "it can be negative"
 
 
@@ -183,14 +214,18 @@ def test_forward_correction_is_least_at_the_true_distribution() -> None:
     """With labels drawn from P T, the expected loss has no slope where the network predicts P."""
     logits = _logits(gradient=True)
     drawn = torch.from_numpy(P @ T)
-    each = torch.stack([losses.forward_corrected(logits, torch.full((4,), label), MATRIX) for label in range(3)], dim=1)
+    each = torch.stack(
+        [losses.forward_corrected(logits, torch.full((4,), label), MATRIX) for label in range(3)], dim=1
+    )
     (gradient,) = torch.autograd.grad((drawn * each).sum(), logits)
     np.testing.assert_allclose(gradient.numpy(), 0, atol=1e-12)
 
 
 @pytest.mark.parametrize("correct", [losses.forward_corrected, losses.backward_corrected])
 def test_without_confusion_corrected_losses_are_cross_entropy(correct: Any) -> None:
-    np.testing.assert_allclose(correct(_logits(), LABELS, torch.eye(3, dtype=torch.float64)).numpy(), CE, rtol=1e-9)
+    np.testing.assert_allclose(
+        correct(_logits(), LABELS, torch.eye(3, dtype=torch.float64)).numpy(), CE, rtol=1e-9
+    )
 
 
 def test_a_matrix_without_inverse_is_refused() -> None:
@@ -198,7 +233,7 @@ def test_a_matrix_without_inverse_is_refused() -> None:
         losses.backward_corrected(_logits(), LABELS, torch.full((3, 3), 1 / 3, dtype=torch.float64))
 
 
-# --- by name ----------------------------------------------------------------------------------------------------------------------
+# --- by name ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -241,10 +276,14 @@ def test_a_strategy_minimises_the_loss_of_its_name(strategy: str, values: dict[s
     assert not torch.equal(named.weights, learned("cross-entropy").weights)
 
 
-# --- sharpening -------------------------------------------------------------------------------------------------------------------
+# --- sharpening ---------------------------------------------------------------------------------------------
 
 
 def test_sharpened_by_hand() -> None:
     given = torch.tensor([[0.8, 0.2], [0.5, 0.5], [1.0, 0.0]], dtype=torch.float64)
-    np.testing.assert_allclose(losses.sharpened(given, 0.5).numpy(), np.array([[0.64 / 0.68, 0.04 / 0.68], [0.5, 0.5], [1, 0]]), rtol=1e-12)
+    np.testing.assert_allclose(
+        losses.sharpened(given, 0.5).numpy(),
+        np.array([[0.64 / 0.68, 0.04 / 0.68], [0.5, 0.5], [1, 0]]),
+        rtol=1e-12,
+    )
     np.testing.assert_allclose(losses.sharpened(given, 1.0).numpy(), given.numpy(), rtol=1e-12)

@@ -8,7 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import LEARNERS, as_items, fresh, learned, lent, noisy_stage, passes, plain_sgd, started, weights_of
+from test_label_baselines import (
+    LEARNERS,
+    as_items,
+    fresh,
+    learned,
+    lent,
+    noisy_stage,
+    passes,
+    plain_sgd,
+    started,
+    weights_of,
+)
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -34,8 +45,12 @@ def _trained(loss: Callable[[Classifier, Tensor, Tensor], Tensor], context: Any,
 def test_cross_entropy_sees_a_new_view_of_every_item_at_every_step() -> None:
     context, stage = lent(views=NOISE), noisy_stage()
     labels = as_items(stage).labels
-    wanted = _trained(lambda network, shown, rows: cross_entropy(network(shown), labels[rows]), context, stage)
-    torch.testing.assert_close(learned("cross-entropy", context).weights, weights_of(wanted), rtol=1e-4, atol=1e-5)
+    wanted = _trained(
+        lambda network, shown, rows: cross_entropy(network(shown), labels[rows]), context, stage
+    )
+    torch.testing.assert_close(
+        learned("cross-entropy", context).weights, weights_of(wanted), rtol=1e-4, atol=1e-5
+    )
 
 
 def test_elr_remembers_what_it_made_of_the_view_that_was_shown() -> None:
@@ -57,8 +72,14 @@ def test_elr_remembers_what_it_made_of_the_view_that_was_shown() -> None:
 
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_learner_of_noisy_labels_sees_views_and_answers_items_as_they_are(name: str) -> None:
-    """The same views under the same seed, others than without; what is asked is not changed, so asking twice gives the same."""
-    first, again, plain = learned(name, lent(views=NOISE)), learned(name, lent(views=NOISE)), learned(name, lent())
+    """The same views under the same seed, others than without; what is asked is not changed, so asking twice
+    gives the same.
+    """
+    first, again, plain = (
+        learned(name, lent(views=NOISE)),
+        learned(name, lent(views=NOISE)),
+        learned(name, lent()),
+    )
     assert torch.equal(first.weights, again.weights)
     assert torch.equal(first.logits, again.logits)
     assert not torch.equal(first.weights, plain.weights)

@@ -1,4 +1,6 @@
-"""Which labels are believed because their loss is small: by hand; and in co-teaching, which network learns which items."""
+"""Which labels are believed because their loss is small: by hand; and in co-teaching, which network learns
+which items.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,26 @@ from torch.nn.functional import cross_entropy
 from harness.contracts import Query
 from harness.errors import Unsuitable, UserError
 from strategies.noisy_labels import co_teaching
-from strategies.noisy_labels.small_losses import checked_rate, doubt_by_loss, forget_rate, keeps, mean_losses, smallest
+from strategies.noisy_labels.small_losses import (
+    checked_rate,
+    doubt_by_loss,
+    forget_rate,
+    keeps,
+    mean_losses,
+    smallest,
+)
 
-# --- by hand ----------------------------------------------------------------------------------------------------------------------
+# --- by hand ------------------------------------------------------------------------------------------------
 
 
 def test_the_forget_rate_rises_in_equal_steps_to_its_power_and_then_is_the_rate() -> None:
     """np.linspace(0, 0.4^c, 5) for the first five epochs, then 0.4, as in the released code."""
-    assert [forget_rate(0.4, epoch, 5, 1.0) for epoch in range(8)] == pytest.approx([0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4])
-    assert [forget_rate(0.4, epoch, 5, 2.0) for epoch in range(7)] == pytest.approx([0, 0.04, 0.08, 0.12, 0.16, 0.4, 0.4])
+    assert [forget_rate(0.4, epoch, 5, 1.0) for epoch in range(8)] == pytest.approx(
+        [0, 0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4]
+    )
+    assert [forget_rate(0.4, epoch, 5, 2.0) for epoch in range(7)] == pytest.approx(
+        [0, 0.04, 0.08, 0.12, 0.16, 0.4, 0.4]
+    )
     expected = np.linspace(0, 0.45**0.5, 10)
     assert [forget_rate(0.45, epoch, 10, 0.5) for epoch in range(10)] == pytest.approx(list(expected))
 
@@ -35,9 +48,19 @@ def test_without_a_rise_the_rate_holds_from_the_start_and_a_rise_of_one_epoch_be
 
 @pytest.mark.parametrize(
     ("rate", "expected"),
-    [(0.0, {0, 1, 2, 3, 4}), (0.2, {0, 1, 3, 4}), (0.39, {1, 3, 4}), (0.4, {1, 3, 4}), (0.5, {1, 4}), (0.8, {4}), (0.99, {4})],
+    [
+        (0.0, {0, 1, 2, 3, 4}),
+        (0.2, {0, 1, 3, 4}),
+        (0.39, {1, 3, 4}),
+        (0.4, {1, 3, 4}),
+        (0.5, {1, 4}),
+        (0.8, {4}),
+        (0.99, {4}),
+    ],
 )
-def test_the_smallest_losses_are_chosen_rounded_down_and_one_at_least(rate: float, expected: set[int]) -> None:
+def test_the_smallest_losses_are_chosen_rounded_down_and_one_at_least(
+    rate: float, expected: set[int]
+) -> None:
     assert set(smallest(torch.tensor([3.0, 1, 4, 1.5, 0.9]), rate).tolist()) == expected
 
 
@@ -58,7 +81,9 @@ def test_a_batch_too_small_for_the_rate_keeps_its_easiest_item() -> None:
 
 def test_a_rate_that_leaves_nothing_of_a_full_batch_is_refused() -> None:
     assert checked_rate(0.875, 8) == 0.875
-    with pytest.raises(UserError, match="leaves nothing of a batch of 8 items; lower forget_rate or enlarge the batch"):
+    with pytest.raises(
+        UserError, match="leaves nothing of a batch of 8 items; lower forget_rate or enlarge the batch"
+    ):
         checked_rate(0.9, 8)
 
 
@@ -76,7 +101,9 @@ def test_mean_losses_average_over_networks_and_not_over_logits() -> None:
     assert mean_losses(logits, labels).tolist() == pytest.approx(np.mean(own, axis=0))
 
 
-@pytest.mark.parametrize(("rate", "expected"), [(0.0, 9.0), (0.2, 5.0), (0.4, 2.0), (0.79, 0.5), (0.8, 0.5), (0.99, 0.5)])
+@pytest.mark.parametrize(
+    ("rate", "expected"), [(0.0, 9.0), (0.2, 5.0), (0.4, 2.0), (0.79, 0.5), (0.8, 0.5), (0.99, 0.5)]
+)
 def test_the_bar_is_the_largest_loss_that_a_selection_over_all_keeps(rate: float, expected: float) -> None:
     losses = torch.tensor([5.0, 0.5, 9, 2, 1])
     assert keeps(losses, rate) == expected
@@ -95,11 +122,13 @@ def test_doubt_is_a_half_at_the_bar_and_ranks_as_losses_do() -> None:
     assert doubt_by_loss(torch.zeros(2), 0.0)[0].tolist() == [0, 0]
 
 
-# --- co-teaching ------------------------------------------------------------------------------------------------------------------
+# --- co-teaching --------------------------------------------------------------------------------------------
 
 
 def _one_step(exchange: str, rate: float) -> tuple[list[Tensor], list[Tensor], list[set[int]]]:
-    """Both networks before and after one plain gradient step on all 48 items, and the items whose loss is small for each."""
+    """Both networks before and after one plain gradient step on all 48 items, and the items whose loss is
+    small for each.
+    """
     context, stage = lent(epochs=1, batch_size=48), noisy_stage()
     items = as_items(stage)
     networks = [fresh(context, stage, place) for place in range(2)]
@@ -109,9 +138,21 @@ def _one_step(exchange: str, rate: float) -> tuple[list[Tensor], list[Tensor], l
     expected = []
     for network, losses, rows in zip(networks, each, learns, strict=True):
         gradients = torch.autograd.grad(losses[rows].mean(), list(network.parameters()))
-        moved = [weights - 0.1 * gradient for weights, gradient in zip(network.parameters(), gradients, strict=True)]
+        moved = [
+            weights - 0.1 * gradient
+            for weights, gradient in zip(network.parameters(), gradients, strict=True)
+        ]
         expected.append(torch.cat([weights.detach().flatten() for weights in moved]))
-    strategy = started("co-teaching", context, exchange=exchange, ramp=0, forget_rate=rate, lr=0.1, momentum=0.0, weight_decay=0.0)
+    strategy = started(
+        "co-teaching",
+        context,
+        exchange=exchange,
+        ramp=0,
+        forget_rate=rate,
+        lr=0.1,
+        momentum=0.0,
+        weight_decay=0.0,
+    )
     strategy.learn(stage)
     return [weights_of(model) for model in strategy.models], expected, [set(rows.tolist()) for rows in easy]
 
@@ -162,7 +203,12 @@ def test_labels_are_kept_up_to_the_share_of_the_last_stage() -> None:
     strategy.learn(stage)
     answer = strategy.predict(query)
     items = as_items(stage)
-    each = torch.stack([cross_entropy(model.evaluated(items.inputs), items.labels, reduction="none") for model in strategy.models])
+    each = torch.stack(
+        [
+            cross_entropy(model.evaluated(items.inputs), items.labels, reduction="none")
+            for model in strategy.models
+        ]
+    )
     ranks = each.mean(dim=0).argsort().argsort().numpy()
     np.testing.assert_array_equal(np.asarray(answer.kept), ranks < int(0.7 * 48))
     np.testing.assert_array_equal(np.argsort(np.asarray(answer.suspicion)).argsort(), ranks)

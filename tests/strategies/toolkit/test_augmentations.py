@@ -115,7 +115,9 @@ def test_crops_are_cut_from_the_enlarged_image_at_every_place_and_mirrored_half_
     assert 0.4 < float(rising.float().mean()) < 0.6
     left = cut[rising][:, 0, 14, 0]
     assert float(left.min()) < 0.6
-    assert float(left.max()) > 2.5, "the enlarged image has four more columns, so up to 3.5 old ones are cut off"
+    assert float(left.max()) > 2.5, (
+        "the enlarged image has four more columns, so up to 3.5 old ones are cut off"
+    )
 
 
 def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_stays() -> None:
@@ -139,7 +141,10 @@ def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_
         ("", "unknown views ''"),
         ("either[one=afine]", "did you mean 'affine'"),
         ("either[chance=2]", "either needs chance between 0 and 1, got 2"),
-        ("crop[size=224]", "crop cuts size pixels out of as many or more, such as crop[size=224,of=256], got size=224 and of=0"),
+        (
+            "crop[size=224]",
+            "crop cuts size pixels out of as many or more, such as crop[size=224,of=256], got size=224 and of=0",
+        ),
         ("crop[size=9,of=8]", "got size=9 and of=8"),
         ("crop[size=7.5,of=8]", "crop needs size as a whole number of pixels, got 7.5"),
         ("padded-crop[pad=-1]", "padded-crop needs pad as a whole number of pixels, got -1"),
@@ -148,7 +153,10 @@ def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_
         ("colour-jitter[hue=0.6]", "colour-jitter needs hue between 0 and 0.5, got 0.6"),
         ("colour-jitter[contrast=much]", "colour-jitter needs contrast between 0 and 100, got 'much'"),
         ("grey[chance=-0.1]", "grey needs chance between 0 and 1, got -0.1"),
-        ("solarise[low=0.9,high=0.5]", "solarise needs thresholds with low <= high, got low=0.9 and high=0.5"),
+        (
+            "solarise[low=0.9,high=0.5]",
+            "solarise needs thresholds with low <= high, got low=0.9 and high=0.5",
+        ),
         ("equalise[chance=7]", "equalise needs chance between 0 and 1, got 7"),
         ("blur[low=0]", "blur needs standard deviations with 0 < low <= high, got low=0 and high=2"),
         ("blur[window=4]", "blur needs an odd window, or 0 for a tenth of the image, got 4"),

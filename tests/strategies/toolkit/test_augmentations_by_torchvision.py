@@ -1,4 +1,6 @@
-"""Batched views against a second implementation: torchvision's functions, image by image, with the numbers that were drawn."""
+"""Batched views against a second implementation: torchvision's functions, image by image, with the numbers
+that were drawn.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,18 @@ def _drawn(numbers: int, items: int = ITEMS) -> list[list[float]]:
     return torch.rand(numbers, items, generator=_generator(3)).double().T.tolist()
 
 
-def _jittered(image: Tensor | Image.Image, draw: list[float], amounts: tuple[float, ...]) -> Tensor | Image.Image:
-    """Change one image by torchvision's functions; draw: brightness, contrast, saturation, hue, order, chance."""
-    changes = (functional.adjust_brightness, functional.adjust_contrast, functional.adjust_saturation, functional.adjust_hue)
+def _jittered(
+    image: Tensor | Image.Image, draw: list[float], amounts: tuple[float, ...]
+) -> Tensor | Image.Image:
+    """Change one image by torchvision's functions; draw: brightness, contrast, saturation, hue, order,
+    chance.
+    """
+    changes = (
+        functional.adjust_brightness,
+        functional.adjust_contrast,
+        functional.adjust_saturation,
+        functional.adjust_hue,
+    )
     brightness, contrast, saturation, hue = (
         max(0.0, 1 - most) + share * (1 + most - max(0.0, 1 - most)) if place < 3 else most * (2 * share - 1)
         for place, (most, share) in enumerate(zip(amounts, draw[:4], strict=True))
@@ -72,7 +83,9 @@ def test_colour_jitter(amounts: tuple[float, float, float, float]) -> None:
 
 
 def test_colour_jitter_of_pictures_as_released_code_does_it() -> None:
-    """PIL cuts values off to bytes after every change, the hue to a 256th of the circle: up to half a grey level darker for each."""
+    """PIL cuts values off to bytes after every change, the hue to a 256th of the circle: up to half a grey
+    level darker for each.
+    """
     found = 255 * view_of("colour-jitter[chance=1]")(IMAGES[:20], _generator(3))
     expected = []
     for image, draw in zip(BYTES[:20], _drawn(6, 20), strict=True):
@@ -85,8 +98,13 @@ def test_colour_jitter_of_pictures_as_released_code_does_it() -> None:
 
 def test_colours_that_do_not_change_stay_to_the_bit_and_the_order_is_of_those_that_do() -> None:
     assert torch.equal(view_of("colour-jitter[chance=0]")(IMAGES, _generator()), IMAGES)
-    assert torch.equal(view_of("colour-jitter[brightness=0,contrast=0,saturation=0,hue=0,chance=1]")(IMAGES, _generator()), IMAGES)
-    found = view_of("colour-jitter[brightness=0.3,contrast=0,saturation=0,hue=0,chance=1]")(IMAGES, _generator(3))
+    assert torch.equal(
+        view_of("colour-jitter[brightness=0,contrast=0,saturation=0,hue=0,chance=1]")(IMAGES, _generator()),
+        IMAGES,
+    )
+    found = view_of("colour-jitter[brightness=0.3,contrast=0,saturation=0,hue=0,chance=1]")(
+        IMAGES, _generator(3)
+    )
     factors = 0.7 + 0.6 * torch.tensor(_drawn(6))[:, 0]
     torch.testing.assert_close(found, (IMAGES * factors[:, None, None, None]).clamp(max=1), atol=1e-6, rtol=0)
 
@@ -142,7 +160,9 @@ def test_solarise() -> None:
 
 
 def test_equalise() -> None:
-    assert torch.equal((255 * equalised(IMAGES)).round().byte(), torch.stack([functional.equalize(image) for image in BYTES]))
+    assert torch.equal(
+        (255 * equalised(IMAGES)).round().byte(), torch.stack([functional.equalize(image) for image in BYTES])
+    )
     found = view_of("equalise[chance=0.4]")(IMAGES, _generator(3))
     luck = torch.rand(ITEMS, generator=_generator(3))
     assert torch.equal(found, torch.where((luck < 0.4)[:, None, None, None], equalised(IMAGES), IMAGES))
@@ -153,11 +173,15 @@ def test_blur(window: int) -> None:
     deviations = torch.linspace(0.1, 2, ITEMS)
     found = blurred(IMAGES, deviations, window)
     for image, deviation, each in zip(IMAGES, deviations.tolist(), found, strict=True):
-        torch.testing.assert_close(each, functional.gaussian_blur(image, window, deviation), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            each, functional.gaussian_blur(image, window, deviation), atol=1e-5, rtol=0
+        )
     shown = view_of(f"blur[chance=0.4,window={window}]")(IMAGES, _generator(3))
     luck = torch.rand(2, ITEMS, generator=_generator(3))
     expected = blurred(IMAGES, 0.1 + 1.9 * luck[1], window)
-    torch.testing.assert_close(shown, torch.where((luck[0] < 0.4)[:, None, None, None], expected, IMAGES), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        shown, torch.where((luck[0] < 0.4)[:, None, None, None], expected, IMAGES), atol=1e-6, rtol=0
+    )
 
 
 @pytest.mark.parametrize(("side", "window"), [(224, 23), (32, 3), (14, 3)])
@@ -169,13 +193,22 @@ def test_a_window_is_a_tenth_of_the_image_unless_told(side: int, window: int) ->
 
 @pytest.mark.parametrize("sides", [(8, 8), (16, 16), (24, 20)])
 def test_a_crop_of_a_size_is_a_window_of_the_enlarged_image(sides: tuple[int, int]) -> None:
-    """Every crop of 14 px out of 16 is one of nine windows or its mirror image, of what torchvision enlarges or shrinks to 16 px."""
+    """Every crop of 14 px out of 16 is one of nine windows or its mirror image, of what torchvision enlarges
+    or shrinks to 16 px.
+    """
     images = torch.rand(200, 3, *sides, generator=_generator(3)) * 0.6 + 0.2
     shown = view_of("crop[size=14,of=16]")(images, _generator())
     assert shown.shape == (200, 3, 14, 14)
-    large = functional.resize(images, [16, 16], interpolation=functional.InterpolationMode.BICUBIC, antialias=True).clamp(0, 1)
+    large = functional.resize(
+        images, [16, 16], interpolation=functional.InterpolationMode.BICUBIC, antialias=True
+    ).clamp(0, 1)
     windows = [large[..., top : top + 14, left : left + 14] for top in range(3) for left in range(3)]
-    near = torch.stack([(shown - each).abs().amax(dim=(1, 2, 3)) for each in [*windows, *(window.flip(-1) for window in windows)]])
+    near = torch.stack(
+        [
+            (shown - each).abs().amax(dim=(1, 2, 3))
+            for each in [*windows, *(window.flip(-1) for window in windows)]
+        ]
+    )
     assert float(near.amin(dim=0).max()) < 1e-5
     met = torch.bincount(near.argmin(dim=0), minlength=18)
     assert bool((met > 0).all())

@@ -1,4 +1,6 @@
-"""Backbones against timm's and torchvision's own forward passes; what trains, what stands still, how images are prepared."""
+"""Backbones against timm's and torchvision's own forward passes; what trains, what stands still, how images
+are prepared.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"vit": vit, "resnet": resnet, "folder": folder}
 
 
-# --- the same numbers as the libraries ----------------------------------------------------------------------------------------------
+# --- the same numbers as the libraries ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("trainable", ["all", "last", "blocks-3", "blocks-4", "head"])
 @torch.no_grad()
-def test_a_transformer_with_weights_gives_what_timm_gives_for_scaled_images(files: dict[str, Any], trainable: str) -> None:
+def test_a_transformer_with_weights_gives_what_timm_gives_for_scaled_images(
+    files: dict[str, Any], trainable: str
+) -> None:
     text = f"{VIT}[weights={files['folder'] / 'vit.pth'},{SMALL},trainable={trainable}]"
     expected = files["vit"]((IMAGES - 0.5) / 0.5)  # the mean and deviation of this model's tag at timm
     network = _made(text).eval()
@@ -66,8 +70,12 @@ def test_a_transformer_with_weights_gives_what_timm_gives_for_scaled_images(file
 
 @pytest.mark.parametrize("trainable", ["all", "last", "blocks-5", "head"])
 @torch.no_grad()
-def test_a_resnet_with_weights_gives_what_timm_gives_for_scaled_images(files: dict[str, Any], trainable: str) -> None:
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+def test_a_resnet_with_weights_gives_what_timm_gives_for_scaled_images(
+    files: dict[str, Any], trainable: str
+) -> None:
+    mean, deviation = (
+        torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     expected = files["resnet"]((IMAGES - mean) / deviation)
     network = _made(f"timm:resnet18[weights={files['folder'] / 'resnet.pth'},trainable={trainable}]").eval()
     torch.testing.assert_close(network(IMAGES), expected, atol=1e-5, rtol=1e-5)
@@ -75,7 +83,13 @@ def test_a_resnet_with_weights_gives_what_timm_gives_for_scaled_images(files: di
 
 
 @pytest.mark.parametrize(
-    "options", ["global_pool=avg", "class_token=false,global_pool=avg", "init_values=0.1", "global_pool=avg,fc_norm=true"]
+    "options",
+    [
+        "global_pool=avg",
+        "class_token=false,global_pool=avg",
+        "init_values=0.1",
+        "global_pool=avg,fc_norm=true",
+    ],
 )
 @torch.no_grad()
 def test_any_plain_transformer_comes_apart_by_block(options: str) -> None:
@@ -92,7 +106,11 @@ def test_a_cifar_resnet_is_torchvisions_with_another_stem(name: str, layers: int
 
     ours = _made(f"{name}-cifar").eval()
     theirs: Any = getattr(torchvision.models, name)()
-    theirs.conv1, theirs.maxpool, theirs.fc = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity(), nn.Identity()
+    theirs.conv1, theirs.maxpool, theirs.fc = (
+        nn.Conv2d(3, 64, 3, padding=1, bias=False),
+        nn.Identity(),
+        nn.Identity(),
+    )
     theirs.load_state_dict(ours.model.state_dict())
     for side in (32, 18):
         images = IMAGES[:1, :, :side, :side]
@@ -100,18 +118,25 @@ def test_a_cifar_resnet_is_torchvisions_with_another_stem(name: str, layers: int
     assert ours.features == 512
     shapes = {part.weight.shape[-1] for part in ours.modules() if isinstance(part, nn.Conv2d)}
     assert shapes == {1, 3} and float(ours.model.layer1[0].bn2.weight.min()) == 1.0
-    assert sum(isinstance(part, nn.Conv2d) and part.weight.shape[-1] == 3 for part in ours.modules()) == layers - 1
+    assert (
+        sum(isinstance(part, nn.Conv2d) and part.weight.shape[-1] == 3 for part in ours.modules())
+        == layers - 1
+    )
 
 
-@pytest.mark.parametrize(("name", "features"), [("mobilenetv3_small_050", 1024), ("resnet10t", 512), ("convnext_atto", 320)])
+@pytest.mark.parametrize(
+    ("name", "features"), [("mobilenetv3_small_050", 1024), ("resnet10t", 512), ("convnext_atto", 320)]
+)
 @torch.no_grad()
 def test_a_backbone_says_how_many_features_it_gives(name: str, features: int) -> None:
-    """Networks with a hidden layer in their head were once said to give what lies before it, and no head fitted them."""
+    """Networks with a hidden layer in their head were once said to give what lies before it, and no head
+    fitted them.
+    """
     network = _made(f"timm:{name}").eval()
     assert network.features == network(IMAGES).shape[1] == features
 
 
-# --- what trains --------------------------------------------------------------------------------------------------------------------
+# --- what trains --------------------------------------------------------------------------------------------
 
 
 def test_happys_share_of_vit_b_trains() -> None:
@@ -125,8 +150,14 @@ def test_the_number_of_trained_blocks_is_that_said() -> None:
     block = sum(weight.numel() for weight in _made(f"{VIT}[{SMALL}]").model.blocks[0].parameters())
     for trainable, blocks in (("head", 0), ("last", 1), ("blocks-2", 2), ("blocks-4", 4)):
         assert _trained(_made(f"{VIT}[{SMALL},trainable={trainable}]")) == blocks * block
-    names = [name for name, weight in _made("timm:resnet18[trainable=blocks-2]").named_parameters() if weight.requires_grad]
-    assert {name.split(".")[:3][2] for name in names} == {"0", "1"} and all(name.startswith("pieces.1.") for name in names)
+    names = [
+        name
+        for name, weight in _made("timm:resnet18[trainable=blocks-2]").named_parameters()
+        if weight.requires_grad
+    ]
+    assert {name.split(".")[:3][2] for name in names} == {"0", "1"} and all(
+        name.startswith("pieces.1.") for name in names
+    )
     assert _trained(_made("timm:mobilenetv3_small_050[trainable=head]")) == 0
 
 
@@ -150,18 +181,28 @@ def test_what_is_not_lent_stands_still_also_its_running_means(files: dict[str, A
 
 
 def test_a_strategy_trains_no_more_than_the_protocol_lends() -> None:
-    for lent, own, frozen in (("last", "all", 1), ("blocks-2", "all", 1), ("blocks-2", "last", 2), ("last", "head", 2), ("all", "last", 1)):
+    for lent, own, frozen in (
+        ("last", "all", 1),
+        ("blocks-2", "all", 1),
+        ("blocks-2", "last", 2),
+        ("last", "head", 2),
+        ("all", "last", 1),
+    ):
         network = Parted(FakeContext(backbone=f"{VIT}[{SMALL},trainable={lent}]"))
         network.build_backbone((3, 32, 32))
         network.freeze(own).train()  # type: ignore[arg-type]
         assert network.frozen == frozen
-        assert [part.training for part in network.parts] == [False] * frozen + [True] * (len(network.parts) - frozen)
+        assert [part.training for part in network.parts] == [False] * frozen + [True] * (
+            len(network.parts) - frozen
+        )
         assert not network.hidden(IMAGES).requires_grad
         assert any(weight.requires_grad for weight in network.parts[:frozen].parameters()) is False
 
 
 def test_a_frozen_part_with_batch_norm_does_not_follow_its_batches() -> None:
-    """A frozen part once kept the mode of the network, and its running means followed whatever passed through it."""
+    """A frozen part once kept the mode of the network, and its running means followed whatever passed through
+    it.
+    """
     network = Parted(FakeContext(backbone="timm:resnet10t"))
     network.build_backbone((3, 32, 32))
     network.freeze("head").train()
@@ -181,12 +222,14 @@ def test_a_classifier_comes_back_from_its_state_with_the_same_part_frozen(files:
     assert not torch.allclose(copy.backbone(IMAGES), _made(context.backbone).eval()(IMAGES), atol=1e-4)
 
 
-# --- images -------------------------------------------------------------------------------------------------------------------------
+# --- images -------------------------------------------------------------------------------------------------
 
 
 @torch.no_grad()
 def test_images_of_another_size_are_brought_to_the_models(files: dict[str, Any]) -> None:
-    network = _made(f"{VIT}[weights={files['folder'] / 'vit.pth'},{SMALL},trainable=last]", (3, 20, 20)).eval()
+    network = _made(
+        f"{VIT}[weights={files['folder'] / 'vit.pth'},{SMALL},trainable=last]", (3, 20, 20)
+    ).eval()
     small = IMAGES[:, :, :20, :20]
     large = interpolate(small, size=(32, 32), mode="bicubic", align_corners=False, antialias=True)
     torch.testing.assert_close(network(small), network(large))
@@ -204,15 +247,21 @@ def test_grey_images_are_three_equal_channels_where_there_are_weights(files: dic
 
 @torch.no_grad()
 def test_images_are_scaled_as_said(files: dict[str, Any]) -> None:
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    for norm, images in (("none", IMAGES), ("imagenet", (IMAGES - mean) / deviation), ("model", (IMAGES - 0.5) / 0.5)):
+    mean, deviation = (
+        torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    for norm, images in (
+        ("none", IMAGES),
+        ("imagenet", (IMAGES - mean) / deviation),
+        ("model", (IMAGES - 0.5) / 0.5),
+    ):
         network = _made(f"{VIT}[weights={files['folder'] / 'vit.pth'},{SMALL},norm={norm}]").eval()
         torch.testing.assert_close(network(IMAGES), files["vit"](images))
     drawn = _made(f"{VIT}[{SMALL}]").eval()
     torch.testing.assert_close(drawn(IMAGES), drawn.model(IMAGES))  # as before there were weights
 
 
-# --- mistakes -----------------------------------------------------------------------------------------------------------------------
+# --- mistakes -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -222,12 +271,24 @@ def test_images_are_scaled_as_said(files: dict[str, Any]) -> None:
             "timm:mobilenetv3_small_050[trainable=last]",
             "timm:mobilenetv3_small_050 cannot be taken apart by its blocks, so its trainable should be all or head",
         ),
-        ("timm:resnet18[trainable=blocks-9]", "timm:resnet18 has 8 blocks, so trainable=blocks-9 asks for too many"),
-        (f"{VIT}[{SMALL},trainable=blocks-5]", "timm:vit_tiny_patch16_224 has 4 blocks, so trainable=blocks-5 asks for too many"),
-        ("timm:resnet18[trainable=most]", "trainable of a backbone should be all, last, head, or blocks-N such as blocks-2, got 'most'"),
+        (
+            "timm:resnet18[trainable=blocks-9]",
+            "timm:resnet18 has 8 blocks, so trainable=blocks-9 asks for too many",
+        ),
+        (
+            f"{VIT}[{SMALL},trainable=blocks-5]",
+            "timm:vit_tiny_patch16_224 has 4 blocks, so trainable=blocks-5 asks for too many",
+        ),
+        (
+            "timm:resnet18[trainable=most]",
+            "trainable of a backbone should be all, last, head, or blocks-N such as blocks-2, got 'most'",
+        ),
         ("timm:resnet18[width=3]", "backbone timm:resnet18 cannot be made with width=3: "),
         ("timm:resnet18[norm=cifar]", "norm of a backbone should be model, imagenet or none, got 'cifar'"),
-        ("dino", "backbone dino needs its weights: dino[weights=FILE], such as dino_vitbase16_pretrain.pth of its authors"),
+        (
+            "dino",
+            "backbone dino needs its weights: dino[weights=FILE], such as dino_vitbase16_pretrain.pth of its authors",
+        ),
         ("dinov2[size=small]", "backbone dinov2 needs its weights: dinov2[weights=FILE]"),
         ("dino[weights=x,sise=small]", "unknown parameter of backbone dino 'sise'; did you mean 'size'?"),
         ("resnet18-cifr", "unknown backbone 'resnet18-cifr'; did you mean 'resnet18-cifar'?"),
@@ -240,5 +301,7 @@ def test_a_mistake_gets_one_sentence(name: str, sentence: str) -> None:
 
 
 def test_weights_want_grey_or_coloured_images(files: dict[str, Any]) -> None:
-    with pytest.raises(UserError, match=r"with weights takes images of 1 or 3 channels, the inputs have shape \(4, 32, 32\)"):
+    with pytest.raises(
+        UserError, match=r"with weights takes images of 1 or 3 channels, the inputs have shape \(4, 32, 32\)"
+    ):
         _made(f"{VIT}[weights={Path(files['folder']) / 'vit.pth'},{SMALL}]", (4, 32, 32))

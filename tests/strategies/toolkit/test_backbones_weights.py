@@ -1,4 +1,6 @@
-"""Weights of backbones: files in every layout, files that are none, and what a protocol and a board say of them."""
+"""Weights of backbones: files in every layout, files that are none, and what a protocol and a board say of
+them.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +51,21 @@ def plain(tensors: dict[str, Tensor], tmp_path_factory: pytest.TempPathFactory) 
     return file
 
 
-# --- layouts ------------------------------------------------------------------------------------------------------------------------
+# --- layouts ------------------------------------------------------------------------------------------------
 
 LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
     "below state_dict": lambda t: {"state_dict": t, "epoch": 3},
     "below model": lambda t: {"model": t, "optimizer": {"lr": 0.1}},
     "below both": lambda t: {"model": {"state_dict": t}},
     "of several devices": lambda t: {"state_dict": {f"module.{key}": value for key, value in t.items()}},
-    "of a contrastive learner": lambda t: {f"module.encoder_q.{key}": value for key, value in t.items()} | {"module.queue": torch.ones(2)},
+    "of a contrastive learner": lambda t: (
+        {f"module.encoder_q.{key}": value for key, value in t.items()} | {"module.queue": torch.ones(2)}
+    ),
     "with a projector": lambda t: t | {"projector.0.weight": torch.ones(3), "fc.bias": torch.ones(2)},
     "dino": lambda t: {
         "student": {f"module.backbone.{key}": value + 1 for key, value in t.items()},
-        "teacher": {f"backbone.{key}": value for key, value in t.items()} | {"head.last_layer.weight_g": torch.ones(3, 1)},
+        "teacher": {f"backbone.{key}": value for key, value in t.items()}
+        | {"head.last_layer.weight_g": torch.ones(3, 1)},
         "args": argparse.Namespace(arch="vit_small", lr=0.1),
     },
 }
@@ -68,7 +73,9 @@ LAYOUTS: dict[str, Callable[[dict[str, Tensor]], Any]] = {
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @torch.no_grad()
-def test_a_file_is_read_in_any_layout(layout: str, tensors: dict[str, Tensor], plain: Path, tmp_path: Path) -> None:
+def test_a_file_is_read_in_any_layout(
+    layout: str, tensors: dict[str, Tensor], plain: Path, tmp_path: Path
+) -> None:
     torch.save(LAYOUTS[layout](tensors), tmp_path / "other.pth")
     assert torch.equal(_made(tmp_path / "other.pth")(IMAGES), _made(plain)(IMAGES))
 
@@ -83,7 +90,9 @@ def test_safetensors_are_read(tensors: dict[str, Tensor], plain: Path, tmp_path:
 def test_positions_are_brought_to_another_size_as_timm_does(plain: Path) -> None:
     images = torch.rand(2, 3, 48, 48, generator=torch.Generator().manual_seed(1))
     options = {**OPTIONS, "img_size": 48}
-    theirs = timm.create_model(NAME, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(plain)}, **options).eval()
+    theirs = timm.create_model(
+        NAME, pretrained=True, num_classes=0, pretrained_cfg_overlay={"file": str(plain)}, **options
+    ).eval()
     said = ",".join(f"{name}={value}" for name, value in options.items())
     torch.testing.assert_close(_made(plain, f"{said},norm=none", side=48)(images), theirs(images))
 
@@ -97,9 +106,15 @@ def test_dinov2_is_read_in_its_authors_layout(tmp_path: Path) -> None:
     theirs.cls_token.normal_()
     tensors = dict(theirs.state_dict())
     first = torch.randn(1, 1, 384)
-    authors = {key: value for key, value in tensors.items() if key not in ("reg_token", "pos_embed", "cls_token")}
-    authors |= {"register_tokens": tensors["reg_token"], "mask_token": torch.zeros(1, 384), "cls_token": tensors["cls_token"] - first,
-                "pos_embed": torch.cat([first, tensors["pos_embed"]], dim=1)}  # fmt: skip
+    authors = {
+        key: value for key, value in tensors.items() if key not in ("reg_token", "pos_embed", "cls_token")
+    }
+    authors |= {
+        "register_tokens": tensors["reg_token"],
+        "mask_token": torch.zeros(1, 384),
+        "cls_token": tensors["cls_token"] - first,
+        "pos_embed": torch.cat([first, tensors["pos_embed"]], dim=1),
+    }
     torch.save(authors, tmp_path / "dinov2.pth")
     images = torch.rand(1, 3, 32, 32)
     network = _made(tmp_path / "dinov2.pth", "size=small", name="dinov2")
@@ -111,14 +126,19 @@ def test_dinov2_is_read_in_its_authors_layout(tmp_path: Path) -> None:
 @torch.no_grad()
 def test_dino_reads_the_checkpoint_of_its_authors(tmp_path: Path) -> None:
     theirs = timm.create_model("vit_small_patch16_224.dino", pretrained=False, num_classes=0).eval()
-    torch.save({"teacher": {f"backbone.{key}": value for key, value in theirs.state_dict().items()}}, tmp_path / "dino.pth")
+    torch.save(
+        {"teacher": {f"backbone.{key}": value for key, value in theirs.state_dict().items()}},
+        tmp_path / "dino.pth",
+    )
     images = torch.rand(1, 3, 224, 224)
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, deviation = (
+        torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     network = _made(tmp_path / "dino.pth", "size=small", name="dino", side=224)
     torch.testing.assert_close(network(images), theirs((images - mean) / deviation), atol=1e-4, rtol=1e-4)
 
 
-# --- files that are no weights ------------------------------------------------------------------------------------------------------
+# --- files that are no weights ------------------------------------------------------------------------------
 
 
 class _Trap:
@@ -132,7 +152,9 @@ def _bad_files(tensors: dict[str, Tensor], plain: Path, folder: Path) -> dict[st
     (folder / "page.pth").write_bytes(b"\n<!DOCTYPE html>\n<html><head><title>Sign in</title></head></html>")
     (folder / "page.safetensors").write_bytes(b"<html><body>404</body></html>")
     (folder / "empty.pth").write_bytes(b"")
-    (folder / "pointer.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n")
+    (folder / "pointer.pth").write_bytes(
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"
+    )
     (folder / "half.pth").write_bytes(whole[: len(whole) // 2])
     save_file(tensors, folder / "half.safetensors")
     (folder / "half.safetensors").write_bytes((folder / "half.safetensors").read_bytes()[:5000])
@@ -155,7 +177,10 @@ def _bad_files(tensors: dict[str, Tensor], plain: Path, folder: Path) -> dict[st
         "trap.pth": damaged,
         "pickle.pth": damaged,
         "list.pth": " holds no tensors by name",
-        "few.pth": f" does not fit {NAME}: 12 tensors missing (blocks.3.norm1.weight, blocks.3.norm1.bias, blocks.3.attn.qkv.weight, ...)",
+        "few.pth": (
+            f" does not fit {NAME}: 12 tensors missing (blocks.3.norm1.weight, blocks.3.norm1.bias, "
+            "blocks.3.attn.qkv.weight, ...)"
+        ),
         "strange.pth": f" does not fit {NAME}: 1 tensors of other models (stem.conv.weight)",
         "wrong.pth": f" does not fit {NAME}: 1 of other shapes (norm.weight of shape (5,) where (48,) is needed)",
     }
@@ -187,26 +212,37 @@ def test_another_digest_is_refused(plain: Path) -> None:
     digest = hashlib.sha256(plain.read_bytes()).hexdigest()
     assert _made(plain, f"{SAID},sha256={digest.upper()}").features == 48
     wrong = "00ff" if not digest.startswith("00ff") else "ff00"
-    for refused in (lambda: _made(plain, f"{SAID},sha256={wrong}"), lambda: weights_said(f"timm:{NAME}[weights={plain},sha256={wrong}]")):
-        with pytest.raises(UserError, match=f"weights file .*plain.pth: digest {digest[:16]} where {wrong} is expected"):
+    for refused in (
+        lambda: _made(plain, f"{SAID},sha256={wrong}"),
+        lambda: weights_said(f"timm:{NAME}[weights={plain},sha256={wrong}]"),
+    ):
+        with pytest.raises(
+            UserError, match=f"weights file .*plain.pth: digest {digest[:16]} where {wrong} is expected"
+        ):
             refused()
 
 
-# --- the protocol ---------------------------------------------------------------------------------------------------------------------
+# --- the protocol -------------------------------------------------------------------------------------------
 
 
 def _protocol(network: str) -> Protocol:
     return Protocol(label="blobs", scenario_name="blobs", scenario=Blobs(backbone=network))
 
 
-def test_only_weights_enter_a_protocol_and_other_weights_are_another_protocol(plain: Path, tmp_path: Path) -> None:
+def test_only_weights_enter_a_protocol_and_other_weights_are_another_protocol(
+    plain: Path, tmp_path: Path
+) -> None:
     assert "weights" not in _protocol("mlp").content
     assert "weights" not in _protocol(f"timm:{NAME}[img_size=32]").content
     file = tmp_path / "w.pth"
     file.write_bytes(plain.read_bytes())
     text = f"timm:{NAME}[weights={file}]"
     first = _protocol(text)
-    assert first.content["weights"] == {"sha256": hashlib.sha256(plain.read_bytes()).hexdigest(), "pretrained_on": "", "overlap": "unknown"}
+    assert first.content["weights"] == {
+        "sha256": hashlib.sha256(plain.read_bytes()).hexdigest(),
+        "pretrained_on": "",
+        "overlap": "unknown",
+    }
     assert _protocol(text).hash == first.hash
     file.write_bytes(b"other" + plain.read_bytes())
     assert _protocol(text).hash != first.hash
@@ -215,7 +251,10 @@ def test_only_weights_enter_a_protocol_and_other_weights_are_another_protocol(pl
 
 
 def test_declared_overlap_makes_a_division_of_its_own(plain: Path) -> None:
-    said = {overlap: _protocol(f"timm:{NAME}[weights={plain},pretrained_on=ImageNet-1k,overlap={overlap}]") for overlap in ("none", "full")}
+    said = {
+        overlap: _protocol(f"timm:{NAME}[weights={plain},pretrained_on=ImageNet-1k,overlap={overlap}]")
+        for overlap in ("none", "full")
+    }
     assert said["none"].hash != said["full"].hash
     digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
     expected = f" Division: weights `{digest}` pretrained on ImageNet-1k, overlap with novel classes: full."
@@ -239,20 +278,26 @@ def test_a_declaration_that_means_nothing_is_refused(more: str, sentence: str, p
     assert sentence in str(told.value)
 
 
-def test_a_relative_file_counts_from_the_folder_of_the_data(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_file_counts_from_the_folder_of_the_data(
+    plain: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("OWB_DATA", str(plain.parent))
-    assert weights_said(f"timm:{NAME}[weights=plain.pth]")["sha256"] == hashlib.sha256(plain.read_bytes()).hexdigest()
+    assert (
+        weights_said(f"timm:{NAME}[weights=plain.pth]")["sha256"]
+        == hashlib.sha256(plain.read_bytes()).hexdigest()
+    )
     assert _made(Path("plain.pth")).features == 48
 
 
-# --- timm's own weights ----------------------------------------------------------------------------------------------------------------
+# --- timm's own weights -------------------------------------------------------------------------------------
 
 HUB = "timm/vit_tiny_patch16_224.augreg_in21k_ft_in1k"
 
 
 @torch.no_grad()
-def test_timms_own_weights_are_taken_from_the_cache(tensors: dict[str, Tensor], plain: Path, tmp_path: Path,
-                                                    monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_timms_own_weights_are_taken_from_the_cache(
+    tensors: dict[str, Tensor], plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     folder = tmp_path / f"models--{HUB.replace('/', '--')}"
     (folder / "snapshots" / "abc").mkdir(parents=True)
@@ -262,21 +307,33 @@ def test_timms_own_weights_are_taken_from_the_cache(tensors: dict[str, Tensor], 
     save_file(tensors, file)
     network = backbone(FakeContext(backbone=f"timm:{NAME}[pretrained=true,{SAID}]"), (3, 32, 32)).eval()
     assert torch.equal(network(IMAGES), _made(plain)(IMAGES))
-    assert weights_said(f"timm:{NAME}[pretrained=true]")["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert (
+        weights_said(f"timm:{NAME}[pretrained=true]")["sha256"]
+        == hashlib.sha256(file.read_bytes()).hexdigest()
+    )
 
 
-def test_without_a_network_it_is_said_what_to_do(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_it_is_said_what_to_do(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     what = rf"download model\.safetensors from huggingface\.co/{HUB}, and say weights=FILE instead of pretrained=true"
-    with pytest.raises(UserError, match=rf"cannot fetch timm's weights of {NAME} \(\w+\): where there is a network, {what}"):
+    with pytest.raises(
+        UserError, match=rf"cannot fetch timm's weights of {NAME} \(\w+\): where there is a network, {what}"
+    ):
         weights_said(f"timm:{NAME}[pretrained=true]")
-    with pytest.raises(UserError, match=rf"weights of {NAME} are not in the cache of huggingface_hub; download model\.safetensors from"):
+    with pytest.raises(
+        UserError,
+        match=rf"weights of {NAME} are not in the cache of huggingface_hub; download model\.safetensors from",
+    ):
         backbone(FakeContext(backbone=f"timm:{NAME}[pretrained=true]"), (3, 224, 224))
     with pytest.raises(UserError, match=r"told both weights=.* and pretrained=true; say one of them"):
         backbone(FakeContext(backbone=f"timm:{NAME}[pretrained=true,weights={plain}]"), (3, 224, 224))
     for name in ("resnet10t_nothing", "vit_giant_patch14_224"):
-        with pytest.raises(UserError, match=f"timm has no weights of its own for {name}, so pretrained=true means nothing"):
+        with pytest.raises(
+            UserError, match=f"timm has no weights of its own for {name}, so pretrained=true means nothing"
+        ):
             weights_said(f"timm:{name}[pretrained=true]")
     with pytest.raises(UserError, match="timm has no weights of its own for mlp"):
         weights_said("mlp[pretrained=true]")

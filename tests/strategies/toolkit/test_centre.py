@@ -1,4 +1,6 @@
-"""What a network sees of images that are not of its size: the centre of the enlarged image, as published evaluations do, against PIL's."""
+"""What a network sees of images that are not of its size: the centre of the enlarged image, as published
+evaluations do, against PIL's.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,14 @@ def _prepare(crop_pct: float) -> Prepare:
 def test_the_centre_is_that_of_resizing_and_cropping_a_picture(side: int) -> None:
     """56 of 64 px; PIL rounds to whole values between its passes, which is where the two differ."""
     pixels = (
-        np.random.default_rng(side).integers(40, 216, size=(side // 4, side // 4, 3), dtype=np.uint8).repeat(4, axis=0).repeat(4, axis=1)
+        np.random.default_rng(side)
+        .integers(40, 216, size=(side // 4, side // 4, 3), dtype=np.uint8)
+        .repeat(4, axis=0)
+        .repeat(4, axis=1)
     )
-    picture = Compose([Resize(64, interpolation=InterpolationMode.BICUBIC), CenterCrop(56)])(Image.fromarray(pixels))
+    picture = Compose([Resize(64, interpolation=InterpolationMode.BICUBIC), CenterCrop(56)])(
+        Image.fromarray(pixels)
+    )
     ours = _prepare(0.875)(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
     theirs = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 255
     torch.testing.assert_close(ours, theirs, atol=2 / 255, rtol=0)
@@ -41,7 +48,10 @@ def test_images_of_the_models_size_are_taken_as_they_are() -> None:
             "timm:resnet10t[crop_pct=0.875]",
             "crop_pct=0.875 needs a size that images are brought to, and timm:resnet10t takes any: say image=224",
         ),
-        ("timm:resnet10t[image=64,crop_pct=1.5]", "crop_pct of a backbone should be a share above 0 and up to 1, such as 0.875, got 1.5"),
+        (
+            "timm:resnet10t[image=64,crop_pct=1.5]",
+            "crop_pct of a backbone should be a share above 0 and up to 1, such as 0.875, got 1.5",
+        ),
         ("timm:resnet10t[image=64,crop_pct=0]", "should be a share above 0 and up to 1"),
     ],
 )

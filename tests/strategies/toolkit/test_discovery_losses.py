@@ -1,4 +1,6 @@
-"""The losses of category discovery against loops written from the formulas, hand calculation, and what their gradients may reach."""
+"""The losses of category discovery against loops written from the formulas, hand calculation, and what their
+gradients may reach.
+"""
 
 from __future__ import annotations
 
@@ -29,14 +31,18 @@ def test_self_distillation_compares_each_view_with_the_other_one() -> None:
         for student, taught in ((item, item + 3), (item + 3, item)):
             target = _softmax(teacher[taught] / 0.05)
             expected += 0.5 / 3 * -(target * np.log(_softmax(logits[student] / 0.1))).sum()
-    value = losses.self_distillation(torch.from_numpy(logits), torch.from_numpy(teacher), temperature=0.1, teacher_temperature=0.05)
+    value = losses.self_distillation(
+        torch.from_numpy(logits), torch.from_numpy(teacher), temperature=0.1, teacher_temperature=0.05
+    )
     assert float(value) == pytest.approx(expected)
 
 
 def test_mean_entropy_is_zero_when_even_and_log_k_at_a_single_class() -> None:
     even = torch.eye(4).repeat(3, 1) * 100
     assert float(losses.mean_entropy(even, temperature=0.1)) == pytest.approx(0, abs=1e-6)
-    assert float(losses.mean_entropy(torch.eye(4)[:1].repeat(5, 1) * 100, temperature=0.1)) == pytest.approx(math.log(4))
+    assert float(losses.mean_entropy(torch.eye(4)[:1].repeat(5, 1) * 100, temperature=0.1)) == pytest.approx(
+        math.log(4)
+    )
 
 
 def test_group_entropy_is_the_papers_sum_with_its_constants() -> None:
@@ -47,7 +53,9 @@ def test_group_entropy_is_the_papers_sum_with_its_constants() -> None:
     p_old, p_new = old.sum(), new.sum()
     between = p_old * np.log(p_old) + p_new * np.log(p_new) + np.log(2)
     inside = [sum(q * np.log(q) for q in group / group.sum()) + np.log(len(group)) for group in (old, new)]
-    value = losses.group_entropy(torch.from_numpy(logits), 2, temperature=0.1, between=2, within_old=3, within_new=5)
+    value = losses.group_entropy(
+        torch.from_numpy(logits), 2, temperature=0.1, between=2, within_old=3, within_new=5
+    )
     assert float(value) == pytest.approx(2 * between + 3 * inside[0] + 5 * inside[1])
 
 
@@ -61,7 +69,9 @@ def test_another_share_of_the_new_makes_it_the_divergence_from_that_share() -> N
 
 def test_one_new_class_has_no_inner_term() -> None:
     logits = _rows(6, 3)
-    with_term, without = (losses.group_entropy(logits, 2, temperature=0.1, within_new=weight) for weight in (1.0, 0.0))
+    with_term, without = (
+        losses.group_entropy(logits, 2, temperature=0.1, within_new=weight) for weight in (1.0, 0.0)
+    )
     assert float(with_term) == float(without)
 
 
@@ -97,8 +107,12 @@ def test_supervised_contrastive_averages_over_all_rows_of_the_label() -> None:
     for anchor in range(6):
         whole = sum(math.exp(rows[anchor] @ rows[other] / 0.07) for other in range(6) if other != anchor)
         same = [other for other in range(6) if other != anchor and labels[other] == labels[anchor]]
-        expected -= np.mean([math.log(math.exp(rows[anchor] @ rows[other] / 0.07) / whole) for other in same]) / 6
-    assert float(losses.supervised_contrastive(torch.from_numpy(rows), torch.tensor(labels), temperature=0.07)) == pytest.approx(expected)
+        expected -= (
+            np.mean([math.log(math.exp(rows[anchor] @ rows[other] / 0.07) / whole) for other in same]) / 6
+        )
+    assert float(
+        losses.supervised_contrastive(torch.from_numpy(rows), torch.tensor(labels), temperature=0.07)
+    ) == pytest.approx(expected)
 
 
 def test_feature_distance_is_twice_one_minus_the_cosine() -> None:
@@ -119,13 +133,18 @@ def test_answer_distance_looks_at_the_old_classes_alone() -> None:
 
 def test_rank_pairs_share_the_set_of_their_largest_features() -> None:
     features = torch.tensor([[9.0, 5, 1, 0], [4, 7, 0, 1], [9, 1, 5, 0], [0, 1, 8, 9]])
-    expected = [[set(a.topk(2).indices.tolist()) == set(b.topk(2).indices.tolist()) for b in features] for a in features]
+    expected = [
+        [set(a.topk(2).indices.tolist()) == set(b.topk(2).indices.tolist()) for b in features]
+        for a in features
+    ]
     assert losses.rank_pairs(features, top=2).tolist() == expected
     assert expected[0] == [True, True, False, False]
 
 
 @pytest.mark.parametrize(("width", "top"), [(512, 5), (512, 7), (512, 8), (512, 20), (9, 9), (1, 1)])
-def test_rank_pairs_are_those_of_sets_whether_or_not_a_set_fits_into_one_integer(width: int, top: int) -> None:
+def test_rank_pairs_are_those_of_sets_whether_or_not_a_set_fits_into_one_integer(
+    width: int, top: int
+) -> None:
     base = torch.randn(6, width, generator=torch.Generator().manual_seed(0))
     features = torch.cat([base, base * 2, base.flip(0)])  # scaling keeps the set of the largest
     sets = [frozenset(row.topk(top).indices.tolist()) for row in features]

@@ -1,4 +1,6 @@
-"""Frozen encoders against direct convolutions, closed forms, and second implementations by name; what they refuse, and in which words."""
+"""Frozen encoders against direct convolutions, closed forms, and second implementations by name; what they
+refuse, and in which words.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,7 @@ def _made(name: str, side: int = 64, **options: Any) -> Any:
     return encoder(FakeContext(backbone=name), (3, side, side), **options)
 
 
-# --- gabor ------------------------------------------------------------------------------------------------------------------------
+# --- gabor --------------------------------------------------------------------------------------------------
 
 
 def _plane_wave(wavelength: float, angle: float) -> Tensor:
@@ -64,7 +66,9 @@ def test_a_plane_wave_answers_half_its_amplitude_in_its_own_filter(scale: int, a
 
 @pytest.mark.parametrize(("scale", "tolerance"), [(0, 3e-3), (1, 2e-5), (2, 2e-5)])
 def test_gabor_is_a_convolution_in_space(scale: int, tolerance: float) -> None:
-    """The filter written out in pixels, moved over the mirrored image; the shortest one passes the edge of the spectrum."""
+    """The filter written out in pixels, moved over the mirrored image; the shortest one passes the edge of
+    the spectrum.
+    """
     angle, wavelength, margin = 1, 4 * 2**scale, 16
     sigma = math.sqrt(math.log(2) / 2) * 3 / math.pi * wavelength
     mirrored = np.pad(GREY[0, 0].double().numpy(), margin, mode="reflect")
@@ -72,7 +76,10 @@ def test_gabor_is_a_convolution_in_space(scale: int, tolerance: float) -> None:
     steps = np.arange(-reach, reach + 1)
     envelope = np.exp(-0.5 * (steps / sigma) ** 2) / (math.sqrt(2 * math.pi) * sigma)
     turn = math.pi * angle / 6
-    along = [envelope * np.exp(2j * math.pi / wavelength * part * steps) for part in (math.sin(turn), math.cos(turn))]
+    along = [
+        envelope * np.exp(2j * math.pi / wavelength * part * steps)
+        for part in (math.sin(turn), math.cos(turn))
+    ]
     answer = mirrored.astype(complex)
     for axis, kernel in enumerate(along):  # the filter is a product of one along each axis
         answer = sum(weight * np.roll(answer, step, axis) for step, weight in zip(steps, kernel, strict=True))  # type: ignore[assignment]
@@ -93,7 +100,7 @@ def test_a_uniform_image_has_no_modulus() -> None:
     np.testing.assert_allclose(tokens[..., :-1].numpy(), math.log(1 / 255), atol=1e-3)
 
 
-# --- scattering -------------------------------------------------------------------------------------------------------------------
+# --- scattering ---------------------------------------------------------------------------------------------
 
 
 def _modulus(image: NDArray[np.float64], wavelength: float, turn: float, margin: int) -> NDArray[np.float64]:
@@ -112,7 +119,9 @@ def _means(image: NDArray[np.float64], side: int) -> NDArray[np.float64]:
 
 
 def test_scattering_is_modulus_upon_modulus() -> None:
-    """One path after another, in float64: mean, first order, then every wider scale on the halved first modulus."""
+    """One path after another, in float64: mean, first order, then every wider scale on the halved first
+    modulus.
+    """
     made = Scattering((3, 64, 64), scales=3, angles=2)
     tokens = made(GREY[:1].expand(-1, 3, -1, -1))[0, 0].numpy()
     image, turns = GREY[0, 0].double().numpy(), [0.0, math.pi / 2]
@@ -120,8 +129,16 @@ def test_scattering_is_modulus_upon_modulus() -> None:
     paths = [_means(modulus, 4) for _, modulus in firsts]
     for scale, modulus in firsts:
         halved = _means(modulus, 2)
-        paths += [_means(_modulus(halved, 2 * 2**wider, turn, 8), 2) for wider in range(scale + 1, 3) for turn in turns]
-    expected = np.stack([_means(image, 4), *(np.log(1 / 255 + path) for path in paths)]).reshape(len(paths) + 1, -1).T
+        paths += [
+            _means(_modulus(halved, 2 * 2**wider, turn, 8), 2)
+            for wider in range(scale + 1, 3)
+            for turn in turns
+        ]
+    expected = (
+        np.stack([_means(image, 4), *(np.log(1 / 255 + path) for path in paths)])
+        .reshape(len(paths) + 1, -1)
+        .T
+    )
     assert made.channels == len(paths) + 1
     np.testing.assert_allclose(tokens, expected, atol=2e-4)
 
@@ -132,10 +149,12 @@ def test_scattering_of_one_scale_has_no_second_order() -> None:
     assert _made("scattering").channels == 61
 
 
-# --- lite0 ------------------------------------------------------------------------------------------------------------------------
+# --- lite0 --------------------------------------------------------------------------------------------------
 
 _STRIDES = {0: 1, 1: 2, 3: 2, 5: 2, 8: 1, 11: 2, 15: 1}
-"""By the first block of a group of the original network; its other blocks have stride 1. Five groups of kernel 3, 5, 3, 5, 5, then 3."""
+"""By the first block of a group of the original network; its other blocks have stride 1. Five groups of
+kernel 3, 5, 3, 5, 5, then 3.
+"""
 
 
 def _same_conv(images: Tensor, weight: Tensor, stride: int, groups: int = 1) -> Tensor:
@@ -147,7 +166,9 @@ def _same_conv(images: Tensor, weight: Tensor, stride: int, groups: int = 1) -> 
 
 
 def _by_name(tensors: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
-    """Run the network from the names the package's author gave the tensors; return the output of every block and the logits."""
+    """Run the network from the names the package's author gave the tensors; return the output of every block
+    and the logits.
+    """
 
     def norm(values: Tensor, name: str) -> Tensor:
         parts = [tensors[f"{name}.{part}"] for part in ("running_mean", "running_var", "weight", "bias")]
@@ -160,7 +181,9 @@ def _by_name(tensors: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
         if f"{name}._expand_conv.weight" in tensors:
             x = norm(conv2d(x, tensors[f"{name}._expand_conv.weight"]), f"{name}._bn0").clamp(0, 6)
         depthwise = tensors[f"{name}._depthwise_conv.weight"]
-        x = norm(_same_conv(x, depthwise, _STRIDES.get(block, 1), groups=len(depthwise)), f"{name}._bn1").clamp(0, 6)
+        x = norm(
+            _same_conv(x, depthwise, _STRIDES.get(block, 1), groups=len(depthwise)), f"{name}._bn1"
+        ).clamp(0, 6)
         x = norm(conv2d(x, tensors[f"{name}._project_conv.weight"]), f"{name}._bn2")
         if x.shape == before.shape and block not in _STRIDES:
             x = x + before
@@ -186,7 +209,9 @@ def test_tensors_put_in_by_position_give_the_logits_of_their_names(lite0_tensors
     assert len(lite0_tensors) - len(counters) == 247
 
 
-@pytest.mark.parametrize(("stride", "blocks", "channels"), [(4, (2, 4), 64), (8, (4, 10), 152), (16, (10, 15), 432)])
+@pytest.mark.parametrize(
+    ("stride", "blocks", "channels"), [(4, (2, 4), 64), (8, (4, 10), 152), (16, (10, 15), 432)]
+)
 def test_lite0_joins_two_depths_on_the_finer_grid(
     lite0_tensors: dict[str, Tensor], stride: int, blocks: tuple[int, int], channels: int
 ) -> None:
@@ -214,12 +239,14 @@ def test_a_changed_weights_file_of_lite0_is_refused(
         _made("lite0")
 
 
-# --- vision transformers ------------------------------------------------------------------------------------------------------------
+# --- vision transformers ------------------------------------------------------------------------------------
 
 
 def _step_by_step(model: Any, images: Tensor) -> Tensor:
     """Return both groups of a twelve-block transformer from its own parts, one block after another."""
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    mean, deviation = (
+        torch.tensor(values)[:, None, None] for values in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
     x = model.norm_pre(model.patch_drop(model._pos_embed(model.patch_embed((images - mean) / deviation))))
     outputs = []
     for block in model.blocks:
@@ -252,13 +279,17 @@ def test_tokens_are_the_middle_blocks_of_the_file_in_two_groups(tiny: dict[str, 
 
 @torch.no_grad()
 def test_class_and_register_tokens_are_dropped(tmp_path: Path) -> None:
-    model = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, img_size=28, num_classes=0).eval()
+    model = timm.create_model(
+        "vit_small_patch14_reg4_dinov2", pretrained=False, img_size=28, num_classes=0
+    ).eval()
     torch.save(model.state_dict(), tmp_path / "reg4.pth")
     images = IMAGES[:2, :, :28, :28]
     made = _made(f"timm:vit_small_patch14_reg4_dinov2.lvd142m[weights={tmp_path / 'reg4.pth'}]", 28)
     tokens = made.encode(images)
     assert model.num_prefix_tokens == 5 and tokens.shape == (2, 2, 4, 384)
-    torch.testing.assert_close(tokens, _step_by_step(model, torch.from_numpy(images).float().div(255)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        tokens, _step_by_step(model, torch.from_numpy(images).float().div(255)), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_positions_are_resampled_to_another_size(tiny: dict[str, Any]) -> None:
@@ -281,7 +312,7 @@ def test_drawn_weights_follow_the_seed_and_leave_the_generator_alone() -> None:
     assert first.shape == (5, 2, 256, 64)
 
 
-# --- all ----------------------------------------------------------------------------------------------------------------------------
+# --- all ----------------------------------------------------------------------------------------------------
 
 ALL = ["gabor", "scattering", "vit-tiny", *(["lite0"] if HAS_LITE0 else [])]
 
@@ -303,14 +334,23 @@ def test_an_image_is_encoded_alike_whatever_stands_beside_it(name: str) -> None:
         ("gabr", "unknown encoder 'gabr'; did you mean 'gabor'"),
         ("gabor[scale=2]", "unknown parameter of encoder gabor 'scale'; did you mean 'scales'"),
         ("gabor[angles=0]", "angles of encoder gabor should be a whole number of at least 1, got 0"),
-        ("scattering[scales=1.5]", "scales of encoder scattering should be a whole number of at least 1, got 1.5"),
+        (
+            "scattering[scales=1.5]",
+            "scales of encoder scattering should be a whole number of at least 1, got 1.5",
+        ),
         ("lite0[stride=5]", "stride of encoder lite0 should be 4, 8 or 16, got 5"),
         ("vit-tiny[patch=5]", "patches of 5 x 5 pixels, which do not fill 64 x 64"),
         ("vit-tiny[width=30,heads=4]", "width of encoder vit-tiny should be a multiple of its heads"),
-        ("timm:vit_tiny_patch16_22", "unknown timm model 'vit_tiny_patch16_22'; did you mean 'vit_tiny_patch16_224'"),
+        (
+            "timm:vit_tiny_patch16_22",
+            "unknown timm model 'vit_tiny_patch16_22'; did you mean 'vit_tiny_patch16_224'",
+        ),
         ("timm:vit_tiny_patch16_224.nonsense", "cannot be made for images 64 x 64: Invalid pretrained tag"),
         ("timm:resnet18", "encoder timm:resnet18 is no plain vision transformer"),
-        (f"{TINY}[weight=x]", "unknown parameter of encoder timm:vit_tiny_patch16_224 'weight'; did you mean 'weights'"),
+        (
+            f"{TINY}[weight=x]",
+            "unknown parameter of encoder timm:vit_tiny_patch16_224 'weight'; did you mean 'weights'",
+        ),
         (f"{TINY}[image=40]", "patches of 16 x 16 pixels, which do not fill 40 x 40"),
     ],
 )
@@ -333,7 +373,9 @@ def test_a_weights_file_that_does_not_fit_is_named(tiny: dict[str, Any], tmp_pat
     (tmp_path / "half.safetensors").write_bytes((tiny["folder"] / "safe.safetensors").read_bytes()[:1000])
     torch.save([1, 2], tmp_path / "list.pth")
     torch.save({"head.weight": torch.zeros(3)}, tmp_path / "few.pth")
-    wide = timm.create_model("vit_small_patch16_224", pretrained=False, img_size=64, num_classes=0, depth=1).state_dict()
+    wide = timm.create_model(
+        "vit_small_patch16_224", pretrained=False, img_size=64, num_classes=0, depth=1
+    ).state_dict()
     torch.save(wide, tmp_path / "wide.pth")
     for file, sentence in {
         "none.pth": "cannot read weights file {}: No such file or directory",

@@ -1,4 +1,6 @@
-"""A bank of views within a budget: what is kept, how much memory it takes, and that the budget changes no result."""
+"""A bank of views within a budget: what is kept, how much memory it takes, and that the budget changes no
+result.
+"""
 
 from __future__ import annotations
 
@@ -35,9 +37,13 @@ def _network(backbone: str = "cnn[width=8]") -> Parted:
     return network.freeze("last").eval()
 
 
-def _cache(network: Parted, *, budget_mib: int = 0, seed: int = 0, previous: Previous | None = None, view: Any = None) -> TrunkCache:
+def _cache(
+    network: Parted, *, budget_mib: int = 0, seed: int = 0, previous: Previous | None = None, view: Any = None
+) -> TrunkCache:
     generator = torch.Generator().manual_seed(seed)
-    return TrunkCache(network, IMAGES, view or Affine(), generator, 3, previous=previous, budget_mib=budget_mib)
+    return TrunkCache(
+        network, IMAGES, view or Affine(), generator, 3, previous=previous, budget_mib=budget_mib
+    )
 
 
 def _all(cache: TrunkCache) -> tuple[Tensor, Tensor | None]:
@@ -46,10 +52,17 @@ def _all(cache: TrunkCache) -> tuple[Tensor, Tensor | None]:
 
 
 def test_as_many_items_are_kept_as_the_budget_holds(by_kib: None) -> None:
-    """An item has 3 views of 16 x 4 x 4 hidden values of 2 bytes: 1536 bytes; with 32 features of 4 bytes each beside, 1920."""
+    """An item has 3 views of 16 x 4 x 4 hidden values of 2 bytes: 1536 bytes; with 32 features of 4 bytes
+    each beside, 1920.
+    """
     network = _network()
     previous = Previous(network, torch.nn.Identity())
-    for budget, remembered, kept, item_bytes in ((30, None, 20, 1536), (30, previous, 16, 1920), (1, None, 0, 1536), (999, None, 90, 1536)):
+    for budget, remembered, kept, item_bytes in (
+        (30, None, 20, 1536),
+        (30, previous, 16, 1920),
+        (1, None, 0, 1536),
+        (999, None, 90, 1536),
+    ):
         cache = _cache(network, budget_mib=budget, previous=remembered)
         assert (cache.kept, cache.nbytes) == (kept, kept * item_bytes)
         assert cache.nbytes <= budget * 2**10
@@ -86,16 +99,22 @@ def test_the_same_generator_gives_the_same_bytes() -> None:
 
 @pytest.mark.parametrize("budget", [0, 40])
 def test_half_precision_is_off_by_at_most_one_part_in_2048(by_kib: None, budget: int) -> None:
-    """Rounding to 11 significant bits: relative error at most 2^-11, or half of the smallest step of 2^-24 near zero."""
+    """Rounding to 11 significant bits: relative error at most 2^-11, or half of the smallest step of 2^-24
+    near zero.
+    """
     network = _network()
     exact = network.hidden(IMAGES).repeat(3, 1, 1, 1)
     kept = _all(_cache(network, budget_mib=budget, view=Same()))[0]
     assert kept.dtype == torch.float32
-    assert ((kept - exact).abs() <= 2**-11 * exact.abs() + 2**-25 + 1e-6 * exact.abs()).all()  # the last term: sums in another order
+    assert (
+        (kept - exact).abs() <= 2**-11 * exact.abs() + 2**-25 + 1e-6 * exact.abs()
+    ).all()  # the last term: sums in another order
 
 
 def test_values_beyond_half_precision_are_refused() -> None:
-    with pytest.raises(UserError, match="values above 65504, which half precision does not hold; set view_bank=0"):
+    with pytest.raises(
+        UserError, match="values above 65504, which half precision does not hold; set view_bank=0"
+    ):
         _cache(_network("mlp[width=8,depth=2]"), view=lambda images, _: images * 1e8)
 
 
@@ -104,13 +123,19 @@ def test_nothing_kept_gets_a_gradient_and_what_trains_behind_it_does() -> None:
     hidden = _all(_cache(network))[0]
     assert not hidden.requires_grad
     network.features(hidden).sum().backward()
-    assert [weight.grad is not None for weight in network.parameters()] == [weight.requires_grad for weight in network.parameters()]
+    assert [weight.grad is not None for weight in network.parameters()] == [
+        weight.requires_grad for weight in network.parameters()
+    ]
 
 
 def test_a_bank_within_a_budget_draws_the_same_pairs(by_kib: None) -> None:
     network, rows = _network(), torch.arange(90)
-    pairs = [Bank(network, IMAGES, Noise(std=0.3), torch.Generator().manual_seed(3), 4, budget_mib=budget).pair(IMAGES, rows).hidden
-             for budget in (0, 1, 60)]  # fmt: skip
+    pairs = [
+        Bank(network, IMAGES, Noise(std=0.3), torch.Generator().manual_seed(3), 4, budget_mib=budget)
+        .pair(IMAGES, rows)
+        .hidden
+        for budget in (0, 1, 60)
+    ]
     for pair in pairs[1:]:
         torch.testing.assert_close(pair, pairs[0], atol=2e-3, rtol=2e-3)
 

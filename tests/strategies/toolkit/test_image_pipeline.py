@@ -1,4 +1,6 @@
-"""Inputs that are too many for memory: what is done to them gives what it gives to the numbers, and learners answer the same bytes."""
+"""Inputs that are too many for memory: what is done to them gives what it gives to the numbers, and learners
+answer the same bytes.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def pack(tmp_path_factory: pytest.TempPathFactory) -> Packed:
         Image.fromarray(rng.integers(0, 256, (6, 6, 3)).astype(np.uint8)).save(path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OWB_CACHE", str(folder / "cache"))
-        return packed_images(paths, [f"{place:03d}" for place in rng.permutation(ITEMS)], Sizes(resize=6, crop=0))
+        return packed_images(
+            paths, [f"{place:03d}" for place in rng.permutation(ITEMS)], Sizes(resize=6, crop=0)
+        )
 
 
 def _numbers(pack: Packed) -> Tensor:
@@ -49,9 +53,15 @@ def _numbers(pack: Packed) -> Tensor:
 def _kinds(pack: Packed) -> dict[str, Tensor]:
     """The same items, kept in every way."""
     array = pack[np.arange(ITEMS)]
-    sources: dict[str, Source] = {"loader": FromInputs(pack), "array": FromInputs(array), "device": Held(torch.from_numpy(array)),
-               "floats": FromInputs(array.astype(np.float32) / np.float32(255))}  # fmt: skip
-    kinds: dict[str, Tensor] = {name: Stored(source, torch.arange(ITEMS), SHAPE, "cpu") for name, source in sources.items()}
+    sources: dict[str, Source] = {
+        "loader": FromInputs(pack),
+        "array": FromInputs(array),
+        "device": Held(torch.from_numpy(array)),
+        "floats": FromInputs(array.astype(np.float32) / np.float32(255)),
+    }
+    kinds: dict[str, Tensor] = {
+        name: Stored(source, torch.arange(ITEMS), SHAPE, "cpu") for name, source in sources.items()
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lazy_tensor, "AT_ONCE", 0)
         kinds["joined"] = torch.cat([kinds["loader"][:7], kinds["loader"][7:]])
@@ -92,7 +102,7 @@ DONE: dict[str, Callable[[Tensor], Any]] = {
     "sum": lambda x: x.sum(dim=(1, 2, 3)),
     "picked again": lambda x: x[10:][EVEN[10:]][torch.tensor([2, 0])],
     "arithmetic": lambda x: 2 * x[EVEN] - x[~EVEN],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -102,21 +112,32 @@ def test_whatever_is_done_gives_what_it_gives_to_the_numbers(
 ) -> None:
     items, whole = _kinds(pack)[kind], _numbers(pack)
     monkeypatch.setattr(lazy_tensor, "AT_ONCE", at_once)
-    assert (items.shape, items.dtype, items.device, len(items)) == (whole.shape, whole.dtype, whole.device, ITEMS)
+    assert (items.shape, items.dtype, items.device, len(items)) == (
+        whole.shape,
+        whole.dtype,
+        whole.device,
+        ITEMS,
+    )
     for name, do in DONE.items():
         found, expected = do(items), do(whole)
         several = isinstance(expected, (tuple, list))
-        for one, other in zip(found if several else [found], expected if several else [expected], strict=True):
+        for one, other in zip(
+            found if several else [found], expected if several else [expected], strict=True
+        ):
             assert one.shape == other.shape, name
             assert torch.equal(one + 0, other), name
 
 
-def test_what_picks_many_rows_reads_nothing_and_few_rows_are_read_at_once(pack: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_picks_many_rows_reads_nothing_and_few_rows_are_read_at_once(
+    pack: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     items = _kinds(pack)["loader"]
     monkeypatch.setattr(lazy_tensor, "AT_ONCE", 10 * 4 * 108)
     for name in ("a mask", "split", "chunks", "a slice", "detach", "cat", "to", "everything"):
         found = DONE[name](items)
-        assert all(isinstance(part, Stored) for part in (found if isinstance(found, (tuple, list)) else [found])), name
+        assert all(
+            isinstance(part, Stored) for part in (found if isinstance(found, (tuple, list)) else [found])
+        ), name
     for name in ("rows", "a row", "index_select", "picked again"):
         assert type(DONE[name](items)) is Tensor, name
 
@@ -127,7 +148,9 @@ def test_gradients_flow_as_they_do_from_numbers(pack: Packed) -> None:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(64, 2))
         model(inputs).square().sum().backward()
-        gradients.append(torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None]))
+        gradients.append(
+            torch.cat([weights.grad.flatten() for weights in model.parameters() if weights.grad is not None])
+        )
     assert torch.equal(*gradients)
 
 
@@ -138,7 +161,9 @@ def test_what_is_saved_are_the_numbers(pack: Packed, tmp_path: Path) -> None:
     assert torch.equal(kept, _numbers(pack))
 
 
-def test_small_sets_become_numbers_and_only_bytes_and_loaders_stay_where_they_are(pack: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_sets_become_numbers_and_only_bytes_and_loaders_stay_where_they_are(
+    pack: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     array = pack[np.arange(ITEMS)]
     for inputs in (pack, array, array.astype(np.float32)):
         assert type(as_tensor(inputs, "cpu")) is Tensor
@@ -149,7 +174,9 @@ def test_small_sets_become_numbers_and_only_bytes_and_loaders_stay_where_they_ar
     assert torch.equal(as_tensor(pack, "cpu") + 0, _numbers(pack))
 
 
-def test_items_of_several_stages_are_joined_without_reading_them(pack: Packed, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_items_of_several_stages_are_joined_without_reading_them(
+    pack: Packed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(lazy_tensor, "AT_ONCE", 0)
     first = Items(as_tensor(pack.subset(np.arange(9)), "cpu"), torch.arange(9))
     second = Items(as_tensor(pack.subset(np.arange(9, ITEMS)), "cpu"), torch.arange(9, ITEMS))
@@ -159,7 +186,7 @@ def test_items_of_several_stages_are_joined_without_reading_them(pack: Packed, m
         assert torch.equal(both.labels, torch.arange(ITEMS))
 
 
-# --- learners ---------------------------------------------------------------------------------------------------------------------
+# --- learners -----------------------------------------------------------------------------------------------
 
 
 class Shelf:
@@ -212,11 +239,36 @@ def _shown(base: type[Blobs]) -> tuple[type[Scenario], type[Scenario]]:
 
 
 LEARNERS: Mapping[type[Blobs], list[str]] = {
-    Blobs: ["fine-tune[novelty=knn]", "replay[memory=10]", "der[memory=10]", "ewc", "lwf", "joint", "avalanche-naive"],
-    NoisyBlobs: ["cross-entropy", "elr", "elr-plus", "dividemix", "mixup", "co-teaching", "nested-co-teaching", "loss-correction"],
+    Blobs: [
+        "fine-tune[novelty=knn]",
+        "replay[memory=10]",
+        "der[memory=10]",
+        "ewc",
+        "lwf",
+        "joint",
+        "avalanche-naive",
+    ],
+    NoisyBlobs: [
+        "cross-entropy",
+        "elr",
+        "elr-plus",
+        "dividemix",
+        "mixup",
+        "co-teaching",
+        "nested-co-teaching",
+        "loss-correction",
+    ],
     HiddenBlobs: ["happy", "happy[view_bank=2]", "simgcd", "frost", "joint-discovery"],
-    NovelBlobs: ["uno[small_views=1]", "cr-kd[view_bank=2]", "rank-stats", "ncd-simgcd", "ncd-k-means", "depict", "joint-novel"],
-}  # fmt: skip
+    NovelBlobs: [
+        "uno[small_views=1]",
+        "cr-kd[view_bank=2]",
+        "rank-stats",
+        "ncd-simgcd",
+        "ncd-k-means",
+        "depict",
+        "joint-novel",
+    ],
+}
 EVERY = [(world, learner) for world, learners in LEARNERS.items() for learner in learners]
 
 
@@ -245,7 +297,13 @@ def test_a_learner_answers_the_same_bytes_from_a_loader_as_from_memory(
 
 @pytest.mark.parametrize(
     ("world", "learner"),
-    [(Blobs, "fine-tune[novelty=knn]"), (NoisyBlobs, "elr-plus"), (NoisyBlobs, "dividemix"), (HiddenBlobs, "happy"), (NovelBlobs, "uno")],
+    [
+        (Blobs, "fine-tune[novelty=knn]"),
+        (NoisyBlobs, "elr-plus"),
+        (NoisyBlobs, "dividemix"),
+        (HiddenBlobs, "happy"),
+        (NovelBlobs, "uno"),
+    ],
     ids=["fine-tune", "elr-plus", "dividemix", "happy", "uno"],
 )
 def test_no_more_than_a_chunk_is_in_memory_at_once(

@@ -1,4 +1,6 @@
-"""Number formats: bfloat16 is what is computed in, float16 skips steps that overflow, and where neither helps it is said."""
+"""Number formats: bfloat16 is what is computed in, float16 skips steps that overflow, and where neither helps
+it is said.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,9 @@ def unwritten_is_nan() -> Iterator[None]:
 
 @pytest.mark.usefixtures("unwritten_is_nan")
 def test_float16_leaves_the_parameters_where_a_gradient_overflows() -> None:
-    """A slope of 3 times the scale of 65,536 is beyond float16; halved twice it fits: two steps are skipped, the third is taken."""
+    """A slope of 3 times the scale of 65,536 is beyond float16; halved twice it fits: two steps are skipped,
+    the third is taken.
+    """
     model = nn.Linear(4096, 1, bias=False)
     nn.init.zeros_(model.weight)
     before = model.weight.detach().clone()
@@ -96,5 +100,8 @@ def test_float16_leaves_the_parameters_where_a_gradient_overflows() -> None:
 def test_float16_is_refused_on_the_cpu(call_owb: Owb) -> None:
     said = call_owb("run", "replay", "--precision", "float16", "--plan")
     assert said.code == 2
-    assert said.err == "error: --precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many times faster there\n"
+    assert said.err == (
+        "error: --precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many "
+        "times faster there\n"
+    )
     assert call_owb("run", "replay", "--precision", "bfloat16", "--plan").code == 0

@@ -132,7 +132,13 @@ def _trained(inputs: Tensor) -> Tensor:
         assert type(batch.inputs) is Tensor
         return cross_entropy(model(batch.inputs), batch.labels)
 
-    train(model, Items(inputs, labels), loss, sgd(model.parameters(), lr=0.1, momentum=0.9), FakeContext(epochs=3))
+    train(
+        model,
+        Items(inputs, labels),
+        loss,
+        sgd(model.parameters(), lr=0.1, momentum=0.9),
+        FakeContext(epochs=3),
+    )
     return torch.cat([weights.detach().flatten() for weights in model.parameters()])
 
 
@@ -151,4 +157,10 @@ def test_an_error_in_the_loss_ends_the_thread_too() -> None:
         raise ValueError("no such class")
 
     with pytest.raises(ValueError, match="no such class"):
-        train(model, Items(_stored(Shelf()), torch.zeros(ITEMS, dtype=torch.long)), loss, sgd(model.parameters(), lr=0.1), FakeContext())
+        train(
+            model,
+            Items(_stored(Shelf()), torch.zeros(ITEMS, dtype=torch.long)),
+            loss,
+            sgd(model.parameters(), lr=0.1),
+            FakeContext(),
+        )

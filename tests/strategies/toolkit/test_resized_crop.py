@@ -27,7 +27,9 @@ def _coordinates(items: int, side: int = 40) -> Tensor:
 
 
 def _sides(cut: Tensor) -> tuple[Tensor, Tensor]:
-    """Width and height of what was cut from `_coordinates`, as shares; negative where it was mirrored. Read off inside the border."""
+    """Width and height of what was cut from `_coordinates`, as shares; negative where it was mirrored. Read
+    off inside the border.
+    """
     pixels = cut.shape[-1]
     width = (cut[:, 0, 0, -4] - cut[:, 0, 0, 3]) * pixels / (pixels - 7)
     height = (cut[:, 1, -4, 0] - cut[:, 1, 3, 0]) * pixels / (pixels - 7)
@@ -46,7 +48,9 @@ def test_a_whole_crop_of_the_same_size_changes_nothing() -> None:
 @pytest.mark.parametrize("size", [9, 23])
 def test_a_whole_crop_of_another_size_is_bilinear_resizing(size: int) -> None:
     expected = interpolate(IMAGES, size=(size, size), mode="bilinear", align_corners=False)
-    torch.testing.assert_close(ResizedCrop(low=1, high=1, size=size)(IMAGES, _generator()), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        ResizedCrop(low=1, high=1, size=size)(IMAGES, _generator()), expected, atol=1e-5, rtol=0
+    )
 
 
 def test_areas_are_uniform_in_their_range_aspects_within_theirs_and_every_place_is_met() -> None:
@@ -73,7 +77,9 @@ def test_mirrors_at_the_rate_said_and_not_at_all_by_default() -> None:
 
 
 def test_all_images_at_once_are_what_each_is_alone() -> None:
-    """A second implementation, image by image: sample every pixel by hand, then brightness, contrast and threshold."""
+    """A second implementation, image by image: sample every pixel by hand, then brightness, contrast and
+    threshold.
+    """
     view = ResizedCrop(low=0.3, high=0.8, size=9, mirror=0.5, jitter=0.4, jitter_chance=0.7, solarise=0.5)
     cut = view(IMAGES, _generator(3))
     luck = torch.rand(10, len(IMAGES), generator=_generator(3)).double().tolist()
@@ -93,7 +99,9 @@ def test_all_images_at_once_are_what_each_is_alone() -> None:
                 y = min(max((top + height * (row + 0.5) / 9) * 16 - 0.5, 0), 15)
                 near, far = (min(int(y), 14), min(int(x), 10)), (y - min(int(y), 14), x - min(int(x), 10))
                 corner = image[:, near[0] : near[0] + 2, near[1] : near[1] + 2]
-                upper, lower = (corner[:, side, 0] * (1 - far[1]) + corner[:, side, 1] * far[1] for side in (0, 1))
+                upper, lower = (
+                    corner[:, side, 0] * (1 - far[1]) + corner[:, side, 1] * far[1] for side in (0, 1)
+                )
                 alone[:, row, column] = upper * (1 - far[0]) + lower * far[0]
         if draw[5] < 0.7:
             changed.add(item)
@@ -112,7 +120,10 @@ def test_a_generator_decides_and_colours_leave_the_geometry_alone() -> None:
     first, again, other = (view(IMAGES, _generator(seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
-    plain, uncoloured = (ResizedCrop(low=0.3, mirror=0.5, jitter=jitter, jitter_chance=0)(IMAGES, _generator(1)) for jitter in (0, 0.4))
+    plain, uncoloured = (
+        ResizedCrop(low=0.3, mirror=0.5, jitter=jitter, jitter_chance=0)(IMAGES, _generator(1))
+        for jitter in (0, 0.4)
+    )
     torch.testing.assert_close(plain, uncoloured, atol=1e-6, rtol=0)
     assert not torch.allclose(plain, first, atol=1e-2)
 

@@ -44,21 +44,39 @@ def _trained_with(text: str, changes: RateChanges, epochs: int, batches: int) ->
         rates.append(optimiser.param_groups[0]["lr"])
         return model(batch.inputs).sum()  # type: ignore[no-any-return]
 
-    train(model, items, loss, optimiser, cast(Context, FakeContext(epochs=epochs)), schedule=schedule_of(text), rate_changes=changes)
+    train(
+        model,
+        items,
+        loss,
+        optimiser,
+        cast(Context, FakeContext(epochs=epochs)),
+        schedule=schedule_of(text),
+        rate_changes=changes,
+    )
     return rates
 
 
 @pytest.mark.parametrize(
     ("text", "scheduler", "epochs"),
     [
-        ("cosine[cycles=15,floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 10, eta_min=1e-3), 150),
+        (
+            "cosine[cycles=15,floor=0.05]",
+            lambda o: torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(o, 10, eta_min=1e-3),
+            150,
+        ),
         ("cosine[floor=0.05]", lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 30, eta_min=1e-3), 30),
-        ("steps[at=40+80,of=120,factor=0.01]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [40, 80], gamma=0.01), 120),
+        (
+            "steps[at=40+80,of=120,factor=0.01]",
+            lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [40, 80], gamma=0.01),
+            120,
+        ),
         ("steps[at=7,of=15]", lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [7], gamma=0.1), 15),
     ],
 )
 @pytest.mark.parametrize("batches", [1, 3])
-def test_rates_are_those_of_a_scheduler_that_steps_once_an_epoch(text: str, scheduler: Scheduler, epochs: int, batches: int) -> None:
+def test_rates_are_those_of_a_scheduler_that_steps_once_an_epoch(
+    text: str, scheduler: Scheduler, epochs: int, batches: int
+) -> None:
     theirs = [rate for rate in _rates(scheduler, epochs) for _ in range(batches)]
     assert _trained_with(text, "epoch", epochs, batches) == pytest.approx(theirs, rel=1e-6, abs=1e-12)
 
@@ -66,14 +84,18 @@ def test_rates_are_those_of_a_scheduler_that_steps_once_an_epoch(text: str, sche
 def test_a_rate_that_changes_at_every_step_falls_within_epochs_too() -> None:
     rates = _trained_with("cosine", "step", 4, 3)
     assert rates == pytest.approx([0.01 * (1 + math.cos(math.pi * step / 12)) for step in range(12)])
-    assert _trained_with("cosine", "epoch", 4, 3) == pytest.approx([rates[3 * (step // 3)] for step in range(12)])
+    assert _trained_with("cosine", "epoch", 4, 3) == pytest.approx(
+        [rates[3 * (step // 3)] for step in range(12)]
+    )
 
 
 def test_schedules_by_hand() -> None:
     assert [schedule_of("constant")(done) for done in (0.0, 0.99)] == [1, 1]
     assert [schedule_of("steps")(done) for done in (0.0, 0.74, 0.75)] == pytest.approx([1, 1, 0.1])
     assert [schedule_of("cosine")(done) for done in (0.0, 0.5, 2 / 3)] == pytest.approx([1, 0.5, 0.25])
-    assert [schedule_of("cosine[cycles=2]")(done) for done in (0.0, 0.25, 0.5, 0.75)] == pytest.approx([1, 0.5, 1, 0.5], abs=1e-6)
+    assert [schedule_of("cosine[cycles=2]")(done) for done in (0.0, 0.25, 0.5, 0.75)] == pytest.approx(
+        [1, 0.5, 1, 0.5], abs=1e-6
+    )
 
 
 def test_the_rate_begins_again_with_every_cycle_and_never_leaves_its_bounds() -> None:

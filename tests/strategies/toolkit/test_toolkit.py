@@ -23,10 +23,17 @@ from strategies.toolkit.training.tensors import Items, as_tensor
 
 def stage_of(index: int, labels: np.ndarray, named: int) -> Stage:
     inputs = np.random.default_rng(index).normal(size=(len(labels), 5)).astype(np.float32)
-    return Stage(index=index, ids=np.arange(len(labels)), inputs=inputs, labels=labels, named_classes=named, new_classes=None)
+    return Stage(
+        index=index,
+        ids=np.arange(len(labels)),
+        inputs=inputs,
+        labels=labels,
+        named_classes=named,
+        new_classes=None,
+    )
 
 
-# --- training -------------------------------------------------------------------------------------------------------------------
+# --- training -----------------------------------------------------------------------------------------------
 
 
 def _data(items: int = 30) -> Items:
@@ -39,7 +46,13 @@ def test_the_loop_takes_the_same_steps_as_a_bare_one() -> None:
     torch.manual_seed(0)
     ours, bare = nn.Linear(5, 3), nn.Linear(5, 3)
     bare.load_state_dict(ours.state_dict())
-    train(ours, items, lambda batch: cross_entropy(ours(batch.inputs), batch.labels), sgd(ours.parameters(), lr=0.1, momentum=0.9), context)
+    train(
+        ours,
+        items,
+        lambda batch: cross_entropy(ours(batch.inputs), batch.labels),
+        sgd(ours.parameters(), lr=0.1, momentum=0.9),
+        context,
+    )
     optimiser = torch.optim.SGD(bare.parameters(), lr=0.1, momentum=0.9)
     rng = context.stream("batches")
     for _ in range(2):
@@ -59,7 +72,9 @@ def test_the_loop_takes_the_same_steps_as_a_bare_one() -> None:
     ("items", "size", "expected"),
     [(10, 4, [4, 4, 2]), (9, 4, [4, 5]), (8, 4, [4, 4]), (1, 4, [1]), (3, 1, [1, 1, 1])],
 )
-def test_batches_cover_every_item_and_none_but_a_lone_item_is_alone(items: int, size: int, expected: list[int]) -> None:
+def test_batches_cover_every_item_and_none_but_a_lone_item_is_alone(
+    items: int, size: int, expected: list[int]
+) -> None:
     assert _sizes(items, size) == expected
 
 
@@ -93,15 +108,27 @@ def test_a_schedule_scales_the_rate_of_every_step() -> None:
 def test_the_gradient_is_clipped_to_a_norm() -> None:
     model = nn.Linear(5, 1, bias=False)
     before = model.weight.detach().clone()
-    train(model, _data(), lambda batch: 1000 * model(batch.inputs).sum(), sgd(model.parameters(), lr=1.0),
-          FakeContext(epochs=1, batch_size=30), clip_norm=0.25)  # fmt: skip
+    train(
+        model,
+        _data(),
+        lambda batch: 1000 * model(batch.inputs).sum(),
+        sgd(model.parameters(), lr=1.0),
+        FakeContext(epochs=1, batch_size=30),
+        clip_norm=0.25,
+    )
     assert float((model.weight.detach() - before).norm()) == pytest.approx(0.25, rel=1e-4)
 
 
 def test_a_loss_that_is_not_a_number_is_divergence() -> None:
     model = nn.Linear(5, 3)
     with pytest.raises(Diverged, match="loss is nan in epoch 1 of 2"):
-        train(model, _data(), lambda batch: model(batch.inputs).sum() * math.nan, sgd(model.parameters(), lr=1.0), FakeContext())
+        train(
+            model,
+            _data(),
+            lambda batch: model(batch.inputs).sum() * math.nan,
+            sgd(model.parameters(), lr=1.0),
+            FakeContext(),
+        )
 
 
 def test_bfloat16_runs_the_forward_pass_in_bfloat16_and_keeps_float32_weights() -> None:
@@ -117,7 +144,7 @@ def test_bfloat16_runs_the_forward_pass_in_bfloat16_and_keeps_float32_weights() 
     assert model.weight.dtype == torch.float32
 
 
-# --- classifier -----------------------------------------------------------------------------------------------------------------
+# --- classifier ---------------------------------------------------------------------------------------------
 
 
 def test_growing_keeps_what_the_old_rows_say() -> None:
@@ -133,7 +160,11 @@ def test_growing_keeps_what_the_old_rows_say() -> None:
 
 
 def test_a_state_loads_into_an_empty_classifier() -> None:
-    model = Classifier(FakeContext()).grow(stage_of(0, np.array([0, 1]), 2)).grow(stage_of(1, np.array([2, 2]), 3))
+    model = (
+        Classifier(FakeContext())
+        .grow(stage_of(0, np.array([0, 1]), 2))
+        .grow(stage_of(1, np.array([2, 2]), 3))
+    )
     other = Classifier(FakeContext())
     other.load_state_dict(model.state_dict())
     inputs = torch.randn(4, 5)
@@ -157,7 +188,11 @@ def test_a_snapshot_does_not_follow_the_model() -> None:
 
 
 def test_a_told_task_leaves_only_its_classes() -> None:
-    model = Classifier(FakeContext()).grow(stage_of(0, np.array([0, 1]), 2)).grow(stage_of(1, np.array([2, 3]), 4))
+    model = (
+        Classifier(FakeContext())
+        .grow(stage_of(0, np.array([0, 1]), 2))
+        .grow(stage_of(1, np.array([2, 3]), 4))
+    )
     inputs = np.random.default_rng(0).normal(size=(50, 5)).astype(np.float32)
     tasks = np.arange(50) % 3  # task 2 is not known yet: any known class may be answered
     classes = model.answer(Query(ids=np.arange(50), inputs=inputs, tasks=tasks)).classes
@@ -174,14 +209,21 @@ def test_answers_do_not_depend_on_the_chunk() -> None:
     torch.testing.assert_close(model.evaluated(inputs, chunk=7), model.evaluated(inputs))
 
 
-# --- backbones ------------------------------------------------------------------------------------------------------------------
+# --- backbones ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "shape", "features"),
-    [("mlp", (1, 8, 8), 128), ("mlp[width=7,depth=3]", (5,), 7), ("cnn[width=8]", (3, 20, 20), 32), ("timm:resnet10t", (3, 32, 32), 512)],
+    [
+        ("mlp", (1, 8, 8), 128),
+        ("mlp[width=7,depth=3]", (5,), 7),
+        ("cnn[width=8]", (3, 20, 20), 32),
+        ("timm:resnet10t", (3, 32, 32), 512),
+    ],
 )
-def test_a_backbone_gives_as_many_features_as_it_says(name: str, shape: tuple[int, ...], features: int) -> None:
+def test_a_backbone_gives_as_many_features_as_it_says(
+    name: str, shape: tuple[int, ...], features: int
+) -> None:
     network = backbone(FakeContext(backbone=name), shape)
     network.eval()
     assert network(torch.zeros(2, *shape)).shape == (2, features)
@@ -218,7 +260,7 @@ def test_images_become_floats_between_zero_and_one() -> None:
     assert tensor.tolist() == [[0.0, 1.0]]
 
 
-# --- buffer ---------------------------------------------------------------------------------------------------------------------
+# --- buffer -------------------------------------------------------------------------------------------------
 
 
 def test_a_balanced_buffer_gives_every_class_its_share() -> None:
@@ -245,7 +287,9 @@ def test_a_reservoir_keeps_every_item_of_the_stream_with_the_same_chance() -> No
         counts[kept] += 1
     expected = runs * 10 / 50
     chi_square = float(np.sum((counts - expected) ** 2 / (expected * (1 - 10 / 50))))
-    assert chi_square < 49 + 4 * math.sqrt(2 * 49)  # four standard deviations of a chi-square with 49 degrees of freedom
+    assert chi_square < 49 + 4 * math.sqrt(
+        2 * 49
+    )  # four standard deviations of a chi-square with 49 degrees of freedom
 
 
 def test_logits_stored_before_a_class_existed_say_nothing_about_it() -> None:
@@ -266,5 +310,7 @@ def test_a_buffer_comes_back_from_its_state() -> None:
     other = Buffer(4)
     other.load_state_dict(buffer.state_dict())
     first, second = buffer.draw(4, np.random.default_rng(1)), other.draw(4, np.random.default_rng(1))
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None)
+    assert all(
+        torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
+    )
     assert other.seen == 6

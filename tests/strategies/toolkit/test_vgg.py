@@ -30,7 +30,9 @@ def test_features_are_those_of_torchvisions_convolutions_and_two_connected_layer
 
 
 def test_it_has_the_published_number_of_weights() -> None:
-    """143,678,248 with the head of a thousand classes, as torchvision gives for vgg19_bn (the last layer has 4,097 weights a class)."""
+    """143,678,248 with the head of a thousand classes, as torchvision gives for vgg19_bn (the last layer has
+    4,097 weights a class).
+    """
     with torch.device("meta"):
         network = VGG19((3, 224, 224))
     assert sum(weights.numel() for weights in network.parameters()) + 4097 * 1000 == 143_678_248
