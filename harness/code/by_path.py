@@ -115,10 +115,10 @@ def _importing(package: str) -> Callable[..., Any]:
 
     def imported(
         name: str,
-        globals: Any = None,
-        locals: Any = None,
+        globals: Any = None,  # noqa: A002
+        locals: Any = None,  # noqa: A002
         fromlist: Any = (),
-        level: int = 0,  # noqa: A002
+        level: int = 0,
     ) -> Any:
         top = name.partition(".")[0]
         if level or not is_beside(top):
