@@ -10,6 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import signal
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +69,8 @@ def start(resources: Resources) -> bool:
                 "object_store_memory": resources.object_store_mib * 2**20,
             }
         try:
-            ray.init(**options)
+            with _kept_awake():
+                ray.init(**options)
         except Exception as error:  # Ray raises whatever it has, a bare Exception too
             stop()
             said = str(error).strip().splitlines() or [type(error).__name__]
@@ -76,6 +80,27 @@ def start(resources: Resources) -> bool:
             stop()
         raise UserError(shortage)
     return is_ours
+
+
+@contextlib.contextmanager
+def _kept_awake() -> Iterator[None]:
+    """While Ray starts, continue what is stopped of it: this process waits for its servers without a limit."""
+    is_started = threading.Event()
+
+    def look() -> None:
+        while not is_started.wait(_PATIENCE_S / 4):
+            for process in _started():
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.status() == psutil.STATUS_STOPPED:
+                        process.send_signal(signal.SIGCONT)
+
+    watch = threading.Thread(target=look, daemon=True)
+    watch.start()
+    try:
+        yield
+    finally:
+        is_started.set()
+        watch.join()
 
 
 def stop() -> None:

@@ -333,9 +333,9 @@ def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) 
     assert digests("killed") == digests("whole")
     stages = [line.split()[1] for line in mark.read_text().splitlines()]
     assert stages[:5] == ["0", "1", "2", "0", "1"]  # killed while learning the second stage of seed 1
-    # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either, where the
-    # orphaned worker lived to end it.
-    assert stages[5:] in (["1", "2"], ["2"])
+    # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either where the
+    # orphaned worker lived to end it, and it may have begun the third.
+    assert stages[5:] in (["1", "2"], ["2"], ["2", "2"])
     assert json.loads(again.stdout)
 
 

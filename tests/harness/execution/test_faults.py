@@ -101,6 +101,13 @@ class _Launch:
 
     def kill(self, is_it: Callable[[str, str], bool]) -> None:
         """Kill the first process whose own and parent's command line fit, as soon as there is one."""
+        self._first(is_it).kill()
+
+    def stop(self, is_it: Callable[[str, str], bool]) -> None:
+        """Stop that process instead."""
+        self._first(is_it).send_signal(signal.SIGSTOP)
+
+    def _first(self, is_it: Callable[[str, str], bool]) -> psutil.Process:
         found: list[psutil.Process] = []
 
         def there() -> bool:
@@ -108,7 +115,7 @@ class _Launch:
             return bool(found)
 
         self.wait_for(there)
-        found[0].kill()
+        return found[0]
 
     def leaves_nothing(self) -> None:
         """Check that nothing runs of it any more, once what notices its end by itself has had time to."""
@@ -180,6 +187,15 @@ def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(
     assert "Traceback" not in launch.said
     assert {record.status for record in Store(str(launch.store)).records()} <= {Status.FAILED, Status.DONE}
     assert "interrupted; the same command continues" in launch.said
+    launch.leaves_nothing()
+
+
+def test_a_raylet_that_is_stopped_while_ray_starts_is_continued(tmp_path: Path) -> None:
+    """Ray waits for it without a limit; for a GCS that is stopped it gives up by itself, after half a minute."""
+    launch = _Launch(tmp_path, seeds=1)
+    launch.stop(lambda line, _: "/raylet " in line)
+    assert launch.process.wait(timeout=120) == 0, launch.said
+    assert len(launch.stages) == len(Blobs().deal(0).stages)
     launch.leaves_nothing()
 
 
