@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from conftest import Owb
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PACKAGES = ("harness", "scenarios", "strategies", "leaderboards", "benchmarks", "tests", "docs")
 Shown = Callable[[str], tuple[int, str]]
 
 ELSEWHERE = ("mine", "split_mine", "source=mvtec", "preset=mvtec", "preset=visa")
@@ -96,6 +99,71 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         assert there.exists(), f"{page.name}: {target}"
         if anchor and there.suffix == ".md":
             assert anchor in _anchors(there), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_module_and_file_of_ours_that_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = _names_of_ours(text)
+    assert [name for name in named if not _is_there(name)] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "harness/toolkit",
+        "harness/contract.py",
+        "harness.cell.sailing",
+        "strategies.toolkit.augmentations.view_off",
+        "benchmarks/no_such.py",
+    ],
+)
+def test_a_name_that_leads_nowhere_is_noticed(name: str) -> None:
+    assert _names_of_ours(f"see `{name}`.") == {name}
+    assert not _is_there(name)
+
+
+def _names_of_ours(text: str) -> set[str]:
+    """Return the paths and modules of this project that `text` names, and what it imports from these;
+    placeholders in capitals stand for any one.
+    """
+    imported = re.findall(r"^from ([\w.]+) import ([\w, ]+)$", text, flags=re.MULTILINE)
+    found = re.findall(rf"(?<![\w/.-])(?:{'|'.join(PACKAGES)})[/.]\w[\w/.-]*", text)
+    names = {name.rstrip("./-") for name in found} | {
+        f"{module}.{name.strip()}" for module, listed in imported for name in listed.split(",")
+    }
+    return {name for name in names if name.startswith(PACKAGES)}
+
+
+def _is_there(name: str) -> bool:
+    if "/" in name:
+        return any(ROOT.glob(re.sub(r"\b[A-Z]{2,}\b", "*", name)))
+    module, _, last = name.rpartition(".")
+    return _is_module(name) or (_is_module(module) and hasattr(importlib.import_module(module), last))
+
+
+def _is_module(name: str) -> bool:
+    path = ROOT / name.replace(".", "/")
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_the_picture_and_the_page_of_the_rooms_have_every_room() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs/pictures/rooms.py"))
+    assert (ROOT / "docs/pictures/rooms.svg").read_text(encoding="utf-8") == drawn["drawn"]()
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    shown = " ".join(f"{room.folder} {room.holds}" for room in drawn["ROOMS"])
+    for package in ("harness", "scenarios", "strategies", "leaderboards"):
+        rooms = {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+        assert rooms
+        for room in rooms:
+            assert re.search(rf"\b{room}\b", shown), f"{package}/{room} is not in the picture"
+            assert re.search(rf"\b{room}\b", page), f"{package}/{room} is not on the page"
+
+
+def test_no_room_of_the_picture_is_gone() -> None:
+    for room in runpy.run_path(str(ROOT / "docs/pictures/rooms.py"))["ROOMS"]:
+        package, _, rest = room.folder.partition(", ")[0].partition("/")
+        assert "*" in rest or "<" in rest or (ROOT / package / rest).is_dir(), room.folder
 
 
 def _anchors(page: Path) -> set[str]:
