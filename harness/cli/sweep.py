@@ -34,7 +34,7 @@ EPILOGUE = options.examples(
         "settings drawn at random"
     ),
     (
-        "owb sweep 'replay[lr=log:1e-3..1]' --search asha --trials 64          the best by held-out items, "
+        "owb sweep 'replay[lr=log:1e-3..1]' --search asha --trials 64          the best on a validation split, "
         "never by test items"
     ),
 )
@@ -64,7 +64,7 @@ def sweep(
     most: Annotated[int | None, typer.Option(min=1, help="Settings a grid may have; 256 by default.")] = None,
     search: Annotated[
         Literal["asha", "optuna", "random"] | None,
-        typer.Option(help="Search for the best by held-out items."),
+        typer.Option(help="Search for the best on a validation split."),
     ] = None,
     trials: Annotated[int, typer.Option(min=1, help="Settings that a search tries.")] = 32,
     metric: options.Metrics = None,

@@ -67,7 +67,7 @@ class Anomaly(Scenario):
         "", "its folder, below OWB_DATA where that is set; empty for one of the name of the source"
     )
     categories: Text = param("", "which categories, joined by +; empty for all")
-    setting: Setting = param("multi", "what is learned at once and what is asked")
+    setting: Setting = param("multi", "what is learned at once and what is tested")
     order: Literal["alphabetical", "as-listed", "seed"] = param(
         "alphabetical", "in which order categories arrive"
     )
@@ -78,12 +78,12 @@ class Anomaly(Scenario):
         "joint", "few-shot: one learner for all categories, or one for each"
     )
     zero_shot_source: Text = param(
-        "", "zero-shot: the categories that are learned, joined by +, such as visa:all; others are asked"
+        "", "zero-shot: the categories that are learned, joined by +, such as visa:all; the test has others"
     )
     contamination: float = param(
         0.0, "share of every category's training images that are defective", ge=0, le=0.5
     )
-    task_access: TaskAccess = param("train", "when the stage of a category is told: train, or also at test")
+    task_access: TaskAccess = param("train", "when the stage of a category is known: train, or also at test")
 
     content: Literal["surfaces", "photos"] = param("surfaces", "texture: which photographs")
     size: int = param(64, "texture: side of a crop", ge=16, unit="px")

@@ -114,9 +114,9 @@ class CGCD(Scenario):
         1.0, "largest to smallest class within a group, falling geometrically in order of arrival", ge=1
     )
     imbalance_in: Literal["new", "old", "both"] = param("both", "which groups the imbalance applies to")
-    known_k: bool = param(True, "whether the number of new classes is told")
+    known_k: bool = param(True, "whether the number of new classes is known")
     test_scope: Literal["cumulative", "all", "stage"] = param(
-        "cumulative", "whose test items are asked: classes so far, all, the stage's"
+        "cumulative", "whose test items are predicted: classes so far, all, the stage's"
     )
     test_fraction: float = param(
         0.2, "share of every class (or of the groups) kept for the test; 0 for the published test", ge=0, lt=1
@@ -131,12 +131,12 @@ class CGCD(Scenario):
     )
     first_epochs: int = param(50, "passes over stage 0", ge=1, unit="epochs")
     views: str = param(
-        "same", "how an item is shown twice: same, affine, token-dropout, noise, with parameters in brackets"
+        "same", "augmentation of two views: same, affine, token-dropout, noise, with parameters in brackets"
     )
 
     open_set: bool = param(
         False,
-        "also ask for test items of classes still to come, and score how strange they look to learners that say",
+        "also predict test items of classes still to come, and score OOD scores of learners that give some",
     )
     initial_list: ClassList = param(
         "",

@@ -76,14 +76,14 @@ class ClassIncremental(Scenario):
         lt=1,
     )
     task_access: TaskAccess = param(
-        "train", "whether the stage of an item is told while training only, or at prediction too"
+        "train", "whether the stage of an item is known while training only, or at prediction too"
     )
     open_set: bool = param(
-        False, "also score, of learners that say so, how strange items of classes still to come look"
+        False, "also score OOD scores, of learners that give some, of items of classes still to come"
     )
     views: str = param(
         "same",
-        "how items are shown in training: same, or such as padded-crop[mirror=0.5], several joined by +",
+        "augmentation of training items: same, or such as padded-crop[mirror=0.5], several joined by +",
     )
 
     later: ClassVar[tuple[str, ...]] = ("open_set", "views")

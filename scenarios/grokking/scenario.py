@@ -97,7 +97,7 @@ class Grokking(Scenario):
     )
     file: str = param("", "or the path of a .npy or .csv file with it")
     told: Literal["nothing", "rate"] = param(
-        "nothing", "what learners are told: nothing, or the share of wrong labels (an oracle)"
+        "nothing", "what learners know of the noise: nothing, or the share of wrong labels (an oracle)"
     )
     encoding: str = param(
         "pair-index",

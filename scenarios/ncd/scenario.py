@@ -99,10 +99,10 @@ class NCD(Scenario):
     imbalance_in: Literal["novel", "known", "both"] = param("both", "which groups the imbalance applies to")
     cap: int = param(0, "training items of a class at most; 0 for no limit", ge=0, unit="items")
     told_novel: Text = param(
-        "true", "what is told of the number of novel classes: true, none, or wrong by a share such as -0.2"
+        "true", "the number of novel classes that learners know: true, none, or wrong by a share such as -0.2"
     )
     validation_fraction: float = param(
-        0.0, "share of every known class's labelled items that is held out to choose by", ge=0, lt=1
+        0.0, "share of every known class's labelled items that is the validation split", ge=0, lt=1
     )
     test_fraction: float = param(
         0.2, "share of every class (or of the groups) kept for the test; 0 for the published test", ge=0, lt=1
@@ -112,7 +112,7 @@ class NCD(Scenario):
     views: str = param(
         "same",
         (
-            "how an item is shown twice: same, affine, crop, resized-crop, token-dropout, noise, with "
+            "augmentation of two views: same, affine, crop, resized-crop, token-dropout, noise, with "
             "parameters in brackets"
         ),
     )

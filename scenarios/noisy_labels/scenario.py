@@ -63,7 +63,7 @@ class NoisyLabels(Scenario):
     validation: Literal["none", "noisy", "clean", "published"] = param(
         "none",
         (
-            "items held out to choose by, and whether their labels are as noisy as all; or those that the "
+            "validation split, and whether its labels are as noisy as all; or the one that the "
             "publisher set apart, clean"
         ),
     )
@@ -72,7 +72,7 @@ class NoisyLabels(Scenario):
     )
     told: Told = param(
         "nothing",
-        "what learners are told: nothing, the share of wrong labels, or the transition matrix too (an oracle)",
+        "what learners know of the noise: nothing, its rate, or the transition matrix too (an oracle)",
     )
     unidentifiable: bool = param(
         False, "allow noise under which a class is labelled as another one more often than as itself"
@@ -82,7 +82,7 @@ class NoisyLabels(Scenario):
     )
     watched: int = param(
         500,
-        "labelled training items per stage that are asked too, to see what became of them; 0 for all",
+        "labelled training items per stage that are predicted too, to monitor them; 0 for all",
         ge=0,
         unit="items",
     )
@@ -91,7 +91,7 @@ class NoisyLabels(Scenario):
     )
     tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
     backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
-    views: str = param("", "how items are shown in training; empty for that of the scenario beneath")
+    views: str = param("", "augmentation of training items; empty for that of the base scenario")
     epochs: int = param(
         0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs"
     )

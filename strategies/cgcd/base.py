@@ -63,7 +63,7 @@ class CategoryDiscovery(Strategy):
     projector_width: int = param(256, "hidden units of the projector", ge=1, unit="units")
     projector_out: int = param(64, "outputs of the projector", ge=1, unit="units")
     first_trainable: Trainable = param("all", "parts of the backbone that train in stage 0: all or the last")
-    search: int = param(30, "most new classes tried where their number is not told", ge=1, since_stage=1)
+    search: int = param(30, "most new classes tried where their number is unknown", ge=1, since_stage=1)
     novelty: Novelty = param(NONE, MEANING)
 
     shares_first_stage: ClassVar[bool] = True

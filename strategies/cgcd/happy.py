@@ -58,11 +58,11 @@ class Happy(CategoryDiscovery):
     )
     train_norm: bool = param(False, "whether a transformer's final norm trains", since_stage=1)
     view_bank: int = param(
-        0, "views of an item computed once per stage; 0 for fresh ones at every step", ge=0, since_stage=1
+        0, "cached augmentations of an item per stage; 0 for fresh ones at every step", ge=0, since_stage=1
     )
     bank_mib: int = param(
         0,
-        "memory for them, what does not fit is computed when it is shown; 0 for no limit",
+        "memory for them, what does not fit is computed when it is used; 0 for no limit",
         ge=0,
         unit="MiB",
         since_stage=1,
@@ -79,7 +79,7 @@ class Happy(CategoryDiscovery):
 
     entropy: Entropy = param(
         "groups",
-        "keep answers even: not at all, over all classes (SimGCD), or by group",
+        "mean-entropy regularisation: none, over all classes (SimGCD), or by group",
         ablate=["off", "mean"],
         since_stage=1,
     )

@@ -16,7 +16,7 @@ from strategies.cgcd.happy import Distillation, Entropy, Happy, Initialise, Rehe
 class SimGCD(Happy):
     """Self-distillation with an even mean answer; nothing protects old classes."""
 
-    entropy: Entropy = param("mean", "keep answers even over all classes", since_stage=1)
+    entropy: Entropy = param("mean", "mean-entropy regularisation over all classes", since_stage=1)
     initialise: Initialise = param("random", "new rows", since_stage=1)
     rehearsal: Rehearsal = param("off", "rehearsal of old classes", since_stage=1)
     distillation: Distillation = param("off", "what stays near the previous network", since_stage=1)

@@ -80,7 +80,7 @@ class NovelClasses(Strategy):
         ablate=["even"],
         since_stage=1,
     )
-    search: int = param(30, "most novel classes tried where their number is not told", ge=1, since_stage=1)
+    search: int = param(30, "most novel classes tried where their number is unknown", ge=1, since_stage=1)
 
     shares_first_stage: ClassVar[bool] = True
 

@@ -98,14 +98,11 @@ class UNO(NovelClasses):
     )
     small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
     view_bank: int = param(
-        0,
-        "views of an item that go through the frozen parts once a stage; 0 for fresh ones at every step",
-        ge=0,
-        since_stage=1,
+        0, "cached augmentations of an item per stage; 0 for fresh ones at every step", ge=0, since_stage=1
     )
     bank_mib: int = param(
         0,
-        "memory for them, what does not fit is computed when it is shown; 0 for no limit",
+        "memory for them, what does not fit is computed when it is used; 0 for no limit",
         ge=0,
         unit="MiB",
         since_stage=1,

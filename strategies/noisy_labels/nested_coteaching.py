@@ -54,7 +54,7 @@ class NestedCoTeaching(NestedDropout):
         "whether a network learns what the other one finds easy, or what it does itself",
         ablate=["self"],
     )
-    freeze_norm: bool = param(True, "whether batch normalisation stands still in stage two")
+    freeze_norm: bool = param(True, "whether batch normalisation is frozen in stage two")
     second_lr: float = param(
         0.1, "learning rate of stage two as a share of lr (published 0.01 to 0.1)", gt=0, ablate=[0.01, 1.0]
     )

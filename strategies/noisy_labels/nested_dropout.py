@@ -86,7 +86,7 @@ class NestedDropout(LabelLearner):
     )
     warmup: float = param(0.0, "share of the training over which the learning rate rises", ge=0, lt=1)
     freeze_first: bool = param(
-        False, "whether batch normalisation stands still (published for pretrained networks, in stage one)"
+        False, "whether batch normalisation is frozen (published for pretrained networks, in stage one)"
     )
 
     def setup(self) -> None:
