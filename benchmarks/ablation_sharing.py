@@ -56,7 +56,10 @@ def main() -> None:
 def _run(cell: Cell, shared: Sequence[Path | None], scratch: Path) -> list[StageResult]:
     scenario = cell.protocol.scenario
     conditions = Conditions(
-        root_seed=learner_seed(cell.seed), **scenario.lent(), needed=scenario.answers, probed=scenario.probed
+        root_seed=learner_seed(cell.seed),
+        budget=scenario.budget(),
+        needed=scenario.answers,
+        probed=scenario.probed,
     )
     strategy = cell.contender.plugin.cls(**cell.contender.params)
     return list(

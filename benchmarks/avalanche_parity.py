@@ -20,6 +20,7 @@ import torch
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
+from harness.contracts import TrainingBudget
 from harness.selection import configured
 from harness.statistics import paired_t
 
@@ -39,9 +40,9 @@ def accuracy(strategy_text: str, scenario_text: str, seed: int) -> float:
     sealed = build(scenario, seed)
     conditions = Conditions(
         root_seed=learner_seed(seed),
-        backbone=scenario.backbone,
-        epochs=scenario.epochs,
-        batch_size=scenario.batch_size,
+        budget=TrainingBudget(
+            backbone=scenario.backbone, epochs=scenario.epochs, batch_size=scenario.batch_size
+        ),
     )
     strategy = configured("strategy", strategy_text)
     with (

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.cell.run import CellContext, Conditions
+from harness.contracts import TrainingBudget
 from strategies.toolkit.networks import backbone
 from strategies.toolkit.training.eval_mode import evaluating
 
@@ -38,7 +39,9 @@ class Training:
 
     def __init__(self, name: str, shape: tuple[int, ...], batch: int, *, compiled: bool) -> None:
         """Draw the network; the same for the same name."""
-        conditions = Conditions(root_seed=0, backbone=name, epochs=1, batch_size=batch, compile=compiled)
+        conditions = Conditions(
+            root_seed=0, budget=TrainingBudget(backbone=name, epochs=1, batch_size=batch), compile=compiled
+        )
         context = CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None)
         self.network = backbone(context, shape)
         torch.manual_seed(0)

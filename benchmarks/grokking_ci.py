@@ -122,8 +122,7 @@ def scores_of(row: Row, seeds: Sequence[int]) -> list[Scores]:
         sealed = build(scenario, seed)
         conditions = Conditions(
             root_seed=learner_seed(seed),
-            **scenario.lent(),
-            probe_every=scenario.probe_every,
+            budget=scenario.budget(),
             needed=scenario.answers,
             probed=scenario.probed,
             kept=scenario.kept,

@@ -23,6 +23,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.cell.run import CellContext, Conditions
 from harness.cell.sealing import build
+from harness.contracts import TrainingBudget
 from harness.execution.processes.cell import throttled
 from harness.selection import configured
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
@@ -58,7 +59,9 @@ def main() -> None:
     scenario = configured("scenario", "class-incremental[dataset=digits,stages=1]")
     stage = build(scenario, 0).episodes[0].stage
     nobody: Any = SimpleNamespace(send=lambda event: None)
-    conditions = Conditions(root_seed=0, backbone="mlp", epochs=EPOCHS, batch_size=BATCH)
+    conditions = Conditions(
+        root_seed=0, budget=TrainingBudget(backbone="mlp", epochs=EPOCHS, batch_size=BATCH)
+    )
     context = CellContext(
         conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody)
     )

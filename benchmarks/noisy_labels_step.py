@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -52,8 +53,8 @@ def elr_step(backbone: str) -> None:
         "scenario", f"noisy-labels[preset=mnist5k,epochs={4 if 'mlp' in backbone else 1},backbone={backbone}]"
     )
     sealed = build(scenario, 0)
-    lent = {name: value for name, value in scenario.lent().items() if not name.startswith("probe")}
-    conditions = Conditions(root_seed=learner_seed(0), **lent)
+    unprobed = replace(scenario.budget(), probe_epochs=0, probe_tail=0)
+    conditions = Conditions(root_seed=learner_seed(0), budget=unprobed)
     ratios = []
     for round_ in range(ROUNDS + 1):
         names = ("cross-entropy", "elr") if round_ % 2 else ("elr", "cross-entropy")

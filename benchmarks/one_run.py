@@ -32,7 +32,10 @@ def main() -> None:
     ]
     scenario = todo[0].protocol.scenario
     conditions = Conditions(
-        root_seed=learner_seed(int(seed)), **scenario.lent(), needed=scenario.answers, probed=scenario.probed
+        root_seed=learner_seed(int(seed)),
+        budget=scenario.budget(),
+        needed=scenario.answers,
+        probed=scenario.probed,
     )
     with tempfile.TemporaryDirectory() as folder:
         sharing = Sharing(todo, Path(folder))

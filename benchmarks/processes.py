@@ -31,7 +31,7 @@ from harness.execution.worker import Worker
 
 TRIVIAL = Path(__file__).parent / "trivial.py"
 CELLS, ROUNDS, STARTS = 500, 3, 64
-CONDITIONS = Conditions(root_seed=0, **Coin().lent())
+CONDITIONS = Conditions(root_seed=0, budget=Coin().budget())
 
 
 def episode(size: int) -> Episode:

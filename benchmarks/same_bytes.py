@@ -40,8 +40,7 @@ def predicted(scenario: str, strategy: str) -> str:
     world = protocol.scenario
     conditions = Conditions(
         root_seed=learner_seed(0),
-        **world.lent(),
-        probe_every=world.probe_every,
+        budget=world.budget(),
         needed=world.answers,
         probed=world.probed,
         kept=world.kept,

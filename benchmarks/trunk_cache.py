@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from harness.cell.run import CellContext, Conditions
+from harness.contracts import TrainingBudget
 from strategies.toolkit.augmentations import Same, generator_of
 from strategies.toolkit.discovery.feature_cache import TrunkCache
 from strategies.toolkit.discovery.split_network import Parted
@@ -38,7 +39,9 @@ class Training:
 
     def __init__(self, text: str, images: Tensor, labels: Tensor, budget_mib: int | None) -> None:
         """Take None for the budget to compute the trunk at every step."""
-        conditions = Conditions(root_seed=0, backbone=text, epochs=EPOCHS, batch_size=BATCH)
+        conditions = Conditions(
+            root_seed=0, budget=TrainingBudget(backbone=text, epochs=EPOCHS, batch_size=BATCH)
+        )
         context = CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None)
         self.network = Parted(context)
         self.network.build_backbone(tuple(images.shape[1:]))

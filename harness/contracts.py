@@ -202,6 +202,41 @@ class Prediction:
         return {name: array for name, array in fields.items() if array is not None}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingBudget:
+    """What a protocol fixes for every learner: the network, the views, how long it trains, when it is probed.
+
+    backbone: the network to train, or the encoder that nobody trains.  views: how items are shown in
+    training.
+    epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
+    gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
+    apart: every stage has a learner of its own, for which it is the first.
+    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last
+    `probe_tail` epochs is probed as well.
+    """
+
+    backbone: str
+    epochs: int
+    batch_size: int
+    first_epochs: int | None = None
+    first_batch_size: int | None = None
+    gradient_steps: int = 0
+    apart: bool = False
+    views: str = "same"
+    probe_every: int = 0
+    probe_epochs: int = 0
+    probe_tail: int = 0
+
+    def for_stage(self, index: int) -> TrainingBudget:
+        """Return what holds in stage `index`, where nothing is said of the first one any more."""
+        own = replace(self, first_epochs=None, first_batch_size=None)
+        if index == 0 and self.first_epochs is not None:
+            own = replace(own, epochs=self.first_epochs, gradient_steps=0)
+        if index == 0 and self.first_batch_size is not None:
+            own = replace(own, batch_size=self.first_batch_size)
+        return own
+
+
 class Context(Protocol):
     """What the harness lends a strategy for one cell. Network, views and budget are the protocol's.
 
@@ -550,11 +585,14 @@ class Scenario(BaseModel, ABC):
         unsaid = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
         return {name: value for name, value in content.items() if name not in unsaid}
 
-    def lent(self) -> dict[str, Any]:
-        """Return what the protocol fixes for every learner: network, views and budget, under the names of
-        `run.Conditions`.
-        """
-        return {"backbone": self.backbone, "epochs": self.epochs, "batch_size": self.batch_size}
+    def budget(self) -> TrainingBudget:
+        """Return what the protocol fixes for every learner."""
+        return TrainingBudget(
+            backbone=self.backbone,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            probe_every=self.probe_every,
+        )
 
     def inadmissible(self) -> str:
         """Return why results under this configuration may not stand on a board; empty where they may."""
@@ -737,6 +775,7 @@ __all__ = [
     "Status",
     "Strategy",
     "TaskAccess",
+    "TrainingBudget",
     "Truth",
     "Validation",
     "param",

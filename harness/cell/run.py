@@ -25,7 +25,7 @@ from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.cell.shared_stage import learn_once
 from harness.checkpoint import CannotKeep, kept_state
-from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy
+from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy, TrainingBudget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,28 +33,13 @@ class Conditions:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be
     rebuilt from it.
 
-    epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
-    gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
-    apart: every stage has a learner of its own, for which it is the first.
-    probe_every, probe_epochs: gradient steps or epochs between probes, 0 for none; each of the last
-    `probe_tail` epochs is probed as well.
     needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept
     of an answer after a stage.
     session: the driver's run, within which costs compare; empty where nobody compares them.
     """
 
     root_seed: int
-    backbone: str
-    epochs: int
-    batch_size: int
-    first_epochs: int | None = None
-    first_batch_size: int | None = None
-    gradient_steps: int = 0
-    apart: bool = False
-    views: str = "same"
-    probe_every: int = 0
-    probe_epochs: int = 0
-    probe_tail: int = 0
+    budget: TrainingBudget
     needed: tuple[str, ...] = ("classes",)
     probed: tuple[str, ...] = Scenario.probed
     kept: tuple[str, ...] = Scenario.kept
@@ -67,6 +52,17 @@ class Conditions:
 def learner_seed(seed: int) -> int:
     """Return the root seed that a strategy's streams hang from under the run's `seed`."""
     return seeds.derive("learner", seed=seed)
+
+
+def conditions_of(scenario: Scenario, seed: int) -> Conditions:
+    """Return what a cell of `scenario` runs under with the run's `seed`, on the CPU."""
+    return Conditions(
+        root_seed=learner_seed(seed),
+        budget=scenario.budget(),
+        needed=scenario.answers,
+        probed=scenario.probed,
+        kept=scenario.kept,
+    )
 
 
 Progress = Callable[[int, int, int, dict[str, float]], None]
@@ -87,11 +83,9 @@ class CellContext:
         self.device = self.conditions.device
         self.precision = self.conditions.precision
         self.compile = self.conditions.compile
-        self.backbone = self.conditions.backbone
-        self.views = self.conditions.views
-        self.epochs = self.conditions.epochs
-        self.gradient_steps = self.conditions.gradient_steps
-        self.batch_size = self.conditions.batch_size
+        self.backbone = self.conditions.budget.backbone
+        self.views = self.conditions.budget.views
+        self._take(self.conditions.budget)
 
     def stream(self, name: str) -> np.random.Generator:
         """Return the named stream of the current stage."""
@@ -103,26 +97,26 @@ class CellContext:
 
     def probe(self, step: int) -> None:
         """Let the harness ask in mid-stage, where a probe is due."""
-        if self.conditions.probe_every and step % self.conditions.probe_every == 0:
+        every = self.conditions.budget.probe_every
+        if every and step % every == 0:
             self._probe(step)
 
     def epoch_ended(self, epoch: int) -> None:
         """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is
         answered anyway.
         """
-        every, tail = self.conditions.probe_epochs, self.conditions.probe_tail
+        every, tail = self.conditions.budget.probe_epochs, self.conditions.budget.probe_tail
         if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
             self._probe(epoch)
 
     def enter(self, stage: int, probe: Callable[[int], None]) -> None:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
         self.stage, self._probe = stage, probe
-        lent = self.conditions
-        self.epochs, self.gradient_steps, self.batch_size = lent.epochs, lent.gradient_steps, lent.batch_size
-        if stage == 0 and lent.first_epochs is not None:
-            self.epochs, self.gradient_steps = lent.first_epochs, 0
-        if stage == 0 and lent.first_batch_size is not None:
-            self.batch_size = lent.first_batch_size
+        self._take(self.conditions.budget.for_stage(stage))
+
+    def _take(self, budget: TrainingBudget) -> None:
+        self.epochs, self.gradient_steps = budget.epochs, budget.gradient_steps
+        self.batch_size = budget.batch_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,7 +177,7 @@ def run_cell(
             continue
         if refusal:  # of the state before this stage; after the last one nobody needs it
             raise refusal
-        if conditions.apart and index:
+        if conditions.budget.apart and index:
             learner.begin(stage=index)
         result = learner.run(stage, query, shared[index] if index < len(shared) else None)
         if keep:
@@ -215,7 +209,7 @@ class _Learner:
         one.
         """
         looks = _enter(self.strategy, stage, query, self.context)
-        seen = replace(stage, index=0) if self.conditions.apart else stage
+        seen = replace(stage, index=0) if self.conditions.budget.apart else stage
         borrowed_s, session, seed = (
             0.0,
             session_here(self.conditions.session),
@@ -416,7 +410,7 @@ def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | No
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if learner.strategy.resumable:
         try:
-            state = {} if learner.conditions.apart else _kept_state(learner.strategy)
+            state = {} if learner.conditions.budget.apart else _kept_state(learner.strategy)
         except CannotKeep as refusal:
             return refusal
         checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": state})
@@ -434,7 +428,7 @@ def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
     try:
         kept = checkpoint.load(keep / "state.pt")
         results = [_kept_result(keep / f"answers-{stage:03d}.pt") for stage in range(kept["stages"])]
-        if not learner.conditions.apart:
+        if not learner.conditions.budget.apart:
             learner.strategy.load_state(kept["state"])
     except Exception as error:
         checkpoint.drop(

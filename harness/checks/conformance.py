@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from harness import seeds
-from harness.cell.run import Conditions, Member, learner_seed, run_cell, run_together
+from harness.cell.run import Conditions, Member, conditions_of, learner_seed, run_cell, run_together
 from harness.cell.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
 from harness.checks.leftovers import Traces, left, traces
 from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Scenario, Strategy
@@ -228,14 +228,15 @@ def _learns_together(case: _Case) -> str:
     if strange:
         return f"`together` names {', '.join(strange)}, which is no parameter"
     first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
-    lent = [replace(case.conditions, root_seed=learner_seed(seed), probe_every=1) for seed in _TWO_SEEDS]
+    probed = replace(case.conditions.budget, probe_every=1)
+    each = [replace(case.conditions, root_seed=learner_seed(seed), budget=probed) for seed in _TWO_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
         members = [
             Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
-            for episodes, own in zip(first, lent, strict=True)
+            for episodes, own in zip(first, each, strict=True)
         ]
         at_once = run_together(members)
-    for seed, episodes, own, result in zip(_TWO_SEEDS, first, lent, at_once, strict=True):
+    for seed, episodes, own, result in zip(_TWO_SEEDS, first, each, at_once, strict=True):
         if problem := _apart(_answers(case.make, episodes, own), result.answers):
             return f"the cell of seed {seed}: {problem}"
     return ""
@@ -340,20 +341,17 @@ def _global_state() -> dict[str, Any]:
 
 
 def _conditions(scenario: Scenario) -> Conditions:
-    lent = scenario.lent()
-    budget: dict[str, Any] = {
-        name: min(2, lent[name]) for name in ("epochs", "first_epochs", "gradient_steps") if name in lent
-    }
-    sizes: dict[str, Any] = {
-        name: min(16, lent[name]) for name in ("batch_size", "first_batch_size") if name in lent
-    }
-    return Conditions(
-        **{**lent, **budget, **sizes},
-        root_seed=learner_seed(_SEED),
-        needed=scenario.answers,
-        probed=scenario.probed,
-        kept=scenario.kept,
+    said = scenario.budget()
+    budget = replace(
+        said,
+        epochs=min(2, said.epochs),
+        first_epochs=None if said.first_epochs is None else min(2, said.first_epochs),
+        gradient_steps=min(2, said.gradient_steps),
+        batch_size=min(16, said.batch_size),
+        first_batch_size=None if said.first_batch_size is None else min(16, said.first_batch_size),
+        probe_every=0,
     )
+    return replace(conditions_of(scenario, _SEED), budget=budget)
 
 
 def _shrunk(deal: Deal) -> Deal:

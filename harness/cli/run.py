@@ -322,10 +322,10 @@ def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
     from strategies.toolkit.encoders import by_name as encoders
 
     for text, frozen in dict.fromkeys(
-        (protocol.scenario.lent()["backbone"], protocol.scenario.frozen_encoder) for protocol in scenarios
+        (protocol.scenario.budget().backbone, protocol.scenario.frozen_encoder) for protocol in scenarios
     ):
         (encoders if frozen else networks).chosen(text)
-    for text in dict.fromkeys(protocol.scenario.lent().get("views", "same") for protocol in scenarios):
+    for text in dict.fromkeys(protocol.scenario.budget().views for protocol in scenarios):
         view_of(text)
 
 

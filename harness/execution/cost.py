@@ -8,13 +8,13 @@ networks, is its own affair and not known here. So the figures are those of one 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from harness.contracts import HIDDEN, Inputs, Status
+from harness.contracts import HIDDEN, Inputs, Status, TrainingBudget
 from harness.execution.plan import Plan
 from harness.protocol.cells import Protocol
 from harness.store.mlflow_store import Record
@@ -138,20 +138,18 @@ class Cost:
 def cost_of(protocol: Protocol, measure: Measure) -> Cost:
     """Return what a cell of `protocol` costs; its data are dealt once more."""
     deal = protocol.scenario.deal(0)
-    lent = protocol.scenario.lent()
+    budget = protocol.scenario.budget()
     shape = tuple(deal.inputs.shape[1:])
     frozen = protocol.scenario.frozen_encoder
     counts = [
-        _stage(
-            index, len(stage.rows), len(stage.query) + len(stage.watched), lent, protocol.scenario.probe_every
-        )
+        _stage(budget.for_stage(index), len(stage.rows), len(stage.query) + len(stage.watched))
         for index, stage in enumerate(deal.stages)
     ]
     largest = max(
         max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages
     ) * math.prod(shape)
     learned = sum(items for items, _ in counts)
-    batch = max(lent["batch_size"], lent.get("first_batch_size", 0))
+    batch = max(budget.batch_size, budget.first_batch_size or 0)
     hides = any((stage.given == HIDDEN).any() for stage in deal.stages)
     encoded = sum(len(stage.rows) for stage in deal.stages) if frozen else 0
     work = Work(
@@ -159,36 +157,30 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
         encoded=encoded,
         asked=sum(asked for _, asked in counts),
         batch=batch,
-        views=2 if hides and not frozen and lent.get("views", "same") != "same" else 1,
+        views=2 if hides and not frozen and budget.views != "same" else 1,
         stored=largest * _bytes_of(deal.inputs),
         floats=largest * FLOAT,
     )
-    return Cost(work=work, network=measure(lent["backbone"], shape, frozen))
+    return Cost(work=work, network=measure(budget.backbone, shape, frozen))
 
 
-def looks(steps: int, passes: int, lent: Mapping[str, Any], probe_every: int) -> int:
-    """Return how often a learner is asked in mid-stage, by steps or by epochs (as `run.CellContext` does)."""
-    every, tail = lent.get("probe_epochs", 0), lent.get("probe_tail", 0)
-    last = min(passes, lent["epochs"] - 1)
-    by_tail = range(max(1, lent["epochs"] - tail + 1), last + 1)
+def looks(steps: int, passes: int, budget: TrainingBudget) -> int:
+    """Return how often a learner is asked in a stage with this budget before its end, by steps or by epochs
+    (as `run.CellContext` does).
+    """
+    every, tail = budget.probe_epochs, budget.probe_tail
+    last = min(passes, budget.epochs - 1)
+    by_tail = range(max(1, budget.epochs - tail + 1), last + 1)
     by_epochs = sum(1 for epoch in range(every, last + 1, every) if epoch not in by_tail) if every else 0
-    return (steps // probe_every if probe_every else 0) + by_epochs + len(by_tail)
+    return (steps // budget.probe_every if budget.probe_every else 0) + by_epochs + len(by_tail)
 
 
-def _stage(index: int, rows: int, asked: int, lent: Mapping[str, Any], probe_every: int) -> tuple[int, int]:
-    """Return the items of all steps of a stage, and those that are answered."""
-    first = lent.get("first_epochs") if index == 0 else None
-    size = lent.get("first_batch_size", lent["batch_size"]) if index == 0 else lent["batch_size"]
-    steps_of_pass = max(1, -(-rows // size))
-    steps = 0 if first else lent.get("gradient_steps", 0)
-    passes = -(-steps // steps_of_pass) if steps else first or lent["epochs"]
+def _stage(budget: TrainingBudget, rows: int, asked: int) -> tuple[int, int]:
+    """Return the items of all steps of a stage with this budget, and those that are answered."""
+    steps_of_pass, steps = max(1, -(-rows // budget.batch_size)), budget.gradient_steps
+    passes = -(-steps // steps_of_pass) if steps else budget.epochs
     items = round(rows * steps / steps_of_pass) if steps else rows * passes
-    return items, asked * (
-        1
-        + looks(
-            steps or passes * steps_of_pass, passes, {**lent, "epochs": first or lent["epochs"]}, probe_every
-        )
-    )
+    return items, asked * (1 + looks(steps or passes * steps_of_pass, passes, budget))
 
 
 def _bytes_of(inputs: Inputs) -> int:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell.run import Conditions, StageResult, learner_seed
+from harness.cell.run import StageResult, conditions_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
 from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth, scorer_of
@@ -297,13 +297,8 @@ class _Run:
     def _begin(self, cell: Cell, attempt: int) -> Job:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
-        conditions = Conditions(
-            root_seed=learner_seed(cell.seed),
-            **scenario.lent(),
-            probe_every=scenario.probe_every,
-            needed=scenario.answers,
-            probed=scenario.probed,
-            kept=scenario.kept,
+        conditions = replace(
+            conditions_of(scenario, cell.seed),
             device=self.device,
             precision=self.precision,
             compile=self.compile,

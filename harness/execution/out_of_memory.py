@@ -15,9 +15,10 @@ def what_to_try(task: Task, where: Memory) -> str:
     what the machine gives it.
     """
     conditions = task.jobs[0].conditions
-    sizes = {"batch_size": conditions.batch_size, "first_batch_size": conditions.first_batch_size or 0}
+    budget = conditions.budget
+    sizes = {"batch_size": budget.batch_size, "first_batch_size": budget.first_batch_size or 0}
     smaller = [f"{name}={size // 2}" for name, size in sizes.items() if size > 1]
-    smaller += [] if conditions.views == "same" else ["fewer views"]
+    smaller += [] if budget.views == "same" else ["fewer views"]
     scenario = [f"{' or '.join(smaller)} in the scenario (then another protocol)"] if smaller else []
     if where == "host":
         machine = ["a larger --memory"]

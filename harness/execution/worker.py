@@ -178,7 +178,7 @@ def _ahead(task: Task) -> tuple[str, ...]:
 
     job = task.jobs[0]
     modules = [] if job.source is not None else [registered("strategy")[job.strategy].module]
-    return (*modules, *job.ahead, *(["timm"] if "timm" in job.conditions.backbone else []))
+    return (*modules, *job.ahead, *(["timm"] if "timm" in job.conditions.budget.backbone else []))
 
 
 def _changed(task: Task) -> str:

@@ -133,7 +133,7 @@ class Protocol:
         """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that
         are not what they say.
         """
-        weights = weights_said(self.scenario.lent().get("backbone", ""))
+        weights = weights_said(self.scenario.budget().backbone)
         config = self.scenario.model_dump(mode="json")
         code = _code_of_others([self.scenario_name, *config.values()])
         return {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from harness.cell.sealing import Episode
 from harness.protocol import fingerprint
@@ -57,8 +58,8 @@ def _what_must_agree(cell: Cell) -> str:
             "strategy": contender.plugin.name,
             "code": contender.code,
             "params": {name: value for name, value in contender.params.items() if name not in cls.together},
-            "lent": scenario.lent(),
-            "asked": [scenario.probe_every, scenario.answers, scenario.probed, scenario.kept],
+            "budget": asdict(scenario.budget()),
+            "asked": [scenario.answers, scenario.probed, scenario.kept],
             "shape": cell.protocol.shapes[0],
         }
     )

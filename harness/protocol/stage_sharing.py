@@ -70,10 +70,10 @@ def saved(cells: Sequence[Cell], sharing: Sharing) -> tuple[int, int, float]:
     work = work_once = 0.0
     seen: set[Path] = set()
     for cell in cells:
-        lent = cell.protocol.scenario.lent()
+        budget = cell.protocol.scenario.budget()
         paths = sharing.paths(cell)
         for stage, items in enumerate(cell.protocol.stage_items):
-            passes = lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"]
+            passes = budget.for_stage(stage).epochs
             path = paths[stage] if stage < len(paths) else None
             is_there = path is not None and (path in seen or path.is_file())
             every, work = every + 1, work + items * passes
@@ -92,9 +92,9 @@ def stage_keys(cell: Cell) -> tuple[str, ...]:
     in mid-stage, nor where every stage has a learner of its own. `()` where no stage is.
     """
     contender, scenario = cell.contender, cell.protocol.scenario
-    cls, lent = contender.plugin.cls, scenario.lent()
-    is_asked = scenario.probe_every or lent.get("probe_epochs")
-    if contender.plugin.source is not None or is_asked or lent.get("apart") or not cls.resumable:
+    cls, budget = contender.plugin.cls, scenario.budget()
+    is_asked = budget.probe_every or budget.probe_epochs
+    if contender.plugin.source is not None or is_asked or budget.apart or not cls.resumable:
         return ()
     keys = [_key(cell, cls, stage, contender.code) for stage in range(len(cell.protocol.shapes) - 1)]
     owner = _owner_of_first_stage(cls)

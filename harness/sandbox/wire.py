@@ -18,7 +18,17 @@ import numpy as np
 
 from harness.cell.run import Conditions
 from harness.cell.sealing import Episode
-from harness.contracts import Answer, AnyArray, Inputs, IntArray, NoiseFacts, Query, Stage, Validation
+from harness.contracts import (
+    Answer,
+    AnyArray,
+    Inputs,
+    IntArray,
+    NoiseFacts,
+    Query,
+    Stage,
+    TrainingBudget,
+    Validation,
+)
 from harness.sandbox.arrays import npz_problems
 
 _LENGTHS = struct.Struct(">IQ")
@@ -71,7 +81,9 @@ class Task:
             {name: tuple(value) for name, value in said.items() if isinstance(value, list)} if said else {}
         )
         made = {
-            "conditions": Conditions(**{**said, **tuples}) if said else None,
+            "conditions": (
+                Conditions(**{**said, **tuples, "budget": TrainingBudget(**said["budget"])}) if said else None
+            ),
             "seeds": tuple(header["seeds"]),
         }
         return cls(**{**header, **made})

@@ -18,12 +18,13 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox
+from harness.cell.run import conditions_of
 from harness.cell.sealing import build
 from harness.contracts import Metric, Status
 from harness.protocol.cells import Protocol
 from harness.statistics import Comparison, paired_t
 from leaderboards.gate.report import counted
-from leaderboards.gate.rerun import conditions, figures
+from leaderboards.gate.rerun import figures
 from leaderboards.publishing.board import (
     SOURCE,
     Board,
@@ -162,7 +163,7 @@ def _again(group: _Group, folder: Path, board: Board, margin: float) -> tuple[Re
             strategy=entry.strategy,
             source=source,
             params=entry.params,
-            conditions=conditions(scenario, cell.seed),
+            conditions=conditions_of(scenario, cell.seed),
             exact=False,
         )
         episodes = build(scenario, cell.seed, reveal=entry.strategy == protocol.upper_bound).episodes

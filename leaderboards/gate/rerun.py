@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox, seeds
-from harness.cell.run import Conditions, learner_seed
+from harness.cell.run import conditions_of
 from harness.cell.sealing import Episode, build, revealed, seal, with_permuted_truth
 from harness.contracts import Answer, IntArray, Metric, Query, Scenario, Status
 from harness.store.predictions import digest, write_answers
@@ -89,7 +89,7 @@ class Runner:
             source=self.case.source,
             params=entry.params,
             threads=_threads(self.case, self.cell),
-            conditions=conditions(self.scenario, self.cell.seed),
+            conditions=conditions_of(self.scenario, self.cell.seed),
         )
         unseen = hidden(self.case.folder, self.case.boards)
         return sandbox.run(
@@ -97,18 +97,6 @@ class Runner:
             episodes,
             sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib, hidden=unseen),
         )
-
-
-def conditions(scenario: Scenario, seed: int) -> Conditions:
-    """Return what the protocol fixes for a cell under `seed`."""
-    return Conditions(
-        root_seed=learner_seed(seed),
-        **scenario.lent(),
-        probe_every=scenario.probe_every,
-        needed=scenario.answers,
-        probed=scenario.probed,
-        kept=scenario.kept,
-    )
 
 
 def figures(exam: Exam, answers: Sequence[Answer]) -> tuple[dict[str, float], list[str]]:
@@ -221,4 +209,4 @@ def _alike(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
     return True
 
 
-__all__ = ["Runner", "conditions", "drawn", "figures", "rerun"]
+__all__ = ["Runner", "drawn", "figures", "rerun"]

@@ -101,7 +101,7 @@ def card_of_scenario(ranking: Ranking, scenario: Scenario) -> ProtocolCard:
         lower_bound=scenario.lower_bound,
         upper_bound=scenario.upper_bound,
         deal="",
-        division=_division(_declared(scenario.lent().get("backbone", ""))),
+        division=_division(_declared(scenario.budget().backbone)),
     )
 
 

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator
@@ -39,6 +39,7 @@ from harness.contracts import (
     Scenario,
     Scorer,
     TaskAccess,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -159,9 +160,9 @@ class Anomaly(Scenario):
         """The side of evaluated maps and masks, in px."""
         return self.resolution or self.image_size
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return encoder and budget, and whether every stage has a learner of its own."""
-        return {**super().lent(), "gradient_steps": self.gradient_steps, "apart": self.apart}
+        return replace(super().budget(), gradient_steps=self.gradient_steps, apart=self.apart)
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
         """Return masks as maps and what is anomalous as image scores."""

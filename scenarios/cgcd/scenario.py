@@ -27,6 +27,7 @@ three unequal ones; 0 is a stage without new classes.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -46,6 +47,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -197,9 +199,9 @@ class CGCD(Scenario):
         share_rows(text)
         return text
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return network, views and budget."""
-        return {**super().lent(), "first_epochs": self.first_epochs, "views": self.views}
+        return replace(super().budget(), first_epochs=self.first_epochs, views=self.views)
 
     def inadmissible(self) -> str:
         """Refuse the choice of an answer by its test accuracy."""

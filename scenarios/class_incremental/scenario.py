@@ -17,7 +17,8 @@ still to come stranger than those that have come.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from dataclasses import replace
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -31,6 +32,7 @@ from harness.contracts import (
     Scorer,
     Scores,
     TaskAccess,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -93,9 +95,9 @@ class ClassIncremental(Scenario):
         """Accuracies, and with `open_set` what is made of classes still to come."""
         return (*METRICS, *open_set.METRICS) if self.open_set else METRICS
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return network, views and budget."""
-        return {**super().lent(), "views": self.views}
+        return replace(super().budget(), views=self.views)
 
     def choosing(self) -> str:
         """Return the same stages with part of the training items held out."""

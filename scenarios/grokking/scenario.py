@@ -26,7 +26,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 from pydantic import field_validator, model_validator
@@ -43,6 +43,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -183,7 +184,7 @@ class Grokking(Scenario):
         fields = ("classes", "label_losses", "suspicion", "kept", "health")
         return (*fields, "weights") if self.follow == "everything" else fields
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return network, batch and budget. The steps count; the passes are as many as they take."""
         n_pairs = self.modulus * (self.modulus - _drops_zero(self.operation))
         n_train = floored(self.train_fraction, n_pairs)
@@ -192,12 +193,13 @@ class Grokking(Scenario):
         backbone = single(self.backbone)
         if backbone.name in LOOKING_UP:
             backbone = backbone.changed(modulus=self.modulus)
-        return {
-            "backbone": str(backbone),
-            "batch_size": batch_size,
-            "epochs": passes,
-            "gradient_steps": self.steps,
-        }
+        return TrainingBudget(
+            backbone=str(backbone),
+            epochs=passes,
+            batch_size=batch_size,
+            gradient_steps=self.steps,
+            probe_every=self.probe_every,
+        )
 
     def choosing(self) -> str:
         """Return the same table with part of the pairs that are trained on held out, by the labels given."""

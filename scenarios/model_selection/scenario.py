@@ -19,12 +19,24 @@ with training items.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import field_validator
 
-from harness.contracts import HIDDEN, Answer, Deal, Metric, Scenario, Scorer, Scores, Truth, param
+from harness.contracts import (
+    HIDDEN,
+    Answer,
+    Deal,
+    Metric,
+    Scenario,
+    Scorer,
+    Scores,
+    TrainingBudget,
+    Truth,
+    param,
+)
 from harness.errors import UserError
 from harness.metrics.discovery import counted_rows, match
 from harness.selection import Selection, configured
@@ -95,11 +107,9 @@ class HeldOut(Scenario):
         """As beneath; of items that came without a label it is told none."""
         return _beneath(self.of).upper_bound
 
-    def lent(self) -> dict[str, Any]:
-        """Return what the scenario beneath lends, without its probes."""
-        return {
-            name: value for name, value in _beneath(self.of).lent().items() if not name.startswith("probe_")
-        }
+    def budget(self) -> TrainingBudget:
+        """Return what the scenario beneath gives, without its probes."""
+        return replace(_beneath(self.of).budget(), probe_every=self.probe_every, probe_epochs=0, probe_tail=0)
 
     def inadmissible(self) -> str:
         """Refuse: this is no test."""

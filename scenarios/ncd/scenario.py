@@ -17,6 +17,7 @@ for an even assignment (2.5 a novel class or more).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -137,11 +139,15 @@ class NCD(Scenario):
         """The figures, those of all unlabelled items first where these are mixed."""
         return (*GENERALISED, *METRICS) if self.unlabelled_known == "mix" else METRICS
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return network, views and budget."""
-        first = {"first_batch_size": self.first_batch_size} if self.first_batch_size else {}
-        own = {"first_epochs": self.first_epochs, "gradient_steps": self.gradient_steps, "views": self.views}
-        return {**super().lent(), **own, **first}
+        return replace(
+            super().budget(),
+            first_epochs=self.first_epochs,
+            first_batch_size=self.first_batch_size or None,
+            gradient_steps=self.gradient_steps,
+            views=self.views,
+        )
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""

@@ -33,6 +33,7 @@ from harness.contracts import (
     Scenario,
     Scorer,
     Scores,
+    TrainingBudget,
     Truth,
     param,
     scorer_of,
@@ -147,14 +148,19 @@ class NoisyLabels(Scenario):
         """The upper bound of the scenario beneath; it is handed over the true labels."""
         return self.base.upper_bound
 
-    def lent(self) -> dict[str, Any]:
-        """Return what the scenario beneath lends, where nothing else is said here."""
-        said = {
-            name: getattr(self, name)
-            for name in ("backbone", "views", "epochs", "batch_size")
-            if getattr(self, name)
-        }
-        return {**self.base.lent(), **said, "probe_epochs": self.probe_epochs, "probe_tail": self.tail}
+    def budget(self) -> TrainingBudget:
+        """Return what the scenario beneath gives, where nothing else is said here."""
+        beneath = self.base.budget()
+        return replace(
+            beneath,
+            backbone=self.backbone or beneath.backbone,
+            views=self.views or beneath.views,
+            epochs=self.epochs or beneath.epochs,
+            batch_size=self.batch_size or beneath.batch_size,
+            probe_every=self.probe_every,
+            probe_epochs=self.probe_epochs,
+            probe_tail=self.tail,
+        )
 
     def inadmissible(self) -> str:
         """Refuse what the scenario beneath refuses."""
@@ -272,11 +278,8 @@ class _Scorer:
             len(truth.named_classes),
             scenario.knows_truth,
         )
-        lent = scenario.lent()
-        self.epochs = {
-            stage: lent.get("first_epochs", lent["epochs"]) if stage == 0 else lent["epochs"]
-            for stage in range(self.n_stages)
-        }
+        budget = scenario.budget()
+        self.epochs = [budget.for_stage(stage).epochs for stage in range(self.n_stages)]
         self.beneath = scorer_of(scenario.base, truth)
         self.moments: list[scoring.Moment] = []
 

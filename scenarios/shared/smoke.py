@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from pydantic import field_validator
@@ -23,6 +22,7 @@ from harness.contracts import (
     Prediction,
     Scenario,
     Scorer,
+    TrainingBudget,
     Truth,
     param,
     scorer_of,
@@ -93,13 +93,21 @@ class Smoke(Scenario):
         """Whether the scenario beneath has an encoder that nobody trains."""
         return self.base.frozen_encoder
 
-    def lent(self) -> dict[str, Any]:
+    def budget(self) -> TrainingBudget:
         """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first
         included.
         """
-        beneath = {name: value for name, value in self.base.lent().items() if not name.startswith("first_")}
-        own = {"gradient_steps": self.gradient_steps, "epochs": self.epochs, "batch_size": self.batch_size}
-        return {**beneath, **own, "backbone": self.backbone or beneath["backbone"]}
+        beneath = self.base.budget()
+        return replace(
+            beneath,
+            backbone=self.backbone or beneath.backbone,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            gradient_steps=self.gradient_steps,
+            first_epochs=None,
+            first_batch_size=None,
+            probe_every=self.probe_every,
+        )
 
     def inadmissible(self) -> str:
         """Refuse every result."""

@@ -24,11 +24,11 @@ from harness.cell.run import Conditions, Member, StageResult, run_cell, run_toge
 from harness.cell.sealing import build
 from harness.checkpoint import CannotKeep, Damaged
 from harness.checks.conformance import check_strategy
-from harness.contracts import Prediction, Query, Stage, Strategy
+from harness.contracts import Prediction, Query, Stage, Strategy, TrainingBudget
 from harness.store import predictions
 
 EPISODES = build(Blobs(items=6), 0).episodes
-CONDITIONS = Conditions(root_seed=5, backbone="mlp", epochs=1, batch_size=8)
+CONDITIONS = Conditions(root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8))
 
 
 def _run(
@@ -467,7 +467,7 @@ def test_after_the_last_stage_nobody_needs_the_state(tmp_path: Path) -> None:
     assert len(_run(cls, tmp_path / "cell", stages=1, keep=True)) == 1
     again = type("Again", (cls,), {"resumable": False})
     assert len(_run(again, tmp_path / "again", keep=True)) == 3
-    apart = Conditions(root_seed=5, backbone="mlp", epochs=1, batch_size=8, apart=True)
+    apart = Conditions(root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True))
     (tmp_path / "apart").mkdir()
     for stages in (2, 3):
         results = list(run_cell(cls(), EPISODES[:stages], apart, scratch=tmp_path, keep=tmp_path / "apart"))

@@ -101,7 +101,9 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     scenario = cell.protocol.scenario
     run_id = store.begin(cell, experiment="tiny", environment=environment(1))
     sealed = build(scenario, cell.seed, reveal=cell.contender.label == "joint")
-    conditions = Conditions(root_seed=learner_seed(cell.seed), **scenario.lent(), needed=scenario.answers)
+    conditions = Conditions(
+        root_seed=learner_seed(cell.seed), budget=scenario.budget(), needed=scenario.answers
+    )
     answers: list[Answer] = []
     ending = Ending(status=Status.DONE, seconds=0.1, peak_mib=100.0)
     try:

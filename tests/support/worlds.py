@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ from harness.contracts import (
     Scores,
     Stage,
     Strategy,
+    TrainingBudget,
     Truth,
     param,
 )
@@ -98,8 +99,8 @@ class HiddenBlobs(Blobs):
 
     upper_bound: ClassVar[str] = "joint-discovery"
 
-    def lent(self) -> dict[str, Any]:
-        return {**super().lent(), "first_epochs": 3, "views": "noise"}
+    def budget(self) -> TrainingBudget:
+        return replace(super().budget(), first_epochs=3, views="noise")
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)
@@ -119,8 +120,8 @@ class NovelBlobs(Blobs):
 
     upper_bound: ClassVar[str] = "joint-novel"
 
-    def lent(self) -> dict[str, Any]:
-        return {**super().lent(), "first_epochs": 3, "gradient_steps": 12, "views": "noise"}
+    def budget(self) -> TrainingBudget:
+        return replace(super().budget(), first_epochs=3, gradient_steps=12, views="noise")
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)

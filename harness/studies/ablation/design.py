@@ -131,12 +131,12 @@ def refused(arms: Sequence[str], protocols: Sequence[Protocol]) -> str:
     """Make and start a strategy for every arm on every protocol, which costs no training; return what could
     not be, empty if all could.
     """
-    from harness.cell.run import CellContext, Conditions, learner_seed
+    from harness.cell.run import CellContext, conditions_of
 
     problems: dict[str, list[str]] = {}
     with TemporaryDirectory() as scratch:
         for arm, protocol in itertools.product(arms, protocols):
-            conditions = Conditions(root_seed=learner_seed(0), **protocol.scenario.lent())
+            conditions = conditions_of(protocol.scenario, 0)
             selection = single(arm)
             plugin = find("strategy", selection.name)
             try:

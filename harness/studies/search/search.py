@@ -69,16 +69,17 @@ class Search:
     @property
     def looks(self) -> Looks:
         """When figures are taken: where nothing is stopped early, once a seed."""
-        lent, stages = self.choosing.scenario.lent(), len(self.choosing.shapes)
+        budget, stages = self.choosing.scenario.budget().for_stage(0), len(self.choosing.shapes)
         if self.method != "asha":
             return Looks()
         if stages > 1:
             return Looks(per_seed=stages, every_stage=True)
-        length = lent.get("gradient_steps") or lent.get("first_epochs") or lent["epochs"]
-        every = max(1, length // _LOOKS)
-        by_steps = bool(lent.get("gradient_steps"))
+        every = max(1, (budget.gradient_steps or budget.epochs) // _LOOKS)
+        by_steps = bool(budget.gradient_steps)
         return Looks(
-            per_seed=-(-length // every), epochs=0 if by_steps else every, steps=every if by_steps else 0
+            per_seed=-(-(budget.gradient_steps or budget.epochs) // every),
+            epochs=0 if by_steps else every,
+            steps=every if by_steps else 0,
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell.run import Conditions, learner_seed
+from harness.cell.run import conditions_of
 from harness.cell.sealing import build
 from harness.contracts import Precision
 from harness.errors import UserError
@@ -285,16 +285,10 @@ def _assignment(
     compiled: bool,
 ) -> Assignment:
     scenario, looks = search.choosing.scenario, search.looks
+    budget = replace(scenario.budget(), probe_epochs=looks.epochs, probe_every=looks.steps)
     conditions = [
-        Conditions(
-            root_seed=learner_seed(seed),
-            **scenario.lent(),
-            needed=scenario.answers,
-            probed=scenario.probed,
-            kept=scenario.kept,
-            device=device,
-            precision=precision,
-            compile=compiled,
+        replace(
+            conditions_of(scenario, seed), budget=budget, device=device, precision=precision, compile=compiled
         )
         for seed in search.seeds
     ]
@@ -306,7 +300,7 @@ def _assignment(
         looks=looks,
         keep=(own / _CELLS).resolve(),
         threads=resources.threads,
-        conditions=[replace(each, probe_epochs=looks.epochs, probe_every=looks.steps) for each in conditions],
+        conditions=conditions,
         timeout_s=timeout_s,
         memory_mib=memory_mib,
         ahead=plugin.loaded_ahead,

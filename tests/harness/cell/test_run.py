@@ -13,9 +13,9 @@ from worlds import Blobs, Guess, Means
 from harness.cell import run
 from harness.cell.run import Conditions, Member, run_cell, run_together
 from harness.cell.sealing import build
-from harness.contracts import Prediction, Query, Stage, Strategy
+from harness.contracts import Prediction, Query, Stage, Strategy, TrainingBudget
 
-APART = Conditions(root_seed=1, backbone="mlp", epochs=1, batch_size=8, apart=True)
+APART = Conditions(root_seed=1, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True))
 
 
 class Remembers(Means):
@@ -40,7 +40,8 @@ def _told(conditions: Conditions, scratch: Path) -> list[tuple[int, int, float]]
 def test_a_learner_of_its_own_finds_every_stage_the_first_and_draws_from_the_streams_of_that_stage(
     tmp_path: Path,
 ) -> None:
-    together, apart = _told(replace(APART, apart=False), tmp_path), _told(APART, tmp_path)
+    own = replace(APART, budget=replace(APART.budget, apart=False))
+    together, apart = _told(own, tmp_path), _told(APART, tmp_path)
     assert [told[:2] for told in together] == [(0, 1), (1, 2), (2, 3)]
     assert [told[:2] for told in apart] == [(0, 1), (0, 1), (0, 1)]
     assert [told[2] for told in apart] == [told[2] for told in together]
@@ -80,7 +81,11 @@ class Ticks(Strategy):
         return Guess.predict(self, query)
 
 
-LOOKED = Conditions(root_seed=1, backbone="mlp", epochs=1, batch_size=8, probe_every=1, session="morning")
+LOOKED = Conditions(
+    root_seed=1,
+    budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, probe_every=1),
+    session="morning",
+)
 
 
 @pytest.fixture
@@ -102,7 +107,10 @@ def test_looks_of_a_pack_are_its_members_own_and_the_rest_is_shared_equally(
     (episode,) = build(Blobs(stages=1), 0).episodes
     asked = Member(strategy=Ticks(), episode=episode, conditions=LOOKED, scratch=tmp_path)
     unasked = Member(
-        strategy=Ticks(), episode=episode, conditions=replace(LOOKED, probe_every=0), scratch=tmp_path
+        strategy=Ticks(),
+        episode=episode,
+        conditions=replace(LOOKED, budget=replace(LOOKED.budget, probe_every=0)),
+        scratch=tmp_path,
     )
     results = run_together([asked, unasked])
     assert [(result.learn_s, result.probe_s, result.predict_s) for result in results] == [

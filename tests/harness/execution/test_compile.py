@@ -71,7 +71,7 @@ def _deep(layers: int) -> nn.Sequential:
 def _answers(asked: bool, scratch: Path, keep: Path | None = None, stages: int | None = None) -> list[Answer]:
     """Return the answers of the first stages of joint training on blobs."""
     scenario = configured("scenario", SCENARIO)
-    conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), compile=asked)
+    conditions = Conditions(root_seed=learner_seed(0), budget=scenario.budget(), compile=asked)
     results = run_cell(
         configured("strategy", "joint"),
         build(scenario, 0).episodes[:stages],

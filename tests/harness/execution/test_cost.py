@@ -13,7 +13,7 @@ from conftest import Owb
 
 from harness.cell.run import CellContext, Conditions
 from harness.cli.cost import measured
-from harness.contracts import Status
+from harness.contracts import Status, TrainingBudget
 from harness.execution.cost import Cost, Network, Work, cost_of, duration, looks, scaled, time_of
 from harness.execution.plan import Plan
 from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
@@ -84,15 +84,10 @@ def test_a_frozen_encoder_sees_a_training_image_once_and_learns_nothing() -> Non
 @pytest.mark.parametrize("passes", [1, 2, 13, 20])
 def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: int, tmp_path: Path) -> None:
     seen = []
-    conditions = Conditions(
-        root_seed=0,
-        backbone="mlp",
-        epochs=20,
-        batch_size=1,
-        probe_epochs=every,
-        probe_tail=tail,
-        probe_every=4,
+    budget = TrainingBudget(
+        backbone="mlp", epochs=20, batch_size=1, probe_epochs=every, probe_tail=tail, probe_every=4
     )
+    conditions = Conditions(root_seed=0, budget=budget)
     context = CellContext(conditions=conditions, scratch=tmp_path, on_progress=lambda *_: None)
     context.enter(0, seen.append)
     for step in range(1, passes * 6 + 1):
@@ -100,9 +95,8 @@ def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: 
     by_steps = len(seen)
     for epoch in range(1, passes + 1):
         context.epoch_ended(epoch)
-    lent = {"epochs": 20, "probe_epochs": every, "probe_tail": tail}
-    assert looks(passes * 6, passes, lent, 4) == len(seen)
-    assert looks(passes * 6, passes, {"epochs": 20}, 4) == by_steps
+    assert looks(passes * 6, passes, budget) == len(seen)
+    assert looks(passes * 6, passes, replace(budget, probe_epochs=0, probe_tail=0)) == by_steps
 
 
 # --- networks -----------------------------------------------------------------------------------------------

@@ -139,7 +139,7 @@ def _alone(seed: int, folder: Path) -> str:
     world_ = Blobs()
     conditions = Conditions(
         root_seed=learner_seed(seed),
-        **world_.lent(),
+        budget=world_.budget(),
         needed=world_.answers,
         probed=world_.probed,
         kept=world_.kept,

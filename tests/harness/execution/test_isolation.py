@@ -47,7 +47,7 @@ from harness.cell.sealing import build
 
 def cell(name, seed):
     world, strategy = protocols([sys.argv[1]])[0].scenario, contenders([name])[0]
-    conditions = Conditions(root_seed=learner_seed(seed), **world.lent(), needed=world.answers, probed=world.probed, kept=world.kept)
+    conditions = Conditions(root_seed=learner_seed(seed), budget=world.budget(), needed=world.answers, probed=world.probed, kept=world.kept)
     with tempfile.TemporaryDirectory() as folder:
         results = run_cell(strategy.plugin.cls(**strategy.params), build(world, seed).episodes, conditions, scratch=Path(folder))
         print(name, seed, digest([answer for result in results for answer in result.answers]), flush=True)

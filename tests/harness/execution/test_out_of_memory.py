@@ -12,7 +12,7 @@ from conftest import BLOBS, Run, world
 from memory_worlds import CUDA
 
 from harness.cell.run import Conditions
-from harness.contracts import Status
+from harness.contracts import Status, TrainingBudget
 from harness.errors import shortage
 from harness.execution.execute import Limits
 from harness.execution.messages import Job, Pack
@@ -21,7 +21,9 @@ from harness.execution.out_of_memory import what_to_try
 
 def _job(batch_size: int = 32, views: str = "same", precision: str = "float32") -> Job:
     conditions = Conditions(
-        root_seed=0, backbone="mlp", epochs=1, batch_size=batch_size, views=views, precision=precision
+        root_seed=0,
+        budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=batch_size, views=views),
+        precision=precision,
     )  # type: ignore[arg-type]
     return Job(
         key="k",
@@ -72,7 +74,9 @@ def test_the_batch_is_halved_and_views_count_where_there_are_any() -> None:
         "try batch_size=16 or fewer views in the scenario (then another protocol), or"
     )
     assert what_to_try(_job(1), "host") == "try a larger --memory"
-    first = replace(_job(1), conditions=replace(_job(1).conditions, first_batch_size=8))
+    conditions = _job(1).conditions
+    larger = replace(conditions.budget, first_batch_size=8)
+    first = replace(_job(1), conditions=replace(conditions, budget=larger))
     assert what_to_try(first, "host").startswith("try first_batch_size=4 in the scenario")
     assert (
         what_to_try(_job(1, "crop"), "host")

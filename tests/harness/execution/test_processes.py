@@ -29,7 +29,11 @@ from harness.store.predictions import digest
 
 BLOBS = Blobs()
 CONDITIONS = Conditions(
-    root_seed=learner_seed(0), **BLOBS.lent(), needed=BLOBS.answers, probed=BLOBS.probed, kept=BLOBS.kept
+    root_seed=learner_seed(0),
+    budget=BLOBS.budget(),
+    needed=BLOBS.answers,
+    probed=BLOBS.probed,
+    kept=BLOBS.kept,
 )
 
 

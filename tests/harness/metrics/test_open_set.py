@@ -358,7 +358,7 @@ def _run(
 ) -> list[Answer]:
     world, learner = configured("scenario", scenario), configured("strategy", strategy)
     episodes = build(world, 0, reveal=strategy.partition("[")[0] == world.upper_bound).episodes[:stages]
-    conditions = Conditions(**world.lent(), root_seed=learner_seed(0), probe_every=world.probe_every)
+    conditions = Conditions(root_seed=learner_seed(0), budget=world.budget())
     results = run_cell(learner, episodes, conditions, scratch=folder, keep=folder if keep else None)
     return [answer for result in results for answer in result.answers]
 

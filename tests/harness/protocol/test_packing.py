@@ -21,7 +21,7 @@ from harness.cell.run import Conditions, Member, learner_seed, run_cell, run_tog
 from harness.cell.sealing import seal
 from harness.checks.conformance import check_strategy
 from harness.cli import main
-from harness.contracts import Status, Strategy
+from harness.contracts import Status, Strategy, TrainingBudget
 from harness.execution import execute as execution
 from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute, plan
@@ -138,10 +138,7 @@ def _member(strategy: Strategy, seed: int, folder: Path, *, corrupted: float = 0
     episode = seal(Coins(corrupted=corrupted).deal(seed), seed).episodes[0]
     conditions = Conditions(
         root_seed=learner_seed(seed),
-        backbone="mlp",
-        epochs=6,
-        batch_size=8,
-        probe_every=2,
+        budget=TrainingBudget(backbone="mlp", epochs=6, batch_size=8, probe_every=2),
         needed=("classes",),
     )
     keep = folder / f"{strategy.rate}-{seed}"  # type: ignore[attr-defined]

@@ -80,7 +80,7 @@ def _cell(
 def _run(cell: Cell, folder: Path, shared: Sequence[Path | None] = ()) -> list[StageResult]:
     episodes = seal(cell.protocol.scenario.deal(cell.seed), cell.seed).episodes
     strategy = cell.contender.plugin.cls(**cell.contender.params)
-    conditions = Conditions(root_seed=7 + cell.seed, **cell.protocol.scenario.lent())
+    conditions = Conditions(root_seed=7 + cell.seed, budget=cell.protocol.scenario.budget())
     return list(run_cell(strategy, episodes, conditions, scratch=folder, shared=shared))
 
 
@@ -154,7 +154,7 @@ def test_an_interrupted_cell_continues_from_its_own_state(tmp_path: Path) -> Non
     paths = [tmp_path / "zero.pt", tmp_path / "one.pt", None]
     whole = _run(cell, tmp_path, paths)
     episodes = seal(WORLD.deal(0), 0).episodes
-    conditions, keep = Conditions(root_seed=7, **WORLD.lent()), tmp_path / "keep"
+    conditions, keep = Conditions(root_seed=7, budget=WORLD.budget()), tmp_path / "keep"
     keep.mkdir()
     for until in (2, 4):
         strategy = Drifts(late=3.0)
@@ -239,7 +239,7 @@ def test_a_parameter_leaves_the_state_after_earlier_stages_alone(name: str, tmp_
     def state(world: Scenario, values: dict[str, Any]) -> bytes | None:
         strategy, folder = cls(**values), tmp_path / "scratch"
         folder.mkdir(exist_ok=True)
-        conditions = Conditions(root_seed=3, **world.lent(), needed=world.answers)
+        conditions = Conditions(root_seed=3, budget=world.budget(), needed=world.answers)
         try:
             list(
                 run_cell(

@@ -40,7 +40,7 @@ from harness.store.predictions import digest
 
 SCENARIO = configured("scenario", "class-incremental[dataset=digits,stages=2,epochs=1]")
 EPISODES = build(SCENARIO, 0).episodes
-CONDITIONS = Conditions(root_seed=learner_seed(0), **SCENARIO.lent(), needed=SCENARIO.answers)
+CONDITIONS = Conditions(root_seed=learner_seed(0), budget=SCENARIO.budget(), needed=SCENARIO.answers)
 SOURCE = """
 import ctypes, gc, io, os, socket, subprocess, sys, time
 import numpy as np

@@ -242,7 +242,7 @@ def _alone(asked: Search, label: str, folder: Path) -> list[float]:
     figures = []
     for seed in asked.seeds:
         scenario, sealed = asked.choosing.scenario, build(asked.choosing.scenario, seed)
-        conditions = Conditions(root_seed=learner_seed(seed), **scenario.lent())
+        conditions = Conditions(root_seed=learner_seed(seed), budget=scenario.budget())
         results = list(run_cell(configured("strategy", label), sealed.episodes, conditions, scratch=folder))
         figures.append(
             scenario.score(sealed.truth, [result.answers[-1] for result in results]).final[
@@ -375,7 +375,8 @@ def test_looking_in_between_changes_nothing(tmp_path: Path) -> None:
     scenario = configured("scenario", f"held-out[of={ONE_STAGE}]")
     (episode,) = build(scenario, 1000).episodes
     seen: list[Prediction] = []
-    conditions = Conditions(root_seed=learner_seed(1000), **scenario.lent(), probe_epochs=3)
+    probed = replace(scenario.budget(), probe_epochs=3)
+    conditions = Conditions(root_seed=learner_seed(1000), budget=probed)
     cls = configured("strategy", KNOB).__class__
 
     def hear(query: Query, prediction: Prediction) -> None:

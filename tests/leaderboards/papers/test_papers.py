@@ -92,7 +92,7 @@ def test_a_preset_names_what_there_is(name: str) -> None:
         configured("strategy", text)
     for text in without_weights(paper).scenarios:
         scenario = configured("scenario", text)
-        (encoders if scenario.frozen_encoder else networks).chosen(scenario.lent()["backbone"])
+        (encoders if scenario.frozen_encoder else networks).chosen(scenario.budget().backbone)
         assert paper.data in str(scenario.model_dump())
     for row in paper.published:
         metrics = {
@@ -363,7 +363,7 @@ def _two_steps(cell: Cell, name: str, tmp_path: Path) -> None:
     steps: list[tuple[int, int, int]] = []
     conditions = Conditions(
         root_seed=learner_seed(0),
-        **scenario.lent(),
+        budget=scenario.budget(),
         needed=scenario.answers,
         probed=scenario.probed,
         kept=scenario.kept,
@@ -550,19 +550,15 @@ def test_a_smoke_scenario_conforms_whatever_is_beneath(over: str) -> None:
 
 def test_a_smoke_scenario_keeps_a_few_items_of_every_class_and_lends_a_few_steps() -> None:
     scenario = Smoke(over="noisy-labels[validation=noisy,probe_epochs=1]", items=3, backbone="cnn")
-    lent = scenario.lent()
-    assert (lent["gradient_steps"], lent["batch_size"], lent["backbone"], lent["probe_epochs"]) == (
-        2,
-        8,
-        "cnn",
-        1,
-    )
+    budget = scenario.budget()
+    assert (budget.gradient_steps, budget.batch_size) == (2, 8)
+    assert (budget.backbone, budget.probe_epochs) == ("cnn", 1)
     deal = scenario.deal(0)
     (stage,) = deal.stages
     for rows in (stage.rows, stage.held, stage.query):
         np.testing.assert_array_equal(np.bincount(deal.labels[rows]), np.full(10, 3))
     assert {*stage.watched.tolist()} <= {*stage.rows.tolist(), *stage.held.tolist()}
-    assert "first_epochs" not in Smoke(over="cgcd[preset=digits]").lent()
+    assert Smoke(over="cgcd[preset=digits]").budget().first_epochs is None
 
 
 def test_both_kinds_of_images_of_a_category_are_asked() -> None:

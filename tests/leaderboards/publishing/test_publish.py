@@ -15,7 +15,7 @@ from conftest import BLOBS, world
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.contracts import Answer, Status
+from harness.contracts import Answer, Status, TrainingBudget
 from harness.errors import UserError
 from harness.execution.environment import environment
 from harness.plugins import Plugin, find
@@ -57,7 +57,9 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     """Run and record one cell in this process, as the pool and the recording thread do together."""
     run_id = store.begin(cell, experiment="tiny", environment=environment(1))
     sealed = build(cell.protocol.scenario, cell.seed)
-    conditions = Conditions(root_seed=learner_seed(cell.seed), backbone="mlp", epochs=1, batch_size=8)
+    conditions = Conditions(
+        root_seed=learner_seed(cell.seed), budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8)
+    )
     answers: list[Answer] = []
     ending = Ending(
         status=Status.DONE,

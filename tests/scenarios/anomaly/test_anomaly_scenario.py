@@ -64,8 +64,8 @@ def test_single_asks_a_category_of_the_learner_it_has_of_its_own() -> None:
     deal = scenario.deal(0)
     assert _stages(deal) == [([0], [0]), ([1], [1]), ([2], [2])]
     assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [(1, 1), (2, 1), (3, 1)]
-    assert scenario.lent()["apart"] is True
-    assert _scenario().lent()["apart"] is False
+    assert scenario.budget().apart is True
+    assert _scenario().budget().apart is False
 
 
 def test_continual_asks_every_category_so_far() -> None:

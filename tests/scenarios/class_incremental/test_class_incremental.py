@@ -164,4 +164,4 @@ def test_views_are_lent_and_written_only_where_they_are_said() -> None:
     plain, shown = ClassIncremental(), ClassIncremental(views="noise[std=0.2]")
     assert "views" not in plain.model_dump()
     assert shown.model_dump()["views"] == "noise[std=0.2]"
-    assert (plain.lent()["views"], shown.lent()["views"]) == ("same", "noise[std=0.2]")
+    assert (plain.budget().views, shown.budget().views) == ("same", "noise[std=0.2]")

@@ -338,7 +338,7 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     scenario = _scenario(f"noisy-labels[preset={preset},over={over},backbone=linear,views=same,epochs=2]")
     sealed = build(scenario, 0)
     conditions = Conditions(
-        root_seed=learner_seed(0), **scenario.lent(), needed=scenario.answers, probed=scenario.probed
+        root_seed=learner_seed(0), budget=scenario.budget(), needed=scenario.answers, probed=scenario.probed
     )
     results = run_cell(configured("strategy", "cross-entropy"), sealed.episodes, conditions, scratch=tmp_path)
     scores = scenario.score(sealed.truth, [answer for result in results for answer in result.answers])

@@ -32,8 +32,7 @@ def _runs(scenario: str, strategy: str, seeds: tuple[int, ...] = FRESH) -> tuple
         sealed = build(dealt, seed)
         conditions = Conditions(
             root_seed=learner_seed(seed),
-            **dealt.lent(),
-            probe_every=dealt.probe_every,
+            budget=dealt.budget(),
             needed=dealt.answers,
             probed=dealt.probed,
             kept=dealt.kept,

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from harness.cell.sealing import Sealed, build
 from harness.checks.conformance import check_scenario
-from harness.contracts import HIDDEN, Answer, Deal, Scores, Status
+from harness.contracts import HIDDEN, Answer, Deal, Scores, Status, TrainingBudget
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
@@ -361,26 +361,25 @@ def test_the_published_split_is_what_the_global_generators_give_and_leaves_them_
     assert _by_pair(deal, "given") == expected
 
 
-# --- what is lent and shown ---------------------------------------------------------------------------------
+# --- the budget and what is shown ---------------------------------------------------------------------------
 
 
 def test_the_budget_is_steps_and_a_full_batch_is_one_pass() -> None:
-    lent = _grokking(steps=70).lent()
-    assert lent == {
-        "backbone": "quadratic[width=500,modulus=11]",
-        "batch_size": 121,
-        "epochs": 70,
-        "gradient_steps": 70,
-    }
-    small = _grokking(steps=70, batch_size=30, backbone="mlp[width=8]", encoding="one-hot").lent()
-    assert small == {"backbone": "mlp[width=8]", "batch_size": 30, "epochs": 24, "gradient_steps": 70}, (
-        "72 pairs are 3 batches of 30"
+    assert _grokking(steps=70, probe_every=7).budget() == TrainingBudget(
+        backbone="quadratic[width=500,modulus=11]",
+        batch_size=121,
+        epochs=70,
+        gradient_steps=70,
+        probe_every=7,
     )
+    small = _grokking(steps=70, batch_size=30, backbone="mlp[width=8]", encoding="one-hot").budget()
+    assert (small.backbone, small.batch_size) == ("mlp[width=8]", 30)
+    assert (small.epochs, small.gradient_steps) == (24, 70), "72 pairs are 3 batches of 30"
     assert (
-        _grokking(operation="div", backbone="relu[hidden=20+20]").lent()["backbone"]
+        _grokking(operation="div", backbone="relu[hidden=20+20]").budget().backbone
         == "relu[hidden=20+20,modulus=11]"
     )
-    assert _grokking(operation="div").lent()["batch_size"] == 110
+    assert _grokking(operation="div").budget().batch_size == 110
 
 
 def test_pairs_are_shown_as_asked() -> None:

@@ -358,16 +358,12 @@ def test_items_held_out_are_labelled_and_in_no_stage() -> None:
     np.testing.assert_array_equal(stage.validation.ids, later.validation.ids)
 
 
-def test_what_is_lent() -> None:
-    lent = _scenario().lent()
-    assert {name: lent[name] for name in ("first_epochs", "gradient_steps", "batch_size", "backbone")} == {
-        "first_epochs": 20,
-        "gradient_steps": 880,
-        "batch_size": 64,
-        "backbone": "cnn",
-    }
-    assert lent["views"].startswith("affine")
-    assert "first_batch_size" not in lent
+def test_the_budget() -> None:
+    budget = _scenario().budget()
+    assert (budget.first_epochs, budget.gradient_steps) == (20, 880)
+    assert (budget.batch_size, budget.first_batch_size) == (64, None)
+    assert budget.backbone == "cnn"
+    assert budget.views.startswith("affine")
 
 
 def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
@@ -377,7 +373,9 @@ def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
     scenario = _scenario(first_batch_size=24)
     assert "first_batch_size" not in _scenario().model_dump()
     context = CellContext(
-        conditions=Conditions(root_seed=1, **scenario.lent()), scratch=tmp_path, on_progress=lambda *_: None
+        conditions=Conditions(root_seed=1, budget=scenario.budget()),
+        scratch=tmp_path,
+        on_progress=lambda *_: None,
     )
     seen = []
     for stage in (0, 1, 0):

@@ -1085,8 +1085,7 @@ def _run(scenario: Scenario, strategy: Strategy, folder: Path, seed: int = 0) ->
     sealed = build(scenario, seed)
     conditions = Conditions(
         root_seed=learner_seed(seed),
-        **scenario.lent(),
-        probe_every=scenario.probe_every,
+        budget=scenario.budget(),
         needed=scenario.answers,
         probed=scenario.probed,
     )

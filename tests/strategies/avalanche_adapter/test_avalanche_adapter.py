@@ -14,7 +14,7 @@ from worlds import Blobs
 
 from harness.cell.run import CellContext, Conditions, run_cell
 from harness.cell.sealing import build, seal
-from harness.contracts import HIDDEN, Answer, Deal, Strategy
+from harness.contracts import HIDDEN, Answer, Deal, Strategy, TrainingBudget
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find, registered
 from harness.store.predictions import digest
@@ -27,7 +27,9 @@ from strategies.class_incremental.lwf import distillation
 from strategies.toolkit.training.tensors import items_of
 
 NAMES = sorted(name for name in registered("strategy") if name.startswith("avalanche-"))
-CONDITIONS = Conditions(root_seed=3, backbone="mlp[width=32,depth=1]", epochs=10, batch_size=8)
+CONDITIONS = Conditions(
+    root_seed=3, budget=TrainingBudget(backbone="mlp[width=32,depth=1]", epochs=10, batch_size=8)
+)
 
 
 def _run(strategy: Strategy, scenario: Blobs, scratch: Path) -> list[Answer]:

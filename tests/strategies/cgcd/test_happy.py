@@ -571,7 +571,7 @@ def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:
     world = HiddenBlobs()
     episodes = seal(world.deal(0), 0).episodes
-    conditions = Conditions(root_seed=5, **world.lent())
+    conditions = Conditions(root_seed=5, budget=world.budget())
 
     borrowed: dict[str, float] = {}
 
@@ -595,7 +595,7 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
 def test_the_upper_bound_learns_every_label_and_finds_every_class(tmp_path: Path) -> None:
     world = HiddenBlobs(items=40, epochs=10)
     sealed = seal(revealed(world.deal(0)), 0)
-    conditions = Conditions(root_seed=5, **world.lent())
+    conditions = Conditions(root_seed=5, budget=world.budget())
     strategy = find("strategy", "joint-discovery").cls(projector_width=16)
     given = [
         answer

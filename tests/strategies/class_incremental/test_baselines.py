@@ -14,7 +14,7 @@ from worlds import Blobs
 
 from harness.cell.run import Conditions, run_cell
 from harness.cell.sealing import build
-from harness.contracts import Strategy
+from harness.contracts import Strategy, TrainingBudget
 from harness.plugins import find
 from strategies.class_incremental.der import logit_error
 from strategies.class_incremental.ewc import EWC, batch_fisher, sample_fisher
@@ -105,7 +105,9 @@ def test_logit_error_leaves_out_what_was_not_known() -> None:
 def _accuracy(strategy: Strategy, tmp_path: Path, seed: int) -> float:
     scenario = Blobs(stages=4)
     sealed = build(scenario, seed)
-    conditions = Conditions(root_seed=seed, backbone="mlp[width=32,depth=1]", epochs=20, batch_size=8)
+    conditions = Conditions(
+        root_seed=seed, budget=TrainingBudget(backbone="mlp[width=32,depth=1]", epochs=20, batch_size=8)
+    )
     answers = [
         a
         for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path)

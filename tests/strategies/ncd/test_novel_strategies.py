@@ -394,7 +394,7 @@ def test_all_learners_share_stage_0_and_what_differs_there_does_not() -> None:
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:
     world = NovelBlobs()
     episodes = seal(world.deal(0), 0).episodes
-    conditions = Conditions(root_seed=5, **world.lent())
+    conditions = Conditions(root_seed=5, budget=world.budget())
     borrowed: dict[str, float] = {}
 
     def digest(name: str, shared: Path | None) -> str:
@@ -816,7 +816,7 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mapping[str, 
     folder = tmp_path_factory.mktemp("digits")
     world = configured("scenario", "ncd[preset=digits,first_epochs=10,gradient_steps=300]")
     sealed = seal(world.deal(0), 0)
-    conditions = Conditions(root_seed=0, **world.lent())
+    conditions = Conditions(root_seed=0, budget=world.budget())
     found = {}
     for name, values in (("uno", {"overcluster": 0}), ("cr-kd", {"alpha": 0.02}), ("ncd-k-means", {})):
         strategy = find("strategy", name).cls(**values)

@@ -773,7 +773,7 @@ def test_early_learning_regularisation_memorises_less_than_cross_entropy(tmp_pat
         sealed = build(scenario, cell.seed)
         conditions = Conditions(
             root_seed=learner_seed(cell.seed),
-            **scenario.lent(),
+            budget=scenario.budget(),
             needed=scenario.answers,
             probed=scenario.probed,
         )

@@ -19,7 +19,7 @@ from worlds import Blobs, HiddenBlobs, NoisyBlobs, NovelBlobs
 from harness import checkpoint
 from harness.cell.run import Conditions, run_cell
 from harness.cell.sealing import build
-from harness.contracts import AnyArray, Deal, Inputs, IntArray, Scenario
+from harness.contracts import AnyArray, Deal, Inputs, IntArray, Scenario, TrainingBudget
 from harness.plugins import find
 from harness.protocol.fingerprint import of_arrays
 from harness.selection import resolved, single
@@ -226,8 +226,8 @@ def _shown(base: type[Blobs]) -> tuple[type[Scenario], type[Scenario]]:
             whole = super().deal(seed)
             return replace(whole, inputs=_pictures(whole))
 
-        def lent(self) -> dict[str, Any]:
-            return {**super().lent(), "views": "padded-crop[pad=1,mirror=0.5]+noise[std=0.02]"}
+        def budget(self) -> TrainingBudget:
+            return replace(super().budget(), views="padded-crop[pad=1,mirror=0.5]+noise[std=0.02]")
 
     class OnShelf(InMemory):
         def deal(self, seed: int) -> Deal:
@@ -277,7 +277,7 @@ def _answers(scenario: type[Scenario], learner: str, folder: Path) -> list[str]:
     plugin = find("strategy", selection.name)
     strategy = plugin.cls(**resolved(plugin, selection))
     one = scenario(backbone="mlp[width=16,depth=1]", epochs=3, batch_size=16, items=40)  # type: ignore[call-arg]
-    conditions = Conditions(root_seed=1, **one.lent(), needed=one.answers)
+    conditions = Conditions(root_seed=1, budget=one.budget(), needed=one.answers)
     folder.mkdir()
     episodes = build(one, 0, reveal=selection.name == one.upper_bound).episodes
     results = run_cell(strategy, episodes, conditions, scratch=folder, keep=folder)

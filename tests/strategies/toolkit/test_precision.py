@@ -27,7 +27,7 @@ def _accuracy(strategy: str, precision: Precision, scratch: Path) -> float:
     """Return the average accuracy of a strategy whose forward passes have this format."""
     scenario = configured("scenario", DIGITS)
     sealed = build(scenario, 0)
-    conditions = Conditions(root_seed=learner_seed(0), **scenario.lent(), precision=precision)
+    conditions = Conditions(root_seed=learner_seed(0), budget=scenario.budget(), precision=precision)
     results = run_cell(configured("strategy", strategy), sealed.episodes, conditions, scratch=scratch)
     answers = [answer for result in results for answer in result.answers]
     return float(scenario.score(sealed.truth, answers).final["average_accuracy"])
