@@ -21,6 +21,7 @@ import numpy as np
 
 from harness.contracts import Scores, Status
 from harness.execution.environment import environment
+from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, cells, contenders, protocols
 from harness.store.mlflow_store import Ending, Store
 
@@ -41,7 +42,7 @@ def todo(count: int) -> list[Cell]:
 def record(every: list[Cell], store: Store) -> None:
     """Record every cell with figures that depend on strategy, scenario and seed."""
     rng = np.random.default_rng(0)
-    said = environment(1)
+    said = environment(Machine())
     merit = {label: rng.uniform(0.3, 0.9) for label in {cell.contender.label: None for cell in every}}
     merit |= {"fine-tune": 0.2, "joint": 0.95}
     for cell in every:

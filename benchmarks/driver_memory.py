@@ -16,8 +16,8 @@ from pathlib import Path
 import psutil
 
 from harness.contracts import Status
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, Update, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Store
 
@@ -43,7 +43,7 @@ def run(count: int) -> None:
             plan(todo, store),
             store,
             experiment="memory",
-            resources=Resources(workers=2),
+            machine=Machine(workers=2),
             limits=Limits(),
             listen=listen,
         )

@@ -21,6 +21,7 @@ from harness import seeds
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
 from harness.execution.environment import environment
+from harness.execution.machine import Machine
 from harness.protocol import fingerprint
 from harness.protocol.cells import Protocol, Suite, protocols
 from harness.store.predictions import digest, write_answers
@@ -111,7 +112,12 @@ def _write_entry(
     (folder / "predictions").mkdir(parents=True)
     rows = []
     entry = Entry(
-        label=label, strategy=strategy, params=params, code=code, environments=(environment(1),), cells=()
+        label=label,
+        strategy=strategy,
+        params=params,
+        code=code,
+        environments=(environment(Machine()),),
+        cells=(),
     )
     for protocol in dealt:
         described = BoardProtocol.of(protocol)

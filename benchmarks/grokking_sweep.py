@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import tempfile
 
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Record, Store
 
@@ -31,9 +31,8 @@ def main() -> None:
                 plan(todo, store),
                 store,
                 experiment="sweep",
-                resources=Resources(workers=workers),
+                machine=Machine(workers=workers, together=together),
                 limits=Limits(),
-                together=together,
             )
         seconds[together] = _spent(records)
         how = (

@@ -23,8 +23,8 @@ import numpy as np
 from harness import seeds
 from harness.cell.sealing import build
 from harness.contracts import Answer, Deal, DealtStage, Scores, Status, scorer_of
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store import plots
 from harness.store.mlflow_store import Store
@@ -63,7 +63,7 @@ def drive(stages: int, strategy: str, folder: str) -> None:
     todo = cells(protocols([f"{__file__}:Many[stages={stages}]"]), contenders([strategy]), 1)
     store = Store(folder)
     (record,) = execute(
-        plan(todo, store), store, experiment="many", resources=Resources(), limits=Limits(timeout_s=1e5)
+        plan(todo, store), store, experiment="many", machine=Machine(workers=2), limits=Limits(timeout_s=1e5)
     )
     assert record.status is Status.DONE, record.reason
     print(

@@ -9,8 +9,8 @@ from __future__ import annotations
 import tempfile
 import time
 
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, Update, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Store
 
@@ -31,12 +31,7 @@ def main() -> None:
         started = time.perf_counter()
         run = plan(todo, store)
         records = execute(
-            run,
-            store,
-            experiment="packing",
-            resources=Resources(workers=WORKERS),
-            limits=Limits(),
-            listen=listen,
+            run, store, experiment="packing", machine=Machine(workers=WORKERS), limits=Limits(), listen=listen
         )
     inside = [record.seconds for record in records]
     wall = moments[-1] - moments[0]

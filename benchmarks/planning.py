@@ -23,6 +23,8 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+from harness.execution.machine import Machine
+
 SCENARIOS, STRATEGIES, SEEDS, STAGES, ROUNDS = 20, 50, 10, 5, 3
 SUITE = f"""\
 name: planning
@@ -42,7 +44,7 @@ def make(suite: Path, folder: str) -> None:
     asked = read_suite(suite)
     every = cells(protocols(asked.scenarios), contenders(asked.strategies), asked.seeds)
     store = Store(folder)
-    run_id = store.begin(every[0], experiment=asked.name, environment=environment(1))
+    run_id = store.begin(every[0], experiment=asked.name, environment=environment(Machine()))
     names = [metric.name for metric in every[0].protocol.scenario.metrics]
     store._log(run_id, [(f"stage/{name}", 0.5, stage) for name in names for stage in range(STAGES)])
     ending = Ending(status=Status.DONE, digest=every[0].key, seconds=1.0, peak_mib=400.0)

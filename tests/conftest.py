@@ -14,8 +14,9 @@ import pytest
 from checkout import SUPPORT
 
 from harness.cli import main
-from harness.execution.cluster import Resources, start
+from harness.execution.cluster import start
 from harness.execution.execute import Limits, execute, plan
+from harness.execution.machine import Machine
 from harness.execution.pool import Pool
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Record, Store
@@ -127,7 +128,7 @@ class _Lending(Pool):
         return super()._new_seat()
 
     def _kind(self) -> object:
-        return (self.resources.threads, self.resources.gpus, tuple(sys.path))
+        return (self.machine.threads, self.machine.gpus, tuple(sys.path))
 
     @classmethod
     def dismiss(cls) -> None:
@@ -142,7 +143,7 @@ def warm_ray() -> Iterator[None]:
     """Start Ray once for all tests of a process; every pool joins it and takes over the workers of the one
     before.
     """
-    start(Resources(workers=4, object_store_mib=256))
+    start(Machine(workers=4, object_store_mib=256))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("harness.execution.execute.Pool", _Lending)
         yield
@@ -161,7 +162,7 @@ def tiny_run(tmp_path: Path, warm_ray: None) -> Run:
         todo = cells(protocols([scenario]), contenders(strategies), seeds)
         opened = Store(str(tmp_path / store))
         planned = plan(todo[::-1] if reverse else todo, opened, again=again)
-        resources = Resources(workers=workers, object_store_mib=128)
-        return execute(planned, opened, experiment="test", resources=resources, limits=limits, share=share)
+        machine = Machine(workers=workers, object_store_mib=128, share=share)
+        return execute(planned, opened, experiment="test", machine=machine, limits=limits)
 
     return run

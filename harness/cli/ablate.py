@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from harness.cli import console, options
-from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, Machine, run_cells
+from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, run_cells
 from harness.errors import UserError
+from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
     from harness.protocol.cells import Protocol, Suite

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import console, cost, options, plugged, tables
 from harness.errors import UserError
-from harness.execution.compiler import check_compiler
+from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
     from harness.execution.cost import Cost
@@ -39,28 +37,6 @@ EPILOGUE = options.examples(
         "--preset list for all"
     ),
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Machine:
-    """Where and how a suite runs; nothing here is part of the protocol; device, precision and compile are
-    named in the record.
-    """
-
-    workers: int | None = None
-    threads: int = 1
-    gpus: float = 0.0
-    address: str | None = None
-    device: str = "cpu"
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    compile: bool = False
-    together: bool = True
-    share: bool = True
-
-    @property
-    def processes(self) -> int:
-        """How many workers there are: those asked for, or as many as the cores have room for."""
-        return self.workers or max(1, (os.cpu_count() or 1) // self.threads)
 
 
 def run(
@@ -174,14 +150,13 @@ def run_cells(
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
-    from harness.execution.cluster import Resources
     from harness.execution.execute import Limits, execute, plan
     from harness.protocol.cells import cells, contenders, protocols
     from harness.protocol.stage_sharing import FOLDER, Sharing
     from harness.store.mlflow_store import Store
     from harness.studies.study import end, keep
 
-    check_machine(machine)
+    machine.check()
     scenarios = protocols(suite.scenarios)
     _check_networks_and_views(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
@@ -199,9 +174,6 @@ def run_cells(
         if not as_json:
             cost.show_costs(planned, costs, store, machine.processes)
         return []
-    resources = Resources(
-        workers=machine.processes, threads=machine.threads, gpus=machine.gpus, address=machine.address
-    )
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
     parent = keep(store, study, todo, suite.name) if study else ""
     with console.RunView(len(todo), quiet=as_json) as view:
@@ -209,13 +181,8 @@ def run_cells(
             planned,
             store,
             experiment=suite.name,
-            resources=resources,
+            machine=machine,
             limits=limits,
-            device=machine.device,
-            precision=machine.precision,
-            compiled=machine.compile,
-            together=machine.together,
-            share=machine.share,
             parent=parent,
             session=session,
             listen=view,
@@ -288,31 +255,6 @@ def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[
     if twice is not None:
         raise UserError(f"seed {twice} is said twice in {option} {said}")
     return None, tuple(numbers)
-
-
-def check_machine(machine: Machine) -> None:
-    """Refuse a device, number format or compilation that cannot be had, before a worker is started for it;
-    raise `UserError`.
-    """
-    _check_device(machine.device, machine.precision)
-    if machine.compile and machine.address is None:
-        check_compiler(machine.device)
-
-
-def _check_device(device: str, precision: str) -> None:
-    if device == "cpu":
-        if precision == "float16":
-            raise UserError(
-                "--precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many "
-                "times faster there"
-            )
-        return
-    import torch
-
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
 def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:

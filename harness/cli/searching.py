@@ -4,13 +4,13 @@ the test.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness.cli import console
-from harness.cli.run import Machine, check_machine, run_cells
+from harness.cli.run import run_cells
+from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
     from harness.protocol.cells import HowChosen
@@ -57,28 +57,21 @@ def search(
         timeout, memory: limits in seconds and MiB, of a cell and of a trial under one seed.
 
     Raises:
-        UserError: nothing to choose on, a criterion that touches test labels, or what `check_machine`,
+        UserError: nothing to choose on, a criterion that touches test labels, or what `Machine.check`,
         `tuning.run` and `run_cells` refuse.
     """
-    from harness.execution.cluster import Resources
     from harness.selection import expand
     from harness.store.mlflow_store import Store
     from harness.studies.search.search import wanted
     from harness.studies.search.tune_runner import FOLDER, run, still_to_try
 
-    check_machine(machine)
+    machine.check()
     texts = list(dict.fromkeys(selection.as_said for text in scenario_texts for selection in expand(text)))
     asked = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
     folder = Store(store_uri).folder / FOLDER
     if only_plan:
         _plan(asked, trials, seeds, store_uri, as_json=as_json)
         return []
-    resources = Resources(
-        workers=machine.workers or max(1, (os.cpu_count() or 1) // machine.threads),
-        threads=machine.threads,
-        gpus=machine.gpus,
-        address=machine.address,
-    )
     records: list[Record] = []
     reports = []
     for one in asked:
@@ -88,12 +81,9 @@ def search(
             one,
             trials,
             folder,
-            resources=resources,
+            machine=machine,
             timeout_s=timeout,
             memory_mib=memory,
-            device=machine.device,
-            precision=machine.precision,
-            compiled=machine.compile,
             listen=_Lines(still_to_try(one, trials, folder), quiet=as_json),
         )
         definition, own = _measured(

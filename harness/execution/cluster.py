@@ -13,33 +13,21 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from harness.errors import UserError
+from harness.execution.machine import Machine
 from harness.places import home_folder
 
-_OBJECT_STORE_MIB = 1024
 _SERVERS = ("gcs_server", "raylet")
 _PATIENCE_S = 10.0
 _LOOK_S = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What a run may use. `gpus` is a worker's share."""
-
-    workers: int = 2
-    threads: int = 1
-    gpus: float = 0.0
-    address: str | None = None
-    object_store_mib: int = _OBJECT_STORE_MIB
-
-
-def start(resources: Resources) -> bool:
+def start(machine: Machine) -> bool:
     """Start Ray or join the cluster at the address; return False, and start nothing, where this process has
     Ray running already.
 
@@ -47,10 +35,10 @@ def start(resources: Resources) -> bool:
         UserError: Ray does not start, the address does not answer, or no node has what a worker needs.
     """
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
-    os.environ.setdefault("OMP_NUM_THREADS", str(resources.threads))
+    os.environ.setdefault("OMP_NUM_THREADS", str(machine.threads))
     import ray
 
-    is_ours = resources.address is not None or not ray.is_initialized()
+    is_ours = machine.address is not None or not ray.is_initialized()
     if is_ours:
         _keep_quiet()
         options: dict[str, Any] = {
@@ -58,15 +46,15 @@ def start(resources: Resources) -> bool:
             "logging_level": "ERROR",
             "configure_logging": True,
         }
-        if resources.address:
-            options["address"] = resources.address
+        if machine.address:
+            options["address"] = machine.address
         else:
             _bring_token()
             options |= {
                 "address": "local",
-                "num_cpus": resources.workers * resources.threads,
+                "num_cpus": machine.processes * machine.threads,
                 "include_dashboard": False,
-                "object_store_memory": resources.object_store_mib * 2**20,
+                "object_store_memory": machine.object_store_mib * 2**20,
             }
         try:
             with _kept_awake():
@@ -74,8 +62,8 @@ def start(resources: Resources) -> bool:
         except Exception as error:  # Ray raises whatever it has, a bare Exception too
             stop()
             said = str(error).strip().splitlines() or [type(error).__name__]
-            raise UserError(f"cannot start Ray ({resources.address or 'local'}): {said[0]}") from error
-    if shortage := _shortage(resources):
+            raise UserError(f"cannot start Ray ({machine.address or 'local'}): {said[0]}") from error
+    if shortage := _shortage(machine):
         if is_ours:
             stop()
         raise UserError(shortage)
@@ -118,11 +106,11 @@ def stop() -> None:
     ray.shutdown()
 
 
-def on_one_machine(resources: Resources) -> bool:
+def on_one_machine(machine: Machine) -> bool:
     """Return whether all workers will run where this process does, so that they can map the same files. Ray
     has to run already.
     """
-    return resources.address is None and len(_nodes()) == 1
+    return machine.address is None and len(_nodes()) == 1
 
 
 class Watch:
@@ -184,18 +172,18 @@ def _nodes() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
-def _shortage(resources: Resources) -> str:
+def _shortage(machine: Machine) -> str:
     """Say what no node has, which a worker would wait for without end; empty where there is enough."""
-    needed = {"CPU": float(resources.threads), "GPU": resources.gpus}
+    needed = {"CPU": float(machine.threads), "GPU": machine.gpus}
     nodes: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
     if any(all(node.get(kind, 0.0) >= amount for kind, amount in needed.items()) for node in nodes):
         return ""
-    asked = f"{resources.threads} {'thread' if resources.threads == 1 else 'threads'}"
+    asked = f"{machine.threads} {'thread' if machine.threads == 1 else 'threads'}"
     asked += (
-        f" and {resources.gpus:g} of a GPU"
-        if 0 < resources.gpus < 1
-        else f" and GPUs: {resources.gpus:g}"
-        if resources.gpus
+        f" and {machine.gpus:g} of a GPU"
+        if 0 < machine.gpus < 1
+        else f" and GPUs: {machine.gpus:g}"
+        if machine.gpus
         else ""
     )
     cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
@@ -223,4 +211,4 @@ def _keep_quiet() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-__all__ = ["Resources", "Watch", "on_one_machine", "start", "stop"]
+__all__ = ["Watch", "on_one_machine", "start", "stop"]

@@ -25,11 +25,11 @@ from typing import Any
 from harness.cell.run import StageResult, conditions_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
-from harness.contracts import Answer, Precision, Scenario, Scorer, Scores, Status, Truth, scorer_of
+from harness.contracts import Answer, Scenario, Scorer, Scores, Status, Truth, scorer_of
 from harness.errors import UserError, in_one_line
-from harness.execution.cluster import Resources
 from harness.execution.environment import environment
 from harness.execution.lock import locked
+from harness.execution.machine import Machine
 from harness.execution.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.execution.plan import Plan, plan
 from harness.execution.pool import Ended, Pool, job_folder
@@ -81,22 +81,16 @@ def execute(
     store: Store,
     *,
     experiment: str,
-    resources: Resources,
+    machine: Machine,
     limits: Limits,
-    device: str = "cpu",
-    precision: Precision = "float32",
-    compiled: bool = False,
-    together: bool = True,
-    share: bool = True,
     parent: str = "",
     session: str = "",
     listen: Listener = lambda _: None,
 ) -> list[Record]:
     """Run what the plan leaves open; return one record per cell in the plan's order.
 
-    Without `together`, every cell learns alone; without `share`, it learns all its stages itself. `parent` is
-    the run of the store that those of the cells are put below. Costs compare within a `session`, which is one
-    of its own unless several calls are said to be one.
+    `parent` is the run of the store that those of the cells are put below. Costs compare within a `session`,
+    which is one of its own unless several calls are said to be one.
 
     Raises:
         UserError: the store is in use by another run, or cannot be written.
@@ -110,18 +104,15 @@ def execute(
     with locked(store.folder):
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             store.bury(protocol_hash)
-        sharing = Sharing(plan.open if share else [], store.folder / FOLDER)
+        sharing = Sharing(plan.open if machine.share else [], store.folder / FOLDER)
         if plan.again:
             _forget(plan.open, sharing, store.folder / CELLS)
         run = _Run(
-            plan.packs if together else [(cell,) for cell in plan.open],
+            plan.packs if machine.together else [(cell,) for cell in plan.open],
             store,
             experiment=experiment,
-            resources=resources,
+            machine=machine,
             limits=limits,
-            device=device,
-            precision=precision,
-            compiled=compiled,
             listen=listen,
             parent=parent,
             session=session or new_session(),
@@ -198,11 +189,8 @@ class _Run:
         store: Store,
         *,
         experiment: str,
-        resources: Resources,
+        machine: Machine,
         limits: Limits,
-        device: str,
-        precision: Precision,
-        compiled: bool,
         listen: Listener,
         sharing: Sharing,
         parent: str,
@@ -213,11 +201,8 @@ class _Run:
             str, tuple[Cell, ...]
         ] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
-        self.device, self.precision, self.compile, self.listen = device, precision, compiled, listen
-        self.resources, self.sharing, self.session = resources, sharing, session
-        self.environment = environment(
-            resources.threads, device=device, precision=precision, compiled=compiled
-        )
+        self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
+        self.environment = environment(machine)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
         for pack in packs:
@@ -233,7 +218,7 @@ class _Run:
         """Run everything; return the records by key."""
         with (
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
-            Pool(self.resources) as self.pool,
+            Pool(self.machine) as self.pool,
             _signals_as_interrupt(),
         ):
             try:
@@ -297,13 +282,7 @@ class _Run:
     def _begin(self, cell: Cell, attempt: int) -> Job:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
-        conditions = replace(
-            conditions_of(scenario, cell.seed),
-            device=self.device,
-            precision=self.precision,
-            compile=self.compile,
-            session=self.session,
-        )
+        conditions = replace(self.machine.computing(conditions_of(scenario, cell.seed)), session=self.session)
         run_id = self._write(
             self.store.begin,
             cell,

@@ -21,7 +21,8 @@ from typing import Any
 from harness.cell.sealing import Episode
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.execution.cluster import Resources, Watch, on_one_machine, start, stop
+from harness.execution.cluster import Watch, on_one_machine, start, stop
+from harness.execution.machine import Machine
 from harness.execution.messages import Episodes, Event, Heartbeat, Outcome, Task
 from harness.execution.processes.mapped import Mapped
 from harness.execution.worker import Worker, tail
@@ -62,9 +63,9 @@ class Ended:
 class Pool:
     """The workers of one run; a context manager that stops them all."""
 
-    def __init__(self, resources: Resources) -> None:
+    def __init__(self, machine: Machine) -> None:
         """Start Ray as `start` does and seat the workers."""
-        self.resources = resources
+        self.machine = machine
         self._mapped: dict[str, Mapped] = {}
         self._failures = 0
         self._restarts = 0
@@ -132,13 +133,13 @@ class Pool:
         return heard
 
     def _open(self) -> None:
-        self.own = start(self.resources)
+        self.own = start(self.machine)
         import ray
 
         self.ray = ray
-        self._one_machine = on_one_machine(self.resources)
-        self._watch = Watch() if self.own and self.resources.address is None else None
-        self._seats = [self._new_seat() for _ in range(self.resources.workers)]
+        self._one_machine = on_one_machine(self.machine)
+        self._watch = Watch() if self.own and self.machine.address is None else None
+        self._seats = [self._new_seat() for _ in range(self.machine.processes)]
 
     def _start_over(self, trouble: str) -> list[Event | Ended]:
         """Start a local Ray again; what ran in the old one is lost."""
@@ -213,7 +214,7 @@ class Pool:
         self._seats[place] = self._new_seat()
 
     def _new_seat(self) -> _Seat:
-        need = self.resources
+        need = self.machine
         actor: Any = self.ray.remote(Worker).options(
             num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0
         )

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from harness.cli import console, options, run
+from harness.execution.machine import Machine
 
 EPILOGUE = options.examples(
     "owb demo                  run it; a second time everything is cached",
@@ -31,7 +32,7 @@ def demo(
     from harness.protocol.cells import read_suite
 
     suite = read_suite(Path(leaderboards.__path__[0]) / "suites" / "demo.yaml")
-    records = run.run_suite(suite, run.Machine(workers=workers), store, only_plan=plan, as_json=as_json)
+    records = run.run_suite(suite, Machine(workers=workers), store, only_plan=plan, as_json=as_json)
     if records and not as_json:
         page = _page(store, suite.title)
         console.note(f"the same as a page for the browser: {page}")

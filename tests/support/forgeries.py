@@ -24,6 +24,7 @@ from harness.cell.sealing import build
 from harness.cli.new import STRATEGY
 from harness.contracts import Answer, Status
 from harness.execution.environment import environment
+from harness.execution.machine import Machine
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
 from harness.store.mlflow_store import PREDICTIONS, Ending, Store
@@ -99,7 +100,7 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     """Run and record one cell in this process, as pool and recording thread do together."""
     scratch.mkdir(exist_ok=True)
     scenario = cell.protocol.scenario
-    run_id = store.begin(cell, experiment="tiny", environment=environment(1))
+    run_id = store.begin(cell, experiment="tiny", environment=environment(Machine()))
     sealed = build(scenario, cell.seed, reveal=cell.contender.label == "joint")
     conditions = Conditions(
         root_seed=learner_seed(cell.seed), budget=scenario.budget(), needed=scenario.answers

@@ -18,10 +18,10 @@ from typing import Any
 
 from harness.cell.run import conditions_of
 from harness.cell.sealing import build
-from harness.contracts import Precision
 from harness.errors import UserError
-from harness.execution.cluster import Resources, on_one_machine, start, stop
+from harness.execution.cluster import on_one_machine, start, stop
 from harness.execution.lock import locked
+from harness.execution.machine import Machine
 from harness.execution.messages import Episodes
 from harness.execution.processes.mapped import Mapped
 from harness.plugins import find
@@ -53,12 +53,9 @@ def run(
     trials: int,
     folder: Path,
     *,
-    resources: Resources,
+    machine: Machine,
     timeout_s: float = 3600.0,
     memory_mib: float = 4096.0,
-    device: str = "cpu",
-    precision: Precision = "float32",
-    compiled: bool = False,
     listen: Listener = lambda _: None,
 ) -> Chosen:
     """Try settings until there are `trials`, those of earlier calls included, and return the best.
@@ -67,9 +64,8 @@ def run(
         search: what is asked.
         trials: how many settings in all.
         folder: of all searches; this one has a folder below.
-        resources: workers are how many trials run at once.
+        machine: where and how; its workers are how many trials run at once.
         timeout_s, memory_mib: hard limits for a setting under one seed.
-        device, precision, compiled: as for cells.
         listen: told of every trial that ends.
 
     Raises:
@@ -79,10 +75,8 @@ def run(
     with locked(own):
         kept = read_trials(own)
         if missing := [index for index in range(trials) if index not in kept]:
-            assignment = _assignment(
-                search, own, resources, timeout_s, memory_mib, device, precision, compiled
-            )
-            _try(search, _Log(own, kept, missing, search.space, listen), assignment, resources)
+            assignment = _assignment(search, own, machine, timeout_s, memory_mib)
+            _try(search, _Log(own, kept, missing, search.space, listen), assignment, machine)
     found = [kept[index] for index in sorted(kept) if index < trials]
     best = best_first(found, search.criterion.better)[0]
     if best.status != "done" or best.figure is None:
@@ -174,9 +168,9 @@ class _Log:
         self.listen(trial)
 
 
-def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources) -> None:
+def _try(search: Search, log: _Log, assignment: Assignment, machine: Machine) -> None:
     """Let Ray Tune try what is missing."""
-    is_ours = start(resources)
+    is_ours = start(machine)
     import ray
 
     scenario = search.choosing.scenario
@@ -194,13 +188,13 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
         raise UserError(
             f"{search.choosing.label} cannot be scored in a process of its own: {_last_line(error)}"
         ) from error
-    mapped = [Mapped(one.episodes) for one in sealed] if on_one_machine(resources) else []
+    mapped = [Mapped(one.episodes) for one in sealed] if on_one_machine(machine) else []
     episodes: list[Episodes] = [each.path for each in mapped]
     if not mapped:
         episodes = [[(ray.put(stage), ray.put(query)) for stage, query in one.episodes] for one in sealed]
     try:
         with _quietly():
-            _tune(search, log, assignment, resources, episodes, judge)
+            _tune(search, log, assignment, machine, episodes, judge)
         for scratch in (_CELLS, _TUNE):
             shutil.rmtree(log.folder / scratch, ignore_errors=True)
     finally:
@@ -213,7 +207,7 @@ def _try(search: Search, log: _Log, assignment: Assignment, resources: Resources
 
 
 def _tune(
-    search: Search, log: _Log, assignment: Assignment, resources: Resources, episodes: Any, judge: Any
+    search: Search, log: _Log, assignment: Assignment, machine: Machine, episodes: Any, judge: Any
 ) -> None:
     from ray import tune
 
@@ -228,12 +222,12 @@ def _tune(
     shutil.rmtree(log.folder / _TUNE, ignore_errors=True)
     function = tune.with_parameters(attempt, assignment=assignment, episodes=episodes, judge=judge)
     tune.Tuner(
-        tune.with_resources(function, {"cpu": resources.threads, "gpu": resources.gpus}),
+        tune.with_resources(function, {"cpu": machine.threads, "gpu": machine.gpus}),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=asha(mode, whole, earlier) if search.method == "asha" else None,
             num_samples=len(log.missing),
-            max_concurrent_trials=resources.workers,
+            max_concurrent_trials=machine.processes,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: trial.config["key"],
         ),
@@ -275,22 +269,12 @@ def _recorder(log: _Log, whole: int) -> Any:
 
 
 def _assignment(
-    search: Search,
-    own: Path,
-    resources: Resources,
-    timeout_s: float,
-    memory_mib: float,
-    device: str,
-    precision: Precision,
-    compiled: bool,
+    search: Search, own: Path, machine: Machine, timeout_s: float, memory_mib: float
 ) -> Assignment:
     scenario, looks = search.choosing.scenario, search.looks
     budget = replace(scenario.budget(), probe_epochs=looks.epochs, probe_every=looks.steps)
     conditions = [
-        replace(
-            conditions_of(scenario, seed), budget=budget, device=device, precision=precision, compile=compiled
-        )
-        for seed in search.seeds
+        replace(machine.computing(conditions_of(scenario, seed)), budget=budget) for seed in search.seeds
     ]
     plugin = search.contender.plugin
     return Assignment(
@@ -299,7 +283,7 @@ def _assignment(
         source=plugin.source,
         looks=looks,
         keep=(own / _CELLS).resolve(),
-        threads=resources.threads,
+        threads=machine.threads,
         conditions=conditions,
         timeout_s=timeout_s,
         memory_mib=memory_mib,

@@ -12,8 +12,8 @@ from conftest import BLOBS, Owb, Run
 
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute
+from harness.execution.machine import Machine
 from harness.execution.plan import plan
 from harness.plugins import find
 from harness.protocol.cells import cells, contenders, protocols
@@ -198,7 +198,7 @@ def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(
     opened = Store(str(tmp_path / "late"))
     planned = plan(todo, opened)
     (tmp_path / "helper.py").write_text("VALUE = 2\n")
-    (record,) = execute(planned, opened, experiment="late", resources=Resources(workers=1), limits=Limits())
+    (record,) = execute(planned, opened, experiment="late", machine=Machine(workers=1), limits=Limits())
     assert record.status is Status.FAILED
     assert (
         record.reason

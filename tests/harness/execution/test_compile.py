@@ -29,6 +29,7 @@ from harness.contracts import Answer, Context
 from harness.errors import UserError
 from harness.execution.compiler import uncompiled
 from harness.execution.environment import environment
+from harness.execution.machine import Machine
 from harness.selection import configured
 from harness.store.mlflow_store import Store
 from strategies.ncd.network import NovelNetwork
@@ -101,7 +102,7 @@ def test_a_compiled_run_answers_the_same_and_its_record_says_so(
     (record,) = store.records()
     assert json.loads(store.file(record, "cell.json").read_text(encoding="utf-8"))[
         "environment"
-    ] == environment(1, compiled=True)
+    ] == environment(Machine(compile=True))
     _agree(store.answers(record), _answers(False, tmp_path))
 
 
@@ -216,10 +217,10 @@ def test_keys_do_not_depend_on_it(call_owb: Owb, tmp_path: Path) -> None:
 
 
 def test_what_a_record_says_of_the_machine_grows_only_by_what_is_unusual() -> None:
-    assert not {"compile", "device", "precision"} & set(environment(1))
-    assert environment(1, compiled=True) == {**environment(1), "compile": True}
-    assert environment(1, device="cuda", precision="bfloat16") == {
-        **environment(1),
+    assert not {"compile", "device", "precision"} & set(environment(Machine()))
+    assert environment(Machine(compile=True)) == {**environment(Machine()), "compile": True}
+    assert environment(Machine(device="cuda", precision="bfloat16")) == {
+        **environment(Machine()),
         "device": "cuda",
         "precision": "bfloat16",
     }

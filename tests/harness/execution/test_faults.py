@@ -23,7 +23,8 @@ from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.execution.cluster import Resources, start
+from harness.execution.cluster import start
+from harness.execution.machine import Machine
 from harness.execution.worker import bound
 from harness.plugins import find
 from harness.store.mlflow_store import Store
@@ -204,20 +205,21 @@ def test_what_no_node_has_is_one_sentence(warm_ray: None) -> None:
         UserError,
         match=r"no node has what a worker needs \(1 thread and GPUs: 64\): at most .* say less with",
     ):
-        start(Resources(gpus=64))
+        start(Machine(gpus=64))
     with pytest.raises(UserError, match=r"no node has what a worker needs \(4096 threads\)"):
-        start(Resources(threads=4096))
+        start(Machine(threads=4096))
 
 
 def test_whatever_ray_raises_while_it_starts_is_one_sentence() -> None:
     script = """
 import ray
-from harness.execution.cluster import Resources, start
+from harness.execution.cluster import start
+from harness.execution.machine import Machine
 from harness.errors import UserError
 def give_up(**options): raise Exception("The current node timed out during startup.")
 ray.init = give_up
 try:
-    start(Resources())
+    start(Machine())
 except UserError as error:
     print(error)
 """

@@ -23,8 +23,8 @@ from harness.checks.conformance import check_strategy
 from harness.cli import main
 from harness.contracts import Status, Strategy, TrainingBudget
 from harness.execution import execute as execution
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
 from harness.protocol.packing import packs
 from harness.store.mlflow_store import Record, Store
@@ -189,9 +189,8 @@ def run(tmp_path: Path, warm_ray: None) -> Together:
             plan(todo, opened),
             opened,
             experiment="test",
-            resources=Resources(workers=workers, object_store_mib=128),
+            machine=Machine(workers=workers, object_store_mib=128, together=together),
             limits=Limits(timeout_s=timeout_s),
-            together=together,
         )
 
     return run

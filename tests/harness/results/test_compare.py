@@ -20,8 +20,8 @@ from harness import statistics
 from harness.cell.sealing import build, seal
 from harness.contracts import Answer, ClassCounts, Scenario, Truth
 from harness.errors import UserError
-from harness.execution.cluster import Resources
 from harness.execution.execute import Limits, execute, plan
+from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
 from harness.results.breakdown import contrast
 from harness.results.comparison import metric_of, verdict
@@ -88,8 +88,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory, warm_ray: None) -> Ran:
         *_cells(BLOBS, SINGLE, 1),
     ]
     for name, todo in (("blobs", blobs), ("others", others)):
-        resources = Resources(workers=1, object_store_mib=128)
-        records += execute(plan(todo, store), store, experiment=name, resources=resources, limits=Limits())
+        machine = Machine(workers=1, object_store_mib=128)
+        records += execute(plan(todo, store), store, experiment=name, machine=machine, limits=Limits())
     return Ran(where, records)
 
 

@@ -21,7 +21,7 @@ from harness.cell.sealing import build
 from harness.cli.searching import chosen_of, how_chosen, show_report
 from harness.contracts import Prediction, Query
 from harness.errors import UserError
-from harness.execution.cluster import Resources
+from harness.execution.machine import Machine
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, HowChosen, Suite, contenders, protocols, read_suite
 from harness.selection import configured
@@ -62,7 +62,7 @@ def tried(tmp_path: Path, warm_ray: None) -> Try:
             asked,
             trials,
             tmp_path / "searches",
-            resources=Resources(workers=workers),
+            machine=Machine(workers=workers),
             listen=heard.append,
             **limits,
         )  # type: ignore[arg-type]

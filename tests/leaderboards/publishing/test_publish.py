@@ -18,6 +18,7 @@ from harness.cell.sealing import build
 from harness.contracts import Answer, Status, TrainingBudget
 from harness.errors import UserError
 from harness.execution.environment import environment
+from harness.execution.machine import Machine
 from harness.plugins import Plugin, find
 from harness.protocol.cells import Cell, Contender, Suite, cells, contenders, protocols, read_suite
 from harness.store.mlflow_store import PREDICTIONS, Ending, Store
@@ -55,7 +56,7 @@ def _bound(label: str, cls: str) -> Contender:
 
 def _run(cell: Cell, store: Store, scratch: Path) -> None:
     """Run and record one cell in this process, as the pool and the recording thread do together."""
-    run_id = store.begin(cell, experiment="tiny", environment=environment(1))
+    run_id = store.begin(cell, experiment="tiny", environment=environment(Machine()))
     sealed = build(cell.protocol.scenario, cell.seed)
     conditions = Conditions(
         root_seed=learner_seed(cell.seed), budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8)

@@ -1,0 +1,76 @@
+"""Where and how cells run: the one value that goes from the command line to the workers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.errors import UserError
+from harness.execution.compiler import check_compiler
+
+if TYPE_CHECKING:
+    from harness.cell.run import Conditions
+    from harness.contracts import Precision
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """Where and how cells run; nothing here is part of a protocol. Device, precision and compile are named in
+    the record.
+
+    workers: worker processes; None for as many as the cores have room for.  threads: of each.
+    gpus: a worker's share of GPUs.  address: of a Ray cluster; None to start Ray here.
+    object_store_mib: shared memory that a Ray started here has, in MiB.
+    device, precision, compile: of the networks, as in `Context`.
+    together: whether cells learn at once where their strategy can; otherwise every cell learns alone.
+    share: whether stages that several cells begin with are learned once; otherwise every cell learns all its
+    stages itself.
+    """
+
+    workers: int | None = None
+    threads: int = 1
+    gpus: float = 0.0
+    address: str | None = None
+    object_store_mib: int = 1024
+    device: str = "cpu"
+    precision: Precision = "float32"
+    compile: bool = False
+    together: bool = True
+    share: bool = True
+
+    @property
+    def processes(self) -> int:
+        """How many workers there are: those asked for, or as many as the cores have room for."""
+        return self.workers or max(1, (os.cpu_count() or 1) // self.threads)
+
+    def computing(self, conditions: Conditions) -> Conditions:
+        """Return the conditions of a cell that computes as this machine does."""
+        return replace(conditions, device=self.device, precision=self.precision, compile=self.compile)
+
+    def check(self) -> None:
+        """Refuse a device, number format or compilation that cannot be had, before a worker is started for
+        it; raise `UserError`.
+        """
+        _check_device(self.device, self.precision)
+        if self.compile and self.address is None:
+            check_compiler(self.device)
+
+
+def _check_device(device: str, precision: Precision) -> None:
+    if device == "cpu":
+        if precision == "float16":
+            raise UserError(
+                "--precision float16 is for GPUs: on the CPU say bfloat16, which is as short and many "
+                "times faster there"
+            )
+        return
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
+
+
+__all__ = ["Machine"]
