@@ -20,6 +20,7 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
     from harness.results.aggregate import aggregate
     from harness.results.ranking import rankings
     from harness.results.tables import (
+        READING,
         aggregate_table,
         failures_table,
         json_ready,
@@ -50,6 +51,8 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
         )
         for note in together.notes:
             console.say(f"  {note}")
+    if any(len(ranking.rows) > 1 and ranking.rows[0].letters for ranking in ranked):
+        console.say(f"\n{READING}")
     failures = failures_table(ranked)
     if failures.rows:
         console.grid(*failures, title="\nfailures")

@@ -2,8 +2,8 @@
 more for its range.
 
 Seed by seed  s = (x - lower) / (upper - lower):  0 is the lower bound, 1 the upper bound, for metrics in
-either direction. The mean over scenarios is taken within a seed, the interval over seeds, and places follow
-the rules at the top of `harness.results.ranking`.
+either direction. The mean over scenarios is taken within a seed, the interval over seeds, and places and letters
+follow the rules at the top of `harness.results.ranking`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from harness.results.placing import Figures, interval, notes_on, standing
 from harness.results.ranking import Ranking
-from harness.statistics import Interval
+from harness.statistics import Interval, Letters
 
 Bounds = Mapping[int, tuple[float, float]]
 """(lower, upper) per seed."""
@@ -25,6 +25,7 @@ class AggregateRow:
 
     strategy: str
     place: str
+    letters: Letters
     scaled: Mapping[str, Interval]
     mean: Interval
     seeds: tuple[int, ...]
@@ -32,13 +33,14 @@ class AggregateRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Aggregate:
-    """Contenders by place. `scenarios` are those that could be scaled, `seeds` those under which all of them
-    could.
+    """Contenders by mean. `scenarios` are those that could be scaled, `seeds` those under which all of them
+    could, `leaders` the best contender and those that are not told apart from it.
     """
 
     scenarios: tuple[str, ...]
     seeds: tuple[int, ...]
     rows: tuple[AggregateRow, ...]
+    leaders: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -70,6 +72,7 @@ def aggregate(rankings: Sequence[Ranking], *, level: float = 0.95) -> Aggregate:
         AggregateRow(
             strategy=label,
             place=order.places[label],
+            letters=order.letters.get(label, ()),
             scaled={
                 scenario: interval(figures.get(label, {}), level) for scenario, figures in scaled.items()
             },
@@ -79,7 +82,9 @@ def aggregate(rankings: Sequence[Ranking], *, level: float = 0.95) -> Aggregate:
         for label in order.order
     ]
     notes += notes_on(order, seeds, level=level) if seeds else []
-    return Aggregate(scenarios=tuple(scaled), seeds=seeds, rows=tuple(rows), notes=tuple(notes))
+    return Aggregate(
+        scenarios=tuple(scaled), seeds=seeds, rows=tuple(rows), leaders=order.leaders, notes=tuple(notes)
+    )
 
 
 def _usable_bounds(ranking: Ranking, notes: list[str]) -> Bounds:

@@ -7,7 +7,7 @@ that none becomes a command.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from harness.results.ranking import Ranking
 from harness.results.tables import Table, ranking_table
@@ -42,7 +42,7 @@ NEEDS = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n"
 
 
 def latex(rankings: Sequence[Ranking]) -> str:
-    """Return a table per ranking; the group that leads is set in bold."""
+    """Return a table per ranking; the best contender and those not told apart from it are set in bold."""
     return NEEDS + "\n".join(_floating(ranking) for ranking in rankings)
 
 
@@ -78,16 +78,16 @@ def escaped(text: str) -> str:
 
 def _floating(ranking: Ranking) -> str:
     table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:MOST_METRICS]])
-    leading = table.rows[0][0] if ranking.best else None
     caption = (
-        f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 "
-        "% intervals over seeds."
+        f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 % intervals "
+        "over seeds. Two contenders share a letter exactly when the paired test, Holm-corrected over all pairs, "
+        "does not tell them apart; bold: not told apart from the best."
     )
     label = f"tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}"
-    return floating(caption, table.header, _body(table, leading), left=2, label=label)
+    return floating(caption, table.header, _body(table, ranking.leaders), left=3, label=label)
 
 
-def _body(table: Table, leading: str | None) -> list[str]:
+def _body(table: Table, leading: Collection[str]) -> list[str]:
     """Return the rows, a rule between contenders and bounds."""
     lines: list[str] = []
     ruled = False
@@ -95,15 +95,15 @@ def _body(table: Table, leading: str | None) -> list[str]:
         if cells[0].endswith("bound") and lines and not ruled:
             lines.append(r"\midrule")
             ruled = True
-        lines.append(latex_row(cells, bold=cells[0] == leading and not cells[0].startswith(("?", "-"))))
+        lines.append(latex_row(cells, bold=cells[2] in leading))
     return lines
 
 
 def latex_row(cells: Sequence[str], *, bold: bool = False) -> str:
-    """Return a line of a table; `bold` sets the second cell so."""
+    """Return a line of a table; `bold` sets the third cell so."""
     texts = [escaped(cell) for cell in cells]
     if bold:
-        texts[1] = rf"\textbf{{{texts[1]}}}"
+        texts[2] = rf"\textbf{{{texts[2]}}}"
     return " & ".join(texts) + r" \\"
 
 

@@ -1,13 +1,16 @@
-"""Who stands where: contenders with one figure per seed, in order, with places that say what is undecided."""
+"""Who stands where: contenders with one figure per seed, in order, with places and letters that say what is
+undecided.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from harness import statistics
-from harness.statistics import Better, Comparison, Interval
+from harness.statistics import Better, Comparison, Interval, Letters
 
 Figures = Mapping[int, float]
 """One figure per seed."""
@@ -19,15 +22,23 @@ POWER = 0.8
 class Standing(NamedTuple):
     """Contenders in order with their places.
 
-    complete: those that have every seed.  comparisons: of all pairs of complete ones, p Holm-corrected.
+    complete: those that have every seed.  letters: of the complete ones, shared by two exactly when they are
+    not told apart; none under a single seed.  comparisons: of all pairs of complete ones, p Holm-corrected.
     best: the first of the complete, else of those that lack seeds.
     """
 
     order: list[str]
     places: dict[str, str]
+    letters: dict[str, Letters]
     complete: list[str]
     comparisons: dict[tuple[str, str], Comparison]
     best: str | None
+
+    @property
+    def leaders(self) -> tuple[str, ...]:
+        """The best contender and those that share a letter with it; empty where nothing was tested."""
+        own = set(self.letters.get(self.best or "", ()))
+        return tuple(label for label in self.order if own & set(self.letters.get(label, ())))
 
 
 def standing(
@@ -43,18 +54,20 @@ def standing(
     partial = sorted((label for label in field if field[label] and label not in complete), key=merit)
     empty = sorted(label for label in field if not field[label])
     series = {label: [field[label][seed] for seed in seeds] for label in complete}
+    comparisons = statistics.compare_all(series, level=level)
+    apart = [pair for pair in itertools.combinations(complete, 2) if comparisons[pair].p <= 1 - level]
     is_decidable = len(seeds) > 1 or len(field) == 1
-    places = dict.fromkeys(empty, "-")
-    for group in statistics.tie_groups(series, better=better, level=level):
-        places |= dict.fromkeys(
-            group, _range(complete.index(group[0]) + 1, len(group)) if is_decidable else "?"
-        )
-    places |= dict.fromkeys(partial, f"{_range(len(complete) + 1, len(partial))}*" if is_decidable else "?*")
+    ranges = statistics.rank_ranges(complete, apart)
+    places = {label: _range(*ranges[label]) if is_decidable else "?" for label in complete}
+    last = (len(complete) + 1, len(complete) + len(partial))
+    places |= dict.fromkeys(partial, f"{_range(*last)}*" if is_decidable else "?*")
+    places |= dict.fromkeys(empty, "-")
     return Standing(
         order=[*complete, *partial, *empty],
         places=places,
+        letters=statistics.compact_letters(complete, apart) if is_decidable else {},
         complete=complete,
-        comparisons=statistics.compare_all(series, level=level),
+        comparisons=comparisons,
         best=next(iter([*complete, *partial]), None),
     )
 
@@ -103,8 +116,8 @@ def interval(figures: Figures, level: float = 0.95) -> Interval:
     return statistics.t_interval(list(figures.values()), level=level)
 
 
-def _range(start: int, count: int) -> str:
-    return str(start) if count <= 1 else f"{start}-{start + count - 1}"
+def _range(first: int, last: int) -> str:
+    return str(first) if first == last else f"{first}-{last}"
 
 
 __all__ = ["POWER", "Figures", "Standing", "interval", "minimum_detectable", "notes_on", "standing"]

@@ -5,12 +5,12 @@ One row per strategy label. Rules, in this order:
 
 1. A seed counts for a strategy when its cell is done and has a figure for the primary metric; every other
 cell is listed as a failure.
-2. Contenders that have every seed are ranked by tie groups of the primary metric
-(`harness.statistics.tie_groups`: paired by seed, Holm
-   over all pairs). A place is "1" or, for a tie, a range such as "2-3".
-3. Contenders that lack seeds come after them, ordered by the mean of the seeds they have, and share one place
-range marked "*": what is
-   missing may be the hard part. Without any figure the place is "-".
+2. Contenders that have every seed stand in the order of their mean and are compared each with each, paired by
+seed, Holm over all pairs (`harness.statistics.compare_all`). Two share a letter exactly when the test does not
+tell them apart (`compact_letters`). A place is the range that the test leaves open (`rank_ranges`): "2-5" of 7
+says that one is better and two are worse.
+3. Contenders that lack seeds come after them, ordered by the mean of the seeds they have, without letters, and
+share one place range marked "*": what is missing may be the hard part. Without any figure the place is "-".
 4. With a single seed nothing can be decided: places are "?".
 5. The bounds, and every variant of the bound strategies, are shown but never placed.
 6. A censored metric (a time that may not be reached) has no mean: its median over all done cells is shown,
@@ -30,7 +30,7 @@ from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.results.costs import common, where_measured
 from harness.results.placing import Figures, Standing, interval, minimum_detectable, notes_on, standing
-from harness.statistics import Comparison, Interval, Times
+from harness.statistics import Comparison, Interval, Letters, Times
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Record
@@ -52,6 +52,7 @@ class Failure:
 class Row:
     """One strategy in a ranking.
 
+    letters: shared with another row exactly when the test does not tell them apart; none where it was not made.
     seeds: those with a figure for the primary metric.  lacking: the other seeds of the ranking, failed or
     never run.
     figures: per metric, the figure of every seed that has one.  intervals: per metric that is not censored,
@@ -68,6 +69,7 @@ class Row:
     strategy: str
     role: Role
     place: str
+    letters: Letters
     seeds: tuple[int, ...]
     lacking: tuple[int, ...]
     failures: tuple[Failure, ...]
@@ -82,8 +84,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ranking:
-    """All strategies on one protocol. Rows: contenders by place, then the upper bound, then the lower bound.
+    """All strategies on one protocol. Rows: contenders by mean, then the upper bound, then the lower bound.
 
+    best: the first contender, None where none has a figure.  leaders: the best and those that are not told
+    apart from it; empty where nothing was tested.
     lower, upper: the labels that stand for the bounds, or None.  minimum_detectable: the difference in the
     primary metric that this ranking had a chance of `POWER` to find; NaN where unknown.
     """
@@ -94,6 +98,7 @@ class Ranking:
     seeds: tuple[int, ...]
     rows: tuple[Row, ...]
     best: str | None
+    leaders: tuple[str, ...]
     lower: str | None
     upper: str | None
     minimum_detectable: float
@@ -200,6 +205,7 @@ def rank(
         seeds=seeds,
         rows=rows,
         best=order.best,
+        leaders=order.leaders,
         lower=lower.label,
         upper=upper.label,
         minimum_detectable=minimum_detectable(field, order, seeds, level=level),
@@ -260,6 +266,7 @@ def _row(
         strategy=entry.label,
         role=entry.role,
         place=order.places.get(entry.label, ""),
+        letters=order.letters.get(entry.label, ()),
         seeds=tuple(own),
         lacking=tuple(seed for seed in seeds if seed not in own),
         failures=tuple(_failure(record, primary) for record in entry.records if record.seed not in own),

@@ -32,6 +32,7 @@ _CSV_HEADER = (
     "strategy",
     "role",
     "place",
+    "letters",
     "seeds",
     "lacking",
     "metric",
@@ -46,6 +47,12 @@ _CSV_HEADER = (
     "mean_seconds",
     "max_peak_mib",
 )
+READING = (
+    "two share a letter exactly when the paired test, Holm-corrected over all pairs (5 %), does not tell them apart; "
+    "a place such as 2-5 is the range that it leaves open"
+)
+"""What places and letters mean, in a sentence."""
+
 _CSV_TIMES = ("median", "reached", "of")
 
 
@@ -61,10 +68,11 @@ def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> 
     shown = [metric for metric in ranking.metrics if metrics is None or metric.name in metrics]
     scales = {metric.name: scale(ranking, metric.name) for metric in ranking.metrics}
     titles = [_title(metric.name, scales[metric.name], metric.better) for metric in shown]
-    header = ["place", "strategy", *titles, "versus best", "p", "seeds", "seconds", "peak MiB"]
+    header = ["place", "letters", "strategy", *titles, "versus best", "p", "seeds", "seconds", "peak MiB"]
     rows = [
         [
             row.place if row.role == "contender" else row.role,
+            "".join(row.letters),
             row.strategy,
             *[_shown(row, metric, scales[metric.name]) for metric in shown],
             *_comparison(row.versus_best, scales[ranking.primary.name]),
@@ -104,10 +112,11 @@ def ranking_notes(ranking: Ranking) -> list[str]:
 
 def aggregate_table(aggregate: Aggregate) -> Table:
     """Return one row per contender: the scaled figure per scenario, and their mean."""
-    header = ["place", "strategy", "mean", *aggregate.scenarios, "seeds"]
+    header = ["place", "letters", "strategy", "mean", *aggregate.scenarios, "seeds"]
     rows = [
         [
             row.place,
+            "".join(row.letters),
             row.strategy,
             figure(row.mean, 1),
             *[figure(row.scaled[scenario], 1) for scenario in aggregate.scenarios],
@@ -285,6 +294,7 @@ def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
         row.strategy,
         row.role,
         row.place,
+        "".join(row.letters),
         str(len(row.seeds)),
         str(len(row.lacking)),
     ]
@@ -303,6 +313,7 @@ def _number(value: float) -> str:
 
 
 __all__ = [
+    "READING",
     "Table",
     "aggregate_table",
     "csv_text",

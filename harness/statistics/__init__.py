@@ -1,4 +1,4 @@
-"""What a handful of seeds can tell: intervals, paired tests, corrections, ties. Arrays in, numbers out.
+"""What a handful of seeds can tell: intervals, paired tests, corrections, letters. Arrays in, numbers out.
 
 The unit of replication is the seed, which changes everything random, and contenders are compared seed by
 seed. Several scenarios are
@@ -11,17 +11,20 @@ is NaN, never a guess.
 from __future__ import annotations
 
 from harness.statistics.aggregates import iqm, optimality_gap
+from harness.statistics.all_pairs import Better, compare_all
 from harness.statistics.bootstrap import mean_over_strata, percentile_bootstrap, studentised_bootstrap
 from harness.statistics.equivalence import Equivalence, two_one_sided, two_one_sided_within_strata
 from harness.statistics.failures import Filled, failures_as
 from harness.statistics.friedman_ranks import Friedman, friedman, mean_ranks
 from harness.statistics.improvement import probability_of_improvement
 from harness.statistics.intervals import Interval, pooled_sd, t_interval, t_quantile
+from harness.statistics.letters import Letters, compact_letters
 from harness.statistics.multiple import holm
 from harness.statistics.nemenyi import RankGroups, critical_difference, rank_groups
 from harness.statistics.paired import Comparison, paired_differences, paired_t
 from harness.statistics.power import detectable_within_strata, minimum_detectable_difference
 from harness.statistics.profiles import Profile, performance_profile
+from harness.statistics.rank_ranges import rank_ranges
 from harness.statistics.sign_flips import (
     EXACT_UP_TO,
     fewest_pairs,
@@ -31,7 +34,6 @@ from harness.statistics.sign_flips import (
 )
 from harness.statistics.signed_ranks import wilcoxon, wilcoxon_holm
 from harness.statistics.stratified import differences_within, pooled_paired_t, pooled_t, pooled_t_each
-from harness.statistics.ties import Better, compare_all, tie_groups
 from harness.statistics.times import Times, kaplan_meier_median, times_reached
 
 __all__ = [
@@ -42,9 +44,11 @@ __all__ = [
     "Filled",
     "Friedman",
     "Interval",
+    "Letters",
     "Profile",
     "RankGroups",
     "Times",
+    "compact_letters",
     "compare_all",
     "critical_difference",
     "detectable_within_strata",
@@ -69,13 +73,13 @@ __all__ = [
     "pooled_t_each",
     "probability_of_improvement",
     "rank_groups",
+    "rank_ranges",
     "sign_flip",
     "sign_flip_within_strata",
     "smallest_sign_flip_p",
     "studentised_bootstrap",
     "t_interval",
     "t_quantile",
-    "tie_groups",
     "times_reached",
     "two_one_sided",
     "two_one_sided_within_strata",

@@ -27,14 +27,19 @@ def _sentence(ranking: Ranking, label: str) -> str:
     )
     if row.role != "contender":
         return f"{said}; it is the {row.role}, which is not placed"
+    if row.lacking:
+        return f"{said}; it lacks seeds, so it stands after the contenders that have all and is not tested"
+    if not row.letters:
+        return f"{said}; one seed cannot decide"
     said += f"; place {row.place} of {sum(each.role == 'contender' for each in ranking.rows)} contenders"
-    if row.versus_best is None:
-        return f"{said}, the best by mean"
     versus = row.versus_best
-    if not versus.p <= 0.05:
-        return f"{said}; cannot be told apart from {ranking.best} ({figure(versus, factor)}, p corrected for all pairs)"
-    is_better = (versus.difference > 0) == (ranking.primary.better == "higher")
-    return f"{said}; {'better' if is_better else 'worse'} than {ranking.best} by {figure(versus, factor).lstrip('-')}"
+    if versus is None:
+        others = ", ".join(each for each in ranking.leaders if each != label) or "none"
+        return f"{said}, the best by mean; not told apart from it: {others}"
+    corrected = f"p {versus.p:.2g}, corrected for all pairs"
+    if label in ranking.leaders:
+        return f"{said}; not told apart from {ranking.best} ({figure(versus, factor)}; {corrected})"
+    return f"{said}; worse than {ranking.best} by {figure(versus, factor).lstrip('-')} ({corrected})"
 
 
 __all__ = ["standing"]

@@ -30,7 +30,8 @@ _HOW = f"""\
   split, the order of classes, the initial weights, the batches. The interval speaks of new seeds on the same data, not of new data.
 - **Versus best** is the mean difference from the best contender, paired by seed, with the interval of that one difference.
 - **p** is the paired t-test against the best, Holm-corrected over all pairs of contenders that have every seed.
-- **Places** share a range ("2-3") where the corrected test (5 %) cannot tell a group's members from its leader. The bounds are not placed.
+- **Letters**: two contenders share a letter exactly when this corrected test (5 %) does not tell them apart.
+- **Places** are the range that it leaves open: "2-5" of 7 contenders says that one is better and two are worse. The bounds are not placed.
 - **The smallest true difference** is what the corrected test finds with probability {POWER:.0%}, given the spread seen here.
 - **Seconds** are the mean wall time of a whole cell (learning, predicting, all stages) in its worker; **peak MiB** is the largest memory of
   its process. \

@@ -8,6 +8,7 @@ where it is drawn. The bounds are grey.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -46,7 +47,7 @@ class Variant(NamedTuple):
 
 def interval_plots(ranking: Ranking) -> list[Variant]:
     """Return, per metric that has a mean, every strategy's mean with its interval, in the order of the table;
-    groups of ties are shaded.
+    the best contender and those not told apart from it are shaded.
     """
     rows = list(ranking.rows)[::-1]
     metrics = [metric for metric in ranking.metrics if not metric.censored]
@@ -59,7 +60,9 @@ def interval_plots(ranking: Ranking) -> list[Variant]:
                 [colour_of(ranking, row) for row in rows],
                 scale(ranking, metric.name),
                 axis=axis_title(ranking, metric.name),
-                bands=_bands([row.place for row in rows]) if metric is ranking.primary else [],
+                bands=_bands([row.strategy in ranking.leaders for row in rows])
+                if metric is ranking.primary
+                else [],
             ),
         )
         for metric in metrics
@@ -77,7 +80,7 @@ def aggregate_plot(aggregate: Aggregate) -> Spec:
         colours,
         1,
         axis="0 lower bound, 1 upper bound",
-        bands=_bands([row.place for row in rows]),
+        bands=_bands([row.strategy in aggregate.leaders for row in rows]),
     )
     edge = {
         "type": "line",
@@ -219,26 +222,24 @@ def _dots(
     return {"data": [trace], "layout": layout}
 
 
-def _bands(places: Sequence[str]) -> list[Spec]:
-    """Return a shade behind every group of ties."""
-    found: list[Spec] = []
-    for place in dict.fromkeys(place for place in places if "-" in place.strip("-")):
-        lines = [at for at, own in enumerate(places) if own == place]
-        found.append(
-            {
-                "type": "rect",
-                "xref": "paper",
-                "x0": 0,
-                "x1": 1,
-                "y0": min(lines) - 0.45,
-                "y1": max(lines) + 0.45,
-                "layer": "below",
-                "line": {"width": 0},
-                "fillcolor": PALETTE[0],
-                "opacity": 0.1,
-            }
-        )
-    return found
+def _bands(leads: Sequence[bool]) -> list[Spec]:
+    """Return a shade behind every run of lines that lead."""
+    runs = [list(run) for leading, run in itertools.groupby(range(len(leads)), leads.__getitem__) if leading]
+    return [
+        {
+            "type": "rect",
+            "xref": "paper",
+            "x0": 0,
+            "x1": 1,
+            "y0": run[0] - 0.45,
+            "y1": run[-1] + 0.45,
+            "layer": "below",
+            "line": {"width": 0},
+            "fillcolor": PALETTE[0],
+            "opacity": 0.1,
+        }
+        for run in runs
+    ]
 
 
 def colour_of(ranking: Ranking, row: Row) -> str:

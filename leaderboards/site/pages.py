@@ -47,7 +47,7 @@ from leaderboards.site.diagrams import over_scenarios
 from leaderboards.site.progress import curve_plots, matrix_plots
 from leaderboards.site.report import Report, Section, report_of_records
 from leaderboards.site.reproduce import command_of, one_seed
-from leaderboards.site.tables import aggregate_grid, in_short, ranking_grid, ranking_place
+from leaderboards.site.tables import aggregate_grid, in_short, ranking_grid
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Record, Store
@@ -163,7 +163,6 @@ def _section(
         "short": in_short(ranking),
         "primary": figures.axis_title(ranking, ranking.primary.name),
         "leader": figure(leader.intervals[ranking.primary.name], factor) if leader else "",
-        "tied": "-" in ranking_place(ranking),
         "front": [row.strategy for row in figures.pareto_front(ranking)],
         "remark": section.remark,
     }
@@ -229,7 +228,7 @@ def _summary(report: Report) -> dict[str, Any]:
                 "scenario": ranking.scenario,
                 "metric": figures.axis_title(ranking, ranking.primary.name),
                 "best": ranking.best or "",
-                "place": ranking_place(ranking),
+                "others": max(0, len(ranking.leaders) - 1),
                 "figure": figure(row.intervals[ranking.primary.name], scale(ranking, ranking.primary.name))
                 if row
                 else "",

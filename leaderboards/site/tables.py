@@ -42,22 +42,20 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One strategy. tie: counts the groups that share a place from 0, -1 for what stands alone.  leads: in
-    the first place or group.
-    """
+    """One strategy. leads: the best contender, or not told apart from it."""
 
     strategy: str
     role: str
     place: str
+    letters: str
     order: int
-    tie: int
     leads: bool
     cells: Sequence[Cell]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """Columns after place and strategy, and lines."""
+    """Columns after place, letters and strategy, and lines."""
 
     columns: Sequence[Column]
     lines: Sequence[Line]
@@ -66,7 +64,7 @@ class Grid:
 def ranking_grid(ranking: Ranking) -> Grid:
     """Return one line per strategy with every metric, the comparison with the best, seeds and cost."""
     table = ranking_table(ranking)
-    titles = table.header[2:]
+    titles = table.header[3:]
     hints = [metric.meaning for metric in ranking.metrics]
     hints += [
         f"difference in {words(ranking.primary.name)} from the best contender, paired by seed",
@@ -79,18 +77,17 @@ def ranking_grid(ranking: Ranking) -> Grid:
         Column(title=title, hint=hint, extra=SHOWN <= at < len(ranking.metrics))
         for at, (title, hint) in enumerate(zip(titles, hints, strict=True))
     ]
-    ties = tie_numbers([row.place for row in ranking.rows])
     lines = [
         Line(
             strategy=row.strategy,
             role=row.role,
             place=row.place,
+            letters="".join(row.letters),
             order=order,
-            tie=ties[order],
-            leads=bool(row.place) and row.place == ranking_place(ranking),
+            leads=row.strategy in ranking.leaders,
             cells=[
                 _cell(text, number, hint)
-                for text, (number, hint) in zip(texts[2:], _numbers(ranking, row), strict=True)
+                for text, (number, hint) in zip(texts[3:], _numbers(ranking, row), strict=True)
             ],
         )
         for order, (row, texts) in enumerate(zip(ranking.rows, table.rows, strict=True))
@@ -101,7 +98,6 @@ def ranking_grid(ranking: Ranking) -> Grid:
 def aggregate_grid(aggregate: Aggregate) -> Grid:
     """Return one line per contender with its mean scaled figure and the scaled figure of every scenario."""
     table = aggregate_table(aggregate)
-    ties = tie_numbers([row.place for row in aggregate.rows])
     lines = []
     for order, (row, texts) in enumerate(zip(aggregate.rows, table.rows, strict=True)):
         numbers = [(row.mean.mean, _span(row.mean.low, row.mean.high, 1))]
@@ -110,59 +106,48 @@ def aggregate_grid(aggregate: Aggregate) -> Grid:
             for name in aggregate.scenarios
         ]
         numbers.append((float(len(row.seeds)), ""))
-        cells = [_cell(text, number, hint) for text, (number, hint) in zip(texts[2:], numbers, strict=True)]
-        leads = row.place == aggregate.rows[0].place
+        cells = [_cell(text, number, hint) for text, (number, hint) in zip(texts[3:], numbers, strict=True)]
         lines.append(
             Line(
                 strategy=row.strategy,
                 role="contender",
                 place=row.place,
+                letters="".join(row.letters),
                 order=order,
-                tie=ties[order],
-                leads=leads,
+                leads=row.strategy in aggregate.leaders,
                 cells=cells,
             )
         )
     names = short_names(aggregate.scenarios)
     columns = [
         Column(title=names.get(title, title), hint=title if title in names else "")
-        for title in table.header[2:]
+        for title in table.header[3:]
     ]
     return Grid(columns=columns, lines=lines)
 
 
 def in_short(ranking: Ranking) -> str:
-    """Return who leads, and whether that is decided, in one sentence.
-
-    Places come from the ranking: "1" stands alone, "1-3" is a group that the corrected test cannot tell
-    apart.
-    """
-    leaders = [
-        row.strategy
-        for row in ranking.rows
-        if row.role == "contender" and row.place.rstrip("*") == ranking_place(ranking)
-    ]
-    if ranking.best is None:
+    """Return who leads, and who is not told apart from it, in one sentence."""
+    best, leaders = ranking.best, ranking.leaders
+    if best is None:
         return "No contender has a figure."
-    if ranking_place(ranking) == "?":
-        return f"{ranking.best} has the best bare figure; one seed cannot decide."
-    others = sum(row.role == "contender" for row in ranking.rows) - len(leaders)
+    if not leaders:
+        why = "one seed cannot decide" if len(ranking.seeds) == 1 else "no contender has every seed"
+        return f"{best} has the best bare figure; {why}."
+    contenders = [row for row in ranking.rows if row.role == "contender"]
+    behind = sum(bool(row.letters) for row in contenders) - len(leaders)
+    untested = sum(not row.letters for row in contenders)
+    lacking = f"; {untested} lack{'s' if untested == 1 else ''} seeds" if untested else ""
+    if len(leaders) == 1 and not behind:
+        return f"{best} is the only contender{' with every seed' if untested else ''}."
     if len(leaders) == 1:
-        return (
-            f"{ranking.best} leads, told apart from all other contenders."
-            if others
-            else f"{ranking.best} is the only contender."
-        )
-    named = ", ".join(leaders[:_MOST_NAMED]) + (
-        f" and {len(leaders) - _MOST_NAMED} more" if len(leaders) > _MOST_NAMED else ""
+        return f"{best} leads, told apart from all other contenders{lacking}."
+    others = leaders[1:]
+    named = ", ".join(others[:_MOST_NAMED]) + (
+        f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
     )
-    rest = f"; {others} {'is' if others == 1 else 'are'} behind" if others else ""
-    return f"{len(leaders)} contenders cannot be told apart at the top: {named}{rest}."
-
-
-def ranking_place(ranking: Ranking) -> str:
-    """Return the place of the best contender, without its star; empty where there is none."""
-    return next((row.place.rstrip("*") for row in ranking.rows if row.strategy == ranking.best), "")
+    rest = f"; {behind} {'is' if behind == 1 else 'are'} worse" if behind else ""
+    return f"{best} leads; not told apart from it: {named}{rest}{lacking}."
 
 
 def _numbers(ranking: Ranking, row: Row) -> list[tuple[float, str]]:
@@ -198,16 +183,6 @@ def _cell(text: str, number: float, hint: str) -> Cell:
     return Cell(figure, spread if sign else "", number if math.isfinite(number) else None, hint)
 
 
-def tie_numbers(places: Sequence[str]) -> list[int]:
-    """Number the groups that share a range of places.
-
-    >>> tie_numbers(["1-2", "1-2", "3", "4-5*", "4-5*", "", "?", "-"])
-    [0, 0, -1, 1, 1, -1, -1, -1]
-    """
-    numbers: dict[str, int] = {}
-    return [numbers.setdefault(place, len(numbers)) if "-" in place.strip("-") else -1 for place in places]
-
-
 def short_names(labels: Sequence[str]) -> dict[str, str]:
     """Return for every selection what tells it from the others; the whole label where that is nothing or
     cannot be read.
@@ -238,7 +213,5 @@ __all__ = [
     "aggregate_grid",
     "in_short",
     "ranking_grid",
-    "ranking_place",
     "short_names",
-    "tie_numbers",
 ]

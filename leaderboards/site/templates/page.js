@@ -14,7 +14,8 @@
 
   const key = (row, column) => {
     const text = row.cells[column].dataset.sort;
-    return column === 1 ? text.toLowerCase() : text === "" ? null : Number(text);
+    if (text === "") return null;
+    return column === 1 || column === 2 ? text.toLowerCase() : Number(text);
   };
   const sort = (table, column) => {
     const heading = table.tHead.rows[0].cells[column];

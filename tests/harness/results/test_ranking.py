@@ -102,8 +102,30 @@ def _places(ranking: Ranking) -> dict[str, str]:
 # --- places -------------------------------------------------------------------------------------------------
 
 
-def test_ties_share_a_place_and_bounds_have_none() -> None:
+def test_places_are_what_the_test_leaves_open_and_bounds_have_none() -> None:
     assert _places(_rank(SOUND)) == {"der": "1-2", "replay": "1-2", "ewc": "3", "joint": "", "fine-tune": ""}
+
+
+def test_nobody_shares_letter_or_place_with_one_it_differs_from() -> None:
+    """The noisy third is not told from the leader, the second is: it once shared the first place with both."""
+    noise = np.array([0.01, -0.02, 0.00, 0.015, -0.005])
+    ranking = _rank(
+        {
+            "leader": list(0.90 + noise),
+            "steady": list(0.85 + noise + noise[::-1] * 0.01),
+            "noisy": list(0.84 + 20 * noise[::-1]),
+            "far": list(0.1 + noise[::-1]),
+        }
+    )
+    compared = {row.strategy: row.versus_best.p for row in ranking.rows if row.versus_best}
+    assert compared["steady"] < 0.05 < compared["noisy"]
+    assert [(row.strategy, row.place, row.letters) for row in ranking.rows] == [
+        ("leader", "1-2", ("a",)),
+        ("steady", "2-3", ("b",)),
+        ("noisy", "1-3", ("a", "b")),
+        ("far", "4", ("c",)),
+    ]
+    assert ranking.leaders == ("leader", "noisy")
 
 
 def test_lower_is_better_where_the_metric_says_so() -> None:
@@ -125,6 +147,7 @@ def test_a_contender_that_lacks_seeds_comes_after_the_complete_ones_and_is_marke
     places = _places(ranking)
     assert list(places) == ["der", "replay", "ewc", "luckier", "lucky", "hopeless", "joint", "fine-tune"]
     assert (places["luckier"], places["lucky"], places["hopeless"]) == ("4-5*", "4-5*", "-")
+    assert [row.letters for row in ranking.rows] == [("a",), ("a",), ("b",), (), (), (), (), ()]
     assert (_row(ranking, "lucky").seeds, _row(ranking, "lucky").lacking) == ((0, 1, 3, 4), (2,))
     assert any(note.startswith("* lacks seeds") for note in ranking.notes)
 
@@ -156,6 +179,8 @@ def test_a_done_cell_without_the_primary_figure_is_a_failure() -> None:
 def test_one_seed_cannot_decide() -> None:
     ranking = _rank({label: values[:1] for label, values in SOUND.items()})
     assert set(_places(ranking).values()) == {"?", ""}
+    assert {row.letters for row in ranking.rows} == {()}
+    assert ranking.leaders == ()
     assert any(note.startswith("cannot decide with one seed") for note in ranking.notes)
     assert [figure(row.intervals["accuracy"], 100) for row in ranking.rows[:2]] == ["81.0", "80.0"]
     compared = _row(ranking, "ewc").versus_best
@@ -246,7 +271,7 @@ def test_costs_in_a_column_are_of_one_run_or_at_least_of_one_machine(field: str)
     assert (slow.seconds, slow.peak_mib, slow.compares) == (10.5, 101.0, True)
     assert math.isnan(elsewhere.seconds)
     assert math.isnan(elsewhere.peak_mib)
-    cells = {row[1]: row[-2:] for row in ranking_table(ranking).rows}
+    cells = {row[2]: row[-2:] for row in ranking_table(ranking).rows}
     assert (cells["slow"], cells["elsewhere"]) == (["10.5", "101"], ["not comparable"] * 2)
 
 
@@ -258,7 +283,7 @@ def test_costs_that_were_not_measured_are_left_empty() -> None:
         for record in _records(SOUND)
     ]
     ranking = rank(records, metrics=[ACCURACY], lower_bound="fine-tune", upper_bound="joint")
-    assert {row[1]: row[-2:] for row in ranking_table(ranking).rows}["replay"] == ["", ""]
+    assert {row[2]: row[-2:] for row in ranking_table(ranking).rows}["replay"] == ["", ""]
 
 
 # --- records ------------------------------------------------------------------------------------------------
@@ -344,7 +369,7 @@ def test_the_aggregate_scales_each_scenario_between_its_bounds_seed_by_seed() ->
     assert rows["der"].scaled["a"].mean == pytest.approx((0.5 + 0.75) / 2)
     assert rows["der"].mean.mean == pytest.approx(((0.5 + 1.0) / 2 + (0.75 + 0.5) / 2) / 2)
     assert rows["ewc"].mean.mean == pytest.approx(((0.0 + 0.0) / 2 + (0.5 + 0.0) / 2) / 2)
-    assert aggregate_table(found).rows[0][:2] == ["1-2", "der"]
+    assert aggregate_table(found).rows[0][:3] == ["1-2", "a", "der"]
 
 
 def test_scaling_follows_the_direction_of_the_metric() -> None:
@@ -379,7 +404,7 @@ def test_a_contender_that_lacks_a_scenario_has_no_mean() -> None:
     )
     row = next(row for row in found.rows if row.strategy == "ewc")
     assert (row.place, row.seeds) == ("-", ())
-    assert aggregate_table(found).rows[-1][2] == ""
+    assert aggregate_table(found).rows[-1][:4] == ["-", "", "ewc", ""]
 
 
 @given(st.floats(0.1, 10), st.floats(-5, 5))
@@ -421,14 +446,15 @@ def test_shares_are_printed_in_per_cent_and_counts_are_not() -> None:
         upper_bound="",
     )
     assert scale(steps, "steps") == 1
-    assert ranking_table(steps).header[2] == "steps ↓"
-    assert ranking_table(ranking).header[2:4] == ["accuracy % ↑", "forgetting % ↓"]
+    assert ranking_table(steps).header[3] == "steps ↓"
+    assert ranking_table(ranking).header[3:5] == ["accuracy % ↑", "forgetting % ↓"]
 
 
 def test_the_table_says_it_all_in_cells() -> None:
     table = ranking_table(_rank(SOUND), metrics=["accuracy"])
     assert table.header == [
         "place",
+        "letters",
         "strategy",
         "accuracy % ↑",
         "versus best",
@@ -437,10 +463,10 @@ def test_the_table_says_it_all_in_cells() -> None:
         "seconds",
         "peak MiB",
     ]
-    assert table.rows[0] == ["1-2", "der", "81.0 ± 2.3", "best", "", "5/5", "12.0", "104"]
-    assert table.rows[2][:5] == ["3", "ewc", "30.2 ± 2.4", "-51 ± 4", "<0.001"]
+    assert table.rows[0] == ["1-2", "a", "der", "81.0 ± 2.3", "best", "", "5/5", "12.0", "104"]
+    assert table.rows[2][:6] == ["3", "b", "ewc", "30.2 ± 2.4", "-51 ± 4", "<0.001"]
     assert [row[0] for row in table.rows[3:]] == ["upper bound", "lower bound"]
-    assert table.rows[3][3].startswith("+14")
+    assert table.rows[3][4].startswith("+14")
     assert all(len(row) == len(table.header) for row in table.rows)
 
 

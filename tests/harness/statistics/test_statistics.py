@@ -28,7 +28,6 @@ from harness.statistics import (
     sign_flip,
     smallest_sign_flip_p,
     t_interval,
-    tie_groups,
     times_reached,
 )
 
@@ -318,38 +317,7 @@ def test_a_longer_budget_never_makes_the_median_later(times: list[float], budget
     assert kaplan_meier_median(cut) == pytest.approx(true if true <= budget else math.nan, nan_ok=True)
 
 
-# --- ties ---------------------------------------------------------------------------------------------------
-
-NOISE = np.array([0.01, -0.02, 0.00, 0.015, -0.005])
-
-
-def test_groups_are_led_by_the_best_and_follow_the_direction() -> None:
-    figures = {
-        "low": 0.2 + NOISE * 0.7,
-        "high": 0.9 + NOISE[::-1],
-        "high too": 0.9 + NOISE,
-        "middle": 0.5 + NOISE * 0.5,
-    }
-    assert tie_groups(figures) == [("high", "high too"), ("middle",), ("low",)]
-    assert tie_groups(figures, better="lower") == [("low",), ("middle",), ("high", "high too")]
-
-
-def test_a_group_reaches_down_to_the_last_that_cannot_be_told_from_its_leader() -> None:
-    """The noisy third cannot be told from the leader, so the second, which can, stays in the group: its order
-    against the third is open.
-    """
-    figures = {
-        "leader": 0.90 + NOISE,
-        "steady": 0.85 + NOISE,
-        "noisy": 0.84 + 20 * NOISE[::-1],
-        "far": 0.1 + NOISE[::-1],
-    }
-    compared = compare_all(figures)
-    assert compared["leader", "steady"].p > 0.05  # a constant difference: five sign flips
-    figures["steady"] = figures["steady"] + NOISE[::-1] * 0.01
-    compared = compare_all(figures)
-    assert compared["leader", "steady"].p < 0.05 < compared["leader", "noisy"].p
-    assert tie_groups(figures)[0] == ("leader", "steady", "noisy")
+# --- all pairs ----------------------------------------------------------------------------------------------
 
 
 def test_comparisons_turn_round_and_are_corrected_over_all_pairs() -> None:
@@ -361,19 +329,6 @@ def test_comparisons_turn_round_and_are_corrected_over_all_pairs() -> None:
     )
     once, back = compared["a", "b"], compared["b", "a"]
     assert (back.difference, back.low, back.high, back.p) == (-once.difference, -once.high, -once.low, once.p)
-
-
-def test_one_seed_makes_one_group_and_no_figure_comes_last() -> None:
-    assert tie_groups({"a": [0.1], "b": [0.9], "c": []}) == [("b", "a"), ("c",)]
-    assert tie_groups({}) == []
-    assert compare_all({"a": [0.1, 0.2]}) == {}
-
-
-@given(st.permutations(["a", "b", "c", "d"]))
-def test_the_order_of_contenders_changes_nothing(order: list[str]) -> None:
-    rng = np.random.default_rng(3)
-    figures = {name: rng.normal(place, 0.5, size=6) for place, name in enumerate("abcd")}
-    assert tie_groups({name: figures[name] for name in order}) == tie_groups(figures)
 
 
 def test_equal_contenders_are_told_apart_more_rarely_than_promised() -> None:
