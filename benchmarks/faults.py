@@ -100,17 +100,17 @@ def _is(process: psutil.Process, what: str) -> bool:
         line = " ".join(process.cmdline())
         if what in ("raylet", "gcs_server"):
             return process.name() == what
-        is_parent = "harness.execution.processes.parent" in line
+        is_parent = "harness.processes.parent" in line
         above = " ".join(getattr(process.parent(), "cmdline", list)())
         if what == "cell":
             return (
                 is_parent
-                and "harness.execution.processes.parent" in above
+                and "harness.processes.parent" in above
                 and not process.children()
                 and len(process.net_connections("unix")) == 0
             )
         if what == "fork server":
-            return is_parent and "harness.execution.processes.parent" not in above
+            return is_parent and "harness.processes.parent" not in above
         if what == "loading worker":
             return line.startswith("ray::Worker") and not any(
                 "parent" in " ".join(child.cmdline()) for child in process.children()

@@ -24,7 +24,7 @@ from torch.nn.functional import cross_entropy
 from harness.cell.run import CellContext, Conditions
 from harness.cell.sealing import build
 from harness.contracts import TrainingBudget
-from harness.execution.processes.cell import throttled
+from harness.processes.cell import throttled
 from harness.selection import configured
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche

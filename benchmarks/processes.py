@@ -23,11 +23,11 @@ from trivial import Coin
 from harness.cell.run import Conditions
 from harness.cell.sealing import Episode
 from harness.contracts import Query, Stage, Status
-from harness.execution.messages import Job, Outcome
-from harness.execution.processes.mapped import Mapped
-from harness.execution.processes.parent import OFTEN
-from harness.execution.processes.workshop import Workshop, open_workshop
 from harness.execution.worker import Worker
+from harness.processes.mapped import Mapped
+from harness.processes.messages import Job, Outcome
+from harness.processes.parent import OFTEN
+from harness.processes.workshop import Workshop, open_workshop
 
 TRIVIAL = Path(__file__).parent / "trivial.py"
 CELLS, ROUNDS, STARTS = 500, 3, 64

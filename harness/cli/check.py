@@ -98,7 +98,7 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
     """
     from harness.checks.conformance import check_strategy
     from harness.contracts import Status
-    from harness.execution.processes.workshop import FORKS
+    from harness.processes.workshop import FORKS
     from harness.selection import configured
 
     if not FORKS:

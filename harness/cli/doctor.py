@@ -160,7 +160,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def _processes() -> Finding:
-    from harness.execution.processes.workshop import FORKS
+    from harness.processes.workshop import FORKS
 
     text = "every cell is forked from a parent that has the libraries loaded"
     if not FORKS:
@@ -170,7 +170,7 @@ def _processes() -> Finding:
 
 def _compiler() -> Finding:
     """Look for what `--compile` needs on the CPU."""
-    from harness.execution.compiler import compiler_found, compiler_named
+    from harness.processes.compiler import compiler_found, compiler_named
 
     found = compiler_found()
     advice = (

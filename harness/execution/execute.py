@@ -30,9 +30,9 @@ from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
 from harness.execution.lock import locked
 from harness.execution.machine import Machine
-from harness.execution.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.execution.plan import Plan, plan
 from harness.execution.pool import Ended, Pool, job_folder
+from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape
 from harness.protocol.packing import shape_of_only_stage

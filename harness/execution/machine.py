@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.execution.compiler import check_compiler
+from harness.processes.compiler import check_compiler
 
 if TYPE_CHECKING:
     from harness.cell.run import Conditions

@@ -23,9 +23,9 @@ from harness.contracts import Status
 from harness.errors import UserError
 from harness.execution.cluster import Watch, on_one_machine, start, stop
 from harness.execution.machine import Machine
-from harness.execution.messages import Episodes, Event, Heartbeat, Outcome, Task
-from harness.execution.processes.mapped import Mapped
 from harness.execution.worker import Worker, tail
+from harness.processes.mapped import Mapped
+from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
 
 _SILENT_S = 60.0
 """Seconds after which a worker that says nothing is taken for lost; one that is well says something every

@@ -19,13 +19,13 @@ from typing import Any
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.contracts import Status
-from harness.execution.messages import Episodes, Event, Heartbeat, Outcome, Started, Task
-from harness.execution.out_of_memory import what_to_try
-from harness.execution.processes.cell import End, Order, scratch_of
-from harness.execution.processes.limits import LOOK_S, Limits, Stopped
-from harness.execution.processes.link import Gone, Inbox
-from harness.execution.processes.mapped import Mapped
-from harness.execution.processes.workshop import Process, Workshop, open_workshop
+from harness.processes.cell import End, Order, scratch_of
+from harness.processes.limits import LOOK_S, Limits, Stopped
+from harness.processes.link import Gone, Inbox
+from harness.processes.mapped import Mapped
+from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Started, Task
+from harness.processes.out_of_memory import what_to_try
+from harness.processes.workshop import Process, Workshop, open_workshop
 
 HEARTBEAT_S = 5.0
 _LONGEST_TAIL = 64 << 10

@@ -1,7 +1,7 @@
 """What runs in the process of a sandboxed task: it confines itself, takes the task, runs it and answers stage
 by stage.
 
-A warm parent (`harness.execution.processes.parent`) forks it, so tasks share nothing but libraries that were
+A warm parent (`harness.processes.parent`) forks it, so tasks share nothing but libraries that were
 loaded before any submitted code was read. Never imported outside.
 """
 

@@ -16,9 +16,9 @@ from typing import Any, Self
 
 from harness.cell.sealing import Episode
 from harness.contracts import Answer, Status
-from harness.execution.processes.fork_server import Nursery, Place, kill
-from harness.execution.processes.limits import Limits, Stopped
-from harness.execution.processes.workshop import surroundings
+from harness.processes.fork_server import Nursery, Place, kill
+from harness.processes.limits import Limits, Stopped
+from harness.processes.workshop import surroundings
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
 
 _POLL_S = 0.05

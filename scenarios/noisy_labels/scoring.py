@@ -137,9 +137,7 @@ def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
     }
 
 
-def pictures(
-    truth: Truth, moments: Sequence[Moment], epochs: Sequence[int], *, known: bool = True
-) -> Scores:
+def pictures(truth: Truth, moments: Sequence[Moment], epochs: Sequence[int], *, known: bool = True) -> Scores:
     """Return curves over the epochs of every stage and, where it is `known` which labels are wrong, both
     transition matrices and the losses of right and wrong labels at the end.
     """

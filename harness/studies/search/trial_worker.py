@@ -20,13 +20,13 @@ from harness.cell.acceptance import answered
 from harness.cell.run import Conditions, run_cell
 from harness.cell.sealing import Episode
 from harness.contracts import Answer, Prediction, Query, Stage, Status, Strategy, Truth
-from harness.execution.messages import Episodes, Job, Outcome
 from harness.execution.pool import job_folder
-from harness.execution.processes.cell import Order, scratch_of
-from harness.execution.processes.link import Link
-from harness.execution.processes.mapped import episodes
-from harness.execution.processes.workshop import Workshop, open_workshop
 from harness.execution.worker import Worker
+from harness.processes.cell import Order, scratch_of
+from harness.processes.link import Link
+from harness.processes.mapped import episodes
+from harness.processes.messages import Episodes, Job, Outcome
+from harness.processes.workshop import Workshop, open_workshop
 from harness.protocol import fingerprint
 
 ScenarioText = tuple[str, str | None, Mapping[str, Any]]

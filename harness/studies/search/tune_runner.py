@@ -22,9 +22,9 @@ from harness.errors import UserError
 from harness.execution.cluster import on_one_machine, start, stop
 from harness.execution.lock import locked
 from harness.execution.machine import Machine
-from harness.execution.messages import Episodes
-from harness.execution.processes.mapped import Mapped
 from harness.plugins import find
+from harness.processes.mapped import Mapped
+from harness.processes.messages import Episodes
 from harness.selection import Selection, resolved
 from harness.studies.search.proposers import Mode, Setting, asha, drawn, listed, parzen
 from harness.studies.search.search import Search

@@ -61,7 +61,7 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
 def test_how_cells_begin_is_said(
     call_owb: Owb, monkeypatch: pytest.MonkeyPatch, forks: bool, sentence: str
 ) -> None:
-    monkeypatch.setattr("harness.execution.processes.workshop.FORKS", forks)
+    monkeypatch.setattr("harness.processes.workshop.FORKS", forks)
     assert sentence in _lines(call_owb("doctor").out)["processes"]
 
 

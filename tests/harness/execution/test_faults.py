@@ -32,7 +32,7 @@ from harness.store.predictions import digest
 
 SEEDS = 8
 MARK = "OWB_TEST_OF_FAULTS"
-PARENT = "harness.execution.processes.parent"
+PARENT = "harness.processes.parent"
 
 
 class _Launch:

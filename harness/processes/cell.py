@@ -2,7 +2,7 @@
 end.
 
 `task` runs in a process forked by a warm parent; started by itself (`python -m
-harness.execution.processes.cell`), the module serves one task where there is no fork, and reads and writes
+harness.processes.cell`), the module serves one task where there is no fork, and reads and writes
 its standard streams.
 """
 
@@ -22,10 +22,10 @@ from typing import Any
 from harness.cell.run import Member, StageResult, run_cell, run_together
 from harness.contracts import Status, Strategy
 from harness.errors import Diverged, Unsuitable, UserError, in_one_line, shortage
-from harness.execution.messages import Job, Pack, Progressed, StageEnded, Task
-from harness.execution.out_of_memory import what_to_try
-from harness.execution.processes.link import Gone, Link
-from harness.execution.processes.mapped import episodes
+from harness.processes.link import Gone, Link
+from harness.processes.mapped import episodes
+from harness.processes.messages import Job, Pack, Progressed, StageEnded, Task
+from harness.processes.out_of_memory import what_to_try
 
 _PROGRESS_S = 0.5
 
@@ -41,7 +41,7 @@ class Order:
     mapped: Sequence[str]
     threads: int
     path: Sequence[str]
-    learn: str = "harness.execution.processes.cell:learn"
+    learn: str = "harness.processes.cell:learn"
     further: Any = None
 
 
@@ -136,7 +136,7 @@ def _attempt(order: Order, link: Link) -> End:
         if where := shortage(error):
             said = str(error).partition("\n")[0].rstrip(".") or "allocation failed"
             return End(Status.OUT_OF_MEMORY, f"{said}; {what_to_try(order.task, where)}")
-        from harness.execution.compiler import uncompiled
+        from harness.processes.compiler import uncompiled
 
         return End(Status.FAILED, uncompiled(error) or in_one_line(error))
     return End(Status.DONE, "")
@@ -183,7 +183,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from harness.execution.processes.cell import (
+    from harness.processes.cell import (
         main as served,
     )  # under its own name: what is sent names the classes of that module
 

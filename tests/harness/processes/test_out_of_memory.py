@@ -15,8 +15,8 @@ from harness.cell.run import Conditions
 from harness.contracts import Status, TrainingBudget
 from harness.errors import shortage
 from harness.execution.execute import Limits
-from harness.execution.messages import Job, Pack
-from harness.execution.out_of_memory import what_to_try
+from harness.processes.messages import Job, Pack
+from harness.processes.out_of_memory import what_to_try
 
 
 def _job(batch_size: int = 32, views: str = "same", precision: str = "float32") -> Job:

@@ -17,14 +17,14 @@ from worlds import Blobs
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import Episode, build
 from harness.contracts import Query, Stage, Status
-from harness.execution.messages import Event, Job, Outcome, StageEnded
-from harness.execution.processes.fork_server import Nursery, Place
-from harness.execution.processes.limits import Limits, Stopped
-from harness.execution.processes.mapped import Mapped, episodes
-from harness.execution.processes.parent import OFTEN
-from harness.execution.processes.workshop import FORKS, Forked, Fresh, Workshop, open_workshop
 from harness.execution.worker import Worker, tail
 from harness.plugins import find
+from harness.processes.fork_server import Nursery, Place
+from harness.processes.limits import Limits, Stopped
+from harness.processes.mapped import Mapped, episodes
+from harness.processes.messages import Event, Job, Outcome, StageEnded
+from harness.processes.parent import OFTEN
+from harness.processes.workshop import FORKS, Forked, Fresh, Workshop, open_workshop
 from harness.store.predictions import digest
 
 BLOBS = Blobs()
@@ -190,7 +190,7 @@ def test_the_tail_of_a_log_is_its_last_lines_and_bounded(tmp_path: Path) -> None
 def test_a_parent_whose_asker_dies_while_it_loads_clears_its_folder_away(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    nursery = Nursery("harness.execution.processes.cell:task", Place(home, dict(os.environ), apart=True))
+    nursery = Nursery("harness.processes.cell:task", Place(home, dict(os.environ), apart=True))
     nursery.line.close()  # as if killed, long before the libraries are loaded
     assert nursery.process.wait(timeout=120) == 0
     assert not home.exists()

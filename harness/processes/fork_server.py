@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import psutil
 
-from harness.execution.processes.parent import ANSWER, BEGUN, ENDED, IMPORT, LOADED, TASK
+from harness.processes.parent import ANSWER, BEGUN, ENDED, IMPORT, LOADED, TASK
 
 _START_S = 120.0
 _SETTLE_S = 30.0
@@ -119,7 +119,7 @@ class Nursery:
             sys.executable,
             *isolation,
             "-m",
-            "harness.execution.processes.parent",
+            "harness.processes.parent",
             str(theirs.fileno()),
             run,
             *clearing,

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psutil
 
-from harness.execution.processes.fork_server import Line, Nursery, Place, kill
-from harness.execution.processes.link import Link
+from harness.processes.fork_server import Line, Nursery, Place, kill
+from harness.processes.link import Link
 
 FORKS = sys.platform.startswith("linux")
 """Whether processes are forked. macOS has fork, but its libraries do not survive it; Windows has none."""
@@ -39,7 +39,7 @@ class Forked:
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.nursery = Nursery("harness.execution.processes.cell:task", Place(Path.cwd(), environment))
+        self.nursery = Nursery("harness.processes.cell:task", Place(Path.cwd(), environment))
         self.lines: OrderedDict[tuple[str, ...], Line] = OrderedDict()
 
     def wait_ready(self) -> None:
@@ -98,7 +98,7 @@ class Fresh:
 
     def begin(self, ahead: tuple[str, ...]) -> Process:
         """Return a new process."""
-        command = [sys.executable, "-m", "harness.execution.processes.cell"]
+        command = [sys.executable, "-m", "harness.processes.cell"]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,

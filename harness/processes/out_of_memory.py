@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from harness.errors import Memory
 
 if TYPE_CHECKING:
-    from harness.execution.messages import Task
+    from harness.processes.messages import Task
 
 
 def what_to_try(task: Task, where: Memory) -> str:

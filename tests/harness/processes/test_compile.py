@@ -27,9 +27,9 @@ from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Answer, Context
 from harness.errors import UserError
-from harness.execution.compiler import uncompiled
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
+from harness.processes.compiler import uncompiled
 from harness.selection import configured
 from harness.store.mlflow_store import Store
 from strategies.ncd.network import NovelNetwork

@@ -1,8 +1,0 @@
-"""One process for every piece of work: whatever code of a strategy leaves behind ends with the process it ran
-in.
-
-A warm parent (`parent`) has the libraries loaded, has run nothing and holds no threads; for every task it
-forks a process that begins in that very state. `nursery` is how it looks from outside, `limits` holds a task
-to its time and memory, `mapped` hands stages over without copying them. Two kinds of tasks are forked so:
-cells of a run (`cell`), and the code of strangers behind walls (`harness.sandbox`).
-"""
