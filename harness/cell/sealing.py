@@ -94,7 +94,7 @@ def seal(deal: Deal, seed: int) -> Sealed:
         labelled = dealt.given != HIDDEN
         asked_by[dealt.rows[labelled]] = own[labelled]
         asked = np.concatenate([dealt.query, dealt.watched])
-        key = asked.tobytes() + asked_by[asked].tobytes()
+        key = asked_by[asked].tobytes()
         if key not in queries:  # stages with the same query share one object, so it is stored and sent once
             queries[key] = _query(deal, asked, asked_by)
         episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from worlds import Blobs
 
-from harness.cell.sealing import Subset, build, seal, with_permuted_truth
-from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, IntArray
+from harness.cell.sealing import Subset, build, revealed, seal, with_permuted_truth
+from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, IntArray, Query, Stage, Validation
 
 
 def _deal() -> Deal:
@@ -130,3 +130,170 @@ def test_facts_that_are_loaded_when_they_are_scored_follow_their_items() -> None
         seal(dataclasses.replace(deal, labels=np.arange(len(deal.labels))), 0).truth,
     )
     np.testing.assert_array_equal(here, there.labels)
+
+
+def _recurrent(*, recurring: bool = False) -> Deal:
+    """Eight items. Stage 0 is given 0 and 1 with a label and 2 without, is asked for 7, 2 and 1, watches 0 and
+    holds 6. Stage 1 is given 1 again with a label, 2 with one for the first time and 3 without, and holds 6, 5
+    and 0. Stage 2 is given 4 alone. All stages are asked for the same items.
+    """
+    stages = [
+        DealtStage(
+            rows=np.array([0, 1, 2]),
+            given=np.array([0, 1, HIDDEN]),
+            query=np.array([7, 2, 1]),
+            watched=np.array([0]),
+            held=np.array([6]),
+            held_given=np.array([6]),
+            named_classes=2,
+            new_classes=2,
+        ),
+        DealtStage(
+            rows=np.array([3, 2, 1]),
+            given=np.array([HIDDEN, 2, 1]),
+            query=np.array([7, 2, 1]),
+            watched=np.array([0]),
+            held=np.array([6, 5, 0]),
+            held_given=np.array([6, 5, 0]),
+            named_classes=3,
+            new_classes=1,
+        ),
+        DealtStage(
+            rows=np.array([4]),
+            given=np.array([HIDDEN]),
+            query=np.array([7, 2, 1]),
+            watched=np.array([0]),
+            named_classes=3,
+            new_classes=None,
+        ),
+    ]
+    items = np.arange(8)
+    return Deal(
+        inputs=np.stack([items, items], axis=1).astype(np.float64),
+        labels=items.copy(),
+        facts={"stage": items * 10, "tens": items * 10 + 1},
+        stages=stages,
+        task_access="test",
+        recurring=recurring,
+    )
+
+
+def _by_row(part: Stage | Query | Validation) -> dict[int, int]:
+    """Return the id of every item of `part`; the input of an item is its row."""
+    rows = np.asarray(part.inputs[np.arange(len(part.ids))])[:, 0].astype(int)
+    found = dict(zip(rows.tolist(), part.ids.tolist(), strict=True))
+    assert len(found) == len(part.ids)
+    return found
+
+
+SEEDS = range(5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_every_appearance_of_an_item_has_an_id_of_its_own(seed: int) -> None:
+    deal = _recurrent()
+    stages = [episode.stage for episode in seal(deal, seed).episodes]
+    assert [set(_by_row(stage)) for stage in stages] == [{0, 1, 2}, {1, 2, 3}, {4}]
+    assert len({id_ for stage in stages for id_ in stage.ids.tolist()}) == 7
+    for stage, dealt in zip(stages, deal.stages, strict=True):
+        given = dict(zip(dealt.rows.tolist(), dealt.given.tolist(), strict=True))
+        labels = dict(zip(_by_row(stage), stage.labels.tolist(), strict=True))
+        assert labels == given
+        assert stage.ids.tolist() == sorted(stage.ids.tolist())
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_an_item_is_asked_for_by_the_id_it_last_had_a_label_under(seed: int) -> None:
+    (first, asked_first), (second, asked_second), (third, asked_third) = seal(_recurrent(), seed).episodes
+    early, late = _by_row(asked_first), _by_row(asked_second)
+    assert set(early) == set(late) == {0, 1, 2, 7}
+    assert early[0] == late[0] == _by_row(first)[0]
+    assert early[1] == _by_row(first)[1]
+    assert late[1] == _by_row(second)[1]
+    assert late[2] == _by_row(second)[2]
+    # Without a label so far, or with none at all: an id that no stage was given.
+    given = {id_ for stage in (first, second, third) for id_ in stage.ids.tolist()}
+    assert not given & {early[2], early[7], late[7]}
+    assert early[7] == late[7]
+    assert asked_third is asked_second  # nothing asked for has had a label since
+    for query in (asked_first, asked_second):
+        assert query.ids.tolist() == sorted(query.ids.tolist())
+        assert query.tasks is not None
+        tasks = dict(zip(_by_row(query), query.tasks.tolist(), strict=True))
+        assert tasks == {0: 0, 1: 10, 2: 20, 7: 70}
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_held_items_keep_one_id_that_no_stage_and_no_query_has(seed: int) -> None:
+    deal = _recurrent()
+    episodes = seal(deal, seed).episodes
+    early, late = (episode.stage.validation for episode in episodes[:2])
+    assert early is not None
+    assert late is not None
+    assert episodes[2].stage.validation is None
+    assert set(_by_row(early)) == {6}
+    assert set(_by_row(late)) == {0, 5, 6}
+    assert early.labels.tolist() == [6]
+    assert late.labels.tolist() == list(_by_row(late))
+    assert late.ids.tolist() == sorted(late.ids.tolist())
+    assert _by_row(early)[6] == _by_row(late)[6]
+    others = {id_ for stage, query in episodes for id_ in (*stage.ids.tolist(), *query.ids.tolist())}
+    assert not others & set(late.ids.tolist())
+
+
+@pytest.mark.parametrize("recurring", [False, True])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_labels_and_facts_are_found_under_every_id_of_an_item(seed: int, recurring: bool) -> None:
+    sealed = seal(_recurrent(recurring=recurring), seed)
+    parts = [part for stage, query in sealed.episodes for part in (stage, query, stage.validation) if part]
+    for row, id_ in (pair for part in parts for pair in _by_row(part).items()):
+        assert sealed.truth.labels[id_] == row
+        assert sealed.truth.facts["stage"][id_] == row * 10
+        assert sealed.truth.facts["tens"][id_] == row * 10 + 1
+    # 8 items, and 7 appearances where each has an id of its own: no id is left over, none is missing.
+    labels = sealed.truth.labels.tolist()
+    assert sorted(labels) == sorted([*range(8), *([] if recurring else [0, 1, 2, 3, 2, 1, 4])])
+    assert [len(values) for values in sealed.truth.facts.values()] == [len(labels)] * 2
+    assert sealed.truth.named_classes == [2, 3, 3]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_items_that_recur_keep_one_id_in_all_they_appear_in(seed: int) -> None:
+    sealed = seal(_recurrent(recurring=True), seed)
+    parts = [part for stage, query in sealed.episodes for part in (stage, query, stage.validation) if part]
+    ids: dict[int, set[int]] = {}
+    for row, id_ in (pair for part in parts for pair in _by_row(part).items()):
+        ids.setdefault(row, set()).add(id_)
+    assert all(len(own) == 1 for own in ids.values())
+    assert len(set.union(*ids.values())) == len(ids) == 8
+    assert sealed.episodes[0].query is sealed.episodes[2].query
+
+
+def test_new_ids_say_nothing_about_whether_an_item_came_before() -> None:
+    """Of the ids of a stage, those of old items are as often below the middle as those of new ones: where ids
+    were numbered in order of appearance, or drawn stage by stage, they would not be.
+    """
+    above = [_by_row(seal(_recurrent(), seed).episodes[1].stage) for seed in range(200)]
+    share = np.mean([ids[3] > ids[2] for ids in above])
+    assert abs(share - 0.5) < 0.15  # four standard errors of 200 throws
+    stages = [seal(_recurrent(), seed).episodes for seed in range(200)]
+    later = np.mean([np.mean(one[1].stage.ids) > np.mean(one[0].stage.ids) for one in stages])
+    assert abs(later - 0.5) < 0.15
+    plain = np.mean([_by_row(one[0].query)[7] > np.mean(one[0].stage.ids) for one in stages])
+    assert abs(plain - 0.5) < 0.15
+
+
+def test_the_upper_bound_is_asked_by_the_ids_it_was_given_last() -> None:
+    sealed = seal(revealed(_recurrent()), 0)
+    assert [episode.stage.labels.tolist() for episode in sealed.episodes] == [
+        list(_by_row(episode.stage)) for episode in sealed.episodes
+    ]
+    late = _by_row(sealed.episodes[1].query)
+    assert late[1] == _by_row(sealed.episodes[1].stage)[1]
+    assert late[2] == _by_row(sealed.episodes[1].stage)[2]
+
+
+def test_permuted_truth_leaves_what_is_held_or_was_given_once() -> None:
+    labels = [with_permuted_truth(_recurrent(), seed).labels for seed in range(20)]
+    assert all(own[[0, 1, 2, 5, 6]].tolist() == [0, 1, 2, 5, 6] for own in labels)
+    assert len({tuple(own[[3, 4, 7]]) for own in labels}) == 6  # all orders of three
