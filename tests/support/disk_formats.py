@@ -7,7 +7,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -415,3 +415,22 @@ def jpeg(side: int = 8) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (side, side), (1, 2, 3)).save(buffer, "JPEG")
     return buffer.getvalue()
+
+
+WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "cifar10": (cifar10, ""),
+    "cifar100": (cifar100, ""),
+    "cifar100-c": (cifar100_c, ""),
+    "svhn": (svhn, ""),
+    "mnist": (lambda above: mnist(above / "mnist"), ""),
+    "fashion-mnist": (lambda above: mnist(above / "FashionMNIST" / "raw", end=""), ""),
+    "emnist": (emnist_letters, "split=letters"),
+    "tinyimagenet": (lambda above: tinyimagenet(above, classes=6), ""),
+    "imagenet": (lambda above: imagenet(above / "imagenet"), "subset=present,resize=8,crop=6"),
+    "cub": (cub, "resize=8,crop=0"),
+    "cars": (cars, "resize=8,crop=6"),
+    "aircraft": (aircraft, "resize=8,crop=6"),
+    "animal10n": (animal10n, "resize=8"),
+    "clothing1m": (clothing1m, "resize=8,crop=6"),
+}
+"""What writes each data set below a folder, and the parameters that it is read back with."""

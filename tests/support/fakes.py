@@ -1,13 +1,14 @@
-"""Stand-ins for what the harness lends."""
+"""Stand-ins for what the harness lends, and stages of noise."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from harness import seeds
+from harness.contracts import HIDDEN, Stage
 
 
 @dataclass
@@ -38,3 +39,21 @@ class FakeContext:
 
     def epoch_ended(self, epoch: int) -> None:
         self.ended.append(epoch)
+
+
+def stage_of(index: int, labels: np.ndarray, named: int) -> Stage:
+    """Return a stage of normal noise in five dimensions, with these labels."""
+    inputs = np.random.default_rng(index).normal(size=(len(labels), 5)).astype(np.float32)
+    return Stage(
+        index=index,
+        ids=np.arange(len(labels)),
+        inputs=inputs,
+        labels=labels,
+        named_classes=named,
+        new_classes=None,
+    )
+
+
+def stage_without_labels(index: int, size: int, *, new: int | None = 2) -> Stage:
+    """Return a stage of category discovery: three classes have names, `new` more are among the items."""
+    return replace(stage_of(index, np.full(size, HIDDEN), 3), new_classes=new)

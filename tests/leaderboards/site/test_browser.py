@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser
 from checkout import ROOT
-from test_site import BOARDS, HOSTILE, hostile_records
+from site_records import BOARDS, HOSTILE, hostile_records
 
 from leaderboards.site import build_boards, page_of_records, write_index, write_page
 

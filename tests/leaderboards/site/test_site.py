@@ -8,35 +8,37 @@ import base64
 import csv
 import doctest
 import hashlib
-import importlib
 import io
 import json
 import math
 import re
 import shlex
-from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
-from checkout import ROOT
 from conftest import BLOBS, Run
+from site_records import BOARDS, HOSTILE, hostile_records, records_of
 from typer.testing import CliRunner
 
 from harness.cli.app import app
-from harness.contracts import Status
 from harness.errors import UserError
+from harness.results import latex
 from harness.results.latex import MOST_METRICS
 from harness.results.ranking import Ranking
 from harness.results.tables import ranking_table
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
 from leaderboards.site import (
     build_boards,
+    figures,
     page_of_records,
     report_of_board,
     report_of_records,
+    reproduce,
+    tables,
     write_index,
     write_page,
 )
@@ -44,45 +46,6 @@ from leaderboards.site.figures import PALETTE, pareto_front
 from leaderboards.site.pages import CSV, HTML, LATEX, MARKDOWN, SUMMARY, files_of
 from leaderboards.site.report import Report
 from leaderboards.site.tables import short_names
-
-BOARDS = ROOT / "leaderboards" / "boards"
-NAN = math.nan
-HOSTILE = ("<script>alert(1)</script>", r"\input{/etc/passwd}", "a|b`c*_d</style>&amp;\n% $x$", "__proto__")
-
-
-def _records(
-    figures: dict[str, Sequence[float]], scenario: str = "class-incremental", protocol: str = "p"
-) -> list[Record]:
-    """Return one record per figure; NaN stands for a cell that timed out."""
-    return [
-        Record(
-            key=f"{protocol}{label}{seed}",
-            run_id="",
-            protocol_hash=protocol,
-            scenario=scenario,
-            strategy=label,
-            seed=seed,
-            status=Status.TIMEOUT if math.isnan(value) else Status.DONE,
-            reason="took <b>more</b> than 5 s" if math.isnan(value) else "",
-            metrics={} if math.isnan(value) else {"average_accuracy": value, "forgetting": 1 - value},
-            seconds=10.0 * (1 + len(label)) + seed,
-            peak_mib=100.0 + seed,
-            params={"lr": label, "seed": "0", "scenario.epochs": "1"},
-        )
-        for label, values in figures.items()
-        for seed, value in enumerate(values)
-    ]
-
-
-def hostile_records() -> list[Record]:
-    """Return records with failures and with labels that would like to be markup, on two scenarios."""
-    bounds = {"fine-tune": [0.2, 0.21, 0.19], "joint": [0.95, 0.96, 0.95]}
-    field = {
-        label: [0.5 + 0.1 * at, 0.52 + 0.1 * at, NAN if at == 1 else 0.51 + 0.1 * at]
-        for at, label in enumerate(HOSTILE)
-    }
-    other = "class-incremental[dataset=glyphs]"
-    return _records({**bounds, **field}) + _records({**bounds, **field}, other, protocol="q")
 
 
 class _Tables(HTMLParser):
@@ -213,7 +176,7 @@ def test_latex_reads_back_as_the_ranking(ncd: Report) -> None:
 
 
 def test_markdown_of_records_reads_back_as_the_ranking() -> None:
-    records = _records({"replay": [0.8, 0.81], "fine-tune": [0.1, 0.2], "joint": [0.9, 0.91]})
+    records = records_of({"replay": [0.8, 0.81], "fine-tune": [0.1, 0.2], "joint": [0.9, 0.91]})
     text = page_of_records(records, name="mine")[MARKDOWN]
     lines = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
     (ranking,) = report_of_records(records, name="mine").rankings
@@ -319,7 +282,7 @@ def test_the_interval_plot_holds_the_means_of_the_ranking(ncd: Report) -> None:
 
 def test_the_front_holds_contenders_that_nobody_beats_in_both() -> None:
     """Seconds grow with the length of a label: a 21, bb 31, ccc 41, dddd 51."""
-    records = _records(
+    records = records_of(
         {"a": [0.5, 0.51], "bb": [0.4, 0.41], "ccc": [0.7, 0.71], "dddd": [0.71, 0.7], "joint": [0.9, 0.9]}
     )
     assert [row.strategy for row in pareto_front(report_of_records(records, name="x").rankings[0])] == [
@@ -449,9 +412,6 @@ def test_names_that_cannot_be_read_stay_whole() -> None:
     assert short_names(labels) == {"a[x=[1]": "a[x=[1]", "a[x=2]": "a, x=2"}
 
 
-@pytest.mark.parametrize(
-    "module",
-    ["harness.results.latex", *(f"leaderboards.site.{name}" for name in ("figures", "tables", "reproduce"))],
-)
-def test_examples_in_docstrings_hold(module: str) -> None:
-    assert doctest.testmod(importlib.import_module(module)).failed == 0
+@pytest.mark.parametrize("module", [figures, latex, reproduce, tables])
+def test_examples_in_docstrings_hold(module: ModuleType) -> None:
+    assert doctest.testmod(module).failed == 0

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import yaml
 from checkout import ROOT
-from test_on_disk_formats import WRITERS
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
@@ -48,7 +47,7 @@ def _over(dataset: str, more: str = "") -> str:
 
 def _written(name: str, tmp_path: Path) -> tuple[str, Data]:
     """Write a tiny set in its true format; return its selection and what it holds."""
-    writer, said = WRITERS[name]
+    writer, said = formats.WRITERS[name]
     writer(tmp_path / "data")
     text = f"{name}[{said}]" if said else name
     return text, configured("dataset", text).load()
@@ -74,7 +73,7 @@ def test_the_list_of_those_that_have_one_is_that_of_the_installed_data_sets() ->
 
 def test_every_data_set_on_disk_is_written_in_its_format_and_has_a_card() -> None:
     on_disk = {name for name in registered("dataset") if issubclass(find("dataset", name).cls, OnDisk)}
-    assert {*WRITERS} == on_disk
+    assert {*formats.WRITERS} == on_disk
     for name in on_disk:
         card = find("dataset", name).cls.card
         assert min(card.items, card.classes) > 0
@@ -84,7 +83,7 @@ def test_every_data_set_on_disk_is_written_in_its_format_and_has_a_card() -> Non
     assert {source.dataset for source in HUMAN_SOURCES.values()} <= on_disk & {*WITH_PUBLISHED_TEST}
 
 
-@pytest.mark.parametrize("name", [name for name in WRITERS if name != "cifar100-c"])
+@pytest.mark.parametrize("name", [name for name in formats.WRITERS if name != "cifar100-c"])
 def test_the_test_is_the_publishers_and_the_training_all_the_rest(name: str, tmp_path: Path) -> None:
     text, data = _written(name, tmp_path)
     assert data.published_test is not None

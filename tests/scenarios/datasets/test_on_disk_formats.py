@@ -5,7 +5,6 @@ is read or told.
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,22 +19,6 @@ from scenarios.datasets.on_disk import pickles
 from scenarios.datasets.on_disk.pictures import Picture, Pictures
 from scenarios.datasets.on_disk.place import OnDisk
 
-WRITERS: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "cifar10": (formats.cifar10, ""),
-    "cifar100": (formats.cifar100, ""),
-    "cifar100-c": (formats.cifar100_c, ""),
-    "svhn": (formats.svhn, ""),
-    "mnist": (lambda above: formats.mnist(above / "mnist"), ""),
-    "fashion-mnist": (lambda above: formats.mnist(above / "FashionMNIST" / "raw", end=""), ""),
-    "emnist": (formats.emnist_letters, "split=letters"),
-    "tinyimagenet": (lambda above: formats.tinyimagenet(above, classes=6), ""),
-    "imagenet": (lambda above: formats.imagenet(above / "imagenet"), "subset=present,resize=8,crop=6"),
-    "cub": (formats.cub, "resize=8,crop=0"),
-    "cars": (formats.cars, "resize=8,crop=6"),
-    "aircraft": (formats.aircraft, "resize=8,crop=6"),
-    "animal10n": (formats.animal10n, "resize=8"),
-    "clothing1m": (formats.clothing1m, "resize=8,crop=6"),
-}
 PICTURES = ("tinyimagenet", "imagenet", "cub", "cars", "aircraft", "animal10n", "clothing1m")
 
 
@@ -46,7 +29,7 @@ def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _loaded(name: str, tmp_path: Path, said: str | None = None) -> Data:
-    writer, usual = WRITERS[name]
+    writer, usual = formats.WRITERS[name]
     if not (tmp_path / "data").exists():
         writer(tmp_path / "data")
     said = usual if said is None else said
@@ -59,7 +42,7 @@ def _colours(data: Data) -> np.ndarray[Any, Any]:
     return data.inputs[np.arange(len(data.labels))].astype(float).mean(axis=(2, 3))
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", formats.WRITERS)
 def test_a_data_set_is_found_and_loads_the_same_twice(name: str, tmp_path: Path) -> None:
     first, second = _loaded(name, tmp_path), _loaded(name, tmp_path)
     every = np.arange(len(first.labels))
@@ -72,10 +55,10 @@ def test_a_data_set_is_found_and_loads_the_same_twice(name: str, tmp_path: Path)
     assert first.published_test.dtype == np.bool_
 
 
-@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("name", formats.WRITERS)
 def test_the_digest_follows_the_contents_wherever_they_lie(name: str, tmp_path: Path) -> None:
     _loaded(name, tmp_path)
-    said = WRITERS[name][1]
+    said = formats.WRITERS[name][1]
     dataset = configured("dataset", f"{name}[{said}]" if said else name)
     before = dataset.card.digest
     assert len(before) == 64
@@ -446,7 +429,7 @@ def test_a_truncated_pickle_is_said_to_be_so(share: float, tmp_path: Path) -> No
 
 
 def test_every_data_set_says_what_there_is_to_know() -> None:
-    for name in WRITERS:
+    for name in formats.WRITERS:
         cls = configured("dataset", name).__class__
         assert issubclass(cls, OnDisk)
         assert cls.name == name

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 from checkout import SUPPORT
+from fakes import FakeContext, stage_of, stage_without_labels
 from sklearn.cluster import KMeans
-from test_toolkit import FakeContext, stage_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy, normalize
 from torch.optim.optimizer import register_optimizer_step_pre_hook
@@ -21,7 +21,7 @@ from worlds import HiddenBlobs
 
 from harness.cell.run import Conditions, run_cell
 from harness.cell.sealing import build, revealed, seal
-from harness.contracts import HIDDEN, Answer, Stage
+from harness.contracts import Answer
 from harness.errors import Diverged, Unsuitable, UserError
 from harness.plugins import find
 from harness.protocol.cells import cells, contenders, protocols
@@ -37,24 +37,13 @@ from strategies.toolkit.networks.vit_blocks import taken_apart
 LABELS = np.arange(30) % 3
 
 
-class Context(FakeContext):
-    views = "noise[std=0.05]"
-
-
-def _stage(index: int, size: int, *, new: int | None = 2) -> Stage:
-    return Stage(
-        index=index,
-        ids=np.arange(size),
-        inputs=np.random.default_rng(index).normal(size=(size, 5)).astype(np.float32),
-        labels=np.full(size, HIDDEN),
-        named_classes=3,
-        new_classes=new,
-    )
+def _context(**values: Any) -> FakeContext:
+    return FakeContext(**{"views": "noise[std=0.05]", **values})
 
 
 def _started(**values: Any) -> Happy:
     strategy = Happy(**{"projector_width": 8, "projector_out": 4, **values})
-    strategy.start(Context())
+    strategy.start(_context())
     strategy.learn(stage_of(0, LABELS, 3))
     return strategy
 
@@ -210,7 +199,7 @@ def test_a_bank_gives_two_different_kept_views_and_what_the_previous_network_mad
 
 def test_a_bank_of_one_view_is_refused() -> None:
     with pytest.raises(UserError, match="at least two views"):
-        _started(view_bank=1).learn(_stage(1, 24))
+        _started(view_bank=1).learn(stage_without_labels(1, 24))
 
 
 def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
@@ -277,7 +266,7 @@ def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
         later_teacher_start=0.07,
         later_teacher=0.04,
     )
-    strategy.start(Context(epochs=5, batch_size=16))
+    strategy.start(_context(epochs=5, batch_size=16))
     seen: list[float] = []
     real = losses.self_distillation
 
@@ -287,7 +276,7 @@ def test_the_teacher_of_both_stages_sharpens_as_its_schedule(
 
     monkeypatch.setattr(losses, "self_distillation", note)
     strategy.learn(stage_of(0, LABELS, 3))
-    strategy.learn(_stage(1, 32))
+    strategy.learn(stage_without_labels(1, 32))
     assert seen == pytest.approx(expected + expected)
 
 
@@ -299,7 +288,7 @@ def test_the_rate_of_both_stages_falls_between_epochs_or_steps(changes: str, bat
         lambda optimiser, *_: rates.append(optimiser.param_groups[0]["lr"])
     )
     try:
-        _started(rate_changes=changes).learn(_stage(1, 32))
+        _started(rate_changes=changes).learn(stage_without_labels(1, 32))
     finally:
         handle.remove()
     shares = [(step - step % batches) / 8 for step in range(8)]
@@ -328,7 +317,7 @@ def test_new_rows_start_at_the_clusters_least_like_a_known_class() -> None:
     ones, at the usual length.
     """
     strategy = Happy(restarts=20)
-    strategy.start(Context(backbone="mlp[width=6,depth=1]"))
+    strategy.start(_context(backbone="mlp[width=6,depth=1]"))
     strategy.network.build((5,), 3)
     strategy.known = strategy.known_before = 3
     with torch.no_grad():
@@ -348,7 +337,7 @@ def test_new_rows_start_at_the_clusters_least_like_a_known_class() -> None:
 
 def test_prototype_seeded_clusters_leave_the_known_ones_their_place() -> None:
     strategy = Happy(initialise="prototypes")
-    strategy.start(Context(backbone="mlp[width=6,depth=1]"))
+    strategy.start(_context(backbone="mlp[width=6,depth=1]"))
     strategy.network.build((5,), 3)
     strategy.known = strategy.known_before = 3
     strategy.means = torch.eye(3, 6)
@@ -360,17 +349,17 @@ def test_prototype_seeded_clusters_leave_the_known_ones_their_place() -> None:
 
 def test_fewer_items_than_clusters_leave_some_rows_fresh() -> None:
     strategy = _started()
-    strategy.learn(_stage(1, 2, new=4))
+    strategy.learn(stage_without_labels(1, 2, new=4))
     assert strategy.network.rows == 7
 
 
 def test_a_stage_without_new_classes_adds_no_row_and_is_learnt() -> None:
     strategy = _started()
     before = strategy.network.classifier.v.detach().clone()
-    strategy.learn(_stage(1, 24, new=0))
+    strategy.learn(stage_without_labels(1, 24, new=0))
     assert strategy.network.rows == len(strategy.means) == 3
     assert not torch.equal(strategy.network.classifier.v.detach(), before)
-    strategy.learn(_stage(2, 24, new=2))
+    strategy.learn(stage_without_labels(2, 24, new=2))
     assert strategy.network.rows == len(strategy.means) == 5
 
 
@@ -409,7 +398,7 @@ def test_rehearsal_is_the_cross_entropy_of_what_was_drawn_with_the_radius_of_sta
 def test_the_shared_radius_does_not_change_once_stage_0_is_over() -> None:
     strategy = _started()
     before = strategy.variances[:3].clone()
-    strategy.learn(_stage(1, 24))
+    strategy.learn(stage_without_labels(1, 24))
     torch.testing.assert_close(strategy.variances[:3], before)
     assert len(strategy.means) == len(strategy.variances) == 5
 
@@ -462,13 +451,13 @@ SWITCHES = [
 
 
 def _trained(**values: Any) -> tuple[bytes, bytes]:
-    context = Context(backbone="mlp[width=16,depth=2]")
+    context = _context(backbone="mlp[width=16,depth=2]")
     strategy = Happy(**{"projector_width": 8, "projector_out": 4, "lr": 0.1, **values})
     strategy.start(context)
     strategy.learn(stage_of(0, LABELS, 3))
     first = strategy.network.classifier.v.detach().numpy().tobytes()
     for index in (1, 2):
-        strategy.learn(_stage(index, 24))
+        strategy.learn(stage_without_labels(index, 24))
     weights = [weight.detach().numpy().ravel() for weight in strategy.network.parameters()]
     return first, np.concatenate([*weights, strategy.means.numpy().ravel()]).tobytes()
 
@@ -485,9 +474,9 @@ def test_later_stages_with_labels_and_first_ones_without_are_refused() -> None:
     with pytest.raises(Unsuitable, match="stage 1 hands some over"):
         strategy.learn(stage_of(1, LABELS, 6))
     fresh = Happy()
-    fresh.start(Context())
+    fresh.start(_context())
     with pytest.raises(Unsuitable, match="stage 0 hides some"):
-        fresh.learn(_stage(0, 12))
+        fresh.learn(stage_without_labels(0, 12))
 
 
 def test_logits_that_are_not_numbers_end_as_diverged() -> None:
@@ -500,14 +489,14 @@ def test_logits_that_are_not_numbers_end_as_diverged() -> None:
     with pytest.raises(Diverged, match="not finite"):
         strategy.predict(small)
     with pytest.raises(Diverged, match="loss is nan"):
-        strategy.learn(_stage(1, 24))
+        strategy.learn(stage_without_labels(1, 24))
 
 
 @pytest.mark.parametrize("name", ["happy", "k-means", "ss-k-means", "frost"])
 def test_features_too_long_for_their_format_end_as_diverged(name: str) -> None:
     """They are finite, and at unit length they were all zero, clustered and answered."""
     strategy: Any = find("strategy", name).cls(projector_width=8, projector_out=4)
-    strategy.start(Context())
+    strategy.start(_context())
     strategy.learn(stage_of(0, LABELS, 3))
     with torch.no_grad():
         for weight in strategy.network.parts.parameters():
@@ -515,20 +504,20 @@ def test_features_too_long_for_their_format_end_as_diverged(name: str) -> None:
     with pytest.raises(
         Diverged, match="features of item 0 are not finite, or so large that their length is not"
     ):
-        strategy.learn(_stage(1, 24))
+        strategy.learn(stage_without_labels(1, 24))
 
 
 def test_an_unknown_number_is_counted_and_never_falls_below_what_is_known() -> None:
     """Three far blobs, of which the learner knows none: 3 + 3 is found among 3 + 1 to 3 + 6."""
     strategy = Happy(search=6)
-    strategy.start(Context())
+    strategy.start(_context())
     strategy.known = 3
     centres = 10 * torch.eye(6)
     features = centres[torch.arange(120) % 6] + 0.1 * torch.randn(120, 6, generator=_generator())
-    assert strategy.count_new(_stage(1, 120, new=None), features) == 3
-    assert strategy.count_new(_stage(1, 120, new=5), features) == 5
+    assert strategy.count_new(stage_without_labels(1, 120, new=None), features) == 3
+    assert strategy.count_new(stage_without_labels(1, 120, new=5), features) == 5
     strategy.known = 40
-    assert strategy.count_new(_stage(1, 120, new=None), features) >= 1
+    assert strategy.count_new(stage_without_labels(1, 120, new=None), features) >= 1
 
 
 # --- work done once -----------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_toolkit import FakeContext, stage_of
+from fakes import FakeContext, stage_of
 from torch.nn.functional import cross_entropy
 from worlds import Blobs
 

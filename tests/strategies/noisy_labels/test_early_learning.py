@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import (
+from noisy_problem import (
     QUERY,
     as_items,
     fresh,

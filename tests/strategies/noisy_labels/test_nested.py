@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import FakeContext
-from test_label_baselines import (
+from noisy_problem import (
     QUERY,
     Curious,
     as_items,

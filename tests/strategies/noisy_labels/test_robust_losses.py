@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import learned
+from noisy_problem import learned
 from torch import Tensor
 
 from harness.errors import UserError

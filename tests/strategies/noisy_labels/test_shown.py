@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import (
+from noisy_problem import (
     LEARNERS,
     as_items,
     fresh,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from test_label_baselines import as_items, fresh, learned, lent, noisy_stage, started, weights_of
+from noisy_problem import as_items, fresh, learned, lent, noisy_stage, started, weights_of
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_happy import Context, _stage
-from test_toolkit import FakeContext, stage_of
+from fakes import FakeContext, stage_of, stage_without_labels
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -145,9 +144,9 @@ def test_happy_learns_the_same_whatever_the_budget_of_its_bank(by_kib: None) -> 
     learnt = []
     for budget in (0, 20, 1):
         strategy = Happy(projector_width=8, projector_out=4, view_bank=3, bank_mib=budget)
-        strategy.start(Context(backbone="mlp[width=512,depth=2]"))
+        strategy.start(FakeContext(views="noise[std=0.05]", backbone="mlp[width=512,depth=2]"))
         strategy.learn(stage_of(0, torch.arange(30).numpy() % 3, 3))
-        strategy.learn(_stage(1, 24))
+        strategy.learn(stage_without_labels(1, 24))
         learnt.append(normalize(strategy.network.classifier.v.detach(), dim=1))
     for other in learnt[1:]:
         torch.testing.assert_close(other, learnt[0], atol=2e-3, rtol=0)

@@ -8,30 +8,17 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
-from fakes import FakeContext
+from fakes import FakeContext, stage_of
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import Query, Stage
+from harness.contracts import Query
 from harness.errors import Diverged, UserError
 from strategies.class_incremental.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import backbone
 from strategies.toolkit.training.loop import Batch, _sizes, constant, cosine, sgd, train
 from strategies.toolkit.training.tensors import Items, as_tensor
-
-
-def stage_of(index: int, labels: np.ndarray, named: int) -> Stage:
-    inputs = np.random.default_rng(index).normal(size=(len(labels), 5)).astype(np.float32)
-    return Stage(
-        index=index,
-        ids=np.arange(len(labels)),
-        inputs=inputs,
-        labels=labels,
-        named_classes=named,
-        new_classes=None,
-    )
-
 
 # --- training -----------------------------------------------------------------------------------------------
 
