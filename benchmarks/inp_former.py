@@ -64,7 +64,7 @@ def compared(
     first = encoder.encode(inputs[:1])
     if learner.standardise:
         learner.standard.fit(first)
-    learner._build(first)
+    learner.build(first)
     network = learner.network.train()
     optimiser = StableAdamW(network.parameters(), lr=0.0)
     rows = np.split(np.arange(images), images // batch_size)

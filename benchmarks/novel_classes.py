@@ -151,7 +151,7 @@ def learner_of(whole: Any, *, view_bank: int) -> CrKD:
     trunk.model.load_state_dict(whole.state_dict(), strict=False)
     last.block.load_state_dict(whole.blocks[-1].state_dict())
     last.norm.load_state_dict(whole.norm.state_dict())
-    learner._teacher = network.freeze("last").teacher()
+    learner.teacher = network.freeze("last").teacher()
     network.grow(SIZES)
     return learner
 
@@ -159,7 +159,7 @@ def learner_of(whole: Any, *, view_bank: int) -> CrKD:
 def ours(learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
     """Return a step's loss as `discover` puts it together."""
     network = learner.network
-    look = learner._looker(Items(images, labels))
+    look = learner.looker(Items(images, labels))
     batch = Batch(images, labels, torch.arange(len(images)))
 
     def loss() -> Tensor:
@@ -168,7 +168,7 @@ def ours(learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
         seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], labels < 0, before)
         known = torch.stack([scores.known for scores in seen.scores])
         novel = torch.stack([scores.novel for scores in seen.scores])
-        return learner._swapped(known, novel, labels, [None, None], 0).mean() + learner.further(seen, 0.0)
+        return learner.swapped_loss(known, novel, labels, [None, None], 0).mean() + learner.further(seen, 0.0)
 
     return loss
 
@@ -176,7 +176,7 @@ def ours(learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
 def plain(whole: Any, learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
     """Return a step's loss as the released code does it, on the heads of `learner`."""
     teacher = copy.deepcopy(whole).requires_grad_(False)
-    network, known_teacher = learner.network, learner._teacher.head
+    network, known_teacher = learner.network, learner.teacher.head
     open_ = labels < 0
 
     def loss() -> Tensor:

@@ -46,7 +46,7 @@ def make(suite: Path, folder: str) -> None:
     store = Store(folder)
     run_id = store.begin(every[0], experiment=asked.name, environment=environment(Machine()))
     names = [metric.name for metric in every[0].protocol.scenario.metrics]
-    store._log(run_id, [(f"stage/{name}", 0.5, stage) for name in names for stage in range(STAGES)])
+    store.log(run_id, [(f"stage/{name}", 0.5, stage) for name in names for stage in range(STAGES)])
     ending = Ending(status=Status.DONE, digest=every[0].key, seconds=1.0, peak_mib=400.0)
     store.end(run_id, ending, scores=Scores(final=dict.fromkeys(names, 0.5)))
     with closing(sqlite3.connect(Path(folder) / "mlflow.db")) as base, base:

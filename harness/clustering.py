@@ -252,7 +252,7 @@ def k_by_silhouette(
         labels = kmeans(data, k, rng, restarts=restarts).labels[sample]
         return float(silhouette_score(data[sample], labels)) if len(np.unique(labels)) > 1 else -1.0
 
-    return _best(candidates, 2, min(len(data), len(sample)) - 1, score)
+    return best_number(candidates, 2, min(len(data), len(sample)) - 1, score)
 
 
 def k_by_labelled_accuracy(
@@ -292,10 +292,10 @@ def k_by_labelled_accuracy(
         clusters = kmeans(both, k, rng, restarts=restarts).labels[: len(labelled)]
         return match(clusters, classes).accuracy()
 
-    return _best(candidates, 1, len(both), score)
+    return best_number(candidates, 1, len(both), score)
 
 
-def _best(
+def best_number(
     candidates: Sequence[int], low: int, high: int, score: Callable[[int], float]
 ) -> tuple[int, dict[int, float]]:
     tried = sorted(set(candidates))

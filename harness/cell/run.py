@@ -237,14 +237,14 @@ class _Learner:
                 raise
 
         with _seeded(seed, self.conditions):
-            started = _clock(self.conditions)
+            started = clock(self.conditions)
             if shared is None:
                 learn()
             else:
                 borrowed_s, session = learn_once(shared, learn, adopt, session=session)
-            learned = _clock(self.conditions)
+            learned = clock(self.conditions)
             answer = _asked(self.strategy, query, self.conditions, stage.index, None)
-            ended = _clock(self.conditions)
+            ended = clock(self.conditions)
         return StageResult(
             stage=stage.index,
             answers=(*looks.answers, answer),
@@ -310,17 +310,17 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
     )
     looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
     first = learning[0][1].conditions
-    started = _clock(first)
+    started = clock(first)
     with _seeded(_seed_of(stages[0], first), first):
         if len(learning) == 1:
             strategies[0].learn(stages[0])
         else:
             type(strategies[0]).learn_together(strategies, stages)
-    learn_s = (_clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
+    learn_s = (clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
     results = []
     for ((stage, query), learner), looks in zip(learning, looked, strict=True):
         conditions = learner.conditions
-        started = _clock(conditions)
+        started = clock(conditions)
         with _seeded(_seed_of(stage, conditions), conditions):
             answer = _asked(learner.strategy, query, conditions, stage.index, None)
         results.append(
@@ -328,7 +328,7 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
                 stage=stage.index,
                 answers=(*looks.answers, answer),
                 learn_s=learn_s,
-                predict_s=_clock(conditions) - started,
+                predict_s=clock(conditions) - started,
                 probe_s=looks.seconds,
                 together=len(learning),
                 session=session_here(conditions.session),
@@ -350,19 +350,19 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
     looks = _Looks()
 
     def probe(step: int) -> None:
-        started = _clock(context.conditions)
+        started = clock(context.conditions)
         with _seeded(
             seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step),
             context.conditions,
         ):
             looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
-        looks.seconds += _clock(context.conditions) - started
+        looks.seconds += clock(context.conditions) - started
 
     context.enter(stage.index, probe)
     return looks
 
 
-def _clock(conditions: Conditions) -> float:
+def clock(conditions: Conditions) -> float:
     """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for
     whoever waits for it next.
     """

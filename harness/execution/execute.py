@@ -15,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -224,7 +224,7 @@ class _Run:
             try:
                 while self.queue or self.running:
                     while self.queue and self.pool.has_room:
-                        self._submit(*self._next())
+                        self._submit(*next_cell(self.queue, self.sharing, self._awaited()))
                     heard = self.pool.wait(_TICK_S)
                     for said in heard:
                         if isinstance(said, Ended):
@@ -307,20 +307,13 @@ class _Run:
             ahead=plugin.loaded_ahead,
         )
 
-    def _next(self) -> tuple[Cell, int]:
-        """Take the next cell, if possible one that need not wait for a stage which another cell is still
-        learning for it.
-        """
-        awaited: set[Path] = set()
-        for running in self.running.values():
-            awaited |= self.sharing.still_to_learn(running.cell, len(running.results))
-        for place, (cell, _) in enumerate(self.queue):
-            if not awaited or self.sharing.next_to_learn(cell) not in awaited:
-                self.queue.rotate(-place)
-                taken = self.queue.popleft()
-                self.queue.rotate(place)
-                return taken
-        return self.queue.popleft()
+    def _awaited(self) -> set[Path]:
+        """Return the files of the stages that running cells are still learning for others."""
+        return {
+            path
+            for running in self.running.values()
+            for path in self.sharing.still_to_learn(running.cell, len(running.results))
+        }
 
     def _hear(self, event: Event) -> None:
         running = self.running.get(event.key)
@@ -461,6 +454,19 @@ def _forget(cells: Sequence[Cell], sharing: Sharing, kept: Path) -> None:
 def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:
     if scores := running.scoring.of(running.results):
         store.add_stages(running.run_id.result(), scores, stages)
+
+
+def next_cell(
+    queue: deque[tuple[Cell, int]], sharing: Sharing, awaited: Collection[Path]
+) -> tuple[Cell, int]:
+    """Take the next cell, if possible one that need not wait for a stage (one of `awaited`) which another cell
+    is still learning for it.
+    """
+    for place, (cell, attempt) in enumerate(queue):
+        if not awaited or sharing.next_to_learn(cell) not in awaited:
+            del queue[place]
+            return cell, attempt
+    return queue.popleft()
 
 
 def _record_end(

@@ -47,9 +47,9 @@ Mask = NDArray[np.bool_]
 
 NAN = float("nan")
 FPR_LIMIT = 0.3
-_AT_ONCE = 1 << 24
+AT_ONCE = 1 << 24
 """Normal pixels that are sorted at once, 8 bytes each."""
-_KEPT = 1 << 20
+KEPT = 1 << 20
 """Places in their order that are kept where there are more."""
 _FINEST = 1 << 10
 """The rank from which on they lie apart in proportion to their rank."""
@@ -208,9 +208,14 @@ class PixelCounts:
             self._n_regions += number
         self._waiting.append((values[~mask] if number else values.ravel()).astype(np.float64))
         self._n_waiting += self._waiting[-1].size
-        if self._n_waiting > _AT_ONCE:
+        if self._n_waiting > AT_ONCE:
             self._joined = self._joined.with_those(self._sorted())
             self._waiting, self._n_waiting = [], 0
+
+    @property
+    def held(self) -> int:
+        """How many numbers of normal pixels are in memory."""
+        return self._n_waiting + len(self._joined.values)
 
     def levels(self) -> Levels:
         """Return the table of the images so far."""
@@ -253,7 +258,7 @@ class _Joined(NamedTuple):
         return self.as_large[np.searchsorted(self.values, values, side)]
 
     def with_those(self, rising: Floats) -> _Joined:
-        """Return these and others, at `_KEPT` places at most: all of the largest ones, then further and
+        """Return these and others, at `KEPT` places at most: all of the largest ones, then further and
         further apart.
         """
         some = np.unique(len(rising) - _places(len(rising)))
@@ -264,8 +269,8 @@ class _Joined(NamedTuple):
 
 
 def _places(total: int) -> Counts:
-    """Return ranks from the top, from 1 to `total`, less than `_KEPT`, the distance growing with the rank."""
-    steps = np.linspace(0, np.log1p(total / _FINEST), _KEPT)
+    """Return ranks from the top, from 1 to `total`, less than `KEPT`, the distance growing with the rank."""
+    steps = np.linspace(0, np.log1p(total / _FINEST), KEPT)
     return np.unique(np.clip((_FINEST * np.expm1(steps)).astype(np.int64), 1, total))
 
 

@@ -27,7 +27,7 @@ from harness.code.normal_form import NormalForm, digest_of, normal_form
 from harness.contracts import Deal, Inputs
 
 ENGINE = ("harness.cell.run", "harness.cell.sealing")
-_READ_AT_ONCE = 32 << 20
+READ_AT_ONCE = 32 << 20
 LIBRARIES = ("torch", "numpy", "timm", "avalanche-lib", "faiss-cpu", "faiss-gpu", "scikit-learn")
 
 
@@ -81,7 +81,7 @@ def _of_items(items: Inputs) -> str:
     while len(rows):
         array = np.ascontiguousarray(items[rows[:step]])
         digest.update(f"{array.dtype.str}|".encode() + array.tobytes())
-        rows, step = rows[step:], max(1, _READ_AT_ONCE // max(1, array.nbytes // len(array)))
+        rows, step = rows[step:], max(1, READ_AT_ONCE // max(1, array.nbytes // len(array)))
     return digest.hexdigest()
 
 

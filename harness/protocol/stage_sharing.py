@@ -38,7 +38,7 @@ class Sharing:
         lasting = {
             keys[0]
             for cell in cells
-            if (keys := self.keys[cell.key]) and _owner_of_first_stage(cell.contender.plugin.cls)
+            if (keys := self.keys[cell.key]) and owner_of_first_stage(cell.contender.plugin.cls)
         }
         self.kept = {key for key, count in needed.items() if count > 1} | (lasting - {""})
 
@@ -97,7 +97,7 @@ def stage_keys(cell: Cell) -> tuple[str, ...]:
     if contender.plugin.source is not None or is_asked or budget.apart or not cls.resumable:
         return ()
     keys = [_key(cell, cls, stage, contender.code) for stage in range(len(cell.protocol.shapes) - 1)]
-    owner = _owner_of_first_stage(cls)
+    owner = owner_of_first_stage(cls)
     if owner is not None and keys:
         keys[0] = _key(cell, owner, 0, fingerprint.of_code(owner.__module__))
     return tuple(keys) if any(keys) else ()
@@ -131,7 +131,7 @@ def _since_stage(field: FieldInfo) -> int:
     return int(str(extra.get("since_stage", 0))) if isinstance(extra, dict) else 0
 
 
-def _owner_of_first_stage(cls: type[Strategy]) -> type[Strategy] | None:
+def owner_of_first_stage(cls: type[Strategy]) -> type[Strategy] | None:
     """Return the class whose stage 0 `cls` shares; none of its methods may be replaced but the abstract ones
     and `predict`.
     """

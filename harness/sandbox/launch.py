@@ -70,7 +70,7 @@ def lacking() -> list[str]:
     """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are
     lent.
     """
-    if _lends_namespaces():
+    if lends_namespaces():
         return []
     return [
         "this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from the "
@@ -84,7 +84,7 @@ def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds())
     one before.
     """
     gathered = _Gathered()
-    with _Process(_sandbox(trusted=bounds.trusted), bounds) as process:
+    with _Process(sandbox_here(trusted=bounds.trusted), bounds) as process:
         try:
             process.send(packed(task.header()))
             if task.kind == "cell":
@@ -280,9 +280,9 @@ _sandboxes: dict[str, _Sandbox] = {}
 """Parents by their walls: "trusted" for none, "hook", "namespaces"."""
 
 
-def _sandbox(*, trusted: bool = False) -> _Sandbox:
+def sandbox_here(*, trusted: bool = False) -> _Sandbox:
     """Return a parent that is well, started where there is none."""
-    apart = not trusted and _lends_namespaces()
+    apart = not trusted and lends_namespaces()
     walls = "trusted" if trusted else "namespaces" if apart else "hook"
     if walls not in _sandboxes or not _sandboxes[walls].is_well:
         _sandboxes[walls] = _Sandbox(apart=apart, trusted=trusted)
@@ -290,7 +290,7 @@ def _sandbox(*, trusted: bool = False) -> _Sandbox:
 
 
 @cache
-def _lends_namespaces() -> bool:
+def lends_namespaces() -> bool:
     """Try it: have a process confine itself and do nothing else."""
     if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
         return False

@@ -17,7 +17,7 @@ from typing import TypeVar
 from harness.errors import UserError
 
 PATIENCE_S = 300.0
-_SAID_AFTER_S = 3.0
+SAID_AFTER_S = 3.0
 _TRY_S = 1.0
 
 _log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ def patiently(action: Callable[[], T], database: object, patience_s: float = PAT
             if waited_s > patience_s:
                 held = f"the data base {database} was busy for {_words(patience_s)}: another program holds it"
                 raise UserError(f"{held}; close that one and give the command again") from error
-        if waited_s > _SAID_AFTER_S and not is_said:
+        if waited_s > SAID_AFTER_S and not is_said:
             _log.warning(
                 "the data base %s is busy, another program holds it: waiting up to %s",
                 database,

@@ -285,14 +285,14 @@ class Store:
         figures: Sequence[tuple[str, float, int]] = (),
     ) -> None:
         """Store figures, then tags, then the status."""
-        self._log(run_id, figures, tags={**tags, "owb.status": status})
+        self.log(run_id, figures, tags={**tags, "owb.status": status})
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
         self._open.pop(run_id, None)
 
     @_told
     def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
         """Add what is known after these stages, so that curves grow while the cell runs."""
-        self._log(run_id, _after(stages, scores))
+        self.log(run_id, _after(stages, scores))
 
     @_told
     def end(
@@ -340,7 +340,7 @@ class Store:
         place = here.as_uri() if here else run.info.artifact_uri
         get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
 
-    def _log(
+    def log(
         self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None
     ) -> None:
         """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its
@@ -538,11 +538,11 @@ class Store:
         if not self.exists:
             return []
         if not self.is_local:
-            return [_record(row) for row in self._searched(**wanted)]
+            return [record_of(row) for row in self.searched(**wanted)]
         with self._reading() as base:
-            return [_record(row) for row in sqlite_reader.rows(base, **wanted)]
+            return [record_of(row) for row in sqlite_reader.rows(base, **wanted)]
 
-    def _searched(
+    def searched(
         self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()
     ) -> Iterator[sqlite_reader.Row]:
         """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said."""
@@ -636,7 +636,7 @@ def _row(run: Run) -> sqlite_reader.Row:
     )
 
 
-def _record(run: sqlite_reader.Row) -> Record:
+def record_of(run: sqlite_reader.Row) -> Record:
     tags, metrics = run.tags, run.metrics
     hidden = ("stage/", "probe/", "cost/")
     return Record(

@@ -25,7 +25,7 @@ from harness.protocol import fingerprint
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _END = -1
-_READ_AT_A_GLANCE = 256 << 10
+READ_AT_A_GLANCE = 256 << 10
 """Bytes: 97 % of the files of our boards are smaller, and 10,000 of them are read in half a second."""
 
 
@@ -89,7 +89,7 @@ def looks_whole(path: Path, stamp: str) -> bool:
     """Say whether a file of predictions has the size of its stamp, and where it is small the digest as well."""
     try:
         size = path.stat().st_size
-        return size == int(stamp.partition(" ")[0]) and (size > _READ_AT_A_GLANCE or stamp_of(path) == stamp)
+        return size == int(stamp.partition(" ")[0]) and (size > READ_AT_A_GLANCE or stamp_of(path) == stamp)
     except (OSError, UserError):
         return False
 

@@ -41,7 +41,7 @@ def plausibility(case: Case) -> Iterator[str]:
         told = {seed: fingerprint for seed, found in answers.items() if (fingerprint := _rows(found))}
         varied |= {cell.key for cell in cells if cell.seed in told}
         yield from _same_rows(cells[0].scenario, told)
-        yield from _same_figures([cell for cell in cells if cell.seed in told])
+        yield from same_figures([cell for cell in cells if cell.seed in told])
     yield from _copies(case, varied)
 
 
@@ -103,7 +103,7 @@ def _same_rows(scenario: str, told: Mapping[int, str]) -> Iterator[str]:
             )
 
 
-def _same_figures(cells: Sequence[BoardCell]) -> Iterator[str]:
+def same_figures(cells: Sequence[BoardCell]) -> Iterator[str]:
     """Figures that are 0 or 1 everywhere may be the same honestly."""
     if len(cells) < _SEEDS_TO_VARY:
         return

@@ -112,7 +112,7 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
             f"## `{protocol.label}`\n",
             (
                 f"Protocol `{protocol.hash}`. Data: {data or 'none'}. Ranked by "
-                f"{words(protocol.metrics[0].name)}.{_division(protocol)}\n"
+                f"{words(protocol.metrics[0].name)}.{division(protocol)}\n"
             ),
             markdown(ranking_table(ranking, metrics=names[:_MOST_METRICS])),
             *[
@@ -125,7 +125,7 @@ def _scenario(protocol: BoardProtocol, ranking: Ranking) -> str:
     )
 
 
-def _division(protocol: BoardProtocol) -> str:
+def division(protocol: BoardProtocol) -> str:
     """Return the sentence on the weights that the network starts from, which set a protocol apart from all
     others; empty without any.
     """

@@ -137,7 +137,7 @@ class Anomaly(Scenario):
         """
         from scenarios.anomaly.scoring import metrics_of
 
-        by_name = () if self.source == "folder" and not self.categories else self._asked_names()
+        by_name = () if self.source == "folder" and not self.categories else self.asked_names()
         return metrics_of(
             by_name,
             continual=self.setting == "continual",
@@ -183,8 +183,8 @@ class Anomaly(Scenario):
         Raises:
             UserError: a name, a number or a file that does not fit, named.
         """
-        numbered, arriving = self._numbered(), self._arriving(seed)
-        steps = self._steps(len(arriving))
+        numbered, arriving = self._numbered(), self.arriving(seed)
+        steps = self.steps(len(arriving))
         self._post()  # what cannot be scored is refused before anything is learned
         pool = self._texture_pool(numbered, seed) if self.source == "texture" else self._disk_pool(numbered)
         remain = (
@@ -194,7 +194,7 @@ class Anomaly(Scenario):
         )
         if self.source != "texture" and self.contamination:
             pool = contaminated(pool, remain, self.contamination, seed)
-        check_asked(pool, self._asked_names())
+        check_asked(pool, self.asked_names())
         place = np.array([arriving.index(name) for name in numbered], dtype=np.int64)[pool.category]
         arrival = np.zeros(len(place), dtype=np.int64)
         stages = []
@@ -286,7 +286,7 @@ class Anomaly(Scenario):
             where=self.content if self.source == "texture" else self.source,
         )
 
-    def _asked_names(self) -> tuple[str, ...]:
+    def asked_names(self) -> tuple[str, ...]:
         """Return the names of the categories that are asked, as listed."""
         sources = listed(self.zero_shot_source) if self.setting == "zero-shot" else ()
         return tuple(name for name in self._named(self.categories) if self.categories or name not in sources)
@@ -297,7 +297,7 @@ class Anomaly(Scenario):
             return ()
         if not listed(self.zero_shot_source):
             raise UserError("setting=zero-shot needs zero_shot_source, the categories to learn from")
-        sources, asked = foreign(self.zero_shot_source), self._asked_names()
+        sources, asked = foreign(self.zero_shot_source), self.asked_names()
         if self.source == "texture" and (elsewhere := [name for name in sources if ":" in name]):
             raise UserError(
                 f"zero_shot_source={elsewhere[0]} is of a data set on disk, source=texture is not"
@@ -315,11 +315,11 @@ class Anomaly(Scenario):
 
     def _numbered(self) -> tuple[str, ...]:
         """Return all categories that take part, in the order that numbers them."""
-        return tuple(sorted({*self._asked_names(), *self._learned_only()}))
+        return tuple(sorted({*self.asked_names(), *self._learned_only()}))
 
-    def _arriving(self, seed: int) -> tuple[str, ...]:
+    def arriving(self, seed: int) -> tuple[str, ...]:
         """Return all categories that take part in order of arrival."""
-        sources, asked = self._learned_only(), self._asked_names()
+        sources, asked = self._learned_only(), self.asked_names()
         if self.order == "as-listed":
             if not self.categories:
                 raise UserError("order=as-listed needs categories, which say the order")
@@ -329,7 +329,8 @@ class Anomaly(Scenario):
         drawn = [str(name) for name in seeds.stream("class-order", seed=seed).permutation(sorted(asked))]
         return (*sorted(sources), *drawn)
 
-    def _steps(self, categories: int) -> tuple[Step, ...]:
+    def steps(self, categories: int) -> tuple[Step, ...]:
+        """Return the stages of a stream of so many categories."""
         return steps_of(
             self.setting,
             categories,

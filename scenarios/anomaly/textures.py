@@ -153,7 +153,7 @@ def texture_pool(
     foreign = [photo for name, photo in photos.items() if name.startswith("foreign-")]
     images: list[Defective] = []
     for name in categories:
-        surface = _Surface(name, photos[name], foreign, size, seed)
+        surface = Surface(name, photos[name], foreign, size, seed)
         for part, number in (("train", amounts.train), ("good", amounts.good)):
             images += [
                 Defective(crop, np.zeros((size, size), dtype=bool))
@@ -180,7 +180,7 @@ def texture_pool(
     )
 
 
-class _Surface:
+class Surface:
     """One photograph, parted; crops and defects of it under one seed."""
 
     def __init__(

@@ -43,7 +43,7 @@ def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256", *, anew: 
 
     def read() -> list[str]:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            return list(pool.map(lambda path: _digest(path, algorithm), paths))
+            return list(pool.map(lambda path: digest_of(path, algorithm), paths))
 
     if None in stamps:
         return read()
@@ -60,7 +60,7 @@ def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256", *, anew: 
     return [str(found) for found in kept["digests"]]
 
 
-def _digest(path: Path, algorithm: Algorithm) -> str:
+def digest_of(path: Path, algorithm: Algorithm) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(

@@ -244,11 +244,12 @@ def _seal(path: Path) -> Path:
 
 def _mapped(path: str) -> AnyArray:
     """Return a pack as it lies there now; a pack that was made again is another file."""
-    return _opened(path, Path(path).stat().st_ino)
+    return opened(path, Path(path).stat().st_ino)
 
 
 @lru_cache(maxsize=16)
-def _opened(path: str, number: int) -> AnyArray:
+def opened(path: str, number: int) -> AnyArray:
+    """Return the array of a file, mapped; `number` is its inode, so that a file written anew is opened anew."""
     content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
     return content
 

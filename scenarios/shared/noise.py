@@ -203,14 +203,19 @@ class FromMatrix(Noise):
 
     def corrupted(self, known: Known, rng: np.random.Generator) -> IntArray:
         """Draw from T."""
-        matrix = self._read()
+        matrix = self.transitions()
         if matrix.shape != (len(known.class_numbers),) * 2:
             raise UserError(
                 f"the transition matrix has shape {matrix.shape}, here are {len(known.class_numbers)} classes"
             )
         return drawn(checked(matrix, self.name), known.labels, self.counting, rng, known.parts)
 
-    def _read(self) -> Matrix:
+    def transitions(self) -> Matrix:
+        """Return T, float64 (C, C).
+
+        Raises:
+            UserError: no matrix or two are given, or the file or its text is none.
+        """
         if bool(self.rows) == bool(self.file):
             raise UserError("matrix noise needs either rows=0.9/0.1;0.2/0.8 or file=PATH")
         try:

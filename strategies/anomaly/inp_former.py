@@ -45,7 +45,7 @@ from strategies.toolkit.training.tensors import Items
 FEW = 8
 """Images per category up to which `expand=auto` takes a stage for few-shot."""
 
-_ROWS = 1 << 14  # tokens that are turned into double precision at once
+ROWS = 1 << 14  # tokens that are turned into double precision at once
 
 
 class InpFormer(PatchDetector):
@@ -183,7 +183,7 @@ class InpFormer(PatchDetector):
         if self.groups not in (0, tokens.shape[1]):
             tokens = changed(tokens, lambda part: merged(part, self.groups), self.context)
         if not self.network.width:
-            self._build(tokens)
+            self.build(tokens)
         kept, kept_categories = self.kept.to(tokens), self.kept_categories.to(categories)
         self._remember(tokens, categories)
         if len(kept):
@@ -208,7 +208,8 @@ class InpFormer(PatchDetector):
         """Return tokens (N, G, P, D) in the network's width, (N, G, P, C)."""
         return tokens if self.projection is None else tokens @ self.projection
 
-    def _build(self, tokens: Tensor) -> None:
+    def build(self, tokens: Tensor) -> None:
+        """Make the network for tokens of this shape, with new weights."""
         channels, groups = tokens.shape[3], tokens.shape[1]
         width = self.width or channels
         if width > channels:
@@ -293,7 +294,7 @@ def principal_components(tokens: Tensor, width: int) -> Tensor:
     """
     flat = tokens.flatten(0, 2)
     moments = flat.new_zeros(flat.shape[1], flat.shape[1], dtype=torch.float64)
-    for part in torch.split(flat, _ROWS):
+    for part in torch.split(flat, ROWS):
         moments += part.double().T @ part.double()
     directions: Tensor = torch.linalg.eigh(moments).eigenvectors.flip(1)[:, :width]
     signs = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True)).sign()

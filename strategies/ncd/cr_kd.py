@@ -114,21 +114,21 @@ class CrKD(UNO):
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Keep the network of stage 0, then train as UNO does, held to its relations."""
         self.network.freeze(self.trainable)
-        self._teacher = self._kept()
+        self.teacher = self._kept()
         super().discover(stage, items, novel)
-        del self._teacher
+        del self.teacher
 
     def further(self, seen: Seen, done: float) -> Tensor:
         """Return the relation loss of the unlabelled items."""
         if not self.alpha:
             return super().further(seen, done)
-        self._follow()
+        self.follow_student()
         views = slice(None) if self.relation_views == "all" else slice(2)
         open_ = seen.unlabelled
         taught = [each[open_] for each in seen.before] or [
-            self._teacher(hidden[open_]) for hidden in seen.hidden[views]
+            self.teacher(hidden[open_]) for hidden in seen.hidden[views]
         ]
-        teacher = torch.stack([self._teacher.head(features) for features in taught])
+        teacher = torch.stack([self.teacher.head(features) for features in taught])
         known = torch.stack([scores.known[open_] for scores in seen.scores[views]])
         novel = torch.stack([scores.novel[:, open_] for scores in seen.scores[views]])
         return self.alpha * losses.relation_loss(
@@ -144,7 +144,7 @@ class CrKD(UNO):
 
     def remembered(self) -> Previous | None:
         """Return the teacher, unless it moves or nobody asks it."""
-        return self._teacher if self.alpha and self.teacher_momentum == 1 else None
+        return self.teacher if self.alpha and self.teacher_momentum == 1 else None
 
     def _kept(self) -> Previous:
         teacher = self.network.teacher()
@@ -153,12 +153,13 @@ class CrKD(UNO):
         return teacher
 
     @torch.no_grad()
-    def _follow(self) -> None:
+    def follow_student(self) -> None:
+        """Move the teacher towards the student by one step of its moving average."""
         if self.teacher_momentum < 1:
             network = self.network
             assert network.known is not None
             current = nn.ModuleList([*network.parts[network.frozen :], network.known])
-            for kept, now in zip(self._teacher.parameters(), current.parameters(), strict=True):
+            for kept, now in zip(self.teacher.parameters(), current.parameters(), strict=True):
                 kept.lerp_(now, 1 - self.teacher_momentum)
-            for held, fresh in zip(self._teacher.buffers(), current.buffers(), strict=True):
+            for held, fresh in zip(self.teacher.buffers(), current.buffers(), strict=True):
                 held.copy_(fresh)

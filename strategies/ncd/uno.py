@@ -126,7 +126,7 @@ class UNO(NovelClasses):
         self.best = 0
         if self.initialise == "k-means":
             self._start_at_clusters(items, novel)
-        look = self._looker(shown)
+        look = self.looker(shown)
         queued: list[Tensor | None] = [None, None]
         sums = torch.zeros(self.heads)
 
@@ -140,14 +140,14 @@ class UNO(NovelClasses):
                 before,
             )
             known = torch.stack([scores.known for scores in seen.scores])
-            each = self._swapped(
+            each = self.swapped_loss(
                 known, torch.stack([scores.novel for scores in seen.scores]), batch.labels, queued, 0
             )
             sums.add_(each.detach().cpu())
             value = each.mean()
             if self.overcluster:
                 over = torch.stack([scores.over for scores in seen.scores if scores.over is not None])
-                value = (value + self._swapped(known, over, batch.labels, queued, 1).mean()) / 2
+                value = (value + self.swapped_loss(known, over, batch.labels, queued, 1).mean()) / 2
             return value + self.further(seen, batch.done)
 
         def chosen(_: int) -> None:
@@ -184,7 +184,7 @@ class UNO(NovelClasses):
         order = [self.best, *(head for head in range(self.heads) if head != self.best)]
         return Rows(scores.known, scores.novel[order])
 
-    def _looker(self, items: Items) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
+    def looker(self, items: Items) -> Callable[[Batch], tuple[list[Tensor], list[Tensor]]]:
         """Return what shows a batch: hidden values of all views, the large ones first, and what is remembered
         of them.
         """
@@ -212,7 +212,7 @@ class UNO(NovelClasses):
         views = [large, large, *[view_of(self.small_view)] * self.small_views]
         return lambda batch: ([network.hidden(view(batch.inputs, generator)) for view in views], [])
 
-    def _swapped(
+    def swapped_loss(
         self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int
     ) -> Tensor:
         """Return the loss of every head (H,); known (V, B, Cl), novel (V, H, B, K)."""

@@ -102,7 +102,7 @@ class DivideMix(LabelLearner):
             show=showing(self.context, "views-warm-up"),
             epochs=before,
         )
-        mixing = _Mixing(self, stage, items)
+        mixing = Mixing(self, stage, items)
 
         def loss(batch: Batch) -> Tensor:
             passed = batch.done * (epochs - before)
@@ -136,7 +136,7 @@ class DivideMix(LabelLearner):
         return 1 - known, known > self.threshold
 
 
-class _Mixing:
+class Mixing:
     """The state of the semi-supervised part of one stage."""
 
     def __init__(self, learner: DivideMix, stage: Stage, items: Items) -> None:
@@ -145,7 +145,7 @@ class _Mixing:
         self.shows: Callable[[Tensor], list[Tensor]] = lambda inputs: [show(inputs) for _ in range(looks)]
         self.rng = learner.context.stream("mixing")
         self.right: list[Tensor] = []
-        self.draws: list[tuple[_Draws, _Draws | None]] = []
+        self.draws: list[tuple[Draws, Draws | None]] = []
 
     def divide(self) -> None:
         """Let every network judge all labels, for the other one.
@@ -166,7 +166,7 @@ class _Mixing:
                     f"no label is taken for right at threshold={self.learner.threshold:g}; lower it, or "
                     "warm up for longer"
                 )
-            self.draws.append((_Draws(sure, self.rng), _Draws(~sure, self.rng) if not sure.all() else None))
+            self.draws.append((Draws(sure, self.rng), Draws(~sure, self.rng) if not sure.all() else None))
 
     def loss(self, place: int, size: int, weight: float) -> Tensor:
         """Return the loss of one network on `size` labelled and as many unlabelled items."""
@@ -204,7 +204,7 @@ class _Mixing:
         return total
 
 
-class _Draws:
+class Draws:
     """The chosen rows in random order, again and again."""
 
     def __init__(self, chosen: Tensor, rng: np.random.Generator) -> None:

@@ -24,7 +24,7 @@ from strategies.toolkit.training.eval_mode import evaluating
 Law = Literal["half-gaussian", "geometric", "uniform"]
 Shrink = Callable[[Tensor], Tensor]
 
-_BLOCK = 1 << 22  # numbers held at a time while sweeping
+BLOCK = 1 << 22  # numbers held at a time while sweeping
 
 
 def widths_law(width: int, law: Law, sigma: float, mu: float) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
@@ -67,7 +67,7 @@ def right_by_width(features: Tensor, weight: Tensor, bias: Tensor | None, labels
     if bias is not None:
         logits += bias.reshape(networks, classes).sum(dim=0)
     right = torch.empty(width, dtype=torch.int64, device=features.device)
-    block = max(1, _BLOCK // (items * classes))
+    block = max(1, BLOCK // (items * classes))
     for start in range(0, width, block):
         channels = slice(start, min(start + block, width))
         parts = torch.einsum("mnd,mcd->ndc", features[..., channels], weight[..., channels])

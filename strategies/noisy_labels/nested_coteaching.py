@@ -80,7 +80,7 @@ class NestedCoTeaching(NestedDropout):
         )
         self._compressed_training(items, apart)
         if self.stage_two and epochs > apart:
-            self._taught(items, rate, apart, epochs - apart)
+            self.teach_each_other(items, rate, apart, epochs - apart)
         self.width, self.held = self._best_width(), []
         self.bar = keeps(mean_losses(self.logits(items.inputs), items.labels), rate)
 
@@ -88,8 +88,9 @@ class NestedCoTeaching(NestedDropout):
         """Doubt labels by their loss; keep those that a selection over the whole last stage would have kept."""
         return doubt_by_loss(mean_losses(logits, labels), self.bar)
 
-    def _taught(self, items: Items, rate: float, before: int, epochs: int) -> None:
-        compress = self._compressing("widths-together", "last" if self.layers == "last" else "both")
+    def teach_each_other(self, items: Items, rate: float, before: int, epochs: int) -> None:
+        """Train both networks, each on items that the other finds easy: stage two."""
+        compress = self.compressing("widths-together", "last" if self.layers == "last" else "both")
         optimiser = self.new_optimiser()
         for group in optimiser.param_groups:
             group["lr"] *= self.second_lr
@@ -102,9 +103,9 @@ class NestedCoTeaching(NestedDropout):
         def loss(batch: Batch) -> Tensor:
             forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
             return (
-                self._halves(batch, forgotten, compress)
+                self.loss_of_halves(batch, forgotten, compress)
                 if self.judge == "halves"
-                else self._whole(batch, forgotten, compress)
+                else self.loss_of_whole(batch, forgotten, compress)
             )
 
         train(
@@ -122,7 +123,7 @@ class NestedCoTeaching(NestedDropout):
         )
         norms.go()
 
-    def _halves(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
+    def loss_of_halves(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
         """Each network learns what the other one picked from its own half."""
         halves = torch.tensor_split(torch.arange(len(batch.labels), device=batch.labels.device), 2)
         picked = []
@@ -141,7 +142,7 @@ class NestedCoTeaching(NestedDropout):
             [cross_entropy(own, labels[rows]) for own, (_, rows) in zip(logits, kept, strict=True)]
         ).sum()
 
-    def _whole(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
+    def loss_of_whole(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
         """Both judge and learn on the whole batch with what they predict while training."""
         each = [item_losses(compress(model, batch.inputs), batch.labels) for model in self.models]
         picked = [smallest(losses.detach(), forgotten) for losses in each]

@@ -142,9 +142,7 @@ class NestedDropout(LabelLearner):
 
     def _compressed_training(self, items: Items, epochs: int) -> None:
         """Train all networks apart from each other, on the same batches with draws of their own."""
-        compressions = [
-            self._compressing(f"widths-{place}", self.layers) for place in range(len(self.models))
-        ]
+        compressions = [self.compressing(f"widths-{place}", self.layers) for place in range(len(self.models))]
         best: list[tuple[float, dict[str, Tensor]]] = [(-1.0, {}) for _ in self.models]
 
         def loss(batch: Batch) -> Tensor:
@@ -174,18 +172,18 @@ class NestedDropout(LabelLearner):
             for model, (_, state) in zip(self.models, best, strict=True):
                 nn.Module.load_state_dict(model, state)
 
-    def _compressing(self, stream: str, layers: Layers) -> Compress:
+    def compressing(self, stream: str, layers: Layers) -> Compress:
         """Return what gives the logits (B, C) of a network for inputs while it trains, of features that are
         compressed.
         """
-        last = self._shrinking(stream)
+        last = self.shrinking(stream)
         if layers == "last":
             return lambda model, inputs: logits_of(model, last(model.backbone(inputs)))
         if self.context.compile:
             raise UserError(
                 f"layers={self.layers} takes the network apart and cannot be compiled: leave --compile out"
             )
-        first, coin = self._shrinking(f"{stream}-first"), self.context.stream(f"{stream}-layer")
+        first, coin = self.shrinking(f"{stream}-first"), self.context.stream(f"{stream}-layer")
 
         def compress(model: Classifier, inputs: Tensor) -> Tensor:
             chosen = int(coin.integers(2)) if layers == "alternating" else None
@@ -194,7 +192,7 @@ class NestedDropout(LabelLearner):
 
         return compress
 
-    def _shrinking(self, stream: str) -> Shrink:
+    def shrinking(self, stream: str) -> Shrink:
         """Return what is done to features (B, D) while training."""
         if self.compression == "none":
             return _whole

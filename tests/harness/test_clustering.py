@@ -183,7 +183,7 @@ def test_labelled_accuracy_finds_it_from_some_labels() -> None:
 
 
 def test_a_tie_goes_to_the_smaller_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert clustering._best([9, 5, 7], 2, 10, lambda k: 1.0 if k > 5 else 0.0)[0] == 7
+    assert clustering.best_number([9, 5, 7], 2, 10, lambda k: 1.0 if k > 5 else 0.0)[0] == 7
 
 
 @pytest.mark.parametrize(

@@ -95,7 +95,7 @@ def test_every_reader_of_data_expands_it(home: Path, monkeypatch: pytest.MonkeyP
             assert human_labels.located(f"{root}/labels.npz") == folder / "labels.npz"
         for name in ("matrix.npy", "matrix.csv"):
             assert (matrix_of("", f"~/mine/{name}", 2) == np.eye(2)).all()
-            assert noise_of(f"matrix[file=~/mine/{name}]")._read().shape == (2, 2)
+            assert noise_of(f"matrix[file=~/mine/{name}]").transitions().shape == (2, 2)
 
 
 def test_stores_suites_and_plugins_expand_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

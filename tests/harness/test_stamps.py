@@ -135,10 +135,10 @@ def test_a_link_that_leads_elsewhere_is_noticed(tmp_path: Path, later: None) -> 
 def test_a_file_that_was_left_alone_is_read_once_and_one_that_was_not_each_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path, read, inner = tmp_path / "a", [], file_digests._digest
+    path, read, inner = tmp_path / "a", [], file_digests.digest_of
     path.write_bytes(b"one")
     monkeypatch.setattr(
-        file_digests, "_digest", lambda path, algorithm: read.append(path) or inner(path, algorithm)
+        file_digests, "digest_of", lambda path, algorithm: read.append(path) or inner(path, algorithm)
     )
     digests_of([path])
     digests_of([path])

@@ -205,13 +205,13 @@ def edited_metric(folder: Path) -> None:
     sign(folder)
 
 
-def _true_classes(folder: Path, seed: int) -> Callable[[Answer], dict[str, np.ndarray]]:
+def true_classes(folder: Path, seed: int) -> Callable[[Answer], dict[str, np.ndarray]]:
     truth = exam(protocols([SCENARIO])[0].scenario, seed).truth
     return lambda answer: {"classes": truth.labels[answer.ids]}
 
 
 def edited_prediction(folder: Path) -> None:
-    change_answers(folder, 0, _true_classes(folder, 0))
+    change_answers(folder, 0, true_classes(folder, 0))
 
 
 def swapped_seeds(folder: Path) -> None:

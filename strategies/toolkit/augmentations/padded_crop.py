@@ -9,7 +9,7 @@ from torch.nn.functional import pad
 from harness.errors import UserError
 from strategies.toolkit.augmentations.base import check_range, images_of
 
-_AT_ONCE = 2**21
+AT_ONCE = 2**21
 """Values that are cut at once. Memory of small blocks is used again; one of more than 32 MB is asked of the
 system anew, page by page.
 """
@@ -36,7 +36,7 @@ class PaddedCrop:
         places = 2 * self.pad + 1
         top, left = (luck[:2] * places).long().clamp_(max=places - 1)
         cut = torch.empty_like(images)
-        step = max(1, _AT_ONCE // images[0].numel())
+        step = max(1, AT_ONCE // images[0].numel())
         for start in range(0, len(images), step):
             part = slice(start, start + step)
             cut_out(pad(images[part], [self.pad] * 4), top[part], left[part], into=cut[part])

@@ -19,7 +19,7 @@ from strategies.toolkit.augmentations import View
 from strategies.toolkit.discovery.split_network import Parted, Previous
 
 _CHUNK = 256
-_MIB = 2**20
+MIB = 2**20
 
 
 class Shown(NamedTuple):
@@ -66,7 +66,7 @@ class TrunkCache:
         self.own = Generator(generator.device)
         one = self._shown(torch.zeros(size, dtype=torch.long), list(range(size)))
         item_bytes = sum(part.numel() * part.element_size() for part in one if part is not None)
-        self.kept = min(len(inputs), budget_mib * _MIB // item_bytes) if budget_mib else len(inputs)
+        self.kept = min(len(inputs), budget_mib * MIB // item_bytes) if budget_mib else len(inputs)
         self.hidden = one.hidden.new_empty(size, self.kept, *one.hidden.shape[1:])
         self.before = (
             None if one.before is None else one.before.new_empty(size, self.kept, *one.before.shape[1:])

@@ -149,7 +149,7 @@ def train(
     Raises:
         Diverged: the mean loss of an epoch is not a number or infinite.
     """
-    sizes = _sizes(len(items), context.batch_size)
+    sizes = batch_sizes(len(items), context.batch_size)
     passes = context.epochs if epochs is None else epochs
     total = context.gradient_steps if epochs is None and context.gradient_steps else passes * len(sizes)
     passes = math.ceil(total / len(sizes))
@@ -197,7 +197,7 @@ def train(
         context.epoch_ended(first_epoch + epoch + 1)
 
 
-def _sizes(items: int, batch_size: int) -> list[int]:
+def batch_sizes(items: int, batch_size: int) -> list[int]:
     """Return the size of every batch; a last batch of one joins its neighbour, since batch norm cannot use
     it.
     """

@@ -90,7 +90,7 @@ LOOKED = Conditions(
 
 @pytest.fixture
 def by_ticks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "_clock", lambda _: Ticks.now)
+    monkeypatch.setattr(run, "clock", lambda _: Ticks.now)
 
 
 def test_looks_in_mid_stage_are_timed_apart_from_learning(by_ticks: None, tmp_path: Path) -> None:

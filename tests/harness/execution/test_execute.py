@@ -16,7 +16,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from conftest import BLOBS, Run, world
@@ -25,7 +24,7 @@ from harness import checkpoint
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execution import execute as execution
-from harness.execution.execute import Limits, plan
+from harness.execution.execute import Limits, next_cell, plan
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
 from harness.store import plots
@@ -62,18 +61,11 @@ def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
     for the first.
     """
     todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd", "k-means"]), 2)
-    run = object.__new__(execution._Run)
-    run.queue, run.running, run.sharing = (
-        deque((cell, 1) for cell in todo),
-        {},
-        Sharing(todo, Path("nowhere")),
-    )
-    first, _ = run._next()
-    run.running = {first.key: SimpleNamespace(cell=first, results={})}  # type: ignore[dict-item]
-    second, _ = run._next()
+    sharing, queue = Sharing(todo, Path("nowhere")), deque((cell, 1) for cell in todo)
+    first, _ = next_cell(queue, sharing, ())
+    second, _ = next_cell(queue, sharing, sharing.still_to_learn(first, 0))
     assert (first.seed, second.seed) == (0, 1)
-    run.running = {}
-    assert [cell for cell, _ in run.queue] == [cell for cell in todo if cell not in (first, second)]
+    assert [cell for cell, _ in queue] == [cell for cell in todo if cell not in (first, second)]
 
 
 def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(
@@ -145,7 +137,7 @@ def test_a_done_record_whose_predictions_are_gone_or_damaged_counts_as_open(
     _flip(path, luck)
     assert plan(todo, store).open == todo
     with monkeypatch.context() as patch:
-        patch.setattr("harness.store.predictions._READ_AT_A_GLANCE", 0)
+        patch.setattr("harness.store.predictions.READ_AT_A_GLANCE", 0)
         assert not store.lost([known]), "of a large file the size is looked at"
         with pytest.raises(UserError, match="gone or damaged"):
             store.answers(known)
@@ -239,13 +231,13 @@ def test_a_timeout_comes_within_five_seconds_of_the_limit(
     its end in the store.
     """
     seen: dict[str, float] = {}
-    original = execution._record_end
+    end = Store.end
 
     def note_end(*args: object, **options: object) -> None:
         seen["end"] = time.monotonic()
-        original(*args, **options)  # type: ignore[arg-type]
+        end(*args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(execution, "_record_end", note_end)
+    monkeypatch.setattr(Store, "end", note_end)
     begin = Store.begin
 
     def note_begin(*args: object, **options: object) -> str:

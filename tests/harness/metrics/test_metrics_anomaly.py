@@ -284,8 +284,8 @@ def test_beyond_the_bound_little_is_held_and_no_figure_moves(
     """200 maps of 32 x 32, sorted 2^15 pixels at a time and kept in 2^14 levels; at scale 60 they span
     10^150.
     """
-    monkeypatch.setattr(module, "_AT_ONCE", 1 << 15)
-    monkeypatch.setattr(module, "_KEPT", 1 << 14)
+    monkeypatch.setattr(module, "AT_ONCE", 1 << 15)
+    monkeypatch.setattr(module, "KEPT", 1 << 14)
     rng = np.random.default_rng(3)
     masks = ndimage.gaussian_filter(rng.normal(size=(200, 32, 32)), (0, 3, 3)) > 0.1
     masks[::2] = False
@@ -294,7 +294,7 @@ def test_beyond_the_bound_little_is_held_and_no_figure_moves(
     counts, most = PixelCounts(), 0
     for values, mask in zip(maps, masks, strict=True):
         counts.add(values, mask)
-        most = max(most, counts._n_waiting + len(counts._joined.values))
+        most = max(most, counts.held)
     found, exact = counts.levels(), pixel_levels(maps, masks)
     assert most <= (1 << 15) + (1 << 14) + 1024
     assert (found.anomalous.sum(), found.normal.sum()) == (masks.sum(), (~masks).sum())

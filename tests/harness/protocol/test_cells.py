@@ -77,7 +77,7 @@ class Mine(worlds.Blobs):
 def test_what_a_loader_holds_counts_where_no_digest_is_stated(
     stated: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fingerprint, "_READ_AT_ONCE", 256)  # eight items of 32 bytes
+    monkeypatch.setattr(fingerprint, "READ_AT_ONCE", 256)  # eight items of 32 bytes
     path = tmp_path / "mine.py"
     items = np.random.default_rng(0).normal(size=(240, 8)).astype(np.float32)
 

@@ -80,7 +80,7 @@ def _run(attack: str = "pass", *, bounds: sandbox.Bounds = sandbox.Bounds(timeou
 def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Return `_run` with the namespaces of this machine, and without them."""
     if request.param == "hook alone":
-        monkeypatch.setattr(launch, "_lends_namespaces", lambda: False)
+        monkeypatch.setattr(launch, "lends_namespaces", lambda: False)
     elif sandbox.lacking():
         pytest.skip(sandbox.lacking()[0])
     return _run
@@ -227,7 +227,7 @@ def test_a_gate_that_is_killed_leaves_no_submitted_code_running(tmp_path: Path) 
 import sys
 sys.path[:0] = {[str(ROOT / "tests"), str(SUPPORT), str(Path(__file__).parent)]!r}
 import test_sandbox as here
-print(here.launch._sandbox().process.pid, flush=True)
+print(here.launch.sandbox_here().process.pid, flush=True)
 here._run("while True: pass")
 """
     gate = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)

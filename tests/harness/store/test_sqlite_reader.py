@@ -21,7 +21,7 @@ STRATEGIES = [world(name) for name in ("Means", "Raises", "NotANumber", "Refuses
 
 def _said(rows: Iterable[sqlite_reader.Row]) -> list[str]:
     """Return what the rows say, in words that are equal where they are, also what is not a number."""
-    return [json.dumps(asdict(mlflow_store._record(row)), sort_keys=True) for row in rows]
+    return [json.dumps(asdict(mlflow_store.record_of(row)), sort_keys=True) for row in rows]
 
 
 def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
@@ -47,7 +47,7 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
     for asked in wanted:
         with sqlite_reader.reading(store.database) as base:
             read = _said(sqlite_reader.rows(base, **asked))
-        assert read == _said(store._searched(**asked))
+        assert read == _said(store.searched(**asked))
         counts.append(len(read))
     assert counts == [9, 9, 0, 1, 0, 0, 9, 0]
 

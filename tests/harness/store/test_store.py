@@ -205,7 +205,7 @@ def held(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         return holder
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(busy, "_SAID_AFTER_S", 0.5)
+        patch.setattr(busy, "SAID_AFTER_S", 0.5)
         yield hold
     for holder in holders:
         holder.kill()

@@ -37,7 +37,7 @@ from harness.store.predictions import read_answers
 from leaderboards.cli.verify import verify
 from leaderboards.gate.examine import examine
 from leaderboards.gate.form import form
-from leaderboards.gate.plausibility import _same_figures
+from leaderboards.gate.plausibility import same_figures
 from leaderboards.gate.regression import regression, verdict
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.report import text_of
@@ -262,11 +262,11 @@ def test_the_same_figures_under_every_seed_are_refused_where_the_answers_differ(
             scenario="s", seed=seed, status=Status.DONE, key=str(seed), metrics=figures, environment=0
         )
 
-    assert list(_same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.5)])) == [
+    assert list(same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.5)])) == [
         "s: all 3 seeds have the same figures, so nothing varies over seeds"
     ]
-    assert list(_same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.6)])) == []
-    assert list(_same_figures([cell(0, 0.5), cell(1, 0.5)])) == []  # two may agree by chance
+    assert list(same_figures([cell(0, 0.5), cell(1, 0.5), cell(2, 0.6)])) == []
+    assert list(same_figures([cell(0, 0.5), cell(1, 0.5)])) == []  # two may agree by chance
 
 
 # --- its source gives it away -------------------------------------------------------------------------------
@@ -359,7 +359,7 @@ def test_predictions_that_the_code_does_not_give_are_found_by_running_it_again(
 ) -> None:
     """A careful forger: better predictions, and every digest, key and figure made to fit them."""
     for seed in range(forgeries.SEEDS):
-        change_answers(folder, seed, forgeries._true_classes(folder, seed))
+        change_answers(folder, seed, forgeries.true_classes(folder, seed))
     rescore(folder)
     paper = gate(folder, "--no-rerun")
     assert (paper.code, list(problems_of(paper.report))) == (0, [])
@@ -417,7 +417,7 @@ def test_reading_ahead_to_future_stages_is_given_away_by_removing_them(gate: Ver
 def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, folder: Path) -> None:
     """A table from inputs to classes in small pieces, with the predictions it gives."""
     episode = build(configured("scenario", forgeries.SCENARIO), 0).episodes[0]
-    truth = forgeries._true_classes(folder, 0)
+    truth = forgeries.true_classes(folder, 0)
     (last,) = (answer for answer in read_answers(predictions(folder)) if answer.stage == 1)
     known = dict(zip(last.ids.tolist(), truth(last)["classes"].tolist(), strict=True))
     table = [

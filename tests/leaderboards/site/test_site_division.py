@@ -13,7 +13,7 @@ from checkout import ROOT
 from harness.contracts import Status
 from harness.store.mlflow_store import Record
 from leaderboards.publishing.board import read_board
-from leaderboards.publishing.readme import _division
+from leaderboards.publishing.readme import division
 from leaderboards.site import page_of_records, report_of_board
 from leaderboards.site.cards import card_of_protocol
 from leaderboards.site.pages import HTML, files_of
@@ -65,7 +65,7 @@ def test_a_board_says_what_its_readme_says(said: str, trained: str) -> None:
         f"Division: weights {DIGEST[:12]} pretrained on {trained}, overlap with novel classes: partial."
     ]
     if not said:
-        assert _paragraphs(page) == [_division(apart).replace("`", "").strip()]
+        assert _paragraphs(page) == [division(apart).replace("`", "").strip()]
     assert _paragraphs(files_of(report)[HTML]) == []
 
 

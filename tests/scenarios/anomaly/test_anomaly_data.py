@@ -58,7 +58,7 @@ def _all(pool: Pool) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
 def test_training_and_test_crops_share_no_column() -> None:
     """Every pixel of this photograph says which column it is in."""
     columns = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (90, 200, 3)).copy()
-    surface = textures._Surface("columns", columns, [columns], 40, 0)
+    surface = textures.Surface("columns", columns, [columns], 40, 0)
     seen = {train: np.unique(surface.crops("some", 300, train=train)) for train in (True, False)}
     assert seen[True].max() < 120
     assert seen[False].min() >= 120 + GAP
@@ -70,7 +70,7 @@ def test_training_and_test_crops_share_no_column() -> None:
 
 def test_no_two_crops_of_a_part_are_of_one_place() -> None:
     photo = np.arange(60 * 100 * 3, dtype=np.uint16).view(np.uint8)[: 60 * 100 * 3].reshape(60, 100, 3)
-    surface = textures._Surface("all", photo, [photo], 30, 0)
+    surface = textures.Surface("all", photo, [photo], 30, 0)
     places = 31 * 31
     crops = {crop.tobytes() for crop in surface.crops("train", places, train=True)}
     assert len(crops) == places
@@ -80,7 +80,7 @@ def test_no_two_crops_of_a_part_are_of_one_place() -> None:
     ):
         surface.crops("train", places + 1, train=True)
     with pytest.raises(UserError, match="size=41 is larger than the 36 px"):
-        textures._Surface("all", photo, [photo], 41, 0)
+        textures.Surface("all", photo, [photo], 41, 0)
 
 
 def test_one_seed_gives_the_same_bytes_and_another_one_others() -> None:
@@ -228,7 +228,7 @@ def test_what_hardly_shows_is_refused() -> None:
         )
     photo = np.full((64, 200, 3), 100, dtype=np.uint8)
     with pytest.raises(UserError, match="blur does not show on sky at severity hard"):
-        textures._Surface("sky", photo, [photo], 40, 0).defective("bad", 0, "blur", "hard", train=False)
+        textures.Surface("sky", photo, [photo], 40, 0).defective("bad", 0, "blur", "hard", train=False)
 
 
 def test_gradient_noise_is_zero_at_the_corners_of_its_cells_and_smooth_between() -> None:
@@ -769,7 +769,7 @@ def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     assert isinstance(first.inputs, Packed)
     pack = Path(first.inputs.path)
     pack.write_bytes(pack.read_bytes()[:200])
-    packed._opened.cache_clear()
+    packed.opened.cache_clear()
     assert np.array_equal(_all(_read(files))[0], images)
     assert len(made) == len(files)
     assert not list(pack.parent.glob("*.tmp*"))

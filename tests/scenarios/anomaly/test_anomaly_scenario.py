@@ -95,11 +95,11 @@ def test_continual_asks_every_category_so_far() -> None:
 )
 def test_published_streams_have_their_stages(preset: str, sizes: list[int]) -> None:
     scenario = Anomaly(**PRESETS[preset].values)
-    steps = scenario._steps(len(PUBLISHED[scenario.source]))
+    steps = scenario.steps(len(PUBLISHED[scenario.source]))
     assert [len(step.learned) for step in steps] == sizes
     assert [len(step.asked) for step in steps] == np.cumsum(sizes).tolist()
     if preset == "mvtec-10-1":
-        assert scenario._arriving(0)[10:] == ("tile", "toothbrush", "transistor", "wood", "zipper")
+        assert scenario.arriving(0)[10:] == ("tile", "toothbrush", "transistor", "wood", "zipper")
 
 
 def test_few_shot_keeps_some_normals_of_every_category() -> None:
@@ -143,9 +143,9 @@ def test_orders_move_arrival_and_neither_images_nor_category_numbers() -> None:
         _scenario(setting="continual", categories="rock+brick+grass", order=order)
         for order in ("alphabetical", "as-listed", "seed")
     )
-    assert alphabetical._arriving(0) == ("brick", "grass", "rock")
-    assert listed._arriving(0) == ("rock", "brick", "grass")
-    assert len({drawn._arriving(seed) for seed in range(20)}) == 6
+    assert alphabetical.arriving(0) == ("brick", "grass", "rock")
+    assert listed.arriving(0) == ("rock", "brick", "grass")
+    assert len({drawn.arriving(seed) for seed in range(20)}) == 6
     deals = [scenario.deal(3) for scenario in (alphabetical, listed, drawn)]
     for deal in deals[1:]:
         assert np.array_equal(deal.inputs[np.arange(45)], deals[0].inputs[np.arange(45)])
@@ -270,7 +270,7 @@ def test_every_preset_is_a_configuration_with_its_metrics() -> None:
         assert names[0] == "image_auroc"
         assert ("forgetting" in names) == (scenario.setting == "continual")
         assert len([name for name in names if name.startswith("image_auroc_of_")]) == len(
-            scenario._asked_names()
+            scenario.asked_names()
         )
         assert preset.source
     names = [metric.name for metric in Anomaly(source="folder", root="nowhere").metrics]

@@ -311,7 +311,7 @@ def test_fewer_images_than_a_batch_and_a_long_warm_up_still_train() -> None:
 
 def _started_at(strategy: InpFormer) -> Tensor:
     fresh = _started(strategy.context)  # type: ignore[arg-type]
-    fresh._build(_TOKENS)
+    fresh.build(_TOKENS)
     return fresh.maps_of(_TOKENS)
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from strategies.anomaly.stable_adamw import StableAdamW, steps_of, warmed_cosine
-from strategies.toolkit.training.loop import _sizes
+from strategies.toolkit.training.loop import batch_sizes
 
 
 def _weights(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
@@ -152,6 +152,6 @@ def test_without_warm_up_the_rate_starts_at_its_full_height() -> None:
 def test_steps_are_counted_as_the_training_loop_takes_them() -> None:
     for items in range(1, 40):
         for batch_size in (1, 2, 3, 8, 16):
-            batches = len(_sizes(items, batch_size))
+            batches = len(batch_sizes(items, batch_size))
             assert steps_of(items, epochs=3, gradient_steps=0, batch_size=batch_size) == 3 * batches
     assert steps_of(5, epochs=3, gradient_steps=77, batch_size=2) == 77

@@ -127,7 +127,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let 64 kB be the budget and the piece, of 3.9 MB of tokens; INP-Former's components are summed over 256
     tokens at once.
     """
-    monkeypatch.setattr(inp_former, "_ROWS", 256)
+    monkeypatch.setattr(inp_former, "ROWS", 256)
     monkeypatch.setattr(memory, "BUDGET", SMALL)
     monkeypatch.setattr(memory, "PIECE", SMALL)
 

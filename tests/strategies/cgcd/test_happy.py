@@ -544,7 +544,7 @@ def test_arms_share_stage_0_and_what_differs_there_does_not() -> None:
 
 
 def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
-    from harness.protocol.stage_sharing import _owner_of_first_stage
+    from harness.protocol.stage_sharing import owner_of_first_stage
     from strategies.cgcd.base import CategoryDiscovery
 
     class Other(Happy):
@@ -553,8 +553,8 @@ def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
         ) -> Tensor:
             return logits.sum()
 
-    assert _owner_of_first_stage(Happy) is CategoryDiscovery
-    assert _owner_of_first_stage(Other) is None
+    assert owner_of_first_stage(Happy) is CategoryDiscovery
+    assert owner_of_first_stage(Other) is None
 
 
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:

@@ -480,10 +480,10 @@ class Noted(UNO):
         self.noted: list[list[float]] = []
         super().discover(stage, items, novel)
 
-    def _swapped(
+    def swapped_loss(
         self, known: Tensor, novel: Tensor, labels: Tensor, queued: list[Tensor | None], place: int
     ) -> Tensor:
-        value = super()._swapped(known, novel, labels, queued, place)
+        value = super().swapped_loss(known, novel, labels, queued, place)
         self.noted.append(value.tolist())
         return value
 
@@ -671,9 +671,9 @@ class Followed(CrKD):
     """Cr-KD that shows its teacher."""
 
     def further(self, seen: Any, done: float) -> Tensor:
-        self.before_step = [weight.clone() for weight in self._teacher.parameters()]
+        self.before_step = [weight.clone() for weight in self.teacher.parameters()]
         value = super().further(seen, done)
-        self.after_step = [weight.clone() for weight in self._teacher.parameters()]
+        self.after_step = [weight.clone() for weight in self.teacher.parameters()]
         self.student = [
             weight.detach().clone()
             for weight in (*self.network.parts.parameters(), *self.network.known.parameters())
@@ -695,12 +695,12 @@ def test_a_teacher_that_follows_takes_the_statistics_of_batch_norm_along() -> No
     """It once had the student's weights beside the statistics of stage 0."""
     strategy = _started(CrKD, Context(backbone="timm:test_resnet"), teacher_momentum=0.5)
     network = strategy.network.build((3, 32, 32), KNOWN)
-    strategy._teacher = network.teacher()
+    strategy.teacher = network.teacher()
     network.train()(torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0)))
-    strategy._follow()
-    assert list(strategy._teacher.buffers())
+    strategy.follow_student()
+    assert list(strategy.teacher.buffers())
     assert all(
-        torch.equal(a, b) for a, b in zip(strategy._teacher.buffers(), network.parts.buffers(), strict=True)
+        torch.equal(a, b) for a, b in zip(strategy.teacher.buffers(), network.parts.buffers(), strict=True)
     )
 
 

@@ -42,7 +42,7 @@ from harness.protocol.cells import cells, contenders, protocols
 from harness.selection import configured
 from strategies.noisy_labels import dividemix
 from strategies.noisy_labels.base import LabelLearner, noise_rate
-from strategies.noisy_labels.dividemix import _Draws, _Mixing, chance_of_right
+from strategies.noisy_labels.dividemix import Draws, Mixing, chance_of_right
 from strategies.noisy_labels.loss_correction import anchor_matrix
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import generator_of, view_of
@@ -527,7 +527,7 @@ def test_each_network_learns_from_the_division_of_the_other(monkeypatch: pytest.
     for model in strategy.models:
         model.grow(stage)
     items = as_items(stage)
-    mixing = _Mixing(strategy, stage, items)
+    mixing = Mixing(strategy, stage, items)
     monkeypatch.setattr(dividemix, "chance_of_right", lambda losses: losses)
     mixing.divide()
     for place in range(2):
@@ -562,7 +562,7 @@ def test_divide_and_mix_is_the_loss_of_the_card(
         .clamp(0.6 if all_right else 0.0, 1)
     )
     monkeypatch.setattr(dividemix, "chance_of_right", lambda _: chances)
-    mixing = _Mixing(strategy, stage, items)
+    mixing = Mixing(strategy, stage, items)
     mixing.divide()
     value = mixing.loss(1, 10, 2.5)
 
@@ -613,11 +613,11 @@ def test_divide_and_mix_is_the_loss_of_the_card(
 def test_the_weight_of_the_unlabelled_rises_in_a_line_after_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[float] = []
 
-    def note(self: _Mixing, place: int, size: int, weight: float) -> Tensor:
+    def note(self: Mixing, place: int, size: int, weight: float) -> Tensor:
         seen.append(weight)
         return sum((w.sum() for w in self.learner.models[place].parameters()), torch.zeros(())) * 0
 
-    monkeypatch.setattr(_Mixing, "loss", note)
+    monkeypatch.setattr(Mixing, "loss", note)
     monkeypatch.setattr(dividemix, "chance_of_right", torch.ones_like)
     started("dividemix", lent(epochs=10), warmup=0.2, unlabelled=50.0, unlabelled_ramp=4).learn(noisy_stage())
     expected = [50 * min(step / 6 / 4, 1) for step in range(8 * 6) for _ in range(2)]
@@ -626,7 +626,7 @@ def test_the_weight_of_the_unlabelled_rises_in_a_line_after_warm_up(monkeypatch:
 
 def test_every_row_is_dealt_once_before_any_comes_again() -> None:
     chosen = torch.tensor([False, True, True, False, True, True, True, False])
-    draws = _Draws(chosen, np.random.default_rng(0))
+    draws = Draws(chosen, np.random.default_rng(0))
     dealt = torch.cat([draws.take(size) for size in (3, 1, 4, 2, 13, 7)]).tolist()
     rounds = [dealt[at : at + 5] for at in range(0, 30, 5)]
     assert all(sorted(one) == [1, 2, 4, 5, 6] for one in rounds)

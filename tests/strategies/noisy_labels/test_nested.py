@@ -94,7 +94,7 @@ def _shrunk(size: int, times: int, **values: Any) -> Tensor:
     """Features of ones after shrinking, (times, size, 16)."""
     strategy = started("nested-dropout", **values)
     strategy.models[0].grow(noisy_stage())
-    shrink = strategy._shrinking("widths-0")
+    shrink = strategy.shrinking("widths-0")
     return torch.stack([shrink(torch.ones(size, 16)) for _ in range(times)])
 
 
@@ -140,7 +140,7 @@ def _through(model: Any, inputs: Tensor, **values: Any) -> list[tuple[int, int]]
     on what they are given.
     """
     strategy = started("nested-dropout", lent(backbone="mlp[width=16,depth=2]"), **values)
-    compress = strategy._compressing("widths-0", strategy.layers)
+    compress = strategy.compressing("widths-0", strategy.layers)
     return [tuple(compress(model, inputs)[0].round().int().tolist()) for _ in range(40)]
 
 
@@ -184,13 +184,13 @@ def test_stage_two_compresses_both_layers_also_where_stage_one_alternates(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     asked: list[tuple[str, str]] = []
-    original = NestedDropout._compressing
+    original = NestedDropout.compressing
 
     def note(self: NestedDropout, stream: str, layers: Layers) -> Compress:
         asked.append((stream, layers))
         return original(self, stream, layers)
 
-    monkeypatch.setattr(NestedDropout, "_compressing", note)
+    monkeypatch.setattr(NestedDropout, "compressing", note)
     learned("nested-co-teaching", lent(epochs=4, backbone="mlp[width=16,depth=2]"), layers="alternating")
     assert asked == [("widths-0", "alternating"), ("widths-1", "alternating"), ("widths-together", "both")]
 
@@ -218,7 +218,7 @@ def test_one_pass_counts_what_separate_products_count(
     networks: int, with_bias: bool, block: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """D = 10 channels of 50 items and 4 classes, mean logits; in one block, in four and in ten."""
-    monkeypatch.setattr(nested, "_BLOCK", block)
+    monkeypatch.setattr(nested, "BLOCK", block)
     generator = torch.Generator().manual_seed(networks)
     features, weight, bias = (
         torch.randn(networks, *shape, generator=generator) for shape in ((50, 10), (4, 10), (4,))
@@ -451,7 +451,7 @@ def test_a_network_learns_the_items_that_the_other_one_or_itself_finds_easy(
     kept.
     """
     strategy, batch = _pair(judge=judge, exchange=exchange)
-    step = strategy._halves if judge == "halves" else strategy._whole
+    step = strategy.loss_of_halves if judge == "halves" else strategy.loss_of_whole
     value = step(batch, 0.4, Classifier.__call__)
     judged = [torch.arange(12), torch.arange(12, 24)] if judge == "halves" else [torch.arange(24)] * 2
     easy = []
@@ -475,7 +475,7 @@ def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_t
         logits: Tensor = network.head(network.backbone(inputs) * nested.prefix_mask(torch.tensor([5]), 16))
         return logits
 
-    value = strategy._halves(batch, 0.5, compress)
+    value = strategy.loss_of_halves(batch, 0.5, compress)
     model: Any = strategy.models[0]
     features = model.backbone(batch.inputs[:12])
     judged = cross_entropy(features[:, :3] @ model.head.weight[:, :3].T, batch.labels[:12], reduction="none")
@@ -487,7 +487,7 @@ def test_halves_are_judged_with_the_channels_that_count_and_learned_with_those_t
 def test_a_batch_of_one_is_learned_by_one_network() -> None:
     strategy, batch = _pair()
     single = Batch(batch.inputs[:1], batch.labels[:1], batch.rows[:1])
-    value = strategy._halves(single, 0.4, Classifier.__call__)
+    value = strategy.loss_of_halves(single, 0.4, Classifier.__call__)
     torch.testing.assert_close(value, cross_entropy(strategy.models[1](single.inputs), single.labels))
 
 
@@ -556,13 +556,13 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
 ) -> None:
     monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     before: list[dict[str, Tensor]] = []
-    original = NestedCoTeaching._taught
+    original = NestedCoTeaching.teach_each_other
 
     def note(self: NestedCoTeaching, *arguments: Any) -> None:
         before.extend(copy.deepcopy(dict(nn.Module.state_dict(model))) for model in self.models)
         original(self, *arguments)
 
-    monkeypatch.setattr(NestedCoTeaching, "_taught", note)
+    monkeypatch.setattr(NestedCoTeaching, "teach_each_other", note)
     strategy = started(
         "nested-co-teaching", lent(epochs=6, backbone="normed"), freeze_norm=freeze, judge=judge
     )

@@ -128,7 +128,7 @@ def test_padded_crop(border: int, sides: tuple[int, int], monkeypatch: pytest.Mo
         expected.append(functional.hflip(cut) if luck < 0.5 else cut)
     view = view_of(f"padded-crop[pad={border},mirror=0.5]")
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
-    monkeypatch.setattr("strategies.toolkit.augmentations.padded_crop._AT_ONCE", 3 * images[0].numel())
+    monkeypatch.setattr("strategies.toolkit.augmentations.padded_crop.AT_ONCE", 3 * images[0].numel())
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
 
 

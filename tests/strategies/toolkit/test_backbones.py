@@ -4,13 +4,15 @@ are prepared.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
-from fakes import FakeContext
+from fakes import FakeContext, stage_of
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
@@ -214,8 +216,8 @@ def test_a_frozen_part_with_batch_norm_does_not_follow_its_batches() -> None:
 def test_a_classifier_comes_back_from_its_state_with_the_same_part_frozen(files: dict[str, Any]) -> None:
     context = FakeContext(backbone=f"{VIT}[weights={files['folder'] / 'vit.pth'},{SMALL},trainable=last]")
     model = Classifier(context)
-    model._build((3, 32, 32))
-    model.head, model.task_of = model._new_head(2), [0, 0]
+    labels = np.arange(len(IMAGES)) % 2
+    model.grow(replace(stage_of(0, labels, 2), inputs=IMAGES.numpy()))
     _step(model, model(IMAGES))
     copy = model.snapshot()
     torch.testing.assert_close(copy.eval()(IMAGES), model.eval()(IMAGES), rtol=0, atol=0)

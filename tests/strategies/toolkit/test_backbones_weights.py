@@ -24,7 +24,7 @@ from harness.errors import UserError
 from harness.protocol.cells import Protocol
 from harness.weights import weights_said
 from leaderboards.publishing.board import BoardProtocol
-from leaderboards.publishing.readme import _division
+from leaderboards.publishing.readme import division
 from strategies.toolkit.encoders.by_name import encoder
 from strategies.toolkit.networks import backbone
 
@@ -258,8 +258,8 @@ def test_declared_overlap_makes_a_division_of_its_own(plain: Path) -> None:
     assert said["none"].hash != said["full"].hash
     digest = hashlib.sha256(plain.read_bytes()).hexdigest()[:12]
     expected = f" Division: weights `{digest}` pretrained on ImageNet-1k, overlap with novel classes: full."
-    assert _division(BoardProtocol.of(said["full"])) == expected
-    assert _division(BoardProtocol.of(_protocol("mlp"))) == ""
+    assert division(BoardProtocol.of(said["full"])) == expected
+    assert division(BoardProtocol.of(_protocol("mlp"))) == ""
     network = _made(plain, f"{SAID},pretrained_on=ImageNet-1k,overlap=full")
     assert network.features == 48
 

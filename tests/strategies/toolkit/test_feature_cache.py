@@ -27,7 +27,7 @@ ALL_PAIRS = [(which, row) for which in range(3) for row in range(90)]
 @pytest.fixture
 def by_kib(monkeypatch: pytest.MonkeyPatch) -> None:
     """Count budgets in KiB, so that small items fill them."""
-    monkeypatch.setattr(feature_cache, "_MIB", 2**10)
+    monkeypatch.setattr(feature_cache, "MIB", 2**10)
 
 
 def _network(backbone: str = "cnn[width=8]") -> Parted:

@@ -17,7 +17,7 @@ from harness.errors import Diverged, UserError
 from strategies.class_incremental.buffer import Buffer
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import backbone
-from strategies.toolkit.training.loop import Batch, _sizes, constant, cosine, sgd, train
+from strategies.toolkit.training.loop import Batch, batch_sizes, constant, cosine, sgd, train
 from strategies.toolkit.training.tensors import Items, as_tensor
 
 # --- training -----------------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ def test_the_loop_takes_the_same_steps_as_a_bare_one() -> None:
 def test_batches_cover_every_item_and_none_but_a_lone_item_is_alone(
     items: int, size: int, expected: list[int]
 ) -> None:
-    assert _sizes(items, size) == expected
+    assert batch_sizes(items, size) == expected
 
 
 def test_rows_say_which_items_are_in_a_batch() -> None:
