@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -88,10 +88,16 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         return revealed(small) if reveal else small
 
     case = _Case(make=make, deal=deal, conditions=_conditions(scenario))
-    around = cache(lambda: _around_a_cell(case))
+    before, after = cache(_surroundings), cache(_surroundings)  # looked at once each, also where it refuses
+
+    def around() -> tuple[_Surroundings, _Surroundings]:
+        was = before()
+        _ = case.alone
+        return was, after()
+
     first: dict[str, Callable[[_Case], str]] = {
-        "leaves global state alone": lambda _: _changed_globals(*around()[:2]),
-        "leaves nothing running and no library patched": lambda _: _left_behind(*around()[2:]),
+        "leaves global state alone": lambda _: _changed_globals(*around()),
+        "leaves nothing running and no library patched": lambda _: _left_behind(*around()),
     }  # while nothing has been changed yet
     claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
     if stages < 2:
@@ -181,21 +187,25 @@ def _continues(case: _Case) -> str:
     )
 
 
-def _around_a_cell(case: _Case) -> tuple[dict[str, Any], dict[str, Any], Traces, Traces]:
-    """Return global state and traces before and after the first cell of this process."""
+class _Surroundings(NamedTuple):
+    """What a cell should leave as it is: global state, and what runs or can be patched in this process."""
+
+    state: dict[str, Any]
+    traces: Traces
+
+
+def _surroundings() -> _Surroundings:
     _load_what_looks_around()
-    state, left_before = _global_state(), traces()
-    _ = case.alone
-    return state, _global_state(), left_before, traces()
+    return _Surroundings(_global_state(), traces())
 
 
-def _changed_globals(before: dict[str, Any], after: dict[str, Any]) -> str:
-    changed = [name for name, value in before.items() if after[name] != value]
+def _changed_globals(before: _Surroundings, after: _Surroundings) -> str:
+    changed = [name for name, value in before.state.items() if after.state[name] != value]
     return f"changed: {', '.join(changed)}" if changed else ""
 
 
-def _left_behind(before: Traces, after: Traces) -> str:
-    found = left(before, after)
+def _left_behind(before: _Surroundings, after: _Surroundings) -> str:
+    found = left(before.traces, after.traces)
     return f"warning: {', '.join(found)}" if found else ""
 
 
