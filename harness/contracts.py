@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
@@ -152,13 +152,32 @@ class Query:
     tasks: IntArray | None = None
 
 
-OF_LEARNER = ("weights", "health")
-"""Fields of a prediction that speak of the learner and not of items."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a field of a prediction has to be, said where the field is declared: `field(default=None,
+    metadata={"rule": Rule("index", axes=(1,))})`.
+
+    kind: an index is a whole number, kept as int64; a probability lies in [0, 1], up to rounding; a flag is
+    kept as bool; a float is of any scale.
+    axes: how many axes an array may have, the first for the items; empty for any number from 1 on.
+    half: whether floats may be kept in half precision, where that changes no value.
+    of_learner: it speaks of the learner and not of items; kept as float32, of any shape.
+    finite: whether every value must be a finite number.
+    """
+
+    kind: Literal["index", "probability", "flag", "float"] = "float"
+    axes: tuple[int, ...] = ()
+    half: bool = False
+    of_learner: bool = False
+    finite: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What a strategy answers, row by row as in the query. Never labels.
+
+    A scenario that asks for more names a subclass as its `prediction`: a frozen dataclass with further
+    fields, each with its `Rule`.
 
     Floats may be of any scale, and all must be finite: they are kept in the smallest format that has every
     value as it was answered.
@@ -181,25 +200,37 @@ class Prediction:
     weights: float32, any shape.  health: float32 (M,), not a number where a measure does not apply.
     """
 
-    classes: AnyArray | None = None
+    classes: AnyArray | None = field(default=None, metadata={"rule": Rule("index", axes=(1,))})
     scores: AnyArray | None = None
-    clusters: AnyArray | None = None
-    old_probability: AnyArray | None = None
-    anomaly_scores: AnyArray | None = None
-    anomaly_maps: AnyArray | None = None
-    suspicion: AnyArray | None = None
-    kept: AnyArray | None = None
-    label_losses: AnyArray | None = None
-    among_known: AnyArray | None = None
-    among_novel: AnyArray | None = None
-    relation_shift: AnyArray | None = None
-    weights: AnyArray | None = None
-    health: AnyArray | None = None
+    clusters: AnyArray | None = field(default=None, metadata={"rule": Rule("index", axes=(1,))})
+    old_probability: AnyArray | None = field(default=None, metadata={"rule": Rule("probability", half=True)})
+    anomaly_scores: AnyArray | None = field(default=None, metadata={"rule": Rule(axes=(1,))})
+    anomaly_maps: AnyArray | None = field(default=None, metadata={"rule": Rule(axes=(3,), half=True)})
+    suspicion: AnyArray | None = field(default=None, metadata={"rule": Rule(half=True)})
+    kept: AnyArray | None = field(default=None, metadata={"rule": Rule("flag")})
+    label_losses: AnyArray | None = field(default=None, metadata={"rule": Rule(half=True)})
+    among_known: AnyArray | None = field(default=None, metadata={"rule": Rule("index", axes=(1,))})
+    among_novel: AnyArray | None = field(default=None, metadata={"rule": Rule("index", axes=(1, 2))})
+    relation_shift: AnyArray | None = field(default=None, metadata={"rule": Rule(half=True)})
+    weights: AnyArray | None = field(default=None, metadata={"rule": Rule(of_learner=True)})
+    health: AnyArray | None = field(default=None, metadata={"rule": Rule(of_learner=True, finite=False)})
 
     def arrays(self) -> dict[str, AnyArray]:
         """Return the fields that were answered, by name."""
-        fields = {name: getattr(self, name) for name in Prediction.__slots__}
-        return {name: array for name, array in fields.items() if array is not None}
+        answers = {name: getattr(self, name) for name in rules_of(type(self))}
+        return {name: array for name, array in answers.items() if array is not None}
+
+
+def rules_of(prediction: type[Prediction]) -> dict[str, Rule]:
+    """Return the rule of every field, by name; one that declares none is a float of any scale for every
+    item.
+    """
+    return {one.name: one.metadata.get("rule", Rule()) for one in fields(prediction)}
+
+
+def of_learner(prediction: type[Prediction]) -> tuple[str, ...]:
+    """Return the fields that speak of the learner and not of items."""
+    return tuple(name for name, rule in rules_of(prediction).items() if rule.of_learner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -452,11 +483,12 @@ class Answer:
     ids: IntArray
     arrays: Mapping[str, AnyArray]
 
-    def subset(self, rows: NDArray[np.bool_]) -> Answer:
-        """Return what is said of the items in `rows`, bool (N,); what speaks of the learner stays whole."""
-        arrays = {
-            name: values if name in OF_LEARNER else values[rows] for name, values in self.arrays.items()
-        }
+    def subset(self, rows: NDArray[np.bool_], prediction: type[Prediction] = Prediction) -> Answer:
+        """Return what is said of the items in `rows`, bool (N,); what speaks of the learner, by the rules of
+        `prediction`, stays whole.
+        """
+        whole = of_learner(prediction)
+        arrays = {name: values if name in whole else values[rows] for name, values in self.arrays.items()}
         return replace(self, ids=self.ids[rows], arrays=arrays)
 
 
@@ -548,14 +580,17 @@ class Scenario(BaseModel, ABC):
     metrics: ClassVar[tuple[Metric, ...]]
     """The first is the primary metric, by which boards rank."""
 
+    prediction: ClassVar[type[Prediction]] = Prediction
+    """What is asked for: the fields that a strategy may answer, and their rules. Others are left out."""
+
     answers: ClassVar[tuple[str, ...]] = ("classes",)
-    """The fields of `Prediction` that scoring needs; of `one|other` any one will do."""
+    """The fields of `prediction` that scoring needs; of `one|other` any one will do."""
 
-    probed: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
-    """The fields of `Prediction` that are kept of a probe."""
+    probed: ClassVar[tuple[str, ...]] = tuple(rules_of(Prediction))
+    """The fields of `prediction` that are kept of a probe; all of them where nothing else is said."""
 
-    kept: ClassVar[tuple[str, ...]] = tuple(Prediction.__slots__)
-    """The fields of `Prediction` that are kept of an answer after a stage."""
+    kept: ClassVar[tuple[str, ...]] = tuple(rules_of(Prediction))
+    """The fields of `prediction` that are kept of an answer after a stage; likewise."""
 
     lower_bound: ClassVar[str] = "fine-tune"
     upper_bound: ClassVar[str] = "joint"
@@ -578,6 +613,13 @@ class Scenario(BaseModel, ABC):
     """Parameters that came after results did. At their defaults they are not written, so that a protocol from
     before is still the same.
     """
+
+    def __init_subclass__(cls, **said: Any) -> None:
+        """Keep every field of the class's own `prediction` where nothing else is said."""
+        super().__init_subclass__(**said)
+        if "prediction" in vars(cls) and isinstance(cls.prediction, type):
+            for name in {"probed", "kept"} - {*vars(cls)}:
+                setattr(cls, name, tuple(rules_of(cls.prediction)))
 
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -768,6 +810,7 @@ __all__ = [
     "Prediction",
     "Preset",
     "Query",
+    "Rule",
     "Scenario",
     "Scorer",
     "Scores",
@@ -778,6 +821,8 @@ __all__ = [
     "TrainingBudget",
     "Truth",
     "Validation",
+    "of_learner",
     "param",
+    "rules_of",
     "scorer_of",
 ]

@@ -4,18 +4,16 @@ that change no value.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from harness.contracts import OF_LEARNER, Answer, Prediction, Query
+from harness.contracts import Answer, Prediction, Query, Rule
 from harness.errors import Diverged, Unsuitable
 
-_WHOLE = ("classes", "clusters", "among_known", "among_novel")
-_AXES = {"anomaly_scores": 1, "anomaly_maps": 3}
-_HALF = ("anomaly_maps", "old_probability", "suspicion", "label_losses", "relation_shift")
-"""Fields that may be held in half precision; others take float32 at least."""
+_ROUNDING = 1e-3
+"""By how much a probability may lie outside of [0, 1]: sums of a softmax in half precision do."""
 
 
 class BadAnswer(Exception):
@@ -23,15 +21,23 @@ class BadAnswer(Exception):
 
 
 def answered(
-    prediction: Prediction, query: Query, *, needed: Sequence[str], stage: int, step: int | None
+    prediction: Prediction,
+    query: Query,
+    *,
+    rules: Mapping[str, Rule],
+    needed: Sequence[str],
+    stage: int,
+    step: int | None,
 ) -> Answer:
-    """Check a prediction against its query and return it sorted by id.
+    """Check a prediction against its query and the `rules` of its fields, and return it sorted by id.
+
+    A field without a rule is one of another scenario, and left out.
 
     Floats are held in the smallest of float16 (maps and the like), float32 and float64 that has every value
     as it was answered: whatever their scale, their order and their ties are the strategy's.
 
     Raises:
-        BadAnswer: not a `Prediction`, or the wrong number of rows or axes.
+        BadAnswer: not a `Prediction`, the wrong number of rows or axes, or values that a rule does not allow.
         Unsuitable: a field is missing that scoring needs.
         Diverged: a value that is not finite, with its item and its place in it.
     """
@@ -40,18 +46,25 @@ def answered(
     order = np.argsort(query.ids)
     arrays = {}
     for name, given in prediction.arrays().items():
-        array = np.asarray(given)
-        if len(array.shape) == 0 or (len(array) != len(query.ids) and name not in OF_LEARNER):
+        if name not in rules:
+            continue
+        rule, array = rules[name], np.asarray(given)
+        if len(array.shape) == 0 or (len(array) != len(query.ids) and not rule.of_learner):
             raise BadAnswer(
                 f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})"
             )
         if array.dtype == object or array.dtype.kind not in "iufb":
             raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
         with np.errstate(over="ignore"):
-            held = array.astype(np.float32) if name in OF_LEARNER else _compact(name, array)
-        if held.dtype.kind == "f" and name != "health" and not np.isfinite(held).all():
-            raise Diverged(f"{_not_finite(name, held, query)} (stage {stage})")
-        arrays[name] = held if name in OF_LEARNER else held[order]
+            held = array.astype(np.float32) if rule.of_learner else _compact(name, rule, array)
+        if held.dtype.kind == "f" and rule.finite and not np.isfinite(held).all():
+            raise Diverged(f"{_not_finite(name, rule, held, query)} (stage {stage})")
+        if rule.kind == "probability" and ((held < -_ROUNDING) | (held > 1 + _ROUNDING)).any():
+            raise BadAnswer(
+                f"{name} must be probabilities, from 0 to 1; got {held.min():g} to {held.max():g} (stage "
+                f"{stage})"
+            )
+        arrays[name] = held if rule.of_learner else held[order]
     if missing := lacking(needed, arrays):
         raise Unsuitable(
             f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {', '.join(missing)}"
@@ -68,20 +81,22 @@ def lacking(needed: Iterable[str], answered: Container[str]) -> list[str]:
     ]
 
 
-def _compact(name: str, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    if name in _WHOLE:
-        if array.ndim > 1 + (name == "among_novel") or not np.array_equal(array, array.astype(np.int64)):
+def _compact(name: str, rule: Rule, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if rule.axes and array.ndim not in rule.axes:
+        wanted = " or ".join(map(str, rule.axes))
+        raise BadAnswer(
+            f"{name} must have {wanted} {'axis' if rule.axes == (1,) else 'axes'}, the first for the items; got "
+            f"shape {array.shape}"
+        )
+    if rule.kind == "index":
+        if not np.array_equal(array, array.astype(np.int64)):
             raise BadAnswer(
                 f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}"
             )
         return array.astype(np.int64)
-    if name in _AXES and array.ndim != _AXES[name]:
-        raise BadAnswer(
-            f"{name} must have {_AXES[name]} axes, the first for the items; got shape {array.shape}"
-        )
-    if name == "kept":
+    if rule.kind == "flag":
         return array.astype(np.bool_)
-    return _held(array, (np.float16, np.float32) if name in _HALF else (np.float32,))
+    return _held(array, (np.float16, np.float32) if rule.half else (np.float32,))
 
 
 def _held(array: np.ndarray[Any, Any], short: Sequence[type[np.floating[Any]]]) -> np.ndarray[Any, Any]:
@@ -94,12 +109,12 @@ def _held(array: np.ndarray[Any, Any], short: Sequence[type[np.floating[Any]]]) 
     return array.astype(np.float64)
 
 
-def _not_finite(name: str, array: np.ndarray[Any, Any], query: Query) -> str:
+def _not_finite(name: str, rule: Rule, array: np.ndarray[Any, Any], query: Query) -> str:
     """Say how many values are not finite and where the first one is."""
     places = np.argwhere(~np.isfinite(array))
     row, *rest = places[0].tolist()
     said = f"{name} holds {len(places)} values that are not finite, the first"
-    if name in OF_LEARNER:
+    if rule.of_learner:
         return f"{said} at {(row, *rest)}"
     return f"{said} of item {query.ids[row]}" + (f" at {tuple(rest)}" if rest else "")
 

@@ -25,7 +25,18 @@ from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.cell.shared_stage import learn_once
 from harness.checkpoint import CannotKeep, kept_state
-from harness.contracts import Answer, Precision, Query, Scenario, Stage, Strategy, TrainingBudget
+from harness.contracts import (
+    Answer,
+    Precision,
+    Prediction,
+    Query,
+    Rule,
+    Scenario,
+    Stage,
+    Strategy,
+    TrainingBudget,
+    rules_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +44,15 @@ class Conditions:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be
     rebuilt from it.
 
-    needed, probed, kept: the fields of a prediction that scoring needs, those kept of a probe, and those kept
-    of an answer after a stage.
+    rules: of the fields of a prediction that the protocol asks for.
+    needed, probed, kept: the fields that scoring needs, those kept of a probe, and those kept of an answer
+    after a stage.
     session: the driver's run, within which costs compare; empty where nobody compares them.
     """
 
     root_seed: int
     budget: TrainingBudget
+    rules: Mapping[str, Rule] = field(default_factory=lambda: rules_of(Prediction))
     needed: tuple[str, ...] = ("classes",)
     probed: tuple[str, ...] = Scenario.probed
     kept: tuple[str, ...] = Scenario.kept
@@ -59,6 +72,7 @@ def conditions_of(scenario: Scenario, seed: int) -> Conditions:
     return Conditions(
         root_seed=learner_seed(seed),
         budget=scenario.budget(),
+        rules=rules_of(scenario.prediction),
         needed=scenario.answers,
         probed=scenario.probed,
         kept=scenario.kept,
@@ -375,7 +389,14 @@ def clock(conditions: Conditions) -> float:
 
 def _asked(strategy: Strategy, query: Query, conditions: Conditions, stage: int, step: int | None) -> Answer:
     """Return what the strategy answers now, of it what the protocol keeps."""
-    answer = answered(strategy.predict(query), query, needed=conditions.needed, stage=stage, step=step)
+    answer = answered(
+        strategy.predict(query),
+        query,
+        rules=conditions.rules,
+        needed=conditions.needed,
+        stage=stage,
+        step=step,
+    )
     fields = conditions.kept if step is None else conditions.probed
     return replace(answer, arrays={name: array for name, array in answer.arrays.items() if name in fields})
 

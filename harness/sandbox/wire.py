@@ -25,6 +25,7 @@ from harness.contracts import (
     IntArray,
     NoiseFacts,
     Query,
+    Rule,
     Stage,
     TrainingBudget,
     Validation,
@@ -76,17 +77,8 @@ class Task:
     @classmethod
     def of(cls, header: dict[str, Any]) -> Task:
         """Return what `header()` gave, after it has been JSON."""
-        said = header["conditions"]
-        tuples = (
-            {name: tuple(value) for name, value in said.items() if isinstance(value, list)} if said else {}
-        )
-        made = {
-            "conditions": (
-                Conditions(**{**said, **tuples, "budget": TrainingBudget(**said["budget"])}) if said else None
-            ),
-            "seeds": tuple(header["seeds"]),
-        }
-        return cls(**{**header, **made})
+        conditions = header["conditions"] and _conditions_of(header["conditions"])
+        return cls(**{**header, "conditions": conditions, "seeds": tuple(header["seeds"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,6 +234,13 @@ def answers_of(frame: Frame) -> list[Answer]:
     except (KeyError, TypeError, ValueError):
         raise BadFrame("answers that are none") from None
     return found
+
+
+def _conditions_of(said: Mapping[str, Any]) -> Conditions:
+    """Return what `asdict` took apart, after it has been JSON."""
+    rules = {name: Rule(**{**rule, "axes": tuple(rule["axes"])}) for name, rule in said["rules"].items()}
+    tuples = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
+    return Conditions(**{**said, **tuples, "budget": TrainingBudget(**said["budget"]), "rules": rules})
 
 
 def _put(arrays: dict[str, AnyArray], name: str, inputs: Inputs) -> list[str]:

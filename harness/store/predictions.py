@@ -19,12 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import OF_LEARNER, Answer
+from harness.contracts import Answer, Prediction, rules_of
 from harness.errors import UserError
 from harness.protocol import fingerprint
 
 Arrays = dict[str, np.ndarray[Any, Any]]
 _END = -1
+_BY_ITEM = {name for name, rule in rules_of(Prediction).items() if not rule.of_learner}
+"""Fields whose arrays have a row for every id, whatever the scenario; of others the whole shape is said."""
 READ_AT_A_GLANCE = 256 << 10
 """Bytes: 97 % of the files of our boards are smaller, and 10,000 of them are read in half a second."""
 
@@ -113,7 +115,7 @@ def _stacked(answers: Sequence[Answer]) -> Arrays:
                     for answer, array in given
                     if (array.shape, array.dtype.name) == (shape, kind)
                 ]
-                said = (*shape[name not in OF_LEARNER :], *([kind] if len(formats) > 1 else []))
+                said = (*shape[name in _BY_ITEM :], *([kind] if len(formats) > 1 else []))
                 field = f"{group}.{name}" + "".join(f"~{each}" for each in said)
                 arrays[field] = _small(np.stack([array for _, array in own], axis=1))
                 moments = [(answer.stage, _END if answer.step is None else answer.step) for answer, _ in own]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from harness.contracts import OF_LEARNER, Answer, AnyArray
+from harness.contracts import Answer, AnyArray, Rule, of_learner, rules_of
 from harness.errors import UserError
 from leaderboards.gate.case import Case, arrays_of, where
 from leaderboards.publishing.board import BoardCell
@@ -36,19 +36,25 @@ def plausibility(case: Case) -> Iterator[str]:
                 answers[cell.seed] = case.answers(cell)
             except UserError:
                 continue  # said by the stages before
-            yield from (f"{where(cell)}: {problem}" for problem in _values(answers[cell.seed]))
+            rules = rules_of(case.exam(cell.scenario, cell.seed).scenario.prediction)
+            yield from (f"{where(cell)}: {problem}" for problem in _values(answers[cell.seed], rules))
         yield from _other_seeds(case, cells, answers)
-        told = {seed: fingerprint for seed, found in answers.items() if (fingerprint := _rows(found))}
+        whole = of_learner(case.exam(cells[0].scenario, cells[0].seed).scenario.prediction)
+        told = {seed: fingerprint for seed, found in answers.items() if (fingerprint := _rows(found, whole))}
         varied |= {cell.key for cell in cells if cell.seed in told}
         yield from _same_rows(cells[0].scenario, told)
         yield from same_figures([cell for cell in cells if cell.seed in told])
     yield from _copies(case, varied)
 
 
-def _values(answers: Sequence[Answer]) -> Iterator[str]:
+def _values(answers: Sequence[Answer], rules: Mapping[str, Rule]) -> Iterator[str]:
     for when, answer, name in arrays_of(answers):
         array = answer.arrays[name]
-        if array.dtype.kind == "f" and name != "health" and not np.isfinite(array).all():
+        if (
+            array.dtype.kind == "f"
+            and (name not in rules or rules[name].finite)
+            and not np.isfinite(array).all()
+        ):
             yield f"{name} in {when} holds NaN or infinity"
         if (
             name in ("classes", "clusters")
@@ -75,7 +81,7 @@ def _same(first: Sequence[AnyArray], second: Sequence[AnyArray]) -> bool:
     return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _rows(answers: Sequence[Answer]) -> str:
+def _rows(answers: Sequence[Answer], whole: Sequence[str]) -> str:
     """Return a digest of what was answered, row by row without ids; empty where it could be the same by
     chance or on purpose.
     """
@@ -83,7 +89,7 @@ def _rows(answers: Sequence[Answer]) -> str:
     told = False
     for when, answer, name in arrays_of(answers):
         array = np.ascontiguousarray(answer.arrays[name])
-        if name in OF_LEARNER:
+        if name in whole:
             continue
         digest.update(f"{when}|{name}|{array.shape}|".encode())
         digest.update(array.tobytes())

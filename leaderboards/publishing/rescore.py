@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.cell.sealing import build
-from harness.contracts import OF_LEARNER, Answer, IntArray, Scenario, Truth
+from harness.contracts import Answer, IntArray, Scenario, Truth, of_learner
 from harness.store.predictions import digest, read_answers
 
 
@@ -85,7 +85,7 @@ def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) ->
 
 
 def _problems(exam: Exam, answers: Sequence[Answer]) -> list[str]:
-    problems = []
+    problems, whole = [], of_learner(exam.scenario.prediction)
     ends = Counter(answer.stage for answer in answers if answer.step is None)
     if ends != Counter(range(len(exam.asked))):
         problems.append(
@@ -98,7 +98,7 @@ def _problems(exam: Exam, answers: Sequence[Answer]) -> list[str]:
         short = [
             name
             for name, array in answer.arrays.items()
-            if name not in OF_LEARNER and array.shape[:1] != answer.ids.shape
+            if name not in whole and array.shape[:1] != answer.ids.shape
         ]
         if short:
             problems.append(f"{', '.join(short)} in {when} has not one row per id")

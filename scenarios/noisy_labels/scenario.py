@@ -23,12 +23,12 @@ from pydantic import field_validator
 from harness import seeds
 from harness.contracts import (
     HIDDEN,
-    OF_LEARNER,
     Answer,
     ClassCounts,
     Deal,
     DealtStage,
     Metric,
+    Prediction,
     Preset,
     Scenario,
     Scorer,
@@ -36,6 +36,7 @@ from harness.contracts import (
     TrainingBudget,
     Truth,
     param,
+    rules_of,
     scorer_of,
 )
 from harness.errors import UserError
@@ -134,6 +135,16 @@ class NoisyLabels(Scenario):
         return own if self.report == "labels" else (*self.base.metrics, *own)
 
     @property
+    def prediction(self) -> type[Prediction]:  # type: ignore[override]
+        """What the scenario beneath asks for."""
+        return self.base.prediction
+
+    @property
+    def kept(self) -> tuple[str, ...]:  # type: ignore[override]
+        """All that may be answered."""
+        return tuple(rules_of(self.prediction))
+
+    @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
         """What the scenario beneath needs."""
         return self.base.answers
@@ -223,7 +234,7 @@ class NoisyLabels(Scenario):
         """Return for every answer how often it is right on test items, by class, as the scenario below
         counts.
         """
-        tested = [answer.subset(truth.facts["part"][answer.ids] == scoring.TEST) for answer in answers]
+        tested = [_asked_beneath(self, truth, answer) for answer in answers]
         return self.base.correct_by_class(truth, tested, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
@@ -285,7 +296,7 @@ class _Scorer:
 
     def add(self, answer: Answer) -> None:
         self.moments.append(scoring.moment_of(self.truth, answer, known=self.known))
-        self.beneath.add(_asked_beneath(self.truth, answer))
+        self.beneath.add(_asked_beneath(self.scenario, self.truth, answer))
 
     def scores(self) -> Scores:
         if not self.moments:
@@ -312,11 +323,9 @@ class _Scorer:
         )
 
 
-def _asked_beneath(truth: Truth, answer: Answer) -> Answer:
+def _asked_beneath(scenario: NoisyLabels, truth: Truth, answer: Answer) -> Answer:
     """Return the part of `answer` that the scenario beneath asked for."""
-    asked = truth.facts["part"][answer.ids] == scoring.TEST
-    arrays = {name: values if name in OF_LEARNER else values[asked] for name, values in answer.arrays.items()}
-    return replace(answer, ids=answer.ids[asked], arrays=arrays)
+    return answer.subset(truth.facts["part"][answer.ids] == scoring.TEST, scenario.prediction)
 
 
 def _noises(text: str) -> list[Noise]:

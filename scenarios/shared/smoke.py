@@ -64,6 +64,11 @@ class Smoke(Scenario):
         return self.base.metrics
 
     @property
+    def prediction(self) -> type[Prediction]:  # type: ignore[override]
+        """What the scenario beneath asks for."""
+        return self.base.prediction
+
+    @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
         """What the scenario beneath needs."""
         return self.base.answers

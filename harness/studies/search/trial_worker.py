@@ -226,7 +226,14 @@ def learn(order: Order, link: Link) -> Iterator[Look]:
                 look,
                 [
                     *ended,
-                    answered(prediction, query, needed=job.conditions.needed, stage=len(ended), step=None),
+                    answered(
+                        prediction,
+                        query,
+                        rules=job.conditions.rules,
+                        needed=job.conditions.needed,
+                        stage=len(ended),
+                        step=None,
+                    ),
                 ],
             )
 

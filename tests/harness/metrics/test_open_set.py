@@ -23,7 +23,7 @@ from harness.cell.acceptance import answered
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.checks.conformance import check_scenario, check_strategy
-from harness.contracts import Answer, Prediction, Query, Stage, Strategy
+from harness.contracts import Answer, Prediction, Query, Stage, Strategy, rules_of
 from harness.errors import Diverged, UserError
 from harness.metrics import open_set
 from harness.plugins import find
@@ -342,7 +342,14 @@ def test_figures_do_not_depend_on_scale_and_offset(scale: float, offset: float) 
     novel = rng.random(400) < 0.4
     strange = rng.random(400) + 0.5 * novel
     query = Query(ids=np.arange(400), inputs=strange)
-    kept = answered(Prediction(anomaly_scores=scale * strange + offset), query, needed=(), stage=0, step=None)
+    kept = answered(
+        Prediction(anomaly_scores=scale * strange + offset),
+        query,
+        rules=rules_of(Prediction),
+        needed=(),
+        stage=0,
+        step=None,
+    )
     found = open_set.of_answer(kept, np.ones(400, dtype=bool), novel)
     assert found == pytest.approx(open_set.figures(strange, novel), abs=1e-12)
 

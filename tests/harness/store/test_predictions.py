@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.cell.acceptance import answered
-from harness.contracts import Answer, Prediction, Query
+from harness.contracts import Answer, Prediction, Query, rules_of
 from harness.errors import Diverged, UserError
 from harness.store.predictions import digest, read_answers, write_answers
 
@@ -47,7 +47,8 @@ SORTED = np.array([1, 3, 2, 0])
 
 def _accepted(**fields: Any) -> Answer:
     query = Query(ids=ASKED, inputs=np.zeros((4, 1), dtype=np.float32))
-    return answered(Prediction(**fields), query, needed=(), stage=2, step=None)
+    rules = rules_of(Prediction)
+    return answered(Prediction(**fields), query, rules=rules, needed=(), stage=2, step=None)
 
 
 STEPS = np.linspace(0, 1, 4 * 15, dtype=np.float64).reshape(4, 3, 5)
@@ -71,15 +72,7 @@ STEPS = np.linspace(0, 1, 4 * 15, dtype=np.float64).reshape(4, 3, 5)
     ],
 )
 def test_floats_are_held_as_they_were_answered_whatever_their_scale(values: np.ndarray[Any, Any]) -> None:
-    for name in (
-        "anomaly_maps",
-        "anomaly_scores",
-        "scores",
-        "suspicion",
-        "label_losses",
-        "old_probability",
-        "relation_shift",
-    ):
+    for name in ("anomaly_maps", "anomaly_scores", "scores", "suspicion", "label_losses", "relation_shift"):
         given = values[:, 0, 0] if name == "anomaly_scores" else values
         held = _accepted(**{name: given}).arrays[name]
         np.testing.assert_array_equal(held.astype(np.float64), given[SORTED].astype(np.float64))

@@ -23,7 +23,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
 
 from harness.cell.acceptance import answered
-from harness.contracts import Answer, Prediction, Query, Scores, Truth
+from harness.contracts import Answer, Prediction, Query, Scores, Truth, rules_of
 from harness.errors import UserError
 from harness.store import plots
 from scenarios.anomaly import postprocess as module
@@ -632,7 +632,8 @@ def _seen(change: Any, post: PostProcess, *, given: bool = False) -> dict[str, f
     }
     scores_ = {"anomaly_scores": change(maps.mean(axis=(1, 2)))} if given else {}
     query = Query(ids=np.arange(48), inputs=maps)
-    answer = answered(Prediction(anomaly_maps=change(maps), **scores_), query, needed=(), stage=0, step=None)
+    predicted = Prediction(anomaly_maps=change(maps), **scores_)
+    answer = answered(predicted, query, rules=rules_of(Prediction), needed=(), stage=0, step=None)
     rules = Rules(post=post, categories=("a", "b", "c"), defects=("good", "square"), pooled=True)
     return dict(scores(Truth(labels=category, facts=facts, named_classes=[3]), [answer], rules).final)
 
