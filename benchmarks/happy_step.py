@@ -34,7 +34,7 @@ BATCH, ROUNDS, KNOWN, NEW = 4, 7, 50, 10
 
 def happy() -> Happy:
     """Return a learner in the middle of a stage: 50 known classes, 10 new ones."""
-    learner = Happy(projector_width=2048, projector_out=256, first_trainable="last")
+    learner = Happy(projector_width=2048, projector_out=256, first_trainable="last", rehearsal="uniform")
     conditions = Conditions(
         root_seed=0, budget=TrainingBudget(backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
     )
@@ -44,7 +44,7 @@ def happy() -> Happy:
     learner.known = KNOWN + NEW
     learner.means = torch.nn.functional.normalize(torch.randn(KNOWN, 768), dim=1)
     learner.variances = torch.full((KNOWN, 768), 1e-4)
-    learner.running_share, learner.teacher = 0.5, None
+    learner.teacher = None
     learner.network.set_rows(KNOWN + NEW)
     return learner
 
@@ -83,7 +83,7 @@ def main() -> None:
         )
 
     def ours(source: Any) -> Callable[[], Tensor]:
-        return lambda: learner._total(source.pair(images, rows), previous, 0.05) + rehearsal()
+        return lambda: learner.later_total(source.pair(images, rows), 0.05, learner.further(previous))
 
     generator = generator_of(learner.context, "views")
     steps = {

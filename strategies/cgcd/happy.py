@@ -1,11 +1,11 @@
 """Happy: debiased learning for continual generalized category discovery (Ma et al., NeurIPS 2024, arXiv
 2410.06535v2).
 
-A stage without labels mixes few items of every known class with many of new ones. Happy (a) gives new classes
-rows of the classifier that start at those clusters which look least like a known class, (b) distils between
-two views while the total probability of old and of new classes is kept even, (c) rehearses old classes by
-Gaussian samples around their prototypes, confusable classes more often, and (d) holds features near those of
-the previous network.
+A stage without labels mixes few items of every known class with many of new ones. To SimGCD continued, Happy
+adds (a) rows for new classes that start at those clusters which look least like a known class, (b) a
+regularisation that keeps the total probability of old and of new classes even, (c) rehearsal of old classes by
+Gaussian samples around their prototypes, confusable classes more often, and (d) distillation of features, which
+stay near those of the previous network.
 
 Equations and sections are the paper's; where paper and released code (commit 55fc93f) differ, the code is
 followed and the difference is told at its place. Differences from both: the last epoch counts, since no test
@@ -25,48 +25,26 @@ from torch.nn.functional import cross_entropy, normalize, softmax
 
 from harness.clustering import kmeans, pinned_kmeans
 from harness.contracts import Preset, Stage, param
-from strategies.cgcd.base import FLOOR, CategoryDiscovery
 from strategies.cgcd.prototypes import Hardness, class_means, drift_corrected, hardness, least_like, rehearsed
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.cgcd.simgcd import Further, SimGCD
+from strategies.toolkit.augmentations import generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import usual_length
-from strategies.toolkit.discovery.split_network import Previous, Trainable
-from strategies.toolkit.discovery.two_views import Bank, Fresh, Pair
-from strategies.toolkit.training.loop import Batch, cosine_to, train, warmed_at
-from strategies.toolkit.training.tensors import Items
+from strategies.toolkit.discovery.split_network import Previous
+from strategies.toolkit.discovery.two_views import Pair
 
 Initialise = Literal["random", "least-similar", "prototypes"]
 Entropy = Literal["off", "mean", "groups"]
 Rehearsal = Literal["off", "uniform", "hardness"]
 Distillation = Literal["off", "squared", "cosine", "answers"]
 
-_CODE = {"first_trainable": "last", "projector_width": 2048, "projector_out": 256, "rate_changes": "epoch"}
 _OFF = {"entropy": "off", "initialise": "random", "rehearsal": "off", "distillation": "off"}
 
 
-class Happy(CategoryDiscovery):
+class Happy(SimGCD):
     """Clustering-guided rows, even old and new groups, rehearsal of confusable prototypes, features that
     stay.
     """
-
-    lr: float = param(0.01, "learning rate of later stages", gt=0, since_stage=1)
-    trainable: Trainable = param(
-        "last",
-        "parts of the backbone that train later: all, the last, or none (head)",
-        ablate=["all", "head"],
-        since_stage=1,
-    )
-    train_norm: bool = param(False, "whether a transformer's final norm trains", since_stage=1)
-    view_bank: int = param(
-        0, "cached augmentations of an item per stage; 0 for fresh ones at every step", ge=0, since_stage=1
-    )
-    bank_mib: int = param(
-        0,
-        "memory for them, what does not fit is computed when it is used; 0 for no limit",
-        ge=0,
-        unit="MiB",
-        since_stage=1,
-    )
 
     initialise: Initialise = param(
         "least-similar",
@@ -130,29 +108,6 @@ class Happy(CategoryDiscovery):
     )
     distillation_weight: float = param(1.0, "weight of the distillation", ge=0, since_stage=1)
 
-    later_teacher: float = param(0.05, "temperature of the teacher", gt=0, since_stage=1)
-    later_teacher_start: float = param(
-        0.05, "temperature of the teacher at the start of a stage", gt=0, since_stage=1
-    )
-    later_warmup: float = param(
-        0.0, "share of a stage over which the teacher's temperature changes", ge=0, le=1, since_stage=1
-    )
-    teacher_momentum: float = param(
-        0.0,
-        "the teacher is a running mean of the network; 0 for the network itself",
-        ge=0,
-        lt=1,
-        ablate=[0.99],
-        since_stage=1,
-    )
-    contrast: float = param(1.0, "weight of the contrast between views", ge=0, ablate=[0.0], since_stage=1)
-    keep_projector: bool = param(
-        False,
-        "carry the projector over instead of starting it afresh (as the code does)",
-        ablate=[True],
-        since_stage=1,
-    )
-
     presets: ClassVar = MappingProxyType(
         {
             "table5-a": Preset(values=_OFF, source="Table 5, row a: nothing"),
@@ -176,38 +131,28 @@ class Happy(CategoryDiscovery):
                 values={"trainable": "head"},
                 source="chosen on seed 101: trained features drift off the old classes there",
             ),
-            "paper-cifar100": Preset(
-                values={**_CODE},
-                source="released code, README: CIFAR-100; the code's 256 projector outputs, the paper says 65,536",
-            ),
-            "paper-cub": Preset(
-                values={**_CODE, "first_entropy": 2.0},
-                source="released code, README: CUB; 20 epochs a stage are the scenario's",
-            ),
+            **SimGCD.presets,
         }
     )
 
     def discover(self, stage: Stage, inputs: Tensor) -> None:
         """Find the new classes of a stage (section 4): count, initialise, train, remember."""
-        network = self.network.freeze(self.trainable)
-        previous = network.previous()
-        features = self.features_of(inputs)
-        found = self.count_new(stage, features)
-        self._grow(features, found)
-        self._train(stage, inputs, previous)
+        before = self.features_of(inputs) if self.refresh == "drift" else None
+        super().discover(stage, inputs)
         after = self.features_of(inputs)
         with torch.no_grad():
-            rows = network.classifier(after).argmax(dim=1)
-        self._refresh(features, after, rows)
+            rows = self.network.classifier(after).argmax(dim=1)
+        self._refresh(before, after, rows)
         self.remember_new(after, rows)
 
-    def _grow(self, features: Tensor, found: int) -> None:
+    def remembered(self) -> Previous | None:
+        """Return the network before a stage, unless nothing is distilled."""
+        return self.network.previous() if self.distillation != "off" else None
+
+    def grow(self, features: Tensor, found: int) -> None:
         """Add `found` rows to the classifier and start them where `initialise` says."""
-        self.known += found
         before = normalize(self.network.classifier.v.detach(), dim=1)
-        self.network.set_rows(self.known)
-        if not self.keep_projector:
-            self.network.renew_projector()
+        super().grow(features, found)
         if self.initialise == "random" or not found:
             return
         usual = usual_length(self.network.dimensions, self.known, generator_of(self.context, "length"))
@@ -236,84 +181,34 @@ class Happy(CategoryDiscovery):
         centres = normalize(torch.from_numpy(clustering.centres).to(features), dim=1)
         return centres[least_like(centres, before, found)]
 
-    def _train(self, stage: Stage, inputs: Tensor, previous: Previous) -> None:
-        network, context = self.network, self.context
-        if self.train_norm:
-            network.parts[-1].get_submodule("norm").requires_grad_(True)
-        view, generator = view_of(context.views), generator_of(context, "views")
-        remembered = previous if self.distillation != "off" else None
-        source: Bank | Fresh = Fresh(network, view, generator, remembered)
-        if self.view_bank:
-            source = Bank(
-                network, inputs, view, generator, self.view_bank, remembered, budget_mib=self.bank_mib
-            )
-        self.running_share, self.teacher = 0.5, network.previous() if self.teacher_momentum else None
-        draws = generator_of(context, "rehearsal")
-        labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-        items = Items(labels[:, None] if self.view_bank else inputs, labels)
+    def further(self, previous: Previous | None) -> Further:
+        """Return what a step adds to SimGCD's loss: distillation and rehearsal (eq. 9; lambda_2 = 2 of the
+        paper is weight 1 here, for 2(1 - cos)).
+        """
+        self.running_share = 0.5
+        draws = generator_of(self.context, "rehearsal")
         chances = softmax(hardness(self.means, self.hardness) / self.tau_hardness, dim=0)
         if self.rehearsal == "uniform":
             chances = torch.ones_like(chances)
 
-        def loss(batch: Batch) -> Tensor:
-            pair = source.pair(batch.inputs, batch.rows)
-            sharpness = warmed_at(
-                self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes
-            )
-            total = self._total(pair, previous, sharpness)
+        def added(pair: Pair, features: Tensor, logits: Tensor) -> Tensor:
+            total = logits.new_zeros(())
+            if previous is not None and pair.before is not None:
+                held = self._held(features, logits, pair.before, previous)
+                total = total + self.distillation_weight * held
             if self.rehearsal != "off":
-                total = total + self.rehearsal_weight * self.rehearsal_loss(
-                    chances, self.draws or len(pair.hidden), draws
-                )
+                size = self.draws or len(pair.hidden)
+                total = total + self.rehearsal_weight * self.rehearsal_loss(chances, size, draws)
             return total
 
-        train(
-            network,
-            items,
-            loss,
-            self.optimiser(self.lr),
-            context,
-            schedule=cosine_to(FLOOR),
-            rate_changes=self.rate_changes,
-        )
-        self.teacher = None
+        return added
 
-    def _total(self, pair: Pair, previous: Previous, sharpness: float) -> Tensor:
-        """Return all losses but the rehearsal (eq. 9; lambda_2 = 2 of the paper is weight 1 here, for 2(1 -
-        cos)).
-        """
-        network = self.network
-        features = network.features(pair.hidden)
-        logits = network.classifier(features)
-        total = losses.self_distillation(
-            logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness
-        )
-        total = total + self._evenness(logits)
-        if self.contrast:
-            total = total + self.contrast * losses.info_nce(
-                network.projector(features), temperature=self.tau_views
-            )
-        if pair.before is not None:
-            total = total + self.distillation_weight * self._held(features, logits, pair.before, previous)
-        return total
-
-    @torch.no_grad()
-    def _taught(self, pair: Pair, logits: Tensor) -> Tensor:
-        """Return the teacher's logits: the network's own, or those of its running mean."""
-        if self.teacher is None:
-            return logits.detach()
-        network = self.network
-        current = [*network.parts[network.frozen :].parameters(), *network.classifier.parameters()]
-        for kept, now in zip(self.teacher.parameters(), current, strict=True):
-            kept.lerp_(now, 1 - self.teacher_momentum)
-        taught: Tensor = self.teacher.head(self.teacher(pair.hidden))
-        return taught
-
-    def _evenness(self, logits: Tensor) -> Tensor:
+    def regulariser(self, logits: Tensor) -> Tensor:
+        """Return the entropy regularisation that `entropy` says (eq. 4 and 5)."""
         if self.entropy == "off":
             return logits.new_zeros(())
         if self.entropy == "mean":
-            return self.between * losses.mean_entropy(logits, temperature=self.tau)
+            return self.between * super().regulariser(logits)
         share = self.new_share
         if self.share_target == "running":
             own = float(softmax(logits.detach() / self.tau, dim=1)[:, self.known_before :].sum(dim=1).mean())
@@ -354,9 +249,9 @@ class Happy(CategoryDiscovery):
         )
         return cross_entropy(self.network.classifier(features) / self.tau, labels)
 
-    def _refresh(self, before: Tensor, after: Tensor, rows: Tensor) -> None:
-        """Move the old prototypes, where wanted."""
-        if self.refresh == "drift":
+    def _refresh(self, before: Tensor | None, after: Tensor, rows: Tensor) -> None:
+        """Move the old prototypes, where wanted; `before` (N, d) is given where they drift."""
+        if before is not None:
             self.means = drift_corrected(normalize(self.means, dim=1), before, after)
         if self.refresh == "re-estimated":
             measured, counts = class_means(after, rows, self.known)

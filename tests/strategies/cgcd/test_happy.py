@@ -323,7 +323,7 @@ def test_new_rows_start_at_the_clusters_least_like_a_known_class() -> None:
     with torch.no_grad():
         strategy.network.classifier.v[:] = 0.6 * torch.eye(3, 6)
     directions = torch.eye(6)[torch.arange(200) % 5] + 0.05 * torch.randn(200, 6, generator=_generator())
-    strategy._grow(7 * directions, 2)
+    strategy.grow(7 * directions, 2)
     rows = strategy.network.classifier.v.detach()
     oracle = KMeans(5, n_init=20, random_state=0).fit(normalize(directions, dim=1).numpy()).cluster_centers_
     likeness = (oracle / np.linalg.norm(oracle, axis=1, keepdims=True))[:, :3].max(axis=1)
@@ -342,7 +342,7 @@ def test_prototype_seeded_clusters_leave_the_known_ones_their_place() -> None:
     strategy.known = strategy.known_before = 3
     strategy.means = torch.eye(3, 6)
     points = torch.eye(6)[3 + torch.arange(100) % 2] + 0.05 * torch.randn(100, 6, generator=_generator())
-    strategy._grow(points, 2)
+    strategy.grow(points, 2)
     new = normalize(strategy.network.classifier.v[3:].detach(), dim=1)
     assert sorted(new.argmax(dim=1).tolist()) == [3, 4]
 
