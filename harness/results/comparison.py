@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,11 +23,12 @@ LEVEL = 0.95
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The first strategy minus the second in one metric: Student's interval and p, what sign flips say, what
-    could have been found.
+    """The first strategy minus the second in one metric: Student's interval and p of this pair alone, what sign
+    flips say, what could have been found.
 
     scenarios: the labels it is over, several where it is the mean over scenarios.  protocol: the hash, empty
     over several.
+    p_holm: corrected over all pairs of a board's contenders, which then decides; None without a board.
     equivalence: within the margin that was asked for, else None.  notes: what limits it, in sentences.
     """
 
@@ -41,6 +43,7 @@ class Verdict:
     high: float
     p: float
     pairs: int
+    p_holm: float | None
     sign_flip_p: float
     minimum_detectable_difference: float
     equivalence: Equivalence | None
@@ -73,6 +76,8 @@ def verdict(meeting: Meeting, metric: Metric, *, margin: float = 0.0) -> Verdict
         return None
     differences = statistics.paired_differences(a, b)
     spread = float(np.std(differences, ddof=1)) if len(a) > 1 else math.nan
+    corrected = _corrected(meeting, metric)
+    hardest = 1 - (1 - LEVEL) / (corrected.pairs if corrected else 1)
     return _verdict(
         meeting.sides,
         metric,
@@ -80,7 +85,8 @@ def verdict(meeting: Meeting, metric: Metric, *, margin: float = 0.0) -> Verdict
         scenarios=(meeting.label,),
         protocol=meeting.protocol_hash,
         flipped=_flipped([differences]),
-        detectable=statistics.minimum_detectable_difference(spread, len(a), level=LEVEL),
+        corrected=corrected,
+        detectable=statistics.minimum_detectable_difference(spread, len(a), level=hardest),
         equivalence=statistics.two_one_sided(a, b, margin=margin, level=LEVEL) if margin else None,
     )
 
@@ -104,11 +110,31 @@ def over_scenarios(meetings: Sequence[Meeting], metric: Metric, *, margin: float
         scenarios=tuple(pairs),
         protocol="",
         flipped=_flipped(differences),
+        corrected=None,
         detectable=statistics.detectable_within_strata(differences, level=LEVEL),
         equivalence=statistics.two_one_sided_within_strata(a, b, margin=margin, level=LEVEL)
         if margin
         else None,
     )
+
+
+class _Corrected(NamedTuple):
+    """Holm's p of the two that are compared, and over how many pairs."""
+
+    p: float
+    pairs: int
+
+
+def _corrected(meeting: Meeting, metric: Metric) -> _Corrected | None:
+    series = {
+        label: [cells[seed].get(metric.name, math.nan) for seed in sorted(cells)]
+        for label, cells in meeting.field.items()
+    }
+    series = {label: own for label, own in series.items() if all(map(math.isfinite, own))}
+    if not all(label in series for label in meeting.sides):
+        return None
+    compared = statistics.compare_all(series, level=LEVEL)
+    return _Corrected(compared[meeting.sides].p, len(compared) // 2)
 
 
 def _flipped(differences: Strata) -> float:
@@ -123,10 +149,11 @@ def _verdict(
     scenarios: tuple[str, ...],
     protocol: str,
     flipped: float,
+    corrected: _Corrected | None,
     detectable: float,
     equivalence: Equivalence | None,
 ) -> Verdict:
-    words = _words(sides, metric, found, detectable)
+    words = _words(sides, metric, found, corrected, detectable)
     if equivalence:
         words = f"{words}; {_equivalence_words(equivalence)}"
     return Verdict(
@@ -137,6 +164,7 @@ def _verdict(
         first=sides[0],
         second=sides[1],
         **found._asdict(),
+        p_holm=corrected.p if corrected else None,
         sign_flip_p=flipped,
         minimum_detectable_difference=detectable,
         equivalence=equivalence,
@@ -145,7 +173,9 @@ def _verdict(
     )
 
 
-def _words(sides: Sides, metric: Metric, found: Comparison, detectable: float) -> str:
+def _words(
+    sides: Sides, metric: Metric, found: Comparison, corrected: _Corrected | None, detectable: float
+) -> str:
     first, second = sides
     name = metric.name.replace("_", " ")
     if math.isnan(found.p):
@@ -155,8 +185,10 @@ def _words(sides: Sides, metric: Metric, found: Comparison, detectable: float) -
         f"{found.difference:+.4f} [{found.low:+.4f}, {found.high:+.4f}] {name}, paired t p = "
         f"{found.p:.2g}, {found.pairs} pairs"
     )
+    if corrected:
+        span += f"; p = {corrected.p:.2g} by Holm over {corrected.pairs} pairs of strategies, which decides"
     chance = f"a true difference of {detectable:.4f} would be found 4 times in 5"
-    if found.p > 1 - LEVEL:
+    if (corrected.p if corrected else found.p) > 1 - LEVEL:
         return f"cannot tell {first} and {second} apart: {span}; {chance}"
     is_better = (found.difference > 0) == (metric.better == "higher")
     return f"{first} is {'better' if is_better else 'worse'} than {second}: {span}; {chance}"

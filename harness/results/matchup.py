@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from harness.contracts import Answer, Metric, Scenario, Status
@@ -31,7 +31,9 @@ Read = Callable[[int, int], list[Answer]]
 class Meeting:
     """A protocol that both were run under.
 
-    metrics: the first is the primary one.  cells: of either side.
+    metrics: the first is the primary one.  cells: of either side.  field: on a board, the cells of both sides
+    and of every contender that has all seeds, over whose pairs a test is corrected; empty in a store, where
+    the one pair that was asked about is all there is.
     """
 
     sides: Sides
@@ -40,6 +42,7 @@ class Meeting:
     metrics: Sequence[Metric]
     cells: tuple[Cells, Cells]
     read: Read
+    field: Mapping[str, Cells] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from harness.protocol.cells import Protocol
-from harness.results.matchup import Meeting, Read, Sides, check_sides
+from harness.results.matchup import Cells, Meeting, Read, Sides, check_sides
 from harness.store.predictions import read_answers
-from leaderboards.publishing.board import BoardCell, Entry, predictions_file, read_board
+from leaderboards.publishing.board import Board, BoardCell, BoardProtocol, Entry, predictions_file, read_board
 
 
 def on_board(folder: Path, sides: Sides) -> list[Meeting]:
@@ -42,8 +42,21 @@ def on_board(folder: Path, sides: Sides) -> list[Meeting]:
                 metrics=protocol.metrics,
                 cells=(first, second),
                 read=_from_board(folder, [entries[label] for label in sides], own),
+                field=_field(board, protocol, sides),
             )
         )
+    return found
+
+
+def _field(board: Board, protocol: BoardProtocol, sides: Sides) -> dict[str, Cells]:
+    """Return the figures of both sides and of every contender, of those that have all seeds."""
+    bounds = (protocol.lower_bound, protocol.upper_bound)
+    found: dict[str, Cells] = {}
+    for entry in board.entries:
+        cells = {cell.seed: cell.metrics for cell in entry.done if cell.scenario == protocol.label}
+        is_asked = entry.label in sides or entry.label.partition("[")[0] not in bounds
+        if is_asked and len(cells) == board.header.suite.seeds:
+            found[entry.label] = cells
     return found
 
 
