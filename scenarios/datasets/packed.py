@@ -29,7 +29,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ from scenarios.datasets.pictures_shown import marked, shown, size_shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+S = TypeVar("S")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def packed_images(paths: Sequence[Path], hashes: Sequence[str], sizes: Sizes) ->
     Raises:
         UserError: a damaged image, or one that is not of 8 bits a channel, named; or no place for the pack.
     """
-    return _packed(
+    return packed_items(
         paths,
         hashes,
         f"images {sizes}",
@@ -139,7 +141,7 @@ def packed_masks(
     """
     least = {">0.5": 0.5, ">0": 0.0}[rule]
     own = {mask: image for mask, image in zip(masks, images, strict=True) if mask is not None}
-    pack = _packed(
+    pack = packed_items(
         [*own],
         hashes,
         f"masks {sizes} {resolution} {rule}",
@@ -152,14 +154,27 @@ def packed_masks(
     return replace(pack, rows=rows)
 
 
-def _packed(
-    paths: Sequence[Path],
+def packed_items(
+    sources: Sequence[S],
     hashes: Sequence[str],
     recipe: str,
     shape: tuple[int, ...],
     dtype: str,
-    read: Callable[[Path], AnyArray],
+    read: Callable[[S], AnyArray],
 ) -> Packed:
+    """Return items of any kind, packed where they are not yet.
+
+    Args:
+        sources: of N items: files, or rows of something.
+        hashes: of the contents of the N items.
+        recipe: what `read` makes of a content; another recipe is another pack.
+        shape: of one item.
+        dtype: of one item.
+        read: returns the item of a source, from several threads at once.
+
+    Raises:
+        UserError: as `read`; or there is no place for the pack.
+    """
     order = np.argsort(np.array(hashes, dtype=np.str_), kind="stable")
     key = hashlib.sha256(
         "\n".join(
@@ -174,33 +189,33 @@ def _packed(
     folder = cache_folder()
     if folder is None:
         raise UserError(
-            "packed images need a folder to lie in, and this user has no home folder: set OWB_CACHE to one "
+            "packed items need a folder to lie in, and this user has no home folder: set OWB_CACHE to one "
             "with room for them"
         )
     path = folder / f"pack-{key.hexdigest()[:32]}.npy"
-    if paths and not _is_whole(path, (len(paths), *shape)):
-        _pack(path, [paths[item] for item in order], shape, dtype, read)
+    if sources and not _is_whole(path, (len(sources), *shape)):
+        _pack(path, [sources[item] for item in order], shape, dtype, read)
     return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)
 
 
 def _pack(
-    path: Path, paths: Sequence[Path], shape: tuple[int, ...], dtype: str, read: Callable[[Path], AnyArray]
+    path: Path, sources: Sequence[S], shape: tuple[int, ...], dtype: str, read: Callable[[S], AnyArray]
 ) -> None:
     def fill(temporary: Path) -> None:
-        needed = len(paths) * math.prod(shape)
+        needed = len(sources) * math.prod(shape) * np.dtype(dtype).itemsize
         if (
             shutil.disk_usage(temporary.parent).free < needed
         ):  # a mapped file that finds no room while it is filled kills the process
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
         content = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(paths), *shape)
+            temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(sources), *shape)
         )
 
         def place(row: int) -> None:
-            content[row] = read(paths[row])
+            content[row] = read(sources[row])
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(place, range(len(paths))):
+            for _ in pool.map(place, range(len(sources))):
                 pass
         content.flush()
         (digest,) = digests_of([temporary])
@@ -209,7 +224,7 @@ def _pack(
 
     if (reason := _written(path, fill)) is not None:
         raise UserError(
-            f"cannot keep the packed images in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
+            f"cannot keep the packed items in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
         )
 
 
@@ -255,7 +270,7 @@ def opened(path: str, number: int) -> AnyArray:
 
 
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
-    return np.asarray(_squared(shown(path), sizes)).transpose(2, 0, 1)
+    return np.asarray(squared(shown(path), sizes)).transpose(2, 0, 1)
 
 
 def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
@@ -275,12 +290,13 @@ def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.
         )
     if not defective.any():
         raise UserError(f"mask {path} is empty, but {image} counts as defective")
-    covered = np.asarray(_squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
+    covered = np.asarray(squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
     nearest = np.arange(resolution) * sizes.side // resolution
     return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
 
 
-def _squared(image: Image, sizes: Sizes) -> Image:
+def squared(image: Image, sizes: Sizes) -> Image:
+    """Return an image as the square that `sizes` says."""
     from PIL.Image import Resampling
 
     width = height = sizes.resize

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,15 +30,19 @@ _LEAST_OF_16 = 4096
 _LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 
 
-def shown(path: Path) -> Image:
+def shown(path: Path | str, content: bytes | None = None) -> Image:
     """Return a photograph as a viewer shows it, in mode RGB.
+
+    Args:
+        path: of its file; of a picture that lies in something else, what to call it.
+        content: the bytes of such a picture.
 
     Raises:
         UserError: the file is damaged, no picture, or of values that no viewer shows alike, named.
     """
     from PIL import Image
 
-    opened = _upright(path)
+    opened = _upright(path, content)
     if (deep := _deep(opened)) is not None:
         if 0 < (largest := int(deep.max())) < _LEAST_OF_16:
             raise UserError(
@@ -49,17 +54,17 @@ def shown(path: Path) -> Image:
     return _over(opened, "white", path)
 
 
-def size_shown(path: Path) -> tuple[int, int]:
+def size_shown(path: Path | str, content: bytes | None = None) -> tuple[int, int]:
     """Return width and height of a picture as a viewer shows it, in px; of most, nothing but the head of the
     file is read.
 
     Raises:
         UserError: the file is damaged or no picture, named.
     """
-    with _reading(path) as opened:
+    with _reading(path, content) as opened:
         if _turn(opened) is None:
             return opened.size
-    return _upright(path).size
+    return _upright(path, content).size
 
 
 def marked(path: Path) -> NDArray[np.bool_]:
@@ -77,9 +82,9 @@ def marked(path: Path) -> NDArray[np.bool_]:
     return values > (127 if _is_lossy(path, opened.format) else 0)
 
 
-def _upright(path: Path) -> Image:
+def _upright(path: Path | str, content: bytes | None = None) -> Image:
     """Return a decoded picture, turned as EXIF says; its format is kept."""
-    with _reading(path) as opened:
+    with _reading(path, content) as opened:
         opened.load()  # which turns a TIFF by itself
         turn = _turn(opened)
         if turn is None:
@@ -120,7 +125,7 @@ def _deep(opened: Image) -> NDArray[np.int64] | None:
     return None
 
 
-def _over(opened: Image, ground: str, path: Path) -> Image:
+def _over(opened: Image, ground: str, path: Path | str) -> Image:
     """Return a picture of 8 bits a channel over a plain ground, in mode RGB."""
     from PIL import Image
 
@@ -143,11 +148,11 @@ def _is_lossy(path: Path, form: str | None) -> bool:
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Image]:
+def _reading(path: Path | str, content: bytes | None) -> Iterator[Image]:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(path if content is None else BytesIO(content)) as opened:
             yield opened
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read the image {path}: damaged, or not an image ({error})") from None

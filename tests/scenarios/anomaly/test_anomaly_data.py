@@ -788,7 +788,7 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
 def test_a_cache_without_room_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("OWB_CACHE", str(tmp_path / "file"))
-    with pytest.raises(UserError, match=r"cannot keep the packed images in .*; set OWB_CACHE"):
+    with pytest.raises(UserError, match=r"cannot keep the packed items in .*; set OWB_CACHE"):
         _read(trees(_mvtec(tmp_path / "mvtec"), ("tile",), masks_expected=True))
 
 

@@ -390,7 +390,7 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     formats.cub(tmp_path / "data")
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 0))
-    assert "cannot keep the packed images in" in _refusal(f"cub[{SMALL}]")
+    assert "cannot keep the packed items in" in _refusal(f"cub[{SMALL}]")
     assert not [*(tmp_path / "cache").glob("*pack*"), *(tmp_path / "cache").glob("*tmp*")]
 
 

@@ -1,0 +1,175 @@
+"""What the kinds of one's own data share: a card made from what is there, and a check that says all that is wrong.
+
+A kind says what it finds (`content`): what every item is, without decoding any, and how to get the inputs. The
+digest goes over contents, classes, parts and groups of all items in their order, or over whole files, so that
+results follow the data and not the place where they lie.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar, NamedTuple, cast
+
+import numpy as np
+
+from harness.contracts import AnyArray, Card, Data, Dataset, Inputs, param
+from harness.errors import UserError
+from harness.places import below_data
+from scenarios.datasets.own.marks import Marks
+from scenarios.datasets.sound import flaw
+
+_SHOWN = 20
+
+
+class Content(NamedTuple):
+    """What one's own data hold.
+
+    marks: what every item is.  shape: of one item.  digest: SHA-256 of it all.  inputs: fetches or decodes
+    them.  name: what an item is called in messages, by its row.  hashes: of the content of every item.
+    broken: says what is wrong with single items, trying all.
+    """
+
+    marks: Marks
+    shape: tuple[int, ...]
+    digest: str
+    inputs: Callable[[], Inputs]
+    name: Callable[[int], str]
+    hashes: Callable[[], Sequence[str]] = list
+    broken: Callable[[], list[str]] = list
+
+
+class _OwnCard:
+    """The card: of the class what is read, of an object what is there."""
+
+    def __get__(self, dataset: Own | None, cls: type[Own]) -> Card:
+        if dataset is None:
+            return cls.kind
+        found = dataset.content()
+        return replace(
+            cls.kind,
+            items=len(found.marks.labels),
+            classes=len(found.marks.class_names),
+            shape=found.shape,
+            digest=found.digest,
+        )
+
+
+class Own(Dataset):
+    """Data of one's own. A class sets `kind`, the card with what is the same for all data of this kind, and
+    `usage`, a selection.
+    """
+
+    kind: ClassVar[Card]
+    usage: ClassVar[str]
+    card: ClassVar[Card] = cast(Card, _OwnCard())
+
+    labels_are_true: bool = param(
+        True, "whether the labels are right; false where a share of them is wrong and which is not known"
+    )
+
+    @abstractmethod
+    def content(self) -> Content:
+        """Return what is there.
+
+        Raises:
+            UserError: nothing, or something that cannot be understood: the file, the row, and what to do.
+        """
+
+    def load(self) -> Data:
+        """Return all items in a fixed order.
+
+        Raises:
+            UserError: as `content`; or an item that cannot be read, named.
+        """
+        found = self.content()
+        return Data(
+            inputs=found.inputs(),
+            labels=found.marks.labels,
+            class_names=found.marks.class_names,
+            groups=found.marks.groups,
+            published_test=found.marks.published_test,
+            published_validation=found.marks.published_validation,
+        )
+
+    def problems(self) -> list[str]:
+        """Return all that is wrong, a sentence each: every item that cannot be read, and those that are in two
+        parts of the split.
+        """
+        try:
+            found = self.content()
+            said = [*_short(found.broken()), *_short(_in_two_parts(found))]
+            flawed = flaw(self.load()) if not said else ""
+        except UserError as error:
+            return [str(error)]
+        return [*said, flawed] if flawed else said
+
+
+def place_of(said: str, parameter: str, usage: str) -> Path:
+    """Return where a path that a person wrote leads, below OWB_DATA where that is set.
+
+    Raises:
+        UserError: nothing was said, or nothing is there.
+    """
+    if not said:
+        raise UserError(f"say where your data are: {usage}")
+    path = below_data(said)
+    if not path.exists():
+        raise UserError(f"there is no {path}, which {parameter}={said} leads to: {usage}")
+    return path
+
+
+def inside(folder: Path, said: str, where: str) -> Path:
+    """Return the file that is called `said` in `folder`.
+
+    Raises:
+        UserError: there is none, or it lies outside.
+    """
+    path = folder / said
+    real = path.resolve()
+    if not real.is_relative_to(folder.resolve()):
+        raise UserError(
+            f"{where} names {said}, which lies outside of {folder}: say root, the folder above all of them"
+        )
+    if not real.is_file():
+        raise UserError(f"{where} names {said}, and there is no such file in {folder}")
+    return path
+
+
+def digest_in_order(marks: Marks, hashes: Iterable[str]) -> str:
+    """Return one SHA-256 over class, part, group and content of every item, in their order."""
+    digest = hashlib.sha256("\n".join(marks.class_names).encode())
+    for row, found in enumerate(hashes):
+        group = "" if marks.groups is None else marks.groups[row]
+        digest.update(f"\n{marks.labels[row]} {marks.part(row)} {group} {found}".encode())
+    return digest.hexdigest()
+
+
+def hashes_of(values: AnyArray) -> list[str]:
+    """Return the SHA-256 of every item."""
+    return [hashlib.sha256(np.ascontiguousarray(item).tobytes()).hexdigest() for item in values]
+
+
+def _in_two_parts(content: Content) -> list[str]:
+    """Return a sentence for every item that is there again in another part."""
+    first: dict[str, int] = {}
+    said = []
+    for row, found in enumerate(content.hashes()):
+        other = first.setdefault(found, row)
+        parts = content.marks.part(other), content.marks.part(row)
+        if parts[0] != parts[1]:
+            said.append(
+                f"{content.name(row)} in {parts[1]} is the same as {content.name(other)} in {parts[0]}"
+            )
+    return said
+
+
+def _short(said: list[str]) -> list[str]:
+    more = [f"and {len(said) - _SHOWN} more like this"] if len(said) > _SHOWN else []
+    return [*said[:_SHOWN], *more]
+
+
+__all__ = ["Content", "Own", "digest_in_order", "hashes_of", "inside", "place_of"]
