@@ -2,8 +2,8 @@
 of its own.
 
 A value is a number where it is written as one, true, false, null, or text; nothing of it is a comment, a date
-or an octal number. What a parameter that is text makes of it is what was said (`Selection.with_texts`): `1e3`
-is no number there, nor is `null` nothing.
+or an octal number. Text with commas or brackets in it stands in quotes, of either kind. What a parameter that is
+text makes of it is what was said (`Selection.with_texts`): `1e3` is no number there, nor is `null` nothing.
 
 >>> [str(selection) for selection in expand("replay[memory=[50, 200], lr=0.1]")]
 ['replay[memory=50,lr=0.1]', 'replay[memory=200,lr=0.1]']
@@ -128,17 +128,33 @@ def chosen(
 
 
 def split_outside(text: str, separator: str) -> list[str]:
-    """Split at a letter outside brackets; parts without content are left out."""
-    parts, depth = [""], 0
-    for letter in text:
+    """Split at a letter outside brackets and quotes; parts without content are left out.
+
+    A quote counts where a value begins, and ends where a value may end: the one in `Tom's` is a letter.
+    """
+    parts, depth, place = [""], 0, 0
+    while place < len(text):
+        letter = text[place]
+        if letter in "'\"" and parts[-1].rstrip()[-1:] in ("", "=", "[", ","):
+            end = _end_of_quote(text, place)
+            parts[-1] += text[place:end]
+            place = end
+            continue
         depth += {"[": 1, "]": -1}.get(letter, 0)
         if letter == separator and depth == 0:
             parts.append("")
         else:
             parts[-1] += letter
+        place += 1
     if depth:
         raise UserError(f"cannot read {text!r}: brackets do not match")
     return [part for part in parts if part.strip()]
+
+
+def _end_of_quote(text: str, start: int) -> int:
+    """Return the place after a quotation that begins at `start`; after its first letter where none ends."""
+    ended = re.compile(rf"{text[start]}(?=\s*(?:[],+]|$))").search(text, start + 1)
+    return ended.end() if ended else start + 1
 
 
 def _selection(name: str, said: Mapping[str, tuple[Any, str]]) -> Selection:
@@ -171,8 +187,19 @@ def _value(words: str) -> Any:
 
 
 def _written(name: str, texts: Mapping[str, str]) -> str:
-    said = ",".join(f"{parameter}={words}" for parameter, words in texts.items())
+    said = ",".join(f"{parameter}={_quoted(words)}" for parameter, words in texts.items())
     return f"{name}[{said}]" if said else name
+
+
+def _quoted(words: str) -> str:
+    """Return the words of a value in quotes where they would be read otherwise without."""
+    try:
+        if split_outside(words, ",") in ([words], []):
+            return words
+    except UserError:  # brackets that do not match
+        pass
+    quote = '"' if '"' not in words else "'"
+    return f"{quote}{words}{quote}"
 
 
 def _text(value: Any) -> str:

@@ -144,6 +144,7 @@ _OF_LIBRARY = (
     "save",
 )  # names that strategies use for themselves: a file only where a library's function is meant
 _LIBRARIES = ("np", "numpy", "torch")
+_FORMATS = "datasets.own."  # where the data sets lie that are formats of anybody's data
 _TESTS = ("startswith", "endswith", "find", "index", "count", "match", "search", "fullmatch", "get")
 
 
@@ -283,7 +284,9 @@ def _is_preset(node: ast.Dict) -> bool:
 
 @cache
 def _known() -> frozenset[str]:
-    return frozenset([*registered("scenario"), *registered("dataset")])
+    """Return the names of what a strategy is run on; those of formats, such as table, tell nothing of that."""
+    datasets = [name for name, point in registered("dataset").items() if _FORMATS not in point.module]
+    return frozenset([*registered("scenario"), *datasets])
 
 
 def _literals(tree: ast.Module) -> Iterator[Found]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from scenarios.datasets.by_name import AnomalySource, HumanSource
     from scenarios.datasets.on_disk.fetching import Errand
     from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.datasets.own.base import Own
 
 SOME_WRONG = 1
 
@@ -56,7 +57,8 @@ def list_data(as_json: options.Json = False) -> None:
         console.dump({name: {**card, **places[name]._asdict()} for name, card in cards.items()})
         return
     rows = [
-        [name, str(cls.card.classes), str(cls.card.items), _sides(cls.card)] for name, cls in classes.items()
+        [name, str(cls.card.classes or "any"), str(cls.card.items or "any"), _sides(cls.card)]
+        for name, cls in classes.items()
     ]
     rows += [
         [f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"]
@@ -76,23 +78,25 @@ def list_data(as_json: options.Json = False) -> None:
 
 
 @app.command("show", epilog=options.examples("owb data show chars47", "owb data show digits --json"))
-def show_data(
-    name: Annotated[str, typer.Argument(help="Name of a data set.")], as_json: options.Json = False
-) -> None:
+def show_data(name: Name, as_json: options.Json = False) -> None:
     """Show a data set's card: what it is, how large, whose, where it is found, and what to beware of."""
     from harness.plugins import find
+    from scenarios.datasets.by_name import dataset_named
 
     others = _read_by_scenarios()
     if name in others:
         content = {**others[name]._asdict(), **all_places()[name]._asdict()}
         said = content
     else:
-        cls = find("dataset", name).cls
-        content = {**asdict(cls.card), **_found(cls)._asdict()}
+        cls = type(dataset_named(name)) if "[" in name else find("dataset", name).cls
+        card = dataset_named(name).card if "[" in name else cls.card
+        content = {**asdict(card), **_found(cls)._asdict()}
         said = {
             **content,
-            "shape": _sides(cls.card),
-            "digest": cls.card.digest or "that of the files on disk",
+            "items": card.items or "any",
+            "classes": card.classes or "any",
+            "shape": _sides(card),
+            "digest": card.digest or "that of the files on disk",
         }
     if as_json:
         console.dump(content)
@@ -111,11 +115,18 @@ def check_data(name: Name) -> None:
     """
     from scenarios.datasets.by_name import dataset_named
     from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.datasets.own.base import Own
     from scenarios.datasets.sound import loaded
 
+    if name.partition("[")[0].strip() == "anomaly":
+        _check_anomaly(name)
+        return
     dataset = dataset_named(name)
     if isinstance(dataset, OnDisk):
         _check_on_disk(dataset, name)
+        return
+    if isinstance(dataset, Own):
+        _check_own(dataset, name)
         return
     data = loaded(dataset, name)
     if (len(data.labels), len(data.class_names)) != (
@@ -208,15 +219,66 @@ def _agree(todo: Errand, *, yes: bool) -> None:
 
 def _check_on_disk(dataset: OnDisk, name: str) -> None:
     """Say how many items a data set on disk has; or all that is wrong with it, and end with exit code 1."""
-    if problems := dataset.problems():
-        for problem in problems:
-            console.complain(problem)
-        console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-        raise typer.Exit(SOME_WRONG)
+    _complain(name, dataset.problems())
     labels, names = dataset.labelled()
     console.say(
         f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}"
     )
+
+
+def _check_own(dataset: Own, name: str) -> None:
+    """Say what one's own data hold, class by class; or all that is wrong with them, and end with exit code 1."""
+    import numpy as np
+
+    _complain(name, dataset.problems())
+    found = dataset.content()
+    marks = found.marks
+    console.say(
+        f"{name}: {_counted(marks.labels, marks.class_names)}, {_sides(dataset.card)}, digest {found.digest[:16]}"
+    )
+    parts = np.array([marks.part(row) for row in range(len(marks.labels))])
+    there = [part for part in ("train", "val", "test") if (parts == part).any()]
+    counts = {
+        part: np.bincount(marks.labels[parts == part], minlength=len(marks.class_names)) for part in there
+    }
+    rows = [
+        [label, *(str(counts[part][number]) for part in there)]
+        for number, label in enumerate(marks.class_names)
+    ]
+    console.grid(["class", *there], rows)
+    if marks.groups is not None:
+        console.say(f"{len(np.unique(marks.groups))} groups, each of which stays on one side of a split")
+
+
+def _check_anomaly(name: str) -> None:
+    """Decode the images of anomaly detection with their masks, and say how many there are of what."""
+    import numpy as np
+
+    from harness.selection import configured
+
+    scenario = configured("scenario", name)
+    deal = scenario.deal(0)
+    learned, asked = (
+        np.unique(np.concatenate([getattr(stage, part) for stage in deal.stages]))
+        for part in ("rows", "query")
+    )
+    defective = deal.facts["anomalous"][asked] > 0
+    masks = int(deal.facts["has_mask"][asked[defective]].sum())
+    (digest,) = scenario.data_digests().values()
+    console.say(
+        f"{name}: {len(np.unique(deal.labels))} categories, {len(learned)} images to learn, {(~defective).sum()} good "
+        f"and {defective.sum()} defective ones to test, {masks} masks, digest {digest[:16]}"
+    )
+
+
+def _complain(name: str, problems: Sequence[str]) -> None:
+    """Say what is wrong with a data set and end with exit code 1, where there is something."""
+    if not problems:
+        return
+    for problem in problems:
+        console.complain(problem)
+    console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
+    raise typer.Exit(SOME_WRONG)
 
 
 def all_places() -> dict[str, Found]:
@@ -290,7 +352,10 @@ def _counted(labels: IntArray, class_names: Sequence[str]) -> str:
 def _found(cls: type[Dataset]) -> Found:
     """Return where a data set is, without reading it."""
     from scenarios.datasets.on_disk.place import OnDisk
+    from scenarios.datasets.own.base import Own
 
+    if issubclass(cls, Own):
+        return Found(True, f"your own: {cls.usage}", cls.usage)
     if issubclass(cls, OnDisk):
         folder = cls().whereabouts().folder
         return Found(folder is not None, str(folder or ""), cls.obtain)
@@ -320,4 +385,4 @@ def _installed(package: str) -> bool:
 
 
 def _sides(card: Card) -> str:
-    return "x".join(map(str, card.shape))
+    return "x".join(map(str, card.shape)) or "any"

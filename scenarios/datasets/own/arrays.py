@@ -129,7 +129,7 @@ def _in_archive(path: Path, allowed: float) -> dict[str, AnyArray]:
 def _check_names(path: Path, there: Collection[str]) -> None:
     for name in NAMES[:2]:
         if name not in there:
-            raise nearest(f"array {name!r} is missing in {path}: no", name, there)
+            raise nearest(f"array of {path}", name, there)
 
 
 def _loaded(path: Path, name: str, mode: Literal["r"] | None) -> AnyArray:

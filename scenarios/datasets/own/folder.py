@@ -20,7 +20,7 @@ from harness.errors import UserError
 from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.own.base import Content, place_of
 from scenarios.datasets.own.columns import header_of
-from scenarios.datasets.own.marks import PARTS, column_of, marks_of, nearest
+from scenarios.datasets.own.marks import PARTS, column_of, marks_of
 from scenarios.datasets.own.pictures import Pictures, Source
 from scenarios.datasets.own.table import listed
 from scenarios.datasets.picture_folders import folders_in, images_in, is_hidden, picture_suffixes
@@ -84,7 +84,9 @@ class Folder(Pictures):
         header = header_of(table)
         image = next((name for name in _IMAGE if name in header), "")
         if not image:
-            raise nearest(f"columns of {table}: it has none of {', '.join(_IMAGE)};", _IMAGE[0], header)
+            raise UserError(
+                f"{table} has columns {', '.join(header)}, and none for the pictures: call one of them image"
+            )
         rows = listed(
             table,
             root,

@@ -231,8 +231,9 @@ def _only(features: Mapping[str, Any], kind: type, usual: str, path: str) -> str
         return usual if usual in names else names[0]
     if usual in features and not names:
         return usual
-    raise nearest(
-        f"column of {path}: it has {len(names)} of {kind.__name__}, say {usual}=COLUMN;", usual, features
+    raise UserError(
+        f"{path} has {len(names)} columns of the kind {kind.__name__}: say {usual}=COLUMN, one of "
+        f"{', '.join(names or features)}" + ("" if usual == "label" else ", or features=COLUMN")
     )
 
 
