@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Owb
+from own_formats import pictures, table
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -52,6 +54,26 @@ def owb(call_owb: Owb) -> Shown:
         return said.code, said.out + said.err
 
     return call
+
+
+@pytest.fixture(scope="module")
+def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the data of one's own that docs/data.md shows: birds, birds.csv and points.npz."""
+    folder = tmp_path_factory.mktemp("own")
+    lot = pictures(folder / "birds", train=20, test=5)
+    marks = zip(lot.files, lot.labels, lot.parts, strict=True)
+    rows = [(file, name, part, f"nest {row // 3}") for row, (file, name, part) in enumerate(marks)]
+    table(folder / "birds.csv", rows, ("picture", "species", "part", "nest"))
+    labels = np.repeat(np.arange(10), 60)
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(600, 16)) + 3 * rng.normal(size=(10, 16))[labels]
+    np.savez(folder / "points.npz", inputs=inputs.astype(np.float32), labels=labels)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _at_hand(own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OWB_DATA", str(own_data))
 
 
 @pytest.mark.parametrize("command", RUNS)

@@ -157,7 +157,7 @@ def _library(path: str) -> Iterator[Any]:
             "data sets of Hugging Face are read by the package 'datasets', which is missing: pip install "
             "'openworld-bench[huggingface]'"
         ) from None
-    before = [(place, place.HF_HUB_OFFLINE) for place in (datasets.config, constants)]
+    before: list[tuple[Any, bool]] = [(place, place.HF_HUB_OFFLINE) for place in (datasets.config, constants)]
     for place, _ in before:
         place.HF_HUB_OFFLINE = True
     datasets.disable_progress_bars()

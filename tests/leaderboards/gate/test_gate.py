@@ -336,7 +336,7 @@ class Mine(Strategy):
     def learn(self, stage):
         place = self.context.scratch / "memory.npy"
         np.save(place, stage.labels)
-        np.load(place)
+        arrays = {"table": np.load(place), "folder": place}
         if self.context.backbone == "mlp":
             torch.save({}, self.context.scratch / "net.pt")
 """

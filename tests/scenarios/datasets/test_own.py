@@ -4,6 +4,7 @@ kind with the same predictions, and what is said of data that are wrong.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import zipfile
@@ -444,6 +445,29 @@ def test_huggingface_reads_features_and_single_splits_and_says_what_it_does_not_
     data = data_of(f"huggingface[path={tmp_path / 'points'},features=x]")
     assert (data.class_names, data.labels.tolist()) == (("a", "b"), [1, 0])
     np.testing.assert_array_equal(np.asarray(data.inputs), np.float32([[1, 2], [3, 4]]))
+
+
+def test_a_name_in_the_local_cache_of_hugging_face_is_read_without_the_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache as the hub's data set `me/birds` leaves it, made from one of Parquet files."""
+    datasets = pytest.importorskip("datasets")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "local")
+    lot = own.pictures(tmp_path / "pictures")
+    own.WRITERS["hub"](lot, tmp_path)
+    files = {
+        part: str(tmp_path / "hub" / "data" / f"{part}-00000-of-00001.parquet") for part in ("train", "test")
+    }
+    made = datasets.load_dataset("parquet", data_files=files, cache_dir=str(tmp_path / "made"))
+    source = Path(made["train"].cache_files[0]["filename"]).parent
+    target = tmp_path / "local" / "me___birds" / "default" / "0.0.0" / ("a" * 40)
+    target.mkdir(parents=True)
+    for file in source.iterdir():
+        (target / file.name.replace("parquet-", "birds-")).write_bytes(file.read_bytes())
+    facts = json.loads((target / "dataset_info.json").read_text())
+    (target / "dataset_info.json").write_text(json.dumps({**facts, "dataset_name": "birds"}))
+    found = data_of("huggingface[path=me/birds]")
+    np.testing.assert_array_equal(found.inputs[np.arange(44)], lot.pixels)
 
 
 def test_without_its_library_a_data_set_of_hugging_face_says_how_to_get_it(
