@@ -1,5 +1,5 @@
-"""Finding scenarios, strategies and data sets: by entry point, or by path (`my.py:Mine`). Nothing is imported
-until it is used.
+"""Finding scenarios, strategies, data sets, backbones, encoders and augmentations: by entry point, or by path
+(`my.py:Mine`). Nothing is imported until it is used.
 
 Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is
 found without a line here. `summaries` reads the first docstring line from the source with `ast`, so that a
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal
 
 from harness.code import by_path
@@ -22,17 +23,28 @@ from harness.code.imports import OURS, released
 from harness.errors import UserError, unknown
 from harness.places import written
 
-Kind = Literal["strategy", "scenario", "dataset"]
-PLURAL: Mapping[Kind, str] = {"strategy": "strategies", "scenario": "scenarios", "dataset": "datasets"}
+Kind = Literal["strategy", "scenario", "dataset", "backbone", "encoder", "augmentation"]
+PLURAL: Mapping[Kind, str] = {
+    "strategy": "strategies",
+    "scenario": "scenarios",
+    "dataset": "datasets",
+    "backbone": "backbones",
+    "encoder": "encoders",
+    "augmentation": "augmentations",
+}
+_CALLED: tuple[Kind, ...] = ("backbone", "encoder", "augmentation")
+"""Kinds that are made by a call, so that a function will do as well as a class (`harness.networks`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plugin:
-    """A class and where it came from. `source` is the text of the file for plugins by path, else None."""
+    """A class, or of some kinds a function, and where it came from. `source` is the text of the file for
+    plugins by path, else None.
+    """
 
     kind: Kind
     name: str
-    cls: type[Any]
+    cls: Any
     source: str | None = None
 
     @property
@@ -64,6 +76,17 @@ def registered(kind: Kind) -> Mapping[str, EntryPoint]:
     return {point.name: point for point in sorted(found, key=lambda point: point.name)}
 
 
+def is_by_path(name: str) -> bool:
+    """Say whether `name` is a file and what stands in it, such as my.py:Mine."""
+    path, colon, _ = name.rpartition(":")
+    return bool(colon) and path.endswith(".py")
+
+
+def entry_of(name: str) -> str:
+    """Return the plugin that `name` names: all of it, or of `ENTRY:NAME`, which ENTRY makes, the first part."""
+    return name if is_by_path(name) else name.partition(":")[0]
+
+
 def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
     """Return the plugin called `name`, or the class in a file for `path.py:Class`.
 
@@ -75,9 +98,9 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
     Raises:
         UserError: no such plugin, file or class; or the file does not import.
     """
-    path, colon, class_name = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        return _by_path(kind, name, path, class_name, source)
+    if is_by_path(name):
+        path, _, attribute = name.rpartition(":")
+        return _by_path(kind, path, attribute, source)
     points = registered(kind)
     if name not in points:
         raise unknown(kind, name, points, f"owb list {PLURAL[kind]}")
@@ -88,17 +111,17 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
 
 
 def of_others(name: str, kinds: Sequence[Kind]) -> Iterator[Plugin]:
-    """Return the plugins called `name` that are not shipped with this program: the one by path, or what other
-    packages registered.
+    """Return the plugins called `name` that are not shipped with this program: the one by path, of whatever
+    kind, or what other packages registered.
     """
-    path, colon, _ = name.rpartition(":")
-    if colon and path.endswith(".py"):
-        if written(path).is_file():
-            yield find(kinds[0], name)
+    if is_by_path(name):
+        if written(name.rpartition(":")[0]).is_file():
+            yield find(_CALLED[0], name)
         return
+    entry = entry_of(name)
     for kind in kinds:
-        if name in registered(kind) and registered(kind)[name].module.partition(".")[0] not in OURS:
-            yield find(kind, name)
+        if entry in registered(kind) and registered(kind)[entry].module.partition(".")[0] not in OURS:
+            yield find(kind, entry)
 
 
 def summaries(kind: Kind) -> dict[str, str]:
@@ -106,7 +129,7 @@ def summaries(kind: Kind) -> dict[str, str]:
     return {name: _first_doc_line(point) for name, point in registered(kind).items()}
 
 
-def _by_path(kind: Kind, name: str, path: str, class_name: str, source: str | None) -> Plugin:
+def _by_path(kind: Kind, path: str, attribute: str, source: str | None) -> Plugin:
     if source is None:
         try:
             source = written(path).read_text(encoding="utf-8")
@@ -116,15 +139,19 @@ def _by_path(kind: Kind, name: str, path: str, class_name: str, source: str | No
         module = by_path.load(str(written(path)), source)
     except Exception as error:
         raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
-    cls = getattr(module, class_name, None)
-    if not isinstance(cls, type):
-        classes = [
+    types = (type, FunctionType) if kind in _CALLED else (type,)
+    found = getattr(module, attribute, None)
+    if not isinstance(found, types):
+        own = [
             key
             for key, value in vars(module).items()
-            if isinstance(value, type) and value.__module__ == module.__name__
+            if isinstance(value, types) and value.__module__ == module.__name__
         ]
-        raise unknown("class", class_name, classes, f"classes of {path}: {', '.join(classes) or 'none'}")
-    return Plugin(kind=kind, name=f"{path}:{class_name}", cls=cls, source=source)
+        what, names = (
+            ("class or function", "classes and functions") if kind in _CALLED else ("class", "classes")
+        )
+        raise unknown(what, attribute, own, f"{names} of {path}: {', '.join(own) or 'none'}")
+    return Plugin(kind=kind, name=f"{path}:{attribute}", cls=found, source=source)
 
 
 def _first_doc_line(point: EntryPoint) -> str:
@@ -136,6 +163,6 @@ def _first_doc_line(point: EntryPoint) -> str:
     if not file.is_file():
         return ""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == point.attr:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
             return (ast.get_docstring(node) or "").partition("\n")[0]
     return ""

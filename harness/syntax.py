@@ -115,16 +115,31 @@ def chosen(
         raise unknown(kind, selection.name, makers, ", ".join(makers))
     make = makers[selection.name]
     declared = inspect.signature(make).parameters
-    known = [option for option in declared if option not in given]
-    for option in selection.params:
-        if option not in known:
-            raise unknown(f"parameter of {kind} {selection.name}", option, known, ", ".join(known) or "none")
-    return partial(
-        make,
-        **selection.with_texts(
-            [option for option in known if declared[option].annotation in (str, "str")]
-        ).params,
+    return with_parameters(
+        kind, make, selection, [option for name, option in declared.items() if name not in given]
     )
+
+
+def with_parameters(
+    kind: str, make: Callable[..., Any], selection: Selection, known: Sequence[inspect.Parameter]
+) -> partial[Any]:
+    """Return `make` with the parameters that were said, those that are text in the words they were said in.
+
+    Args:
+        kind: what `make` makes, for errors.
+        make: to be called.
+        selection: its name and parameters.
+        known: those of its parameters that can be said; `**options` among them stands for any.
+
+    Raises:
+        UserError: a parameter it does not have.
+    """
+    names = [option.name for option in known if option.kind is not option.VAR_KEYWORD]
+    for option in selection.params:
+        if option not in names and len(names) == len(known):
+            raise unknown(f"parameter of {kind} {selection.name}", option, names, ", ".join(names) or "none")
+    texts = [option.name for option in known if option.annotation in (str, "str")]
+    return partial(make, **selection.with_texts(texts).params)
 
 
 def split_outside(text: str, separator: str) -> list[str]:

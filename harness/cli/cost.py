@@ -74,14 +74,13 @@ def measured(text: str, item_shape: tuple[int, ...], frozen: bool) -> Network | 
     import torch
 
     from harness.execution.cost import Network
-    from strategies.toolkit import networks
-    from strategies.toolkit.encoders import by_name as encoders
+    from harness.networks import maker
 
     before = torch.get_rng_state()
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # weights of a file find no place to go
-            network = (encoders if frozen else networks).chosen(text)(item_shape)
+            network = maker("encoder" if frozen else "backbone", text)(item_shape)
             flops, activations = _passed(network, torch.zeros(1, *item_shape))
             weights = [
                 (weight.numel(), weight.requires_grad and not frozen) for weight in network.parameters()

@@ -158,7 +158,7 @@ def run_cells(
 
     machine.check()
     scenarios = protocols(suite.scenarios)
-    _check_networks_and_views(scenarios)
+    _check_networks_and_augmentations(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
     store = Store(store_uri)
     planned = plan(todo, store, again=again)
@@ -257,18 +257,16 @@ def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[
     return None, tuple(numbers)
 
 
-def _check_networks_and_views(scenarios: Sequence[Protocol]) -> None:
-    """Refuse a wrong network, encoder or view before a worker is started for it."""
-    from strategies.toolkit import networks
-    from strategies.toolkit.augmentations import view_of
-    from strategies.toolkit.encoders import by_name as encoders
+def _check_networks_and_augmentations(scenarios: Sequence[Protocol]) -> None:
+    """Refuse a wrong backbone, encoder or augmentation before a worker is started for it."""
+    from harness import networks
 
     for text, frozen in dict.fromkeys(
         (protocol.scenario.budget().backbone, protocol.scenario.frozen_encoder) for protocol in scenarios
     ):
-        (encoders if frozen else networks).chosen(text)
+        networks.maker("encoder" if frozen else "backbone", text)
     for text in dict.fromkeys(protocol.scenario.budget().views for protocol in scenarios):
-        view_of(text)
+        networks.augmentations(text)
 
 
 def _show_plan(

@@ -1,15 +1,17 @@
 """What is compared with what: protocols, cells, suites, and their content addresses.
 
 A **protocol** is a scenario's full configuration, the digests of its data and of weights its network starts
-from, a digest of what it deals and the names of its metrics, and the code of scenarios and data sets that are
-not shipped with this program, whose figures nobody else recomputes; results under different protocol hashes
-never meet in one table. A **cell** is protocol x strategy configuration x seed, and its key adds the code and
-the library versions that can change the result. A **suite** names scenarios, strategies and seeds.
+from, a digest of what it deals and the names of its metrics, and the code of scenarios, data sets, networks
+and augmentations that are not shipped with this program, which nobody else has; results under different
+protocol hashes never meet in one table. A **cell** is protocol x strategy configuration x seed, and its key adds
+the code and the library versions that can change the result. A **suite** names scenarios, strategies and
+seeds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,7 +34,7 @@ from harness.plugins import Kind, Plugin, find, of_others
 from harness.protocol import fingerprint
 from harness.protocol.contrasts import Ablation
 from harness.protocol.yaml_files import read_yaml
-from harness.selection import Selection, as_declared, expand, resolved
+from harness.selection import Selection, as_declared, expand, resolved, split_outside
 from harness.weights import weights_said
 
 
@@ -133,9 +135,14 @@ class Protocol:
         """Everything the hash is taken over, JSON-ready; raise `UserError` for weights of its network that
         are not what they say.
         """
-        weights = weights_said(self.scenario.budget().backbone)
+        budget = self.scenario.budget()
+        weights = weights_said(budget.backbone)
         config = self.scenario.model_dump(mode="json")
-        code = _code_of_others([self.scenario_name, *config.values()])
+        code = {
+            **_code_of_others([self.scenario_name, *config.values()], ("scenario", "dataset")),
+            **_code_of_others([budget.backbone], ("encoder" if self.scenario.frozen_encoder else "backbone",)),
+            **_code_of_others([budget.views], ("augmentation",)),
+        }
         return {
             "scenario": self.scenario_name,
             "config": config,
@@ -264,23 +271,30 @@ def cells(
     return list({cell.key: cell for cell in every}.values())
 
 
-def _code_of_others(values: Iterable[Any]) -> dict[str, str]:
-    """Return the code of the scenarios and data sets of others that `values` select, also as parameters of
-    one another, by name.
+def _code_of_others(values: Iterable[Any], kinds: Sequence[Kind]) -> dict[str, str]:
+    """Return the code of the plugins of others that `values` select, joined by + or as parameters of one
+    another too, by name.
     """
     found: dict[str, str] = {}
-    for value in values:
-        try:
-            selections = expand(value) if isinstance(value, str) else []
-        except UserError:  # a text of another kind
-            continue
-        for selection in selections:
-            for plugin in of_others(selection.name, ("scenario", "dataset")):
-                found[selection.name] = fingerprint.of_code(
-                    plugin.cls.__module__, plugin.source, plugin.folder, engine=()
-                )
-            found |= _code_of_others(selection.params.values())
+    for selection in (each for value in values for each in _selected(value)):
+        for plugin in of_others(selection.name, kinds):
+            found[selection.name] = fingerprint.of_code(
+                plugin.cls.__module__, plugin.source, plugin.folder, engine=()
+            )
+        found |= _code_of_others(selection.params.values(), kinds)
     return found
+
+
+def _selected(value: Any) -> Iterator[Selection]:
+    """Return what a text may select, as a whole and part by part; nothing of one of another kind."""
+    if not isinstance(value, str):
+        return
+    with suppress(UserError):
+        yield from expand(value)
+    with suppress(UserError):
+        parts = split_outside(value, "+")
+        for part in parts if len(parts) > 1 else []:
+            yield from expand(part)
 
 
 def _selections(kind: Kind, texts: Iterable[str]) -> list[tuple[Plugin, Selection]]:

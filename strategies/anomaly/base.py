@@ -23,8 +23,8 @@ from torch import Tensor
 
 from harness.contracts import Inputs, Prediction, Query, Stage, Strategy, param
 from strategies.anomaly import token_memory
+from strategies.anomaly.encoders.by_name import Encoder, encoder
 from strategies.anomaly.shortened import shortened
-from strategies.toolkit.encoders.by_name import Encoder, encoder
 
 _CHUNK = 64
 _LARGEST = 6e4  # the largest half-precision number is 65504

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from harness.errors import Unsuitable, UserError
+from harness.networks import kinds_of
 from harness.syntax import chosen, single
 from strategies.grokking.networks import Network
 from strategies.grokking.normalised import Normalised
 from strategies.grokking.quadratic import Products, Quadratic
 from strategies.grokking.relu import Relu
 from strategies.grokking.transformer import Transformer
-from strategies.toolkit.encoders.by_name import ENCODERS
-from strategies.toolkit.networks import BACKBONES
 
 Norm = Literal["none", "batch"]
 
@@ -38,9 +37,7 @@ def network_of(text: str, *, tokens: int = 2, norm: Norm = "none", products: Pro
         Unsuitable: a network on other items, or a norm or reduced products, and not the quadratic network.
     """
     kind, said = "network of grokking strategies", single(text)
-    if said.name not in NETWORKS and (
-        said.name in BACKBONES or said.name in ENCODERS or said.name.startswith("timm:")
-    ):
+    if said.name not in NETWORKS and kinds_of(text):
         raise Unsuitable(f"trains networks on pairs of residues ({', '.join(NETWORKS)}), not {said.name}")
     makers = {**NETWORKS, "quadratic": Normalised} if norm == "batch" else NETWORKS
     make = chosen(kind, text, makers, given=_OF_THE_STRATEGY)

@@ -18,12 +18,12 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
+from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import showing
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.label_memory import LabelMemory, doubt
 from strategies.toolkit.training.loop import Loss, RateChanges, Schedule, sgd, train
-from strategies.toolkit.training.schedules import Named, schedule_of
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 
 

@@ -18,6 +18,7 @@ from strategies.noisy_labels.base import Networks, noise_rate
 from strategies.noisy_labels.frozen_batch_norm import StandingNorms
 from strategies.noisy_labels.nested import features_of, logits_of_width
 from strategies.noisy_labels.nested_dropout import Compress, NestedDropout
+from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.small_losses import (
     checked_rate,
     doubt_by_loss,
@@ -29,7 +30,6 @@ from strategies.noisy_labels.small_losses import (
 from strategies.toolkit.augmentations import showing
 from strategies.toolkit.losses.robust import cross_entropy as item_losses
 from strategies.toolkit.training.loop import Batch, train
-from strategies.toolkit.training.schedules import Named, schedule_of
 from strategies.toolkit.training.tensors import Items
 
 

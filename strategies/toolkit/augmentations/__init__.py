@@ -6,7 +6,7 @@ Letters and digits change their meaning when flipped, so nothing here but `crop`
 from strategies.toolkit.augmentations.affine import Affine
 from strategies.toolkit.augmentations.base import View
 from strategies.toolkit.augmentations.blur import Blur
-from strategies.toolkit.augmentations.by_name import VIEWS, Chain, Either, generator_of, showing, view_of
+from strategies.toolkit.augmentations.by_name import Chain, Either, generator_of, showing, view_of
 from strategies.toolkit.augmentations.colour_jitter import ColourJitter
 from strategies.toolkit.augmentations.crop import Crop
 from strategies.toolkit.augmentations.equalise import Equalise
@@ -18,7 +18,6 @@ from strategies.toolkit.augmentations.solarise import Solarise
 from strategies.toolkit.augmentations.token_dropout import TokenDropout
 
 __all__ = [
-    "VIEWS",
     "Affine",
     "Blur",
     "Chain",

@@ -11,19 +11,8 @@ from torch import Generator, Tensor
 
 from harness.contracts import Context
 from harness.errors import UserError
-from harness.syntax import chosen, split_outside
-from strategies.toolkit.augmentations.affine import Affine
+from harness.networks import augmentations
 from strategies.toolkit.augmentations.base import View, check_range
-from strategies.toolkit.augmentations.blur import Blur
-from strategies.toolkit.augmentations.colour_jitter import ColourJitter
-from strategies.toolkit.augmentations.crop import Crop
-from strategies.toolkit.augmentations.equalise import Equalise
-from strategies.toolkit.augmentations.grey import Grey
-from strategies.toolkit.augmentations.noise import Noise, Same
-from strategies.toolkit.augmentations.padded_crop import PaddedCrop
-from strategies.toolkit.augmentations.resized_crop import ResizedCrop
-from strategies.toolkit.augmentations.solarise import Solarise
-from strategies.toolkit.augmentations.token_dropout import TokenDropout
 
 
 class Chain:
@@ -69,32 +58,13 @@ class Either:
         return inputs if shown is None else shown
 
 
-VIEWS: dict[str, Callable[..., View]] = {
-    "same": Same,
-    "affine": Affine,
-    "crop": Crop,
-    "resized-crop": ResizedCrop,
-    "padded-crop": PaddedCrop,
-    "either": Either,
-    "colour-jitter": ColourJitter,
-    "grey": Grey,
-    "blur": Blur,
-    "solarise": Solarise,
-    "equalise": Equalise,
-    "token-dropout": TokenDropout,
-    "noise": Noise,
-}
-
-
 def view_of(text: str) -> View:
     """Return the view that `text` selects: one, or several joined by +.
 
     Raises:
-        UserError: no view of that name, a parameter it does not have, or an amount out of range.
+        UserError: no augmentation of that name, a parameter it does not have, or an amount out of range.
     """
-    views: list[View] = [
-        chosen("views", part.strip(), VIEWS)() for part in split_outside(text, "+") or [text]
-    ]
+    views: list[View] = augmentations(text)
     return views[0] if len(views) == 1 else Chain(views)
 
 

@@ -1,29 +1,25 @@
-"""Networks by name: small ones, those that look residues up, any timm model as `timm:NAME`, and the recipes
-of papers.
+"""Backbones: small ones, those that look residues up, any timm model as `timm:NAME`, and the recipes of papers.
 
 A backbone maps inputs (N, ...) to features (N, D). The protocol chooses it, so that strategies are compared
 on the same network; weights are drawn from the stream `init` or read from a file. `parts` are the pieces a
 method may freeze, in the order of the forward pass, which is their composition.
 """
 
-from strategies.toolkit.networks.by_name import (
-    BACKBONES,
-    DECLARED,
-    backbone,
-    chosen,
-    drawn_from,
-    glance,
-    undeclared,
-)
+from strategies.toolkit.networks.by_name import backbone, drawn_from
 from strategies.toolkit.networks.lookups import Lookup, Quadratic, Relu, sizes_of
+from strategies.toolkit.networks.recipes import (
+    dino,
+    dinov2,
+    preact_resnet18_cifar,
+    resnet18_cifar,
+    resnet34_cifar,
+)
 from strategies.toolkit.networks.small import CNN, MLP, Adapter, Linear, UnitMean
 from strategies.toolkit.networks.timm_models import Prepare, Timm
 from strategies.toolkit.networks.vgg import VGG19
 
 __all__ = [
-    "BACKBONES",
     "CNN",
-    "DECLARED",
     "MLP",
     "VGG19",
     "Adapter",
@@ -35,9 +31,11 @@ __all__ = [
     "Timm",
     "UnitMean",
     "backbone",
-    "chosen",
+    "dino",
+    "dinov2",
     "drawn_from",
-    "glance",
+    "preact_resnet18_cifar",
+    "resnet18_cifar",
+    "resnet34_cifar",
     "sizes_of",
-    "undeclared",
 ]

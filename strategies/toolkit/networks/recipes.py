@@ -4,17 +4,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Literal, get_args
 
 from torch import nn
 
 from harness.errors import UserError
+from harness.networks import checked_by
 from harness.weights import digest_of, located
 from strategies.toolkit.networks.preact import Form, PreActResNet
 from strategies.toolkit.networks.state_dicts import put_into
-from strategies.toolkit.networks.timm_models import Prepare, Timm, timm_network
+from strategies.toolkit.networks.timm_models import Prepare, Timm, check_said, timm_network
 
 
+def _needs(name: str, file: str) -> Callable[..., None]:
+    """Return the check of a backbone that is nothing without its weights, such as `file` of its authors."""
+
+    def check(*, weights: str = "", **said: Any) -> None:
+        if not weights:
+            raise UserError(
+                f"backbone {name} needs its weights: {name}[weights=FILE], such as {file} of its authors"
+            )
+        check_said(weights=weights, **said)
+
+    return check
+
+
+@checked_by(_needs("dino", "dino_vitbase16_pretrain.pth"))
 def dino(
     item_shape: tuple[int, ...],
     *,
@@ -43,6 +59,7 @@ def dino(
     )
 
 
+@checked_by(_needs("dinov2", "dinov2_vitb14_reg4_pretrain.pth"))
 def dinov2(
     item_shape: tuple[int, ...],
     *,
@@ -65,6 +82,7 @@ def dinov2(
     )
 
 
+@checked_by(check_said)
 def resnet18_cifar(
     item_shape: tuple[int, ...], *, weights: str = "", sha256: str = "", trainable: str = "all"
 ) -> Timm:
@@ -72,6 +90,7 @@ def resnet18_cifar(
     return _resnet_cifar(item_shape, [2, 2, 2, 2], "resnet18-cifar", weights, sha256, trainable)
 
 
+@checked_by(check_said)
 def resnet34_cifar(
     item_shape: tuple[int, ...], *, weights: str = "", sha256: str = "", trainable: str = "all"
 ) -> Timm:
@@ -79,6 +98,7 @@ def resnet34_cifar(
     return _resnet_cifar(item_shape, [3, 4, 6, 3], "resnet34-cifar", weights, sha256, trainable)
 
 
+@checked_by(check_said)
 def preact_resnet18_cifar(
     item_shape: tuple[int, ...],
     *,

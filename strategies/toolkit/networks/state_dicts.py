@@ -63,6 +63,12 @@ def timms_file(model: str) -> Path:
     return cached
 
 
+def glance(weights: str) -> None:
+    """Raise `UserError` where `weights` names a file that is no weights at first sight."""
+    if weights:
+        look_at(located(weights))
+
+
 def look_at(file: Path) -> None:
     """Raise `UserError` for a file that cannot be read, is empty, cut short or a web page: what its first
     bytes and its size tell.

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from harness.errors import UserError
+from harness.errors import UserError, unknown
+from harness.networks import checked_by
 from harness.weights import digest_of
 from strategies.toolkit.networks.pieces import blocks_trained, pieces_of
-from strategies.toolkit.networks.state_dicts import put_into, weights_of
+from strategies.toolkit.networks.state_dicts import glance, put_into, weights_of
 from strategies.toolkit.networks.vit_blocks import Trunk, taken_apart
 
 Scaling = Literal["model", "imagenet", "none"]
@@ -122,6 +123,24 @@ class Timm(nn.Module):
         return [nn.Sequential(self.prepare, first), *others]
 
 
+def check_said(*, trainable: str = "all", weights: str = "", **_: Any) -> None:
+    """Raise `UserError` for a wrong `trainable`, or a weights file that is none at first sight."""
+    blocks_trained(trainable)
+    glance(weights)
+
+
+def _check(*, name: str, trainable: str = "all", **said: Any) -> None:
+    import timm
+
+    blocks_trained(trainable)
+    if not timm.is_model(name):
+        raise unknown(
+            "timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'"
+        )
+    check_said(**said)
+
+
+@checked_by(_check)
 def timm_network(
     item_shape: tuple[int, ...],
     *,

@@ -56,7 +56,7 @@ WRONG = {
         "digits has 10 classes, which 99 stages with first_classes=0 cannot share"
     ),
     "run replay -s class-incremental[backbone=mpl]": (
-        "unknown backbone 'mpl'; did you mean 'mlp'? (all: linear, mlp, cnn, adapter, "
+        "unknown backbone 'mpl'; did you mean 'mlp'? (all: owb list backbones)"
     ),
     "run replay -s class-incremental[backbone=timm:resnet_19]": "unknown timm model 'resnet_19'; did you mean",
     "run replay --seeds 0": "--seeds takes a number of seeds from 1 to 1000, or seeds such as 3,7, got '0'",
@@ -81,9 +81,12 @@ WRONG = {
     "run happy[initialise=kmeans] -s cgcd": (
         "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)"
     ),
-    "run happy -s cgcd[views=afine]": "unknown views 'afine'; did you mean 'affine'? (all: same, affine, "
-    "crop, resized-crop, "
-    "padded-crop, either, colour-jitter, grey, blur, solarise, equalise, token-dropout, noise)",
+    "run happy -s cgcd[views=afine]": (
+        "unknown augmentation 'afine'; did you mean 'affine'? (all: owb list augmentations)"
+    ),
+    "run patchcore -s anomaly[backbone=gabr]": "unknown encoder 'gabr'; did you mean 'gabor'? (all: owb list encoders)",
+    "run patchcore -s anomaly[backbone=timm]": "encoder timm needs name: say timm:NAME",
+    "run replay -s class-incremental[backbone=cnn:16]": "unknown backbone 'cnn:16'; did you mean 'cnn'?",
     "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",
     "check nothing-like-it": "unknown strategy or scenario 'nothing-like-it'",
     "data show digit": "unknown dataset 'digit'; did you mean 'digits'? (all: owb list datasets)",

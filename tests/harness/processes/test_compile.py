@@ -32,8 +32,8 @@ from harness.execution.machine import Machine
 from harness.processes.compiler import uncompiled
 from harness.selection import configured
 from harness.store.mlflow_store import Store
+from strategies.anomaly.encoders.by_name import encoder
 from strategies.ncd.network import NovelNetwork
-from strategies.toolkit.encoders.by_name import encoder
 from strategies.toolkit.networks import backbone
 from strategies.toolkit.networks.compiling import compiled
 

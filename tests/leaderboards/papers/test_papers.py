@@ -23,6 +23,7 @@ from harness.checks.conformance import check_scenario
 from harness.cli.cost import measured
 from harness.errors import UserError
 from harness.execution.cost import cost_of
+from harness.networks import maker
 from harness.plugins import registered
 from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
 from harness.selection import configured, single
@@ -31,8 +32,6 @@ from leaderboards.papers import beside, page
 from leaderboards.papers import preset as presets
 from leaderboards.papers.preset import Paper, Row, StandIn, names, preset, read, tried, without_weights
 from scenarios.shared.smoke import Smoke, first_of_each
-from strategies.toolkit import networks
-from strategies.toolkit.encoders import by_name as encoders
 
 NAMES = names()
 needs_smoke = pytest.mark.skipif(
@@ -92,7 +91,7 @@ def test_a_preset_names_what_there_is(name: str) -> None:
         configured("strategy", text)
     for text in without_weights(paper).scenarios:
         scenario = configured("scenario", text)
-        (encoders if scenario.frozen_encoder else networks).chosen(scenario.budget().backbone)
+        maker("encoder" if scenario.frozen_encoder else "backbone", scenario.budget().backbone)
         assert paper.data in str(scenario.model_dump())
     for row in paper.published:
         metrics = {

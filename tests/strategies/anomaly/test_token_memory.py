@@ -27,12 +27,12 @@ from strategies.anomaly import inp_former
 from strategies.anomaly import token_memory as memory
 from strategies.anomaly.base import PatchDetector
 from strategies.anomaly.coreset import k_centres
+from strategies.anomaly.encoders.by_name import Encoder
 from strategies.anomaly.image_distance import ImageDistance
 from strategies.anomaly.inp_former import InpFormer
 from strategies.anomaly.padim import PaDiM
 from strategies.anomaly.patch_bank import PatchCore, PatchKNN
 from strategies.anomaly.patch_gaussian import PatchGaussian
-from strategies.toolkit.encoders.by_name import Encoder
 
 IMAGES, SMALL = 640, 1 << 16
 PER_IMAGE = 4 * 2 * 16 * 48

@@ -23,6 +23,7 @@ from harness.cell.run import Conditions, run_cell
 from harness.cell.sealing import build, revealed, seal
 from harness.contracts import Answer
 from harness.errors import Diverged, Unsuitable, UserError
+from harness.networks import maker
 from harness.plugins import find
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import stage_keys
@@ -31,7 +32,7 @@ from strategies.cgcd.happy import Happy
 from strategies.toolkit.augmentations import Noise, Same
 from strategies.toolkit.discovery.network import CosineClassifier, DiscoveryNetwork, Projector, usual_length
 from strategies.toolkit.discovery.two_views import Bank, Fresh
-from strategies.toolkit.networks import Adapter, chosen
+from strategies.toolkit.networks import Adapter
 from strategies.toolkit.networks.vit_blocks import taken_apart
 
 LABELS = np.arange(30) % 3
@@ -106,7 +107,7 @@ def test_the_projector_has_the_published_shape_and_start() -> None:
     ],
 )
 def test_a_backbone_is_its_parts_one_after_another(text: str, shape: tuple[int, ...], parts: int) -> None:
-    backbone: Any = chosen(text)(shape)
+    backbone: Any = maker("backbone", text)(shape)
     inputs = torch.randn(3, *shape, generator=_generator())
     hidden = inputs
     for part in backbone.parts():

@@ -36,6 +36,7 @@ from harness.contracts import (
 )
 from harness.errors import Unsuitable, UserError
 from harness.metrics.grokking import HEALTH
+from harness.networks import maker
 from strategies.grokking.learner import Grokker
 from strategies.grokking.networks import Weights
 from strategies.grokking.pruning import removal_order
@@ -56,7 +57,6 @@ from strategies.noisy_labels.co_teaching import CoTeaching
 from strategies.noisy_labels.elr import ELR
 from strategies.noisy_labels.loss_learners import GCE, CrossEntropy
 from strategies.noisy_labels.mixup import Mixup
-from strategies.toolkit.networks import chosen
 
 LEARNERS: list[type[Grokker]] = [
     AdamWLearner,
@@ -506,7 +506,7 @@ def test_the_precision_that_is_lent_decides_on_products() -> None:
 def test_the_quadratic_backbone_and_its_head_are_the_stacked_network() -> None:
     network = Quadratic(modulus=P, width=32)
     weights = network.initial(np.random.default_rng(0))
-    backbone: Any = chosen(f"quadratic[width=32,modulus={P}]")((2,))
+    backbone: Any = maker("backbone", f"quadratic[width=32,modulus={P}]")((2,))
     head = backbone.new_head(P)
     _copied(weights, backbone.lookup.table, head.weight)
     pairs = torch.cartesian_prod(torch.arange(P), torch.arange(P))
@@ -518,7 +518,7 @@ def test_the_quadratic_backbone_and_its_head_are_the_stacked_network() -> None:
 def test_the_relu_backbone_and_its_head_are_the_stacked_network(bias: bool) -> None:
     network = Relu(modulus=P, hidden="16+12", bias=bias)
     weights = network.initial(np.random.default_rng(0))
-    backbone: Any = chosen(f"relu[hidden=16+12,modulus={P},bias={str(bias).lower()}]")((2,))
+    backbone: Any = maker("backbone", f"relu[hidden=16+12,modulus={P},bias={str(bias).lower()}]")((2,))
     head = backbone.new_head(P)
     with torch.no_grad():
         backbone.lookup.table.copy_(weights["table"][0])
@@ -541,20 +541,20 @@ def _copied(weights: Weights, table: torch.nn.Parameter, top: torch.nn.Parameter
 
 def test_backbones_start_as_the_stacked_networks_do() -> None:
     torch.manual_seed(0)
-    quadratic: Any = chosen("quadratic[width=500,modulus=97]")((2,))
+    quadratic: Any = maker("backbone", "quadratic[width=500,modulus=97]")((2,))
     for values in (quadratic.lookup.table, quadratic.new_head(97).weight):
         assert float(values.detach().std()) == pytest.approx(0.05, rel=0.02)
-    relu: Any = chosen("relu[modulus=113]")((3,))
+    relu: Any = maker("backbone", "relu[modulus=113]")((3,))
     assert relu.features == 200
     assert float(relu.lookup.table.detach().abs().max()) == pytest.approx(226**-0.5, rel=0.01)
 
 
 def test_backbones_refuse_what_they_cannot_look_up() -> None:
     with pytest.raises(UserError, match="modulus should be at least 2"):
-        chosen("quadratic")((2,))
+        maker("backbone", "quadratic")((2,))
     with pytest.raises(UserError, match="inputs have shape"):
-        chosen("relu[modulus=11]")((22,))
-    backbone: Any = chosen("quadratic[modulus=11]")((2,))
+        maker("backbone", "relu[modulus=11]")((22,))
+    backbone: Any = maker("backbone", "quadratic[modulus=11]")((2,))
     for wrong in (0.5, -1.0, 11.0):
         with pytest.raises(Unsuitable, match="mixed or changed"):
             backbone(torch.tensor([[1.0, wrong]]))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checkout import SUPPORT
 from fakes import FakeContext
 from noisy_problem import (
     QUERY,
@@ -535,18 +536,7 @@ def test_the_parts_fall_by_schedules_of_their_own(monkeypatch: pytest.MonkeyPatc
     assert calls[1]["rates"] == pytest.approx([0.02, 0.02, 0.02, 0.002])
 
 
-class _Normed(nn.Module):
-    """A hidden layer with batch normalisation."""
-
-    features = 16
-
-    def __init__(self, item_shape: tuple[int, ...]) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Linear(item_shape[0], 16), nn.BatchNorm1d(16), nn.ReLU())
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        features: Tensor = self.layers(inputs)
-        return features
+NORMED = f"{SUPPORT}/own_networks.py:Normed"
 
 
 @pytest.mark.parametrize("judge", ["whole", "halves"])
@@ -554,7 +544,6 @@ class _Normed(nn.Module):
 def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
     freeze: bool, judge: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
     before: list[dict[str, Tensor]] = []
     original = NestedCoTeaching.teach_each_other
 
@@ -564,7 +553,7 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
 
     monkeypatch.setattr(NestedCoTeaching, "teach_each_other", note)
     strategy = started(
-        "nested-co-teaching", lent(epochs=6, backbone="normed"), freeze_norm=freeze, judge=judge
+        "nested-co-teaching", lent(epochs=6, backbone=NORMED), freeze_norm=freeze, judge=judge
     )
     strategy.learn(noisy_stage())
     for model, then in zip(strategy.models, before, strict=True):
@@ -577,11 +566,8 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
 
 
 @pytest.mark.parametrize("freeze", [True, False])
-def test_batch_normalisation_stands_still_in_stage_one_if_told_to(
-    freeze: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(networks.BACKBONES, "normed", _Normed)
-    context, stage = lent(epochs=4, backbone="normed"), noisy_stage()
+def test_batch_normalisation_stands_still_in_stage_one_if_told_to(freeze: bool) -> None:
+    context, stage = lent(epochs=4, backbone=NORMED), noisy_stage()
     strategy = started("nested-dropout", context, freeze_first=freeze)
     strategy.learn(stage)
     then, now = fresh(context, stage, bias=False).state_dict(), nn.Module.state_dict(strategy.models[0])

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from harness.errors import UserError
-from strategies.toolkit.augmentations import VIEWS, Affine, Chain, Crop, TokenDropout, view_of
+from harness.plugins import registered
+from strategies.toolkit.augmentations import Affine, Chain, Crop, TokenDropout, view_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -15,10 +16,11 @@ def _generator(seed: int = 0) -> torch.Generator:
 
 IMAGES = torch.rand(4, 1, 14, 14, generator=_generator(9))
 COLOURED = torch.rand(16, 3, 14, 14, generator=_generator(9))
+VIEWS = sorted(registered("augmentation"))
 JOINED = "padded-crop[pad=2,mirror=0.5]+colour-jitter+grey"
 
 
-@pytest.mark.parametrize("text", [*sorted(VIEWS), JOINED])
+@pytest.mark.parametrize("text", [*VIEWS, JOINED])
 def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_alone(text: str) -> None:
     inputs = torch.rand(4, 6, 14) if text == "token-dropout" else COLOURED.clone()
     before = inputs.clone()
@@ -135,10 +137,10 @@ def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_
     ("text", "said"),
     [
         ("afine", "did you mean 'affine'"),
-        ("affine[turn=3]", "unknown parameter of views affine 'turn'"),
+        ("affine[turn=3]", "unknown parameter of augmentation affine 'turn'"),
         ("token-dropout[rate=1]", "rate in [0, 1)"),
         ("crop+afine", "did you mean 'affine'"),
-        ("", "unknown views ''"),
+        ("", "unknown augmentation ''"),
         ("either[one=afine]", "did you mean 'affine'"),
         ("either[chance=2]", "either needs chance between 0 and 1, got 2"),
         (

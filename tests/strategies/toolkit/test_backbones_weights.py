@@ -25,7 +25,7 @@ from harness.protocol.cells import Protocol
 from harness.weights import weights_said
 from leaderboards.publishing.board import BoardProtocol
 from leaderboards.publishing.readme import division
-from strategies.toolkit.encoders.by_name import encoder
+from strategies.anomaly.encoders.by_name import encoder
 from strategies.toolkit.networks import backbone
 
 NAME = "vit_tiny_patch16_224"

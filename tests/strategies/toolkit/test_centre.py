@@ -11,7 +11,8 @@ from PIL import Image
 from torchvision.transforms.v2 import CenterCrop, Compose, InterpolationMode, Resize  # type: ignore[import-untyped]
 
 from harness.errors import UserError
-from strategies.toolkit.networks import Prepare, chosen
+from harness.networks import maker
+from strategies.toolkit.networks import Prepare
 
 
 def _prepare(crop_pct: float) -> Prepare:
@@ -57,4 +58,4 @@ def test_images_of_the_models_size_are_taken_as_they_are() -> None:
 )
 def test_a_share_that_means_nothing_is_refused(text: str, said: str) -> None:
     with pytest.raises(UserError, match=said.replace("[", r"\[")):
-        chosen(text)((3, 32, 32))
+        maker("backbone", text)((3, 32, 32))

@@ -8,7 +8,8 @@ from torch.nn.functional import linear, relu
 from torchvision.models.vgg import cfgs, make_layers  # type: ignore[import-untyped]
 
 from harness.errors import UserError
-from strategies.toolkit.networks import VGG19, chosen
+from harness.networks import maker
+from strategies.toolkit.networks import VGG19
 
 
 def test_features_are_those_of_torchvisions_convolutions_and_two_connected_layers() -> None:
@@ -41,4 +42,4 @@ def test_it_has_the_published_number_of_weights() -> None:
 @pytest.mark.parametrize("shape", [(3, 28, 28), (64,)])
 def test_images_that_leave_nothing_after_five_poolings_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"needs images .* of at least 32 px"):
-        chosen("vgg19")(shape)
+        maker("backbone", "vgg19")(shape)

@@ -16,11 +16,13 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError, unknown
+from harness.networks import checked_by
 from harness.weights import digest_of
-from strategies.toolkit.encoders.checks import patches, whole
-from strategies.toolkit.networks.state_dicts import put_into, weights_of
+from strategies.anomaly.encoders.checks import patches, whole
+from strategies.toolkit.networks.state_dicts import glance, put_into, weights_of
 
 _OF_TWELVE = range(2, 10)
+_LISTING = "python -c 'import timm; print(timm.list_models(\"vit_*\"))'"
 
 
 class ViT(nn.Module):
@@ -92,6 +94,15 @@ def vit_tiny(
     return ViT(model, grid)
 
 
+def _check(*, name: str, weights: str = "", **_: Any) -> None:
+    import timm
+
+    if not timm.is_model(name):
+        raise unknown("timm model", name, timm.list_models("*vit*"), _LISTING)
+    glance(weights)
+
+
+@checked_by(_check)
 def timm_vit(
     item_shape: tuple[int, ...],
     *,
@@ -112,15 +123,12 @@ def timm_vit(
         pretrained: take timm's own weights instead of a file.
 
     Raises:
-        UserError: no such model, not a vision transformer, a size its patches do not fill, or a weights file
-        that does not fit.
+        UserError: not a vision transformer, a size its patches do not fill, or a weights file that does not
+        fit.
     """
     import timm
     from timm.models.vision_transformer import VisionTransformer
 
-    listing = "python -c 'import timm; print(timm.list_models(\"vit_*\"))'"
-    if not timm.is_model(name):
-        raise unknown("timm model", name, timm.list_models("*vit*"), listing)
     if image:
         whole(f"timm:{name}", image=image)
     sides = (image, image) if image else item_shape[1:]
@@ -133,7 +141,7 @@ def timm_vit(
     except TypeError:  # networks of other kinds do not take the size of an image
         model = None
     if not isinstance(model, VisionTransformer):
-        raise UserError(f"encoder timm:{name} is no plain vision transformer (some: {listing})")
+        raise UserError(f"encoder timm:{name} is no plain vision transformer (some: {_LISTING})")
     grid = patches(sides, int(model.patch_embed.patch_size[0]), f"timm:{name}")
     digest = ""
     if file := weights_of(name, weights, pretrained):

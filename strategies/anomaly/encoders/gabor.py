@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, pad
 
-from strategies.toolkit.encoders.checks import patches, whole
+from strategies.anomaly.encoders.checks import patches, whole
 
 PATCH = 4
 """Pixels on a side that share a feature vector."""

@@ -15,8 +15,8 @@ from torch import Tensor
 from harness.contracts import Context
 from harness.errors import UserError
 from harness.selection import configured
+from strategies.noisy_labels.schedules import schedule_of
 from strategies.toolkit.training.loop import Batch, RateChanges, train
-from strategies.toolkit.training.schedules import schedule_of
 from strategies.toolkit.training.tensors import Items
 
 SGD = torch.optim.SGD

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d
 
-from strategies.toolkit.encoders.checks import patches, whole
-from strategies.toolkit.encoders.gabor import GREY_LEVEL, PATCH, margin_for, moduli, responses
+from strategies.anomaly.encoders.checks import patches, whole
+from strategies.anomaly.encoders.gabor import GREY_LEVEL, PATCH, margin_for, moduli, responses
 
 
 class Scattering(nn.Module):

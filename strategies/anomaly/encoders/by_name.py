@@ -10,10 +10,8 @@ Legend: N images, G groups, P patches in row order, D channels.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,13 +19,7 @@ from torch import Tensor
 
 from harness.contracts import Context, Inputs
 from harness.errors import Unsuitable
-from harness.syntax import chosen as selected
-from harness.syntax import single
-from strategies.toolkit.encoders.gabor import Gabor
-from strategies.toolkit.encoders.lite0 import Lite0
-from strategies.toolkit.encoders.scattering import Scattering
-from strategies.toolkit.encoders.vit import timm_vit, vit_tiny
-from strategies.toolkit.networks import BACKBONES, glance, undeclared
+from harness.networks import kinds_of, maker
 from strategies.toolkit.networks.compiling import compiled
 from strategies.toolkit.training.tensors import as_tensor
 
@@ -85,31 +77,6 @@ class Encoder:
         return tokens
 
 
-ENCODERS: dict[str, Callable[..., Any]] = {
-    "gabor": Gabor,
-    "scattering": Scattering,
-    "lite0": Lite0,
-    "vit-tiny": vit_tiny,
-}
-
-
-def chosen(text: str) -> Callable[[tuple[int, ...]], Any]:
-    """Return what makes the encoder that `text` selects from an image's shape.
-
-    Raises:
-        UserError: no encoder of that name, a parameter it does not have, or a weights file that is none at
-        first sight.
-    """
-    said = undeclared(text)
-    name, text = said.name, str(said)
-    kind, _, model = name.partition(":")
-    if kind == "timm" and model:
-        make = partial(selected("encoder", text, {name: timm_vit}, given=("item_shape", "name")), name=model)
-        glance(said)
-        return make
-    return selected("encoder", text, {**ENCODERS, "timm:NAME": timm_vit}, given=("item_shape", "name"))
-
-
 def encoder(context: Context, item_shape: tuple[int, ...], *, seed: int = 0) -> Encoder:
     """Return the protocol's encoder for images of `item_shape` (C, H, W).
 
@@ -126,11 +93,11 @@ def encoder(context: Context, item_shape: tuple[int, ...], *, seed: int = 0) -> 
     """
     if len(item_shape) != 3:
         raise Unsuitable(f"encoders take images (C, H, W), the inputs have shape {item_shape}")
-    if single(context.backbone).name in BACKBONES:
+    if kinds_of(context.backbone) == {"backbone"}:
         raise Unsuitable(
             f"needs a frozen encoder, and the protocol has a network to train: {context.backbone}"
         )
-    make = chosen(context.backbone)
+    make = maker("encoder", context.backbone)
     before = torch.get_rng_state()
     torch.manual_seed(seed)
     try:

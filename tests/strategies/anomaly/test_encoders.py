@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, batch_norm, conv2d, interpolate, linear, pad
 
 from harness.errors import Unsuitable, UserError
-from strategies.toolkit.encoders import lite0
-from strategies.toolkit.encoders.by_name import encoder
-from strategies.toolkit.encoders.gabor import Gabor
-from strategies.toolkit.encoders.scattering import Scattering
-from strategies.toolkit.encoders.vit import taken_blocks
+from strategies.anomaly.encoders import lite0
+from strategies.anomaly.encoders.by_name import encoder
+from strategies.anomaly.encoders.gabor import Gabor
+from strategies.anomaly.encoders.scattering import Scattering
+from strategies.anomaly.encoders.vit import taken_blocks
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 3, 64, 64), dtype=np.uint8)
 GREY = torch.from_numpy(IMAGES).float().mean(dim=1, keepdim=True).div(255)

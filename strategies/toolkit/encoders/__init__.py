@@ -1,1 +1,0 @@
-"""Frozen encoders by name."""
