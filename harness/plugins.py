@@ -2,14 +2,15 @@
 (`my.py:Mine`). Nothing is imported until it is used.
 
 Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is
-found without a line here. `summaries` reads the first docstring line from the source with `ast`, so that a
-listing imports no torch.
+found without a line here. `summaries` reads first sentences of docstrings from the source with `ast`, so that
+a listing imports no torch.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -32,6 +33,7 @@ PLURAL: Mapping[Kind, str] = {
     "encoder": "encoders",
     "augmentation": "augmentations",
 }
+_SENTENCE_ENDS = re.compile(r"(?<=\.) (?=[A-Z])")
 _CALLED: tuple[Kind, ...] = ("backbone", "encoder", "augmentation")
 """Kinds that are made by a call, so that a function will do as well as a class (`harness.networks`)."""
 
@@ -126,7 +128,13 @@ def of_others(name: str, kinds: Sequence[Kind]) -> Iterator[Plugin]:
 
 def summaries(kind: Kind) -> dict[str, str]:
     """Return name and one-line summary of every registered plugin, without importing any."""
-    return {name: _first_doc_line(point) for name, point in registered(kind).items()}
+    return {name: _summary(point) for name, point in registered(kind).items()}
+
+
+def summary_of(doc: str | None) -> str:
+    """Return the first sentence of a docstring."""
+    paragraph = " ".join((doc or "").partition("\n\n")[0].split())
+    return _SENTENCE_ENDS.split(paragraph)[0]
 
 
 def _by_path(kind: Kind, path: str, attribute: str, source: str | None) -> Plugin:
@@ -154,7 +162,7 @@ def _by_path(kind: Kind, path: str, attribute: str, source: str | None) -> Plugi
     return Plugin(kind=kind, name=f"{path}:{attribute}", cls=found, source=source)
 
 
-def _first_doc_line(point: EntryPoint) -> str:
+def _summary(point: EntryPoint) -> str:
     module = importlib.util.find_spec(point.module.partition(".")[0])
     if module is None or not module.submodule_search_locations:
         return ""
@@ -164,5 +172,5 @@ def _first_doc_line(point: EntryPoint) -> str:
         return ""
     for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == point.attr:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
+            return summary_of(ast.get_docstring(node))
     return ""

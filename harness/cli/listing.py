@@ -9,7 +9,7 @@ import typer
 
 from harness.cli import console, options
 from harness.errors import unknown
-from harness.plugins import PLURAL, Kind, Plugin, find, is_by_path, registered, summaries
+from harness.plugins import PLURAL, Kind, Plugin, find, is_by_path, registered, summaries, summary_of
 
 EPILOGUE = options.examples(
     "owb list                  everything",
@@ -101,7 +101,7 @@ def _content(plugin: Plugin) -> dict[str, Any]:
     return {
         "kind": plugin.kind,
         "name": plugin.name,
-        "summary": (plugin.cls.__doc__ or "").partition("\n")[0],
+        "summary": summary_of(plugin.cls.__doc__),
         "parameters": rows,
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Generator, Tensor, nn
 
@@ -9,11 +11,11 @@ from harness.errors import UserError
 
 
 class Normed(nn.Module):
-    """A hidden layer with batch normalisation."""
+    """Flatten, then a hidden layer with batch normalisation."""
 
     def __init__(self, item_shape: tuple[int, ...], *, width: int = 16) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Linear(item_shape[0], width), nn.BatchNorm1d(width), nn.ReLU())
+        self.layers = nn.Sequential(nn.Linear(math.prod(item_shape), width), nn.BatchNorm1d(width), nn.ReLU())
         self.features = width
 
     @staticmethod
@@ -22,7 +24,7 @@ class Normed(nn.Module):
             raise UserError(f"Normed needs an even width, got {width}")
 
     def forward(self, inputs: Tensor) -> Tensor:
-        features: Tensor = self.layers(inputs)
+        features: Tensor = self.layers(inputs.flatten(1))
         return features
 
 

@@ -94,10 +94,10 @@ def vit_tiny(
     return ViT(model, grid)
 
 
-def _check(*, name: str, weights: str = "", **_: Any) -> None:
+def _check(*, name: str | None = None, weights: str = "", **_: Any) -> None:
     import timm
 
-    if not timm.is_model(name):
+    if name is not None and not timm.is_model(name):
         raise unknown("timm model", name, timm.list_models("*vit*"), _LISTING)
     glance(weights)
 

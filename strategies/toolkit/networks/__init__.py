@@ -5,15 +5,9 @@ on the same network; weights are drawn from the stream `init` or read from a fil
 method may freeze, in the order of the forward pass, which is their composition.
 """
 
+from strategies.toolkit.networks import recipes
 from strategies.toolkit.networks.by_name import backbone, drawn_from
 from strategies.toolkit.networks.lookups import Lookup, Quadratic, Relu, sizes_of
-from strategies.toolkit.networks.recipes import (
-    dino,
-    dinov2,
-    preact_resnet18_cifar,
-    resnet18_cifar,
-    resnet34_cifar,
-)
 from strategies.toolkit.networks.small import CNN, MLP, Adapter, Linear, UnitMean
 from strategies.toolkit.networks.timm_models import Prepare, Timm
 from strategies.toolkit.networks.vgg import VGG19
@@ -31,11 +25,7 @@ __all__ = [
     "Timm",
     "UnitMean",
     "backbone",
-    "dino",
-    "dinov2",
     "drawn_from",
-    "preact_resnet18_cifar",
-    "resnet18_cifar",
-    "resnet34_cifar",
+    "recipes",
     "sizes_of",
 ]

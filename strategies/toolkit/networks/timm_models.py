@@ -129,11 +129,11 @@ def check_said(*, trainable: str = "all", weights: str = "", **_: Any) -> None:
     glance(weights)
 
 
-def _check(*, name: str, trainable: str = "all", **said: Any) -> None:
+def _check(*, name: str | None = None, trainable: str = "all", **said: Any) -> None:
     import timm
 
     blocks_trained(trainable)
-    if not timm.is_model(name):
+    if name is not None and not timm.is_model(name):
         raise unknown(
             "timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'"
         )

@@ -552,9 +552,7 @@ def test_batch_normalisation_stands_still_in_stage_two_if_told_to(
         original(self, *arguments)
 
     monkeypatch.setattr(NestedCoTeaching, "teach_each_other", note)
-    strategy = started(
-        "nested-co-teaching", lent(epochs=6, backbone=NORMED), freeze_norm=freeze, judge=judge
-    )
+    strategy = started("nested-co-teaching", lent(epochs=6, backbone=NORMED), freeze_norm=freeze, judge=judge)
     strategy.learn(noisy_stage())
     for model, then in zip(strategy.models, before, strict=True):
         now = nn.Module.state_dict(model)
