@@ -37,6 +37,7 @@ from harness.contracts import (
     TrainingBudget,
     rules_of,
 )
+from harness.networks import addressed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +69,13 @@ def learner_seed(seed: int) -> int:
 
 
 def conditions_of(scenario: Scenario, seed: int) -> Conditions:
-    """Return what a cell of `scenario` runs under with the run's `seed`, on the CPU."""
+    """Return what a cell of `scenario` runs under with the run's `seed`, on the CPU; files that its texts name
+    are found from any folder.
+    """
+    budget = scenario.budget()
     return Conditions(
         root_seed=learner_seed(seed),
-        budget=scenario.budget(),
+        budget=replace(budget, backbone=addressed(budget.backbone), views=addressed(budget.views)),
         rules=rules_of(scenario.prediction),
         needed=scenario.answers,
         probed=scenario.probed,

@@ -140,7 +140,9 @@ class Protocol:
         config = self.scenario.model_dump(mode="json")
         code = {
             **_code_of_others([self.scenario_name, *config.values()], ("scenario", "dataset")),
-            **_code_of_others([budget.backbone], ("encoder" if self.scenario.frozen_encoder else "backbone",)),
+            **_code_of_others(
+                [budget.backbone], ("encoder" if self.scenario.frozen_encoder else "backbone",)
+            ),
             **_code_of_others([budget.views], ("augmentation",)),
         }
         return {
