@@ -299,6 +299,7 @@ class _Run:
             source=plugin.source,
             params=cell.contender.params,
             code=cell.contender.code,
+            lent_code=tuple(cell.protocol.content.get("code", {}).values()),
             conditions=conditions,
             keep=job_folder(self.store.folder / CELLS, cell.key),
             shared=self.sharing.paths(cell),

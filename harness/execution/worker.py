@@ -182,20 +182,25 @@ def _ahead(task: Task) -> tuple[str, ...]:
 
 
 def _changed(task: Task) -> str:
-    """Say whether what a strategy from a file imports is no longer what its cells were planned with; empty
-    where it is.
+    """Say whether what a strategy or a network from a file imports is no longer what its cells were planned
+    with; empty where it is.
     """
     from harness.code import by_path
     from harness.protocol import fingerprint
+    from harness.protocol.cells import code_of_files
 
     job = task.jobs[0]
     folder = by_path.folder_of(job.strategy.rpartition(":")[0]) if job.source is not None else ""
+    lent = code_of_files(job.conditions.budget)
+    changed = [name for name, code in lent.items() if job.lent_code and code not in job.lent_code]
     if folder and job.code and fingerprint.of_code("", job.source, folder) != job.code:
-        return (
-            f"a module that {Path(job.strategy).name} imports changed after the run began: run the same "
-            "command again"
-        )
-    return ""
+        changed.append(job.strategy)
+    return (
+        f"{Path(changed[0]).name}, or a module that it imports, changed after the run began: run the same "
+        "command again"
+        if changed
+        else ""
+    )
 
 
 def _fetched(own: Any) -> list[Episode]:

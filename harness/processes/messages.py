@@ -21,6 +21,7 @@ class Job:
 
     ahead: modules to be loaded before the cell's process begins (`Strategy.loaded_ahead`).
     code: digest of what the cell was planned with; empty where nobody compares.
+    lent_code: digests of the code of others that its protocol was planned with, networks by path among it.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Job:
     memory_mib: float
     ahead: tuple[str, ...] = ()
     code: str = ""
+    lent_code: tuple[str, ...] = ()
 
     @property
     def jobs(self) -> tuple[Job, ...]:

@@ -27,7 +27,7 @@ from pydantic import (
     model_validator,
 )
 
-from harness.contracts import DealtStage, Inputs, Scenario, Stage
+from harness.contracts import DealtStage, Inputs, Scenario, Stage, TrainingBudget
 from harness.errors import UserError
 from harness.places import written
 from harness.plugins import Kind, Plugin, find, of_others
@@ -271,6 +271,11 @@ def cells(
         Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders
     ]
     return list({cell.key: cell for cell in every}.values())
+
+
+def code_of_files(budget: TrainingBudget) -> dict[str, str]:
+    """Return the digests of the code of the network and the augmentations that `budget` names by path."""
+    return _code_of_others([budget.backbone, budget.views], ())
 
 
 def _code_of_others(values: Iterable[Any], kinds: Sequence[Kind]) -> dict[str, str]:

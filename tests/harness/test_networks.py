@@ -16,13 +16,17 @@ import numpy as np
 import pytest
 import torch
 from checkout import SUPPORT
-from conftest import Owb
+from conftest import BLOBS, Owb
 from fakes import FakeContext
 
+from harness.contracts import Status
 from harness.errors import Unsuitable, UserError
+from harness.execution.cluster import Resources
+from harness.execution.execute import Limits, execute, plan
 from harness.networks import addressed, kinds_of, maker
 from harness.plugins import PLURAL, Kind, registered
 from harness.protocol.cells import cells, contenders, protocols
+from harness.store.mlflow_store import Store
 from strategies.anomaly.encoders import encoder
 from strategies.toolkit.augmentations import view_of
 from strategies.toolkit.networks import backbone
@@ -269,3 +273,20 @@ def test_they_run_in_real_cells_of_workers_in_other_folders(
     )
     (row,) = said.json["rankings"][0]["rows"]
     assert row["figures"]
+
+
+def test_a_network_that_changes_after_planning_is_not_run_under_the_old_key(
+    tmp_path: Path, warm_ray: None
+) -> None:
+    path = tmp_path / "own.py"
+    path.write_text(Path(OWN).read_text())
+    todo = cells(protocols([f"{BLOBS}[backbone={path}:Normed]"]), contenders(["fine-tune"]), 1)
+    opened = Store(str(tmp_path / "store"))
+    planned = plan(todo, opened)
+    path.write_text(path.read_text().replace("nn.ReLU()", "nn.Tanh()"))
+    (record,) = execute(planned, opened, experiment="late", resources=Resources(workers=1), limits=Limits())
+    assert record.status is Status.FAILED
+    assert (
+        record.reason
+        == "own.py:Normed, or a module that it imports, changed after the run began: run the same command again"
+    )

@@ -202,7 +202,7 @@ def test_a_helper_that_changes_after_planning_is_not_run_under_the_old_key(
     assert record.status is Status.FAILED
     assert (
         record.reason
-        == "a module that mine.py:Mine imports changed after the run began: run the same command again"
+        == "mine.py:Mine, or a module that it imports, changed after the run began: run the same command again"
     )
     (again,) = tiny_run([name], store="late")
     assert again.status is Status.DONE
