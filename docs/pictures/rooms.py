@@ -48,7 +48,7 @@ ROOMS: Sequence[Room] = [
     *_row(268, ("harness/sandbox", "code of strangers"), ("harness/results", "ranking, comparison, tables")),
     *_row(318, ("harness/execution", "many cells"), ("harness/checks", "owb check")),
     *_row(368, ("harness/store", "MLflow, stored predictions")),
-    *_row(418, ("harness/protocol", "suites, cells, keys")),
+    *_row(418, ("harness/processes", "a process per cell"), ("harness/protocol", "suites, cells, keys")),
     *_row(468, ("harness/statistics", "intervals, tests"), ("harness/cell", "label firewall, stages")),
     Room("scenarios/cli", "owb data", 16, 268, 204, 44, PLUGIN),
     Room(
