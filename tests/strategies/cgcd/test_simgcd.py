@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_toolkit import FakeContext, stage_of
+from fakes import FakeContext, stage_of
 
 from harness.contracts import HIDDEN, Stage
 from harness.parameters import model_of
