@@ -230,3 +230,23 @@ def test_a_weights_file_is_named_as_said(tmp_path: Path, monkeypatch: pytest.Mon
     assert weights_said("cnn[weights=1e3,pretrained_on=2024-01-01]")["pretrained_on"] == "2024-01-01"
     with pytest.raises(UserError, match="weights file 1e3: digest"):
         weights_said(f"cnn[weights=1e3,sha256=0{digest}]")
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("folder[root='/data/a, b',resize=8]", {"root": "/data/a, b", "resize": 8}),
+        ('folder[root="it\'s [here"]', {"root": "it's [here"}),
+        ("folder[root=/data/Tom's, resize=8]", {"root": "/data/Tom's", "resize": 8}),
+        ("ci[dataset=folder[root='a,b]'],stages=2]", {"dataset": "folder[root='a,b]']", "stages": 2}),
+    ],
+)
+def test_quotes_keep_commas_and_brackets_together_and_come_back(text: str, values: dict[str, object]) -> None:
+    selection = single(text)
+    assert selection.params == values
+    assert single(str(selection)).params == values
+    assert single(selection.as_said).params == values
+
+
+def test_a_quoted_alternative_may_hold_a_comma() -> None:
+    assert [each.params["x"] for each in expand("a[x=['p,q', r]]")] == ["p,q", "r"]
