@@ -1,51 +1,46 @@
 """Figures of anomaly detection, exact: of images, of pixels, of regions, and of categories that arrive one
 after another.
 
-Every figure is read off one table: how many anomalous and normal items lie at each distinct value of a score
-(`Levels`), and, for pixels, how much of the regions lies there. Tied values are one level, one point of every
-curve. Going down from the largest level,
+AUROC, average precision and F1-max are those of `harness.metrics.detection`, anomalous items the positives.
+(The code of INP-Former and Dinomaly adds 1e-7 to the denominator of F1 and is lower by less than that.)
 
-    AUROC    P(an anomalous item scores above a normal one), ties one half (Mann-Whitney)
-    AP       sum over k of (R_k - R_(k-1)) P_k, step by step and not a trapezoid
-    F1-max   max over k of 2 P R / (P + R): its threshold is chosen with the labels that are tested. The code
-    of INP-Former and Dinomaly
-             adds 1e-7 to the denominator and is lower by less than that
     AUPRO    mean over regions of the share found, PRO(FPR), integrated from (0, 0) over FPR up to a limit and
     divided by the limit; by
              trapezoid, interpolated linearly at the limit (Bergmann et al. 2020, "Uninformed Students",
              section 4.1)
 
-A region is an 8-connected component of one image's mask and counts the same whatever its size. Where one of
-the two kinds is missing, or
-there is no region, a figure is NaN: it is missing, and neither 0.5 nor 1.
+A region is an 8-connected component of one image's mask and counts the same whatever its size. Where there
+is none, or no normal pixel, AUPRO is NaN: it is missing.
 
-Levels without an anomalous item that follow one another may be one, which moves no figure: so `levels` sorts
-normal and anomalous values apart and counts the normal ones at and between the others. No value is rounded,
-only the order counts. `PixelCounts` does the same image by image in bounded memory. Up to 2^24 normal pixels
-(256 maps of 256 x 256) it is exact; beyond, neighbouring ones are joined, at most a fifty-thousandth of those
-above, which leaves the top, where AP, F1-max and AUPRO are decided, as it is.
-
->>> table = levels(np.array([0.9, 0.4, 0.4, 0.1]), np.array([True, True, False, False]))
->>> auroc(table), average_precision(table), f1_max(table)
-(0.875, 0.8333333333333333, 0.8)
+`PixelCounts` counts the pixels at every distinct value image by image in bounded memory. Up to 2^24 normal
+pixels (256 maps of 256 x 256) it is exact; beyond, neighbouring ones are joined, at most a fifty-thousandth of
+those above, which leaves the top, where AP, F1-max and AUPRO are decided, as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from harness.metrics.detection import (
+    NAN,
+    Counts,
+    Floats,
+    Levels,
+    Mask,
+    Side,
+    at_least,
+    auroc,
+    average_precision,
+    f1_max,
+    levels,
+    levels_of,
+)
 from harness.metrics.discovery import mean_of_finite
 
-Counts = NDArray[np.int64]
-Floats = NDArray[np.float64]
-Mask = NDArray[np.bool_]
-
-NAN = float("nan")
 FPR_LIMIT = 0.3
 AT_ONCE = 1 << 24
 """Normal pixels that are sorted at once, 8 bytes each."""
@@ -56,18 +51,16 @@ _FINEST = 1 << 10
 _EIGHT = np.ones((3, 3), dtype=np.int64)
 
 
-class Levels(NamedTuple):
-    """What lies at each distinct value of a score, the largest first; K levels.
+class PixelLevels(NamedTuple):
+    """The pixels of a category at each distinct value of its maps.
 
-    anomalous, normal: int64 (K,) items.
-    regions: float64 (K,) shares of regions, summing to their number `n_regions`; None where items are no
-    pixels.
+    counts: anomalous pixels are the positives, of weight 1 / area of their region: a level's weight is the
+    share of regions that lies there.
+    n_regions: how many regions there are.
     """
 
-    anomalous: Counts
-    normal: Counts
-    regions: Floats | None = None
-    n_regions: int = 0
+    counts: Levels
+    n_regions: int
 
 
 class PixelFigures(NamedTuple):
@@ -89,78 +82,16 @@ class Continual(NamedTuple):
     backward_transfer: float
 
 
-# --- the table ----------------------------------------------------------------------------------------------
+# --- the pixels ---------------------------------------------------------------------------------------------
 
 
-def levels(values: NDArray[Any], anomalous: Mask, shares: Floats | None = None, n_regions: int = 0) -> Levels:
-    """Make the table of `values` by one sort of them.
-
-    Args:
-        values: float (N,) of any precision, larger is stranger.
-        anomalous: bool (N,).
-        shares: float64, for each of `values[anomalous]` the part of its region that the pixel is; None where
-            items are no pixels.
-        n_regions: how many regions there are.
-
-    Raises:
-        ValueError: a value that is NaN, which has no place in an order.
-    """
-    if np.isnan(values).any():
-        raise ValueError("scores that are NaN cannot be ranked")
-    numbers = (
-        values.astype(np.float32) if values.dtype == np.float16 else values
-    )  # half precision has no fast sort
-    rising = np.sort(numbers[~anomalous])
-    return _table(
-        numbers[anomalous],
-        shares,
-        n_regions,
-        len(rising),
-        lambda values, side: _at_least(rising, values, side),
-    )
-
-
-Side = Literal["left", "right"]
-
-
-def _at_least(rising: NDArray[Any], values: NDArray[Any], side: Side) -> Counts:
-    """Return how many of `rising` are as large as each of `values` or larger; with the side "right", larger."""
-    return len(rising) - np.searchsorted(rising, values, side)
-
-
-def _table(
-    found: NDArray[Any],
-    shares: Floats | None,
-    n_regions: int,
-    total: int,
-    normal: Callable[[NDArray[Any], Side], Counts],
-) -> Levels:
-    """Return the table of anomalous values with their shares of regions, and of `total` normal ones, counted
-    as by `_at_least`.
-    """
-    values, place = np.unique(found, return_inverse=True)
-    as_large, larger = normal(values, "left")[::-1], normal(values, "right")[::-1]
-    counts, anomalous, regions = np.zeros((3, 2 * len(values) + 1))  # between, at, between, at, ..., below
-    counts[::2] = np.append(larger, total) - np.append(0, as_large)
-    counts[1::2] = as_large - larger
-    anomalous[1::2] = np.bincount(place, minlength=len(values))[::-1]
-    regions[1::2] = 0 if shares is None else np.bincount(place, weights=shares, minlength=len(values))[::-1]
-    held = counts + anomalous > 0
-    return Levels(
-        anomalous[held].astype(np.int64),
-        counts[held].astype(np.int64),
-        None if shares is None else regions[held],
-        n_regions,
-    )
-
-
-def pixel_levels(maps: NDArray[Any], masks: Mask) -> Levels:
+def pixel_levels(maps: NDArray[Any], masks: Mask) -> PixelLevels:
     """Make the table of all pixels of a category by one sort; `maps` float (N, H, W) of any precision,
     `masks` bool (N, H, W).
     """
     parts = [region_shares(mask) for mask in masks]
     shares = np.concatenate([np.zeros(0), *(own for own, _ in parts)])
-    return levels(maps.ravel(), masks.ravel(), shares, sum(number for _, number in parts))
+    return PixelLevels(levels(maps.ravel(), masks.ravel(), shares), sum(number for _, number in parts))
 
 
 def region_shares(mask: Mask) -> tuple[Floats, int]:
@@ -217,7 +148,7 @@ class PixelCounts:
         """How many numbers of normal pixels are in memory."""
         return self._n_waiting + len(self._joined.values)
 
-    def levels(self) -> Levels:
+    def levels(self) -> PixelLevels:
         """Return the table of the images so far."""
         rising, joined = self._sorted(), self._joined
         found, shares = (
@@ -225,13 +156,13 @@ class PixelCounts:
             np.concatenate([np.zeros(0), *self._shares]),
         )
         total = len(rising) + int(joined.as_large[0])
-        return _table(
+        counts = levels_of(
             found,
             shares,
-            self._n_regions,
             total,
-            lambda values, side: _at_least(rising, values, side) + joined.at_least(values, side),
+            lambda values, side: at_least(rising, values, side) + joined.at_least(values, side),
         )
+        return PixelLevels(counts, self._n_regions)
 
     def figures(self, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
         """Return the four figures of the images so far."""
@@ -254,7 +185,7 @@ class _Joined(NamedTuple):
     as_large: Counts
 
     def at_least(self, values: NDArray[Any], side: Side) -> Counts:
-        """Return what `_at_least` does."""
+        """Return what `detection.at_least` does."""
         return self.as_large[np.searchsorted(self.values, values, side)]
 
     def with_those(self, rising: Floats) -> _Joined:
@@ -263,7 +194,7 @@ class _Joined(NamedTuple):
         """
         some = np.unique(len(rising) - _places(len(rising)))
         values = np.sort(np.concatenate([self.values, rising[some]]))
-        as_large = _at_least(rising, values, "left") + self.at_least(values, "left")
+        as_large = at_least(rising, values, "left") + self.at_least(values, "left")
         kept = np.unique(np.searchsorted(-as_large, -_places(int(as_large[0])), "right") - 1)
         return _Joined(values[kept], np.append(as_large[kept], 0))
 
@@ -277,53 +208,25 @@ def _places(total: int) -> Counts:
 # --- figures of a table -------------------------------------------------------------------------------------
 
 
-def auroc(table: Levels) -> float:
-    """Return the area under the ROC curve; NaN without anomalous or without normal items."""
-    if _is_one_sided(table):
-        return NAN
-    above = (
-        2 * np.cumsum(table.anomalous) - table.anomalous
-    )  # twice those above, and those at the same level once
-    return int(above @ table.normal) / (2 * int(table.anomalous.sum()) * int(table.normal.sum()))
-
-
-def average_precision(table: Levels) -> float:
-    """Return the average precision; NaN without anomalous or without normal items."""
-    if _is_one_sided(table):
-        return NAN
-    found, taken = np.cumsum(table.anomalous), np.cumsum(table.anomalous + table.normal)
-    return float((table.anomalous * (found / taken)).sum() / found[-1])
-
-
-def f1_max(table: Levels) -> float:
-    """Return the largest F1 over all thresholds; NaN without anomalous or without normal items."""
-    if _is_one_sided(table):
-        return NAN
-    found, taken = np.cumsum(table.anomalous), np.cumsum(table.anomalous + table.normal)
-    return float((2 * found / (taken + found[-1])).max())
-
-
-def aupro(table: Levels, fpr_limit: float = FPR_LIMIT) -> float:
+def aupro(table: PixelLevels, fpr_limit: float = FPR_LIMIT) -> float:
     """Return the area under PRO(FPR) up to `fpr_limit` in (0, 1], over the limit; NaN without regions or
     without normal pixels.
     """
-    if table.regions is None or not table.n_regions or not table.normal.any():
+    normal, regions = table.counts.negative, table.counts.weight
+    if regions is None or not table.n_regions or not normal.any():
         return NAN
-    fpr = np.append(0.0, np.cumsum(table.normal) / table.normal.sum())
+    fpr = np.append(0.0, np.cumsum(normal) / normal.sum())
     end = int(np.searchsorted(fpr, fpr_limit))  # the first point at or beyond the limit
-    pro = np.append(0.0, np.cumsum(table.regions[:end]) / table.n_regions)
+    pro = np.append(0.0, np.cumsum(regions[:end]) / table.n_regions)
     part = (fpr_limit - fpr[end - 1]) / (fpr[end] - fpr[end - 1])
     at_limit = pro[end - 1] + part * (pro[end] - pro[end - 1])
     return float(np.trapezoid(np.append(pro[:end], at_limit), np.append(fpr[:end], fpr_limit)) / fpr_limit)
 
 
-def pixel_figures(table: Levels, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
+def pixel_figures(table: PixelLevels, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
     """Return the four figures of the maps of a category."""
-    return PixelFigures(auroc(table), average_precision(table), f1_max(table), aupro(table, fpr_limit))
-
-
-def _is_one_sided(table: Levels) -> bool:
-    return not (table.anomalous.any() and table.normal.any())
+    counts = table.counts
+    return PixelFigures(auroc(counts), average_precision(counts), f1_max(counts), aupro(table, fpr_limit))
 
 
 # --- categories that arrive one after another ---------------------------------------------------------------
@@ -361,15 +264,11 @@ def continual(matrix: Floats, arrival: Counts) -> Continual:
 __all__ = [
     "FPR_LIMIT",
     "Continual",
-    "Levels",
     "PixelCounts",
     "PixelFigures",
+    "PixelLevels",
     "aupro",
-    "auroc",
-    "average_precision",
     "continual",
-    "f1_max",
-    "levels",
     "pixel_figures",
     "pixel_levels",
     "region_shares",

@@ -248,18 +248,6 @@ def painless_drop(memorised: ArrayLike, test: ArrayLike) -> float:
 # --- finding wrong labels -----------------------------------------------------------------------------------
 
 
-def average_precision(scores: NDArray[Any], positive: Mask) -> float:
-    """Return sum (R_k - R_(k-1)) P_k over the thresholds k, from high scores to low; tied scores pass
-    together. NaN without positives.
-    """
-    if not positive.any():
-        return NAN
-    order = np.argsort(-scores.astype(np.float64), kind="stable")
-    ranked, hits = scores[order], np.cumsum(positive[order])
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    return float(np.diff(hits[last], prepend=0) @ (hits[last] / (last + 1)) / hits[-1])
-
-
 def smallest(losses: NDArray[Any], size: int) -> Mask:
     """Return which `size` of the losses (n,) are the smallest, ties in order of the rows."""
     kept = np.zeros(len(losses), dtype=np.bool_)

@@ -10,11 +10,10 @@ Memorisation(memorised=0.333..., corrected=0.333..., other=0.333...)
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Labels = NDArray[np.int64]
 
@@ -62,17 +61,6 @@ def clean_selection(kept: NDArray[np.bool_], is_wrong: NDArray[np.bool_]) -> Sel
     return Selection(
         *(both / int(size) if size else float("nan") for size in (kept.sum(), (~is_wrong).sum()))
     )
-
-
-def auroc(scores: NDArray[Any], positive: NDArray[np.bool_]) -> float:
-    """Return P(a positive scores above a negative), ties counting half: Mann-Whitney's U / (n+ n-); NaN where
-    one side is empty.
-    """
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    if not n_positive or not n_negative:
-        return float("nan")
-    ranks = rankdata(scores.astype(np.float64))
-    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2) / (n_positive * n_negative))
 
 
 def transition(labels: Labels, observed: Labels, n_classes: int) -> NDArray[np.float64]:

@@ -20,39 +20,15 @@ and figures under different ones are not comparable:
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Metric
-from harness.metrics.discovery import mean_of_finite
-from harness.metrics.noisy_labels import auroc
+from harness.metrics.detection import auroc, average_precision, levels
 
 Scores = NDArray[Any]
 Mask = NDArray[np.bool_]
-
-METRICS: tuple[Metric, ...] = (
-    Metric(
-        name="open_set_auroc",
-        meaning="chance that an item of a class still to come looks stranger than a known one, mean over stages",
-    ),
-    Metric(
-        name="open_set_fpr95",
-        better="lower",
-        meaning="known items flagged where 95 % of the novel ones are, mean over stages",
-    ),
-    Metric(
-        name="open_set_aupr_in",
-        meaning="average precision of known items, the least strange first, mean over stages",
-    ),
-    Metric(
-        name="open_set_aupr_out",
-        meaning="average precision of novel items, the strangest first, mean over stages",
-    ),
-)
-"""What a scenario with `open_set=true` reports besides its own figures."""
 
 
 def false_positives(scores: Scores, novel: Mask, *, recall: float = 0.95) -> float:
@@ -75,28 +51,8 @@ def false_positives(scores: Scores, novel: Mask, *, recall: float = 0.95) -> flo
     return float(np.mean(scores[~novel].astype(np.float64) >= threshold))
 
 
-def average_precision(scores: Scores, positive: Mask) -> float:
-    """Return the sum over distinct scores, from the largest, of precision times the gain in recall; equal
-    scores enter together.
-
-    Args:
-        scores: (N,).
-        positive: bool (N,).
-
-    Returns:
-        NaN where there are no positives or no negatives.
-    """
-    if not positive.any() or positive.all():
-        return float("nan")
-    order = np.argsort(-scores.astype(np.float64), kind="stable")
-    ordered, hits = scores[order], np.cumsum(positive[order])
-    ends = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
-    gains = np.diff(hits[ends], prepend=0)
-    return float(np.sum(gains * hits[ends] / (ends + 1)) / hits[-1])
-
-
 def figures(scores: Scores, novel: Mask) -> dict[str, float]:
-    """Return the figures of `METRICS` by name for one stage; NaN where there are no novel items (the last
+    """Return the figures by name for one stage; NaN where there are no novel items (the last
     stage) or no known ones.
 
     Args:
@@ -106,57 +62,13 @@ def figures(scores: Scores, novel: Mask) -> dict[str, float]:
     Raises:
         ValueError: a score that is NaN, which has no place in an order.
     """
-    if np.isnan(scores).any():
-        raise ValueError("scores that are NaN cannot be ranked")
+    strange, familiar = levels(scores, novel), levels(-scores, ~novel)
     return {
-        "open_set_auroc": auroc(scores, novel),
+        "open_set_auroc": auroc(strange),
         "open_set_fpr95": false_positives(scores, novel),
-        "open_set_aupr_in": average_precision(-scores, ~novel),
-        "open_set_aupr_out": average_precision(scores, novel),
+        "open_set_aupr_in": average_precision(familiar),
+        "open_set_aupr_out": average_precision(strange),
     }
 
 
-def of_answer(answer: Answer, asked: Mask, novel: Mask) -> dict[str, float]:
-    """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items
-    are.
-
-    Args:
-        answer: of a finished stage.
-        asked: bool (N,), the items that count.
-        novel: bool (N,), as in `figures`.
-    """
-    strange = answer.arrays.get("anomaly_scores")
-    return {} if strange is None else figures(strange[asked], novel[asked])
-
-
-def after_stages(each: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:
-    """Return the figures after every stage by name, from those `of_answer`; nothing unless every stage has
-    some.
-    """
-    return (
-        {metric.name: [stage[metric.name] for stage in each] for metric in METRICS}
-        if each and all(each)
-        else {}
-    )
-
-
-def summary(per_stage: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return the mean of every figure over the stages that have it, NaN where none has; after the last stage
-    nothing is novel.
-    """
-    return {
-        metric.name: mean_of_finite(np.asarray(per_stage.get(metric.name, ()), dtype=np.float64))
-        for metric in METRICS
-    }
-
-
-__all__ = [
-    "METRICS",
-    "after_stages",
-    "auroc",
-    "average_precision",
-    "false_positives",
-    "figures",
-    "of_answer",
-    "summary",
-]
+__all__ = ["false_positives", "figures"]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from harness.contracts import Answer, AnyArray, Axes, ClassCounts, IntArray, Metric, Scores, Truth
 from harness.errors import UserError
 from harness.metrics import anomaly as figures
+from harness.metrics.detection import auroc, average_precision, f1_max, levels
 from harness.metrics.discovery import mean_of_finite
 from scenarios.anomaly.postprocess import PostProcess, ground_of
 
@@ -283,12 +284,8 @@ def _with_pixels(truth: Truth, own: Judged, rules: Rules) -> Judged:
 
 
 def _image_figures(values: AnyArray, anomalous: NDArray[np.bool_]) -> dict[str, float]:
-    table = figures.levels(values, anomalous)
-    return {
-        "image_auroc": figures.auroc(table),
-        "image_ap": figures.average_precision(table),
-        "image_f1_max": figures.f1_max(table),
-    }
+    table = levels(values, anomalous)
+    return {"image_auroc": auroc(table), "image_ap": average_precision(table), "image_f1_max": f1_max(table)}
 
 
 # --- the run ------------------------------------------------------------------------------------------------
@@ -300,13 +297,13 @@ def _final(truth: Truth, last: Stage, rules: Rules) -> dict[str, float]:
         f"image_auroc_of_{rules.categories[category]}": own.figures["image_auroc"]
         for category, own in last.items()
     }
-    auroc = np.array(list(by_category.values()))
+    each = np.array(list(by_category.values()))
     found = {name: _mean([own.figures for own in last.values()], name) for name in last[min(last)].figures}
-    found["worst_image_auroc"] = float(np.nanmin(auroc)) if np.isfinite(auroc).any() else NAN
+    found["worst_image_auroc"] = float(np.nanmin(each)) if np.isfinite(each).any() else NAN
     if rules.pooled:
         values = np.concatenate([own.scores for own in last.values()])
         anomalous = np.concatenate([own.anomalous for own in last.values()])
-        found[POOLED.name] = figures.auroc(figures.levels(values, anomalous))
+        found[POOLED.name] = auroc(levels(values, anomalous))
     if rules.samples:
         found[SAMPLES.name] = mean_of_finite(np.array([_of_samples(truth, own) for own in last.values()]))
     return found | by_category
@@ -320,7 +317,7 @@ def _of_samples(truth: Truth, own: Judged) -> float:
     largest, anomalous = np.full(len(number), -np.inf), np.zeros(len(number), dtype=np.bool_)
     np.maximum.at(largest, place, own.scores)
     np.logical_or.at(anomalous, place, own.anomalous)
-    return figures.auroc(figures.levels(largest, anomalous))
+    return auroc(levels(largest, anomalous))
 
 
 def _in_order_of_arrival(truth: Truth, last: Stage) -> dict[int, Judged]:
@@ -370,9 +367,7 @@ def _by_defect(truth: Truth, last: Stage, rules: Rules) -> NDArray[np.float64]:
         defect = truth.facts["defect"][own.ids]
         for kind in np.unique(defect[own.anomalous]):
             chosen = ~own.anomalous | (defect == kind)
-            table[category, kind - 1] = figures.auroc(
-                figures.levels(own.scores[chosen], own.anomalous[chosen])
-            )
+            table[category, kind - 1] = auroc(levels(own.scores[chosen], own.anomalous[chosen]))
     return table
 
 

@@ -52,12 +52,12 @@ from harness.contracts import (
     param,
 )
 from harness.errors import UserError
-from harness.metrics import open_set
 from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
 from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.model_selection.scenario import choosing_on
+from scenarios.shared import open_set
 from scenarios.shared.class_lists import ClassList, all_exist, class_list
 from scenarios.shared.splits import check_filled, tested_part
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from harness.contracts import Answer, ClassCounts, IntArray, Metric, Scores, Truth
 from harness.metrics import discovery as figures
-from harness.metrics import open_set
+from scenarios.shared import open_set
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="mean_all", meaning="accuracy on all classes so far, mean over the stages after the first"),

@@ -38,9 +38,9 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
-from harness.metrics import open_set
 from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.model_selection.scenario import choosing_on
+from scenarios.shared import open_set
 from scenarios.shared.splits import check_filled, tested_part, validation_part
 
 METRICS: tuple[Metric, ...] = (

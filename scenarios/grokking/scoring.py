@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from harness.contracts import Answer, Metric, Scores, Truth
 from harness.metrics import grokking as figures
+from harness.metrics.detection import auroc, average_precision, levels
 from harness.metrics.grokking import HEALTH, NAN, PHASES, PUBLISHED_PHASES, Fates
-from harness.metrics.noisy_labels import auroc, clean_selection
+from harness.metrics.noisy_labels import clean_selection
 from scenarios.grokking import spectra
 from scenarios.grokking.spectra import Asked
 
@@ -231,7 +232,7 @@ def _look(answer: Answer, asked: Asked, steps: int) -> Look:
     fates = asked.fates(answer.arrays["classes"])
     sought = _sought(answer.arrays, asked)
     wrong = asked.wrong[asked.train]
-    found = {f"{name}_auroc": auroc(scores, wrong) for name, scores in sought.items()}
+    found = {f"{name}_auroc": auroc(levels(scores, wrong)) for name, scores in sought.items()}
     found["loss_precision"] = _kept(sought["loss"], asked)[0] if "loss" in sought and wrong.any() else NAN
     health = answer.arrays.get("health")
     measured = (
@@ -342,7 +343,7 @@ def _found_at(look: Look | None, asked: Asked, when: str) -> dict[str, float]:
     sought = _sought(look.arrays, asked)
     for name, scores in sought.items():
         found[f"{name}_auroc_{when}"] = look.curves[f"{name}_auroc"]
-        found[f"{name}_ap_{when}"] = figures.average_precision(scores, wrong)
+        found[f"{name}_ap_{when}"] = average_precision(levels(scores, wrong), without_negatives=1.0)
         precision, recall = _flagged(scores, wrong) if name == "disagreement" else _kept(scores, asked)
         found[f"{name}_precision_{when}"], found[f"{name}_recall_{when}"] = precision, recall
     return found

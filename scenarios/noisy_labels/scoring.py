@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from harness.contracts import Answer, Metric, Scores, Truth
 from harness.metrics import noisy_labels as figures
+from harness.metrics.detection import auroc, levels
 
 TEST, TRAIN, VALIDATION = 1, 2, 3
 """The fact `part` of an item: asked by the scenario beneath, given with a label, or held out."""
@@ -129,7 +130,7 @@ def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
     return {
         "memorised": last.figures["memorised"],
         "corrected": last.figures["corrected"],
-        "wrong_auroc": figures.auroc(arrays["suspicion"], wrong) if "suspicion" in arrays else NAN,
+        "wrong_auroc": auroc(levels(arrays["suspicion"], wrong)) if "suspicion" in arrays else NAN,
         "kept_precision": kept[0],
         "kept_recall": kept[1],
         "matrix_error": figures.transition_error(implied, true),

@@ -4,7 +4,6 @@ must not change them.
 
 from __future__ import annotations
 
-import doctest
 import math
 from itertools import pairwise
 from typing import Any
@@ -16,27 +15,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import ndimage
-from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import roc_auc_score
 
 from harness.metrics import anomaly as module
-from harness.metrics.anomaly import (
-    Levels,
-    PixelCounts,
-    aupro,
-    auroc,
-    average_precision,
-    continual,
-    f1_max,
-    levels,
-    pixel_figures,
-    pixel_levels,
-    region_shares,
-)
+from harness.metrics.anomaly import PixelCounts, aupro, continual, pixel_figures, pixel_levels, region_shares
 from harness.metrics.class_incremental import average_accuracy, backward_transfer, forgetting
+from harness.metrics.detection import auroc
 
 NAN = float("nan")
-PAIRS = st.lists(st.tuples(st.integers(-6, 6), st.booleans()), min_size=1, max_size=60)
-"""Scores with many ties, and labels."""
 
 
 @st.composite
@@ -82,79 +68,6 @@ def counted(maps: NDArray[Any], masks: NDArray[np.bool_]) -> PixelCounts:
     return counts
 
 
-def test_the_examples_run() -> None:
-    result = doctest.testmod(module)
-    assert result.attempted > 0
-    assert result.failed == 0
-
-
-# --- AUROC, average precision, F1-max -----------------------------------------------------------------------
-
-
-@given(PAIRS)
-@settings(max_examples=300, deadline=None)
-def test_three_figures_are_those_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, anomalous = (
-        np.array([pair[0] for pair in pairs], dtype=float),
-        np.array([pair[1] for pair in pairs]),
-    )
-    table = levels(scores, anomalous)
-    if anomalous.all() or not anomalous.any():
-        assert all(math.isnan(figure(table)) for figure in (auroc, average_precision, f1_max))
-        return
-    precision, recall, _ = precision_recall_curve(anomalous, scores)
-    with np.errstate(invalid="ignore"):
-        f1 = 2 * precision * recall / (precision + recall)
-    assert auroc(table) == pytest.approx(roc_auc_score(anomalous, scores), abs=1e-12)
-    assert average_precision(table) == pytest.approx(average_precision_score(anomalous, scores), abs=1e-12)
-    assert f1_max(table) == pytest.approx(np.nanmax(f1), abs=1e-12)
-
-
-def test_three_figures_by_hand() -> None:
-    """From the top: found 1 of 1, 1 of 2, then a tie of one anomaly and one normal: 2 of 4, then 2 of 5.
-
-    Pairs in order: the first anomaly is above all 3 normals, the second above 1 and level with 1: 4.5 of 6.
-    Precision at the two steps of recall is 1 and 1/2. F1 at the four levels: 2/3, 2/4, 4/6, 4/7.
-    """
-    table = levels(np.array([5.0, 4, 3, 3, 1]), np.array([True, False, True, False, False]))
-    assert auroc(table) == 4.5 / 6
-    assert average_precision(table) == 0.75
-    assert f1_max(table) == pytest.approx(2 / 3)
-
-
-def test_f1_max_is_above_that_of_the_released_code_by_less_than_what_it_adds() -> None:
-    """The released code adds 1e-7 to P + R and leaves out the last point, of recall 0."""
-    rng = np.random.default_rng(0)
-    anomalous = rng.random(500) < 0.3
-    scores = rng.normal(size=500) + anomalous
-    precision, recall, _ = precision_recall_curve(anomalous, scores)
-    released = (2 * precision * recall / (precision + recall + 1e-7))[:-1].max()
-    assert 0 < f1_max(levels(scores, anomalous)) - released < 1e-7
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.int64])
-def test_a_perfect_and_an_inverted_order(kind: type) -> None:
-    scores, anomalous = np.arange(10).astype(kind), np.arange(10) >= 6
-    assert [figure(levels(scores, anomalous)) for figure in (auroc, average_precision, f1_max)] == [1, 1, 1]
-    assert auroc(levels(-scores, anomalous)) == 0
-
-
-def test_a_constant_score_is_worth_its_base_rate() -> None:
-    table = levels(np.zeros(10), np.arange(10) < 3)
-    assert len(table.normal) == 1
-    assert auroc(table) == 0.5
-    assert average_precision(table) == 0.3
-    assert f1_max(table) == pytest.approx(2 * 0.3 / 1.3)
-
-
-def test_counts_of_many_pixels_do_not_overflow() -> None:
-    """10^8 anomalous and 10^10 normal pixels make 2 x 10^18 pairs counted twice; the largest int64 is 9.2 x
-    10^18.
-    """
-    table = Levels(np.array([10**8, 0]), np.array([5 * 10**9, 5 * 10**9]))
-    assert auroc(table) == 0.75
-
-
 # --- AUPRO --------------------------------------------------------------------------------------------------
 
 
@@ -196,7 +109,7 @@ def test_every_region_counts_the_same_whatever_its_size() -> None:
     values[1, 7, 7] = -1.0
     table = pixel_levels(values, masks)
     assert aupro(table) == pytest.approx(0.5)
-    assert auroc(table) == pytest.approx(16 / 17)
+    assert auroc(table.counts) == pytest.approx(16 / 17)
 
 
 def test_the_curve_starts_at_the_origin_even_where_the_largest_value_is_shared() -> None:
@@ -243,10 +156,10 @@ def test_counting_image_by_image_is_sorting_all_values(world: tuple[Any, Any]) -
     maps, masks = world
     maps = 1e4 + 1e-7 * maps  # nothing is rounded
     sorted_, streamed = pixel_levels(maps, masks), counted(maps, masks).levels()
-    np.testing.assert_array_equal(streamed.anomalous, sorted_.anomalous)
-    np.testing.assert_array_equal(streamed.normal, sorted_.normal)
+    np.testing.assert_array_equal(streamed.counts.positive, sorted_.counts.positive)
+    np.testing.assert_array_equal(streamed.counts.negative, sorted_.counts.negative)
     assert streamed.n_regions == sorted_.n_regions
-    np.testing.assert_allclose(streamed.regions, sorted_.regions, atol=1e-12)
+    np.testing.assert_allclose(streamed.counts.weight, sorted_.counts.weight, atol=1e-12)
     np.testing.assert_allclose(pixel_figures(streamed), pixel_figures(sorted_), atol=1e-12)
 
 
@@ -297,8 +210,9 @@ def test_beyond_the_bound_little_is_held_and_no_figure_moves(
         most = max(most, counts.held)
     found, exact = counts.levels(), pixel_levels(maps, masks)
     assert most <= (1 << 15) + (1 << 14) + 1024
-    assert (found.anomalous.sum(), found.normal.sum()) == (masks.sum(), (~masks).sum())
-    assert found.regions is not None and found.regions.sum() == pytest.approx(found.n_regions)
+    seen = found.counts
+    assert (seen.positive.sum(), seen.negative.sum()) == (masks.sum(), (~masks).sum())
+    assert seen.weight is not None and seen.weight.sum() == pytest.approx(found.n_regions)
     np.testing.assert_allclose(pixel_figures(found), pixel_figures(exact), atol=1e-4)
 
 
@@ -316,15 +230,6 @@ def test_figures_may_be_asked_before_the_last_image() -> None:
 def test_maps_that_are_not_finite_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="a map holds values that are not finite"):
         PixelCounts().add(np.full((2, 2), value), np.zeros((2, 2), dtype=bool))
-
-
-@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
-def test_scores_that_are_nan_are_refused(kind: type) -> None:
-    """They have no place in an order: as numbers behind all others, all-NaN scores had an AUROC of 0.5."""
-    anomalous = np.array([True, False, True, False])
-    for values in (np.full(4, NAN), np.array([0, 1, 2, NAN])):
-        with pytest.raises(ValueError, match="NaN cannot be ranked"):
-            levels(values.astype(kind), anomalous)
 
 
 def test_a_mask_of_another_size_is_refused() -> None:
@@ -346,11 +251,7 @@ def test_without_anomalous_or_without_normal_pixels_every_figure_is_missing() ->
 def test_an_empty_mask_beside_others_adds_normal_pixels_alone() -> None:
     maps, masks = np.array([[[0.9, 0.2]], [[0.1, 0.3]]]), np.array([[[True, False]], [[False, False]]])
     table = counted(maps, masks).levels()
-    assert (table.n_regions, int(table.normal.sum()), aupro(table)) == (1, 3, 1.0)
-
-
-def test_scores_of_images_have_no_regions() -> None:
-    assert math.isnan(aupro(levels(np.array([1.0, 0.0]), np.array([True, False]))))
+    assert (table.n_regions, int(table.counts.negative.sum()), aupro(table)) == (1, 3, 1.0)
 
 
 # --- categories that arrive one after another ---------------------------------------------------------------

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from sklearn.metrics import average_precision_score
 
 from harness.metrics import grokking as module
 from harness.metrics.grokking import (
@@ -20,7 +19,6 @@ from harness.metrics.grokking import (
     PHASES,
     PUBLISHED_PHASES,
     Fates,
-    average_precision,
     dead_neurons,
     fates,
     first_held,
@@ -317,19 +315,6 @@ def test_a_painless_drop_stops_counting_where_the_test_suffers() -> None:
 
 
 # --- finding wrong labels -----------------------------------------------------------------------------------
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_size=40))
-@settings(max_examples=200, deadline=None)
-def test_average_precision_is_that_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, positive = (
-        np.array([pair[0] for pair in pairs], dtype=np.float16),
-        np.array([pair[1] for pair in pairs]),
-    )
-    if positive.any():
-        assert average_precision(scores, positive) == pytest.approx(average_precision_score(positive, scores))
-    else:
-        assert math.isnan(average_precision(scores, positive))
 
 
 def test_the_smallest_losses_are_as_many_as_asked_and_ties_go_by_row() -> None:

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import precision_score, recall_score, roc_auc_score
+from sklearn.metrics import precision_score, recall_score
 
 from harness.contracts import HIDDEN, Answer, Truth
 from harness.metrics import noisy_labels as module
-from harness.metrics.noisy_labels import auroc, clean_selection, memorisation, transition, transition_error
+from harness.metrics.noisy_labels import clean_selection, memorisation, transition, transition_error
 from scenarios.noisy_labels.scoring import (
     METRICS,
     TEST,
@@ -90,28 +90,6 @@ def test_selection_agrees_with_scikit_learn_and_is_undefined_where_nothing_is_ke
         score(~wrong, kept, zero_division=np.nan) for score in (precision_score, recall_score)
     )
     np.testing.assert_allclose(np.array(found), np.array([precision, recall], dtype=float))
-
-
-@given(st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=2, max_size=40))
-@settings(max_examples=150, deadline=None)
-def test_auroc_is_that_of_scikit_learn_ties_included(pairs: list[tuple[int, bool]]) -> None:
-    scores, positive = (
-        np.array([pair[0] for pair in pairs], dtype=np.float16),
-        np.array([pair[1] for pair in pairs]),
-    )
-    if positive.all() or not positive.any():
-        assert math.isnan(auroc(scores, positive))
-    else:
-        assert auroc(scores, positive) == pytest.approx(roc_auc_score(positive, scores))
-
-
-def test_auroc_of_many_half_precision_scores_does_not_lose_counts() -> None:
-    """Ranks beyond 2,048 do not fit float16, the format suspicions are stored in."""
-    scores = np.random.default_rng(0).random(20_000).astype(np.float16)
-    positive = np.random.default_rng(1).random(20_000) < scores
-    assert auroc(scores, positive) == pytest.approx(
-        roc_auc_score(positive, scores.astype(np.float64)), abs=1e-12
-    )
 
 
 # --- transition matrices ------------------------------------------------------------------------------------

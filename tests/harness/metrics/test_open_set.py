@@ -32,6 +32,7 @@ from harness.selection import configured
 from harness.store import predictions
 from scenarios.cgcd.scenario import CGCD
 from scenarios.class_incremental.scenario import ClassIncremental
+from scenarios.shared import open_set as reported
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.ood_scores import SCORES, Detector, Seen, detector_of, origin_of, whitening
 
@@ -350,7 +351,7 @@ def test_figures_do_not_depend_on_scale_and_offset(scale: float, offset: float) 
         stage=0,
         step=None,
     )
-    found = open_set.of_answer(kept, np.ones(400, dtype=bool), novel)
+    found = reported.of_answer(kept, np.ones(400, dtype=bool), novel)
     assert found == pytest.approx(open_set.figures(strange, novel), abs=1e-12)
 
 
@@ -504,7 +505,7 @@ def test_a_protocol_without_open_set_is_the_one_it_was(name: str, metrics: int) 
     assert plain.hash == said.hash != switched.hash
     assert switched.content["config"]["open_set"] is True
     assert len(plain.scenario.metrics) == metrics
-    assert switched.content["metrics"][metrics:] == [metric.name for metric in open_set.METRICS]
+    assert switched.content["metrics"][metrics:] == [metric.name for metric in reported.METRICS]
     cls = find("scenario", name).cls
     assert cls(**switched.content["config"]) == switched.scenario
 
@@ -574,7 +575,7 @@ def test_who_knows_what_is_to_come_has_full_marks_and_who_says_nothing_has_none(
         sealed.truth, [_answer(i, query, sealed.truth.labels) for i, (_, query) in enumerate(sealed.episodes)]
     )
     assert not any(name.startswith("open_set") for name in silent.per_stage)
-    assert all(np.isnan(silent.final[metric.name]) for metric in open_set.METRICS)
+    assert all(np.isnan(silent.final[metric.name]) for metric in reported.METRICS)
 
 
 def test_items_of_training_do_not_count_where_they_are_asked_too() -> None:

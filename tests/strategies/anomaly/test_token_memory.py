@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 
 from harness.contracts import Query, Stage
 from harness.errors import UserError
-from harness.metrics.noisy_labels import auroc
+from harness.metrics.detection import auroc, levels
 from strategies.anomaly import inp_former
 from strategies.anomaly import token_memory as memory
 from strategies.anomaly.base import PatchDetector
@@ -168,7 +168,7 @@ def test_half_precision_in_a_file_gives_the_same_figures(
     mapped.learn(_stage(NORMAL, CATEGORIES))
     (scores, maps), (again, other) = _answers(whole), _answers(mapped)
     is_dark = np.arange(len(TESTED)) >= 60
-    figures = auroc(scores, is_dark), auroc(again, is_dark)
+    figures = auroc(levels(scores, is_dark)), auroc(levels(again, is_dark))
     assert figures[0] > 0.6
     assert abs(figures[0] - figures[1]) <= (0.02 if trained else 0.005)
     if (
