@@ -22,8 +22,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
+
+from harness.results.printable import printable
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -109,17 +111,17 @@ err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 def say(text: str = "") -> None:
     """Print a line for people."""
-    out.print(text, markup=False)
+    out.print(printable(text), markup=False)
 
 
 def note(text: str) -> None:
     """Print a line beside the result, on standard error."""
-    err.print(text, markup=False, style="dim")
+    err.print(printable(text), markup=False, style="dim")
 
 
 def complain(text: str) -> None:
     """Print a user's mistake."""
-    err.print(Text("error: ", style="bold red") + Text(text))
+    err.print(Text("error: ", style="bold red") + Text(printable(text)))
 
 
 def dump(value: Any) -> None:
@@ -127,7 +129,9 @@ def dump(value: Any) -> None:
     ready = _json_ready(value)
     text = json.dumps(ready, indent=2, ensure_ascii=False)
     if _shown(text) != text:
-        text = json.dumps(ready, indent=2)  # JSON spells what the output lacks, and nothing is lost
+        text = json.dumps(
+            ready, indent=2
+        )  # JSON spells what the output lacks or may not show, and nothing is lost
     try:
         out.file.write(f"{text}\n")
         out.file.flush()
@@ -140,8 +144,8 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "
     header, rows = [_shown(name) for name in header], [[_shown(str(cell)) for cell in row] for row in rows]
     if out.is_terminal:
         table = Table(
-            *header,
-            title=title or None,
+            *[Column(Text(name)) for name in header],
+            title=Text(printable(title)) if title else None,
             title_justify="left",
             title_style="bold",
             header_style="bold",
@@ -198,7 +202,7 @@ class RunView:
             if not self.quiet and update.status != "cached":
                 with contextlib.suppress(OSError):  # a full disk below the output ends no run
                     (self.live.console if self.live else err).print(
-                        Text(self._line(update), style=_STYLES.get(update.status, "red"))
+                        Text(printable(self._line(update)), style=_STYLES.get(update.status, "red"))
                     )
         if self.live:
             self.live.update(self._table())
@@ -223,7 +227,7 @@ class RunView:
             bar = ProgressBar(total=1, completed=share, width=20)
             table.add_row(
                 Text("running", style="yellow"),
-                Text(str(update.cell)),
+                Text(printable(str(update.cell))),
                 f"stage {update.stage}",
                 bar,
                 f"{time.monotonic() - started:.0f} s",
@@ -254,7 +258,7 @@ def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None],
     )
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         DownloadColumn(),
         TransferSpeedColumn(),
@@ -272,7 +276,7 @@ def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None],
 
 def _shown(text: str) -> str:
     """Return `text` as the output shows it."""
-    return text.encode(out.encoding, _ERRORS).decode(out.encoding)
+    return printable(text.encode(out.encoding, _ERRORS).decode(out.encoding))
 
 
 def _json_ready(value: Any) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from harness.results.printable import hides
 from harness.results.ranking import Ranking
 from harness.results.tables import Table, ranking_table
 
@@ -72,7 +73,7 @@ def escaped(text: str) -> str:
     """Return `text` on one line with every special letter of LaTeX as itself; letters that do not print are
     left out.
     """
-    line = "".join(letter for letter in " ".join(text.split()) if letter.isprintable())
+    line = "".join(letter for letter in " ".join(text.split()) if not hides(letter))
     return "".join(_ESCAPES.get(letter, letter) for letter in line)
 
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
+from harness.results.printable import printable
 
 
 def write_page(files: Mapping[str, str | bytes], folder: Path) -> Path:
-    """Write files by name, each whole; return the folder.
+    """Write files by name, each whole, of text what may be shown; return the folder.
 
     Raises:
         UserError: the folder cannot be written.
@@ -18,7 +19,7 @@ def write_page(files: Mapping[str, str | bytes], folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             temporary = folder / f".{name}.tmp"
-            temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+            temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
             temporary.replace(folder / name)
     except OSError as error:
         raise UserError(f"cannot write to {str(folder)!r}: {error.strerror or error}") from error

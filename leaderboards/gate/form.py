@@ -16,6 +16,7 @@ from pathlib import Path
 import yaml
 
 from harness.protocol.yaml_files import Loader
+from harness.results.printable import unprintable
 from harness.sandbox.arrays import npz_problems
 from leaderboards.publishing.board import ENTRY, SOURCE
 from leaderboards.publishing.submission import SUBMISSION
@@ -102,7 +103,10 @@ def _text_problems(path: Path, name: str) -> Iterator[str]:
         return
     if "\0" in text:
         yield f"{name} holds a null character"
-    elif name != SOURCE:
+        return
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+        yield from unprintable(line, f"{name}: line {number}")
+    if name != SOURCE:
         yield from (f"{name}: {problem}" for problem in _yaml_problems(text))
 
 

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from harness.results.printable import printable
+
 NAMES = (
     "form",
     "schema",
@@ -118,8 +120,8 @@ def part(number: int, problems: Iterable[str], notes: Sequence[str] = ()) -> Par
 
 
 def plain(text: str) -> str:
-    """Return `text` on one line of at most 600 printable characters: it may quote what a stranger wrote."""
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    """Return `text` on one line of at most 600 characters that may be shown: it may quote what a stranger wrote."""
+    line = printable(" ".join(text.split()))
     return line if len(line) <= 600 else f"{line[:597]}..."
 
 

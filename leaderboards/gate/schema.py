@@ -12,6 +12,7 @@ from pathlib import Path
 from harness.errors import UserError
 from harness.selection import single
 from leaderboards.gate.case import Case
+from leaderboards.gate.statements import statements
 from leaderboards.publishing.board import ENTRY, SOURCE, Entry, read_board
 from leaderboards.publishing.submission import SUBMISSION, Submission, read_content
 
@@ -67,6 +68,7 @@ def _entry_problems(entry: Entry, *, has_source: bool) -> Iterator[str]:
         yield f"{ENTRY}: label: {error}"
     if any(cell.environment not in range(len(entry.environments)) for cell in entry.cells):
         yield f"{ENTRY}: a cell names an environment that is not there"
+    yield from (f"{ENTRY}: {problem}" for problem in statements(entry))
 
 
 __all__ = ["Schema", "schema"]

@@ -19,12 +19,13 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     field_serializer,
@@ -36,13 +37,19 @@ from harness.errors import UserError
 from harness.protocol import fingerprint
 from harness.protocol.cells import Protocol, Suite
 from harness.protocol.yaml_files import read_yaml
+from harness.results.printable import unprintable
 from harness.results.ranking import Ranking, rank
 from harness.store.mlflow_store import Record
 
 PROTOCOL, ENTRY, README, CSV, SOURCE = "protocol.yaml", "entry.yaml", "README.md", "board.csv", "strategy.py"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 _LONGEST_SLUG = 80
+LONGEST_REASON = 300
 _Model = TypeVar("_Model", bound=BaseModel)
+
+Counted = Annotated[int, Field(ge=0)]
+Cost = Annotated[float, Field(ge=0)]
+Name = Annotated[str, Field(max_length=1000)]
 
 
 class _Content(BaseModel):
@@ -110,18 +117,18 @@ class BoardCell(_Content):
     session: the run and machine that the cost was measured in; empty where it is not known.
     """
 
-    scenario: str
-    seed: int
+    scenario: Name
+    seed: Counted
     status: Status
-    reason: str = ""
-    key: str
-    digest: str = ""
-    metrics: dict[str, float] = {}
-    seconds: float | None = None
-    peak_mib: float | None = None
-    environment: int
-    together: int = 1
-    session: str = ""
+    reason: Annotated[str, Field(max_length=LONGEST_REASON)] = ""
+    key: Annotated[str, Field(max_length=64)]
+    digest: Annotated[str, Field(max_length=64)] = ""
+    metrics: dict[Name, float] = {}
+    seconds: Cost | None = None
+    peak_mib: Cost | None = None
+    environment: Counted
+    together: Annotated[int, Field(ge=1)] = 1
+    session: Annotated[str, Field(max_length=64)] = ""
 
     @model_serializer(mode="wrap")
     def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
@@ -133,10 +140,10 @@ class BoardCell(_Content):
 class Entry(_Content):
     """One strategy: the content of `entry.yaml`. `code` is the digest of what it ran."""
 
-    label: str
-    strategy: str
-    params: dict[str, Any]
-    code: str
+    label: Name
+    strategy: Name
+    params: dict[Name, Any]
+    code: Annotated[str, Field(max_length=64)]
     environments: tuple[dict[str, Any], ...]
     cells: tuple[BoardCell, ...]
 
@@ -272,6 +279,8 @@ def yaml_text(content: BaseModel) -> str:
 def _read(path: Path, model: type[_Model]) -> _Model:
     where = "/".join(path.parts[-3:] if path.name == ENTRY else path.parts[-2:])
     content = read_yaml(path, where)
+    if problem := next(unprintable(content), ""):
+        raise UserError(f"{where}: {problem}")
     try:
         return model.model_validate(content)
     except ValidationError as error:
@@ -302,6 +311,7 @@ def _record(protocol: BoardProtocol, entry: Entry, cell: BoardCell) -> Record:
 
 
 __all__ = [
+    "LONGEST_REASON",
     "Board",
     "BoardCell",
     "BoardProtocol",

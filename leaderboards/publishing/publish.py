@@ -19,9 +19,11 @@ from typing import Any
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.protocol.cells import Cell, Contender, Suite
+from harness.results.printable import printable
 from harness.store.mlflow_store import Record, Store
 from leaderboards.publishing.board import (
     ENTRY,
+    LONGEST_REASON,
     PROTOCOL,
     SOURCE,
     Board,
@@ -42,7 +44,6 @@ from leaderboards.publishing.rescore import Exam, differences, exam, mark
 
 LIMIT_MB = 16.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
-_LONGEST_REASON = 300
 _MOST_NAMED = 5
 
 
@@ -178,7 +179,7 @@ def _entry(
                 scenario=cell.protocol.label,
                 seed=cell.seed,
                 status=record.status,
-                reason=" ".join(record.reason.split())[:_LONGEST_REASON],
+                reason=printable(" ".join(record.reason.split()))[:LONGEST_REASON],
                 key=cell.key,
                 digest=record.digest if cell.key in metrics else "",
                 metrics=dict(metrics.get(cell.key, {})),

@@ -30,6 +30,7 @@ from harness.places import home_folder
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, cells, contenders, protocols
 from harness.protocol.yaml_files import read_yaml
+from harness.results.printable import unprintable
 from harness.store.mlflow_store import Store
 from leaderboards.publishing.board import (
     ENTRY,
@@ -62,7 +63,7 @@ class Metadata(_Content):
     """What only the author can say. reference: a paper, a repository, or "none".  licence: of the code."""
 
     name: Line
-    authors: tuple[Line, ...] = Field(min_length=1)
+    authors: tuple[Line, ...] = Field(min_length=1, max_length=100)
     method: Line
     reference: Line = "none"
     licence: Line
@@ -138,6 +139,8 @@ def read_content(path: Path, model: type[_Model]) -> _Model:
 
 def parsed(model: type[_Model], content: Any, what: str) -> _Model:
     """Return `content` as `model`; raise `UserError` that names every problem."""
+    if problems := "; ".join(unprintable(content)):
+        raise UserError(f"{what}: {problems}")
     try:
         return model.model_validate(content)
     except ValidationError as error:

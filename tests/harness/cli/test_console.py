@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -153,3 +154,22 @@ def test_the_command_line_shows_names_that_the_output_cannot(words: str) -> None
     )
     assert done.returncode == (0 if "--help" in words else 2)
     assert b"Traceback" not in done.stderr
+
+
+def test_nothing_that_is_printed_steers_a_terminal() -> None:
+    done = _run(
+        "from harness.cli import console; t = 'a\\x1b[2J\\u202eb'; console.say(t); console.grid([t], [[t]], title=t); "
+        "console.dump(t); console.note(t); console.complain(t)"
+    )
+    assert done.stdout.decode() == "a?[2J?b\n" * 4 + '"a\\u001b[2J\\u202eb"\n'
+    assert done.stderr.decode() == "a?[2J?b\nerror: a?[2J?b\n"
+
+
+def test_a_table_on_a_terminal_shows_brackets_as_they_are() -> None:
+    """Titles, headers and cells name scenarios with their parameters, which look like marks of style."""
+    name = "class-incremental[dataset=digits]"
+    code = f"from harness.cli import console; console.grid([{name!r}, '[bold]'], [[{name!r}, '[/x]']], title={name!r})"
+    done = _run(f"import os; os.environ['FORCE_COLOR'] = '1'; os.environ['COLUMNS'] = '120'; {code}")
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode()).splitlines()
+    assert done.returncode == 0, done.stderr
+    assert [line.split() for line in shown] == [[name], [name, "[bold]"], [name, "[/x]"]]

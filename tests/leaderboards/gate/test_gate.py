@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import forgeries
 import numpy as np
 import pytest
-import typer
 import yaml
+from asking import APP, Verify
 from checkout import ROOT
 from forgeries import (
     World,
@@ -34,7 +32,6 @@ from harness.contracts import Answer, Metric, Status
 from harness.sandbox.scan import scan
 from harness.selection import configured
 from harness.store.predictions import read_answers
-from leaderboards.cli.verify import verify
 from leaderboards.gate.examine import examine
 from leaderboards.gate.form import form
 from leaderboards.gate.plausibility import same_figures
@@ -47,46 +44,8 @@ from leaderboards.publishing.board import BoardCell, read_board
 from leaderboards.publishing.check import check_board
 from leaderboards.publishing.submission import submit
 
-APP = typer.Typer()
-APP.command()(verify)
-
 UNSEEN = 'hidden = getattr(np, "__buil" + "tins__")["__imp" + "ort__"]'
 """How a forger gets at any module without a word that the scan of the source knows."""
-
-
-@dataclass(frozen=True)
-class Said:
-    """How `owb verify` ended, and its report."""
-
-    code: int
-    report: dict
-    text: str
-
-
-Verify = Callable[..., Said]
-
-
-@pytest.fixture(scope="module")
-def made() -> World:
-    return forgeries.world()
-
-
-@pytest.fixture
-def gate(made: World) -> Verify:
-    """Return a function that calls `owb verify FOLDER --json`."""
-
-    def call(folder: Path, *options: str) -> Said:
-        result = CliRunner().invoke(APP, [str(folder), "--root", str(made.boards), "--json", *options])
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return Said(result.exit_code, json.loads(result.stdout), result.stdout)
-
-    return call
-
-
-@pytest.fixture
-def folder(made: World, tmp_path: Path) -> Path:
-    """Return a copy of an honest submission that a test may spoil."""
-    return copies(made.submissions["first"], tmp_path / "submission")
 
 
 # --- honest ones --------------------------------------------------------------------------------------------
