@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import IO, Any
 import numpy as np
 
 MOST_MEMBERS = 5000
-LARGEST_UNPACKED = 256 << 20
+LARGEST_UNPACKED = 128 << 20
 _MEMBER = re.compile(r"[A-Za-z0-9_.~@-]+\.npy")
 _HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
@@ -40,15 +39,7 @@ def npz_problems(file: Path | IO[bytes], *, largest: int = LARGEST_UNPACKED) -> 
                 return
             for member in members:
                 yield from _member_problems(archive, member)
-    except (
-        OSError,
-        ValueError,
-        zipfile.BadZipFile,
-        zlib.error,
-        NotImplementedError,
-        RuntimeError,
-        EOFError,
-    ) as error:
+    except Exception as error:  # readers of headers raise whatever a stranger's bytes lead them to
         yield f"is not an archive of arrays ({type(error).__name__})"
 
 

@@ -17,12 +17,12 @@ from typing import Any, Self
 from harness.cell.sealing import Episode
 from harness.contracts import Answer, Status
 from harness.processes.fork_server import Nursery, Place, kill
-from harness.processes.limits import Limits, Stopped
+from harness.processes.limits import Limits, Stopped, own_mib
 from harness.processes.workshop import surroundings
+from harness.sandbox.arrays import LARGEST_UNPACKED
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
 
 _POLL_S = 0.05
-_LARGEST_ANSWER = 256 << 20
 _UNSHARE = (
     "unshare",
     "--user",
@@ -198,6 +198,7 @@ class _Process:
         self.sandbox = sandbox
         self.scratch = sandbox.home / "scratch"
         self.scratch.mkdir(exist_ok=True)
+        self.may_send, self.came = LARGEST_UNPACKED, 0
         theirs_in, self.inward = os.pipe()
         self.outward, theirs_out = os.pipe()
         try:
@@ -209,7 +210,11 @@ class _Process:
             os.close(theirs_in)
             os.close(theirs_out)
         self.limits = Limits(
-            sandbox.tasks, timeout_s=bounds.timeout_s, memory_mib=bounds.memory_mib, every=_POLL_S
+            sandbox.tasks,
+            timeout_s=bounds.timeout_s,
+            memory_mib=bounds.memory_mib,
+            every=_POLL_S,
+            measure=own_mib,
         )
         os.set_blocking(self.inward, False)
         limits = {
@@ -259,8 +264,18 @@ class _Process:
                     return  # it ended; what it said last is still to be read
 
     def receive(self) -> Frame:
-        """Return the next message; raise `Stopped` where none comes in time."""
-        return unpacked(self._read, largest=_LARGEST_ANSWER)
+        """Return the next message.
+
+        Raises:
+            Stopped: none comes in time.
+            BadFrame: it is none, or with it the task has sent more than a submission may hold.
+        """
+        self.came = 0
+        frame = unpacked(self._read, largest=self.may_send)
+        self.may_send -= max(self.came, sum(array.nbytes for array in frame.arrays.values()))
+        if self.may_send < 0:
+            raise BadFrame(f"more than {LARGEST_UNPACKED >> 20} MiB in all")
+        return frame
 
     def _read(self, size: int) -> bytes:
         parts: list[bytes] = []
@@ -273,6 +288,7 @@ class _Process:
                 raise Stopped(Status.FAILED, "its process died")
             parts.append(part)
             size -= len(part)
+            self.came += len(part)
         return b"".join(parts)
 
 

@@ -124,7 +124,7 @@ def unpacked(read: Callable[[int], bytes], *, largest: int) -> Frame:
         raise BadFrame(f"a message of {(header_size + body_size) >> 20} MiB")
     try:
         header = json.loads(read(header_size))
-    except (ValueError, RecursionError):
+    except (ValueError, RecursionError, MemoryError):
         raise BadFrame("a message that is not JSON") from None
     if not isinstance(header, dict):
         raise BadFrame("a message without a header")

@@ -20,9 +20,9 @@ from leaderboards.gate.integrity import integrity
 from leaderboards.gate.metrics import metrics
 from leaderboards.gate.plausibility import plausibility
 from leaderboards.gate.report import NAMES, Part, Report, part, plain
-from leaderboards.gate.schema import schema
+from leaderboards.gate.schema import Schema, schema
 from leaderboards.publishing.board import SOURCE
-from leaderboards.publishing.submission import Submission
+from leaderboards.publishing.submission import Submission, without_folders
 
 CELLS = 2
 """How many cells are run again."""
@@ -53,9 +53,7 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {str(folder)!r}")
-    found = form(folder)
-    read = schema(folder, boards, found.sound)
-    parts = [part(0, found.problems), part(1, read.problems)]
+    read, parts = _read(folder, boards)
     if read.case is None:
         parts += [
             Part(number=number, skipped="the form and schema must be right first")
@@ -67,25 +65,51 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     return _report(parts, read.submission, salt)
 
 
+def _read(folder: Path, boards: Path) -> tuple[Schema, list[Part]]:
+    """Read the files; what they make a reader trip over is a finding of its stage."""
+    nothing = Schema(problems=(), case=None, submission=None)
+    try:
+        found = form(folder)
+    except Exception as error:
+        return nothing, [part(0, [_tripped(error)]), Part(number=1, skipped="the form must be right first")]
+    try:
+        read = schema(folder, boards, found.sound)
+    except Exception as error:
+        return nothing, [part(0, found.problems), part(1, [_tripped(error)])]
+    return read, [part(0, found.problems), part(1, read.problems)]
+
+
+def _tripped(error: Exception) -> str:
+    return without_folders(f"cannot be looked at: {type(error).__name__}: {error}")
+
+
 def _held(number: int, look: Callable[[], Iterable[str]]) -> Part:
     """Run one stage; what a stranger's files make it trip over is a finding as well."""
     try:
         return part(number, look())
     except Exception as error:
-        return part(number, [f"cannot be looked at: {type(error).__name__}: {error}"])
+        return part(number, [_tripped(error)])
 
 
 def _code(case: Case, salt: str, cells: int) -> list[Part]:
     """Run the stages that run what was submitted, then the words on where it would stand."""
     from leaderboards.gate.conformance import conformance
     from leaderboards.gate.rerun import drawn, rerun
-    from leaderboards.gate.standing import standing
 
     chosen = drawn(case, salt, cells)
     again = [f"run again: {cell.scenario} | seed {cell.seed}" for cell in chosen]
     held = _held(7, lambda: conformance(case))
     ran = _held(8, lambda: rerun(case, chosen))
-    return [held, replace(ran, notes=tuple(map(plain, again))), part(9, [], standing(case))]
+    return [held, replace(ran, notes=tuple(map(plain, again))), _standing(case)]
+
+
+def _standing(case: Case) -> Part:
+    from leaderboards.gate.standing import standing
+
+    try:
+        return part(9, [], standing(case))
+    except Exception as error:
+        return part(9, [_tripped(error)])
 
 
 def _not_run(rerun: bool) -> list[Part]:

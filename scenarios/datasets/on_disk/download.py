@@ -20,7 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from harness.errors import UserError
 from scenarios.datasets.on_disk.contents import is_page
@@ -34,6 +35,18 @@ PAUSES_S = (1.0, 4.0, 16.0)
 _TIMEOUT_S = 30.0
 _CHUNK = 1 << 20
 _RANGE_PAST_END = 416
+
+
+class _WithinTheWeb(HTTPRedirectHandler):
+    """Follows a server to http and https addresses alone."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if urlsplit(newurl).scheme not in ("http", "https"):
+            raise UserError(f"{req.full_url} leads to {newurl!r}, which is neither http nor https")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+_OPENER = build_opener(_WithinTheWeb)
 
 
 class Unreachable(UserError):
@@ -154,7 +167,7 @@ def _opened(address: str, *, first: int, last: int | None = None) -> Any:
     if first or last is not None:
         asked["Range"] = f"bytes={first}-{'' if last is None else last}"
     try:
-        return urlopen(Request(address, headers=asked), timeout=_TIMEOUT_S)  # noqa: S310  (http or https, by `fetching.address_of`)
+        return _OPENER.open(Request(address, headers=asked), timeout=_TIMEOUT_S)  # noqa: S310  (http or https, by `fetching.address_of`)
     except HTTPError as error:
         if error.code == _RANGE_PAST_END:
             return error

@@ -5,6 +5,7 @@ archive or the disk does.
 from __future__ import annotations
 
 import fcntl
+import gzip
 import hashlib
 import importlib
 import io
@@ -51,6 +52,8 @@ class Site:
     failures: list[int] = field(default_factory=list)
     """Codes of the next answers."""
     ranges: bool = True
+    leads: dict[str, str] = field(default_factory=dict)
+    """Where a file has moved."""
     asked: list[tuple[str, str | None]] = field(default_factory=list)
 
     def transfers(self) -> list[str | None]:
@@ -70,6 +73,11 @@ def site(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Site]:
                 self.send_error(site.failures.pop(0))
                 return
             content = site.files.get(self.path.lstrip("/"))
+            if self.path.lstrip("/") in site.leads:
+                self.send_response(302)
+                self.send_header("Location", site.leads[self.path.lstrip("/")])
+                self.end_headers()
+                return
             if content is None:
                 self.send_error(404)
                 return
@@ -594,6 +602,79 @@ def test_a_zip_that_leads_out_is_refused(name: str, mode: int, expected: str, tm
         unpack(tmp_path / "hostile.zip", tmp_path / "into")
     assert not _left(tmp_path / "into")
     assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize("packed", ["member", "beyond the end", "header", "holes", "zip"])
+def test_an_archive_that_unpacks_to_many_times_its_size_is_refused(packed: str, tmp_path: Path) -> None:
+    """A hundred MiB of zeros take a hundred KiB, as a member, behind the last one, as the header of one, or as a
+    hole.
+    """
+    zeros = bytes(100 << 20)
+    path = tmp_path / ("bomb.zip" if packed == "zip" else "bomb.tar.gz")
+    if packed == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a", zeros)
+    elif packed == "member":
+        path.write_bytes(_tar((_member("a"), zeros)))
+    else:
+        parts = {
+            "beyond the end": bytes(1024) + zeros,
+            "header": _long(len(zeros)).tobuf(tarfile.GNU_FORMAT) + zeros,
+            "holes": _hole(1 << 40),
+        }
+        path.write_bytes(gzip.compress(parts[packed], 1))
+    assert path.stat().st_size < 1 << 20
+    (tmp_path / "into").mkdir()
+    with pytest.raises(UserError, match=r"is not safe: it unpacks to more than 64 MiB \(an archive bomb\?\)"):
+        unpack(path, tmp_path / "into")
+    assert not _left(tmp_path / "into")
+
+
+def _long(size: int) -> tarfile.TarInfo:
+    """Return the header of a name of `size` letters."""
+    member = _member("././@LongLink", tarfile.GNUTYPE_LONGNAME)
+    member.size = size
+    return member
+
+
+def _hole(size: int) -> bytes:
+    """Return a sparse file (GNU format 1.0) of `size` bytes that are all in one hole."""
+    member = _member("a")
+    member.pax_headers = {
+        "GNU.sparse.major": "1",
+        "GNU.sparse.minor": "0",
+        "GNU.sparse.name": "a",
+        "GNU.sparse.realsize": str(size),
+    }
+    member.size = 512
+    return member.tobuf(tarfile.PAX_FORMAT) + f"1\n{size}\n0\n".encode().ljust(512, b"\0") + bytes(1024)
+
+
+@pytest.mark.parametrize("pack", ["gz", "bz2", "xz", ""])
+def test_a_tar_is_unpacked_whatever_it_is_packed_with(pack: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, f"w:{pack}") as archive:
+        archive.addfile(_member("x"))
+    (tmp_path / "into").mkdir()
+    unpack(path, tmp_path / "into")
+    assert _left(tmp_path / "into") == ["x"]
+
+
+def test_a_server_that_leads_out_of_the_web_is_not_followed(
+    site: Site, call_owb: Owb, tmp_path: Path
+) -> None:
+    address = "ftp://127.0.0.1:1/a"
+    site.leads["aircraft/fgvc-aircraft-2013b.tar.gz"] = address
+    said = call_owb("data", "fetch", "aircraft", "--yes")
+    assert said.code == 2
+    assert f"leads to '{address}', which is neither http nor https" in said.err
+    assert not _left(tmp_path / "data")
+
+
+def test_a_server_may_lead_to_another_address(site: Site, call_owb: Owb, tmp_path: Path) -> None:
+    site.leads["aircraft/fgvc-aircraft-2013b.tar.gz"] = f"{site.address}moved"
+    site.files["moved"] = _tar((_member("other/readme"), b"x"))
+    assert "holds none of data/variants.txt" in call_owb("data", "fetch", "aircraft", "--yes").err
 
 
 def test_links_within_an_archive_are_kept(tmp_path: Path) -> None:
