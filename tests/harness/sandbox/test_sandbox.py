@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 import sys
 import time
@@ -185,6 +186,71 @@ def test_memory_without_end_ends_at_the_limit(run: Run) -> None:
     result = run(attack, bounds=sandbox.Bounds(timeout_s=60, memory_mib=700))
     assert result.status is Status.OUT_OF_MEMORY
     assert result.reason.endswith("the limit is 700 MiB")
+
+
+SHARED = {
+    "a mapping that is only read": """
+import mmap
+held = []
+while True:
+    held.append(mmap.mmap(-1, 64 << 20))
+    for at in range(0, 64 << 20, 4096):
+        held[-1][at]
+""",
+    "a file in memory that is only written": """
+file = os.memfd_create("hidden")
+while True:
+    os.write(file, bytes(16 << 20))
+    if os.lseek(file, 0, os.SEEK_CUR) >= 224 << 20:
+        file = os.memfd_create("hidden")
+    time.sleep(0.01)
+""",
+}
+
+
+@pytest.mark.parametrize("kind", SHARED)
+def test_memory_that_is_shared_counts_as_well(kind: str) -> None:
+    """The limit of address space, 16 GiB higher, would stop it long after this one."""
+    result = _run(SHARED[kind], bounds=sandbox.Bounds(timeout_s=60, memory_mib=1200))
+    assert result.status is Status.OUT_OF_MEMORY
+    assert result.reason.endswith("the limit is 1200 MiB")
+
+
+def test_what_a_task_sends_in_all_is_bounded() -> None:
+    """Frames that are small enough each are too many together, unpacked or as they come."""
+    attack = """
+import io, json, struct
+zeros = np.zeros((len(stage.ids), 9000), dtype=np.float32)
+body = io.BytesIO()
+np.savez_compressed(body, **{"0.ids": stage.ids, "0.scores": zeros})
+header = json.dumps({"kind": "answers", "moments": [{"stage": 0, "step": 1}]}).encode()
+frame = struct.pack(">IQ", len(header), body.tell()) + header + body.getvalue()
+for _ in range(20):
+    for number in range(3, 64):
+        try:
+            os.write(number, frame)
+        except OSError:
+            pass
+"""
+    result = _run(attack)
+    assert result.status is Status.FAILED
+    assert re.search(r"its process sent (more than 128 MiB in all|would unpack to \d+ MiB)", result.reason)
+    assert sum(array.nbytes for answer in result.answers for array in answer.arrays.values()) <= 128 << 20
+
+
+def test_sentences_without_end_are_bounded() -> None:
+    attack = """
+from harness.sandbox.wire import packed
+frame = packed({"kind": "violation", "sentence": "x" * 60000})
+for _ in range(4000):
+    for number in range(3, 64):
+        try:
+            os.write(number, frame)
+        except OSError:
+            pass
+"""
+    result = _run(attack)
+    assert (result.status, result.reason) == (Status.FAILED, "its process sent more than 128 MiB in all")
 
 
 def test_a_strategy_that_ends_its_process_is_a_failure(run: Run) -> None:
@@ -384,6 +450,17 @@ def test_an_archive_that_lies_about_its_members_unpacks_no_more_than_it_says(tmp
     assert any(
         "is not what its" in problem or "is not an archive" in problem for problem in npz_problems(path)
     )
+
+
+@pytest.mark.parametrize("header", ["{'descr': '<f8', 'shape': (", "{", "\\", "(" * 9000, "\x00" * 9])
+def test_a_header_that_is_no_python_is_a_finding(header: str, tmp_path: Path) -> None:
+    """numpy hands it to the tokenizer, which raises what it likes."""
+    path = tmp_path / "broken.npz"
+    text = header.encode("latin-1").ljust(118)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("a.npy", b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text)
+    (problem,) = npz_problems(path)
+    assert problem.startswith("is not an archive of arrays (")
 
 
 def test_members_packed_in_a_way_that_numpy_does_not_use_are_refused(tmp_path: Path) -> None:
