@@ -44,8 +44,7 @@ def _predicted(scenario: Scenario, strategy: str, scratch: Path) -> str:
     (contender,) = contenders([strategy])
     conditions = Conditions(
         root_seed=learner_seed(0),
-        **scenario.lent(),
-        probe_every=scenario.probe_every,
+        budget=scenario.budget(),
         needed=scenario.answers,
         probed=scenario.probed,
         kept=scenario.kept,
