@@ -21,8 +21,9 @@ from fakes import FakeContext
 
 from harness.contracts import Status
 from harness.errors import Unsuitable, UserError
-from harness.execution.cluster import Resources
-from harness.execution.execute import Limits, execute, plan
+from harness.execution.execute import Limits, execute
+from harness.execution.machine import Machine
+from harness.execution.plan import plan
 from harness.networks import addressed, kinds_of, maker
 from harness.plugins import PLURAL, Kind, registered
 from harness.protocol.cells import cells, contenders, protocols
@@ -284,7 +285,7 @@ def test_a_network_that_changes_after_planning_is_not_run_under_the_old_key(
     opened = Store(str(tmp_path / "store"))
     planned = plan(todo, opened)
     path.write_text(path.read_text().replace("nn.ReLU()", "nn.Tanh()"))
-    (record,) = execute(planned, opened, experiment="late", resources=Resources(workers=1), limits=Limits())
+    (record,) = execute(planned, opened, experiment="late", machine=Machine(workers=1), limits=Limits())
     assert record.status is Status.FAILED
     assert (
         record.reason

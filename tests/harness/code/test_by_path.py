@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from checkout import SUPPORT
 from conftest import BLOBS, Owb, Run
 
 from harness.contracts import Status
@@ -105,7 +106,7 @@ def test_an_error_of_a_neighbour_is_told_and_can_be_mended(tmp_path: Path) -> No
 def test_what_is_pickled_here_is_read_by_a_process_that_has_loaded_nothing(tmp_path: Path) -> None:
     name = _write(tmp_path, "bare", 5)
     code = "import pickle, sys; print(pickle.load(sys.stdin.buffer).said())"
-    path = {"PYTHONPATH": str(Path(__file__).parent)}
+    path = {"PYTHONPATH": str(SUPPORT)}
     said = subprocess.run(
         [sys.executable, "-c", code],
         input=pickle.dumps(find("strategy", name).cls()),
