@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 from harness.cell.run import CellContext, Conditions
 from harness.contracts import TrainingBudget
 from strategies.toolkit.networks import backbone
-from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.training.eval_mode import eval_mode
 
 CASES = [("mlp", (1, 8, 8), 32, 1000), ("cnn", (1, 8, 8), 32, 300), ("resnet18-cifar", (3, 32, 32), 128, 7)]
 """Network, shape of an item, rows of a batch, pairs of steps."""
@@ -65,7 +65,7 @@ class Training:
         """Take a step and look at the same rows in evaluation mode; return the seconds of the clock."""
         started = time.perf_counter()
         self.step(inputs, labels)
-        with evaluating(self.network):
+        with eval_mode(self.network):
             self.network(inputs)
         return time.perf_counter() - started
 

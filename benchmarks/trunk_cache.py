@@ -26,8 +26,8 @@ from torch.nn.functional import cross_entropy
 from harness.cell.run import CellContext, Conditions
 from harness.contracts import TrainingBudget
 from strategies.toolkit.augmentations import Same, generator_of
-from strategies.toolkit.discovery.feature_cache import TrunkCache
-from strategies.toolkit.discovery.split_network import Parted
+from strategies.toolkit.discovery.feature_cache import FeatureCache
+from strategies.toolkit.discovery.split_network import SplitNetwork
 from strategies.toolkit.training.tensors import as_tensor
 
 ITEMS, EPOCHS, BATCH, CLASSES = 500, 3, 50, 10
@@ -43,7 +43,7 @@ class Training:
             root_seed=0, budget=TrainingBudget(backbone=text, epochs=EPOCHS, batch_size=BATCH)
         )
         context = CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None)
-        self.network = Parted(context)
+        self.network = SplitNetwork(context)
         self.network.build_backbone(tuple(images.shape[1:]))
         self.network.train()
         torch.manual_seed(0)
@@ -53,7 +53,7 @@ class Training:
         ]
         self.optimiser = torch.optim.SGD(weights, lr=0.01, momentum=0.9)
         self.images, self.labels, self.budget_mib, self.context = images, labels, budget_mib, context
-        self.cache: TrunkCache | None = None
+        self.cache: FeatureCache | None = None
         self.seconds, self.losses = 0.0, list[float]()
 
     def epoch(self) -> None:
@@ -61,7 +61,7 @@ class Training:
         started = time.process_time()
         if self.budget_mib is not None and self.cache is None:
             generator = generator_of(self.context, "views")
-            self.cache = TrunkCache(
+            self.cache = FeatureCache(
                 self.network, self.images, Same(), generator, 1, budget_mib=self.budget_mib
             )
         source = self._cached if self.cache else self._fresh

@@ -24,7 +24,7 @@ from harness.syntax import single
 OVERLAPS = ("unknown", "none", "partial", "full")
 
 
-def weights_said(backbone: str) -> dict[str, str]:
+def declared_weights(backbone: str) -> dict[str, str]:
     """Return sha256, pretrained_on and overlap of the weights that `backbone` names; nothing where it names
     none.
 

@@ -16,7 +16,7 @@ _ROUNDING = 1e-3
 """By how much a probability may lie outside of [0, 1]: sums of a softmax in half precision do."""
 
 
-class BadAnswer(Exception):
+class InvalidPrediction(Exception):
     """A strategy answered something that is not a prediction for its query."""
 
 
@@ -37,12 +37,12 @@ def answered(
     as it was answered: whatever their scale, their order and their ties are the strategy's.
 
     Raises:
-        BadAnswer: not a `Prediction`, the wrong number of rows or axes, or values that a rule does not allow.
+        InvalidPrediction: not a `Prediction`, the wrong number of rows or axes, or values that a rule does not allow.
         Unsuitable: a field is missing that scoring needs.
         Diverged: a value that is not finite, with its item and its place in it.
     """
     if not isinstance(prediction, Prediction):
-        raise BadAnswer(f"predict returned {type(prediction).__name__}, not a Prediction")
+        raise InvalidPrediction(f"predict returned {type(prediction).__name__}, not a Prediction")
     order = np.argsort(query.ids)
     arrays = {}
     for name, given in prediction.arrays().items():
@@ -50,17 +50,17 @@ def answered(
             continue
         rule, array = rules[name], np.asarray(given)
         if len(array.shape) == 0 or (len(array) != len(query.ids) and not rule.of_learner):
-            raise BadAnswer(
+            raise InvalidPrediction(
                 f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})"
             )
         if array.dtype == object or array.dtype.kind not in "iufb":
-            raise BadAnswer(f"{name} has dtype {array.dtype}, not numbers")
+            raise InvalidPrediction(f"{name} has dtype {array.dtype}, not numbers")
         with np.errstate(over="ignore"):
             held = array.astype(np.float32) if rule.of_learner else _compact(name, rule, array)
         if held.dtype.kind == "f" and rule.finite and not np.isfinite(held).all():
             raise Diverged(f"{_not_finite(name, rule, held, query)} (stage {stage})")
         if rule.kind == "probability" and ((held < -_ROUNDING) | (held > 1 + _ROUNDING)).any():
-            raise BadAnswer(
+            raise InvalidPrediction(
                 f"{name} must be probabilities, from 0 to 1; got {held.min():g} to {held.max():g} (stage "
                 f"{stage})"
             )
@@ -84,13 +84,13 @@ def lacking(needed: Iterable[str], answered: Container[str]) -> list[str]:
 def _compact(name: str, rule: Rule, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     if rule.axes and array.ndim not in rule.axes:
         wanted = " or ".join(map(str, rule.axes))
-        raise BadAnswer(
+        raise InvalidPrediction(
             f"{name} must have {wanted} {'axis' if rule.axes == (1,) else 'axes'}, the first for the items; got "
             f"shape {array.shape}"
         )
     if rule.kind == "index":
         if not np.array_equal(array, array.astype(np.int64)):
-            raise BadAnswer(
+            raise InvalidPrediction(
                 f"{name} must be whole numbers, one per item; got dtype {array.dtype}, shape {array.shape}"
             )
         return array.astype(np.int64)
@@ -119,4 +119,4 @@ def _not_finite(name: str, rule: Rule, array: np.ndarray[Any, Any], query: Query
     return f"{said} of item {query.ids[row]}" + (f" at {tuple(rest)}" if rest else "")
 
 
-__all__ = ["BadAnswer", "answered", "lacking"]
+__all__ = ["InvalidPrediction", "answered", "lacking"]

@@ -23,7 +23,7 @@ from harness import checkpoint, seeds
 from harness.cell.acceptance import answered
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
-from harness.cell.shared_stage import learn_once
+from harness.cell.shared_stage import compute_once
 from harness.checkpoint import CannotKeep, kept_state
 from harness.contracts import (
     Answer,
@@ -181,7 +181,7 @@ def run_cell(
         on_progress: told about every step.
 
     Raises:
-        BadAnswer: a prediction of the wrong shape or kind.
+        InvalidPrediction: a prediction of the wrong shape or kind.
         CannotKeep: with `keep` or `shared`, a state that a later stage could not be continued from.
         Diverged: training or a prediction left the finite numbers.
         Exception: whatever the strategy raises.
@@ -259,7 +259,7 @@ class _Learner:
             if shared is None:
                 learn()
             else:
-                borrowed_s, session = learn_once(shared, learn, adopt, session=session)
+                borrowed_s, session = compute_once(shared, learn, adopt, session=session)
             learned = clock(self.conditions)
             answer = _asked(self.strategy, query, self.conditions, stage.index, None)
             ended = clock(self.conditions)

@@ -18,7 +18,7 @@ from filelock import FileLock
 from harness import checkpoint
 
 
-def learn_once(
+def compute_once(
     path: Path,
     learn: Callable[[], Mapping[str, Any]],
     adopt: Callable[[Mapping[str, Any]], None],

@@ -13,7 +13,7 @@ from harness.cli.run import run_cells
 from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
-    from harness.protocol.cells import HowChosen
+    from harness.protocol.cells import HowSelected
     from harness.store.mlflow_store import Record
     from harness.studies.search.search import Search
     from harness.studies.search.trials import Chosen, Trial
@@ -121,12 +121,12 @@ def show_report(definition: Mapping[str, Any], records: Sequence[Record], *, as_
         console.say(f"  chosen against default: {verdict}")
 
 
-def how_chosen(chosen: Chosen) -> HowChosen:
+def how_chosen(chosen: Chosen) -> HowSelected:
     """Return what a suite, and so a board, says of the chosen setting."""
-    from harness.protocol.cells import HowChosen
+    from harness.protocol.cells import HowSelected
 
     criterion = f"{chosen.criterion.replace('held_out_', 'held-out ').replace('_', ' ')} on {chosen.choosing}"
-    return HowChosen(
+    return HowSelected(
         method=chosen.method,
         trials=chosen.run,
         criterion=criterion,

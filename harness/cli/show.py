@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from harness.store.mlflow_store import Record, Store
-    from harness.studies.study import KeptStudy
+    from harness.studies.study import StoredStudy
 
 EPILOGUE = options.examples(
     "owb show                  the experiments in the store",
@@ -59,7 +59,7 @@ def show(
         _show_cell(opened, what, as_json)
 
 
-def _show_study(store: Store, kept: KeptStudy, earlier: Sequence[KeptStudy], as_json: bool) -> None:
+def _show_study(store: Store, kept: StoredStudy, earlier: Sequence[StoredStudy], as_json: bool) -> None:
     """Show one study, and name those that were kept before it."""
     from harness.cli import ablate, searching, sweep
     from harness.studies.study import records_of

@@ -103,7 +103,7 @@ def execute(
     store.check_room()
     with locked(store.folder):
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
-            store.bury(protocol_hash)
+            store.mark_orphans_failed(protocol_hash)
         sharing = Sharing(plan.open if machine.share else [], store.folder / FOLDER)
         if plan.again:
             _forget(plan.open, sharing, store.folder / CELLS)

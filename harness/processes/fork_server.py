@@ -1,6 +1,6 @@
 """The warm parent as seen from outside: started once, asked for a process per task, cleared up after.
 
-`Nursery` is the process that was started; `Line` is the line to it, and to every parent that it forks with
+`ForkServer` is the process that was started; `Line` is the line to it, and to every parent that it forks with
 more libraries loaded.
 """
 
@@ -103,7 +103,7 @@ class Place(NamedTuple):
     apart: bool = False
 
 
-class Nursery:
+class ForkServer:
     """The first parent. It lives as long as this process, and takes all that came of it along when it is
     closed.
     """
@@ -174,4 +174,4 @@ def kill(processes: Sequence[psutil.Process]) -> None:
             process.kill()
 
 
-__all__ = ["Line", "Nursery", "Place", "kill"]
+__all__ = ["ForkServer", "Line", "Place", "kill"]

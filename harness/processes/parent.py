@@ -1,4 +1,4 @@
-"""The warm parent: loads the libraries once, then forks a process for every task. Started by `nursery`, never
+"""The warm parent: loads the libraries once, then forks a process for every task. Started by `fork_server`, never
 imported there.
 
 What is forked sees libraries as they were after loading, before any strategy ran. The parent runs no task

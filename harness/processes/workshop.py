@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.processes.fork_server import Line, Nursery, Place, kill
+from harness.processes.fork_server import ForkServer, Line, Place, kill
 from harness.processes.link import Link
 
 FORKS = sys.platform.startswith("linux")
@@ -39,12 +39,12 @@ class Forked:
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
-        self.nursery = Nursery("harness.processes.cell:task", Place(Path.cwd(), environment))
+        self.fork_server = ForkServer("harness.processes.cell:task", Place(Path.cwd(), environment))
         self.lines: OrderedDict[tuple[str, ...], Line] = OrderedDict()
 
     def wait_ready(self) -> None:
         """Wait until the libraries are loaded."""
-        self.nursery.line.wait_ready()
+        self.fork_server.line.wait_ready()
 
     def begin(self, ahead: tuple[str, ...]) -> Process:
         """Return a new process, forked where the modules `ahead` are loaded; they are left to the task where
@@ -76,11 +76,11 @@ class Forked:
         """End the parents and whatever they run."""
         for line in self.lines.values():
             line.close()
-        self.nursery.close()
+        self.fork_server.close()
 
     def _line(self, ahead: tuple[str, ...]) -> Line:
         if ahead not in self.lines:
-            self.lines[ahead] = self.nursery.line.fork(ahead)
+            self.lines[ahead] = self.fork_server.line.fork(ahead)
             if len(self.lines) > _MOST_LINES:
                 self.lines.popitem(last=False)[1].close()
         self.lines.move_to_end(ahead)

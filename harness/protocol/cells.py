@@ -35,10 +35,10 @@ from harness.protocol import fingerprint
 from harness.protocol.contrasts import Ablation
 from harness.protocol.yaml_files import read_yaml
 from harness.selection import Selection, as_declared, expand, resolved, split_outside
-from harness.weights import weights_said
+from harness.weights import declared_weights
 
 
-class HowChosen(BaseModel):
+class HowSelected(BaseModel):
     """How a configuration came to be chosen: among how many trials, of which space, by what. seeds: the run
     seeds of the trials.
     """
@@ -78,7 +78,7 @@ class Suite(BaseModel):
     timeout_s: float = Field(default=3600.0, gt=0)
     memory_mib: int = Field(default=4096, ge=64)
     ablation: Ablation | None = None
-    chosen: dict[str, HowChosen] = {}
+    chosen: dict[str, HowSelected] = {}
 
     @model_validator(mode="after")
     def _has_every_arm(self) -> Self:
@@ -136,7 +136,7 @@ class Protocol:
         are not what they say.
         """
         budget = self.scenario.budget()
-        weights = weights_said(budget.backbone)
+        weights = declared_weights(budget.backbone)
         config = self.scenario.model_dump(mode="json")
         code = {
             **_code_of_others([self.scenario_name, *config.values()], ("scenario", "dataset")),

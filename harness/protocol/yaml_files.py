@@ -30,7 +30,7 @@ _SCALARS = {
 }
 
 
-class SaidTwiceError(Exception):
+class DuplicateKeyError(Exception):
     """A mapping has a key twice."""
 
 
@@ -40,7 +40,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
     def construct_document(self, node: Any) -> Any:
-        """Return the content of a document; raise `SaidTwiceError` where a mapping in it has a key twice."""
+        """Return the content of a document; raise `DuplicateKeyError` where a mapping in it has a key twice."""
         waiting, seen = [node], {id(node)}
         while waiting:
             here = waiting.pop()
@@ -90,7 +90,7 @@ def read_yaml(path: Path, what: str, *, as_said: bool = False) -> Any:
     """
     try:
         return yaml.load(path.read_text(encoding="utf-8"), Loader=_AsSaid if as_said else Loader)  # noqa: S506  (both are safe)
-    except SaidTwiceError as error:
+    except DuplicateKeyError as error:
         raise UserError(f"{what} {error}") from None
     except OSError as error:
         raise UserError(f"cannot read {what}: {error.strerror or error}") from None
@@ -108,7 +108,7 @@ def _check_keys(keys: Sequence[Any]) -> None:
         said, line = (key.tag, key.value), key.start_mark.line + 1
         if said in lines:
             where = f"line {line}" if lines[said] == line else f"lines {lines[said]} and {line}"
-            raise SaidTwiceError(f"says {key.value[:_LONGEST]!r} twice, in {where}")
+            raise DuplicateKeyError(f"says {key.value[:_LONGEST]!r} twice, in {where}")
         lines[said] = line
 
 

@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from harness.cell.sealing import Episode
 from harness.contracts import Answer, Status
-from harness.processes.fork_server import Nursery, Place, kill
+from harness.processes.fork_server import ForkServer, Place, kill
 from harness.processes.limits import Limits, Stopped, own_mib
 from harness.processes.workshop import surroundings
 from harness.sandbox.arrays import LARGEST_UNPACKED
@@ -160,7 +160,7 @@ class _Gathered:
         )
 
 
-class _Sandbox(Nursery):
+class _Sandbox(ForkServer):
     """The parent of all sandboxes; with `apart` in namespaces of its own, with `trusted` without walls.
 
     home: a folder that holds the scratch folder of the task.

@@ -358,7 +358,7 @@ class Store:
             if batch or said:
                 self.client.log_batch(run_id, metrics=batch, tags=said)
 
-    def bury(self, protocol_hash: str) -> int:
+    def mark_orphans_failed(self, protocol_hash: str) -> int:
         """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
         buried = 0
         for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):

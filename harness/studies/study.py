@@ -42,7 +42,7 @@ class Study:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptStudy:
+class StoredStudy:
     """A study as the store has it. cells: their keys, in the order that the report expects. started: seconds
     since 1970.
     """
@@ -88,12 +88,12 @@ def end(store: Store, run_id: str, records: Sequence[Record]) -> None:
     store.close_run(run_id, status=Status.DONE if is_done else Status.FAILED, tags=tags)
 
 
-def studies(store: Store, experiment: str) -> list[KeptStudy]:
+def studies(store: Store, experiment: str) -> list[StoredStudy]:
     """Return the studies of an experiment, oldest first."""
     return [_kept(store, run, experiment) for run in _runs(store, f"tags.`{_TAG}` LIKE '%'", experiment)]
 
 
-def study_by_key(store: Store, prefix: str) -> KeptStudy | None:
+def study_by_key(store: Store, prefix: str) -> StoredStudy | None:
     """Return the newest study whose key begins with `prefix`, None where there is none.
 
     Raises:
@@ -109,7 +109,7 @@ def study_by_key(store: Store, prefix: str) -> KeptStudy | None:
     return next((_kept(store, run, experiment) for run, experiment in found.values()), None)
 
 
-def records_of(store: Store, kept: KeptStudy) -> list[Record]:
+def records_of(store: Store, kept: StoredStudy) -> list[Record]:
     """Return the newest record of every cell of a study, in its order.
 
     Raises:
@@ -129,10 +129,10 @@ def _runs(store: Store, condition: str, experiment: str) -> list[Any]:
     return store.search(condition, experiment) if store.exists else []
 
 
-def _kept(store: Store, run: Any, experiment: str) -> KeptStudy:
+def _kept(store: Store, run: Any, experiment: str) -> StoredStudy:
     content = json.loads(store.file_of_run(run.info.run_id, CONTENT).read_text(encoding="utf-8"))
     study = Study(kind=content["kind"], title=content["title"], definition=content["definition"])
-    return KeptStudy(
+    return StoredStudy(
         study=study,
         run_id=str(run.info.run_id),
         experiment=experiment,
@@ -141,4 +141,4 @@ def _kept(store: Store, run: Any, experiment: str) -> KeptStudy:
     )
 
 
-__all__ = ["KeptStudy", "Kind", "Study", "end", "keep", "records_of", "studies", "study_by_key"]
+__all__ = ["Kind", "StoredStudy", "Study", "end", "keep", "records_of", "studies", "study_by_key"]

@@ -38,7 +38,7 @@ from strategies.anomaly.inp_modules import Attention, Design, Fusion, InpNetwork
 from strategies.anomaly.stable_adamw import StableAdamW, steps_of, warmed_cosine
 from strategies.anomaly.token_memory import changed, stacked, to_train_on
 from strategies.toolkit.augmentations import generator_of
-from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.training.eval_mode import eval_mode
 from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
@@ -198,7 +198,7 @@ class InpFormer(PatchDetector):
     def maps_of(self, tokens: Tensor) -> Tensor:
         """Return the map (N, P) that `map` names."""
         tokens, network = self.projected(merged(tokens, self.groups)), self.network
-        with evaluating(network):
+        with eval_mode(network):
             if self.map == "prototypes":
                 fused = network.fused(tokens)
                 return nearest(prototype_distances(fused, network.extracted(fused)))

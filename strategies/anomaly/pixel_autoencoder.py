@@ -21,7 +21,7 @@ from harness.contracts import Context, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
 from strategies.anomaly.shortened import shortened
 from strategies.toolkit.networks import drawn_from
-from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.training.eval_mode import eval_mode
 from strategies.toolkit.training.loop import cosine, train
 from strategies.toolkit.training.tensors import as_tensor, items_of
 
@@ -65,7 +65,7 @@ class PixelAutoencoder(Strategy):
     def predict(self, query: Query) -> Prediction:
         """Answer the root of the mean squared error per patch, float32 of 11 bits (N, h, w)."""
         maps = []
-        with evaluating(self.network):
+        with eval_mode(self.network):
             for start in range(0, len(query.ids), _CHUNK):
                 rows = np.arange(start, min(start + _CHUNK, len(query.ids)))
                 images = as_tensor(np.asarray(query.inputs[rows]), self.context.device)

@@ -28,8 +28,8 @@ from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import DiscoveryNetwork
 from strategies.toolkit.discovery.split_network import Trainable
 from strategies.toolkit.discovery.two_views import Fresh
-from strategies.toolkit.ood_scores import MEANING, NONE, Novelty, Seen, detector_of
-from strategies.toolkit.training.eval_mode import evaluating, of_some_length
+from strategies.toolkit.ood_scores import MEANING, NONE, OODScore, Seen, detector_of
+from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
 from strategies.toolkit.training.loop import Batch, RateChanges, cosine_to, sgd, train, warmed_at
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 
@@ -64,7 +64,7 @@ class CategoryDiscovery(Strategy):
     projector_out: int = param(64, "outputs of the projector", ge=1, unit="units")
     first_trainable: Trainable = param("all", "parts of the backbone that train in stage 0: all or the last")
     search: int = param(30, "most new classes tried where their number is unknown", ge=1, since_stage=1)
-    novelty: Novelty = param(NONE, MEANING)
+    novelty: OODScore = param(NONE, MEANING)
 
     shares_first_stage: ClassVar[bool] = True
 
@@ -154,7 +154,7 @@ class CategoryDiscovery(Strategy):
         """Return the network's features (N, d) of inputs as they are, without views; raise `Diverged` as
         `of_some_length` does.
         """
-        with evaluating(self.network):
+        with eval_mode(self.network):
             return of_some_length(torch.cat([self.network(part) for part in torch.split(inputs, chunk)]))
 
     def count_new(self, stage: Stage, features: Tensor) -> int:

@@ -24,7 +24,7 @@ from strategies.ncd import losses
 from strategies.ncd.network import NovelNetwork
 from strategies.toolkit.augmentations import showing
 from strategies.toolkit.discovery.split_network import Trainable
-from strategies.toolkit.training.eval_mode import evaluating, of_some_length
+from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
 from strategies.toolkit.training.loop import Batch, RateChanges, Schedule, sgd, train
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 
@@ -127,7 +127,7 @@ class NovelClasses(Strategy):
 
     def predict(self, query: Query) -> Prediction:
         """Answer over all rows, and over known and novel ones apart."""
-        with evaluating(self.network):
+        with eval_mode(self.network):
             return self._answered(as_tensor(query.inputs, self.context.device))
 
     def _answered(self, inputs: Tensor) -> Prediction:
@@ -154,7 +154,7 @@ class NovelClasses(Strategy):
         """Return the features (N, d) of inputs as they are, in evaluation mode; raise `Diverged` as
         `of_some_length` does.
         """
-        with evaluating(network):
+        with eval_mode(network):
             return of_some_length(torch.cat([network(part) for part in torch.split(inputs, chunk)]))
 
     def count_novel(self, stage: Stage, items: Items) -> int:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from harness.contracts import Context
-from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 from strategies.toolkit.networks import drawn_from
 
 
@@ -75,7 +75,7 @@ class HeadSizes(NamedTuple):
     overcluster: int = 0
 
 
-class NovelNetwork(Parted):
+class NovelNetwork(SplitNetwork):
     """Backbone, known prototypes, and from stage 1 on the heads for novel classes."""
 
     def __init__(self, context: Context) -> None:

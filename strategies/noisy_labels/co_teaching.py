@@ -17,10 +17,10 @@ from harness.contracts import IntArray, Stage, param
 from strategies.noisy_labels.base import LabelLearner, Networks, noise_rate
 from strategies.noisy_labels.small_losses import (
     checked_rate,
-    doubt_by_loss,
     forget_rate,
     keeps,
     mean_losses,
+    noise_score_by_loss,
     smallest,
 )
 from strategies.toolkit.losses.robust import Named, loss_of
@@ -72,4 +72,4 @@ class CoTeaching(LabelLearner):
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Doubt labels by their loss; keep those that a selection over the whole last stage would have kept."""
-        return doubt_by_loss(mean_losses(logits, labels), self.bar)
+        return noise_score_by_loss(mean_losses(logits, labels), self.bar)

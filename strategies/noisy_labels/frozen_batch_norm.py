@@ -7,7 +7,7 @@ from torch import nn
 from strategies.noisy_labels.base import Networks
 
 
-class StandingNorms:
+class FrozenBatchNorm:
     """The batch normalisations of networks, which stand still in a part of the training if `still`."""
 
     def __init__(self, models: Networks, *, still: bool) -> None:
@@ -22,14 +22,14 @@ class StandingNorms:
             weights for norm in self.standing for weights in norm.parameters() if weights.requires_grad
         ]
 
-    def stop(self) -> None:
+    def freeze(self) -> None:
         """Normalise by the running figures and train neither weights nor figures; after what puts a network
         into training mode.
         """
         for norm in self.standing:
             norm.eval().requires_grad_(False)
 
-    def go(self) -> None:
+    def unfreeze(self) -> None:
         """Let the weights train again that did before."""
         for weights in self.trained:
             weights.requires_grad_(True)

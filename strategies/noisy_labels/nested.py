@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from harness.errors import UserError
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import MLP, VGG19
-from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.training.eval_mode import eval_mode
 
 Law = Literal["half-gaussian", "geometric", "uniform"]
 Shrink = Callable[[Tensor], Tensor]
@@ -116,7 +116,7 @@ def logits_of(model: Classifier, features: Tensor) -> Tensor:
 
 def features_of(model: Classifier, inputs: Tensor, *, chunk: int = 512) -> Tensor:
     """Return features (N, D) in evaluation mode."""
-    with evaluating(model):
+    with eval_mode(model):
         return torch.cat([model.backbone(part) for part in torch.split(inputs, chunk)])
 
 

@@ -15,16 +15,16 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import IntArray, Stage, param
 from strategies.noisy_labels.base import Networks, noise_rate
-from strategies.noisy_labels.frozen_batch_norm import StandingNorms
+from strategies.noisy_labels.frozen_batch_norm import FrozenBatchNorm
 from strategies.noisy_labels.nested import features_of, logits_of_width
 from strategies.noisy_labels.nested_dropout import Compress, NestedDropout
 from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.small_losses import (
     checked_rate,
-    doubt_by_loss,
     forget_rate,
     keeps,
     mean_losses,
+    noise_score_by_loss,
     smallest,
 )
 from strategies.toolkit.augmentations import showing
@@ -86,7 +86,7 @@ class NestedCoTeaching(NestedDropout):
 
     def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Doubt labels by their loss; keep those that a selection over the whole last stage would have kept."""
-        return doubt_by_loss(mean_losses(logits, labels), self.bar)
+        return noise_score_by_loss(mean_losses(logits, labels), self.bar)
 
     def teach_each_other(self, items: Items, rate: float, before: int, epochs: int) -> None:
         """Train both networks, each on items that the other finds easy: stage two."""
@@ -94,11 +94,11 @@ class NestedCoTeaching(NestedDropout):
         optimiser = self.new_optimiser()
         for group in optimiser.param_groups:
             group["lr"] *= self.second_lr
-        norms = StandingNorms(self.models, still=self.freeze_norm)
+        norms = FrozenBatchNorm(self.models, still=self.freeze_norm)
 
         def settle(_: int) -> None:
             self.judging = self._best_width()
-            norms.stop()
+            norms.freeze()
 
         def loss(batch: Batch) -> Tensor:
             forgotten = forget_rate(rate, batch.epoch, self.ramp, self.exponent)
@@ -121,7 +121,7 @@ class NestedCoTeaching(NestedDropout):
             rate_changes=self.rate_changes,
             at_epoch=settle,
         )
-        norms.go()
+        norms.unfreeze()
 
     def loss_of_halves(self, batch: Batch, forgotten: float, compress: Compress) -> Tensor:
         """Each network learns what the other one picked from its own half."""

@@ -20,7 +20,7 @@ from torch.nn.functional import cross_entropy, dropout
 from harness.contracts import Stage, param
 from harness.errors import Unsuitable, UserError
 from strategies.noisy_labels.base import LabelLearner, Networks
-from strategies.noisy_labels.frozen_batch_norm import StandingNorms
+from strategies.noisy_labels.frozen_batch_norm import FrozenBatchNorm
 from strategies.noisy_labels.nested import (
     Law,
     Shrink,
@@ -158,15 +158,15 @@ class NestedDropout(LabelLearner):
                 if score > best[place][0]:
                     best[place] = (score, copy.deepcopy(dict(nn.Module.state_dict(model))))
 
-        norms = StandingNorms(self.models, still=self.freeze_first)
+        norms = FrozenBatchNorm(self.models, still=self.freeze_first)
 
         def begin(epoch: int) -> None:
-            norms.stop()
+            norms.freeze()
             if self.keep_best and epoch:
                 remember()
 
         self.minimise(items, loss, epochs=epochs, at_epoch=begin)
-        norms.go()
+        norms.unfreeze()
         if self.keep_best:
             remember()
             for model, (_, state) in zip(self.models, best, strict=True):

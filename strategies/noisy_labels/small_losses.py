@@ -45,7 +45,7 @@ def mean_losses(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([cross_entropy(own, labels) for own in logits]).mean(dim=0)
 
 
-def doubt_by_loss(losses: Tensor, bar: float) -> tuple[Tensor, Tensor]:
+def noise_score_by_loss(losses: Tensor, bar: float) -> tuple[Tensor, Tensor]:
     """Return suspicion in [0, 1] and which labels are kept, for losses (N,): those up to `bar`, where
     suspicion is 1/2.
     """

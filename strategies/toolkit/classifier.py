@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from harness.contracts import HIDDEN, Context, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable
 from strategies.toolkit.networks import backbone, drawn_from
-from strategies.toolkit.ood_scores import MEANING, NONE, Detector, Novelty, Seen, detector_of
-from strategies.toolkit.training.eval_mode import evaluating
+from strategies.toolkit.ood_scores import MEANING, NONE, Detector, OODScore, Seen, detector_of
+from strategies.toolkit.training.eval_mode import eval_mode
 from strategies.toolkit.training.tensors import Items, as_tensor
 
 
@@ -98,13 +98,13 @@ class Classifier(nn.Module):
     def seen(self, inputs: Tensor, *, chunk: int = 512) -> Seen:
         """Return features and logits in evaluation mode, in chunks."""
         assert self.head is not None, "grow before the first forward pass"
-        with evaluating(self):
+        with eval_mode(self):
             features = [self.backbone(part) for part in torch.split(inputs, chunk)]
             return Seen(torch.cat(features), torch.cat([self.head(part) for part in features]))
 
     def evaluated(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return logits (N, C) in evaluation mode, in chunks."""
-        with evaluating(self):
+        with eval_mode(self):
             return torch.cat([self(part) for part in torch.split(inputs, chunk)])
 
     def get_extra_state(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ class ClassLearner(Strategy):
     how strange an item is.
     """
 
-    novelty: Novelty = param(NONE, MEANING)
+    novelty: OODScore = param(NONE, MEANING)
 
     def setup(self) -> None:
         """Make the classifier and the detector, neither of which knows anything."""

@@ -373,7 +373,7 @@ def _readable(text: str) -> str:
     return text
 
 
-Novelty = Annotated[str, AfterValidator(_readable)]
+OODScore = Annotated[str, AfterValidator(_readable)]
 """The type of a strategy's parameter that names a score."""
 
 MEANING = (

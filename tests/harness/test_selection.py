@@ -15,7 +15,7 @@ from harness.plugins import Plugin, find
 from harness.protocol.cells import protocols, read_suite
 from harness.selection import Selection, as_declared, configured, expand, resolved, single
 from harness.studies.space import read_space
-from harness.weights import weights_said
+from harness.weights import declared_weights
 
 
 @pytest.mark.parametrize(
@@ -227,9 +227,9 @@ def test_a_weights_file_is_named_as_said(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "1e3").write_bytes(b"weights")
     digest = "9cdc56a9"  # of b"weights", by sha256sum
-    assert weights_said("cnn[weights=1e3,pretrained_on=2024-01-01]")["pretrained_on"] == "2024-01-01"
+    assert declared_weights("cnn[weights=1e3,pretrained_on=2024-01-01]")["pretrained_on"] == "2024-01-01"
     with pytest.raises(UserError, match="weights file 1e3: digest"):
-        weights_said(f"cnn[weights=1e3,sha256=0{digest}]")
+        declared_weights(f"cnn[weights=1e3,sha256=0{digest}]")
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from torch import Generator, Tensor
 
 from harness.errors import UserError
 from strategies.toolkit.augmentations import View
-from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 
 _CHUNK = 256
 MIB = 2**20
@@ -29,14 +29,14 @@ class Shown(NamedTuple):
     before: Tensor | None
 
 
-class TrunkCache:
+class FeatureCache:
     """`size` views of every item. hidden: float16 (size, kept items, ...). before: float32 (size, kept items,
     d) or None.
     """
 
     def __init__(
         self,
-        network: Parted,
+        network: SplitNetwork,
         inputs: Tensor,
         view: View,
         generator: Generator,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
 from harness.contracts import Context
-from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 from strategies.toolkit.networks import drawn_from
 
 
@@ -54,7 +54,7 @@ class Projector(nn.Sequential):
                 nn.init.zeros_(layer.bias)
 
 
-class DiscoveryNetwork(Parted):
+class DiscoveryNetwork(SplitNetwork):
     """A backbone in pieces, a cosine classifier and a projector."""
 
     def __init__(self, context: Context, *, width: int, out: int) -> None:

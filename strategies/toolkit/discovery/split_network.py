@@ -20,7 +20,7 @@ Trainable = Literal["all", "last", "head"]
 """Which parts of the backbone train: all, the last, or none."""
 
 
-class Parted(nn.Module):
+class SplitNetwork(nn.Module):
     """Features in two steps: `hidden` runs the frozen parts without gradient, `features` the rest."""
 
     def __init__(self, context: Context) -> None:
@@ -93,7 +93,7 @@ class Parted(nn.Module):
 class Previous(nn.Module):
     """The trainable parts and a head as they were; fed with the same hidden values."""
 
-    def __init__(self, network: Parted, head: nn.Module) -> None:
+    def __init__(self, network: SplitNetwork, head: nn.Module) -> None:
         super().__init__()
         self.parts, self.head = copy.deepcopy(network.parts[network.frozen :]), copy.deepcopy(head)
         self.requires_grad_(False).eval()

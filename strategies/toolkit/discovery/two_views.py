@@ -15,8 +15,8 @@ from torch import Generator, Tensor
 
 from harness.errors import UserError
 from strategies.toolkit.augmentations import View
-from strategies.toolkit.discovery.feature_cache import TrunkCache
-from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.feature_cache import FeatureCache
+from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 
 
 class Pair(NamedTuple):
@@ -32,7 +32,7 @@ class Fresh:
     """Two new views at every step."""
 
     def __init__(
-        self, network: Parted, view: View, generator: Generator, previous: Previous | None = None
+        self, network: SplitNetwork, view: View, generator: Generator, previous: Previous | None = None
     ) -> None:
         self.network, self.view, self.generator, self.previous = network, view, generator, previous
 
@@ -42,12 +42,12 @@ class Fresh:
         return Pair(hidden, self.previous(hidden) if self.previous else None)
 
 
-class Bank(TrunkCache):
+class Bank(FeatureCache):
     """`size` views of every item of a stage, kept behind the frozen part as far as the budget goes."""
 
     def __init__(
         self,
-        network: Parted,
+        network: SplitNetwork,
         inputs: Tensor,
         view: View,
         generator: Generator,

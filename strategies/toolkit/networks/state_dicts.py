@@ -66,10 +66,10 @@ def timms_file(model: str) -> Path:
 def glance(weights: str) -> None:
     """Raise `UserError` where `weights` names a file that is no weights at first sight."""
     if weights:
-        look_at(located(weights))
+        check_header(located(weights))
 
 
-def look_at(file: Path) -> None:
+def check_header(file: Path) -> None:
     """Raise `UserError` for a file that cannot be read, is empty, cut short or a web page: what its first
     bytes and its size tell.
     """
@@ -88,7 +88,7 @@ def tensors_of(file: Path) -> dict[str, Tensor]:
     Raises:
         UserError: the file cannot be read, is cut short or a web page, or holds something else.
     """
-    look_at(file)
+    check_header(file)
     try:
         found: Any = _read(file)
     except Exception as error:  # damaged archives raise whatever their reader stumbles over

@@ -12,7 +12,7 @@ from harness.errors import Diverged
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model into evaluation mode without gradient; afterwards every part is in the mode it was in, also
     one that stood still.
     """

@@ -15,7 +15,7 @@ import pytest
 from depth_worlds import DepthPrediction, Depths
 from worlds import Blobs
 
-from harness.cell.acceptance import BadAnswer, answered
+from harness.cell.acceptance import InvalidPrediction, answered
 from harness.cell.run import conditions_of
 from harness.checks.conformance import check_scenario
 from harness.contracts import Answer, Prediction, Query, Status, of_learner, rules_of
@@ -103,7 +103,7 @@ def test_a_scenario_that_does_not_ask_for_a_field_never_sees_it() -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1])
 def test_a_probability_lies_between_0_and_1(value: float) -> None:
     given: Any = np.array([0.0, 1.0, value])
-    with pytest.raises(BadAnswer, match=r"^old_probability must be probabilities, from 0 to 1"):
+    with pytest.raises(InvalidPrediction, match=r"^old_probability must be probabilities, from 0 to 1"):
         _accepted(Prediction(old_probability=given), Prediction)
     rounded = np.clip(given, -1e-6, 1 + 1e-6)
     found = _accepted(Prediction(old_probability=rounded), Prediction)

@@ -19,7 +19,7 @@ from harness.cell.sealing import Episode, build
 from harness.contracts import Query, Stage, Status
 from harness.execution.worker import Worker, tail
 from harness.plugins import find
-from harness.processes.fork_server import Nursery, Place
+from harness.processes.fork_server import ForkServer, Place
 from harness.processes.limits import Limits, Stopped
 from harness.processes.mapped import Mapped, episodes
 from harness.processes.messages import Event, Job, Outcome, StageEnded
@@ -99,8 +99,8 @@ def test_the_parent_that_forks_holds_no_thread_and_outlives_what_it_forked(tmp_p
     if isinstance(workshop, Fresh):
         pytest.skip("no fork here")
     workshop.wait_ready()
-    parent = psutil.Process(workshop.nursery.process.pid)
-    assert parent.num_threads() == workshop.nursery.line.threads == 1
+    parent = psutil.Process(workshop.fork_server.process.pid)
+    assert parent.num_threads() == workshop.fork_server.line.threads == 1
     for name in ("Dies", "Sleeps", "Means"):
         outcome, _ = _run(workshop, name, tmp_path, timeout_s=2.0)
     assert outcome.status is Status.DONE
@@ -190,9 +190,9 @@ def test_the_tail_of_a_log_is_its_last_lines_and_bounded(tmp_path: Path) -> None
 def test_a_parent_whose_asker_dies_while_it_loads_clears_its_folder_away(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
-    nursery = Nursery("harness.processes.cell:task", Place(home, dict(os.environ), apart=True))
-    nursery.line.close()  # as if killed, long before the libraries are loaded
-    assert nursery.process.wait(timeout=120) == 0
+    fork_server = ForkServer("harness.processes.cell:task", Place(home, dict(os.environ), apart=True))
+    fork_server.line.close()  # as if killed, long before the libraries are loaded
+    assert fork_server.process.wait(timeout=120) == 0
     assert not home.exists()
 
 

@@ -298,13 +298,15 @@ here._run("while True: pass")
 """
     gate = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert gate.stdout is not None
-    nursery = psutil.Process(int(gate.stdout.readline()))
-    _until(lambda: any(process.cpu_times().user > 0.2 for process in nursery.children(recursive=True)[-1:]))
-    home = Path(nursery.cwd())
+    fork_server = psutil.Process(int(gate.stdout.readline()))
+    _until(
+        lambda: any(process.cpu_times().user > 0.2 for process in fork_server.children(recursive=True)[-1:])
+    )
+    home = Path(fork_server.cwd())
     gate.kill()
     gate.wait()
     gate.stdout.close()
-    _until(lambda: not nursery.is_running() or nursery.status() == psutil.STATUS_ZOMBIE)
+    _until(lambda: not fork_server.is_running() or fork_server.status() == psutil.STATUS_ZOMBIE)
     assert not home.exists()
 
 

@@ -23,7 +23,7 @@ from harness.contracts import Prediction, Query
 from harness.errors import UserError
 from harness.execution.machine import Machine
 from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, HowChosen, Suite, contenders, protocols, read_suite
+from harness.protocol.cells import Cell, HowSelected, Suite, contenders, protocols, read_suite
 from harness.selection import configured
 from harness.store.mlflow_store import Store
 from harness.studies.search.proposers import asha, default_of, drawn
@@ -445,7 +445,7 @@ def test_a_criterion_on_the_test_is_refused_by_the_command(call_owb: Owb, tmp_pa
 
 
 def test_a_board_says_how_an_entry_was_chosen(tiny_run: Any, tmp_path: Path) -> None:
-    how = HowChosen(
+    how = HowSelected(
         method="asha",
         trials=40,
         criterion="held-out accuracy on held-out[of=blobs]",

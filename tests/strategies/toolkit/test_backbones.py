@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from harness.errors import UserError
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.discovery.split_network import Parted
+from strategies.toolkit.discovery.split_network import SplitNetwork
 from strategies.toolkit.networks import Timm, backbone
 
 VIT = "timm:vit_tiny_patch16_224"
@@ -190,7 +190,7 @@ def test_a_strategy_trains_no_more_than_the_protocol_lends() -> None:
         ("last", "head", 2),
         ("all", "last", 1),
     ):
-        network = Parted(FakeContext(backbone=f"{VIT}[{SMALL},trainable={lent}]"))
+        network = SplitNetwork(FakeContext(backbone=f"{VIT}[{SMALL},trainable={lent}]"))
         network.build_backbone((3, 32, 32))
         network.freeze(own).train()  # type: ignore[arg-type]
         assert network.frozen == frozen
@@ -205,7 +205,7 @@ def test_a_frozen_part_with_batch_norm_does_not_follow_its_batches() -> None:
     """A frozen part once kept the mode of the network, and its running means followed whatever passed through
     it.
     """
-    network = Parted(FakeContext(backbone="timm:resnet10t"))
+    network = SplitNetwork(FakeContext(backbone="timm:resnet10t"))
     network.build_backbone((3, 32, 32))
     network.freeze("head").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}

@@ -22,7 +22,7 @@ from worlds import Blobs
 
 from harness.errors import UserError
 from harness.protocol.cells import Protocol
-from harness.weights import weights_said
+from harness.weights import declared_weights
 from leaderboards.publishing.board import BoardProtocol
 from leaderboards.publishing.readme import division
 from strategies.anomaly.encoders.by_name import encoder
@@ -214,7 +214,7 @@ def test_another_digest_is_refused(plain: Path) -> None:
     wrong = "00ff" if not digest.startswith("00ff") else "ff00"
     for refused in (
         lambda: _made(plain, f"{SAID},sha256={wrong}"),
-        lambda: weights_said(f"timm:{NAME}[weights={plain},sha256={wrong}]"),
+        lambda: declared_weights(f"timm:{NAME}[weights={plain},sha256={wrong}]"),
     ):
         with pytest.raises(
             UserError, match=f"weights file .*plain.pth: digest {digest[:16]} where {wrong} is expected"
@@ -274,7 +274,7 @@ def test_declared_overlap_makes_a_division_of_its_own(plain: Path) -> None:
 )
 def test_a_declaration_that_means_nothing_is_refused(more: str, sentence: str, plain: Path) -> None:
     with pytest.raises(UserError) as told:
-        weights_said(f"timm:{NAME}[{more.format(plain)}]")
+        declared_weights(f"timm:{NAME}[{more.format(plain)}]")
     assert sentence in str(told.value)
 
 
@@ -283,7 +283,7 @@ def test_a_relative_file_counts_from_the_folder_of_the_data(
 ) -> None:
     monkeypatch.setenv("OWB_DATA", str(plain.parent))
     assert (
-        weights_said(f"timm:{NAME}[weights=plain.pth]")["sha256"]
+        declared_weights(f"timm:{NAME}[weights=plain.pth]")["sha256"]
         == hashlib.sha256(plain.read_bytes()).hexdigest()
     )
     assert _made(Path("plain.pth")).features == 48
@@ -308,7 +308,7 @@ def test_timms_own_weights_are_taken_from_the_cache(
     network = backbone(FakeContext(backbone=f"timm:{NAME}[pretrained=true,{SAID}]"), (3, 32, 32)).eval()
     assert torch.equal(network(IMAGES), _made(plain)(IMAGES))
     assert (
-        weights_said(f"timm:{NAME}[pretrained=true]")["sha256"]
+        declared_weights(f"timm:{NAME}[pretrained=true]")["sha256"]
         == hashlib.sha256(file.read_bytes()).hexdigest()
     )
 
@@ -322,7 +322,7 @@ def test_without_a_network_it_is_said_what_to_do(
     with pytest.raises(
         UserError, match=rf"cannot fetch timm's weights of {NAME} \(\w+\): where there is a network, {what}"
     ):
-        weights_said(f"timm:{NAME}[pretrained=true]")
+        declared_weights(f"timm:{NAME}[pretrained=true]")
     with pytest.raises(
         UserError,
         match=rf"weights of {NAME} are not in the cache of huggingface_hub; download model\.safetensors from",
@@ -334,6 +334,6 @@ def test_without_a_network_it_is_said_what_to_do(
         with pytest.raises(
             UserError, match=f"timm has no weights of its own for {name}, so pretrained=true means nothing"
         ):
-            weights_said(f"timm:{name}[pretrained=true]")
+            declared_weights(f"timm:{name}[pretrained=true]")
     with pytest.raises(UserError, match="timm has no weights of its own for mlp"):
-        weights_said("mlp[pretrained=true]")
+        declared_weights("mlp[pretrained=true]")

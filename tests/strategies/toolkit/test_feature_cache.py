@@ -16,8 +16,8 @@ from harness.errors import UserError
 from strategies.cgcd.happy import Happy
 from strategies.toolkit.augmentations import Affine, Noise, Same
 from strategies.toolkit.discovery import feature_cache
-from strategies.toolkit.discovery.feature_cache import TrunkCache
-from strategies.toolkit.discovery.split_network import Parted, Previous
+from strategies.toolkit.discovery.feature_cache import FeatureCache
+from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 from strategies.toolkit.discovery.two_views import Bank
 
 IMAGES = torch.rand(90, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -30,22 +30,27 @@ def by_kib(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_cache, "MIB", 2**10)
 
 
-def _network(backbone: str = "cnn[width=8]") -> Parted:
-    network = Parted(FakeContext(backbone=backbone))
+def _network(backbone: str = "cnn[width=8]") -> SplitNetwork:
+    network = SplitNetwork(FakeContext(backbone=backbone))
     network.build_backbone((1, 16, 16))
     return network.freeze("last").eval()
 
 
 def _cache(
-    network: Parted, *, budget_mib: int = 0, seed: int = 0, previous: Previous | None = None, view: Any = None
-) -> TrunkCache:
+    network: SplitNetwork,
+    *,
+    budget_mib: int = 0,
+    seed: int = 0,
+    previous: Previous | None = None,
+    view: Any = None,
+) -> FeatureCache:
     generator = torch.Generator().manual_seed(seed)
-    return TrunkCache(
+    return FeatureCache(
         network, IMAGES, view or Affine(), generator, 3, previous=previous, budget_mib=budget_mib
     )
 
 
-def _all(cache: TrunkCache) -> tuple[Tensor, Tensor | None]:
+def _all(cache: FeatureCache) -> tuple[Tensor, Tensor | None]:
     which, rows = torch.tensor(ALL_PAIRS).T
     return cache.shown(which, rows)
 
