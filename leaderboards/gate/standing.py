@@ -14,10 +14,11 @@ def standing(case: Case) -> list[str]:
     """Return one sentence per scenario."""
     others = tuple(entry for entry in case.board.entries if entry.label != case.entry.label)
     board = Board(header=case.board.header, entries=(*others, case.entry))
-    return [_sentence(ranking, case.entry.label) for ranking in board.rankings()]
+    return [sentence(ranking, case.entry.label) for ranking in board.rankings()]
 
 
-def _sentence(ranking: Ranking, label: str) -> str:
+def sentence(ranking: Ranking, label: str) -> str:
+    """Say where `label` stands in a ranking: its figure, its place, and what the test says of it and the best."""
     row = next(row for row in ranking.rows if row.strategy == label)
     name, factor = ranking.primary.name, scale(ranking, ranking.primary.name)
     own = figure(row.intervals[name], factor) or "no figure"
@@ -42,4 +43,4 @@ def _sentence(ranking: Ranking, label: str) -> str:
     return f"{said}; worse than {ranking.best} by {figure(versus, factor).lstrip('-')} ({corrected})"
 
 
-__all__ = ["standing"]
+__all__ = ["sentence", "standing"]

@@ -4,6 +4,7 @@ real store and from boards.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from checkout import ROOT
 from conftest import BLOBS, Owb, world
+from scipy import stats
 
 from harness import statistics
 from harness.cell.sealing import build, seal
@@ -278,6 +280,40 @@ def test_a_board_is_compared_on_from_its_own_files(compare: Owb) -> None:
         "--no-predictions",
     ).out.splitlines()[1:]
     assert forgetting.strip().startswith("replay is better than ewc: -")
+
+
+def test_on_a_board_the_test_that_is_corrected_over_its_pairs_decides() -> None:
+    """Alone the pair differs at 0.006; among 120 pairs of 16 contenders it does not, nor by the letters."""
+    meeting = on_board(BOARDS / "noisy-labels", ("elr-plus", "elr"))[0]
+    found = verdict(meeting, metric_of(meeting.metrics, "", meeting.label))
+    assert found is not None
+    ranking = read_board(BOARDS / "noisy-labels").rankings()[0]
+    row = next(row for row in ranking.rows if row.strategy == "elr")
+    assert ranking.best == "elr-plus"
+    assert row.versus_best is not None
+    assert found.p < 0.01
+    assert found.p_holm == pytest.approx(row.versus_best.p)
+    assert found.words.startswith("cannot tell elr-plus and elr apart: +0.0207")
+    assert "p = 0.14 by Holm over 120 pairs of strategies, which decides" in found.words
+
+
+def test_a_bound_is_compared_among_the_contenders_of_its_board() -> None:
+    """Nested dropout and the lower bound: 16 contenders and one bound are 136 pairs."""
+    meeting = on_board(BOARDS / "noisy-labels", ("nested-dropout", "cross-entropy"))[0]
+    found = verdict(meeting, metric_of(meeting.metrics, "", meeting.label))
+    assert found is not None
+    figures = {
+        label: [cells[seed]["tail_accuracy"] for seed in range(5)] for label, cells in meeting.field.items()
+    }
+    assert len(figures) == 17
+    raw = {
+        pair: stats.ttest_rel(figures[pair[0]], figures[pair[1]]).pvalue
+        for pair in itertools.combinations(figures, 2)
+    }
+    corrected = dict(zip(raw, statistics.holm(list(raw.values())), strict=True))
+    pair = next(pair for pair in raw if set(pair) == {"nested-dropout", "cross-entropy"})
+    assert found.p_holm == pytest.approx(corrected[pair])
+    assert found.words.startswith("nested-dropout is better than cross-entropy")
 
 
 def test_classes_are_those_of_the_data_set_whatever_their_place_in_the_order_of_arrival() -> None:

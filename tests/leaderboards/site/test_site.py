@@ -45,7 +45,7 @@ from leaderboards.site import (
 from leaderboards.site.figures import PALETTE, pareto_front
 from leaderboards.site.pages import CSV, HTML, LATEX, MARKDOWN, SUMMARY, files_of
 from leaderboards.site.report import Report
-from leaderboards.site.tables import short_names
+from leaderboards.site.tables import in_short, short_names
 
 
 class _Tables(HTMLParser):
@@ -405,6 +405,30 @@ def test_a_board_that_is_not_there_is_named(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["board", "build", "ncdd", "--root", str(BOARDS), "--out", str(tmp_path)])
     assert "ncd" in str(found.exception)
     assert isinstance(found.exception, UserError)
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        ({"a": [0.8, 0.81, 0.8]}, "a is the only contender."),
+        ({"a": [0.8], "b": [0.7]}, "a has the best bare figure; one seed cannot decide."),
+        (
+            {"a": [0.8, 0.81, 0.8], "b": [0.1, 0.2, 0.15], "c": [0.1, 0.2]},
+            "a leads, told apart from all other contenders; 1 lacks seeds.",
+        ),
+        (
+            {"a": [0.8, 0.81, 0.8], "b": [0.8, 0.79, 0.81], "c": [0.1, 0.2, 0.15]},
+            "a leads; not told apart from it: b; 1 is worse.",
+        ),
+        (
+            {"a": [0.8, 0.9], "b": [0.7, 0.8, math.nan]},
+            "a has the best bare figure; no contender has every seed.",
+        ),
+    ],
+)
+def test_who_leads_is_said_in_a_sentence(figures: dict[str, list[float]], said: str) -> None:
+    (ranking,) = report_of_records(records_of(figures), name="mine").rankings
+    assert in_short(ranking) == said
 
 
 def test_names_that_cannot_be_read_stay_whole() -> None:
