@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _CLONE_NEWNS = 0x20000
-_MS_RDONLY, _MS_NOSUID, _MS_NODEV = 1, 2, 4
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 32, 4096
 _MOUNT_SETATTR = 442  # the same number on every architecture
 _AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = -100, 0x8000, 1
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
@@ -78,8 +78,8 @@ class _Attributes(ctypes.Structure):
 
 
 def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
-    """See a file system of one's own: all read-only, a scratch folder in memory, the folders in `hidden`
-    empty. Then give up all rights.
+    """See a file system of one's own: all read-only, a scratch folder in memory, the folders and files in
+    `hidden` empty but for the way to it. Then give up all rights.
 
     To be called with the right to mount, as the root of a user namespace has it.
 
@@ -92,12 +92,20 @@ def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
     _checked(libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size))
     flags = _MS_NOSUID | _MS_NODEV
-    for folder in hidden:
-        if Path(folder).is_dir():
-            _checked(libc.mount(b"none", os.fsencode(folder), b"tmpfs", flags | _MS_RDONLY, b"size=4k"))
+    above = [place for place in hidden if scratch.is_relative_to(place)]
+    for place in hidden:
+        if Path(place).is_dir():
+            only = flags if place in above else flags | _MS_RDONLY
+            _checked(libc.mount(b"none", os.fsencode(place), b"tmpfs", only, b"size=64k"))
+        elif Path(place).exists():
+            _checked(libc.mount(os.fsencode(os.devnull), os.fsencode(place), None, _MS_BIND, None))
+    scratch.mkdir(parents=True, exist_ok=True)
     _checked(
         libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, f"size={size_mib}m,mode=700".encode())
     )
+    for place in above:
+        only = flags | _MS_REMOUNT | _MS_BIND | _MS_RDONLY
+        _checked(libc.mount(None, os.fsencode(place), None, only, None))
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those this kernel does not know
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)

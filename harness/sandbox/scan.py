@@ -7,9 +7,13 @@ it cannot see, the sandbox stops and the leak probes of the gate measure.
 from __future__ import annotations
 
 import ast
+import dis
+import re
+import warnings
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import NamedTuple
+from types import CodeType
+from typing import Any, NamedTuple
 
 from harness.plugins import registered
 
@@ -17,6 +21,9 @@ LARGEST_TEXT = 4000
 """Characters of one literal; more could hold labels or weights."""
 LARGEST_TABLE = 400
 """Constants in one list, tuple, set or dictionary."""
+
+LARGEST_IN_ALL = 4000
+"""Characters of all literals together but docstrings; the longest strategy of this project has 3,054."""
 
 _CONTRACT = ("contracts", "errors", "metrics", "clustering", "parameters", "selection")
 _TRUTH = "holds or leads to the truth"
@@ -84,6 +91,7 @@ _CALLS = {
     **dict.fromkeys(("eval", "exec", "compile", "__import__"), "runs code built at run time"),
     **dict.fromkeys(("globals", "locals", "vars", "breakpoint", "input"), "reaches names out of sight"),
 }
+_NOT_LOCAL = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 _ATTRIBUTES = {
     **dict.fromkeys(
         (
@@ -114,6 +122,7 @@ _ATTRIBUTES = {
     **dict.fromkeys(
         ("fork", "forkpty", "system", "popen", "posix_spawn", "execv", "execve", "spawnv"), "starts processes"
     ),
+    "__doc__": "reads texts that hold no code",
     **dict.fromkeys(("environ", "getenv", "argv"), "reads what it was started with"),
 }
 _FILES = {
@@ -145,6 +154,9 @@ _OF_LIBRARY = (
 )  # names that strategies use for themselves: a file only where a library's function is meant
 _LIBRARIES = ("np", "numpy", "torch")
 _FORMATS = "datasets.own."  # where the data sets lie that are formats of anybody's data
+_UP = re.compile(r"(?:^|[/\\])\.\.(?:[/\\]|$)")
+_ABOVE = ("parent", "parents", "anchor", "root")
+_WHOLE = ("/", "\\", "~")
 _TESTS = ("startswith", "endswith", "find", "index", "count", "match", "search", "fullmatch", "get")
 
 
@@ -162,11 +174,14 @@ def scan(text: str | None, name: str) -> list[str]:
     if text is None:
         return []
     try:
-        tree = ast.parse(text)
+        with warnings.catch_warnings(action="ignore"):
+            tree, code = ast.parse(text), compile(text, name, "exec", dont_inherit=True)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return [f"{name} is not Python: {type(error).__name__}"]
-    found = [*_imports(tree), *_uses(tree), *_file_calls(tree), *_names_of_scenarios(tree), *_literals(tree)]
-    return [f"{name}, line {line}: {said}" for line, said in sorted(set(found))]
+    looks = (_imports, _uses, _file_calls, _ways_out, _names_of_scenarios, _literals)
+    found = {*_built_in(code), *(each for look in looks for each in look(tree))}
+    in_all = [f"{name}: {said}" for said in _literals_in_all(tree)]
+    return [*(f"{name}, line {line}: {said}" for line, said in sorted(found)), *in_all]
 
 
 def _imports(tree: ast.Module) -> Iterator[Found]:
@@ -200,12 +215,23 @@ def _imports(tree: ast.Module) -> Iterator[Found]:
 
 def _uses(tree: ast.Module) -> Iterator[Found]:
     for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in _CALLS:
-            yield Found(node.lineno, f"uses {node.id}, which {_CALLS[node.id]}")
-        elif isinstance(node, ast.Attribute) and node.attr in _ATTRIBUTES:
+        if isinstance(node, ast.Attribute) and node.attr in _ATTRIBUTES:
             yield Found(node.lineno, f"uses .{node.attr}, which {_ATTRIBUTES[node.attr]}")
         elif isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value in _ATTRIBUTES:
             yield Found(node.lineno, f"names {node.value!r}, which {_ATTRIBUTES[node.value]}")
+
+
+def _built_in(code: CodeType) -> Iterator[Found]:
+    """What is called of Python itself, as the compiler sees it: a parameter or variable of a function that has
+    such a name is another thing.
+    """
+    for step in dis.get_instructions(code):
+        if step.opname in _NOT_LOCAL and step.argval in _CALLS:
+            line = step.positions.lineno if step.positions else None
+            yield Found(line or code.co_firstlineno, f"uses {step.argval}, which {_CALLS[step.argval]}")
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _built_in(inner)
 
 
 def _file_calls(tree: ast.Module) -> Iterator[Found]:
@@ -214,14 +240,7 @@ def _file_calls(tree: ast.Module) -> Iterator[Found]:
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
-        called = node.func
-        name = (
-            called.id
-            if isinstance(called, ast.Name)
-            else called.attr
-            if isinstance(called, ast.Attribute)
-            else ""
-        )
+        called, name = node.func, _called(node)
         if name not in _FILES or (isinstance(called, ast.Name) and name != "open"):
             continue
         if name in _OF_LIBRARY and not (
@@ -232,8 +251,43 @@ def _file_calls(tree: ast.Module) -> Iterator[Found]:
             yield Found(node.lineno, f"{_FILES[name]} outside its scratch folder ({name})")
 
 
+def _ways_out(tree: ast.Module) -> Iterator[Found]:
+    """Paths that lead from the scratch folder to others: `..`, what lies above it, and a whole path put behind
+    it.
+    """
+    own, said = _names_from_scratch(tree), _docstrings(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, (str, bytes)) and node not in said:
+            text = node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+            if _UP.search(text):
+                yield Found(node.lineno, f"names {text[:40]!r}, which leads out of its scratch folder")
+        elif isinstance(node, ast.Attribute) and node.attr in _ABOVE and _speaks_of(node.value, own):
+            yield Found(node.lineno, f"uses .{node.attr}, which leads out of its scratch folder")
+        whole: list[ast.expr] = []
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            whole = [node.right]
+        elif isinstance(node, ast.Call) and _speaks_of(node, own):
+            whole = [*node.args, *(keyword.value for keyword in node.keywords)]
+        for part in whole:
+            if isinstance(part, ast.Constant) and isinstance(part.value, str) and part.value[:1] in _WHOLE:
+                yield Found(part.lineno, f"names {part.value[:40]!r}, which is not in its scratch folder")
+
+
+def _docstrings(tree: ast.Module) -> set[ast.AST]:
+    """Return the constants that stand alone, as docstrings do."""
+    return {
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+
+
 def _names_from_scratch(tree: ast.Module) -> set[str]:
-    own = {"scratch"}
+    """Return the names of what is made of the scratch folder or of a buffer in memory, helpers' parameters
+    included.
+    """
+    own = {"scratch", "BytesIO", "StringIO"}
+    helpers = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     for _ in range(3):  # a path made of a path made of a path
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign) and _speaks_of(node.value, own):
@@ -243,7 +297,26 @@ def _names_from_scratch(tree: ast.Module) -> set[str]:
                     for part in ast.walk(target)
                     if isinstance(part, (ast.Name, ast.Attribute))
                 }
+            elif isinstance(node, ast.Call) and (helper := helpers.get(_called(node))):
+                own |= {name for name, value in _handed(node, helper) if _speaks_of(value, own)}
     return own - {"self"}
+
+
+def _called(node: ast.Call) -> str:
+    """Return the last name of what is called."""
+    match node.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
+def _handed(node: ast.Call, helper: ast.FunctionDef) -> Iterator[tuple[str, ast.expr]]:
+    """Yield a helper's parameters with what a call hands over for them."""
+    taken = [parameter.arg for parameter in (*helper.args.posonlyargs, *helper.args.args)]
+    if taken[:1] == ["self"] and isinstance(node.func, ast.Attribute):
+        taken = taken[1:]
+    yield from zip(taken, node.args, strict=False)
+    yield from ((keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg)
 
 
 def _speaks_of(node: ast.AST, names: Iterable[str]) -> bool:
@@ -315,6 +388,25 @@ def _literals(tree: ast.Module) -> Iterator[Found]:
                 node.lineno,
                 f"holds a number of {node.value.bit_length()} bits, which could be labels or weights",
             )
+
+
+def _literals_in_all(tree: ast.Module) -> Iterator[str]:
+    """A table in pieces is a table."""
+    said = _docstrings(tree)
+    held = sum(
+        len(node.value) if isinstance(node.value, (str, bytes)) else _digits(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node not in said
+    )
+    if held > LARGEST_IN_ALL:
+        yield f"its literals hold {held} characters in all, more than {LARGEST_IN_ALL}: they could be labels or weights"
+
+
+def _digits(value: Any) -> int:
+    """Return the characters of a number; truth values, `None` and the ellipsis tell no more than one."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return 1 + value.bit_length() * 3 // 10
+    return len(repr(value)) if isinstance(value, (float, complex)) else 1
 
 
 __all__ = ["scan"]

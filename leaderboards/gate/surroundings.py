@@ -1,12 +1,17 @@
 """What lies around a submission and would tell its code the answers: it is out of sight in the sandbox.
 
-Its own submitted predictions, those of other entries, the history that holds both, records, and the labels of
-data sets that packages ship. Besides, what is nobody's business: keys and settings in the home folder, and
-the sockets of services.
+The whole checkout that it was handed in with, those of the boards, records, and the labels of data sets that
+packages ship. Besides, what is nobody's business: keys and settings in the home folder, what other programs
+keep in folders for all, and the sockets of services. What Python needs to run stays.
 """
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from functools import cache
+from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,22 +26,66 @@ _SHIPPED = (
 _PRIVATE = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config")
 
 
+_FOR_ALL = ("/run", "/var/tmp", "/dev/shm")  # noqa: S108  (hidden, not written to)
+_METADATA = (".egg-info", ".dist-info")
+_GROUPS = "openworld."
+
+
 def hidden(folder: Path, boards: Path) -> list[Path]:
-    """Return the folders that a cell that is run again must not see."""
-    home = home_folder()
-    data = [data_folder(), cache_folder(), home and home / ".cache" / "openworld-bench"]
+    """Return the folders and files that a cell that is run again must not see."""
     shipped = [Path(root) / inside for package, inside in _SHIPPED for root in _folders(package)]
-    return [*without_data(folder, boards), *_there([*filter(None, data), *shipped])]
+    return [*_around(folder, boards, _needed()), *_there([*_data(), *shipped])]
 
 
 def without_data(folder: Path, boards: Path) -> list[Path]:
     """Return them but for data: conformance deals by itself."""
-    history = [
-        above / ".git" for above in (folder.resolve(), *folder.resolve().parents, *boards.resolve().parents)
-    ]
+    return _around(folder, boards, [*_needed(), *_there(_data())])
+
+
+def _around(folder: Path, boards: Path, needed: Sequence[Path]) -> list[Path]:
     home = home_folder()
-    private = [Path("/run"), *(home / name for name in _PRIVATE if home)]
-    return _there([folder, boards, Path("owb-store"), *dict.fromkeys(history), *private])
+    private = [home / name for name in _PRIVATE] if home else []
+    whole = [*_there([folder, boards, Path("owb-store"), *private])]
+    spread = _there([_checkout(folder), _checkout(boards), Path(tempfile.gettempdir()), *map(Path, _FOR_ALL)])
+    return list(dict.fromkeys([*whole, *(place for root in spread for place in _but(root, needed))]))
+
+
+def _checkout(folder: Path) -> Path:
+    """Return the top of the checkout that holds `folder`; where there is none, the folder above it."""
+    above = folder.resolve().parents
+    return next((each for each in above if (each / ".git").exists()), above[0])
+
+
+def _but(root: Path, needed: Sequence[Path]) -> Iterator[Path]:
+    """Yield `root`, or where something needed lies in it, all in it that is not on the way there."""
+    if root == root.parent or any(root.is_relative_to(place) for place in needed):
+        return
+    if not any(place.is_relative_to(root) for place in needed):
+        yield root
+        return
+    for inside in sorted(root.iterdir()):
+        if not inside.is_symlink() and inside.suffix not in _METADATA:
+            yield from _but(inside, needed)
+
+
+@cache
+def _needed() -> tuple[Path, ...]:
+    """Return what Python and its plugins are read from."""
+    found = entry_points()
+    plugins = {
+        point.module.partition(".")[0]
+        for group in found.groups
+        if group.startswith(_GROUPS)
+        for point in found.select(group=group)
+    }
+    roots = [Path(root) for package in sorted({"harness", *plugins}) for root in _folders(package)]
+    packages = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    return tuple(path.resolve() for path in (Path(sys.prefix), Path(sys.base_prefix), *packages, *roots))
+
+
+def _data() -> list[Path]:
+    home = home_folder()
+    return [*filter(None, [data_folder(), cache_folder(), home and home / ".cache" / "openworld-bench"])]
 
 
 def _there(folders: list[Path]) -> list[Path]:

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable
@@ -343,6 +344,34 @@ self.predict = lambda query: Prediction(classes=np.full(len(query.ids), sum(10**
 
 
 # --- conformance inside -------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(bool(sandbox.lacking()), reason="this machine lends no namespaces")
+@pytest.mark.parametrize("whole", [False, True], ids=["what is named", "what all is in"])
+def test_hidden_places_are_empty_also_around_the_scratch_folder(whole: bool, tmp_path: Path) -> None:
+    """A file, a folder, and the folder for all that the scratch folder itself lies in; each adds its number to
+    the answers where something is seen of it.
+    """
+    file, folder = tmp_path / "labels.txt", tmp_path / "folder"
+    folder.mkdir()
+    for path in (file, folder / "labels.txt"):
+        path.write_text("labels")
+    temporary = Path(tempfile.gettempdir())
+    attack = f"""
+got = []
+if Path({str(file)!r}).exists() and Path({str(file)!r}).read_text(): got.append(1)
+if list(Path({str(folder)!r}).glob("*")): got.append(2)
+if {whole} and [path for path in Path({str(temporary)!r}).iterdir() if "owb-sandbox" not in path.name]: got.append(3)
+if getattr(ctypes.CDLL(None), "creat")(b"{temporary}/written", 0o600) >= 0: got.append(4)
+(self.context.scratch / "own").write_text("x")
+self.got = got
+self.predict = lambda query: Prediction(classes=np.full(len(query.ids), sum(10**number for number in self.got)))
+"""
+    hidden = [temporary] if whole else [file, folder]
+    result = _run(attack, bounds=sandbox.Bounds(timeout_s=60, hidden=hidden))
+    assert (result.status, result.reason) == (Status.DONE, "")
+    assert not result.answers[0].arrays["classes"].any()
+    assert file.read_text() == "labels"
 
 
 def test_conformance_runs_inside_and_names_a_broken_claim() -> None:
