@@ -18,18 +18,17 @@ with training items.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import field_validator
 
 from harness.contracts import (
     HIDDEN,
     Answer,
     Deal,
     Metric,
+    Prediction,
     Scenario,
     Scorer,
     Scores,
@@ -41,6 +40,7 @@ from harness.errors import UserError
 from harness.metrics.discovery import counted_rows, match
 from harness.selection import Selection, configured
 from scenarios.model_selection.deals import held_out, novel_half
+from scenarios.shared.wrapper import Wrapper
 
 METRICS = (
     Metric(
@@ -59,7 +59,7 @@ OF_NOVEL = (
 )
 
 
-class HeldOut(Scenario):
+class HeldOut(Wrapper):
     """Settings are chosen here: labelled training items of another scenario, some of them held out; no test
     item is dealt.
     """
@@ -77,47 +77,24 @@ class HeldOut(Scenario):
     epochs: int = param(0, "not for setting: those of the scenario in `of`", ge=0, le=0)
     batch_size: int = param(0, "not for setting: that of the scenario in `of`", ge=0, le=0)
 
+    named_by = "of"
+    prediction = Prediction
+    answers = ("classes",)
     probed = ("classes",)
     kept = ("classes",)
-
-    @field_validator("of")
-    @classmethod
-    def _not_itself(cls, text: str) -> str:
-        if isinstance(_beneath(text), HeldOut):
-            raise UserError("held-out needs a scenario of another kind in `of`, not itself")
-        return text
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
         """Accuracy by number, or where classes play novel ones, after matching."""
         return OF_NOVEL if self.novel else METRICS
 
-    @property
-    def frozen_encoder(self) -> bool:  # type: ignore[override]
-        """As beneath."""
-        return _beneath(self.of).frozen_encoder
-
-    @property
-    def lower_bound(self) -> str:  # type: ignore[override]
-        """As beneath."""
-        return _beneath(self.of).lower_bound
-
-    @property
-    def upper_bound(self) -> str:  # type: ignore[override]
-        """As beneath; of items that came without a label it is told none."""
-        return _beneath(self.of).upper_bound
-
     def budget(self) -> TrainingBudget:
         """Return what the scenario beneath gives, without its probes."""
-        return replace(_beneath(self.of).budget(), probe_every=self.probe_every, probe_epochs=0, probe_tail=0)
+        return replace(self.base.budget(), probe_every=self.probe_every, probe_epochs=0, probe_tail=0)
 
     def inadmissible(self) -> str:
         """Refuse: this is no test."""
         return "held-out deals no test item: settings are chosen on it, and no board takes its figures"
-
-    def data_digests(self) -> Mapping[str, str]:
-        """Return those of the scenario beneath."""
-        return _beneath(self.of).data_digests()
 
     def deal(self, seed: int) -> Deal:
         """Deal the scenario beneath and hold items out.
@@ -126,7 +103,7 @@ class HeldOut(Scenario):
             UserError: it hands over no labels, or so few of a class that none can be held out; or it has no
             use for `novel`.
         """
-        beneath = _beneath(self.of).deal(seed)
+        beneath = self.base.deal(seed)
         deal = (
             novel_half(beneath, self.fraction, self.novel, seed)
             if self.novel
@@ -190,7 +167,8 @@ def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
     """
     beneath = str(Selection(name, scenario.model_dump(mode="json", exclude_defaults=True)))
     try:
-        return str(Selection("held-out", {"of": beneath, **said})) if _beneath(beneath) == scenario else ""
+        is_said = configured("scenario", beneath) == scenario
+        return str(Selection("held-out", {"of": beneath, **said})) if is_said else ""
     except UserError:  # a value with a comma or a list in it
         return ""
 
@@ -214,11 +192,6 @@ def _check_asked(deal: Deal, beneath: Deal) -> None:
             "stage, and needs two there, one to learn from and one held out to choose settings by "
             f"({len(missing)} classes have too few); add items, or leave the class out"
         )
-
-
-def _beneath(text: str) -> Scenario:
-    scenario: Scenario = configured("scenario", text)
-    return scenario
 
 
 __all__ = ["HeldOut", "choosing_on"]

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -28,9 +27,7 @@ from harness.contracts import (
     Deal,
     DealtStage,
     Metric,
-    Prediction,
     Preset,
-    Scenario,
     Scorer,
     Scores,
     TrainingBudget,
@@ -41,7 +38,7 @@ from harness.contracts import (
 )
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
-from harness.selection import configured, single, split_outside
+from harness.selection import single, split_outside
 from scenarios.datasets.by_name import dataset_named
 from scenarios.model_selection.scenario import choosing_on
 from scenarios.noisy_labels import scoring
@@ -49,9 +46,10 @@ from scenarios.noisy_labels.presets import PRESETS
 from scenarios.noisy_labels.streams import Lots, Mode, Told, facts_told, observed_labels, restaged
 from scenarios.shared.human_labels import digests_of_files
 from scenarios.shared.noise import Human, Noise, noise_of
+from scenarios.shared.wrapper import Wrapper
 
 
-class NoisyLabels(Scenario):
+class NoisyLabels(Wrapper):
     """Some of the labels are wrong: any scenario with labels, corrupted."""
 
     over: str = param("class-incremental[dataset=digits,stages=1]", "the scenario whose labels are corrupted")
@@ -110,19 +108,6 @@ class NoisyLabels(Scenario):
         _noises(text)
         return text
 
-    @field_validator("over")
-    @classmethod
-    def _not_itself(cls, text: str) -> str:
-        if isinstance(configured("scenario", text), NoisyLabels):
-            raise UserError("noisy-labels needs a scenario of another kind beneath, not itself")
-        return text
-
-    @cached_property
-    def base(self) -> Scenario:
-        """The scenario beneath."""
-        scenario: Scenario = configured("scenario", self.over)
-        return scenario
-
     @property
     def knows_truth(self) -> bool:
         """Whether it is known which of the labels handed over are wrong."""
@@ -135,29 +120,14 @@ class NoisyLabels(Scenario):
         return own if self.report == "labels" else (*self.base.metrics, *own)
 
     @property
-    def prediction(self) -> type[Prediction]:  # type: ignore[override]
-        """What the scenario beneath asks for."""
-        return self.base.prediction
-
-    @property
     def kept(self) -> tuple[str, ...]:  # type: ignore[override]
         """All that may be answered."""
         return tuple(rules_of(self.prediction))
 
     @property
-    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath needs."""
-        return self.base.answers
-
-    @property
     def lower_bound(self) -> str:  # type: ignore[override]
         """Cross-entropy, which believes every label; where the scenario beneath reports, its own."""
         return "cross-entropy" if self.report == "labels" else self.base.lower_bound
-
-    @property
-    def upper_bound(self) -> str:  # type: ignore[override]
-        """The upper bound of the scenario beneath; it is handed over the true labels."""
-        return self.base.upper_bound
 
     def budget(self) -> TrainingBudget:
         """Return what the scenario beneath gives, where nothing else is said here."""
@@ -172,10 +142,6 @@ class NoisyLabels(Scenario):
             probe_epochs=self.probe_epochs,
             probe_tail=self.tail,
         )
-
-    def inadmissible(self) -> str:
-        """Refuse what the scenario beneath refuses."""
-        return self.base.inadmissible()
 
     def choosing(self) -> str:
         """Return the same labels, right and wrong, with part of them held out; nothing where the scenario

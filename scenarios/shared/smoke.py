@@ -7,31 +7,25 @@ every stage, and a stage is two gradient steps. What comes out measures nothing,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cached_property
 
 import numpy as np
-from pydantic import field_validator
 
 from harness.contracts import (
     Deal,
     DealtStage,
     IntArray,
-    Metric,
     Prediction,
-    Scenario,
     Scorer,
     TrainingBudget,
     Truth,
     param,
     scorer_of,
 )
-from harness.errors import UserError
-from harness.selection import configured
+from scenarios.shared.wrapper import Wrapper
 
 
-class Smoke(Scenario):
+class Smoke(Wrapper):
     """A few items and two gradient steps a stage of another scenario, to see that its data can be dealt and
     learned.
     """
@@ -44,59 +38,6 @@ class Smoke(Scenario):
     epochs: int = param(2, "passes over a stage, for strategies that count these", ge=1, unit="epochs")
     batch_size: int = param(8, "items per gradient step", ge=1, unit="items")
     backbone: str = param("", "network or encoder; empty for that of the scenario beneath")
-
-    @field_validator("over")
-    @classmethod
-    def _not_itself(cls, text: str) -> str:
-        if isinstance(configured("scenario", text), Smoke):
-            raise UserError("smoke needs a scenario of another kind beneath, not itself")
-        return text
-
-    @cached_property
-    def base(self) -> Scenario:
-        """The scenario beneath."""
-        scenario: Scenario = configured("scenario", self.over)
-        return scenario
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
-        """Those of the scenario beneath."""
-        return self.base.metrics
-
-    @property
-    def prediction(self) -> type[Prediction]:  # type: ignore[override]
-        """What the scenario beneath asks for."""
-        return self.base.prediction
-
-    @property
-    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath needs."""
-        return self.base.answers
-
-    @property
-    def probed(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath keeps of a probe."""
-        return self.base.probed
-
-    @property
-    def kept(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath keeps of an answer."""
-        return self.base.kept
-
-    @property
-    def lower_bound(self) -> str:  # type: ignore[override]
-        """That of the scenario beneath."""
-        return self.base.lower_bound
-
-    @property
-    def upper_bound(self) -> str:  # type: ignore[override]
-        """That of the scenario beneath."""
-        return self.base.upper_bound
-
-    @property
-    def frozen_encoder(self) -> bool:  # type: ignore[override]
-        """Whether the scenario beneath has an encoder that nobody trains."""
-        return self.base.frozen_encoder
 
     def budget(self) -> TrainingBudget:
         """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first
@@ -117,10 +58,6 @@ class Smoke(Scenario):
     def inadmissible(self) -> str:
         """Refuse every result."""
         return "a smoke run tries data, disk and code, and measures nothing"
-
-    def data_digests(self) -> Mapping[str, str]:
-        """Return those of the scenario beneath."""
-        return self.base.data_digests()
 
     def deal(self, seed: int) -> Deal:
         """Deal the scenario beneath and keep a few items of every class in every stage; raise `UserError` as

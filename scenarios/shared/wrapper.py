@@ -1,0 +1,88 @@
+"""A scenario over another one: what it does not say itself is that of the scenario beneath."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import ClassVar
+
+from pydantic import field_validator
+
+from harness.contracts import Metric, Prediction, Scenario
+from harness.errors import UserError
+from harness.selection import configured, single
+
+
+class Wrapper(Scenario):
+    """Base of scenarios that change what another one deals; a subclass has the parameter `over` or `of`,
+    which names that one.
+    """
+
+    named_by: ClassVar[str] = "over"
+    """The parameter that names the scenario beneath."""
+
+    @field_validator("over", "of", check_fields=False)
+    @classmethod
+    def _not_itself(cls, text: str) -> str:
+        if isinstance(configured("scenario", text), cls):
+            raise UserError(
+                f"{single(text).name} needs a scenario of another kind in `{cls.named_by}`, not itself"
+            )
+        return text
+
+    @cached_property
+    def base(self) -> Scenario:
+        """The scenario beneath."""
+        scenario: Scenario = configured("scenario", getattr(self, self.named_by))
+        return scenario
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
+        """Those of the scenario beneath."""
+        return self.base.metrics
+
+    @property
+    def prediction(self) -> type[Prediction]:  # type: ignore[override]
+        """What the scenario beneath asks for."""
+        return self.base.prediction
+
+    @property
+    def answers(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath needs."""
+        return self.base.answers
+
+    @property
+    def probed(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath keeps of a probe."""
+        return self.base.probed
+
+    @property
+    def kept(self) -> tuple[str, ...]:  # type: ignore[override]
+        """What the scenario beneath keeps of an answer."""
+        return self.base.kept
+
+    @property
+    def lower_bound(self) -> str:  # type: ignore[override]
+        """That of the scenario beneath."""
+        return self.base.lower_bound
+
+    @property
+    def upper_bound(self) -> str:  # type: ignore[override]
+        """That of the scenario beneath."""
+        return self.base.upper_bound
+
+    @property
+    def frozen_encoder(self) -> bool:  # type: ignore[override]
+        """Whether the scenario beneath has an encoder that nobody trains."""
+        return self.base.frozen_encoder
+
+    def inadmissible(self) -> str:
+        """Refuse what the scenario beneath refuses."""
+        return self.base.inadmissible()
+
+    def data_digests(self) -> Mapping[str, str]:
+        """Return those of the scenario beneath."""
+        return self.base.data_digests()
+
+
+__all__ = ["Wrapper"]
