@@ -1,17 +1,15 @@
-"""What tests share: one-line builders of small runs."""
+"""Fixtures that tests share, and the order in which files run."""
 
 from __future__ import annotations
 
-import json
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from checkout import SUPPORT
+from runs import BLOBS, Owb, Run, Said
 
 from harness.cli import main
 from harness.execution.cluster import start
@@ -20,9 +18,6 @@ from harness.execution.machine import Machine
 from harness.execution.pool import Pool
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Record, Store
-
-WORLDS = str(SUPPORT / "worlds.py")
-BLOBS = f"{WORLDS}:Blobs"
 
 LONGEST = (
     "test_execute.py",
@@ -33,9 +28,6 @@ LONGEST = (
     "test_cli.py",
 )
 """Files that take a process longest: begun first, so that none is left alone with one of them at the end."""
-
-Run = Callable[..., list[Record]]
-Owb = Callable[..., "Said"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,25 +61,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for own in files.values():
             rng.shuffle(own)
     items[:] = [item for path in order for item in files[path]]
-
-
-@dataclass(frozen=True)
-class Said:
-    """What a call of the command line printed and how it ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        assert self.code == 0, self.err
-        return json.loads(self.out)
-
-
-def world(name: str) -> str:
-    """Return the selection of a class in worlds.py."""
-    return f"{WORLDS}:{name}"
 
 
 @pytest.fixture

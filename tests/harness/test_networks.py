@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 import torch
 from checkout import SUPPORT
-from conftest import BLOBS, Owb
 from fakes import FakeContext
+from runs import BLOBS, Owb
 
 from harness.contracts import Status
 from harness.errors import Unsuitable, UserError

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Owb
+from runs import Owb
 
 from harness.errors import UserError
 from harness.places import below_data, cache_folder, data_folder, home_folder, written

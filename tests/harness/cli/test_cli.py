@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import typer
 from checkout import ROOT, SUPPORT
-from conftest import BLOBS, Owb, Run, world
+from runs import BLOBS, Owb, Run, world
 
 from harness.cli.app import app
 from harness.errors import UserError
@@ -316,7 +316,7 @@ def test_a_disk_that_fills_up_in_mid_run_ends_it_with_one_sentence(tmp_path: Pat
 import resource, sys
 from pathlib import Path
 sys.path[:0] = {[str(ROOT / "tests"), str(SUPPORT)]!r}
-from conftest import BLOBS, world
+from runs import BLOBS, world
 from harness.cli import console
 from harness.execution import execute
 from harness.store.predictions import digest, read_answers

@@ -13,7 +13,7 @@ import disk_formats as formats
 import psutil
 import pytest
 import torch
-from conftest import Owb
+from runs import Owb
 
 from harness.execution import cgroup
 from harness.store.mlflow_store import Store

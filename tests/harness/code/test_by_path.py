@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import SUPPORT
-from conftest import BLOBS, Owb, Run
+from runs import BLOBS, Owb, Run
 
 from harness.contracts import Status
 from harness.errors import UserError

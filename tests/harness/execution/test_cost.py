@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Owb
+from runs import Owb
 
 from harness.cell.run import CellContext, Conditions
 from harness.cli.cost import measured

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import BLOBS, Run, world
+from runs import BLOBS, Run, world
 
 from harness import checkpoint
 from harness.contracts import Status

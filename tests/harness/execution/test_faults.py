@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import BLOBS, world
+from runs import BLOBS, world
 from worlds import Blobs
 
 from harness.cell.run import Conditions, learner_seed, run_cell

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 import torch
 from checkout import SUPPORT
-from conftest import BLOBS, Owb
 from fakes import FakeContext
+from runs import BLOBS, Owb
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.func import functional_call, vmap

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 from checkout import SUPPORT
-from conftest import BLOBS, Run
+from runs import BLOBS, Run
 
 from harness import sandbox
 from harness.contracts import Status

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from checkout import SUPPORT
-from conftest import BLOBS, Run, world
 from memory_worlds import CUDA
+from runs import BLOBS, Run, world
 
 from harness.cell.run import Conditions
 from harness.contracts import Status, TrainingBudget

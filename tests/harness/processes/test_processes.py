@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from conftest import world
+from runs import world
 from worlds import Blobs
 
 from harness.cell.run import Conditions, learner_seed, run_cell

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import ROOT
-from conftest import BLOBS, world
+from runs import BLOBS, world
 
 from harness.errors import UserError
 from harness.protocol import fingerprint

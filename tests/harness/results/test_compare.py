@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import ROOT
-from conftest import BLOBS, Owb, world
+from runs import BLOBS, Owb, world
 from scipy import stats
 
 from harness import statistics

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from conftest import BLOBS, Run, world
+from runs import BLOBS, Run, world
 
 from harness.contracts import Status
 from harness.execution.plan import plan

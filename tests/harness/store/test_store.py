@@ -14,7 +14,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlparse
 
 import pytest
-from conftest import Owb, Run, world
+from runs import Owb, Run, world
 
 from harness.contracts import Status
 from harness.errors import UserError

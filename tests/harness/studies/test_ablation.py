@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 import pytest
 import typer
-from conftest import BLOBS, world
+from runs import BLOBS, world
 
 from harness.cli import ablate as verb
 from harness.errors import UserError

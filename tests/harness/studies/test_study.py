@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import BLOBS, Owb
+from runs import BLOBS, Owb
 
 from harness.errors import UserError
 from harness.protocol.cells import Suite, cells, contenders, protocols, read_suite

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BLOBS, Owb
 from PIL import Image
+from runs import BLOBS, Owb
 from scipy import stats
 
 from harness import statistics

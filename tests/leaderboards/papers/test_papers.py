@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import yaml
 from checkout import ROOT
-from conftest import BLOBS, Owb, Run, world
+from runs import BLOBS, Owb, Run, world
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import BLOBS, world
+from runs import BLOBS, world
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build

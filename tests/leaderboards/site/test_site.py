@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import BLOBS, Run
+from runs import BLOBS, Run
 from site_records import BOARDS, HOSTILE, hostile_records, records_of
 from typer.testing import CliRunner
 

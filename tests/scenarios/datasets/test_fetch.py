@@ -27,7 +27,7 @@ from typing import Any
 
 import disk_formats as formats
 import pytest
-from conftest import Owb
+from runs import Owb
 
 from harness.errors import UserError
 from scenarios.datasets.on_disk import download as downloads

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import own_formats as own
 import pytest
-from conftest import Owb
 from PIL import Image
+from runs import Owb
 
 from harness.cell.run import Conditions, learner_seed, run_cell
 from harness.cell.sealing import build

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wrong_data
-from conftest import Owb
 from hypothesis import given
 from hypothesis import strategies as st
+from runs import Owb
 from wrong_data import CHANGES, Loader, right
 
 from harness.contracts import Deal

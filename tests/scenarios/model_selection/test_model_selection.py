@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BLOBS
+from runs import BLOBS
 from search_worlds import HERE
 
 from harness.cell.sealing import build, revealed, seal

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Owb
+from runs import Owb
 from torch import nn
 
 from harness.cell.run import Conditions, learner_seed, run_cell
