@@ -216,14 +216,19 @@ def memory_of_the_node(launch: Launch, draw: random.Random) -> bool:
     return trap("memory")(launch, draw)
 
 
+def kept_files(store: Path) -> list[Path]:
+    """Return what is read back from the store: states, answers and stages of cells, and predictions."""
+    names = ("cells/*/*.pt", "stages*/**/*.pt", "artifacts/*/*/artifacts/predictions.npz")
+    return sorted({path for name in names for path in store.glob(name)})
+
+
 def damage(how: str) -> Callable[[Path, random.Random], bool]:
     """Return what is done to a file of the store after a driver was killed: cut short, emptied, or with one
     bit turned.
     """
 
     def fault(store: Path, draw: random.Random) -> bool:
-        names = ("cells/*/*.pt", "stages*/**/*.pt", "artifacts/faults/*/artifacts/predictions.npz")
-        found = sorted({path for name in names for path in store.glob(name)})
+        found = kept_files(store)
         if not found:
             return False
         path = draw.choice(found)
@@ -371,7 +376,11 @@ def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float)
         fault = DURING.get(kind, SIGNALS["SIGKILL of driver"])
 
         def later() -> None:
-            if not launch.ended.wait(seen.after_s):
+            started = time.monotonic()
+            while kind in AFTER and not kept_files(store) and not launch.ended.wait(0.02):
+                pass  # there has to be a file that can be damaged
+            if not launch.ended.wait(draw.uniform(0, 2) if kind in AFTER else seen.after_s):
+                seen.after_s = round(time.monotonic() - started, 1)
                 seen.hit = fault(launch, draw)
 
         thread = threading.Thread(target=later)

@@ -209,7 +209,7 @@ def held(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         yield hold
     for holder in holders:
         holder.kill()
-        holder.communicate()
+        holder.wait()  # what speaks with it in another thread ends by itself
 
 
 @pytest.mark.parametrize("how", ["BEGIN EXCLUSIVE", "BEGIN IMMEDIATE"])

@@ -63,9 +63,9 @@ def measured(
     """Return made-up cells of one run, or of `sessions`: the same figure in every metric; one that is not a
     number has failed.
     """
-    seeds = len(next(iter(plots.values())))
+    seeds = len(next(iter(figures.values())))
     cells = {}
-    for arm, series in plots.items():
+    for arm, series in figures.items():
         for seed, figure in enumerate(series):
             is_done = math.isfinite(figure)
             cells[arm, seed] = Record(

@@ -124,7 +124,7 @@ PAPER = [
     ),
     (forgeries.traversal_in_board, "schema", "board: string should match"),
     (forgeries.symlink, "form", r"'predictions/passwords\.npz' is a symbolic link"),
-    (forgeries.zip_bomb, "form", r"would unpack to 300 MiB, more than 256 \(a zip bomb\?\)"),
+    (forgeries.zip_bomb, "form", r"would unpack to 300 MiB, more than 128 \(a zip bomb\?\)"),
     (
         forgeries.oversized_array,
         "form",
@@ -416,7 +416,7 @@ OBFUSCATED = {
     "socket": ('hidden("sock" + "et").socket()', "the strategy opens the network"),
     "fork": ('getattr(hidden("o" + "s"), "fo" + "rk")()', "the strategy starts a process"),
     "write": (
-        'getattr(hidden("i" + "o"), "op" + "en")("../../outside", "w")',
+        'getattr(hidden("i" + "o"), "op" + "en")("/".join(["." * 2, "." * 2, "outside"]), "w")',
         "the strategy writes outside its scratch folder",
     ),
 }

@@ -225,7 +225,7 @@ def test_our_batch_fisher_is_avalanches_importance(tmp_path: Path) -> None:
         theirs.learn(episode.stage)
         (plugin,) = (each for each in theirs.bridge.strategy.plugins if type(each).__name__ == "EWCPlugin")
         ours = batch_fisher(
-            theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.batch_size
+            theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.budget.batch_size
         )
         assert ours.keys() == plugin.importances[index].keys()
         for name, fisher in ours.items():
