@@ -362,9 +362,7 @@ def repaired(kind: str, store: Path) -> None:
 
 def one(kind: str, draw: random.Random, right: dict[str, str], longest_s: float) -> Seen:
     """Launch with one fault, then until all is done; return what was seen."""
-    share = (
-        0.2 if "loading" in kind else 0.85
-    )  # of the time of a run: afterwards there is nothing left to hit
+    share = 0.2 if "loading" in kind else 0.85  # of a run's time: later there is nothing left to hit
     seen = Seen(kind, round(draw.uniform(0, share * longest_s), 1))
     name = f"{os.getpid()}-{draw.getrandbits(48):x}"
     with (

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import typer
 
-from harness.errors import unknown
+from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from harness.protocol.cells import Suite
@@ -64,9 +64,30 @@ def _registered(group: Group) -> dict[str, EntryPoint]:
     }
 
 
+def _loaded(point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except ImportError as error:
+        raise UserError(f"{point.name!r} is registered and does not import: {error}") from error
+
+
+def _verb(point: EntryPoint) -> Any:
+    """Return a verb; where it does not import, one that says so, since the others are still of use."""
+    try:
+        return _loaded(point)
+    except UserError as error:
+        refusal = error
+
+    def refuse() -> None:
+        """Not to be had: its package does not import."""
+        raise refusal
+
+    return refuse
+
+
 def add_commands(app: typer.Typer, own: dict[str, Any], order: Sequence[str]) -> None:
     """Add the verbs of `own` and those that are registered to `app`, in `order`, the others after them."""
-    found = {**{name: point.load() for name, point in _registered("commands").items()}, **own}
+    found = {**{name: _verb(point) for name, point in _registered("commands").items()}, **own}
     for name in sorted(found, key=lambda name: (order.index(name) if name in order else len(order), name)):
         verb = found[name]
         if isinstance(verb, typer.Typer):
@@ -84,18 +105,18 @@ def suites_of(preset: str) -> Suites:
     prefix, points = preset.partition("/")[0], _registered("suites")
     if prefix not in points:
         raise unknown("preset", preset, [f"{name}/" for name in points], "owb run --preset list")
-    suites: Suites = points[prefix].load()
+    suites: Suites = _loaded(points[prefix])
     return suites
 
 
 def every_suites() -> list[Suites]:
     """Return all who have suites."""
-    return [point.load() for point in _registered("suites").values()]
+    return [_loaded(point) for point in _registered("suites").values()]
 
 
 def findings() -> dict[str, Callable[[], Finding]]:
     """Return the looks that are registered for `owb doctor`, by the name of their line."""
-    return {name.replace("-", " "): point.load() for name, point in _registered("doctor").items()}
+    return {name.replace("-", " "): _loaded(point) for name, point in _registered("doctor").items()}
 
 
 __all__ = ["Finding", "Suites", "add_commands", "every_suites", "findings", "suites_of"]

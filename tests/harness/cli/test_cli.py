@@ -420,3 +420,25 @@ def test_mlflow_itself_shows_what_was_recorded(tiny_run: Run, tmp_path: Path) ->
     ]
     names = {file.path for file in client.list_artifacts(record.run_id)}
     assert {"predictions.npz", "log.txt", "cell.json", "accuracy_matrix.png"} <= names
+
+
+def test_a_verb_of_a_package_that_does_not_import_costs_the_others_nothing(tmp_path: Path) -> None:
+    about = tmp_path / "broken-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[openworld.commands]\nbroken = nothing_of_this_name:app\n")
+    code = "from harness.cli import main; main()"
+    said = [
+        subprocess.run(
+            [sys.executable, "-c", code, word],
+            env={**os.environ, "PYTHONPATH": str(tmp_path)},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        for word in ("--help", "broken")
+    ]
+    assert [done.returncode for done in said] == [0, 2]
+    assert "doctor" in said[0].stdout
+    assert "'broken' is registered and does not import" in said[1].stderr
+    assert "Traceback" not in said[1].stderr

@@ -52,12 +52,12 @@ OUT = {
         r"uses \.parents, which leads out",
     ),
     "a whole path": (
-        "np.load(self.context.scratch / '/work/labels.npy')",
-        r"names '/work/labels\.npy', which is not in",
+        "np.load(self.context.scratch / '/srv/labels.npy')",
+        r"names '/srv/labels\.npy', which is not in",
     ),
     "a whole path, joined": (
-        "np.load(self.context.scratch.joinpath('/work/labels.npy'))",
-        r"names '/work/labels\.npy', which is not in",
+        "np.load(self.context.scratch.joinpath('/srv/labels.npy'))",
+        r"names '/srv/labels\.npy', which is not in",
     ),
     "the home folder": (
         "np.load((self.context.scratch / '~/labels.npy').expanduser())",
