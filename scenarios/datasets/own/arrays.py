@@ -24,7 +24,7 @@ import numpy as np
 from harness.contracts import AnyArray, Card, Inputs, param
 from harness.errors import UserError
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, Own, hashes_of, place_of
+from scenarios.datasets.own.base import Content, Own, hashes_of, own_card, place_of
 from scenarios.datasets.own.marks import Column, marks_of, nearest
 from scenarios.datasets.packaged import prepared
 from scenarios.datasets.packed import packed_items
@@ -35,15 +35,8 @@ NAMES = ("inputs", "labels", "split", "groups", "class_names")
 class Arrays(Own):
     """Your arrays: inputs and labels in a .npz file, or in a folder of .npy files."""
 
-    kind: ClassVar[Card] = Card(
-        title="Arrays of your own",
-        items=0,
-        classes=0,
-        shape=(),
-        licence="as you have it",
-        source="your disk",
-        package="your own",
-        digest="",
+    kind: ClassVar[Card] = own_card(
+        "Arrays of your own",
         notes="inputs and labels, where wanted also split, groups and class_names, in one .npz file or as .npy "
         "files in a folder.",
     )

@@ -108,6 +108,21 @@ class Own(Dataset):
         return [*said, flawed] if flawed else said
 
 
+def own_card(title: str, *, notes: str, package: str = "your own") -> Card:
+    """Return the card of one kind of data of one's own, without what only the data say."""
+    return Card(
+        title=title,
+        items=0,
+        classes=0,
+        shape=(),
+        licence="as you have it",
+        source="your disk",
+        package=package,
+        digest="",
+        notes=notes,
+    )
+
+
 def place_of(said: str, parameter: str, usage: str) -> Path:
     """Return where a path that a person wrote leads, below OWB_DATA where that is set.
 
@@ -172,4 +187,4 @@ def _short(said: list[str]) -> list[str]:
     return [*said[:_SHOWN], *more]
 
 
-__all__ = ["Content", "Own", "digest_in_order", "hashes_of", "inside", "place_of"]
+__all__ = ["Content", "Own", "digest_in_order", "hashes_of", "inside", "own_card", "place_of"]

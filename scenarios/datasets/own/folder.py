@@ -18,7 +18,7 @@ from typing import ClassVar, NamedTuple
 from harness.contracts import Card, param
 from harness.errors import UserError
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, place_of
+from scenarios.datasets.own.base import Content, own_card, place_of
 from scenarios.datasets.own.columns import header_of
 from scenarios.datasets.own.marks import PARTS, column_of, marks_of
 from scenarios.datasets.own.pictures import Pictures, Source
@@ -43,15 +43,8 @@ class _Found(NamedTuple):
 class Folder(Pictures):
     """Your pictures: a folder for each class, with or without train, val and test above, or a file labels.csv."""
 
-    kind: ClassVar[Card] = Card(
-        title="Pictures of your own in folders",
-        items=0,
-        classes=0,
-        shape=(),
-        licence="as you have it",
-        source="your disk",
-        package="your own",
-        digest="",
+    kind: ClassVar[Card] = own_card(
+        "Pictures of your own in folders",
         notes="A folder for each class, with or without train, val and test above; or labels.csv with columns image "
         "and label.",
     )

@@ -20,7 +20,7 @@ from harness.contracts import Card, param
 from harness.errors import UserError
 from harness.places import below_data, cache_folder
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, hashes_of
+from scenarios.datasets.own.base import Content, hashes_of, own_card
 from scenarios.datasets.own.columns import matching, matrix_of, text_column
 from scenarios.datasets.own.marks import PARTS, Marks, column_of, marks_of, nearest
 from scenarios.datasets.own.pictures import Pictures, Source
@@ -38,15 +38,9 @@ _BATCH = 256
 class HuggingFace(Pictures):
     """Your data set of Hugging Face: saved to disk, a folder of Parquet files, or a name in the local cache."""
 
-    kind: ClassVar[Card] = Card(
-        title="A data set of Hugging Face on your disk",
-        items=0,
-        classes=0,
-        shape=(),
-        licence="as you have it",
-        source="your disk",
+    kind: ClassVar[Card] = own_card(
+        "A data set of Hugging Face on your disk",
         package="your own, read by datasets (openworld-bench[huggingface])",
-        digest="",
         notes="As save_to_disk leaves it, Parquet files in the layout of the hub, or a name in the local cache. Never "
         "downloaded.",
     )

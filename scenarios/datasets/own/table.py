@@ -9,7 +9,7 @@ from harness.contracts import Card, param
 from harness.errors import UserError
 from harness.places import below_data
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, hashes_of, inside, place_of
+from scenarios.datasets.own.base import Content, hashes_of, inside, own_card, place_of
 from scenarios.datasets.own.columns import first_row, header_of, matching, matrix_of, table_of, text_column
 from scenarios.datasets.own.marks import Column, Marks, marks_of
 from scenarios.datasets.own.pictures import Pictures, Source
@@ -28,15 +28,8 @@ class Listed(NamedTuple):
 class Table(Pictures):
     """Your table: a CSV or Parquet file with a row for each item, its picture's file or its features."""
 
-    kind: ClassVar[Card] = Card(
-        title="A table of your own",
-        items=0,
-        classes=0,
-        shape=(),
-        licence="as you have it",
-        source="your disk",
-        package="your own",
-        digest="",
+    kind: ClassVar[Card] = own_card(
+        "A table of your own",
         notes="A CSV, TSV or Parquet file with a column of labels, and of paths of pictures or of numbers; where "
         "wanted also of parts (train, val, test) and groups.",
     )
