@@ -2,7 +2,8 @@
 well.
 
 `address` joins a cluster instead of starting a local one, and a Ray that this process has running already is
-used and left running.
+used and left running. A local one is for this machine alone: its servers listen on the loopback address, and
+take nothing from who has not its token.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import contextlib
 import os
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +38,8 @@ def start(machine: Machine) -> bool:
     """
     os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
     os.environ.setdefault("OMP_NUM_THREADS", str(machine.threads))
+    if machine.address is None:
+        _stay_on_this_machine()
     import ray
 
     is_ours = machine.address is not None or not ray.is_initialized()
@@ -189,6 +193,18 @@ def _shortage(machine: Machine) -> str:
     cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
     there = f"at most {cores:g} cores and {gpus:g} GPUs are to be had"
     return f"no node has what a worker needs ({asked}): {there} on one; say less with --threads or --gpus"
+
+
+def _stay_on_this_machine() -> None:
+    """Have a local Ray listen on the loopback address and ask for a token. It reads both when it is imported, or
+    does so by itself (2.59 and later ask for the token).
+    """
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # as on those: servers of one machine
+    from ray._private import ray_constants
+
+    ray_constants.ENABLE_RAY_CLUSTER = False
 
 
 def _bring_token() -> None:
