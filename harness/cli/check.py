@@ -51,6 +51,8 @@ def check(
     """Check determinism, resumption, global state, and that hidden labels, the future and the order of items
     change nothing.
     """
+    from harness.sandbox.checking import SOURCE
+
     findings = _findings(plugin, scenario)
     if as_json:
         console.dump([asdict(finding) for finding in findings])
@@ -59,10 +61,21 @@ def check(
             ("BROKEN" if not finding.holds else "warning" if finding.warns else "holds")
             for finding in findings
         ]
-        rows = [[word, finding.claim, finding.detail] for word, finding in zip(words, findings, strict=True)]
+        rows = [
+            [
+                word,
+                finding.claim,
+                "see below" if finding.claim == SOURCE and finding.warns else finding.detail,
+            ]
+            for word, finding in zip(words, findings, strict=True)
+        ]
         console.grid(["", "claim", "detail"], rows)
         broken = sum(not finding.holds for finding in findings)
         console.say(f"{len(findings) - broken} of {len(findings)} claims hold for {plugin}")
+        if refused := [finding.detail for finding in findings if finding.claim == SOURCE and finding.warns]:
+            console.say("handed in to a board, its source would be refused (owb verify, stage 6):")
+            for sentence in refused[0].splitlines():
+                console.say(f"  - {sentence}")
     if not all(finding.holds for finding in findings):
         raise typer.Exit(SOME_FAILED)
 

@@ -4,7 +4,6 @@ those that take several processes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from harness.checks.conformance import Finding
@@ -15,6 +14,7 @@ from harness.sandbox.wire import Task
 
 ALONE = "a cell after another seed's cell answers as alone"
 REACHES = "reaches for nothing but what it is handed"
+SOURCE = "its source has nothing that the gate refuses"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +35,8 @@ def check(task: Task, bounds: Bounds) -> Checked:
     findings = [Finding(**finding) for finding in result.findings]
     if result.status is Status.DONE and not all(finding.unsuitable for finding in findings):
         findings.append(_answers_as_alone(task, bounds))
-        findings.append(_reaches(task, result))
+        findings.append(_reaches(result))
+        findings.append(_source(task))
     return Checked(
         findings=tuple(findings), status=result.status, reason=result.reason, violations=result.violations
     )
@@ -60,14 +61,15 @@ def _answers_as_alone(task: Task, bounds: Bounds) -> Finding:
     )
 
 
-def _reaches(task: Task, result: Result) -> Finding:
-    found = list(_found(task, result))
-    return Finding(claim=REACHES, holds=True, detail="; ".join(found), warns=bool(found))
+def _reaches(result: Result) -> Finding:
+    told = "; ".join(f"the strategy {violation}" for violation in result.violations)
+    return Finding(claim=REACHES, holds=True, detail=told, warns=bool(told))
 
 
-def _found(task: Task, result: Result) -> Iterator[str]:
-    yield from (f"the strategy {violation}" for violation in result.violations)
-    yield from scan(task.source, task.strategy.rpartition("/")[2].partition(":")[0])
+def _source(task: Task) -> Finding:
+    """What the gate's stage 6 says, sentence by sentence; a warning here, since nobody has to hand anything in."""
+    found = scan(task.source, task.strategy.rpartition("/")[2].partition(":")[0])
+    return Finding(claim=SOURCE, holds=True, detail="\n".join(found), warns=bool(found))
 
 
-__all__ = ["Checked", "check"]
+__all__ = ["SOURCE", "Checked", "check"]

@@ -140,7 +140,10 @@ def board_folder(name: str, root: Path) -> Path:
     from harness.errors import unknown
 
     if not root.is_dir():
-        raise UserError(f"there are no boards in {root}")
+        raise UserError(
+            f"there are no boards in {root}: say this in the checkout that holds them, or name their folder "
+            "with --root"
+        )
     if not (root / name / "protocol.yaml").is_file():
         raise unknown(
             "board", name, [path.parent.name for path in root.glob("*/protocol.yaml")], f"ls {root}"

@@ -53,3 +53,15 @@ def submit(
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     console.say(f"wrote {folder}: {size / 1e6:.1f} MB, digest {read_submission(folder).digest[:12]}; next:")
     console.say(f"  owb verify {folder}")
+    _warn(folder, root)
+
+
+def _warn(folder: Path, root: Path) -> None:
+    """Say what the gate will refuse, as far as it can be told without running the code."""
+    from leaderboards.gate.examine import examine
+
+    problems = [problem for part in examine(folder, root, rerun=False).parts for problem in part.problems]
+    if problems:
+        console.note("the gate will refuse it:")
+        for problem in problems:
+            console.note(f"  - {problem}")

@@ -12,6 +12,7 @@ names the machine: files go by their bare names, and reasons of failures lose th
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import re
 import shlex
@@ -23,10 +24,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from harness.code.imports import OURS, beside, statements
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execution.plan import plan
 from harness.places import home_folder
+from harness.plugins import Plugin
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, cells, contenders, protocols
 from harness.protocol.yaml_files import read_yaml
@@ -88,7 +91,8 @@ def submit(strategy: str, board: Path, metadata: Metadata, store: Store, folder:
     yet.
 
     Raises:
-        UserError: cells that have not run, with the command that runs them; a board that this installation
+        UserError: cells that have not run, with the command that runs them; a strategy that is neither one file
+            nor this project's; a board that this installation
             deals otherwise; whatever `publish` refuses; something that would name this machine.
     """
     if folder.exists():
@@ -175,6 +179,7 @@ def _cells(strategy: str, header: Header) -> list[Cell]:
         raise UserError(
             f"{strategy!r} stands for {len(found)} alternatives; a submission is one configuration"
         )
+    _check_gate_can_import(found[0].plugin)
     here = protocols(header.suite.scenarios)
     stale = [
         mine.label
@@ -187,6 +192,26 @@ def _cells(strategy: str, header: Header) -> list[Cell]:
             "install its version"
         )
     return cells(here, found, header.suite.seeds)
+
+
+def _check_gate_can_import(plugin: Plugin) -> None:
+    """A submission is one file or a strategy of this project: whatever else it needs, the gate has not."""
+    if plugin.source is None:
+        package = plugin.cls.__module__.partition(".")[0]
+        if package not in OURS:
+            raise UserError(
+                f"{plugin.name} is installed from {package}, which the gate has not: hand it in as one file, "
+                "FILE.py:Class"
+            )
+        return
+    for node in ast.walk(ast.parse(plugin.source)):
+        for one in statements([node]) if isinstance(node, ast.stmt) else ():
+            name = one.module.partition(".")[0]
+            if one.level or (name and beside(plugin.folder, name)):
+                raise UserError(
+                    f"{Path(plugin.name.rpartition(':')[0]).name} imports {name or one.item} from beside it, and a "
+                    "submission is one file: put what it needs into that file"
+                )
 
 
 def _check_all_ran(todo: Sequence[Cell], store: Store, header: Header) -> None:

@@ -163,13 +163,35 @@ def test_the_list_names_every_plugin_with_its_sentence(owb: Owb) -> None:
         assert f'"{name}"' in text
 
 
+def test_what_the_gate_would_refuse_of_a_source_is_told_before_a_cell_has_run(
+    owb: Owb, tmp_path: Path
+) -> None:
+    """The very sentences of the gate's scan, and no failure: nobody has to hand anything in."""
+    from harness.sandbox.scan import scan
+
+    assert owb("new", "strategy", "mine").code == 0
+    path = tmp_path / "mine.py"
+    path.write_text(
+        path.read_text().replace(
+            "import numpy as np\n", "import inspect\n\nimport joblib\nimport numpy as np\n"
+        )
+    )
+    said = owb("check", f"{path}:Mine", "-s", BLOBS)
+    assert said.code == 0
+    expected = scan(path.read_text(), "mine.py")
+    assert len(expected) == 2
+    lines = said.out.splitlines()
+    assert lines[-3] == "handed in to a board, its source would be refused (owb verify, stage 6):"
+    assert lines[-2:] == [f"  - {problem}" for problem in expected]
+
+
 def test_a_new_strategy_is_short_and_conforms(owb: Owb, tmp_path: Path) -> None:
     assert owb("new", "strategy", "my-own").code == 0
     path = tmp_path / "my_own.py"
     assert _code_lines(path.read_text()) <= 15
     said = owb("check", f"{path}:MyOwn", "-s", BLOBS)
     assert said.code == 0
-    assert "11 of 11 claims hold" in said.out
+    assert "12 of 12 claims hold" in said.out
     again = owb("new", "strategy", "my-own")
     assert (again.code, again.err) == (2, "error: my_own.py is there already; choose another name\n")
 

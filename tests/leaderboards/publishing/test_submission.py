@@ -151,3 +151,40 @@ def test_the_verb_writes_it_and_says_what_comes_next(made: World, tmp_path: Path
 def test_the_examples_in_the_docstrings_run() -> None:
     assert doctest.testmod(submission).attempted > 0
     assert doctest.testmod(submission).failed == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["import helper", "from helper import mean", "from .helper import mean", "from . import helper"],
+)
+def test_a_strategy_of_several_files_is_told_at_once_that_it_cannot_be_handed_in(
+    made: World, tmp_path: Path, statement: str
+) -> None:
+    """Before any cell has run."""
+    (tmp_path / "helper.py").write_text("def mean(): ...\n")
+    path = tmp_path / "mine.py"
+    path.write_text((made.base / "first.py").read_text() + f"\ndef unused():\n    {statement}\n")
+    with pytest.raises(
+        UserError, match=r"^mine.py imports helper from beside it, and a submission is one file"
+    ):
+        submit(f"{path}:First", made.board, METADATA, made.store, tmp_path / "new")
+
+
+def test_without_boards_it_says_where_they_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(
+        APP, ["replay", "--board", "tiny", "--name", "x", "--author", "x", "--method", "x", "--licence", "x"]
+    )
+    assert str(result.exception) == (
+        "there are no boards in leaderboards/boards: say this in the checkout that holds them, or name their folder with --root"
+    )
+
+
+def test_what_the_gate_will_refuse_is_said_when_it_is_written(made: World, tmp_path: Path) -> None:
+    """The board's own entry is a duplicate."""
+    about = ["--name", "x", "--author", "x", "--method", "x", "--licence", "x"]
+    where = ["--store", str(made.base / "store"), "--root", str(made.boards), "--out", str(tmp_path / "new")]
+    result = CliRunner().invoke(APP, ["replay", "--board", "tiny", *about, *where])
+    assert result.exit_code == 0, result.exception
+    assert "the gate will refuse it:" in result.output
+    assert "is a duplicate of the board's entry 'replay': 3 of 3 cells" in result.output
