@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import forgeries
 import numpy as np
@@ -494,25 +497,90 @@ def test_the_margin_and_the_paired_test_both_have_to_agree() -> None:
 WORKFLOWS = ROOT / ".github" / "workflows"
 
 
+def _workflow(name: str) -> dict[Any, Any]:
+    content: dict[Any, Any] = yaml.safe_load((WORKFLOWS / name).read_text())
+    return content
+
+
 def test_the_job_that_runs_submitted_code_can_only_read_and_the_one_that_writes_checks_nothing_out() -> None:
-    runs, posts = (
-        yaml.safe_load((WORKFLOWS / name).read_text())
-        for name in ("leaderboard.yml", "leaderboard-report.yml")
-    )
-    assert runs["permissions"] == {"contents": "read"}
-    assert not any("permissions" in job for job in runs["jobs"].values())
-    checkouts = [step["with"] for step in runs["jobs"]["gate"]["steps"] if "checkout" in step.get("uses", "")]
+    workflow = _workflow("leaderboard.yml")
+    gate, report = workflow["jobs"]["gate"], workflow["jobs"]["report"]
+    assert workflow["permissions"] == {"contents": "read"}
+    assert "permissions" not in gate
+    checkouts = [step["with"] for step in gate["steps"] if "checkout" in step.get("uses", "")]
     assert all(options["persist-credentials"] is False for options in checkouts)
-    assert posts["permissions"] == {"actions": "read", "pull-requests": "write"}
-    assert posts[True] == {
-        "workflow_run": {"workflows": ["leaderboard"], "types": ["completed"]}
-    }  # YAML 1.1 reads `on` as true
-    steps = [step for job in posts["jobs"].values() for step in job["steps"]]
-    assert [step["uses"].partition("@")[0] for step in steps] == [
+    assert report["permissions"] == {"actions": "read", "pull-requests": "write", "statuses": "write"}
+    assert [step["uses"].partition("@")[0] for step in report["steps"]] == [
         "actions/download-artifact",
         "actions/github-script",
     ]
-    assert not any("run" in step for step in steps)
+    assert not any("run" in step for step in report["steps"])
+
+
+def test_a_pull_request_starts_the_gate_and_cannot_change_it() -> None:
+    """`workflow_run` takes the workflow from the default branch; every pull request starts it, with every path."""
+    on = True  # YAML 1.1 reads `on` as true
+    assert _workflow("submission.yml")[on] == "pull_request"
+    assert _workflow("submission.yml")["permissions"] == {}
+    workflow = _workflow("leaderboard.yml")
+    assert workflow[on]["workflow_run"] == {"workflows": ["submission"], "types": ["completed"]}
+    base, submitted = (
+        step["with"] for step in workflow["jobs"]["gate"]["steps"] if "checkout" in step.get("uses", "")
+    )
+    assert (base["ref"], base["path"]) == ("${{ github.sha }}", "base")
+    assert submitted["ref"] == "${{ github.event.workflow_run.head_sha }}"
+    for step in workflow["jobs"]["gate"]["steps"]:
+        assert "${{" not in step.get("run", ""), "what a pull request says reaches no shell as text"
+
+
+@pytest.mark.parametrize("path", sorted(WORKFLOWS.glob("*.yml")), ids=lambda path: path.name)
+def test_actions_are_pinned_by_commit(path: Path) -> None:
+    used = re.findall(r"\buses: (\S+)", path.read_text())
+    assert all(re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40}", action) for action in used)
+
+
+@pytest.mark.parametrize(
+    ("changed", "some"),
+    [
+        ("submissions/mine/entry.yaml", "true"),
+        ("leaderboards/boards/ncd/entries/mine/entry.yaml", "true"),
+        ("leaderboards/suites/ncd.yaml", "true"),
+        ("README.md", "false"),
+    ],
+)
+def test_the_step_that_looks_at_paths_knows_submissions_boards_and_suites(
+    changed: str, some: str, tmp_path: Path
+) -> None:
+    """The very lines of the workflow, over two repositories."""
+
+    def git(*words: str, at: Path) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        done = subprocess.run(
+            ["git", "-C", str(at), *who, *words], check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    base, submitted = tmp_path / "base", tmp_path / "submitted"
+    base.mkdir()
+    git("init", "-q", at=base)
+    git("commit", "-q", "--allow-empty", "-m", "x", at=base)
+    git("clone", "-q", str(base), str(submitted), at=tmp_path)
+    git("commit", "-q", "--allow-empty", "-m", "later", at=base)
+    path = submitted / changed
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("x")
+    git("add", "-A", at=submitted)
+    git("commit", "-q", "-m", "y", at=submitted)
+    (step,) = (
+        step for step in _workflow("leaderboard.yml")["jobs"]["gate"]["steps"] if step.get("id") == "touched"
+    )
+    told = {
+        **os.environ,
+        "BASE": git("rev-parse", "HEAD", at=base),
+        "GITHUB_OUTPUT": str(tmp_path / "output"),
+    }
+    subprocess.run(["bash", "-e", "-c", step["run"]], env=told, cwd=tmp_path, check=True)
+    assert (tmp_path / "output").read_text() == f"some={some}\n"
 
 
 def test_the_report_for_people_is_made_from_the_one_for_machines(made: World, gate: Verify) -> None:
