@@ -17,6 +17,7 @@ from runs import BLOBS, Run
 from harness import sandbox
 from harness.contracts import Status
 from harness.plugins import find
+from harness.sandbox.checking import SOURCE
 from harness.store.mlflow_store import Record, Store
 
 HERE = str(SUPPORT / "leaky_worlds.py")
@@ -154,5 +155,5 @@ def test_an_honest_strategy_is_not_warned_of_anything() -> None:
     assert [
         finding
         for finding in checked.findings
-        if not finding.holds or (finding.warns and finding.claim != NAMED["Reaches"][0])
+        if not finding.holds or (finding.warns and finding.claim not in (NAMED["Reaches"][0], SOURCE))
     ] == []
