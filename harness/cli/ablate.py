@@ -38,6 +38,7 @@ EPILOGUE = options.examples(
 Design = Literal["leave-one-out", "add-one-in", "factorial"]
 
 
+@options.on_machine
 def ablate(
     strategy: Annotated[
         str,
@@ -72,17 +73,9 @@ def ablate(
         options.path(help="Write the ablation as a suite file, bounds added, to run and publish it."),
     ] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; ablate-STRATEGY by default.")] = "",
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
-    gpus: options.Gpus = 0.0,
-    device: options.Device = "cpu",
-    precision: options.Number = "float32",
-    compiled: options.Compile = False,
+    machine: Machine = Machine(),  # noqa: B008
     timeout: options.Timeout = 3600.0,
     memory: options.Memory = 4096,
-    address: options.Address = None,
-    together: options.Together = True,
-    share: options.Share = True,
     store: options.Store = "owb-store",
     plan: options.Plan = False,
     as_json: options.Json = False,
@@ -112,17 +105,6 @@ def ablate(
     suite = suite.model_copy(update={"name": name or _experiment(strategy)})
     if save:
         _save(suite, wanted, scenarios, save)
-    machine = Machine(
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        address=address,
-        device=device,
-        precision=precision,
-        compile=compiled,
-        together=together,
-        share=share,
-    )
     if plan:
         run_cells(suite, machine, store, only_plan=True, as_json=as_json)
         console.note(f"{wanted.design}: {len(wanted.arms)} arms, {len(wanted.contrasts)} differences")
@@ -237,8 +219,9 @@ def _dump(found: Report) -> None:
 
 
 def _say(found: Report) -> None:
+    from harness.results.latex import MOST_METRICS
     from harness.studies.ablation import effects_table, metrics_table, notes
-    from harness.studies.ablation.text import MOST_METRICS, failures_table, reference_line
+    from harness.studies.ablation.text import failures_table, reference_line
 
     console.say(
         f"{found.ablation.design} of {found.ablation.strategy}: {len(found.ablation.arms)} arms, {found.seeds} seeds"

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from harness.execution.machine import Machine
 from harness.places import written
 
 Store = Annotated[
@@ -28,30 +33,59 @@ Metrics = Annotated[
     list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")
 ]
 
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a cell may take.")]
+Memory = Annotated[int, typer.Option("--memory", min=64, help="MiB a cell may take.")]
+
 Workers = Annotated[
     int | None, typer.Option("--workers", min=1, help="Worker processes; by default cores / threads.")
 ]
-Threads = Annotated[int, typer.Option("--threads", min=1, help="Torch threads per worker.")]
-Gpus = Annotated[float, typer.Option("--gpus", min=0, help="GPU share per worker.")]
-Device = Annotated[str, typer.Option("--device", help="cpu, cuda, or cuda:N.")]
-Number = Annotated[
-    Literal["float32", "bfloat16", "float16"],
-    typer.Option("--precision", help="Number format of the forward pass."),
-]
-Compile = Annotated[
-    bool, typer.Option("--compile", help="Let torch compile the network; pays for large ones.")
-]
-Address = Annotated[
-    str | None, typer.Option("--address", help="Address of a Ray cluster; by default Ray is started here.")
-]
-Together = Annotated[
-    bool, typer.Option("--together/--no-together", help="Learn cells at once where their strategy can.")
-]
-Share = Annotated[
-    bool, typer.Option("--share/--no-share", help="Learn stages once that several cells begin with.")
-]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a cell may take.")]
-Memory = Annotated[int, typer.Option("--memory", min=64, help="MiB a cell may take.")]
+
+_MACHINE: dict[str, Any] = {
+    "workers": Workers,
+    "threads": Annotated[int, typer.Option("--threads", min=1, help="Torch threads per worker.")],
+    "gpus": Annotated[float, typer.Option("--gpus", min=0, help="GPU share per worker.")],
+    "device": Annotated[str, typer.Option("--device", help="cpu, cuda, or cuda:N.")],
+    "precision": Annotated[
+        Literal["float32", "bfloat16", "float16"],
+        typer.Option("--precision", help="Number format of the forward pass."),
+    ],
+    "compile": Annotated[
+        bool, typer.Option("--compile", help="Let torch compile the network; pays for large ones.")
+    ],
+    "address": Annotated[
+        str | None,
+        typer.Option("--address", help="Address of a Ray cluster; by default Ray is started here."),
+    ],
+    "together": Annotated[
+        bool, typer.Option("--together/--no-together", help="Learn cells at once where their strategy can.")
+    ],
+    "share": Annotated[
+        bool, typer.Option("--share/--no-share", help="Learn stages once that several cells begin with.")
+    ],
+}
+"""The options of a `Machine`, by field; their defaults are the fields' own."""
+
+
+def on_machine(command: Callable[..., None]) -> Callable[..., None]:
+    """Return a command with the options of `Machine` in place of its parameter `machine`."""
+    hints = get_type_hints(command, include_extras=True)
+    defaults = {field.name: field.default for field in dataclasses.fields(Machine)}
+    parameters: list[inspect.Parameter] = []
+    for one in inspect.signature(command).parameters.values():
+        if one.name != "machine":
+            parameters.append(one.replace(annotation=hints[one.name]))
+            continue
+        parameters += [
+            one.replace(name=name, default=defaults[name], annotation=hint) for name, hint in _MACHINE.items()
+        ]
+
+    @functools.wraps(command)
+    def filled(**given: Any) -> None:
+        command(machine=Machine(**{name: given.pop(name) for name in _MACHINE}), **given)
+
+    filled.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    filled.__annotations__ = {one.name: one.annotation for one in parameters}
+    return filled
 
 
 def path(*names: str, **said: Any) -> Any:

@@ -39,6 +39,7 @@ EPILOGUE = options.examples(
 )
 
 
+@options.on_machine
 def run(
     strategies: Annotated[
         list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")
@@ -63,17 +64,9 @@ def run(
         bool,
         typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code."),
     ] = False,
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
-    gpus: options.Gpus = 0.0,
-    device: options.Device = "cpu",
-    precision: options.Number = "float32",
-    compiled: options.Compile = False,
+    machine: Machine = Machine(),  # noqa: B008
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
-    address: options.Address = None,
-    together: options.Together = True,
-    share: options.Share = True,
     store: options.Store = "owb-store",
     again: Annotated[
         bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")
@@ -95,17 +88,6 @@ def run(
     count, chosen = _seeds_said(seeds, seed)
     changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
-    machine = Machine(
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        address=address,
-        device=device,
-        precision=precision,
-        compile=compiled,
-        together=together,
-        share=share,
-    )
     records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
     if smoke and not plan:
         tables.show_smoke(records, as_json=as_json)

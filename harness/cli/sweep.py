@@ -44,6 +44,7 @@ MOST_ROWS = 10
 """Settings that a terminal shows; the files have all."""
 
 
+@options.on_machine
 def sweep(
     strategy: Annotated[
         str,
@@ -74,17 +75,9 @@ def sweep(
         Path | None, options.path(help="Folder for sweep.md, .csv, .tex, .html and sensitivity.png.")
     ] = None,
     name: Annotated[str, typer.Option(help="Experiment to record under; sweep-STRATEGY by default.")] = "",
-    workers: options.Workers = None,
-    threads: options.Threads = 1,
-    gpus: options.Gpus = 0.0,
-    device: options.Device = "cpu",
-    precision: options.Number = "float32",
-    compiled: options.Compile = False,
+    machine: Machine = Machine(),  # noqa: B008
     timeout: options.Timeout = 3600.0,
     memory: options.Memory = 4096,
-    address: options.Address = None,
-    together: options.Together = True,
-    share: options.Share = True,
     store: options.Store = "owb-store",
     plan: options.Plan = False,
     as_json: options.Json = False,
@@ -97,17 +90,6 @@ def sweep(
 
     space = read_space("strategy", strategy)
     texts = list(dict.fromkeys(scenario or [DEFAULT_SCENARIO]))
-    machine = Machine(
-        workers=workers,
-        threads=threads,
-        gpus=gpus,
-        address=address,
-        device=device,
-        precision=precision,
-        compile=compiled,
-        together=together,
-        share=share,
-    )
     experiment = name or f"sweep-{_short(space.name)}"
     if search:
         if random is not None or most is not None or metric or out:

@@ -44,13 +44,17 @@ NEEDS = "% Needs \\usepackage[T1]{fontenc} and \\usepackage{booktabs}.\n\n"
 
 def latex(rankings: Sequence[Ranking]) -> str:
     """Return a table per ranking; the best contender and those not told apart from it are set in bold."""
-    return NEEDS + "\n".join(_floating(ranking) for ranking in rankings)
+    return NEEDS + "\n".join(_of_ranking(ranking) for ranking in rankings)
 
 
-def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left: int, label: str = "") -> str:
-    """Return a table: `left` columns of text, the others of numbers; `lines` are those of `latex_row`, and
-    rules between them.
-    """
+def latex_table(caption: str, table: Table, *, left: int) -> str:
+    """Return a table of which the first `left` columns hold text, the others numbers."""
+    return _floating(caption, table.header, [_line(cells) for cells in table.rows], left=left)
+
+
+def _floating(
+    caption: str, header: Sequence[str], lines: Sequence[str], *, left: int, label: str = ""
+) -> str:
     return "\n".join(
         [
             r"\begin{table}",
@@ -59,7 +63,7 @@ def floating(caption: str, header: Sequence[str], lines: Sequence[str], *, left:
             *([rf"\label{{{label}}}"] if label else []),
             rf"\begin{{tabular}}{{{'l' * left}{'r' * (len(header) - left)}}}",
             r"\toprule",
-            latex_row(header),
+            _line(header),
             r"\midrule",
             *lines,
             r"\bottomrule",
@@ -77,7 +81,7 @@ def escaped(text: str) -> str:
     return "".join(_ESCAPES.get(letter, letter) for letter in line)
 
 
-def _floating(ranking: Ranking) -> str:
+def _of_ranking(ranking: Ranking) -> str:
     table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:MOST_METRICS]])
     caption = (
         f"{ranking.scenario}, {len(ranking.seeds)} seeds, protocol {ranking.protocol_hash[:12]}; 95 % intervals "
@@ -85,7 +89,7 @@ def _floating(ranking: Ranking) -> str:
         "does not tell them apart; bold: not told apart from the best."
     )
     label = f"tab:{ranking.protocol_hash[:12] if ranking.protocol_hash.isalnum() else 'board'}"
-    return floating(caption, table.header, _body(table, ranking.leaders), left=3, label=label)
+    return _floating(caption, table.header, _body(table, ranking.leaders), left=3, label=label)
 
 
 def _body(table: Table, leading: Collection[str]) -> list[str]:
@@ -96,11 +100,11 @@ def _body(table: Table, leading: Collection[str]) -> list[str]:
         if cells[0].endswith("bound") and lines and not ruled:
             lines.append(r"\midrule")
             ruled = True
-        lines.append(latex_row(cells, bold=cells[2] in leading))
+        lines.append(_line(cells, bold=cells[2] in leading))
     return lines
 
 
-def latex_row(cells: Sequence[str], *, bold: bool = False) -> str:
+def _line(cells: Sequence[str], *, bold: bool = False) -> str:
     """Return a line of a table; `bold` sets the third cell so."""
     texts = [escaped(cell) for cell in cells]
     if bold:
@@ -108,4 +112,4 @@ def latex_row(cells: Sequence[str], *, bold: bool = False) -> str:
     return " & ".join(texts) + r" \\"
 
 
-__all__ = ["MOST_METRICS", "NEEDS", "escaped", "floating", "latex", "latex_row"]
+__all__ = ["MOST_METRICS", "NEEDS", "escaped", "latex", "latex_table"]

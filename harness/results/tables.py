@@ -1,13 +1,7 @@
 """Rankings as text: cells for a terminal table, Markdown, CSV, JSON. Pure functions; nothing here prints or
 computes a statistic.
 
-A figure is printed with the digits its interval justifies: one significant digit of the half-width, two where
-that digit is 1 or 2. Metrics whose figures all lie in [-1, 1] are shares and printed in per cent. A time that
-may not be reached is printed as its median with how many reached it, "300 (4 of 5)", or as "not reached (2 of
-5)".
-
->>> figure(Interval(0.7143, 0.7051, 0.7235, 5), 100)
-'71.4 ± 0.9'
+Metrics whose figures all lie in [-1, 1] are shares and printed in per cent.
 """
 
 from __future__ import annotations
@@ -22,9 +16,10 @@ from typing import Any, NamedTuple
 from harness.contracts import Metric
 from harness.results.aggregate import Aggregate
 from harness.results.costs import NOT_COMPARABLE
+from harness.results.formats import csv_number, figure, p_text, rounded, signed, time_text
 from harness.results.placing import POWER
 from harness.results.ranking import Ranking, Row
-from harness.statistics import Comparison, Interval, Times
+from harness.statistics import Comparison
 
 _CSV_HEADER = (
     "scenario",
@@ -102,7 +97,7 @@ def ranking_notes(ranking: Ranking) -> list[str]:
     notes = list(ranking.notes)
     if math.isfinite(ranking.minimum_detectable):
         factor = scale(ranking, ranking.primary.name)
-        size = f"{float(f'{ranking.minimum_detectable * factor:.2g}'):g}{' points' if factor == 100 else ''}"
+        size = f"{rounded(ranking.minimum_detectable * factor, 2)}{' points' if factor == 100 else ''}"
         notes.append(
             f"smallest true difference in {words(ranking.primary.name)} found with probability "
             f"{POWER:.0%}: about {size}"
@@ -153,15 +148,21 @@ def csv_text(rankings: Iterable[Ranking]) -> str:
     """
     shown = list(rankings)
     censored = any(metric.censored for ranking in shown for metric in ranking.metrics)
+    return csv_of(
+        [*_CSV_HEADER, *(_CSV_TIMES if censored else ())],
+        (
+            [*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())]
+            for ranking in shown
+            for row in ranking.rows
+            for index, metric in enumerate(ranking.metrics)
+        ),
+    )
+
+
+def csv_of(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a CSV file, its lines ended by "\\n" on every system."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_CSV_HEADER, *(_CSV_TIMES if censored else ())])
-    for ranking in shown:
-        for row in ranking.rows:
-            for index, metric in enumerate(ranking.metrics):
-                writer.writerow(
-                    [*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())]
-                )
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
@@ -182,33 +183,6 @@ def json_ready(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, str) else value
-
-
-def figure(interval: Interval | Comparison, factor: float) -> str:
-    """Return `mean ± half-width`, both times `factor`, with justified digits; the bare mean where there is no
-    interval.
-    """
-    mean = interval[0] * factor
-    half = (interval.high - interval.low) / 2 * factor
-    if not math.isfinite(mean):
-        return ""
-    if not math.isfinite(half):
-        return _signless(f"{mean:.{1 if factor == 100 else 3}f}")
-    digits = _decimals(half, 1 if factor == 100 else 3)
-    return f"{_signless(f'{mean:.{digits}f}')} ± {half:.{digits}f}"
-
-
-def time_text(times: Times) -> str:
-    """Return the median and how many cells reached it, the count alone where fewer than half did, nothing
-    where no cell is done.
-
-    >>> time_text(Times(300.0, 4, 5)), time_text(Times(math.nan, 2, 5))
-    ('300 (4 of 5)', 'not reached (2 of 5)')
-    """
-    if not times.n:
-        return ""
-    median = "not reached" if math.isnan(times.median) else f"{times.median:.6g}"
-    return f"{median} ({times.reached} of {times.n})"
 
 
 def scale(ranking: Ranking, metric: str) -> float:
@@ -234,43 +208,14 @@ def _title(name: str, factor: float, better: str) -> str:
     return f"{words(name)}{' %' if factor == 100 else ''} {'↑' if better == 'higher' else '↓'}"
 
 
-def _decimals(half: float, default: int) -> int:
-    """Return how many decimals show one significant digit of `half`, or two where it begins with 1 or 2.
-
-    >>> [_decimals(half, 1) for half in (0.94, 0.96, 0.12, 1.4, 5.2, 23.0, 0.0)]
-    [1, 1, 2, 1, 0, 0, 1]
-    """
-    if half <= 0:
-        return default
-    exponent = math.floor(math.log10(half))
-    leading = half / 10.0**exponent
-    wanted = (1 if leading < 2.95 else 0) - exponent
-    return max(0, min(wanted, default + 3))
-
-
 def _comparison(comparison: Comparison | None, factor: float) -> list[str]:
     if comparison is None:
         return ["best", ""]
-    return [_signed(figure(comparison, factor)), _p(comparison.p)]
-
-
-def _p(p: float) -> str:
-    if math.isnan(p):
-        return ""
-    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+    return [signed(figure(comparison, factor)), p_text(comparison.p)]
 
 
 def _plain(value: float, digits: int) -> str:
     return f"{value:.{digits}f}" if math.isfinite(value) else ""
-
-
-def _signless(text: str) -> str:
-    """Return "-0.0" as "0.0"."""
-    return text.removeprefix("-") if not text.strip("-0.") else text
-
-
-def _signed(text: str) -> str:
-    return text if not text or text.startswith("-") or not text.split(" ")[0].strip("0.") else f"+{text}"
 
 
 def escaped(cell: str) -> str:
@@ -284,10 +229,12 @@ def escaped(cell: str) -> str:
 def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
     metric = ranking.metrics[index]
     interval = (
-        ("", "", "") if metric.censored else tuple(_number(value) for value in row.intervals[metric.name][:3])
+        ("", "", "")
+        if metric.censored
+        else tuple(csv_number(value) for value in row.intervals[metric.name][:3])
     )
     compared = row.versus_best if index == 0 else None
-    difference = [_number(value) for value in compared[:4]] if compared else [""] * 4
+    difference = [csv_number(value) for value in compared[:4]] if compared else [""] * 4
     what = [
         ranking.scenario,
         ranking.protocol_hash,
@@ -299,32 +246,26 @@ def _csv_row(ranking: Ranking, row: Row, index: int) -> list[str]:
         str(len(row.lacking)),
     ]
     figures = [metric.name, metric.better, *interval, *difference]
-    return [*what, *figures, _number(row.seconds), _number(row.peak_mib)]
+    return [*what, *figures, csv_number(row.seconds), csv_number(row.peak_mib)]
 
 
 def _csv_times(row: Row, metric: Metric) -> list[str]:
     times = row.times.get(metric.name)
-    return [_number(times.median), str(times.reached), str(times.n)] if times else ["", "", ""]
-
-
-def _number(value: float) -> str:
-    """Return ten significant digits: more than any figure has, fewer than machines disagree on."""
-    return f"{value:.10g}" if math.isfinite(value) else ""
+    return [csv_number(times.median), str(times.reached), str(times.n)] if times else ["", "", ""]
 
 
 __all__ = [
     "READING",
     "Table",
     "aggregate_table",
+    "csv_of",
     "csv_text",
     "escaped",
     "failures_table",
-    "figure",
     "json_ready",
     "markdown",
     "ranking_notes",
     "ranking_table",
     "scale",
-    "time_text",
     "words",
 ]

@@ -4,8 +4,9 @@ refuse.
 
 from __future__ import annotations
 
+from harness.results.formats import figure
 from harness.results.ranking import Ranking
-from harness.results.tables import figure, scale, words
+from harness.results.tables import scale, words
 from leaderboards.gate.case import Case
 from leaderboards.publishing.board import Board
 

@@ -26,6 +26,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.results.aggregate import Aggregate, aggregate
+from harness.results.formats import figure
 from harness.results.latex import latex
 from harness.results.placing import POWER
 from harness.results.plain_page import STYLE
@@ -34,7 +35,6 @@ from harness.results.tables import (
     csv_text,
     escaped,
     failures_table,
-    figure,
     markdown,
     ranking_notes,
     ranking_table,

@@ -6,22 +6,18 @@ Intervals are printed with two significant digits of their half-width; shares ar
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 
 from harness.results.costs import NOT_COMPARABLE
-from harness.results.latex import NEEDS, floating, latex_row
+from harness.results.formats import bounds, csv_number, figure, p_text, rounded, signed
+from harness.results.latex import MOST_METRICS, NEEDS, latex_table
 from harness.results.placing import POWER
-from harness.results.tables import Table, escaped, figure
+from harness.results.tables import Table, csv_of, escaped
 from harness.results.tables import markdown as markdown_table
 from harness.results.tables import words as spaced
 from harness.statistics import Comparison, fewest_pairs
 from harness.studies.ablation.effects import Cost, Effect, Part, Report
-
-MOST_METRICS = 4
-"""Metrics that fit beside each other on a terminal and on a page."""
 
 _CSV_HEADER = (
     "scenario",
@@ -77,13 +73,8 @@ def words(effect: Effect) -> str:
 
 def span(effect: Effect) -> str:
     """Return the difference with its interval, the bare difference where there is none."""
-    half = (effect.high - effect.low) / 2 * effect.factor
-    digits = _digits(half, 1 if effect.factor == 100 else 3)
-    difference, low, high = (
-        f"{value * effect.factor:.{digits}f}" for value in (effect.difference, effect.low, effect.high)
-    )
-    said = _signed(difference if difference.strip("-0.") else difference.removeprefix("-"))
-    return said if math.isnan(half) else f"{said} [{low}, {high}]"
+    found = Comparison(effect.difference, effect.low, effect.high, effect.p, effect.pairs)
+    return bounds(found, effect.factor)
 
 
 def title(part: Part, metric: str) -> str:
@@ -124,9 +115,9 @@ def effects_table(part: Part, metric: str = "") -> Table:
             effect.contrast.on,
             effect.contrast.off,
             words(effect),
-            _p(effect.p_holm),
-            *([_p(effect.sign_flip_holm)] if flips else []),
-            _plain(effect.detectable * effect.factor),
+            p_text(effect.p_holm),
+            *([p_text(effect.sign_flip_holm)] if flips else []),
+            rounded(effect.detectable * effect.factor, 2),
             f"{effect.pairs}/{effect.cells}",
             *_cost(effect.cost),
         ]
@@ -194,13 +185,10 @@ def markdown(report: Report) -> str:
 
 def csv_text(report: Report) -> str:
     """Return tidy CSV: a line per scenario, contrast and metric, numbers unscaled, empty where there is none."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_HEADER)
-    for part in report.parts:
-        for effects in part.effects.values():
-            writer.writerows(_csv_row(part, effect) for effect in effects)
-    return text.getvalue()
+    return csv_of(
+        _CSV_HEADER,
+        (_csv_row(part, one) for part in report.parts for each in part.effects.values() for one in each),
+    )
 
 
 def latex(report: Report) -> str:
@@ -215,7 +203,7 @@ def _floating(report: Report, part: Part) -> str:
         "differences paired by seed "
         "with 95 % intervals, * where the Holm-corrected p is at most 0.05."
     )
-    return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=2)
+    return latex_table(caption, table, left=2)
 
 
 def _csv_row(part: Part, effect: Effect) -> list[str]:
@@ -232,7 +220,7 @@ def _csv_row(part: Part, effect: Effect) -> list[str]:
     costs = [""] * 8
     if cost:
         numbers = (*cost.seconds[:3], cost.seconds_ratio, *cost.peak_mib[:3], cost.peak_ratio)
-        costs = [_number(value) for value in numbers]
+        costs = [csv_number(value) for value in numbers]
     return [
         part.label,
         part.protocol,
@@ -241,13 +229,13 @@ def _csv_row(part: Part, effect: Effect) -> list[str]:
         contrast.off,
         effect.metric,
         effect.better,
-        *map(_number, figures),
+        *map(csv_number, figures),
         str(effect.family),
-        _number(effect.sign_flip_p),
-        _number(effect.sign_flip_holm),
+        csv_number(effect.sign_flip_p),
+        csv_number(effect.sign_flip_holm),
         str(effect.pairs),
         str(effect.cells),
-        _number(effect.detectable),
+        csv_number(effect.detectable),
         effect.verdict,
         *costs,
     ]
@@ -269,38 +257,10 @@ def _cost(cost: Cost | None) -> list[str]:
 
 def _times(difference: Comparison, ratio: float) -> str:
     """Return a difference in what is spent with its interval, and as a ratio."""
-    return (
-        f"{_signed(figure(difference, 1.0))} (x{ratio:.2f})" if math.isfinite(difference.difference) else ""
-    )
-
-
-def _signed(text: str) -> str:
-    return text if text.startswith("-") else f"+{text}"
-
-
-def _digits(half: float, default: int) -> int:
-    """Return how many decimals show two significant digits of `half`.
-
-    >>> [_digits(half, 1) for half in (0.94, 0.012, 5.2, 23.0, 0.0)]
-    [2, 3, 1, 0, 1]
-    """
-    return max(0, min(1 - math.floor(math.log10(half)), 6)) if half > 0 else default
-
-
-def _p(p: float) -> str:
-    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.2g}"
-
-
-def _plain(value: float) -> str:
-    return f"{value:.2g}" if math.isfinite(value) else ""
-
-
-def _number(value: float) -> str:
-    return f"{value:.10g}" if math.isfinite(value) else ""
+    return f"{signed(figure(difference, 1.0))} (x{ratio:.2f})" if math.isfinite(difference.difference) else ""
 
 
 __all__ = [
-    "MOST_METRICS",
     "csv_text",
     "effects_table",
     "failures_table",

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import math
 from collections.abc import Iterator
 
-from harness.results.latex import NEEDS, floating, latex_row
-from harness.results.tables import Table, escaped
+from harness.results.formats import csv_number
+from harness.results.latex import NEEDS, latex_table
+from harness.results.tables import csv_of, escaped
 from harness.results.tables import markdown as markdown_table
 from harness.statistics import Interval
 from harness.studies.sweep.curves import Curve, Move
@@ -55,20 +53,23 @@ def csv_text(report: Report) -> str:
     """Return tidy CSV: settings, curves, main effects, correlations and bounds by scenario and metric,
     numbers unscaled.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_CSV_HEADER)
-    for part in report.parts:
-        for view in part.views:
-            for scenario, *cells in _lines(part, view):
-                writer.writerow([scenario, part.protocol, view.metric, view.better, *cells])
-    return text.getvalue()
+    return csv_of(
+        _CSV_HEADER,
+        (
+            [scenario, part.protocol, view.metric, view.better, *cells]
+            for part in report.parts
+            for view in part.views
+            for scenario, *cells in _lines(part, view)
+        ),
+    )
 
 
 def latex(report: Report) -> str:
     r"""Return the tables of every part in the booktabs style."""
     found = [
-        _floating(f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table)
+        latex_table(
+            f"{report.title} on {part.label}: {heading}; {report.seeds} seeds, 95 % intervals.", table, left=1
+        )
         for part in report.parts
         for heading, table in tables(part, most_rows=_MOST_ROWS)
     ]
@@ -95,13 +96,13 @@ def _lines(part: Part, view: View) -> Iterator[list[str]]:
             one.dimension,
             "",
             "",
-            _number(one.rho),
+            csv_number(one.rho),
             "",
             "",
             "",
             str(len(one.figures)),
-            _number(one.p),
-            _number(one.p_holm),
+            csv_number(one.p),
+            csv_number(one.p_holm),
         ]
 
 
@@ -114,13 +115,13 @@ def _curve(part: Part, dimension: str, what: str, curve: Curve, move: Move) -> I
         dimension,
         "",
         held,
-        _number(move.size),
+        csv_number(move.size),
         "",
         "",
         str(move.seeds),
         str(curve.settings),
-        _number(move.p),
-        _number(move.p_holm),
+        csv_number(move.p),
+        csv_number(move.p_holm),
     ]
     for value, interval in zip(curve.values, curve.intervals, strict=True):
         yield [
@@ -136,16 +137,8 @@ def _curve(part: Part, dimension: str, what: str, curve: Curve, move: Move) -> I
         ]
 
 
-def _floating(caption: str, table: Table) -> str:
-    return floating(caption, table.header, [latex_row(cells) for cells in table.rows], left=1)
-
-
 def _numbers(interval: Interval) -> list[str]:
-    return [*map(_number, (interval.mean, interval.low, interval.high)), str(interval.n)]
-
-
-def _number(value: float) -> str:
-    return f"{value:.10g}" if math.isfinite(value) else ""
+    return [*map(csv_number, (interval.mean, interval.low, interval.high)), str(interval.n)]
 
 
 __all__ = ["csv_text", "latex", "markdown"]

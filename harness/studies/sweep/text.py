@@ -7,15 +7,14 @@ import math
 from typing import Any, NamedTuple
 
 from harness.results.costs import NOT_COMPARABLE
-from harness.results.tables import Table, figure
+from harness.results.formats import figure, p_text, rounded, signed
+from harness.results.latex import MOST_METRICS
+from harness.results.tables import Table
 from harness.results.tables import words as spaced
 from harness.statistics import Comparison, Interval, fewest_pairs
 from harness.studies.sweep.best import Best
 from harness.studies.sweep.curves import LEVEL, Curve, Effect, Move, Scatter
 from harness.studies.sweep.report import Part, Report, View
-
-MOST_METRICS = 4
-"""Metrics that fit beside each other on a terminal and on a page."""
 
 FAILED = "failed"
 """What stands where no cell of a setting has a figure."""
@@ -92,7 +91,7 @@ def scatter_table(view: View) -> Table:
     """Return a row per dimension of a random sweep: its rank correlation with the figure."""
     header = ["dimension", f"rank correlation with {title(view)}", "verdict", "p (Holm)", "settings"]
     rows = [
-        [one.dimension, f"{one.rho:+.2f}", one.verdict, _p(one.p_holm), str(len(one.figures))]
+        [one.dimension, f"{one.rho:+.2f}", one.verdict, p_text(one.p_holm), str(len(one.figures))]
         if math.isfinite(one.rho)
         else [one.dimension, "none: no numbers, or one value alone", "", "", str(len(one.figures))]
         for one in view.scatters
@@ -255,13 +254,13 @@ def _best(best: Best | None, view: View) -> list[str]:
 
 
 def _verdict(found: Comparison, view: View) -> str:
-    span = _signed(_figure(Interval(found.difference, found.low, found.high, found.pairs), view.factor))
+    span = signed(_figure(Interval(found.difference, found.low, found.high, found.pairs), view.factor))
     if math.isnan(found.p):
         return f"cannot decide, {span} without a spread"
     is_told = found.p <= 1 - LEVEL
     return (
         f"{'better' if is_told else 'cannot decide'}, {span}, p "
-        f"{'' if _p(found.p).startswith('<') else '= '}{_p(found.p)}"
+        f"{'' if p_text(found.p).startswith('<') else '= '}{p_text(found.p)}"
     )
 
 
@@ -272,17 +271,17 @@ def _holm(family: int, of: str) -> str:
 def _moved(move: Move, view: View) -> list[str]:
     if math.isnan(move.size):
         return [FAILED, "", ""]
-    size = _plain(move.size * view.factor)
+    size = rounded(move.size * view.factor, 3)
     what = {
         "moves it": f"moves it by {size}",
         "cannot decide": f"cannot decide: {size}",
         "changes nothing": "changes nothing",
     }[move.verdict]
     span = (
-        f"{_plain(move.low * view.factor)} at {said(move.low_at)}, {_plain(move.high * view.factor)} at "
+        f"{rounded(move.low * view.factor, 3)} at {said(move.low_at)}, {rounded(move.high * view.factor, 3)} at "
         f"{said(move.high_at)}"
     )
-    return [what, span, _p(move.p_holm)]
+    return [what, span, p_text(move.p_holm)]
 
 
 def _dependence_title(part: Part, view: View) -> str:
@@ -330,21 +329,8 @@ def _figure(interval: Interval, factor: float) -> str:
     return figure(interval, factor) or FAILED
 
 
-def _signed(text: str) -> str:
-    return text if text.startswith("-") else f"+{text}"
-
-
-def _plain(value: float) -> str:
-    return f"{float(f'{value:.3g}'):g}" if math.isfinite(value) else ""
-
-
-def _p(p: float) -> str:
-    return "" if math.isnan(p) else "<0.001" if p < 0.001 else f"{p:.2g}"
-
-
 __all__ = [
     "FAILED",
-    "MOST_METRICS",
     "SELECTION",
     "Titled",
     "curve_table",

@@ -351,7 +351,7 @@ def test_a_table_has_a_row_for_every_contrast(hostile: Report) -> None:
     assert table.header[2] == "accuracy % ↑"
     assert [row[:2] for row in table.rows] == [[f"{HOSTILE}=on", "off"], ["b=on", "off"]]
     assert [row[5] for row in table.rows] == ["3/3", "2/3"]
-    assert table.rows[0][6] == "+0.000 ± 0.000 (x1.00)"
+    assert table.rows[0][6] == "0.000 ± 0.000 (x1.00)"
     wide = metrics_table(part)
     assert wide.header[2:] == ["accuracy % ↑", "loss % ↓"]
     assert wide.rows[0][2].endswith("*")
