@@ -5,7 +5,8 @@ answers at once.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
@@ -30,8 +31,8 @@ app = typer.Typer(
     cls=_NearestVerb,
     name="owb",
     help=(
-        "Benchmark learners in an open world: classes keep arriving, labels lie, inputs are strange, "
-        "generalisation comes late."
+        "Benchmark learners in an open world: classes keep arriving, labels are noisy, some inputs are out of "
+        "distribution, generalisation comes late."
     ),
     no_args_is_help=True,
     add_completion=False,
@@ -66,6 +67,22 @@ _ORDER = (
     "doctor",
 )
 plugged.add_commands(app, _OWN, _ORDER)
+
+
+def _show_version(is_asked: bool) -> None:
+    if is_asked:
+        console.say(f"openworld-bench {version('openworld-bench')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _owb(
+    shows_version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit."),
+    ] = False,
+) -> None:
+    """Options that need no verb."""
 
 
 def main() -> None:

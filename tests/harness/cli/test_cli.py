@@ -14,6 +14,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -98,6 +99,12 @@ WRONG = {
         "'9lives' cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter"
     ),
 }
+
+
+def test_the_version_is_that_of_the_project(owb: Owb) -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    assert owb("--version").out == f"openworld-bench {version}\n"
 
 
 @pytest.mark.parametrize("line", WRONG)
