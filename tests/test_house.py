@@ -33,6 +33,7 @@ HARNESS = (
     "sandbox",
     "results",
     "studies",
+    "api",
     "cli",
 )
 """The rooms of the harness: a file imports from its own room and from those before it."""
@@ -303,8 +304,12 @@ def test_the_command_line_starts_without_anything_heavy() -> None:
 
 
 def _private(name: str) -> bool:
-    """Whether a name is private: not `_` or `__name__`, and not what named tuples of Python call their own."""
-    return name.startswith("_") and name.strip("_") != "" and name[:2] != "__" and not hasattr(Import, name)
+    """Whether a name is private: not `_` or `__name__`, not what named tuples of Python call their own, and not
+    what notebooks call, such as `_repr_html_`.
+    """
+    if name[:2] == "__" or name.strip("_") == "" or name.endswith("_"):
+        return False
+    return name.startswith("_") and not hasattr(Import, name)
 
 
 @cache

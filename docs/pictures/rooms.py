@@ -44,7 +44,7 @@ ROOMS: Sequence[Room] = [
     Room("leaderboards/papers", "published tables", 566, 62, 154, 40, PUBLISHED),
     Room("leaderboards/publishing", "the board folder", 240, 108, 480, 40, PUBLISHED),
     *_row(168, ("harness/cli", "the verbs of owb; the only room that prints")),
-    *_row(218, ("harness/studies", "ablation, sweep, search")),
+    *_row(218, ("harness/studies", "ablation, sweep, search"), ("harness/api", "from Python")),
     *_row(268, ("harness/sandbox", "code of strangers"), ("harness/results", "ranking, comparison, tables")),
     *_row(318, ("harness/execution", "many cells"), ("harness/checks", "owb check")),
     *_row(368, ("harness/store", "MLflow, stored predictions")),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from harness.api import DEFAULT_SCENARIO
 from harness.cli import console, cost, options, plugged, tables
 from harness.errors import UserError
 from harness.execution.machine import Machine
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from harness.studies.study import Study
 
 SOME_FAILED = 1
-DEFAULT_SCENARIO = "class-incremental"
 _MOST_SEEDS = 1000
 _LONGEST_SEED = 9  # digits
 
@@ -31,6 +31,7 @@ EPILOGUE = options.examples(
     "owb run my.py:Mine --plan                               what would run, and what is already there",
     "owb run replay --seed 3                                 seed 3 alone; --seeds 3,7 for two of them",
     "owb run replay --seed 3 --no-bounds --again             one cell anew, whatever is there already",
+    "owb run my.py:Mine --debug                              one cell in this process: breakpoint() and print work",
     "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
     (
         "owb run --preset paper/happy-cifar100 --plan            a published table: what it would cost; "
@@ -71,6 +72,10 @@ def run(
     again: Annotated[
         bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option("--debug", help="Run the first cell in this process, for a debugger; record nothing."),
+    ] = False,
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
@@ -88,6 +93,9 @@ def run(
     count, chosen = _seeds_said(seeds, seed)
     changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    if debug:
+        _debug(suite, chosen[0] if chosen else 0, machine, as_json=as_json)
+        return
     records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
     if smoke and not plan:
         tables.show_smoke(records, as_json=as_json)
@@ -97,6 +105,20 @@ def run(
         show_ranking(records, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
+
+
+def _debug(suite: Suite, seed: int, machine: Machine, *, as_json: bool) -> None:
+    """Run the first cell of a suite here and show its figures."""
+    from harness.api.running import debug
+
+    figures = debug(suite.strategies[0], suite.scenarios[0], seed=seed, machine=machine)
+    if as_json:
+        console.dump(figures)
+        return
+    title = f"{suite.strategies[0]} on {suite.scenarios[0]}, seed {seed}: in this process, not recorded"
+    console.grid(
+        ["metric", "figure"], [[name, f"{figure:.4f}"] for name, figure in figures.items()], title=title
+    )
 
 
 def run_suite(
@@ -182,20 +204,14 @@ def show_ranking(records: list[Record], *, as_json: bool) -> None:
 
 
 def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
-    from harness.protocol.cells import Suite, read_suite
-    from harness.selection import configured, expand
+    from harness.api.running import suite_of
+    from harness.protocol.cells import read_suite
 
     if any(text.endswith((".yaml", ".yml")) for text in strategies):
         if len(strategies) > 1 or scenarios:
             raise UserError("a suite file names its own strategies and scenarios: give it alone")
         return read_suite(Path(strategies[0]))
-    scenarios = scenarios or [DEFAULT_SCENARIO]
-    added: list[str] = []
-    if bounds:
-        chosen = [configured("scenario", selection) for text in scenarios for selection in expand(text)]
-        added = [name for scenario in chosen for name in (scenario.lower_bound, scenario.upper_bound)]
-    said = [selection.as_said for text in strategies for selection in expand(text)]
-    return Suite(scenarios=tuple(scenarios), strategies=tuple(dict.fromkeys([*said, *added])))
+    return suite_of(strategies, scenarios or [DEFAULT_SCENARIO], bounds=bounds)
 
 
 def _check_said(strategies: list[str], scenarios: list[str], preset: str | None, *, smoke: bool) -> None:

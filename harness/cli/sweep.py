@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from harness.api import DEFAULT_SCENARIO
 from harness.cli import console, options
-from harness.cli.run import DEFAULT_SCENARIO, SOME_FAILED, run_cells
+from harness.cli.run import SOME_FAILED, run_cells
 from harness.errors import UserError
 from harness.execution.machine import Machine
 

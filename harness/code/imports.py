@@ -27,7 +27,9 @@ from importlib.machinery import (
 )
 from pathlib import Path
 
-OURS = ("harness", "scenarios", "strategies")
+from harness.code import public
+
+OURS = ("harness", public.NAME, "scenarios", "strategies")
 """The packages of this project, which never are a plugin's neighbours."""
 
 
@@ -44,6 +46,13 @@ class Import:
 
     def __str__(self) -> str:
         return f"{'.' * self.level}{self.module} {self.item} {self.bound}"
+
+    @property
+    def at_home(self) -> Import:
+        """The same name taken from the module that it lies in, where it is one of the public face's."""
+        if self.level or self.module.partition(".")[0] != public.NAME:
+            return self
+        return Import(0, public.HOMES.get(self.item, public.EVERYTHING), self.item, self.bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +105,7 @@ class Module:
 
         The rest is empty where it names the last of these modules as a whole.
         """
+        said = said.at_home
         base = f"{self._package(said.level)}.{said.module}".strip(".") if said.level else said.module
         inside = bool(said.level)
         loaded = _chain(base, self.folder, only_there=inside) if base else []

@@ -5,7 +5,7 @@ figures and predictions by seed.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -76,10 +76,21 @@ def in_store(store: Store, sides: Sides, experiment: str = "") -> list[Meeting]:
     Raises:
         UserError: no such experiment, or a strategy without finished cells.
     """
-    records = [record for record in store.records(experiment) if record.status is Status.DONE]
-    check_sides(sides, sorted({record.strategy for record in records}), f"owb show {experiment}".strip())
+    return in_records(store, sides, store.records(experiment), see=f"owb show {experiment}".strip())
+
+
+def in_records(
+    store: Store, sides: Sides, records: Iterable[Record], *, see: str = "owb show"
+) -> list[Meeting]:
+    """Return the meetings among records of the store; `see` is the command that shows them.
+
+    Raises:
+        UserError: a strategy without finished cells.
+    """
+    done = [record for record in records if record.status in (Status.DONE, Status.CACHED)]
+    check_sides(sides, sorted({record.strategy for record in done}), see)
     found = []
-    for protocol_hash, group in by_protocol(records).items():
+    for protocol_hash, group in by_protocol(done).items():
         own = tuple({record.seed: record for record in group if record.strategy == label} for label in sides)
         if not all(own):
             continue

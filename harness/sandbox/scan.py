@@ -15,6 +15,7 @@ from functools import cache
 from types import CodeType
 from typing import Any, NamedTuple
 
+from harness.code import public
 from harness.plugins import registered
 
 LARGEST_TEXT = 4000
@@ -190,13 +191,17 @@ def _imports(tree: ast.Module) -> Iterator[Found]:
             modules = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             modules = [f"{node.module or '.'}.{alias.name}" for alias in node.names]
+            if node.module == public.NAME:
+                modules = [
+                    f"{public.HOMES.get(each.name, public.EVERYTHING)}.{each.name}" for each in node.names
+                ]
             if node.level:
                 yield Found(node.lineno, "imports from the folder it lies in, which is not submitted")
         else:
             continue
         for module in modules:
             parts = module.split(".")
-            if parts[0] == "harness" and (len(parts) == 1 or parts[1] not in _CONTRACT):
+            if parts[0] in ("harness", public.NAME) and (len(parts) == 1 or parts[1] not in _CONTRACT):
                 yield Found(
                     node.lineno,
                     f"imports {module}, which {_TRUTH}; a strategy needs {', '.join(_CONTRACT)} alone",

@@ -80,6 +80,12 @@ def test_a_change_of_what_is_imported_changes_the_digest(line: str, write: Write
     assert write(files={IMPORTS[line]: one, "unrelated.py": one}) == before
 
 
+def test_a_name_of_the_public_face_counts_as_the_module_it_lies_in(write: Write) -> None:
+    own = "from {} import Strategy\nclass Base(Strategy): ..."
+    assert write(own.format("openworld")) == write(own.format("harness.contracts"))
+    assert write("import openworld") != write("import harness.contracts")
+
+
 def test_helpers_of_helpers_count_however_deep(write: Write) -> None:
     before = write(
         "import a0", {f"a{n}.py": f"import a{n + 1}\n" for n in range(9)} | {"a9.py": "VALUE = 1\n"}

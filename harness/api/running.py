@@ -1,0 +1,179 @@
+"""Running from Python: cells on workers as `owb run` runs them, one cell in this process for a debugger, and
+records of earlier runs.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from harness.api import DEFAULT_SCENARIO
+from harness.api.results import Results
+from harness.contracts import Strategy
+from harness.errors import Unsuitable, UserError
+from harness.execution.execute import Limits, Listener, execute, plan
+from harness.execution.in_process import run_in_process
+from harness.execution.machine import Machine
+from harness.plugins import registered
+from harness.protocol.cells import Suite, cells, contenders, protocols
+from harness.selection import configured, expand
+from harness.store.mlflow_store import Store
+
+StrategyName = str | type[Strategy]
+"""A selection as the command line takes it, or a class that a file or an installed package holds."""
+
+
+def run(
+    strategies: StrategyName | Sequence[StrategyName],
+    scenarios: str | Sequence[str] = DEFAULT_SCENARIO,
+    *,
+    seeds: int | Sequence[int] = 5,
+    bounds: bool = True,
+    name: str = "runs",
+    store: str = "owb-store",
+    machine: Machine | None = None,
+    timeout_s: float = 3600.0,
+    memory_mib: int = 4096,
+    again: bool = False,
+    listen: Listener = lambda _: None,
+) -> Results:
+    """Run every strategy on every scenario under every seed; cells that are finished in the store are reused.
+
+    Args:
+        strategies: one or several, such as "replay[memory=200]", "mine.py:Mine" or a class.
+        scenarios: one or several, such as "class-incremental[dataset=digits]".
+        seeds: how many, from 0, or which.
+        bounds: add the lower and upper bound of each scenario.
+        name: the experiment that cells are recorded under.
+        store: folder, data base URI or tracking server.
+        machine: workers, threads, device; by default as many workers as there are cores.
+        timeout_s, memory_mib: limits of a cell.
+        again: run all cells anew.
+        listen: told what happens to each cell.
+
+    Raises:
+        UserError: a name, parameter or file that does not fit, or a store that cannot be used.
+    """
+    suite = suite_of(
+        [text_of(each) for each in _several(strategies)],
+        [scenarios] if isinstance(scenarios, str) else list(scenarios),
+        bounds=bounds,
+        name=name,
+        timeout_s=timeout_s,
+        memory_mib=memory_mib,
+    )
+    where = machine or Machine()
+    where.check()
+    kept = Store(store)
+    chosen = seeds if isinstance(seeds, int) else tuple(seeds)
+    todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
+    records = execute(
+        plan(todo, kept, again=again),
+        kept,
+        experiment=suite.name,
+        machine=where,
+        limits=Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib),
+        listen=listen,
+    )
+    return Results(records=records, store=kept)
+
+
+def debug(
+    strategy: StrategyName | Strategy,
+    scenario: str = DEFAULT_SCENARIO,
+    *,
+    seed: int = 0,
+    machine: Machine | None = None,
+) -> Mapping[str, float]:
+    """Learn one cell in this process, without workers, limits or a record; return its figures by metric.
+
+    `breakpoint()`, `pdb` and prints work, and an error has the traceback of where it was raised. The labels it
+    is scored on lie in the same process: this is for finding errors, not for figures to report.
+
+    Args:
+        strategy: a selection, a class, also of a notebook, or an instance. Of several that a selection with
+            lists stands for, the first.
+
+    Raises:
+        UserError: a name or parameter that does not fit, or a strategy that cannot take part.
+    """
+    protocol = protocols([scenario])[0]
+    reveal = False
+    if isinstance(strategy, str):
+        contender = contenders([strategy])[0]
+        reveal = contender.plugin.name == protocol.scenario.upper_bound
+        made: Strategy = contender.plugin.cls(**contender.params)
+    else:
+        made = strategy() if isinstance(strategy, type) else strategy
+    try:
+        scores = run_in_process(made, protocol.scenario, seed, machine or Machine(), reveal=reveal)
+    except Unsuitable as error:
+        raise UserError(f"{type(made).__name__} cannot take part in {protocol.label}: {error}") from error
+    return dict(scores.final)
+
+
+def load(store: str = "owb-store", name: str = "") -> Results:
+    """Return what is recorded under an experiment, of all of them by default.
+
+    Raises:
+        UserError: no such experiment, or a store that cannot be read.
+    """
+    kept = Store(store)
+    return Results(records=kept.records(name), store=kept)
+
+
+def suite_of(
+    strategies: Sequence[str],
+    scenarios: Sequence[str],
+    *,
+    bounds: bool,
+    name: str = "runs",
+    timeout_s: float = 3600.0,
+    memory_mib: int = 4096,
+) -> Suite:
+    """Return the suite of what is named, each once; with the bounds of the scenarios where these are wanted."""
+    added: list[str] = []
+    if bounds:
+        chosen = [configured("scenario", selection) for text in scenarios for selection in expand(text)]
+        added = [bound for scenario in chosen for bound in (scenario.lower_bound, scenario.upper_bound)]
+    named = [selection.as_said for text in strategies for selection in expand(text)]
+    return Suite(
+        name=name,
+        scenarios=tuple(scenarios),
+        strategies=tuple(dict.fromkeys([*named, *added])),
+        timeout_s=timeout_s,
+        memory_mib=memory_mib,
+    )
+
+
+def text_of(strategy: StrategyName) -> str:
+    """Return the selection that stands for a strategy: of a class, its name where it is registered, else its file
+    and name.
+
+    Raises:
+        UserError: a class of a notebook, which no worker could find.
+    """
+    if isinstance(strategy, str):
+        return strategy
+    target = f"{strategy.__module__}:{strategy.__qualname__}"
+    for name, point in registered("strategy").items():
+        if point.value == target:
+            return name
+    try:
+        file = inspect.getsourcefile(strategy)
+    except (OSError, TypeError):
+        file = None
+    if file is None or not Path(file).is_file() or "." in strategy.__qualname__:
+        raise UserError(
+            f"{strategy.__name__} lies in no file, where a worker could find it: write its cell with %%writefile "
+            f"mine.py and name 'mine.py:{strategy.__name__}', or run one cell here with debug()"
+        )
+    return f"{file}:{strategy.__name__}"
+
+
+def _several(what: StrategyName | Sequence[StrategyName]) -> Sequence[StrategyName]:
+    return [what] if isinstance(what, (str, type)) else what
+
+
+__all__ = ["debug", "load", "run", "suite_of", "text_of"]

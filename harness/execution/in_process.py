@@ -1,0 +1,59 @@
+"""A cell in this very process: no worker, no limits, no record, so that a debugger, `breakpoint()` and `print`
+work.
+
+The truth lies in the same process and nothing is stored: what comes out is for finding errors, and no figure to
+report.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from harness.cell.run import conditions_of, run_cell
+from harness.cell.sealing import build
+from harness.contracts import Scenario, Scores, Strategy, scorer_of
+from harness.execution.machine import Machine
+
+
+def run_in_process(
+    strategy: Strategy,
+    scenario: Scenario,
+    seed: int,
+    machine: Machine,
+    *,
+    reveal: bool = False,
+    listen: Callable[[int, Scores], None] = lambda stage, scores: None,
+) -> Scores:
+    """Learn and score one cell here; return its scores.
+
+    Args:
+        strategy: a fresh instance.
+        scenario: what to deal from, under `seed`.
+        machine: its device, precision and compilation; workers, threads and GPUs do not matter here.
+        reveal: hand over every training label, as the scenario's upper bound gets them.
+        listen: told after every stage what was scored so far.
+
+    Raises:
+        Unsuitable: the strategy cannot take part.
+        Exception: whatever the strategy raises, with the traceback of where it did.
+    """
+    sealed = build(scenario, seed, reveal=reveal)
+    conditions = machine.computing(conditions_of(scenario, seed))
+    scorer = scorer_of(scenario, sealed.truth)
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(machine.threads)
+    with tempfile.TemporaryDirectory(prefix="owb-debug-") as scratch, ExitStack() as stack:
+        stack.callback(torch.set_num_threads, before)
+        for result in run_cell(strategy, sealed.episodes, conditions, scratch=Path(scratch)):
+            for answer in result.answers:
+                scorer.add(answer)
+            listen(result.stage, scorer.scores())
+    return scorer.scores()
+
+
+__all__ = ["run_in_process"]

@@ -1,0 +1,145 @@
+"""The harness from Python: what `run` records is what the command line records, and `debug` learns the same
+cell in this process.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from runs import BLOBS, Owb, world
+from worlds import Blobs, Means
+
+import openworld
+from harness.api.results import Results
+from harness.api.running import debug, load, run, text_of
+from harness.code import public
+from harness.contracts import Prediction, Query, Stage, Strategy
+from harness.errors import UserError
+from harness.execution.machine import Machine
+from harness.sandbox.scan import scan
+
+MEANS, TRAINS = world("Means"), world("Trains")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory, warm_ray: None) -> Results:
+    """Return two strategies on blobs under two seeds."""
+    store = str(tmp_path_factory.mktemp("api") / "store")
+    return run([Means, TRAINS], BLOBS, seeds=2, bounds=False, store=store, machine=Machine(workers=1))
+
+
+def test_a_frame_has_a_row_a_cell_with_every_metric(results: Results) -> None:
+    frame = results.frame()
+    assert list(zip(frame["strategy"], frame["seed"], strict=True)) == [
+        (MEANS, 0),
+        (TRAINS, 0),
+        (MEANS, 1),
+        (TRAINS, 1),
+    ]
+    assert set(frame["status"]) == {"done"}
+    assert {metric.name for metric in Blobs.metrics} <= set(frame.columns)
+    for record, (_, row) in zip(results.records, frame.iterrows(), strict=True):
+        assert row[Blobs.metrics[0].name] == record.metrics[Blobs.metrics[0].name]
+
+
+def test_curves_have_a_row_a_stage_and_end_at_the_final_accuracy(results: Results) -> None:
+    curves = results.curves()
+    stages = len(Blobs().deal(0).stages)
+    assert len(curves) == 4 * stages
+    assert sorted(set(curves["stage"])) == list(range(stages))
+
+
+def test_rankings_and_comparisons_are_those_of_the_records(results: Results) -> None:
+    ranking = results.ranking()
+    assert {row.strategy for row in ranking.rows} == {MEANS, TRAINS}
+    (found,) = results.compare(MEANS, TRAINS)
+    by_seed = results.frame().pivot(index="seed", columns="strategy", values=ranking.primary.name)
+    assert found.difference == pytest.approx((by_seed[MEANS] - by_seed[TRAINS]).mean())
+    with pytest.raises(UserError, match="Meanz"):
+        results.compare(MEANS, "Meanz")
+
+
+def test_a_notebook_shows_the_ranking_and_no_markup_of_a_name(results: Results) -> None:
+    shown = results._repr_html_()
+    assert shown.count("<table>") == 1
+    assert Blobs.metrics[0].name.replace("_", " ") in shown
+
+
+def test_what_was_run_is_loaded_again_and_run_again_from_the_cache(results: Results) -> None:
+    again = load(results.store.uri, "runs")
+    assert {record.key for record in again.records} == {record.key for record in results.records}
+    cached = run(MEANS, BLOBS, seeds=[1], bounds=False, store=results.store.uri)
+    assert [record.digest for record in cached.records] == [
+        record.digest for record in results.records if (record.strategy, record.seed) == (MEANS, 1)
+    ]
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_cell_in_this_process_has_the_figures_of_the_worker(results: Results, seed: int) -> None:
+    (record,) = [each for each in results.records if (each.strategy, each.seed) == (TRAINS, seed)]
+    assert debug(TRAINS, BLOBS, seed=seed) == dict(record.metrics)
+
+
+def test_an_error_in_this_process_is_the_strategy_s_own() -> None:
+    class Breaks(Strategy):
+        """Divides by zero."""
+
+        def learn(self, stage: Stage) -> None:
+            self.share = 1 / 0
+
+        def predict(self, query: Query) -> Prediction:
+            raise NotImplementedError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        debug(Breaks, BLOBS)
+    assert caught.traceback[-1].name == "learn"
+
+
+def test_a_class_is_named_by_its_entry_point_or_its_file() -> None:
+    from strategies.class_incremental.replay import Replay
+
+    class Nowhere(Means):
+        """Lies in a function."""
+
+    assert text_of(Replay) == "replay"
+    assert Path(text_of(Means).rpartition(":")[0]).samefile(MEANS.rpartition(":")[0])
+    with pytest.raises(UserError, match="Nowhere lies in no file"):
+        text_of(Nowhere)
+
+
+def test_the_command_line_runs_a_cell_in_its_own_process(
+    call_owb: Owb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Results
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (record,) = [each for each in results.records if (each.strategy, each.seed) == (MEANS, 1)]
+    assert call_owb("run", MEANS, "-s", BLOBS, "--debug", "--seed", "1", "--json").json == dict(
+        record.metrics
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+# --- the public face ------------------------------------------------------------------------------------------
+
+
+def test_every_public_name_is_where_it_is_said_to_be() -> None:
+    assert set(openworld.__all__) == set(public.HOMES)
+    assert all(getattr(openworld, name) is not None for name in openworld.__all__)
+    assert openworld.Strategy is Strategy
+    with pytest.raises(AttributeError, match="has no attribute 'Stratgy'"):
+        openworld.Stratgy  # noqa: B018
+
+
+def test_the_public_face_loads_nothing_heavy_by_itself() -> None:
+    code = "import openworld, sys; print({'torch', 'ray', 'mlflow', 'pandas'} & set(sys.modules))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert ended.stdout.strip() == "set()"
+
+
+def test_the_gate_takes_the_contract_by_its_public_name_and_nothing_else_of_it() -> None:
+    assert scan("from openworld import Strategy, param\n", "mine.py") == []
+    for line in ("from openworld import run", "from openworld import Strategy, load", "import openworld"):
+        assert any("mine.py, line 1: imports" in found for found in scan(f"{line}\n", "mine.py"))
