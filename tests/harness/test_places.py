@@ -127,10 +127,8 @@ def test_options_expand_it(home: Path, call_owb: Owb) -> None:
     assert said.code == 0, said.err
     assert (home / "suite.yaml").is_file()
     assert call_owb("show", "--store=~/store").err.strip().endswith("try: owb demo")
-    assert (
-        call_owb("board", "check", "x", "--root=~/boards").err
-        == f"error: there are no boards in {home / 'boards'}\n"
-    )
+    refused = call_owb("board", "check", "x", "--root=~/boards").err
+    assert refused.startswith(f"error: there are no boards in {home / 'boards'}: ")
     assert not list(home.parent.glob("~*"))
 
 
