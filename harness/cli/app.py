@@ -63,6 +63,7 @@ _ORDER = (
     "new",
     "submit",
     "verify",
+    "accept",
     "data",
     "doctor",
 )

@@ -5,6 +5,8 @@
     in it NAME/entries/STRATEGY/entry.yaml                     one strategy: configuration, code digest,
     environment, one row per cell NAME/entries/STRATEGY/predictions/SCENARIO--seed-K.npz
     NAME/entries/STRATEGY/strategy.py                    its source, where it was run from a file
+    NAME/entries/STRATEGY/submission.yaml                who handed it in, where it came as a submission
+    NAME/accepted.yaml                                   the submissions that were accepted, and when
     NAME/README.md, NAME/board.csv                       rendered from the above, never edited
 
 Folder names are made from labels (`slug`). Everything is read as data: YAML without tags, arrays without
@@ -16,8 +18,8 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
@@ -40,6 +42,8 @@ from harness.protocol.yaml_files import read_yaml
 from harness.results.printable import unprintable
 from harness.results.ranking import Ranking, rank
 from harness.store.mlflow_store import Record
+from leaderboards.publishing.accepted import Accepted, read_accepted
+from leaderboards.publishing.metadata import SUBMISSION, Submission, read_submission
 
 PROTOCOL, ENTRY, README, CSV, SOURCE = "protocol.yaml", "entry.yaml", "README.md", "board.csv", "strategy.py"
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
@@ -155,10 +159,15 @@ class Entry(_Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Board:
-    """A whole board. Made by `publish` or `read_board`."""
+    """A whole board. Made by `publish` or `read_board`.
+
+    accepted: the submissions that it took in.  submissions: what each of them says, by the label of its entry.
+    """
 
     header: Header
     entries: tuple[Entry, ...]
+    accepted: Accepted = field(default_factory=Accepted)
+    submissions: Mapping[str, Submission] = field(default_factory=dict)
 
     def records(self, protocol: BoardProtocol) -> list[Record]:
         """Return the cells of a protocol, entry by entry."""
@@ -193,7 +202,13 @@ def read_board(folder: Path) -> Board:
         instead.
     """
     header = read_header(folder)
-    return Board(header=header, entries=tuple(read_entry(path) for path in entry_files(folder)))
+    entries = tuple(read_entry(path) for path in entry_files(folder))
+    return Board(
+        header=header,
+        entries=entries,
+        accepted=read_accepted(folder),
+        submissions=read_submissions(folder, entries),
+    )
 
 
 def read_header(folder: Path) -> Header:
@@ -204,6 +219,12 @@ def read_header(folder: Path) -> Header:
 def read_entry(path: Path) -> Entry:
     """Read an `entry.yaml`."""
     return _read(path, Entry)
+
+
+def read_submissions(folder: Path, entries: Iterable[Entry]) -> dict[str, Submission]:
+    """Return what the submissions among the entries of a board folder say, by label."""
+    labels = [entry.label for entry in entries if (folder / entry_folder(entry.label) / SUBMISSION).exists()]
+    return {label: read_submission(folder / entry_folder(label)) for label in labels}
 
 
 def entry_files(folder: Path) -> list[Path]:
@@ -325,6 +346,7 @@ __all__ = [
     "read_board",
     "read_entry",
     "read_header",
+    "read_submissions",
     "slug",
     "yaml_text",
 ]

@@ -5,12 +5,14 @@ said at once.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.protocol.cells import Protocol
 from harness.selection import expand
+from leaderboards.publishing.accepted import ACCEPTED, read_accepted
 from leaderboards.publishing.board import (
     CSV,
     ENTRY,
@@ -29,8 +31,10 @@ from leaderboards.publishing.board import (
     predictions_file,
     read_entry,
     read_header,
+    read_submissions,
     slug,
 )
+from leaderboards.publishing.metadata import SUBMISSION, sha256
 from leaderboards.publishing.readme import rendered
 from leaderboards.publishing.rescore import Exam, differences, exam, mark
 
@@ -45,10 +49,17 @@ def check_board(folder: Path) -> list[str]:
         return [str(error)]
     entries, unreadable = _readable_entries(folder)
     board = Board(header=header, entries=tuple(entries))
+    try:
+        board = replace(
+            board, accepted=read_accepted(folder), submissions=read_submissions(folder, board.entries)
+        )
+    except UserError as error:
+        unreadable.append(str(error))
     form = [
         *unreadable,
         *_header_problems(header, folder),
         *_suite_problems(board),
+        *_submission_problems(board, folder),
         *_stray_files(board, folder),
     ]
     figures = [
@@ -109,10 +120,32 @@ def _suite_problems(board: Board) -> Iterator[str]:
             yield f"{entry.label}: {besides}"
 
 
+def _submission_problems(board: Board, folder: Path) -> Iterator[str]:
+    """Say where what was accepted is not what lies here, byte by byte."""
+    listed = {version.label: version for version in board.accepted.current.values()}
+    for label in dict.fromkeys([*listed, *board.submissions]):
+        version, submission = listed.get(label), board.submissions.get(label)
+        if version is None:
+            yield f"{label}: it has a {SUBMISSION}, but {ACCEPTED} names no such submission"
+        elif submission is None:
+            yield f"{label}: {ACCEPTED} names it, but it has no {SUBMISSION}"
+        elif (submission.name, submission.revision, submission.digest) != (
+            version.name,
+            version.revision,
+            version.digest,
+        ):
+            yield f"{label}: its {SUBMISSION} is not the one that was accepted"
+    for label, submission in board.submissions.items():
+        for name, stated in submission.files.items():
+            path = folder / entry_folder(label) / name
+            if not path.is_file() or sha256(path) != stated:
+                yield f"{label}: {name} is not the file that was handed in"
+
+
 def _stray_files(board: Board, folder: Path) -> Iterator[str]:
-    allowed = {PROTOCOL, README, CSV}
+    allowed = {PROTOCOL, README, CSV, ACCEPTED}
     for entry in board.entries:
-        allowed |= {(entry_folder(entry.label) / name).as_posix() for name in (ENTRY, SOURCE)}
+        allowed |= {(entry_folder(entry.label) / name).as_posix() for name in (ENTRY, SOURCE, SUBMISSION)}
         allowed |= {predictions_file(entry, cell).as_posix() for cell in entry.done}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

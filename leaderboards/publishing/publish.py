@@ -21,6 +21,7 @@ from harness.errors import UserError
 from harness.protocol.cells import Cell, Contender, Suite
 from harness.results.printable import printable
 from harness.store.mlflow_store import Record, Store
+from leaderboards.publishing.accepted import ACCEPTED
 from leaderboards.publishing.board import (
     ENTRY,
     LONGEST_REASON,
@@ -53,7 +54,7 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
 
     Raises:
         UserError: a scenario that no board takes, cells that have not run, a recorded figure that its
-            predictions do not give, a board above `LIMIT_MB`.
+            predictions do not give, a board above `LIMIT_MB`, an earlier one with accepted submissions.
     """
     if not _NAME.fullmatch(name):
         raise UserError(
@@ -65,13 +66,18 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
     for protocol in {cell.protocol.hash: cell.protocol for cell in cells}.values():
         if reason := protocol.scenario.inadmissible():
             raise UserError(f"{protocol.label} cannot stand on a board: {reason}")
+    if (root / name / ACCEPTED).exists():
+        raise UserError(
+            f"board {name!r} holds accepted submissions, which are in no store; published anew it would lose "
+            f"them: remove {root / name} first, and accept them again"
+        )
     records = _records(cells, store)
     board = _board(name, suite, cells, records, store)
     folder, temporary = root / name, root / f".{name}.{getpid()}.tmp"
     try:
         _write(board, cells, records, store, temporary)
-        _check_size(name, temporary)
-        _replace(folder, temporary)
+        check_size(name, temporary)
+        replace_folder(folder, temporary)
     except OSError as error:
         raise UserError(f"cannot write board {str(folder)!r}: {error.strerror or error}") from error
     finally:
@@ -221,7 +227,8 @@ def _write(
         (folder / name).write_text(text, encoding="utf-8", newline="\n")
 
 
-def _check_size(name: str, folder: Path) -> None:
+def check_size(name: str, folder: Path) -> None:
+    """Raise `UserError` where the files of a board take more than `LIMIT_MB`, with the largest of them."""
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size / 1e6
         for path in folder.rglob("*")
@@ -236,17 +243,18 @@ def _check_size(name: str, folder: Path) -> None:
         )
 
 
-def _replace(folder: Path, temporary: Path) -> None:
-    """Put `temporary` in the place of `folder`; an earlier one is moved away first, because a full folder
-    cannot be renamed over.
+def replace_folder(folder: Path, new: Path) -> None:
+    """Put `new` in the place of `folder`, on the same disk; an earlier one is moved away first, because a full
+    folder cannot be renamed over.
     """
-    earlier = temporary.with_suffix(".old")
+    earlier = folder.with_name(f".{folder.name}.{getpid()}.old")
     if folder.exists():
         folder.rename(earlier)
     try:
-        temporary.rename(folder)
+        new.rename(folder)
     except OSError:
-        earlier.rename(folder)
+        if earlier.exists():
+            earlier.rename(folder)
         raise
     shutil.rmtree(earlier, ignore_errors=True)
 
@@ -261,4 +269,4 @@ def _some(texts: Iterable[str]) -> str:
     return "; ".join(every[:_MOST_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
-__all__ = ["LIMIT_MB", "check_board", "publish", "read_board", "render"]
+__all__ = ["LIMIT_MB", "check_board", "check_size", "publish", "read_board", "render", "replace_folder"]

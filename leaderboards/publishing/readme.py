@@ -12,6 +12,7 @@ from harness.results.costs import NOT_COMPARABLE
 from harness.results.placing import POWER
 from harness.results.ranking import Ranking
 from harness.results.tables import (
+    Table,
     aggregate_table,
     csv_text,
     escaped,
@@ -78,6 +79,7 @@ def page(board: Board) -> str:
         _how(board),
         "### Measured on\n",
         _environments(board),
+        *_accepted(board),
         "## Run it again\n",
         _again(board, rankings),
     ]
@@ -193,21 +195,45 @@ def _environments(board: Board) -> str:
     return _bullets(dict.fromkeys(lines))
 
 
+def _accepted(board: Board) -> list[str]:
+    """Say which submissions the board took in, and who made them."""
+    current = board.accepted.current
+    if not current:
+        return []
+    header = ["submission", "strategy", "authors", "method", "reference", "licence", "accepted", "digest"]
+    rows = []
+    for version in current.values():
+        said = board.submissions[version.label]
+        texts = [", ".join(said.authors), said.method, said.reference, said.licence]
+        name = f"{said.name}, revision {version.revision}"
+        rows.append([name, version.label, *texts, version.day.isoformat(), version.digest[:12]])
+    return ["## Accepted submissions\n", markdown(Table(header, rows))]
+
+
 def _again(board: Board, rankings: Sequence[Ranking]) -> str:
     best = next((ranking for ranking in rankings if ranking.best), None)
-    lines = [
-        "The whole board:\n",
-        f"```\nowb run leaderboards/boards/{board.header.name}/protocol.yaml\n```\n",
+    folder = f"leaderboards/boards/{board.header.name}"
+    lines = []
+    copies = [
+        shlex.join(
+            [
+                "cp",
+                f"{folder}/{(entry_folder(entry.label) / SOURCE).as_posix()}",
+                entry.strategy.rpartition(":")[0],
+            ]
+        )
+        for entry in board.entries
+        if ".py:" in entry.strategy
     ]
+    if copies:
+        lines += ["Strategies that were run from a file keep its text here. First put it where it was:\n"]
+        lines += ["\n".join(["```", *copies, "```\n"])]
+    lines += ["The whole board:\n", f"```\nowb run {folder}/protocol.yaml\n```\n"]
     if best and best.best:
         one = (
             f"owb run {shlex.quote(best.best)} --scenario {shlex.quote(best.scenario)} --seeds 1 --no-bounds"
         )
         lines += ["One cell (seed 0 of the best contender):\n", f"```\n{one}\n```\n"]
-    by_path = [entry.label for entry in board.entries if ".py:" in entry.strategy]
-    if by_path:
-        kept = ", ".join(f"`{(entry_folder(label) / SOURCE).as_posix()}`" for label in by_path)
-        lines.append(f"Strategies that were run from a file keep its text here: {kept}.\n")
     return "\n".join(lines)
 
 

@@ -13,16 +13,13 @@ names the machine: files go by their bare names, and reasons of failures lose th
 from __future__ import annotations
 
 import ast
-import hashlib
 import re
 import shlex
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any
 
 from harness.code.imports import OURS, beside, statements
 from harness.contracts import Status
@@ -30,10 +27,8 @@ from harness.errors import UserError
 from harness.execution.plan import plan
 from harness.places import home_folder
 from harness.plugins import Plugin
-from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, cells, contenders, protocols
 from harness.protocol.yaml_files import read_yaml
-from harness.results.printable import unprintable
 from harness.store.mlflow_store import Store
 from leaderboards.publishing.board import (
     ENTRY,
@@ -47,43 +42,18 @@ from leaderboards.publishing.board import (
     slug,
     yaml_text,
 )
+from leaderboards.publishing.metadata import (
+    SUBMISSION,
+    Metadata,
+    Submission,
+    parsed,
+    read_content,
+    read_submission,
+    sha256,
+)
 from leaderboards.publishing.publish import publish
 
-SUBMISSION = "submission.yaml"
 _ABSOLUTE = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\](?:[^\s/\\'\":,;]+[/\\])+")
-_Model = TypeVar("_Model", bound=BaseModel)
-
-FileName = Annotated[str, Field(pattern=r"^(entry\.yaml|strategy\.py|predictions/[a-z0-9][a-z0-9.-]*\.npz)$")]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Line = Annotated[str, Field(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f]+$")]
-
-
-class _Content(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Metadata(_Content):
-    """What only the author can say. reference: a paper, a repository, or "none".  licence: of the code."""
-
-    name: Line
-    authors: tuple[Line, ...] = Field(min_length=1, max_length=100)
-    method: Line
-    reference: Line = "none"
-    licence: Line
-
-
-class Submission(Metadata):
-    """The content of `submission.yaml`. files: SHA-256 of every other file of the folder."""
-
-    version: Literal[1] = 1
-    board: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
-    board_hash: Sha256
-    files: dict[FileName, Sha256]
-
-    @property
-    def digest(self) -> str:
-        """Digest of the whole submission: all that is said, and through `files` all that is handed in."""
-        return fingerprint.of_value(self.model_dump(mode="json"))
 
 
 def submit(strategy: str, board: Path, metadata: Metadata, store: Store, folder: Path) -> Path:
@@ -129,34 +99,6 @@ def read_metadata(path: Path | None, said: dict[str, Any]) -> Metadata:
         if not isinstance(content, dict):
             raise UserError(f"{str(path)!r} should hold the keys {', '.join(Metadata.model_fields)}")
     return parsed(Metadata, content | {name: value for name, value in said.items() if value}, "the metadata")
-
-
-def read_submission(folder: Path) -> Submission:
-    """Read `submission.yaml` of a folder whose form is right."""
-    return read_content(folder / SUBMISSION, Submission)
-
-
-def read_content(path: Path, model: type[_Model]) -> _Model:
-    """Read a YAML file of a submission as `model`; messages name the file alone, never where it lies."""
-    return parsed(model, read_yaml(path, path.name), path.name)
-
-
-def parsed(model: type[_Model], content: Any, what: str) -> _Model:
-    """Return `content` as `model`; raise `UserError` that names every problem."""
-    if problems := "; ".join(unprintable(content)):
-        raise UserError(f"{what}: {problems}")
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, p['loc'])) or 'content'}: {p['msg'].lower()}" for p in error.errors()
-        )
-        raise UserError(f"{what}: {problems}") from None
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def submitted_file(cell: BoardCell) -> str:

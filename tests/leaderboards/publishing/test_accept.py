@@ -1,0 +1,311 @@
+"""`owb accept` takes what the gate lets through into its board, all of it or nothing, and never twice."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import forgeries
+import pytest
+import typer
+from forgeries import METADATA, SCENARIO, World
+from typer.testing import CliRunner
+
+from harness.errors import UserError
+from leaderboards.cli.accept import accept as accept_verb
+from leaderboards.publishing import accept
+from leaderboards.publishing.accept import check_is_new, merging
+from leaderboards.publishing.accepted import Moved
+from leaderboards.publishing.board import entry_folder, read_board
+from leaderboards.publishing.check import check_board
+from leaderboards.publishing.metadata import read_submission
+from leaderboards.publishing.publish import publish
+from leaderboards.publishing.submission import submit
+
+APP = typer.Typer()
+APP.command()(accept_verb)
+DAY = date(2026, 3, 1)
+LABELS = {name: f"{name}.py:{name.capitalize()}{more}" for name, more in forgeries.EXAMPLES.items()}
+
+
+@pytest.fixture(scope="module")
+def made() -> World:
+    return forgeries.world()
+
+
+@pytest.fixture
+def boards(made: World, tmp_path: Path) -> Path:
+    """Return a folder with the board `tiny` that a test may change."""
+    shutil.copytree(made.board, tmp_path / "boards" / "tiny")
+    return tmp_path / "boards"
+
+
+def taken(submission: Path, boards: Path, day: date = DAY) -> accept.Merged:
+    with merging(submission, boards, digest=read_submission(submission).digest, day=day) as merged:
+        pass
+    return merged
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def git(*words: str) -> str:
+    return subprocess.run(["git", *words], check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(autouse=True)
+def _who_commits(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AUTHOR", "COMMITTER"):
+        monkeypatch.setenv(f"GIT_{name}_NAME", "x")
+        monkeypatch.setenv(f"GIT_{name}_EMAIL", "x@example.org")
+
+
+def revised(made: World, which: str, folder: Path, **said: Any) -> Path:
+    """Submit the same cells with other metadata."""
+    label = f"{made.base}/{LABELS[which]}"
+    return submit(label, made.board, METADATA.model_copy(update=said), made.store, folder)
+
+
+def test_the_verb_verifies_merges_renders_checks_and_says_what_to_commit(
+    made: World, boards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forgeries.copies(made.submissions["second"], tmp_path / "submissions" / "second")
+    monkeypatch.chdir(tmp_path)
+    for words in (["init", "-q"], ["add", "submissions"], ["commit", "-qm", "handed in"]):
+        git(*words)
+    call = ["submissions/second", "--root", "boards", "--out", "pages"]
+    result = CliRunner().invoke(APP, call)
+    assert result.exit_code == 0, result.output
+    assert "Passed: nothing to object to." in result.stdout
+    label = LABELS["second"]
+    assert f"wrote boards/tiny: An example, revision 1, as {label}\n" in result.stdout
+    assert f"  {SCENARIO} | {label}: place " in result.stdout
+    assert check_board(boards / "tiny") == []
+    assert label in (boards / "tiny" / "board.csv").read_text()
+    assert label in (tmp_path / "pages" / "tiny" / "index.html").read_text()
+    assert 'href="tiny/index.html"' in (tmp_path / "pages" / "index.html").read_text()
+    again = CliRunner().invoke(APP, call)
+    assert isinstance(again.exception, UserError)
+    assert "'An example' was accepted on board 'tiny' already: revision 1" in str(again.exception)
+    command = result.stdout.partition("commit it with:\n  ")[2].strip()
+    assert command == (
+        "git add --all boards/tiny && git rm -r --quiet --ignore-unmatch submissions/second && "
+        "git commit --message 'Accept An example, revision 1, on board tiny'"
+    )
+    subprocess.run(["bash", "-c", command], check=True, capture_output=True)
+    listed = git("ls-files").split("\n")
+    assert "boards/tiny/accepted.yaml" in listed
+    assert not any(name.startswith("submissions") for name in listed)
+    assert not (tmp_path / "submissions").exists()
+
+
+def test_what_the_gate_refuses_changes_nothing(made: World, boards: Path, tmp_path: Path) -> None:
+    folder = forgeries.copies(made.submissions["first"], tmp_path / "forged")
+    forgeries.edited_metric(folder)
+    before = content(boards)
+    result = CliRunner().invoke(
+        APP, [str(folder), "--root", str(boards), "--out", str(tmp_path / "pages"), "--json"]
+    )
+    assert result.exit_code == 3
+    said = json.loads(result.stdout)
+    assert (said["accepted"], forgeries.stages_that_refuse(said["report"])) == (False, ["metrics"])
+    assert content(boards) == before
+    assert not (tmp_path / "pages").exists()
+
+
+def test_the_board_holds_the_submission_byte_by_byte_and_keeps_its_hash(made: World, boards: Path) -> None:
+    folder = made.submissions["third"]
+    merged = taken(folder, boards)
+    before, after = read_board(made.board), read_board(boards / "tiny")
+    assert content(boards / "tiny" / entry_folder(LABELS["third"])) == content(folder)
+    assert after.header.hash == before.header.hash
+    assert after.header.suite.strategies == (*before.header.suite.strategies, LABELS["third"])
+    assert after.submissions[LABELS["third"]] == read_submission(folder)
+    assert after.accepted.versions == (merged.version,)
+    assert (merged.version.day, merged.version.revision, merged.earlier) == (DAY, 1, None)
+    assert [path.name for path in boards.iterdir()] == ["tiny"]
+    page = (boards / "tiny" / "README.md").read_text()
+    assert "An example, revision 1" in page
+    assert "A. Person" in page
+    assert f"cp leaderboards/boards/tiny/{entry_folder(LABELS['third'])}/strategy.py third.py" in page
+
+
+def test_places_that_moved_are_those_that_differ_between_the_two_rankings(made: World, boards: Path) -> None:
+    merged = taken(made.submissions["first"], boards)
+    (was,), (now,) = read_board(made.board).rankings(), read_board(boards / "tiny").rankings()
+    places = {row.strategy: row.place for row in was.rows}
+    expected = tuple(
+        Moved(scenario=SCENARIO, strategy=row.strategy, before=places.get(row.strategy, ""), after=row.place)
+        for row in now.rows
+        if places.get(row.strategy) != row.place
+    )
+    assert merged.version.moved == expected
+    assert (LABELS["first"], "") in {(place.strategy, place.before) for place in expected}
+
+
+def test_the_same_acceptance_gives_the_same_bytes(made: World, boards: Path, tmp_path: Path) -> None:
+    shutil.copytree(boards, tmp_path / "again")
+    taken(made.submissions["first"], boards)
+    taken(made.submissions["first"], tmp_path / "again")
+    assert content(boards) == content(tmp_path / "again")
+
+
+def test_a_version_is_accepted_once_and_another_under_its_name_is_newer(
+    made: World, boards: Path, tmp_path: Path
+) -> None:
+    taken(made.submissions["first"], boards)
+    refusals = {
+        "was accepted on board 'tiny' already: revision 1, 2026-03-01": made.submissions["first"],
+        "revision 1 of 'An example' with another digest .*: a newer version says revision: 2": revised(
+            made, "first", tmp_path / "same", method="something else"
+        ),
+        "has an entry 'first.py:First' already, which is 'An example'": revised(
+            made, "first", tmp_path / "taken", name="Mine", revision=7
+        ),
+    }
+    before = content(boards)
+    for sentence, folder in refusals.items():
+        with pytest.raises(UserError, match=sentence):
+            check_is_new(folder, boards)
+        with pytest.raises(UserError, match=sentence):
+            taken(folder, boards)
+    assert content(boards) == before
+
+
+def test_a_higher_revision_takes_the_place_of_the_earlier_one(
+    made: World, boards: Path, tmp_path: Path
+) -> None:
+    first = taken(made.submissions["first"], boards).version
+    merged = taken(revised(made, "third", tmp_path / "new", revision=2), boards, date(2026, 4, 2))
+    board = read_board(boards / "tiny")
+    assert merged.earlier == first
+    assert {entry.label for entry in board.entries} == {*forgeries.RIVALS, LABELS["third"]}
+    assert board.header.suite.strategies == (*forgeries.RIVALS, LABELS["third"])
+    assert [(each.revision, each.day.day) for each in board.accepted.versions] == [(1, 1), (2, 2)]
+    gone = [place for place in merged.version.moved if not place.after]
+    assert [place.strategy for place in gone] == [LABELS["first"]]
+    assert check_board(boards / "tiny") == []
+    with pytest.raises(UserError, match="already: revision 1"):  # the first one does not come back
+        check_is_new(made.submissions["first"], boards)
+
+
+def test_an_entry_that_nobody_submitted_is_not_replaced(made: World, boards: Path, tmp_path: Path) -> None:
+    folder = submit(
+        "replay", made.board, METADATA.model_copy(update={"revision": 3}), made.store, tmp_path / "theirs"
+    )
+    with pytest.raises(UserError, match="has an entry 'replay' already: a submission needs"):
+        check_is_new(folder, boards)
+
+
+def fails_in_the_body(submission: Path, boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with merging(submission, boards, digest=read_submission(submission).digest, day=DAY):
+        raise UserError("the page cannot be written")
+
+
+def fails_when_swapped(submission: Path, boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rename = Path.rename
+
+    def full(self: Path, target: Path) -> Path:
+        if self.parent.name.endswith(".tmp"):
+            raise OSError(28, "No space left on device")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", full)
+    taken(submission, boards)
+
+
+def is_another_one_by_now(submission: Path, boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with merging(submission, boards, digest="0" * 64, day=DAY):
+        raise AssertionError
+
+
+def changes_after_it_was_verified(submission: Path, boards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = forgeries.copies(submission, boards.parent / "copy")
+    (copy / "strategy.py").write_text("# nothing")
+    taken(copy, boards)
+
+
+@pytest.mark.parametrize(
+    ("step", "sentence"),
+    [
+        (fails_in_the_body, "the page cannot be written"),
+        (fails_when_swapped, "cannot write board .*: No space left on device"),
+        (is_another_one_by_now, "is not what was verified any more"),
+        (changes_after_it_was_verified, "would not hold: first.py:First: strategy.py is not the file"),
+    ],
+)
+def test_a_step_that_fails_leaves_everything_as_it_was(
+    step: Callable[[Path, Path, pytest.MonkeyPatch], None],
+    sentence: str,
+    made: World,
+    boards: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = content(boards)
+    with pytest.raises(UserError, match=sentence):
+        step(made.submissions["first"], boards, monkeypatch)
+    assert content(boards) == before
+    assert [path.name for path in boards.iterdir()] == ["tiny"]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (lambda board: (board / "accepted.yaml").unlink(), "names no such submission"),
+        (
+            lambda board: forgeries.edit(
+                board / "accepted.yaml", lambda said: said["versions"][0].update(revision=2)
+            ),
+            "is not the one that was accepted",
+        ),
+        (
+            lambda board: forgeries.edit(
+                board / "accepted.yaml", lambda said: said["versions"][0].update(day="yesterday")
+            ),
+            "accepted.yaml: versions.0.day: ",
+        ),
+        (
+            lambda board: (board / "entries" / "second" / "submission.yaml").unlink(),
+            "it has no submission.yaml",
+        ),
+        (
+            lambda board: forgeries.edit(
+                board / "entries" / "second" / "submission.yaml", lambda said: said.update(licence="GPL")
+            ),
+            "its submission.yaml is not the one that was accepted",
+        ),
+        (
+            lambda board: (board / "entries" / "second" / "strategy.py").write_text("# other"),
+            "strategy.py is not the file that was handed in",
+        ),
+    ],
+)
+def test_what_is_edited_after_it_was_accepted_is_named(
+    spoil: Callable[[Path], object], sentence: str, made: World, boards: Path
+) -> None:
+    taken(made.submissions["second"], boards)
+    own = boards / "tiny" / entry_folder(LABELS["second"])
+    own.rename(own.with_name("second"))
+    (own.parent / own.name).symlink_to("second")
+    spoil(boards / "tiny")
+    assert any(sentence in problem for problem in check_board(boards / "tiny")), check_board(boards / "tiny")
+
+
+def test_a_board_with_accepted_submissions_is_not_published_over(made: World, boards: Path) -> None:
+    taken(made.submissions["first"], boards)
+    from harness.protocol.cells import cells, contenders, protocols
+
+    suite = read_board(made.board).header.suite
+    todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
+    before = content(boards)
+    with pytest.raises(UserError, match="holds accepted submissions, which are in no store"):
+        publish("tiny", suite, todo, made.store, boards)
+    assert content(boards) == before
