@@ -39,7 +39,7 @@ def accept(
     from harness.results.write_files import write_page
     from leaderboards.gate.examine import examine
     from leaderboards.publishing.accept import check_is_new, merging
-    from leaderboards.site import build_boards, write_index
+    from leaderboards.site import BADGES, build_boards, write_index
 
     folder = written(submission)
     check_is_new(folder, root)
@@ -52,8 +52,9 @@ def accept(
         raise typer.Exit(GATE_REFUSED)
     with merging(folder, root, digest=report.digest, day=datetime.now(UTC).date()) as merged:
         (page,) = build_boards([merged.folder], merged.folder.parent / "pages")
-        files = {path.name: path.read_bytes() for path in page.iterdir()}
-    write_page(files, out / report.board)
+        pages = {folder.relative_to(page): _files(folder) for folder in (page, page / BADGES)}
+    for name, files in pages.items():
+        write_page(files, out / report.board / name)
     write_index(out)
     commands = _commands(folder, root / report.board, merged)
     if as_json:
@@ -65,6 +66,10 @@ def accept(
         console.dump({"accepted": True, **found, "report": report.content()})
         return
     _say(merged, root / report.board, out / report.board, commands)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
 
 
 def _commands(submission: Path, board: Path, merged: Merged) -> list[str]:

@@ -125,6 +125,35 @@ def build_pages(
     console.say(f"open {write_index(out)}")
 
 
+@app.command(
+    "badge",
+    epilog=options.examples(
+        "owb board badge class-incremental der                        der.svg: its place over all scenarios",
+        "owb board badge class-incremental der -s 'class-incremental[dataset=digits]' --out badge.svg",
+    ),
+)
+def write_badge(
+    name: Annotated[str, typer.Argument(help="Name of a board.")],
+    strategy: Annotated[str, typer.Argument(help="Label of an entry, as the board shows it.")],
+    scenario: Annotated[
+        str, typer.Option("--scenario", "-s", help="Scenario; by default the mean over all of them.")
+    ] = "",
+    out: Annotated[
+        Path | None, options.path("--out", help="File to write; by default the strategy's name.")
+    ] = None,
+    root: Root = BOARDS,
+) -> None:
+    """Write the place of a strategy and its interval as a picture, SVG."""
+    from harness.results.write_files import write_page
+    from leaderboards.publishing.board import read_board, slug
+    from leaderboards.site import badge
+
+    picture = badge(read_board(board_folder(name, root)).rankings(), name, strategy, scenario)
+    path = out or Path(f"{slug(strategy)}.svg")
+    write_page({path.name: picture}, path.parent)
+    console.say(f"wrote {path}")
+
+
 def _say_written(folder: Path) -> None:
     console.say(
         f"wrote {folder}: {sum(file.stat().st_size for file in folder.iterdir() if file.is_file()) / 1e6:.1f} MB"

@@ -10,15 +10,21 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.results.write_files import write_page
 from leaderboards.publishing.board import read_board, slug
+from leaderboards.site.badge import badges
 from leaderboards.site.pages import HTML, SUMMARY, files_of, index_page, page_of_records
 from leaderboards.site.report import report_of_board
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Store
 
+BADGES = "badges"
+DOCUMENTATION = "docs/run.html"
+"""The first page of `make docs`, which lies beside the boards."""
+
 
 def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> Iterable[Path]:
-    """Write the page of every board folder; yield where, one after another.
+    """Write the page of every board folder, with a badge for every contender that has a place; yield where, one
+    after another.
 
     Raises:
         UserError: a board that cannot be read.
@@ -27,7 +33,9 @@ def build_boards(folders: Iterable[Path], out: Path, *, curves: bool = True) -> 
     from leaderboards.publishing.ablation_on_board import board_report  # that package builds on this one
 
     for folder in folders:
-        own = write_page(files_of(report_of_board(folder, curves=curves)), out / folder.resolve().name)
+        report = report_of_board(folder, curves=curves)
+        own = write_page(files_of(report), out / folder.resolve().name)
+        write_page(badges(report.rankings, report.name), own / BADGES)
         if (found := board_report(read_board(folder))) is not None:
             write_report(found, own)
         yield own
@@ -48,9 +56,10 @@ def build_experiment(
 
 
 def write_index(out: Path) -> Path:
-    """Write OUT/index.html over every page in OUT, by name; return it."""
+    """Write OUT/index.html over every page in OUT, by name, and the documentation where it is there; return it."""
     summaries = [_summary(path) for path in sorted(out.glob(f"*/{SUMMARY}"))]
-    write_page({HTML: index_page(summaries)}, out)
+    documentation = DOCUMENTATION if (out / DOCUMENTATION).is_file() else ""
+    write_page({HTML: index_page(summaries, documentation)}, out)
     return out / HTML
 
 

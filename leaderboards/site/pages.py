@@ -44,6 +44,7 @@ from harness.results.tables import (
 from leaderboards.site import figures
 from leaderboards.site.cards import as_text
 from leaderboards.site.diagrams import over_scenarios
+from leaderboards.site.feed import FEED
 from leaderboards.site.progress import curve_plots, matrix_plots
 from leaderboards.site.report import Report, Section, report_of_records
 from leaderboards.site.reproduce import command_of, one_seed
@@ -81,17 +82,22 @@ def files_of(report: Report) -> dict[str, str]:
         MARKDOWN: report.markdown or _markdown(report, together),
         LATEX: latex(rankings),
         SUMMARY: json.dumps(_summary(report), indent=1, ensure_ascii=False) + "\n",
+        **({FEED: report.feed} if report.feed else {}),
     }
 
 
-def index_page(summaries: Sequence[Mapping[str, Any]]) -> str:
-    """Return the page that lists boards by their summaries."""
+def index_page(summaries: Sequence[Mapping[str, Any]], documentation: str = "") -> str:
+    """Return the page that lists boards by their summaries, with a link to the documentation where there is one."""
     scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "index.js")}
     return (
         _environment()
         .get_template("index.html")
         .render(
-            boards=summaries, style=_asset(STYLE), scripts=scripts, policy=_policy(list(scripts.values()))
+            boards=summaries,
+            documentation=documentation,
+            style=_asset(STYLE),
+            scripts=scripts,
+            policy=_policy(list(scripts.values())),
         )
     )
 

@@ -23,6 +23,7 @@ from leaderboards.publishing.board import Board, BoardProtocol, predictions_file
 from leaderboards.publishing.readme import page
 from leaderboards.site.cards import ProtocolCard, card_of_protocol, card_of_scenario
 from leaderboards.site.curves import Curves, Sitting, curves_of
+from leaderboards.site.feed import feed
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Record, Store
@@ -67,6 +68,7 @@ class Report:
     digest: the board's hash, empty for an experiment.  configurations: per strategy its parameters.  suite:
     what was run, for limits.
     command: runs everything again.  markdown: the page as Markdown, None where the rankings alone make it.
+    feed: of the places that accepted submissions moved, empty where there were none.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Report:
     suite: Suite | None
     command: str
     markdown: str | None = None
+    feed: str = ""
 
     @property
     def rankings(self) -> list[Ranking]:
@@ -118,6 +121,7 @@ def report_of_board(folder: Path, *, curves: bool = True) -> Report:
         suite=header.suite,
         command=f"owb run leaderboards/boards/{header.name}/protocol.yaml",
         markdown=page(board),
+        feed=feed(board) if board.accepted.versions else "",
     )
 
 
