@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format docs gpu clean
+.PHONY: demo test check format docs gpu lock clean
 
 demo: .venv/ready
 	$(BIN)/owb demo
@@ -27,6 +27,11 @@ docs: .venv/ready
 gpu: .venv/ready
 	$(BIN)/python -m pip uninstall --yes faiss-cpu
 	$(BIN)/python -m pip install --constraint constraints.txt --force-reinstall --no-deps faiss-gpu
+
+# What workflows install, file by file with its SHA-256; call it where constraints.txt was changed.
+lock: .venv/ready
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt --report - '.[data,dev]' | .ci/lock > requirements.lock
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report - pip-audit | .ci/lock > .ci/audit.lock
 
 clean:
 	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache
