@@ -1,5 +1,5 @@
 # demo, test and check set up a virtual environment by themselves; a second call re-uses it.
-# make test SHUFFLE=1 runs files and their tests in an order drawn by this seed.
+# make test SHUFFLE=1 runs files and their tests in an order drawn by this seed; make test SLOW=1 what takes a minute or more, and nothing else.
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/owb demo
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(if $(SHUFFLE),--shuffle $(SHUFFLE))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(if $(SHUFFLE),--shuffle $(SHUFFLE)) $(if $(SLOW),-m slow)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -4,10 +4,13 @@ pinned by hash.
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
+import textwrap
 import tomllib
 import zipfile
 from collections.abc import Mapping
@@ -18,6 +21,8 @@ import pytest
 from checkout import ROOT
 from forgeries import World
 from workflow_steps import WORKFLOWS, Job, run_job, workflow
+
+from leaderboards.publishing.check import check_board
 
 LOCK = ROOT / "requirements.lock"
 INSTALL = "bash .ci/install"
@@ -226,3 +231,67 @@ def test_pip_refuses_a_file_with_another_hash(tmp_path: Path) -> None:
     assert refused.returncode != 0
     assert "DO NOT MATCH THE HASHES" in refused.stderr
     assert installed(forgeries.sha256(wheel)).returncode == 0
+
+
+# --- from a fork to the first accepted submission -----------------------------------------------------------
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, flags=re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+@pytest.mark.slow
+def test_the_ten_commands_for_maintainers_lead_to_an_accepted_submission(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the page shows them, but for what is installed. Git takes the local repository for the host's."""
+    commands = re.sub(r"\s*\\\n\s*", " ", _blocks("maintain.md", "sh")[0]).splitlines()
+    assert len(commands) == 10
+    clone, install, *rest = commands
+    address = clone.split()[2]
+    settings = {
+        f"url.{host.bare}.insteadOf": address,
+        "user.name": "A. Person",
+        "user.email": "a@example.org",
+        "commit.gpgsign": "false",
+    }
+    for number, (key, value) in enumerate(settings.items()):
+        monkeypatch.setenv(f"GIT_CONFIG_KEY_{number}", key)
+        monkeypatch.setenv(f"GIT_CONFIG_VALUE_{number}", value)
+    monkeypatch.setenv("GIT_CONFIG_COUNT", str(len(settings)))
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.delenv("OWB_STORE", raising=False)
+    said = {}
+    place = tmp_path / "me" / Path(address).name
+    place.parent.mkdir()
+
+    def run(command: str, at: Path = place) -> None:
+        ended = subprocess.run(
+            ["bash", "-e", "-c", command], cwd=at, capture_output=True, text=True, check=False
+        )
+        said[command] = ended.stdout + ended.stderr
+        assert ended.returncode == 0, f"{command}\n{said[command]}"
+
+    assert INSTALL in install
+    run(clone, place.parent)
+    (place / "leaderboards" / "suites").mkdir()
+    (place / "leaderboards" / "suites" / "first.yaml").write_text(_blocks("maintain.md", "yaml")[0])
+    for command in rest[:2]:
+        run(command)
+    host.base = host.git("rev-parse", "main", at=host.bare)
+    for command in rest[2:5]:
+        run(command)
+    job = host.run("leaderboard.yml", "gate", host.git("rev-parse", "mine", at=host.bare))
+    assert not job.failed, job.said
+    run("git push --quiet origin mine:main")  # what the host does where a pull request is merged
+    for command in rest[5:]:
+        run(command)
+    assert rest[7].removesuffix(" && git push") in said[rest[6]]
+    listed = host.git("ls-tree", "-r", "--name-only", "main", at=host.bare).splitlines()
+    assert "leaderboards/boards/first/accepted.yaml" in listed
+    assert not any(name.startswith("submissions/") for name in listed)
+    assert host.git("status", "--porcelain", "--untracked-files=no", at=place) == ""
+    assert check_board(place / "leaderboards" / "boards" / "first") == []

@@ -46,9 +46,11 @@ def check_is_new(submission: Path, boards: Path) -> None:
     """Refuse a submission that its board has, before anything is run for it.
 
     Raises:
-        UserError: this very version was accepted, or another one whose revision is not lower; its label is
-            that of another entry; it or its board cannot be read.
+        UserError: there is no such folder; this very version was accepted, or another one whose revision is not
+            lower; its label is that of another entry; it or its board cannot be read.
     """
+    if not submission.is_dir():
+        raise UserError(f"there is no folder {str(submission)!r}")
     said = read_submission(submission)
     _earlier(said, read_entry(submission / ENTRY).label, read_board(_board_of(said, boards)))
 
