@@ -30,8 +30,8 @@ gpu: .venv/ready
 
 # What workflows install, file by file with its SHA-256; call it where constraints.txt was changed.
 lock: .venv/ready
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt --report - '.[data,dev]' | .ci/lock > requirements.lock
-	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report - pip-audit | .ci/lock > .ci/audit.lock
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt --report - '.[data,dev]' | .ci/lock requirements.lock
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --report - pip-audit | .ci/lock .ci/audit.lock
 
 clean:
 	rm -rf .venv site .mypy_cache .pytest_cache .ruff_cache

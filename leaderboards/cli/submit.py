@@ -22,13 +22,16 @@ def submit(
     strategy: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
     board: Annotated[str, typer.Option("--board", "-b", help="Name of the board it is for.")],
     metadata: Annotated[
-        Path | None, options.path(help="YAML file with name, authors, method, reference, licence.")
+        Path | None, options.path(help="YAML file with name, authors, method, reference, licence, revision.")
     ] = None,
     name: Annotated[str, typer.Option("--name", help="Name of the entry.")] = "",
     author: Annotated[list[str] | None, typer.Option("--author", help="Author; repeat for several.")] = None,
     method: Annotated[str, typer.Option(help="What it does, in one sentence.")] = "",
     reference: Annotated[str, typer.Option(help="Paper or repository.")] = "",
     licence: Annotated[str, typer.Option(help="Licence of the code.")] = "",
+    revision: Annotated[
+        int | None, typer.Option(min=1, help="Counts what was handed in under this name; 1 by default.")
+    ] = None,
     out: Annotated[Path | None, options.path(help="Folder to write; by default submissions/NAME.")] = None,
     store: options.Store = "owb-store",
     root: Root = BOARDS,
@@ -41,7 +44,14 @@ def submit(
     from leaderboards.publishing.submission import read_metadata, read_submission
     from leaderboards.publishing.submission import submit as write
 
-    said = {"name": name, "authors": author, "method": method, "reference": reference, "licence": licence}
+    said = {
+        "name": name,
+        "authors": author,
+        "method": method,
+        "reference": reference,
+        "licence": licence,
+        "revision": revision,
+    }
     about = read_metadata(metadata, said)
     folder = write(
         strategy,

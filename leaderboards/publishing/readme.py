@@ -197,17 +197,14 @@ def _environments(board: Board) -> str:
 
 def _accepted(board: Board) -> list[str]:
     """Say which submissions the board took in, and who made them."""
-    current = board.accepted.current
-    if not current:
-        return []
-    header = ["submission", "strategy", "authors", "method", "reference", "licence", "accepted", "digest"]
     rows = []
-    for version in current.values():
-        said = board.submissions[version.label]
-        texts = [", ".join(said.authors), said.method, said.reference, said.licence]
-        name = f"{said.name}, revision {version.revision}"
-        rows.append([name, version.label, *texts, version.day.isoformat(), version.digest[:12]])
-    return ["## Accepted submissions\n", markdown(Table(header, rows))]
+    for version in board.accepted.current.values():
+        if said := board.submissions.get(version.label):
+            name = f"{said.name}, revision {version.revision}"
+            texts = [", ".join(said.authors), said.method, said.reference, said.licence]
+            rows.append([name, version.label, *texts, version.day.isoformat(), version.digest[:12]])
+    header = ["submission", "strategy", "authors", "method", "reference", "licence", "accepted", "digest"]
+    return ["## Accepted submissions\n", markdown(Table(header, rows))] if rows else []
 
 
 def _again(board: Board, rankings: Sequence[Ranking]) -> str:

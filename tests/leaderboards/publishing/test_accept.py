@@ -92,6 +92,9 @@ def test_the_verb_verifies_merges_renders_checks_and_says_what_to_commit(
     assert label in (boards / "tiny" / "board.csv").read_text()
     assert label in (tmp_path / "pages" / "tiny" / "index.html").read_text()
     assert 'href="tiny/index.html"' in (tmp_path / "pages" / "index.html").read_text()
+    assert 'href="changes.atom"' in (tmp_path / "pages" / "tiny" / "index.html").read_text()
+    assert f"{label}: place " in (tmp_path / "pages" / "tiny" / "changes.atom").read_text()
+    assert (tmp_path / "pages" / "tiny" / "badges" / "replay.svg").is_file()
     again = CliRunner().invoke(APP, call)
     assert isinstance(again.exception, UserError)
     assert "'An example' was accepted on board 'tiny' already: revision 1" in str(again.exception)
@@ -195,6 +198,11 @@ def test_a_higher_revision_takes_the_place_of_the_earlier_one(
     assert check_board(boards / "tiny") == []
     with pytest.raises(UserError, match="already: revision 1"):  # the first one does not come back
         check_is_new(made.submissions["first"], boards)
+
+
+def test_a_folder_that_is_not_there_is_named(boards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"there is no folder '.*nowhere'"):
+        check_is_new(tmp_path / "nowhere", boards)
 
 
 def test_an_entry_that_nobody_submitted_is_not_replaced(made: World, boards: Path, tmp_path: Path) -> None:
