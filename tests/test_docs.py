@@ -19,6 +19,8 @@ from runs import Owb
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 PACKAGES = ("harness", "scenarios", "strategies", "leaderboards", "benchmarks", "tests", "docs")
+WRITTEN = ("leaderboards/boards/mine",)
+"""What a command of the pages writes."""
 Shown = Callable[[str], tuple[int, str]]
 
 ELSEWHERE = ("mine", "split_mine", "source=mvtec", "preset=mvtec", "preset=visa")
@@ -127,7 +129,7 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
 def test_every_module_and_file_of_ours_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     named = _names_of_ours(text)
-    assert [name for name in named if not _is_there(name)] == []
+    assert [name for name in named if name not in WRITTEN and not _is_there(name)] == []
 
 
 @pytest.mark.parametrize(

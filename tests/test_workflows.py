@@ -150,8 +150,8 @@ def test_the_pages_are_built_and_packed(host: Host) -> None:
         names = set(archive.getnames())
         index = archive.extractfile("./index.html")
         assert index is not None
-        assert b'<a href="docs/run.html">Documentation</a>' in index.read()
-    assert {"./docs/run.html", "./tiny/index.html", "./tiny/badges/replay.svg"} <= names
+        assert b'<a href="docs/index.html">Documentation</a>' in index.read()
+    assert {"./docs/index.html", "./tiny/index.html", "./tiny/badges/replay.svg"} <= names
 
 
 def test_what_a_pull_request_starts_does_nothing(host: Host) -> None:
@@ -277,8 +277,7 @@ def test_the_ten_commands_for_maintainers_lead_to_an_accepted_submission(
 
     assert INSTALL in install
     run(clone, place.parent)
-    (place / "leaderboards" / "suites").mkdir()
-    (place / "leaderboards" / "suites" / "first.yaml").write_text(_blocks("maintain.md", "yaml")[0])
+    (place / "mine.yaml").write_text(_blocks("maintain.md", "yaml")[0])
     for command in rest[:2]:
         run(command)
     host.base = host.git("rev-parse", "main", at=host.bare)
@@ -291,7 +290,7 @@ def test_the_ten_commands_for_maintainers_lead_to_an_accepted_submission(
         run(command)
     assert rest[7].removesuffix(" && git push") in said[rest[6]]
     listed = host.git("ls-tree", "-r", "--name-only", "main", at=host.bare).splitlines()
-    assert "leaderboards/boards/first/accepted.yaml" in listed
+    assert "leaderboards/boards/mine/accepted.yaml" in listed
     assert not any(name.startswith("submissions/") for name in listed)
     assert host.git("status", "--porcelain", "--untracked-files=no", at=place) == ""
-    assert check_board(place / "leaderboards" / "boards" / "first") == []
+    assert check_board(place / "leaderboards" / "boards" / "mine") == []

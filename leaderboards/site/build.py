@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.store.mlflow_store import Store
 
 BADGES = "badges"
-DOCUMENTATION = "docs/run.html"
+DOCUMENTATION = "docs/index.html"
 """The first page of `make docs`, which lies beside the boards."""
 
 
