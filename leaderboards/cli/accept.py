@@ -58,12 +58,16 @@ def accept(
     write_index(out)
     commands = _commands(folder, root / report.board, merged)
     if as_json:
-        found = {
-            "board": report.board,
-            "version": merged.version.model_dump(mode="json"),
-            "commands": commands,
-        }
-        console.dump({"accepted": True, **found, "report": report.content()})
+        console.dump(
+            {
+                "accepted": True,
+                "board": report.board,
+                "version": merged.version.model_dump(mode="json"),
+                "earlier": merged.earlier.revision if merged.earlier else None,
+                "commands": commands,
+                "report": report.content(),
+            }
+        )
         return
     _say(merged, root / report.board, out / report.board, commands)
 

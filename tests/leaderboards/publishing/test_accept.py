@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from forgeries import METADATA, SCENARIO, World
 from typer.testing import CliRunner
 
 from harness.errors import UserError
+from harness.protocol.cells import cells, contenders, protocols, read_suite
 from leaderboards.cli.accept import accept as accept_verb
 from leaderboards.publishing import accept
 from leaderboards.publishing.accept import check_is_new, merging
@@ -187,17 +189,39 @@ def test_a_higher_revision_takes_the_place_of_the_earlier_one(
     made: World, boards: Path, tmp_path: Path
 ) -> None:
     first = taken(made.submissions["first"], boards).version
-    merged = taken(revised(made, "third", tmp_path / "new", revision=2), boards, date(2026, 4, 2))
+    folder = revised(made, "third", tmp_path / "new", revision=2)
+    call = [str(folder), "--root", str(boards), "--out", str(tmp_path / "pages"), "--json"]
+    result = CliRunner().invoke(APP, call)
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert (said["accepted"], said["board"], said["earlier"]) == (True, "tiny", first.revision)
+    assert len(said["report"]["salt"]) == 32  # drawn after it was made
+    assert said["commands"][-1] == "git commit --message 'Accept An example, revision 2, on board tiny'"
     board = read_board(boards / "tiny")
-    assert merged.earlier == first
     assert {entry.label for entry in board.entries} == {*forgeries.RIVALS, LABELS["third"]}
     assert board.header.suite.strategies == (*forgeries.RIVALS, LABELS["third"])
-    assert [(each.revision, each.day.day) for each in board.accepted.versions] == [(1, 1), (2, 2)]
-    gone = [place for place in merged.version.moved if not place.after]
-    assert [place.strategy for place in gone] == [LABELS["first"]]
+    assert board.accepted.versions[0] == first
+    (second,) = board.accepted.versions[1:]
+    assert second.model_dump(mode="json") == said["version"]
+    assert [place.strategy for place in second.moved if not place.after] == [LABELS["first"]]
     assert check_board(boards / "tiny") == []
     with pytest.raises(UserError, match="already: revision 1"):  # the first one does not come back
         check_is_new(made.submissions["first"], boards)
+
+
+def test_an_accepted_strategy_is_run_again_from_the_file_that_the_board_keeps(
+    made: World, boards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken(made.submissions["second"], boards)
+    (tmp_path / "leaderboards").mkdir()
+    boards.rename(tmp_path / "leaderboards" / "boards")
+    monkeypatch.chdir(tmp_path)
+    folder = Path("leaderboards/boards/tiny")
+    command = next(line for line in (folder / "README.md").read_text().splitlines() if line.startswith("cp "))
+    subprocess.run(shlex.split(command), check=True)
+    *_, mine = contenders(read_suite(folder / "protocol.yaml").strategies)
+    entry = next(entry for entry in read_board(folder).entries if entry.label == LABELS["second"])
+    assert (mine.label, mine.code, mine.params) == (entry.label, entry.code, entry.params)
 
 
 def test_a_folder_that_is_not_there_is_named(boards: Path, tmp_path: Path) -> None:
@@ -309,8 +333,6 @@ def test_what_is_edited_after_it_was_accepted_is_named(
 
 def test_a_board_with_accepted_submissions_is_not_published_over(made: World, boards: Path) -> None:
     taken(made.submissions["first"], boards)
-    from harness.protocol.cells import cells, contenders, protocols
-
     suite = read_board(made.board).header.suite
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), suite.seeds)
     before = content(boards)
