@@ -17,6 +17,7 @@ from leaderboards.cli.board import BOARDS, GATE_REFUSED, Root
 
 if TYPE_CHECKING:
     from leaderboards.publishing.accept import Merged
+    from leaderboards.publishing.metadata import Submission
 
 EPILOGUE = options.examples(
     "owb accept submissions/mine                    verify it, merge it into its board, render and check that",
@@ -56,14 +57,14 @@ def accept(
     for name, files in pages.items():
         write_page(files, out / report.board / name)
     write_index(out)
-    commands = _commands(folder, root / report.board, merged)
+    commands, earlier = _commands(folder, root / report.board, merged), merged.earlier
     if as_json:
         console.dump(
             {
                 "accepted": True,
                 "board": report.board,
                 "version": merged.version.model_dump(mode="json"),
-                "earlier": merged.earlier.revision if merged.earlier else None,
+                "earlier": {"revision": earlier.revision, "authors": earlier.authors} if earlier else None,
                 "commands": commands,
                 "report": report.content(),
             }
@@ -87,10 +88,15 @@ def _commands(submission: Path, board: Path, merged: Merged) -> list[str]:
     ]
 
 
+def _words(submission: Submission) -> str:
+    """Name a submission and who made it: whoever accepts a revision should see whether these are the same."""
+    return f"{submission.name}, revision {submission.revision}, by {', '.join(submission.authors)}"
+
+
 def _say(merged: Merged, board: Path, page: Path, commands: Sequence[str]) -> None:
-    version, earlier = merged.version, merged.earlier
-    instead = f" in place of revision {earlier.revision}" if earlier else ""
-    console.say(f"wrote {board}: {version.name}, revision {version.revision}{instead}, as {version.label}")
+    version = merged.version
+    instead = f", in place of {_words(merged.earlier)}" if merged.earlier else ""
+    console.say(f"wrote {board}: {_words(merged.submission)}, as {version.label}{instead}")
     for place in version.moved:
         console.say(f"  {place.scenario} | {place.strategy}: {place.words}")
     console.say(f"wrote {page / 'index.html'}")

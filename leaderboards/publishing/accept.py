@@ -34,12 +34,14 @@ from leaderboards.publishing.publish import check_size, render, replace_folder
 class Merged:
     """A board with a new submission, which is not in its place yet.
 
-    folder: of the new board.  version: what was taken in.  earlier: the version that it takes the place of.
+    folder: of the new board.  submission: what was taken in, in the list as `version`.  earlier: what it takes
+    the place of.
     """
 
     folder: Path
+    submission: Submission
     version: Version
-    earlier: Version | None
+    earlier: Submission | None
 
 
 def check_is_new(submission: Path, boards: Path) -> None:
@@ -82,7 +84,7 @@ def merging(submission: Path, boards: Path, *, digest: str, day: date) -> Iterat
         if problems := check_board(new):
             raise UserError(f"board {folder.name!r} would not hold: {'; '.join(problems)}")
         check_size(folder.name, new)
-        yield Merged(folder=new, version=version, earlier=earlier)
+        yield Merged(folder=new, submission=said, version=version, earlier=earlier)
         replace_folder(folder, new)
     except OSError as error:
         raise UserError(f"cannot write board {str(folder)!r}: {error.strerror or error}") from error
@@ -121,8 +123,10 @@ def _earlier(said: Submission, label: str, board: Board) -> Version | None:
     return earlier
 
 
-def _merge(submission: Path, said: Submission, folder: Path, day: date) -> tuple[Version, Version | None]:
-    """Put the files of a submission and its line in the list into a board folder."""
+def _merge(submission: Path, said: Submission, folder: Path, day: date) -> tuple[Version, Submission | None]:
+    """Put the files of a submission and its line in the list into a board folder; return that line, and what
+    went for it.
+    """
     before, entry = read_board(folder), read_entry(submission / ENTRY)
     earlier = _earlier(said, entry.label, before)
     gone = earlier.label if earlier else None
@@ -146,7 +150,7 @@ def _merge(submission: Path, said: Submission, folder: Path, day: date) -> tuple
     )
     versions = (*before.accepted.versions, version)
     (folder / ACCEPTED).write_text(yaml_text(Accepted(versions=versions)), encoding="utf-8", newline="\n")
-    return version, earlier
+    return version, before.submissions[gone] if gone is not None else None
 
 
 __all__ = ["Merged", "check_is_new", "merging"]

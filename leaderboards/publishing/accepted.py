@@ -74,7 +74,7 @@ def moved(before: Iterable[Ranking], after: Iterable[Ranking]) -> tuple[Moved, .
     return tuple(
         Moved(scenario=where[0], strategy=where[1], before=was.get(where, ""), after=now.get(where, ""))
         for where in dict.fromkeys([*now, *was])
-        if was.get(where) != now.get(where)
+        if was.get(where, "") != now.get(where, "")
     )
 
 

@@ -15,14 +15,16 @@ import forgeries
 import pytest
 import typer
 from forgeries import METADATA, SCENARIO, World
+from site_records import records_of
 from typer.testing import CliRunner
 
 from harness.errors import UserError
 from harness.protocol.cells import cells, contenders, protocols, read_suite
+from harness.results.ranking import rankings
 from leaderboards.cli.accept import accept as accept_verb
 from leaderboards.publishing import accept
 from leaderboards.publishing.accept import check_is_new, merging
-from leaderboards.publishing.accepted import Moved
+from leaderboards.publishing.accepted import Moved, moved
 from leaderboards.publishing.board import entry_folder, read_board
 from leaderboards.publishing.check import check_board
 from leaderboards.publishing.metadata import read_submission
@@ -88,7 +90,7 @@ def test_the_verb_verifies_merges_renders_checks_and_says_what_to_commit(
     assert result.exit_code == 0, result.output
     assert "Passed: nothing to object to." in result.stdout
     label = LABELS["second"]
-    assert f"wrote boards/tiny: An example, revision 1, as {label}\n" in result.stdout
+    assert f"wrote boards/tiny: An example, revision 1, by A. Person, as {label}\n" in result.stdout
     assert f"  {SCENARIO} | {label}: place " in result.stdout
     assert check_board(boards / "tiny") == []
     assert label in (boards / "tiny" / "board.csv").read_text()
@@ -156,6 +158,13 @@ def test_places_that_moved_are_those_that_differ_between_the_two_rankings(made: 
     assert (LABELS["first"], "") in {(place.strategy, place.before) for place in expected}
 
 
+def test_a_bound_has_no_place_that_could_move() -> None:
+    figures = {"joint": [0.9, 0.91, 0.9], "replay": [0.5, 0.52, 0.51]}
+    (before,) = rankings(records_of(figures))
+    (after,) = rankings(records_of({**figures, "joint[epochs=3]": [0.8, 0.81, 0.8]}))
+    assert moved([before], [after]) == ()
+
+
 def test_the_same_acceptance_gives_the_same_bytes(made: World, boards: Path, tmp_path: Path) -> None:
     shutil.copytree(boards, tmp_path / "again")
     taken(made.submissions["first"], boards)
@@ -194,7 +203,8 @@ def test_a_higher_revision_takes_the_place_of_the_earlier_one(
     result = CliRunner().invoke(APP, call)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)
-    assert (said["accepted"], said["board"], said["earlier"]) == (True, "tiny", first.revision)
+    assert (said["accepted"], said["board"]) == (True, "tiny")
+    assert said["earlier"] == {"revision": 1, "authors": ["A. Person"]}
     assert len(said["report"]["salt"]) == 32  # drawn after it was made
     assert said["commands"][-1] == "git commit --message 'Accept An example, revision 2, on board tiny'"
     board = read_board(boards / "tiny")
