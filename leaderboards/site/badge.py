@@ -13,9 +13,10 @@ from xml.etree import ElementTree
 
 from harness.errors import UserError, unknown
 from harness.results.aggregate import aggregate
+from harness.results.formats import figure
 from harness.results.printable import printable
 from harness.results.ranking import Ranking, Row
-from harness.results.tables import figure, scale, words
+from harness.results.tables import scale, words
 from leaderboards.publishing.board import slug
 
 _LEFT, _RIGHT = "#444444", "#1d4e89"

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from harness.cli.app import app
 from harness.errors import UserError
 from harness.results.aggregate import aggregate
+from harness.results.formats import figure
 from harness.results.ranking import Ranking, rankings
-from harness.results.tables import figure
 from leaderboards.publishing.board import read_board
 from leaderboards.site.badge import badge, badges
 
