@@ -33,7 +33,7 @@ from torchvision import transforms
 
 from harness.contracts import AnyArray, Inputs, IntArray
 from scenarios.datasets.packed import Packed
-from strategies.toolkit.augmentations import view_of
+from strategies.toolkit.augmentations import augmentation_of
 from strategies.toolkit.training.lazy_tensor import FromInputs, Stored
 from strategies.toolkit.training.prefetch import AHEAD, in_turn
 
@@ -93,11 +93,11 @@ def compare_views() -> None:
         images = pictures(batch, side)
         arrays = [np.ascontiguousarray(image.permute(1, 2, 0).numpy()) for image in images]
         for name, (text, steps) in recipes(side).items():
-            view, generator = view_of(text), torch.Generator().manual_seed(0)
+            augment, generator = augmentation_of(text), torch.Generator().manual_seed(0)
             one = transforms.Compose([*steps, transforms.ToTensor()])
             seconds = in_rounds(
                 {
-                    "ours": lambda view=view, generator=generator, images=images: view(
+                    "ours": lambda augment=augment, generator=generator, images=images: augment(
                         images.float().div_(255), generator
                     ),
                     "PIL": lambda one=one, arrays=arrays: torch.stack(

@@ -27,7 +27,7 @@ from harness.contracts import TrainingBudget
 from strategies.cgcd.happy import Happy
 from strategies.toolkit.augmentations import Same, generator_of
 from strategies.toolkit.discovery import losses
-from strategies.toolkit.discovery.two_views import Bank, Fresh
+from strategies.toolkit.discovery.two_views import CachedViews, Fresh
 
 BATCH, ROUNDS, KNOWN, NEW = 4, 7, 50, 10
 
@@ -93,7 +93,7 @@ def main() -> None:
             _trainable(network),
         ),
         "ours with a bank of views": (
-            ours(Bank(network, images, Same(), generator, 2, previous)),
+            ours(CachedViews(network, images, Same(), generator, 2, previous)),
             _trainable(network),
         ),
     }

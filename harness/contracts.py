@@ -21,11 +21,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_c
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from harness.checkpoint import parts_of, restore, state_of
 from harness.errors import UserError
-from harness.parameters import model_of, param, validated
+from harness.parameters import former_names, model_of, param, renamed, validated, with_new_names
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -233,12 +233,14 @@ def of_learner(prediction: type[Prediction]) -> tuple[str, ...]:
     return tuple(name for name, rule in rules_of(prediction).items() if rule.of_learner)
 
 
+@renamed(views="augmentations")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingBudget:
-    """What a protocol fixes for every learner: the network, the views, how long it trains, when it is probed.
+    """What a protocol fixes for every learner: the network, the augmentations, how long it trains, when it
+    is probed.
 
-    backbone: the network to train, or the encoder that nobody trains.  views: how items are shown in
-    training.
+    backbone: the network to train, or the encoder that nobody trains.  augmentations: random changes of items
+    in training.
     epochs, batch_size: of every stage; `first_epochs`, `first_batch_size`, where they are said, of the first.
     gradient_steps: steps in every stage but one with `first_epochs`; 0 for as many as the passes take.
     apart: every stage has a learner of its own, for which it is the first.
@@ -253,7 +255,7 @@ class TrainingBudget:
     first_batch_size: int | None = None
     gradient_steps: int = 0
     apart: bool = False
-    views: str = "same"
+    augmentations: str = "same"
     probe_every: int = 0
     probe_epochs: int = 0
     probe_tail: int = 0
@@ -269,7 +271,8 @@ class TrainingBudget:
 
 
 class Context(Protocol):
-    """What the harness lends a strategy for one cell. Network, views and budget are the protocol's.
+    """What the harness lends a strategy for one cell. Network, augmentations and budget are the
+    protocol's.
 
     epochs, gradient_steps: how long the stage may train; steps count where there are any, epochs where they
     are 0.
@@ -280,7 +283,7 @@ class Context(Protocol):
     precision: Precision
     compile: bool
     backbone: str
-    views: str
+    augmentations: str
     epochs: int
     gradient_steps: int
     batch_size: int
@@ -621,11 +624,17 @@ class Scenario(BaseModel, ABC):
             for name in {"probed", "kept"} - {*vars(cls)}:
                 setattr(cls, name, tuple(rules_of(cls.prediction)))
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_new_names(cls, values: Any) -> Any:
+        return with_new_names(cls, values) if isinstance(values, dict) else values
+
     @model_serializer(mode="wrap")
     def _written(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
         content: dict[str, Any] = written(self)
         unsaid = {name for name in self.later if getattr(self, name) == type(self).model_fields[name].default}
-        return {name: value for name, value in content.items() if name not in unsaid}
+        former = {new: old for old, new in former_names(type(self)).items()}
+        return {former.get(name, name): value for name, value in content.items() if name not in unsaid}
 
     def budget(self) -> TrainingBudget:
         """Return what the protocol fixes for every learner."""

@@ -9,16 +9,20 @@ stage they influence.
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.fields import FieldInfo
 
 from harness.errors import UserError, unknown
+
+C = TypeVar("C", bound=type[Any])
 
 
 def param(
@@ -32,6 +36,7 @@ def param(
     unit: str | None = None,
     ablate: Sequence[Any] = (),
     since_stage: int = 0,
+    formerly: str = "",
 ) -> Any:
     """Declare a parameter.
 
@@ -44,8 +49,15 @@ def param(
         since_stage: first stage that the parameter can change, in its answers or in what is kept of it (a
             buffer that is filled after stage 0 counts as stage 0); cells that differ in nothing else share
             the stages before it.
+        formerly: the name it had before, which is read as well. Protocols keep it where they are written,
+            so that their hashes stay.
     """
-    extra: dict[str, Any] = {"unit": unit, "ablate": list(ablate), "since_stage": since_stage}
+    extra: dict[str, Any] = {
+        "unit": unit,
+        "ablate": list(ablate),
+        "since_stage": since_stage,
+        "formerly": formerly,
+    }
     return Field(default, description=meaning, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
 
 
@@ -64,16 +76,40 @@ def model_of(owner: type) -> type[BaseModel]:
 
 
 @cache
+def former_names(owner: type) -> Mapping[str, str]:
+    """Return the names that parameters of `owner` had before, each with the name now."""
+    found = {}
+    for name, field in model_of(owner).model_fields.items():
+        extra = field.json_schema_extra
+        if isinstance(extra, dict) and (former := extra.get("formerly")):
+            found[str(former)] = name
+    return found
+
+
+def with_new_names(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `values` under the names that parameters of `owner` have now.
+
+    Raises:
+        UserError: one parameter under both its names.
+    """
+    now = former_names(owner)
+    for former in now.keys() & values.keys():
+        if now[former] in values:
+            raise UserError(f"{former} is the former name of {now[former]}: set one of them")
+    return {now.get(name, name): value for name, value in values.items()}
+
+
+@cache
 def text_parameters(owner: type) -> Mapping[str, bool]:
     """Return the parameters of `owner` that are text, free or one of some words, and whether null is a value
-    of theirs too.
+    of theirs too; those with a former name under both.
     """
     texts = {}
     for name, field in model_of(owner).model_fields.items():
         kinds = kinds_of(field.annotation)
         if {str} <= kinds <= {str, type(None)}:
             texts[name] = type(None) in kinds
-    return texts
+    return texts | {old: texts[new] for old, new in former_names(owner).items() if new in texts}
 
 
 def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,15 +119,48 @@ def validated(owner: type, values: Mapping[str, Any]) -> dict[str, Any]:
         UserError: an unknown name or a value out of range, in one sentence.
     """
     model = model_of(owner)
+    values = with_new_names(owner, values)
     for name in values:
         if name not in model.model_fields:
             raise unknown(
                 f"parameter of {owner.__name__}", name, model.model_fields, f"owb list {owner.__name__}"
             )
     try:
-        return model(**values).model_dump(mode="json")
+        return with_new_names(owner, model(**values).model_dump(mode="json"))
     except ValidationError as error:
         raise UserError("; ".join(_sentence(owner, problem) for problem in error.errors())) from None
+
+
+def renamed(**names: str) -> Callable[[C], C]:
+    """Return a class decorator: what was called OLD before and is now called NEW, in `renamed(OLD="NEW")`, can
+    still be given to the constructor and be read, with a warning.
+    """
+
+    def decorate(cls: C) -> C:
+        init = cls.__init__
+
+        @functools.wraps(init)
+        def start(self: Any, *args: Any, **values: Any) -> None:
+            for old in names.keys() & values.keys():
+                _warn(cls, old, names[old])
+                values[names[old]] = values.pop(old)
+            init(self, *args, **values)
+
+        cls.__init__ = start
+        for old, new in names.items():
+            setattr(cls, old, property(functools.partial(_read, cls, old, new)))
+        return cls
+
+    return decorate
+
+
+def _read(cls: type, old: str, new: str, owner: Any) -> Any:
+    _warn(cls, old, new)
+    return getattr(owner, new)
+
+
+def _warn(cls: type, old: str, new: str) -> None:
+    warnings.warn(f"{old} of {cls.__name__} is now called {new}", FutureWarning, stacklevel=3)
 
 
 def kinds_of(annotation: Any) -> set[Any]:

@@ -4,10 +4,12 @@ written: `harness.syntax`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from harness.errors import unknown
-from harness.parameters import text_parameters, validated
+from harness.errors import UserError, unknown
+from harness.parameters import former_names, text_parameters, validated, with_new_names
 from harness.plugins import Kind, Plugin, find
 from harness.syntax import Selection, chosen, expand, single, split_outside
 
@@ -29,15 +31,29 @@ def as_declared(plugin: Plugin, selection: Selection) -> Selection:
 
 def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     """Return every parameter of the plugin: preset (`preset=NAME`) below what was said, defaults below both."""
-    said = dict(as_declared(plugin, selection).params)
+    said = with_new_names(plugin.cls, as_declared(plugin, selection).params)
     presets = getattr(plugin.cls, "presets", {})
     if "preset" in said and presets:
         said.pop("preset")
         name = selection.text("preset")
         if name not in presets:
             raise unknown(f"preset of {plugin.name}", name, presets, f"owb list {plugin.name}")
-        said = {**presets[name].values, **said}
+        said = {**with_new_names(plugin.cls, presets[name].values), **said}
     return validated(plugin.cls, said)
+
+
+def former_parameters(kind: Kind, text: str) -> Mapping[str, str]:
+    """Return the parameters that a selection, or one within it, names as they were called before, each with
+    its name now; nothing of what cannot be read.
+    """
+    found: dict[str, str] = {}
+    with suppress(UserError):
+        for selection in expand(text):
+            owner: type = find(kind, selection.name).cls
+            found |= {old: new for old, new in former_names(owner).items() if old in selection.params}
+            for value in selection.params.values():
+                found |= former_parameters(kind, value) if isinstance(value, str) else {}
+    return found
 
 
 __all__ = [
@@ -46,6 +62,7 @@ __all__ = [
     "chosen",
     "configured",
     "expand",
+    "former_parameters",
     "resolved",
     "single",
     "split_outside",

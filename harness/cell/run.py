@@ -38,6 +38,7 @@ from harness.contracts import (
     rules_of,
 )
 from harness.networks import addressed
+from harness.parameters import renamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,9 @@ def conditions_of(scenario: Scenario, seed: int) -> Conditions:
     budget = scenario.budget()
     return Conditions(
         root_seed=learner_seed(seed),
-        budget=replace(budget, backbone=addressed(budget.backbone), views=addressed(budget.views)),
+        budget=replace(
+            budget, backbone=addressed(budget.backbone), augmentations=addressed(budget.augmentations)
+        ),
         rules=rules_of(scenario.prediction),
         needed=scenario.answers,
         probed=scenario.probed,
@@ -87,6 +90,7 @@ Progress = Callable[[int, int, int, dict[str, float]], None]
 """Told (stage, step, total steps, figures)."""
 
 
+@renamed(views="augmentations")
 @dataclass(kw_only=True)
 class CellContext:
     """The `Context` of one cell."""
@@ -102,7 +106,7 @@ class CellContext:
         self.precision = self.conditions.precision
         self.compile = self.conditions.compile
         self.backbone = self.conditions.budget.backbone
-        self.views = self.conditions.budget.views
+        self.augmentations = self.conditions.budget.augmentations
         self._take(self.conditions.budget)
 
     def stream(self, name: str) -> np.random.Generator:

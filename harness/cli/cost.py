@@ -129,7 +129,7 @@ def _figures(of: Cost) -> list[str]:
     from harness.execution.cost import scaled
 
     network, work = of.network, of.work
-    views = f" ({work.views} views)" if work.views > 1 else ""
+    views = f" ({work.views_per_item} views)" if work.views_per_item > 1 else ""
     told = (
         ["?", "?", "?"]
         if network is None or of.flops is None or of.peak is None

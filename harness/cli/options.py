@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 import typer
 
+from harness.cli import console
 from harness.execution.machine import Machine
 from harness.places import written
 
@@ -26,9 +27,23 @@ Experiment = Annotated[str, typer.Option("--name", help="Experiment the cells ar
 Plan = Annotated[
     bool, typer.Option("--plan", help="Show what would run and what is already there; run nothing.")
 ]
-Scenarios = Annotated[
-    list[str] | None, typer.Option("--scenario", "-s", help="Scenario; repeat for several.")
-]
+
+
+def scenarios(meaning: str) -> Any:
+    """Return the option that names scenarios; a parameter under a former name is read, with a note."""
+    return typer.Option("--scenario", "-s", help=meaning, callback=_noted)
+
+
+def _noted(texts: list[str] | None) -> list[str] | None:
+    from harness.selection import former_parameters
+
+    for text in texts or []:
+        for old, new in former_parameters("scenario", text).items():
+            console.note(f"{old} is now called {new}; this version reads both names")
+    return texts
+
+
+Scenarios = Annotated[list[str] | None, scenarios("Scenario; repeat for several.")]
 Metrics = Annotated[
     list[str] | None, typer.Option("--metric", "-m", help="Metric to judge by, the leading one first.")
 ]

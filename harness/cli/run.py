@@ -263,7 +263,7 @@ def _check_networks_and_augmentations(scenarios: Sequence[Protocol]) -> None:
         (protocol.scenario.budget().backbone, protocol.scenario.frozen_encoder) for protocol in scenarios
     ):
         networks.maker("encoder" if frozen else "backbone", text)
-    for text in dict.fromkeys(protocol.scenario.budget().views for protocol in scenarios):
+    for text in dict.fromkeys(protocol.scenario.budget().augmentations for protocol in scenarios):
         networks.augmentations(text)
 
 

@@ -54,8 +54,7 @@ def sweep(
         ),
     ],
     scenario: Annotated[
-        list[str] | None,
-        typer.Option("--scenario", "-s", help="Scenario, with such parameters too; repeatable."),
+        list[str] | None, options.scenarios("Scenario, with such parameters too; repeatable.")
     ] = None,
     seeds: Annotated[
         int, typer.Option("--seeds", "-n", min=1, max=1000, help="Number of seeds, from 0.")

@@ -25,7 +25,7 @@ AS_FLOATS = 256 << 20
 
 ASSUMED = (
     (
-        "one network, shown an item once at a step, or in two views where the protocol names any and hides "
+        "one network, one augmentation of an item at a step, or two views where the protocol names any and hides "
         "labels; methods take more of both"
     ),
     "a backward pass costs twice a forward pass, of the part of the network that trains",
@@ -64,15 +64,15 @@ class Work:
 
     learned: items of all gradient steps, each counted once.  encoded: items that pass a frozen encoder to be
     learned from.
-    asked: items answered after stages and in mid-stage.  views: looks at a learned item.  batch: items of a
-    step.
+    asked: items answered after stages and in mid-stage.  views_per_item: augmentations of a learned item at a
+    step.  batch: items of a step.
     stored: bytes of the largest stage as the data set keeps it.  floats: the same as float32.
     """
 
     learned: int
     encoded: int
     asked: int
-    views: int
+    views_per_item: int
     batch: int
     stored: int
     floats: int
@@ -80,12 +80,12 @@ class Work:
     @property
     def forward(self) -> int:
         """Items that pass the network forwards."""
-        return self.learned * self.views + self.encoded + self.asked
+        return self.learned * self.views_per_item + self.encoded + self.asked
 
     @property
     def backward(self) -> int:
         """Items that pass it backwards."""
-        return self.learned * self.views
+        return self.learned * self.views_per_item
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class Cost:
         if self.network is None:
             return None
         weights = FLOAT * (self.network.parameters + 2 * self.network.trained)
-        batch = self.work.batch * self.work.views * self.network.activations
+        batch = self.work.batch * self.work.views_per_item * self.network.activations
         return weights + batch + self.work.stored + min(self.work.floats, AS_FLOATS)
 
     @property
@@ -157,7 +157,7 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
         encoded=encoded,
         asked=sum(asked for _, asked in counts),
         batch=batch,
-        views=2 if hides and not frozen and budget.views != "same" else 1,
+        views_per_item=2 if hides and not frozen and budget.augmentations != "same" else 1,
         stored=largest * _bytes_of(deal.inputs),
         floats=largest * FLOAT,
     )

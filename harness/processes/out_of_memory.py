@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def what_to_try(task: Task, where: Memory) -> str:
-    """Return what may let a cell fit: half the batch and fewer views, which are the scenario's parameters; or
+    """Return what may let a cell fit: half the batch and fewer augmentations, which are the scenario's parameters; or
     what the machine gives it.
     """
     conditions = task.jobs[0].conditions
     budget = conditions.budget
     sizes = {"batch_size": budget.batch_size, "first_batch_size": budget.first_batch_size or 0}
     smaller = [f"{name}={size // 2}" for name, size in sizes.items() if size > 1]
-    smaller += [] if budget.views == "same" else ["fewer views"]
+    smaller += [] if budget.augmentations == "same" else ["fewer augmentations"]
     scenario = [f"{' or '.join(smaller)} in the scenario (then another protocol)"] if smaller else []
     if where == "host":
         machine = ["a larger --memory"]

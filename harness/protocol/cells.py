@@ -143,7 +143,7 @@ class Protocol:
             **_code_of_others(
                 [budget.backbone], ("encoder" if self.scenario.frozen_encoder else "backbone",)
             ),
-            **_code_of_others([budget.views], ("augmentation",)),
+            **_code_of_others([budget.augmentations], ("augmentation",)),
         }
         return {
             "scenario": self.scenario_name,
@@ -275,7 +275,7 @@ def cells(
 
 def code_of_files(budget: TrainingBudget) -> dict[str, str]:
     """Return the digests of the code of the network and the augmentations that `budget` names by path."""
-    return _code_of_others([budget.backbone, budget.views], ())
+    return _code_of_others([budget.backbone, budget.augmentations], ())
 
 
 def _code_of_others(values: Iterable[Any], kinds: Sequence[Kind]) -> dict[str, str]:

@@ -27,7 +27,7 @@ from typing import Any, Literal
 import numpy as np
 
 from harness.errors import UserError, unknown
-from harness.parameters import kinds_of, model_of
+from harness.parameters import former_names, kinds_of, model_of
 from harness.plugins import Plugin, find
 from harness.selection import Selection, as_declared, expand, resolved, split_outside
 
@@ -243,11 +243,12 @@ def read_space(kind: Kind, text: str) -> Space:
     dimensions: list[Dimension] = []
     for part in split_outside(rest[:-1], ","):
         said = [as_declared(plugin, one) for one in expand(f"{name}[{part}]")]
-        parameter = part.partition("=")[0].strip()
+        named = part.partition("=")[0].strip()
+        parameter = former_names(plugin.cls).get(named, named)
         if parameter in fixed or any(parameter == dimension.name for dimension in dimensions):
             raise UserError(f"{parameter!r} is said twice in {text!r}")
         found = _range(plugin, parameter, part.partition("=")[2]) or _choices(
-            plugin, parameter, [one.params[parameter] for one in said]
+            plugin, parameter, [one.params[named] for one in said]
         )
         if isinstance(found, Choice) and found.size == 1:
             fixed[parameter] = found.values[0]

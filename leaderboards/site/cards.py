@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.contracts import Card, Metric, Scenario
 from harness.errors import UserError
+from harness.parameters import with_new_names
 from harness.plugins import find
 from harness.results.ranking import Ranking
 from harness.selection import single
@@ -130,7 +131,7 @@ def _settings(config: Mapping[str, Any], cls: type[Any] | None) -> list[Setting]
     meanings = {name: field.description or "" for name, field in fields.items()}
     return [
         Setting(name=name, value=as_text(value), meaning=meanings.get(name, ""))
-        for name, value in config.items()
+        for name, value in (with_new_names(cls, config) if cls else config).items()
     ]
 
 

@@ -132,8 +132,10 @@ class CGCD(Scenario):
         ),
     )
     first_epochs: int = param(50, "passes over stage 0", ge=1, unit="epochs")
-    views: str = param(
-        "same", "augmentation of two views: same, affine, token-dropout, noise, with parameters in brackets"
+    augmentations: str = param(
+        "same",
+        "augmentations of two views: same, affine, token-dropout, noise, with parameters in brackets",
+        formerly="views",
     )
 
     open_set: bool = param(
@@ -200,8 +202,8 @@ class CGCD(Scenario):
         return text
 
     def budget(self) -> TrainingBudget:
-        """Return network, views and budget."""
-        return replace(super().budget(), first_epochs=self.first_epochs, views=self.views)
+        """Return network, augmentations and budget."""
+        return replace(super().budget(), first_epochs=self.first_epochs, augmentations=self.augmentations)
 
     def inadmissible(self) -> str:
         """Refuse the choice of an answer by its test accuracy."""

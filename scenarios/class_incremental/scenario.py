@@ -83,12 +83,13 @@ class ClassIncremental(Scenario):
     open_set: bool = param(
         False, "also score OOD scores, of learners that give some, of items of classes still to come"
     )
-    views: str = param(
+    augmentations: str = param(
         "same",
-        "augmentation of training items: same, or such as padded-crop[mirror=0.5], several joined by +",
+        "augmentations of training items: same, or such as padded-crop[mirror=0.5], several joined by +",
+        formerly="views",
     )
 
-    later: ClassVar[tuple[str, ...]] = ("open_set", "views")
+    later: ClassVar[tuple[str, ...]] = ("open_set", "augmentations")
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
@@ -96,8 +97,8 @@ class ClassIncremental(Scenario):
         return (*METRICS, *open_set.METRICS) if self.open_set else METRICS
 
     def budget(self) -> TrainingBudget:
-        """Return network, views and budget."""
-        return replace(super().budget(), views=self.views)
+        """Return network, augmentations and budget."""
+        return replace(super().budget(), augmentations=self.augmentations)
 
     def choosing(self) -> str:
         """Return the same stages with part of the training items held out."""

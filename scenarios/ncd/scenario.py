@@ -111,12 +111,13 @@ class NCD(Scenario):
     )
     first_epochs: int = param(20, "passes over stage 0", ge=1, unit="epochs")
     gradient_steps: int = param(0, "steps in stage 1; 0 for as many as the epochs take", ge=0, unit="steps")
-    views: str = param(
+    augmentations: str = param(
         "same",
         (
-            "augmentation of two views: same, affine, crop, resized-crop, token-dropout, noise, with "
+            "augmentations of two views: same, affine, crop, resized-crop, token-dropout, noise, with "
             "parameters in brackets"
         ),
+        formerly="views",
     )
 
     first_batch_size: int = param(
@@ -140,13 +141,13 @@ class NCD(Scenario):
         return (*GENERALISED, *METRICS) if self.unlabelled_known == "mix" else METRICS
 
     def budget(self) -> TrainingBudget:
-        """Return network, views and budget."""
+        """Return network, augmentations and budget."""
         return replace(
             super().budget(),
             first_epochs=self.first_epochs,
             first_batch_size=self.first_batch_size or None,
             gradient_steps=self.gradient_steps,
-            views=self.views,
+            augmentations=self.augmentations,
         )
 
     def data_digests(self) -> Mapping[str, str]:

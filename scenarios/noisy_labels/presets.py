@@ -41,8 +41,8 @@ def _published(dataset: str, noise: str, **values: Any) -> dict[str, Any]:
     data set does.
     """
     over = f"class-incremental[dataset={dataset},stages=1,class_order=natural,test_fraction=0]"
-    views = "padded-crop[mirror=0.5]" if dataset.startswith("cifar") else "crop[size=224,of=256]"
-    return {"over": over, "noise": noise, "views": views, "batch_size": 128, **values}
+    augmentations = "padded-crop[mirror=0.5]" if dataset.startswith("cifar") else "crop[size=224,of=256]"
+    return {"over": over, "noise": noise, "augmentations": augmentations, "batch_size": 128, **values}
 
 
 def _elr(dataset: str, per_cent: int) -> Preset:
@@ -152,7 +152,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         },
         "cifar100n": _human("cifar100", "CIFAR-100_human.pt", "noisy_label"),
         "animal10n": Preset(
-            values=_published("animal10n", "published", backbone="vgg19", views="same", epochs=100),
+            values=_published("animal10n", "published", backbone="vgg19", augmentations="same", epochs=100),
             source="Nested co-teaching, released code: a VGG-19 without augmentation; the code chooses the "
             "epoch on the test, the last ones "
             "stand here",

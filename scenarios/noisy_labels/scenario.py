@@ -91,7 +91,9 @@ class NoisyLabels(Wrapper):
     )
     tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
     backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
-    views: str = param("", "augmentation of training items; empty for that of the base scenario")
+    augmentations: str = param(
+        "", "augmentations of training items; empty for those of the base scenario", formerly="views"
+    )
     epochs: int = param(
         0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs"
     )
@@ -135,7 +137,7 @@ class NoisyLabels(Wrapper):
         return replace(
             beneath,
             backbone=self.backbone or beneath.backbone,
-            views=self.views or beneath.views,
+            augmentations=self.augmentations or beneath.augmentations,
             epochs=self.epochs or beneath.epochs,
             batch_size=self.batch_size or beneath.batch_size,
             probe_every=self.probe_every,

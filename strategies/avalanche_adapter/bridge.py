@@ -12,7 +12,7 @@ from harness.contracts import Context, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche, quiet
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import likeliest
 from strategies.toolkit.networks import backbone, drawn_from
 from strategies.toolkit.training.tensors import as_tensor
@@ -102,13 +102,13 @@ class Bridge:
         context = self.context
 
         class Reporter(avalanche("core").SupervisedPlugin):  # type: ignore[misc]
-            """Shows batches by the protocol's views, reports every step and offers the strategy for probes."""
+            """Augments batches as the protocol says, reports every step and offers the strategy for probes."""
 
             def before_training_exp(self, strategy: Any, **_: Any) -> None:
-                self.step, self.show = 0, showing(context)
+                self.step, self.augment = 0, augmenting(context)
 
             def before_forward(self, strategy: Any, **_: Any) -> None:
-                strategy.mbatch[0] = self.show(strategy.mb_x)
+                strategy.mbatch[0] = self.augment(strategy.mb_x)
 
             def after_training_iteration(self, strategy: Any, **_: Any) -> None:
                 self.step += 1

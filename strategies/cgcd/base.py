@@ -23,7 +23,7 @@ from harness.clustering import k_by_silhouette
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.cgcd.prototypes import class_means, spreads
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import DiscoveryNetwork
 from strategies.toolkit.discovery.split_network import Trainable
@@ -151,7 +151,7 @@ class CategoryDiscovery(Strategy):
         return replace(answer, anomaly_scores=self.detector.score(Seen(normalize(features, dim=1), logits)))
 
     def features_of(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
-        """Return the network's features (N, d) of inputs as they are, without views; raise `Diverged` as
+        """Return the network's features (N, d) of inputs as they are, without augmentation; raise `Diverged` as
         `of_some_length` does.
         """
         with eval_mode(self.network):
@@ -210,7 +210,9 @@ class CategoryDiscovery(Strategy):
     def train_labelled(self, items: Items, *, epochs: int | None = None) -> None:
         """Train the network with stage 0's objective, for `epochs` passes or as many as the protocol says."""
         network = self.network.freeze(self.first_trainable)
-        source = Fresh(network, view_of(self.context.views), generator_of(self.context, "views"))
+        source = Fresh(
+            network, augmentation_of(self.context.augmentations), generator_of(self.context, "views")
+        )
 
         def loss(batch: Batch) -> Tensor:
             features = network.features(source.pair(batch.inputs, batch.rows).hidden)

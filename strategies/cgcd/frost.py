@@ -21,7 +21,7 @@ from torch.nn.functional import cross_entropy, mse_loss, softmax
 from harness.contracts import Stage, param
 from strategies.cgcd.base import FLOOR, CategoryDiscovery
 from strategies.cgcd.prototypes import rehearsed
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.split_network import Trainable
 from strategies.toolkit.discovery.two_views import Fresh
@@ -60,7 +60,9 @@ class Frost(CategoryDiscovery):
         network.set_rows(self.known)
         with drawn_from(context, "novel head"):
             novel = nn.Linear(network.dimensions, max(1, found)).to(inputs.device)
-        source = Fresh(network, view_of(context.views), generator_of(context, "views"), previous)
+        source = Fresh(
+            network, augmentation_of(context.augmentations), generator_of(context, "views"), previous
+        )
         draws = generator_of(context, "rehearsal")
         deviation, chances = self.variances.sqrt(), torch.ones(len(self.means), device=inputs.device)
 

@@ -1,7 +1,7 @@
 """Joint training with all labels on the network of the discovery methods: the upper bound of C-GCD boards.
 
 It is handed the label of every training item (the scenario's upper bound alone is), keeps all items, and goes
-on with stage 0's objective on everything so far. What it reaches is what network, views and budget allow. Its
+on with stage 0's objective on everything so far. What it reaches is what network, augmentations and budget allow. Its
 network is warm after stage 0 and sees all items again at every stage, so later stages get a share of the
 protocol's passes.
 """

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from harness.contracts import Preset, Stage, param
 from strategies.cgcd.base import FLOOR, CategoryDiscovery
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.split_network import Previous, Trainable
-from strategies.toolkit.discovery.two_views import Bank, Fresh, Pair
+from strategies.toolkit.discovery.two_views import CachedViews, Fresh, Pair
 from strategies.toolkit.training.loop import Batch, cosine_to, train, warmed_at
 from strategies.toolkit.training.tensors import Items
 
@@ -129,11 +129,11 @@ class SimGCD(CategoryDiscovery):
         network, context = self.network, self.context
         if self.train_norm:
             network.parts[-1].get_submodule("norm").requires_grad_(True)
-        view, generator = view_of(context.views), generator_of(context, "views")
-        source: Bank | Fresh = Fresh(network, view, generator, previous)
+        augment, generator = augmentation_of(context.augmentations), generator_of(context, "views")
+        source: CachedViews | Fresh = Fresh(network, augment, generator, previous)
         if self.view_bank:
-            source = Bank(
-                network, inputs, view, generator, self.view_bank, previous, budget_mib=self.bank_mib
+            source = CachedViews(
+                network, inputs, augment, generator, self.view_bank, previous, budget_mib=self.bank_mib
             )
         self.teacher = network.previous() if self.teacher_momentum else None
         further = self.further(previous)

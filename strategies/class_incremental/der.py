@@ -16,7 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
 from strategies.class_incremental.buffer import Buffer
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.training.loop import Batch, sgd, train
 from strategies.toolkit.training.tensors import items_of
@@ -50,20 +50,20 @@ class DERpp(ClassLearner):
         """
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        rng, show = self.context.stream("replay"), showing(self.context)
+        rng, augment = self.context.stream("replay"), augmenting(self.context)
 
         def loss(batch: Batch) -> Tensor:
-            logits = self.model(show(batch.inputs))
+            logits = self.model(augment(batch.inputs))
             value = cross_entropy(logits, batch.labels)
             if len(self.buffer):
                 for_logits, for_labels = (self.buffer.draw(len(batch.labels), rng) for _ in range(2))
                 assert for_logits.logits is not None
                 width = for_logits.logits.shape[1]
                 value = value + self.alpha * logit_error(
-                    self.model(show(for_logits.inputs))[:, :width], for_logits.logits
+                    self.model(augment(for_logits.inputs))[:, :width], for_logits.logits
                 )
                 value = value + self.beta * cross_entropy(
-                    self.model(show(for_labels.inputs)), for_labels.labels
+                    self.model(augment(for_labels.inputs)), for_labels.labels
                 )
             self.buffer.flow(batch.inputs, batch.labels, logits.detach(), rng)
             return value

@@ -20,7 +20,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.training.loop import Batch, sgd, train
 from strategies.toolkit.training.tensors import Items, items_of
@@ -56,7 +56,7 @@ class EWC(ClassLearner):
             return value + self.strength / 2 * self.penalty() if stage.index else value
 
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items, loss, optimiser, self.context, show=showing(self.context))
+        train(self.model, items, loss, optimiser, self.context, augment=augmenting(self.context))
         fisher = (
             sample_fisher(self.model, items)
             if self.fisher == "sample"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.training.loop import sgd, train
 from strategies.toolkit.training.tensors import items_of
@@ -31,6 +31,6 @@ class FineTune(ClassLearner):
             lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
             optimiser,
             self.context,
-            show=showing(self.context),
+            augment=augmenting(self.context),
         )
         self.know(items)

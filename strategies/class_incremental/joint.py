@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier, ClassLearner
 from strategies.toolkit.training.loop import sgd, train
 from strategies.toolkit.training.tensors import Items, items_of
@@ -43,6 +43,6 @@ class Joint(ClassLearner):
             lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
             optimiser,
             self.context,
-            show=showing(self.context),
+            augment=augmenting(self.context),
         )
         self.know(items)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.training.loop import Batch, sgd, train
 from strategies.toolkit.training.tensors import items_of
@@ -58,5 +58,5 @@ class LwF(ClassLearner):
 
         optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         items = items_of(stage, self.context)
-        train(self.model, items, loss, optimiser, self.context, show=showing(self.context))
+        train(self.model, items, loss, optimiser, self.context, augment=augmenting(self.context))
         self.know(items)

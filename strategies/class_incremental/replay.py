@@ -11,7 +11,7 @@ from torch import Tensor
 
 from harness.contracts import Stage, param
 from strategies.class_incremental.buffer import Buffer
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.losses.robust import Named, loss_of
 from strategies.toolkit.training.loop import Batch, sgd, train
@@ -45,14 +45,14 @@ class Replay(ClassLearner):
         """Train on batches joined with stored examples, then store some of this stage."""
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        rng, item_loss, show = self.context.stream("replay"), loss_of(self.loss), showing(self.context)
+        rng, item_loss, augment = self.context.stream("replay"), loss_of(self.loss), augmenting(self.context)
 
         def loss(batch: Batch) -> Tensor:
             mixed = Items(batch.inputs, batch.labels)
             if len(self.buffer):
                 old = self.buffer.draw(len(batch.labels), rng)
                 mixed = mixed.joined_with(Items(old.inputs, old.labels))
-            return item_loss(self.model(show(mixed.inputs)), mixed.labels).mean()
+            return item_loss(self.model(augment(mixed.inputs)), mixed.labels).mean()
 
         train(
             self.model,

@@ -22,7 +22,7 @@ from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.ncd import losses
 from strategies.ncd.network import NovelNetwork
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.discovery.split_network import Trainable
 from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
 from strategies.toolkit.training.loop import Batch, RateChanges, Schedule, sgd, train
@@ -194,11 +194,11 @@ class NovelClasses(Strategy):
     def train_labelled(self, items: Items, stage: int) -> None:
         """Train backbone and prototypes by cross-entropy on two views of the labelled items of a stage."""
         network = self.network
-        show = showing(self.context)
+        augment = augmenting(self.context)
 
         def loss(batch: Batch) -> Tensor:
             network.at_unit_length()
-            each = [network.scores(network(show(batch.inputs))).known.float() / self.tau for _ in range(2)]
+            each = [network.scores(network(augment(batch.inputs))).known.float() / self.tau for _ in range(2)]
             return torch.stack([cross_entropy(logits, batch.labels) for logits in each]).mean()
 
         train(

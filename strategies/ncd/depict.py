@@ -15,7 +15,7 @@ nothing is held out and the last step counts). What a batch is answered is noted
 step (there: from another pass after it). Starts are k-means by faiss or, for the code's path-integral
 linkage, Ward's. Labels of k-means are not shifted by one, and an incomplete last batch counts like the
 others. The network is the method's own, for a backbone has no decoder, and its dropout takes the place of the
-protocol's views.
+protocol's augmentations.
 """
 
 from __future__ import annotations

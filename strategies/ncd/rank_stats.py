@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, linear, softmax
 
 from harness.contracts import HIDDEN, Stage, param
 from strategies.ncd.base import NovelClasses, Rows
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery.losses import pair_cross_entropy, rank_pairs
 from strategies.toolkit.losses.early_learning import ramp
 from strategies.toolkit.networks import drawn_from
@@ -63,11 +63,11 @@ class RankStats(NovelClasses):
             pairs.weight.detach(),
             pairs.bias.detach(),
         )  # the same memory: they train along
-        view, generator = view_of(self.context.views), generator_of(self.context, "views")
+        augment, generator = augmentation_of(self.context.augmentations), generator_of(self.context, "views")
 
         def loss(batch: Batch) -> Tensor:
             network.at_unit_length()
-            features = [network(view(batch.inputs, generator)) for _ in range(2)]
+            features = [network(augment(batch.inputs, generator)) for _ in range(2)]
             joint = [network.scores(each).known.float() / self.tau for each in features]
             novel_answers = [softmax(pairs(each).float(), dim=1) for each in features]
             given = batch.labels != HIDDEN

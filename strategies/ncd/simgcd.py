@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 
 from harness.contracts import HIDDEN, Stage, param
 from strategies.ncd.base import NovelClasses, Rows
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import CosineClassifier, Projector, usual_length
 from strategies.toolkit.networks import drawn_from
@@ -56,12 +56,12 @@ class NCDSimGCD(NovelClasses):
         """Train classifier and projector on two views."""
         network = self.network.freeze(self.trainable)
         self.initial = network.classes
-        view, generator = view_of(self.context.views), generator_of(self.context, "views")
+        augment, generator = augmentation_of(self.context.augmentations), generator_of(self.context, "views")
         classifier, projector = self._heads(novel)
         self.directions = classifier.v.detach()  # the same memory: they train along
 
         def loss(batch: Batch) -> Tensor:
-            features = network(view(torch.cat([batch.inputs, batch.inputs]), generator))
+            features = network(augment(torch.cat([batch.inputs, batch.inputs]), generator))
             logits, projections = classifier(features), projector(features)
             given = torch.cat([batch.labels, batch.labels]) != HIDDEN
             labels = torch.cat([batch.labels, batch.labels])[given]

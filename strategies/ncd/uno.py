@@ -25,9 +25,9 @@ from harness.errors import UserError
 from strategies.ncd import losses
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.ncd.network import HeadSizes, NovelHead, Prototypes, Scores
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery.split_network import Previous
-from strategies.toolkit.discovery.two_views import Bank
+from strategies.toolkit.discovery.two_views import CachedViews
 from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
@@ -191,10 +191,10 @@ class UNO(NovelClasses):
         network, generator, large = (
             self.network,
             generator_of(self.context, "views"),
-            view_of(self.context.views),
+            augmentation_of(self.context.augmentations),
         )
         if self.view_bank:
-            bank = Bank(
+            bank = CachedViews(
                 network,
                 items.inputs,
                 large,
@@ -209,7 +209,7 @@ class UNO(NovelClasses):
                 return list(pair.hidden.chunk(2)), [] if pair.before is None else list(pair.before.chunk(2))
 
             return kept
-        views = [large, large, *[view_of(self.small_view)] * self.small_views]
+        views = [large, large, *[augmentation_of(self.small_view)] * self.small_views]
         return lambda batch: ([network.hidden(view(batch.inputs, generator)) for view in views], [])
 
     def swapped_loss(

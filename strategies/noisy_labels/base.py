@@ -20,7 +20,7 @@ from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, para
 from harness.errors import Unsuitable
 from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.state_list import Together
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.label_memory import LabelMemory, doubt
 from strategies.toolkit.training.loop import Loss, RateChanges, Schedule, sgd, train
@@ -137,7 +137,7 @@ class LabelLearner(Strategy):
         epochs: int | None = None,
         at_epoch: Callable[[int], None] | None = None,
     ) -> None:
-        """Train all networks on a stage whose items are shown as the protocol's views have it; `epochs`,
+        """Train all networks on a stage whose items go through the protocol's augmentations; `epochs`,
         `at_epoch` as in `train`.
         """
         train(
@@ -146,7 +146,7 @@ class LabelLearner(Strategy):
             loss,
             self.new_optimiser(),
             self.context,
-            show=showing(self.context),
+            augment=augmenting(self.context),
             epochs=epochs,
             schedule=self.rates(),
             rate_changes=self.rate_changes,

@@ -5,8 +5,8 @@ After a warm-up on the labels as they are, each epoch fits two Gaussians to ever
 with the smaller mean is taken for right by the OTHER network. Right labels are mixed with the network's own
 opinion, the others replaced by that of both; then everything goes through mixup (MixMatch). Followed is the
 released code at d9d3058. Differences: an epoch has as many steps as the protocol's batches over the stage
-(there: as the labelled part has), both networks step in turn within a batch, and where the protocol's views
-show an item the same way twice, it is shown once.
+(there: as the labelled part has), both networks step in turn within a batch, and where the protocol has no
+augmentation, an item is seen once.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.functional import one_hot
 from harness.contracts import IntArray, Stage, param
 from harness.errors import UserError
 from strategies.noisy_labels.base import LabelLearner, Networks
-from strategies.toolkit.augmentations import Same, showing, view_of
+from strategies.toolkit.augmentations import Same, augmentation_of, augmenting
 from strategies.toolkit.losses.robust import cross_entropy, sharpened, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
@@ -99,7 +99,7 @@ class DivideMix(LabelLearner):
             warm,
             optimiser,
             self.context,
-            show=showing(self.context, "views-warm-up"),
+            augment=augmenting(self.context, "views-warm-up"),
             epochs=before,
         )
         mixing = Mixing(self, stage, items)
@@ -141,8 +141,13 @@ class Mixing:
 
     def __init__(self, learner: DivideMix, stage: Stage, items: Items) -> None:
         self.learner, self.items, self.classes = learner, items, stage.named_classes
-        show, looks = showing(learner.context), 1 if isinstance(view_of(learner.context.views), Same) else 2
-        self.shows: Callable[[Tensor], list[Tensor]] = lambda inputs: [show(inputs) for _ in range(looks)]
+        augment, repeats = (
+            augmenting(learner.context),
+            1 if isinstance(augmentation_of(learner.context.augmentations), Same) else 2,
+        )
+        self.augmented: Callable[[Tensor], list[Tensor]] = lambda inputs: [
+            augment(inputs) for _ in range(repeats)
+        ]
         self.rng = learner.context.stream("mixing")
         self.right: list[Tensor] = []
         self.draws: list[tuple[Draws, Draws | None]] = []
@@ -173,14 +178,14 @@ class Mixing:
         learner, model = self.learner, self.learner.models[place]
         labelled, unlabelled = self.draws[place]
         rows = labelled.take(size)
-        shown = self.shows(self.items.inputs[rows])
+        views = self.augmented(self.items.inputs[rows])
         trust = self.right[place][rows][:, None]
         with torch.no_grad():
-            own = torch.stack([model(view).softmax(dim=1) for view in shown]).mean(dim=0)
+            own = torch.stack([model(view).softmax(dim=1) for view in views]).mean(dim=0)
             refined = trust * one_hot(self.items.labels[rows], self.classes) + (1 - trust) * own
-            inputs, targets = shown, [sharpened(refined, learner.temperature)] * len(shown)
+            inputs, targets = views, [sharpened(refined, learner.temperature)] * len(views)
             if unlabelled is not None:
-                hidden = self.shows(self.items.inputs[unlabelled.take(size)])
+                hidden = self.augmented(self.items.inputs[unlabelled.take(size)])
                 guesses = torch.stack(
                     [peer(view).softmax(dim=1) for peer in learner.models for view in hidden]
                 ).mean(dim=0)
@@ -194,7 +199,7 @@ class Mixing:
         other = torch.from_numpy(self.rng.permutation(len(everything))).to(everything.device)
         logits = model(share * everything + (1 - share) * everything[other])
         wanted = share * wanted + (1 - share) * wanted[other]
-        split = len(shown) * size
+        split = len(views) * size
         value = soft_cross_entropy(logits[:split], wanted[:split]).mean()
         p = logits.softmax(dim=1)
         if unlabelled is not None:

@@ -20,7 +20,7 @@ from torch import Tensor
 from harness.contracts import IntArray, Preset, Stage, param
 from strategies.noisy_labels.base import LabelLearner, Networks
 from strategies.noisy_labels.state_list import Together
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.label_memory import doubt
 from strategies.toolkit.losses.early_learning import (
@@ -183,10 +183,10 @@ class ELRPlus(LabelLearner):
             targets.make_room(len(self.handed), stage.named_classes, self.context.device)
         for average, model in zip(self.averages, self.models, strict=True):
             average.load_state_dict(model.state_dict())
-        rng, orders, show = (
+        rng, orders, augment = (
             self.context.stream("mixup"),
             self.context.stream("peer-batches"),
-            showing(self.context, "peer-views"),
+            augmenting(self.context, "peer-views"),
         )
         reweighted = self.reweighting == "on" or (self.reweighting == "auto" and stage.named_classes == 100)
         device = items.labels.device
@@ -200,7 +200,7 @@ class ELRPlus(LabelLearner):
 
         def loss_of_one(place: int, batch: Batch) -> Tensor:
             rows = elsewhere[place][batch.rows]
-            inputs, labels = show(items.inputs[rows]) if place else batch.inputs, items.labels[rows]
+            inputs, labels = augment(items.inputs[rows]) if place else batch.inputs, items.labels[rows]
             with torch.no_grad():
                 targets = self.targets[place].update(
                     rows + first, self._teacher(place)(inputs).float().softmax(dim=1)

@@ -19,7 +19,7 @@ from torch.nn.functional import cross_entropy
 from harness.contracts import Stage, param
 from harness.errors import Unsuitable
 from strategies.noisy_labels.base import LabelLearner
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.losses.robust import backward_corrected, forward_corrected
 from strategies.toolkit.training.loop import train
 from strategies.toolkit.training.tensors import Items
@@ -64,7 +64,7 @@ class LossCorrection(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train with the corrected loss; without a matrix, with cross-entropy first."""
         model, epochs = self.models[0], self.context.epochs
-        optimiser, show = self.new_optimiser(), showing(self.context)
+        optimiser, augment = self.new_optimiser(), augmenting(self.context)
         corrected = forward_corrected if self.direction == "forward" else backward_corrected
         before = 0
         if self.matrix == "told":
@@ -81,7 +81,7 @@ class LossCorrection(LabelLearner):
                 lambda batch: cross_entropy(model(batch.inputs), batch.labels),
                 optimiser,
                 self.context,
-                show=show,
+                augment=augment,
                 epochs=before,
             )
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
@@ -91,7 +91,7 @@ class LossCorrection(LabelLearner):
             lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(),
             optimiser,
             self.context,
-            show=show,
+            augment=augment,
             epochs=epochs - before,
             first_epoch=before,
             schedule=self.rates(),

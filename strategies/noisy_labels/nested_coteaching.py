@@ -27,7 +27,7 @@ from strategies.noisy_labels.small_losses import (
     noise_score_by_loss,
     smallest,
 )
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.losses.robust import cross_entropy as item_losses
 from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
@@ -114,7 +114,7 @@ class NestedCoTeaching(NestedDropout):
             loss,
             optimiser,
             self.context,
-            show=showing(self.context, "views-together"),
+            augment=augmenting(self.context, "views-together"),
             epochs=epochs,
             first_epoch=before,
             schedule=schedule_of(self.second_schedule or self.schedule),

@@ -13,7 +13,7 @@ BUDGET = TrainingBudget(
     first_epochs=50,
     first_batch_size=8,
     gradient_steps=70,
-    views="noise",
+    augmentations="noise",
     probe_every=3,
 )
 
@@ -44,5 +44,5 @@ def test_the_first_stage_has_its_own_epochs_and_batch(
 def test_a_stage_s_budget_says_nothing_of_the_first_stage_and_keeps_the_rest(index: int) -> None:
     own = BUDGET.for_stage(index)
     assert (own.first_epochs, own.first_batch_size) == (None, None)
-    assert (own.backbone, own.views, own.probe_every) == ("cnn", "noise", 3)
+    assert (own.backbone, own.augmentations, own.probe_every) == ("cnn", "noise", 3)
     assert own.for_stage(0) == own.for_stage(1) == own

@@ -29,7 +29,7 @@ from harness.plugins import PLURAL, Kind, registered
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store.mlflow_store import Store
 from strategies.anomaly.encoders import encoder
-from strategies.toolkit.augmentations import view_of
+from strategies.toolkit.augmentations import augmentation_of
 from strategies.toolkit.networks import backbone
 
 OWN = f"{SUPPORT}/own_networks.py"
@@ -41,7 +41,9 @@ def test_by_path_they_are_made_with_what_is_said() -> None:
     make: Any = maker("backbone", f"{OWN}:normed_of[half=4,label=1e3]")
     assert make.keywords == {"half": 4, "label": "1e3"}
     assert make((5,)).features == 8
-    chain = view_of(f"{OWN}:Shifted[by=2]+{OWN}:Shifted+either[one={OWN}:Shifted[by=5],other=same,chance=1]")
+    chain = augmentation_of(
+        f"{OWN}:Shifted[by=2]+{OWN}:Shifted+either[one={OWN}:Shifted[by=5],other=same,chance=1]"
+    )
     assert chain(torch.zeros(1, 3), torch.Generator()).tolist() == [[8.0, 8.0, 8.0]]
 
 
@@ -110,8 +112,8 @@ def test_files_get_their_whole_paths_wherever_they_stand(
 # --- what they do to protocols and keys ---------------------------------------------------------------------
 
 
-def _cell(backbone: str = "mlp", views: str = "same") -> Any:
-    (protocol,) = protocols([f"class-incremental[backbone={backbone},views={views}]"])
+def _cell(backbone: str = "mlp", augmentations: str = "same") -> Any:
+    (protocol,) = protocols([f"class-incremental[backbone={backbone},augmentations={augmentations}]"])
     return cells([protocol], contenders(["fine-tune"]), 1)[0]
 
 
@@ -119,9 +121,9 @@ def _cell(backbone: str = "mlp", views: str = "same") -> Any:
     "selected",
     [
         lambda path: {"backbone": f"{path}:Normed[width=8]"},
-        lambda path: {"views": f"noise+{path}:Shifted"},
-        lambda path: {"views": f"{path}:Shifted[by=1]+{path}:Shifted[by=2]"},
-        lambda path: {"views": f"noise+either[one=same,other=noise+{path}:Shifted[by=3]]"},
+        lambda path: {"augmentations": f"noise+{path}:Shifted"},
+        lambda path: {"augmentations": f"{path}:Shifted[by=1]+{path}:Shifted[by=2]"},
+        lambda path: {"augmentations": f"noise+either[one=same,other=noise+{path}:Shifted[by=3]]"},
     ],
 )
 def test_the_code_of_a_file_is_part_of_the_key_and_its_words_are_not(
@@ -181,7 +183,7 @@ def test_what_another_package_registers_is_found_listed_and_digested(tmp_path: P
         code = (
             "import json\nfrom harness.plugins import summaries\nfrom harness.networks import maker\n"
             "from harness.protocol.cells import protocols\n"
-            "(p,) = protocols(['class-incremental[backbone=hub:deep[width=6],views=noise+shift[by=2]]'])\n"
+            "(p,) = protocols(['class-incremental[backbone=hub:deep[width=6],augmentations=noise+shift[by=2]]'])\n"
             "print(json.dumps({'code': p.content['code'], 'listed': summaries('backbone')['hub'],\n"
             "    'said': maker('backbone', 'hub:deep[width=6]').keywords}))\n"
         )
@@ -229,7 +231,7 @@ def test_the_list_has_every_kind_and_the_parameters_of_one(call_owb: Owb) -> Non
         ),
         ("class-incremental[backbone=gone.py:Net]", "cannot read 'gone.py': No such file or directory"),
         (
-            "class-incremental[views=noise+own.py:Shift]",
+            "class-incremental[augmentations=noise+own.py:Shift]",
             "unknown class or function 'Shift'; did you mean 'Shifted'?",
         ),
         ("anomaly[backbone=own.py:Pathces]", "unknown class or function 'Pathces'; did you mean 'Patches'?"),
@@ -254,7 +256,7 @@ SMALL = "categories=brick,setting=single,n_train=8,n_good=3,n_bad=3"
     [
         (
             "fine-tune",
-            "class-incremental[backbone=own.py:normed_of[half=4],views=noise+own.py:Shifted,epochs=1]",
+            "class-incremental[backbone=own.py:normed_of[half=4],augmentations=noise+own.py:Shifted,epochs=1]",
         ),
         ("patch-gaussian", f"anomaly[{SMALL},backbone=own.py:Patches[patch=8]]"),
     ],

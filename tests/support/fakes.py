@@ -25,7 +25,7 @@ class FakeContext:
     steps: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     probes: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
-    views: str = "same"
+    augmentations: str = "same"
     compile: bool = False
 
     def stream(self, name: str) -> np.random.Generator:

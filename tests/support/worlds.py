@@ -100,7 +100,7 @@ class HiddenBlobs(Blobs):
     upper_bound: ClassVar[str] = "joint-discovery"
 
     def budget(self) -> TrainingBudget:
-        return replace(super().budget(), first_epochs=3, views="noise")
+        return replace(super().budget(), first_epochs=3, augmentations="noise")
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)
@@ -121,7 +121,7 @@ class NovelBlobs(Blobs):
     upper_bound: ClassVar[str] = "joint-novel"
 
     def budget(self) -> TrainingBudget:
-        return replace(super().budget(), first_epochs=3, gradient_steps=12, views="noise")
+        return replace(super().budget(), first_epochs=3, gradient_steps=12, augmentations="noise")
 
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)

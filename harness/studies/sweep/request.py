@@ -14,6 +14,7 @@ from typing import Any
 
 from harness import seeds as streams
 from harness.errors import UserError
+from harness.parameters import with_new_names
 from harness.plugins import find
 from harness.selection import Selection, configured, resolved, single
 from harness.studies import space as spaces
@@ -182,7 +183,8 @@ def _family(space: Space, pairs: Sequence[Pair], labels: _Labels) -> Family:
 
 def _values(space: Space, selection: Selection) -> dict[str, Any]:
     """Return the value of every dimension by key, also where the selection leaves it at its default."""
-    full = {**resolved(find(space.kind, space.name), selection), **selection.params}
+    plugin = find(space.kind, space.name)
+    full = {**resolved(plugin, selection), **with_new_names(plugin.cls, selection.params)}
     return {_key(space, dimension.name): full.get(dimension.name) for dimension in space.dimensions}
 
 

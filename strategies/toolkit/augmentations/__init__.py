@@ -1,12 +1,12 @@
-"""Views: how an item is shown changed, as whole batches on the device, by a text that the protocol names.
+"""Augmentations: random changes of whole batches, on the device, by a text that the protocol names.
 
 Letters and digits change their meaning when flipped, so nothing here but `crop` flips unless told to.
 """
 
 from strategies.toolkit.augmentations.affine import Affine
-from strategies.toolkit.augmentations.base import View
+from strategies.toolkit.augmentations.base import Augmentation
 from strategies.toolkit.augmentations.blur import Blur
-from strategies.toolkit.augmentations.by_name import Chain, Either, generator_of, showing, view_of
+from strategies.toolkit.augmentations.by_name import Chain, Either, augmentation_of, augmenting, generator_of
 from strategies.toolkit.augmentations.colour_jitter import ColourJitter
 from strategies.toolkit.augmentations.crop import Crop
 from strategies.toolkit.augmentations.equalise import Equalise
@@ -19,6 +19,7 @@ from strategies.toolkit.augmentations.token_dropout import TokenDropout
 
 __all__ = [
     "Affine",
+    "Augmentation",
     "Blur",
     "Chain",
     "ColourJitter",
@@ -32,8 +33,7 @@ __all__ = [
     "Same",
     "Solarise",
     "TokenDropout",
-    "View",
+    "augmentation_of",
+    "augmenting",
     "generator_of",
-    "showing",
-    "view_of",
 ]

@@ -11,7 +11,7 @@ from strategies.toolkit.augmentations.base import images_of
 
 
 class Crop:
-    """Enlarge images, cut a square out at a random place, mirror half of them (the "imagenet" views of GCD
+    """Enlarge images, cut a square out at a random place, mirror half of them (the "imagenet" augmentation of GCD
     and Happy).
 
     By default images grow by 8/7 and the old size is cut out, so that a crop costs what its image does. As

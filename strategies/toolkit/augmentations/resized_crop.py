@@ -19,8 +19,8 @@ class ResizedCrop:
     Their large CIFAR crop is
     `resized-crop[low=0.5,high=1,mirror=0.5,jitter=0.4,jitter_chance=0.6,solarise=0.1]`, the small one
     `resized-crop[low=0.3,high=0.8,size=18,mirror=0.5,jitter=0.4,jitter_chance=0.8,solarise=0.2]` (Cr-KD at
-    0f55bea, whose views are those of UNO). Left out: jitter of saturation and hue, equalising, and the padded
-    crop that takes the place of every second large one; other views have these (docs/images.md shows the
+    0f55bea, whose augmentations are those of UNO). Left out: jitter of saturation and hue, equalising, and the padded
+    crop that takes the place of every second large one; other augmentations have these (docs/images.md shows the
     whole recipe).
     Differences: corners lie between pixels, shrinking does not blur, brightness changes before contrast, and
     the contrast is about the mean of all channels, not that of the grey image. A rectangle that does not fit

@@ -21,7 +21,7 @@ class TokenDropout:
         """Return items of the same shape with more zero rows."""
         if inputs.ndim != 3:
             raise UserError(
-                f"views token-dropout need items (tokens, D), the inputs have shape {tuple(inputs.shape[1:])}"
+                f"augmentation token-dropout needs items (tokens, D), the inputs have shape {tuple(inputs.shape[1:])}"
             )
         present = inputs.any(dim=2)
         luck = torch.rand(present.shape, generator=generator, device=inputs.device).masked_fill_(

@@ -1,5 +1,5 @@
 """Hidden values of a fixed bank of views, computed once, in half precision and within a budget of bytes; the
-rest is computed when shown.
+rest is computed when used.
 
 Which views an item has is drawn at the start, a seed for each, and does not depend on the budget. What is
 kept and what is computed anew are both rounded to half precision, so a smaller budget costs time and changes
@@ -15,14 +15,14 @@ import torch
 from torch import Generator, Tensor
 
 from harness.errors import UserError
-from strategies.toolkit.augmentations import View
+from strategies.toolkit.augmentations import Augmentation
 from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 
 _CHUNK = 256
 MIB = 2**20
 
 
-class Shown(NamedTuple):
+class CachedBatch(NamedTuple):
     """hidden float32 (B, ...); before float32 (B, d), features by the previous network, or None."""
 
     hidden: Tensor
@@ -38,7 +38,7 @@ class FeatureCache:
         self,
         network: SplitNetwork,
         inputs: Tensor,
-        view: View,
+        augment: Augmentation,
         generator: Generator,
         size: int,
         *,
@@ -50,7 +50,7 @@ class FeatureCache:
         Args:
             network: its frozen part must not change as long as the cache is used.
             inputs: items (N, ...), at least one; they stay in memory where not all are kept.
-            view: what is shown of an item.
+            augment: makes a view of an item.
             generator: of the seeds.
             size: views of an item.
             previous: a network that does not change either, whose features are kept beside.
@@ -59,12 +59,12 @@ class FeatureCache:
         Raises:
             UserError: hidden values that half precision does not hold.
         """
-        self.network, self.inputs, self.view, self.previous = network, inputs, view, previous
+        self.network, self.inputs, self.augment, self.previous = network, inputs, augment, previous
         self.seeds = torch.randint(
             2**62, (size, len(inputs)), generator=generator, device=generator.device
         ).tolist()
         self.own = Generator(generator.device)
-        one = self._shown(torch.zeros(size, dtype=torch.long), list(range(size)))
+        one = self._computed(torch.zeros(size, dtype=torch.long), list(range(size)))
         item_bytes = sum(part.numel() * part.element_size() for part in one if part is not None)
         self.kept = min(len(inputs), budget_mib * MIB // item_bytes) if budget_mib else len(inputs)
         self.hidden = one.hidden.new_empty(size, self.kept, *one.hidden.shape[1:])
@@ -74,7 +74,7 @@ class FeatureCache:
         for which in range(size):
             for start in range(0, self.kept, _CHUNK):
                 rows = torch.arange(start, min(start + _CHUNK, self.kept))
-                made = self._shown(rows, [which] * len(rows))
+                made = self._computed(rows, [which] * len(rows))
                 self.hidden[which, rows] = made.hidden
                 if self.before is not None and made.before is not None:
                     self.before[which, rows] = made.before
@@ -86,27 +86,27 @@ class FeatureCache:
             part.numel() * part.element_size() for part in (self.hidden, self.before) if part is not None
         )
 
-    def shown(self, which: Tensor, rows: Tensor) -> Shown:
+    def batch(self, which: Tensor, rows: Tensor) -> CachedBatch:
         """Return the views `which` (B,) of the items at `rows` (B,), both int64."""
         there = rows < self.kept
         if self.kept == len(self.inputs) or there.all():
-            return Shown(
+            return CachedBatch(
                 self.hidden[which, rows].float(), None if self.before is None else self.before[which, rows]
             )
-        made = self._shown(rows[~there], which[~there].tolist())
+        made = self._computed(rows[~there], which[~there].tolist())
         hidden = made.hidden.new_empty(len(rows), *made.hidden.shape[1:])
         hidden[there], hidden[~there] = self.hidden[which[there], rows[there]], made.hidden
         if self.before is None or made.before is None:
-            return Shown(hidden.float(), None)
+            return CachedBatch(hidden.float(), None)
         before = made.before.new_empty(len(rows), *made.before.shape[1:])
         before[there], before[~there] = self.before[which[there], rows[there]], made.before
-        return Shown(hidden.float(), before)
+        return CachedBatch(hidden.float(), before)
 
     @torch.no_grad()
-    def _shown(self, rows: Tensor, which: list[int]) -> Shown:
+    def _computed(self, rows: Tensor, which: list[int]) -> CachedBatch:
         """Compute views anew; hidden in half precision."""
         views = [
-            self.view(self.inputs[row : row + 1], self.own.manual_seed(self.seeds[place][row]))
+            self.augment(self.inputs[row : row + 1], self.own.manual_seed(self.seeds[place][row]))
             for row, place in zip(rows.tolist(), which, strict=True)
         ]
         hidden = self.network.hidden(torch.cat(views)).half()
@@ -114,4 +114,4 @@ class FeatureCache:
             raise UserError(
                 "the frozen part gives values above 65504, which half precision does not hold; set view_bank=0"
             )
-        return Shown(hidden, self.previous(hidden.float()) if self.previous else None)
+        return CachedBatch(hidden, self.previous(hidden.float()) if self.previous else None)

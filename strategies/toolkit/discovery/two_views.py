@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from harness.errors import UserError
-from strategies.toolkit.augmentations import View
+from strategies.toolkit.augmentations import Augmentation
 from strategies.toolkit.discovery.feature_cache import FeatureCache
 from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 
@@ -32,24 +32,28 @@ class Fresh:
     """Two new views at every step."""
 
     def __init__(
-        self, network: SplitNetwork, view: View, generator: Generator, previous: Previous | None = None
+        self,
+        network: SplitNetwork,
+        augment: Augmentation,
+        generator: Generator,
+        previous: Previous | None = None,
     ) -> None:
-        self.network, self.view, self.generator, self.previous = network, view, generator, previous
+        self.network, self.augment, self.generator, self.previous = network, augment, generator, previous
 
     def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
         """Return two views of `inputs` (B, ...)."""
-        hidden = self.network.hidden(self.view(torch.cat([inputs, inputs]), self.generator))
+        hidden = self.network.hidden(self.augment(torch.cat([inputs, inputs]), self.generator))
         return Pair(hidden, self.previous(hidden) if self.previous else None)
 
 
-class Bank(FeatureCache):
+class CachedViews(FeatureCache):
     """`size` views of every item of a stage, kept behind the frozen part as far as the budget goes."""
 
     def __init__(
         self,
         network: SplitNetwork,
         inputs: Tensor,
-        view: View,
+        augment: Augmentation,
         generator: Generator,
         size: int,
         previous: Previous | None = None,
@@ -64,7 +68,7 @@ class Bank(FeatureCache):
         """
         if size < 2:
             raise UserError(f"a bank needs at least two views of an item, got view_bank={size}")
-        super().__init__(network, inputs, view, generator, size, previous=previous, budget_mib=budget_mib)
+        super().__init__(network, inputs, augment, generator, size, previous=previous, budget_mib=budget_mib)
         self.generator = generator
 
     def pair(self, inputs: Tensor, rows: Tensor) -> Pair:
@@ -74,4 +78,4 @@ class Bank(FeatureCache):
         second = (
             first + torch.randint(1, size, rows.shape, generator=self.generator, device=rows.device)
         ) % size
-        return Pair(*self.shown(torch.cat([first, second]), torch.cat([rows, rows])))
+        return Pair(*self.batch(torch.cat([first, second]), torch.cat([rows, rows])))

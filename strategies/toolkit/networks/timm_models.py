@@ -1,7 +1,7 @@
 """Any timm model as a backbone: with weights or as drawn, for images of any size, with as much of it
 trainable as the protocol lends.
 
-Where weights are named, images pass `Prepare` first, so that views and data know nothing of what a model
+Where weights are named, images pass `Prepare` first, so that augmentations and data know nothing of what a model
 expects. What does not train stays in evaluation mode and gets no gradient. A transformer's last block runs
 for the class token alone where its answer is that token.
 """

@@ -46,7 +46,7 @@ class Batch(NamedTuple):
 
 
 Loss = Callable[[Batch], Tensor]
-Show = Callable[[Tensor], Tensor]
+Augment = Callable[[Tensor], Tensor]
 RateChanges = Literal["step", "epoch"]
 """When the learning rate follows its schedule: at every step, or between passes alone, as most released code
 has it.
@@ -121,7 +121,7 @@ def train(
     optimiser: torch.optim.Optimizer,
     context: Context,
     *,
-    show: Show | None = None,
+    augment: Augment | None = None,
     epochs: int | None = None,
     schedule: Schedule = constant,
     rate_changes: RateChanges = "step",
@@ -138,7 +138,7 @@ def train(
         loss: scalar loss of a batch.
         optimiser: steps the parameters.
         context: device, precision, streams, epochs and batch size.
-        show: how the inputs of a batch are shown to `loss` (`views.showing`), or None for as they are.
+        augment: the augmentation of the inputs of a batch (`augmentations.augmenting`), or None for as they are.
         epochs: passes, where the method wants another number than the protocol.
         schedule: factor on the learning rate over time.
         rate_changes: when it is looked up.
@@ -177,9 +177,9 @@ def train(
                     for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
                         group["lr"] = rate * schedule(since / total)
                 optimiser.zero_grad()
-                shown = show(inputs) if show else inputs
+                augmented = augment(inputs) if augment else inputs
                 with cast:
-                    value = loss(Batch(shown, items.labels[rows], rows, step, total, epoch, passes))
+                    value = loss(Batch(augmented, items.labels[rows], rows, step, total, epoch, passes))
                 scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 if clip_norm is not None:
                     scaler.unscale_(optimiser)

@@ -83,7 +83,7 @@ WRONG = {
     "run happy[initialise=kmeans] -s cgcd": (
         "initialise should be 'random', 'least-similar' or 'prototypes', got 'kmeans' (Happy)"
     ),
-    "run happy -s cgcd[views=afine]": (
+    "run happy -s cgcd[augmentations=afine]": (
         "unknown augmentation 'afine'; did you mean 'affine'? (all: owb list augmentations)"
     ),
     "run patchcore -s anomaly[backbone=gabr]": "unknown encoder 'gabr'; did you mean 'gabor'? (all: owb list encoders)",

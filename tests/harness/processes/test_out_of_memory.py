@@ -19,10 +19,10 @@ from harness.processes.messages import Job, Pack
 from harness.processes.out_of_memory import what_to_try
 
 
-def _job(batch_size: int = 32, views: str = "same", precision: str = "float32") -> Job:
+def _job(batch_size: int = 32, augmentations: str = "same", precision: str = "float32") -> Job:
     conditions = Conditions(
         root_seed=0,
-        budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=batch_size, views=views),
+        budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=batch_size, augmentations=augmentations),
         precision=precision,
     )  # type: ignore[arg-type]
     return Job(
@@ -71,7 +71,7 @@ def test_the_batch_is_halved_and_views_count_where_there_are_any() -> None:
     )
     assert what_to_try(_job(precision="bfloat16"), "device") == f"try {scenario}, or a larger --gpus share"
     assert what_to_try(_job(33, "crop"), "host").startswith(
-        "try batch_size=16 or fewer views in the scenario (then another protocol), or"
+        "try batch_size=16 or fewer augmentations in the scenario (then another protocol), or"
     )
     assert what_to_try(_job(1), "host") == "try a larger --memory"
     conditions = _job(1).conditions
@@ -80,7 +80,7 @@ def test_the_batch_is_halved_and_views_count_where_there_are_any() -> None:
     assert what_to_try(first, "host").startswith("try first_batch_size=4 in the scenario")
     assert (
         what_to_try(_job(1, "crop"), "host")
-        == "try fewer views in the scenario (then another protocol), or a larger --memory"
+        == "try fewer augmentations in the scenario (then another protocol), or a larger --memory"
     )
     assert what_to_try(Pack(key="p", jobs=(_job(64), _job(64)), keep=Path()), "host").startswith(
         "try batch_size=32 in"

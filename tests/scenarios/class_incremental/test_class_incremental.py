@@ -161,7 +161,7 @@ def test_probes_are_scored_on_the_classes_named_so_far() -> None:
 
 def test_views_are_lent_and_written_only_where_they_are_said() -> None:
     """So that a protocol from before there were views keeps its hash."""
-    plain, shown = ClassIncremental(), ClassIncremental(views="noise[std=0.2]")
+    plain, shown = ClassIncremental(), ClassIncremental(augmentations="noise[std=0.2]")
     assert "views" not in plain.model_dump()
     assert shown.model_dump()["views"] == "noise[std=0.2]"
-    assert (plain.budget().views, shown.budget().views) == ("same", "noise[std=0.2]")
+    assert (plain.budget().augmentations, shown.budget().augmentations) == ("same", "noise[std=0.2]")

@@ -334,7 +334,9 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
     formats.clothing1m(tmp_path / "data")
     over = str(PRESETS[preset].values["over"])
     over = over.replace("per_class=13714,crop=256", "per_class=1,resize=8,crop=0")
-    scenario = _scenario(f"noisy-labels[preset={preset},over={over},backbone=linear,views=same,epochs=2]")
+    scenario = _scenario(
+        f"noisy-labels[preset={preset},over={over},backbone=linear,augmentations=same,epochs=2]"
+    )
     sealed = build(scenario, 0)
     conditions = Conditions(
         root_seed=learner_seed(0), budget=scenario.budget(), needed=scenario.answers, probed=scenario.probed

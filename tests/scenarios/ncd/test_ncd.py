@@ -363,7 +363,7 @@ def test_the_budget() -> None:
     assert (budget.first_epochs, budget.gradient_steps) == (20, 880)
     assert (budget.batch_size, budget.first_batch_size) == (64, None)
     assert budget.backbone == "cnn"
-    assert budget.views.startswith("affine")
+    assert budget.augmentations.startswith("affine")
 
 
 def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:

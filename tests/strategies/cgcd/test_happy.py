@@ -31,7 +31,7 @@ from harness.store import predictions
 from strategies.cgcd.happy import Happy
 from strategies.toolkit.augmentations import Noise, Same
 from strategies.toolkit.discovery.network import CosineClassifier, DiscoveryNetwork, Projector, usual_length
-from strategies.toolkit.discovery.two_views import Bank, Fresh
+from strategies.toolkit.discovery.two_views import CachedViews, Fresh
 from strategies.toolkit.networks import Adapter
 from strategies.toolkit.networks.vit_blocks import taken_apart
 
@@ -39,7 +39,7 @@ LABELS = np.arange(30) % 3
 
 
 def _context(**values: Any) -> FakeContext:
-    return FakeContext(**{"views": "noise[std=0.05]", **values})
+    return FakeContext(**{"augmentations": "noise[std=0.05]", **values})
 
 
 def _started(**values: Any) -> Happy:
@@ -186,7 +186,7 @@ def test_a_bank_gives_two_different_kept_views_and_what_the_previous_network_mad
         .freeze("last")
     )
     previous, inputs = network.previous(), torch.randn(10, 5)
-    bank = Bank(network, inputs, Noise(std=0.5), _generator(), 3, previous)
+    bank = CachedViews(network, inputs, Noise(std=0.5), _generator(), 3, previous)
     rows = torch.tensor([7, 2, 2])
     for _ in range(20):
         hidden, before = bank.pair(inputs[rows], rows)
@@ -208,7 +208,7 @@ def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
     inputs, rows = torch.randn(6, 5), torch.tensor([1, 4])
     fresh = Fresh(network, Same(), _generator()).pair(inputs[rows], rows).hidden
     torch.testing.assert_close(
-        Bank(network, inputs, Same(), _generator(), 2).pair(inputs[rows], rows).hidden,
+        CachedViews(network, inputs, Same(), _generator(), 2).pair(inputs[rows], rows).hidden,
         fresh,
         atol=1e-3,
         rtol=1e-3,

@@ -17,7 +17,7 @@ LABELS = np.arange(30) % 3
 
 
 class Context(FakeContext):
-    views = "noise[std=0.05]"
+    augmentations = "noise[std=0.05]"
 
 
 def _learned(strategy: SimGCD) -> bytes:

@@ -62,7 +62,7 @@ class Context(FakeContext):
     """Noisy vectors and a two-layer network."""
 
     backbone: str = "mlp[width=16,depth=2]"
-    views: str = "noise[std=0.1]"
+    augmentations: str = "noise[std=0.1]"
     batch_size: int = 32
     gradient_steps: int = 12
 
@@ -317,7 +317,7 @@ def test_without_its_relation_loss_cr_kd_is_uno_without_finer_rows(values: Value
 
 def _first_loss(cls: type[NovelClasses], **values: Any) -> float:
     """Return the loss of the first step of stage 1, without any change to the views."""
-    context = Context(views="same", gradient_steps=1)
+    context = Context(augmentations="same", gradient_steps=1)
     _learnt(cls, context=context, **values)
     return context.steps[-1][2]["loss"]
 

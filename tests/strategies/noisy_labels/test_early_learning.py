@@ -28,7 +28,7 @@ from torch.nn.functional import cross_entropy
 
 import strategies.noisy_labels.elr as module
 from harness.contracts import Query, Stage
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses.early_learning import (
     Regulariser,
@@ -416,11 +416,11 @@ def test_elr_plus_trains_as_its_card(values: dict[str, Any], written_out: dict[s
 
 def test_both_networks_of_elr_plus_see_views_of_their_own() -> None:
     """Teacher and network are shown the same view of an item, which is mixed only afterwards."""
-    context, stage = lent(views="noise[std=0.5]"), noisy_stage()
+    context, stage = lent(augmentations="noise[std=0.5]"), noisy_stage()
     strategy = started("elr-plus", context)
     strategy.learn(stage)
     models, _, tables = _plus_by_hand(
-        context, stage, shows=[showing(context), showing(context, "peer-views")]
+        context, stage, shows=[augmenting(context), augmenting(context, "peer-views")]
     )
     torch.testing.assert_close(weights_of(*strategy.models), weights_of(*models), rtol=1e-3, atol=1e-4)
     for own, wanted in zip(strategy.targets, tables, strict=True):

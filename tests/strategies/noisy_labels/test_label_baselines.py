@@ -45,7 +45,7 @@ from strategies.noisy_labels.base import LabelLearner, noise_rate
 from strategies.noisy_labels.dividemix import Draws, Mixing, chance_of_right
 from strategies.noisy_labels.loss_correction import anchor_matrix
 from strategies.noisy_labels.state_list import Together
-from strategies.toolkit.augmentations import generator_of, view_of
+from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.label_memory import LabelMemory, doubt
 from strategies.toolkit.training.tensors import Items
@@ -542,14 +542,14 @@ def test_a_division_that_believes_no_label_is_refused(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("all_right", [False, True])
-@pytest.mark.parametrize("views", ["same", "noise[std=0.5]"])
+@pytest.mark.parametrize("augmentations", ["same", "noise[std=0.5]"])
 def test_divide_and_mix_is_the_loss_of_the_card(
-    views: str, all_right: bool, monkeypatch: pytest.MonkeyPatch
+    augmentations: str, all_right: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Refinement and guesses, sharpened; mixup with a share of at least a half; CE + weight MSE + divergence
     from uniform.
     """
-    context, stage = lent(views=views), noisy_stage()
+    context, stage = lent(augmentations=augmentations), noisy_stage()
     strategy = started("dividemix", context, balance=0.7, temperature=0.4, alpha=2.0)
     models = strategy.models
     for model in models:
@@ -566,8 +566,12 @@ def test_divide_and_mix_is_the_loss_of_the_card(
     mixing.divide()
     value = mixing.loss(1, 10, 2.5)
 
-    rng, generator, view = context.stream("mixing"), generator_of(context, "views"), view_of(views)
-    looks = 1 if views == "same" else 2
+    rng, generator, view = (
+        context.stream("mixing"),
+        generator_of(context, "views"),
+        augmentation_of(augmentations),
+    )
+    looks = 1 if augmentations == "same" else 2
 
     def dealt(rows: Tensor) -> Tensor:
         return rows[torch.from_numpy(rng.permutation(len(rows)))][:10]

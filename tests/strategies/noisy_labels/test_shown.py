@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage
-from strategies.toolkit.augmentations import showing
+from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
 
 NOISE = "noise[std=0.5]"
@@ -33,7 +33,7 @@ CLASS_LEARNERS = ["fine-tune", "joint", "replay", "der", "lwf", "ewc", "avalanch
 
 def _trained(loss: Callable[[Classifier, Tensor, Tensor], Tensor], context: Any, stage: Stage) -> Classifier:
     """A bare loop of a network that sees `loss` of (network, shown, rows)."""
-    network, items, show = fresh(context, stage), as_items(stage), showing(context)
+    network, items, show = fresh(context, stage), as_items(stage), augmenting(context)
     optimiser = plain_sgd(network)
     for _, rows in passes(context, len(items), context.epochs):
         optimiser.zero_grad()
@@ -43,7 +43,7 @@ def _trained(loss: Callable[[Classifier, Tensor, Tensor], Tensor], context: Any,
 
 
 def test_cross_entropy_sees_a_new_view_of_every_item_at_every_step() -> None:
-    context, stage = lent(views=NOISE), noisy_stage()
+    context, stage = lent(augmentations=NOISE), noisy_stage()
     labels = as_items(stage).labels
     wanted = _trained(
         lambda network, shown, rows: cross_entropy(network(shown), labels[rows]), context, stage
@@ -54,7 +54,7 @@ def test_cross_entropy_sees_a_new_view_of_every_item_at_every_step() -> None:
 
 
 def test_elr_remembers_what_it_made_of_the_view_that_was_shown() -> None:
-    context, stage = lent(views=NOISE, epochs=1), noisy_stage()
+    context, stage = lent(augmentations=NOISE, epochs=1), noisy_stage()
     labels, table = as_items(stage).labels, torch.zeros(48, 3)
 
     def loss(network: Classifier, shown: Tensor, rows: Tensor) -> Tensor:
@@ -76,8 +76,8 @@ def test_every_learner_of_noisy_labels_sees_views_and_answers_items_as_they_are(
     gives the same.
     """
     first, again, plain = (
-        learned(name, lent(views=NOISE)),
-        learned(name, lent(views=NOISE)),
+        learned(name, lent(augmentations=NOISE)),
+        learned(name, lent(augmentations=NOISE)),
         learned(name, lent()),
     )
     assert torch.equal(first.weights, again.weights)
@@ -87,8 +87,8 @@ def test_every_learner_of_noisy_labels_sees_views_and_answers_items_as_they_are(
 
 @pytest.mark.parametrize("name", CLASS_LEARNERS)
 def test_every_class_learner_sees_views(name: str) -> None:
-    def logits(views: str) -> np.ndarray:
-        strategy = started(name, lent(views=views))
+    def logits(augmentations: str) -> np.ndarray:
+        strategy = started(name, lent(augmentations=augmentations))
         torch.manual_seed(0)
         for index in range(2):
             strategy.learn(noisy_stage(index, validation=False, told=False))
@@ -103,7 +103,7 @@ def test_every_class_learner_sees_views(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["replay", "der", "joint"])
 def test_memories_keep_items_and_not_views_of_them(name: str) -> None:
-    strategy, stage = started(name, lent(views=NOISE)), noisy_stage()
+    strategy, stage = started(name, lent(augmentations=NOISE)), noisy_stage()
     strategy.learn(stage)
     kept = strategy.kept[0][0] if name == "joint" else strategy.buffer.items.inputs
     rows = {tuple(row.tolist()) for row in as_items(stage).inputs}

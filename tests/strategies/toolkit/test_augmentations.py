@@ -7,7 +7,7 @@ import torch
 
 from harness.errors import UserError
 from harness.plugins import registered
-from strategies.toolkit.augmentations import Affine, Chain, Crop, TokenDropout, view_of
+from strategies.toolkit.augmentations import Affine, Chain, Crop, TokenDropout, augmentation_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -24,7 +24,7 @@ JOINED = "padded-crop[pad=2,mirror=0.5]+colour-jitter+grey"
 def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_alone(text: str) -> None:
     inputs = torch.rand(4, 6, 14) if text == "token-dropout" else COLOURED.clone()
     before = inputs.clone()
-    view = view_of(text)
+    view = augmentation_of(text)
     first, again, other = (view(inputs, _generator(seed)) for seed in (1, 1, 2))
     assert first.shape == inputs.shape
     assert torch.equal(first, again)
@@ -34,7 +34,7 @@ def test_a_view_has_the_same_shape_follows_its_generator_and_leaves_the_inputs_a
 
 @pytest.mark.parametrize("text", sorted({*VIEWS, JOINED} - {"token-dropout"}))
 def test_a_view_takes_a_single_image_and_images_that_are_not_laid_out_in_order(text: str) -> None:
-    view = view_of(text)
+    view = augmentation_of(text)
     assert view(COLOURED[:1], _generator()).shape == (1, 3, 14, 14)
     strewn = COLOURED.contiguous(memory_format=torch.channels_last)
     torch.testing.assert_close(view(strewn, _generator(1)), view(COLOURED, _generator(1)), atol=1e-6, rtol=0)
@@ -43,7 +43,7 @@ def test_a_view_takes_a_single_image_and_images_that_are_not_laid_out_in_order(t
 @pytest.mark.parametrize("text", sorted({*VIEWS, JOINED} - {"token-dropout", "noise"}))
 def test_views_of_images_keep_values_between_black_and_white(text: str) -> None:
     images = torch.cat([torch.zeros(8, 3, 14, 14), torch.ones(8, 3, 14, 14), COLOURED])
-    shown = view_of(text)(images, _generator())
+    shown = augmentation_of(text)(images, _generator())
     assert float(shown.min()) > -0.2, "bicubic enlargement alone may overshoot"
     assert float(shown.max()) < 1.2
     if text != "crop":
@@ -53,27 +53,31 @@ def test_views_of_images_keep_values_between_black_and_white(text: str) -> None:
 
 def test_views_joined_by_plus_are_one_after_another() -> None:
     generator = _generator(4)
-    first = view_of("affine[rotate=5]")(COLOURED, generator)
-    expected = view_of("noise[std=0.2]")(first, generator)
-    assert torch.equal(view_of(" affine[rotate=5] + noise[std=0.2] ")(COLOURED, _generator(4)), expected)
-    assert not isinstance(view_of("affine[rotate=5]"), Chain)
+    first = augmentation_of("affine[rotate=5]")(COLOURED, generator)
+    expected = augmentation_of("noise[std=0.2]")(first, generator)
+    assert torch.equal(
+        augmentation_of(" affine[rotate=5] + noise[std=0.2] ")(COLOURED, _generator(4)), expected
+    )
+    assert not isinstance(augmentation_of("affine[rotate=5]"), Chain)
 
 
 def test_one_of_two_views_is_drawn_for_every_image() -> None:
     images = torch.rand(600, 1, 6, 6, generator=_generator(5)) * 0.4
-    shown = view_of("either[one=solarise[chance=1,low=0,high=0],other=same,chance=0.3]")(images, _generator())
+    shown = augmentation_of("either[one=solarise[chance=1,low=0,high=0],other=same,chance=0.3]")(
+        images, _generator()
+    )
     inverted = (shown == 1 - images).flatten(1).all(dim=1)
     same = (shown == images).flatten(1).all(dim=1)
     assert bool((inverted ^ same).all())
     assert float(inverted.float().mean()) == pytest.approx(0.3, abs=0.05)
     for chance, expected in ((0, images), (1, 1 - images)):
-        always = view_of(f"either[one=solarise[chance=1,low=0,high=0],other=same,chance={chance}]")
+        always = augmentation_of(f"either[one=solarise[chance=1,low=0,high=0],other=same,chance={chance}]")
         torch.testing.assert_close(always(images, _generator()), expected, atol=0, rtol=0)
 
 
 def test_two_views_of_which_one_makes_images_smaller_are_told() -> None:
     with pytest.raises(UserError, match="equally large"):
-        view_of("either[one=resized-crop[size=7],other=same]")(COLOURED, _generator())
+        augmentation_of("either[one=resized-crop[size=7],other=same]")(COLOURED, _generator())
 
 
 def test_affine_with_no_amounts_changes_nothing() -> None:
@@ -166,14 +170,14 @@ def test_tokens_are_left_out_at_the_rate_absent_ones_stay_absent_and_one_always_
 )
 def test_bad_views_are_told(text: str, said: str) -> None:
     with pytest.raises(UserError) as problem:
-        view_of(text)
+        augmentation_of(text)
     assert said in str(problem.value)
 
 
 def test_views_of_the_wrong_kind_of_item_are_told() -> None:
-    with pytest.raises(UserError, match="need images"):
-        view_of("affine")(torch.ones(2, 5), _generator())
-    with pytest.raises(UserError, match="colour-jitter need images of 1 or 3 channels, the inputs have 4"):
-        view_of("colour-jitter")(torch.ones(2, 4, 5, 5), _generator())
-    with pytest.raises(UserError, match="need items"):
-        view_of("token-dropout")(IMAGES, _generator())
+    with pytest.raises(UserError, match="augmentation affine needs images"):
+        augmentation_of("affine")(torch.ones(2, 5), _generator())
+    with pytest.raises(UserError, match="colour-jitter needs images of 1 or 3 channels, the inputs have 4"):
+        augmentation_of("colour-jitter")(torch.ones(2, 4, 5, 5), _generator())
+    with pytest.raises(UserError, match="augmentation token-dropout needs items"):
+        augmentation_of("token-dropout")(IMAGES, _generator())

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import pad
 
-from strategies.toolkit.augmentations import ColourJitter, view_of
+from strategies.toolkit.augmentations import ColourJitter, augmentation_of
 from strategies.toolkit.augmentations.blur import blurred
 from strategies.toolkit.augmentations.equalise import equalised
 
@@ -86,7 +86,7 @@ def test_colour_jitter_of_pictures_as_released_code_does_it() -> None:
     """PIL cuts values off to bytes after every change, the hue to a 256th of the circle: up to half a grey
     level darker for each.
     """
-    found = 255 * view_of("colour-jitter[chance=1]")(IMAGES[:20], _generator(3))
+    found = 255 * augmentation_of("colour-jitter[chance=1]")(IMAGES[:20], _generator(3))
     expected = []
     for image, draw in zip(BYTES[:20], _drawn(6, 20), strict=True):
         changed = _jittered(functional.to_pil_image(image), draw, (0.4, 0.4, 0.2, 0.1))
@@ -97,12 +97,14 @@ def test_colour_jitter_of_pictures_as_released_code_does_it() -> None:
 
 
 def test_colours_that_do_not_change_stay_to_the_bit_and_the_order_is_of_those_that_do() -> None:
-    assert torch.equal(view_of("colour-jitter[chance=0]")(IMAGES, _generator()), IMAGES)
+    assert torch.equal(augmentation_of("colour-jitter[chance=0]")(IMAGES, _generator()), IMAGES)
     assert torch.equal(
-        view_of("colour-jitter[brightness=0,contrast=0,saturation=0,hue=0,chance=1]")(IMAGES, _generator()),
+        augmentation_of("colour-jitter[brightness=0,contrast=0,saturation=0,hue=0,chance=1]")(
+            IMAGES, _generator()
+        ),
         IMAGES,
     )
-    found = view_of("colour-jitter[brightness=0.3,contrast=0,saturation=0,hue=0,chance=1]")(
+    found = augmentation_of("colour-jitter[brightness=0.3,contrast=0,saturation=0,hue=0,chance=1]")(
         IMAGES, _generator(3)
     )
     factors = 0.7 + 0.6 * torch.tensor(_drawn(6))[:, 0]
@@ -110,10 +112,10 @@ def test_colours_that_do_not_change_stay_to_the_bit_and_the_order_is_of_those_th
 
 
 def test_images_of_one_channel_have_brightness_and_contrast_alone() -> None:
-    found = view_of("colour-jitter[chance=1]")(ONE_CHANNEL, _generator(3))
+    found = augmentation_of("colour-jitter[chance=1]")(ONE_CHANNEL, _generator(3))
     for image, draw, each in zip(ONE_CHANNEL, _drawn(6), found, strict=True):
         torch.testing.assert_close(each, _jittered(image, draw, (0.4, 0.4, 0.2, 0.1)), atol=1e-5, rtol=0)
-    assert torch.equal(view_of("grey[chance=1]")(ONE_CHANNEL, _generator()), ONE_CHANNEL)
+    assert torch.equal(augmentation_of("grey[chance=1]")(ONE_CHANNEL, _generator()), ONE_CHANNEL)
 
 
 @pytest.mark.parametrize(("border", "sides"), [(4, (SIDE, SIDE)), (1, (SIDE, 13)), (0, (SIDE, SIDE))])
@@ -126,7 +128,7 @@ def test_padded_crop(border: int, sides: tuple[int, int], monkeypatch: pytest.Mo
         top, left = int(down * (2 * border + 1)), int(across * (2 * border + 1))
         cut = functional.crop(pad(image, [border] * 4), top, left, height, width)
         expected.append(functional.hflip(cut) if luck < 0.5 else cut)
-    view = view_of(f"padded-crop[pad={border},mirror=0.5]")
+    view = augmentation_of(f"padded-crop[pad={border},mirror=0.5]")
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
     monkeypatch.setattr("strategies.toolkit.augmentations.padded_crop.AT_ONCE", 3 * images[0].numel())
     assert torch.equal(view(images, _generator(3)), torch.stack(expected))
@@ -135,17 +137,17 @@ def test_padded_crop(border: int, sides: tuple[int, int], monkeypatch: pytest.Mo
 def test_padded_crops_meet_every_place_and_mirror_at_the_rate_said() -> None:
     spot = torch.zeros(2000, 1, 9, 9)
     spot[:, :, 4, 4] = 1
-    found = view_of("padded-crop[pad=2]")(spot, _generator())[:, 0].nonzero()[:, 1:]
+    found = augmentation_of("padded-crop[pad=2]")(spot, _generator())[:, 0].nonzero()[:, 1:]
     counts = torch.bincount((found[:, 0] - 2) * 5 + found[:, 1] - 2, minlength=25)
     assert len(counts) == 25
     assert int(counts.min()) > 2000 / 25 * 0.6
     ramp = torch.arange(9.0).expand(2000, 1, 9, 9)
-    falling = view_of("padded-crop[pad=0,mirror=0.3]")(ramp, _generator())[:, 0, 0, 0] == 8
+    falling = augmentation_of("padded-crop[pad=0,mirror=0.3]")(ramp, _generator())[:, 0, 0, 0] == 8
     assert float(falling.float().mean()) == pytest.approx(0.3, abs=0.04)
 
 
 def test_grey() -> None:
-    found = view_of("grey[chance=0.4]")(IMAGES, _generator(3))
+    found = augmentation_of("grey[chance=0.4]")(IMAGES, _generator(3))
     luck = torch.rand(ITEMS, generator=_generator(3))
     for image, draw, each in zip(IMAGES, luck.tolist(), found, strict=True):
         expected = functional.rgb_to_grayscale(image, num_output_channels=3) if draw < 0.4 else image
@@ -153,7 +155,7 @@ def test_grey() -> None:
 
 
 def test_solarise() -> None:
-    found = view_of("solarise[chance=0.4,low=0.2,high=0.7]")(IMAGES, _generator(3))
+    found = augmentation_of("solarise[chance=0.4,low=0.2,high=0.7]")(IMAGES, _generator(3))
     for image, (chance, place), each in zip(IMAGES, _drawn(2), found, strict=True):
         expected = functional.solarize(image, 0.2 + 0.5 * place) if chance < 0.4 else image
         torch.testing.assert_close(each, expected, atol=1e-6, rtol=0)
@@ -163,7 +165,7 @@ def test_equalise() -> None:
     assert torch.equal(
         (255 * equalised(IMAGES)).round().byte(), torch.stack([functional.equalize(image) for image in BYTES])
     )
-    found = view_of("equalise[chance=0.4]")(IMAGES, _generator(3))
+    found = augmentation_of("equalise[chance=0.4]")(IMAGES, _generator(3))
     luck = torch.rand(ITEMS, generator=_generator(3))
     assert torch.equal(found, torch.where((luck < 0.4)[:, None, None, None], equalised(IMAGES), IMAGES))
 
@@ -176,7 +178,7 @@ def test_blur(window: int) -> None:
         torch.testing.assert_close(
             each, functional.gaussian_blur(image, window, deviation), atol=1e-5, rtol=0
         )
-    shown = view_of(f"blur[chance=0.4,window={window}]")(IMAGES, _generator(3))
+    shown = augmentation_of(f"blur[chance=0.4,window={window}]")(IMAGES, _generator(3))
     luck = torch.rand(2, ITEMS, generator=_generator(3))
     expected = blurred(IMAGES, 0.1 + 1.9 * luck[1], window)
     torch.testing.assert_close(
@@ -187,8 +189,8 @@ def test_blur(window: int) -> None:
 @pytest.mark.parametrize(("side", "window"), [(224, 23), (32, 3), (14, 3)])
 def test_a_window_is_a_tenth_of_the_image_unless_told(side: int, window: int) -> None:
     images = torch.rand(2, 1, side, side, generator=_generator(1))
-    told = view_of(f"blur[chance=1,window={window}]")(images, _generator(3))
-    assert torch.equal(view_of("blur[chance=1]")(images, _generator(3)), told)
+    told = augmentation_of(f"blur[chance=1,window={window}]")(images, _generator(3))
+    assert torch.equal(augmentation_of("blur[chance=1]")(images, _generator(3)), told)
 
 
 @pytest.mark.parametrize("sides", [(8, 8), (16, 16), (24, 20)])
@@ -197,7 +199,7 @@ def test_a_crop_of_a_size_is_a_window_of_the_enlarged_image(sides: tuple[int, in
     or shrinks to 16 px.
     """
     images = torch.rand(200, 3, *sides, generator=_generator(3)) * 0.6 + 0.2
-    shown = view_of("crop[size=14,of=16]")(images, _generator())
+    shown = augmentation_of("crop[size=14,of=16]")(images, _generator())
     assert shown.shape == (200, 3, 14, 14)
     large = functional.resize(
         images, [16, 16], interpolation=functional.InterpolationMode.BICUBIC, antialias=True

@@ -18,7 +18,7 @@ from strategies.toolkit.augmentations import Affine, Noise, Same
 from strategies.toolkit.discovery import feature_cache
 from strategies.toolkit.discovery.feature_cache import FeatureCache
 from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
-from strategies.toolkit.discovery.two_views import Bank
+from strategies.toolkit.discovery.two_views import CachedViews
 
 IMAGES = torch.rand(90, 1, 16, 16, generator=torch.Generator().manual_seed(0))
 ALL_PAIRS = [(which, row) for which in range(3) for row in range(90)]
@@ -42,17 +42,17 @@ def _cache(
     budget_mib: int = 0,
     seed: int = 0,
     previous: Previous | None = None,
-    view: Any = None,
+    augment: Any = None,
 ) -> FeatureCache:
     generator = torch.Generator().manual_seed(seed)
     return FeatureCache(
-        network, IMAGES, view or Affine(), generator, 3, previous=previous, budget_mib=budget_mib
+        network, IMAGES, augment or Affine(), generator, 3, previous=previous, budget_mib=budget_mib
     )
 
 
 def _all(cache: FeatureCache) -> tuple[Tensor, Tensor | None]:
     which, rows = torch.tensor(ALL_PAIRS).T
-    return cache.shown(which, rows)
+    return cache.batch(which, rows)
 
 
 def test_as_many_items_are_kept_as_the_budget_holds(by_kib: None) -> None:
@@ -108,7 +108,7 @@ def test_half_precision_is_off_by_at_most_one_part_in_2048(by_kib: None, budget:
     """
     network = _network()
     exact = network.hidden(IMAGES).repeat(3, 1, 1, 1)
-    kept = _all(_cache(network, budget_mib=budget, view=Same()))[0]
+    kept = _all(_cache(network, budget_mib=budget, augment=Same()))[0]
     assert kept.dtype == torch.float32
     assert (
         (kept - exact).abs() <= 2**-11 * exact.abs() + 2**-25 + 1e-6 * exact.abs()
@@ -117,9 +117,9 @@ def test_half_precision_is_off_by_at_most_one_part_in_2048(by_kib: None, budget:
 
 def test_values_beyond_half_precision_are_refused() -> None:
     with pytest.raises(
-        UserError, match="values above 65504, which half precision does not hold; set view_bank=0"
+        UserError, match="values above 65504, which half precision does not hold; set cached_views=0"
     ):
-        _cache(_network("mlp[width=8,depth=2]"), view=lambda images, _: images * 1e8)
+        _cache(_network("mlp[width=8,depth=2]"), augment=lambda images, _: images * 1e8)
 
 
 def test_nothing_kept_gets_a_gradient_and_what_trains_behind_it_does() -> None:
@@ -135,7 +135,7 @@ def test_nothing_kept_gets_a_gradient_and_what_trains_behind_it_does() -> None:
 def test_a_bank_within_a_budget_draws_the_same_pairs(by_kib: None) -> None:
     network, rows = _network(), torch.arange(90)
     pairs = [
-        Bank(network, IMAGES, Noise(std=0.3), torch.Generator().manual_seed(3), 4, budget_mib=budget)
+        CachedViews(network, IMAGES, Noise(std=0.3), torch.Generator().manual_seed(3), 4, budget_mib=budget)
         .pair(IMAGES, rows)
         .hidden
         for budget in (0, 1, 60)
@@ -148,8 +148,8 @@ def test_happy_learns_the_same_whatever_the_budget_of_its_bank(by_kib: None) -> 
     """A width of 512 makes an item of 3 views 3072 bytes, so that 20 KiB hold 6 of 24."""
     learnt = []
     for budget in (0, 20, 1):
-        strategy = Happy(projector_width=8, projector_out=4, view_bank=3, bank_mib=budget)
-        strategy.start(FakeContext(views="noise[std=0.05]", backbone="mlp[width=512,depth=2]"))
+        strategy = Happy(projector_width=8, projector_out=4, cached_views=3, cache_mib=budget)
+        strategy.start(FakeContext(augmentations="noise[std=0.05]", backbone="mlp[width=512,depth=2]"))
         strategy.learn(stage_of(0, torch.arange(30).numpy() % 3, 3))
         strategy.learn(stage_without_labels(1, 24))
         learnt.append(normalize(strategy.network.classifier.v.detach(), dim=1))

@@ -227,7 +227,7 @@ def _shown(base: type[Blobs]) -> tuple[type[Scenario], type[Scenario]]:
             return replace(whole, inputs=_pictures(whole))
 
         def budget(self) -> TrainingBudget:
-            return replace(super().budget(), views="padded-crop[pad=1,mirror=0.5]+noise[std=0.02]")
+            return replace(super().budget(), augmentations="padded-crop[pad=1,mirror=0.5]+noise[std=0.02]")
 
     class OnShelf(InMemory):
         def deal(self, seed: int) -> Deal:

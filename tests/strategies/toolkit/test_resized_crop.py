@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from harness.errors import UserError
-from strategies.toolkit.augmentations import ResizedCrop, view_of
+from strategies.toolkit.augmentations import ResizedCrop, augmentation_of
 
 
 def _generator(seed: int = 0) -> torch.Generator:
@@ -131,9 +131,9 @@ def test_a_generator_decides_and_colours_leave_the_geometry_alone() -> None:
 @pytest.mark.parametrize("ends", ["low=0,high=1", "low=0.9,high=0.5", "low=0.5,high=1.5"])
 def test_bad_shares_of_the_area_are_told(ends: str) -> None:
     with pytest.raises(UserError, match="0 < low <= high <= 1"):
-        view_of(f"resized-crop[{ends}]")
+        augmentation_of(f"resized-crop[{ends}]")
 
 
 def test_only_images_can_be_cut() -> None:
-    with pytest.raises(UserError, match="resized-crop need images"):
-        view_of("resized-crop")(torch.ones(2, 5), _generator())
+    with pytest.raises(UserError, match="resized-crop needs images"):
+        augmentation_of("resized-crop")(torch.ones(2, 5), _generator())

@@ -81,7 +81,7 @@ class Training:
 
     def _cached(self, rows: Tensor) -> Tensor:
         assert self.cache is not None
-        return self.cache.shown(torch.zeros_like(rows), rows).hidden
+        return self.cache.batch(torch.zeros_like(rows), rows).hidden
 
 
 def main() -> None:
