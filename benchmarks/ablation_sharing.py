@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from harness.cell.run import Conditions, StageResult, learner_seed, run_cell
+from harness.cell.run import CellSettings, StageResult, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.protocol.cells import Cell, cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
@@ -55,7 +55,7 @@ def main() -> None:
 
 def _run(cell: Cell, shared: Sequence[Path | None], scratch: Path) -> list[StageResult]:
     scenario = cell.protocol.scenario
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(cell.seed),
         budget=scenario.budget(),
         needed=scenario.answers,
@@ -63,7 +63,7 @@ def _run(cell: Cell, shared: Sequence[Path | None], scratch: Path) -> list[Stage
     )
     strategy = cell.contender.plugin.cls(**cell.contender.params)
     return list(
-        run_cell(strategy, build(scenario, cell.seed).episodes, conditions, scratch=scratch, shared=shared)
+        run_cell(strategy, build(scenario, cell.seed).episodes, settings, scratch=scratch, shared=shared)
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import TrainingBudget
 from harness.selection import configured
@@ -38,7 +38,7 @@ def accuracy(strategy_text: str, scenario_text: str, seed: int) -> float:
     """Return the average accuracy of one cell, in per cent."""
     scenario = configured("scenario", scenario_text)
     sealed = build(scenario, seed)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(seed),
         budget=TrainingBudget(
             backbone=scenario.backbone, epochs=scenario.epochs, batch_size=scenario.batch_size
@@ -50,7 +50,7 @@ def accuracy(strategy_text: str, scenario_text: str, seed: int) -> float:
         Path(os.devnull).open("w") as devnull,
         contextlib.redirect_stderr(devnull),
     ):
-        results = list(run_cell(strategy, sealed.episodes, conditions, scratch=Path(scratch)))
+        results = list(run_cell(strategy, sealed.episodes, settings, scratch=Path(scratch)))
     answers = [answer for result in results for answer in result.answers]
     return 100 * scenario.score(sealed.truth, answers).final["average_accuracy"]
 

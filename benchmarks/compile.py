@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from strategies.toolkit.networks import backbone
 from strategies.toolkit.training.eval_mode import eval_mode
@@ -39,10 +39,10 @@ class Training:
 
     def __init__(self, name: str, shape: tuple[int, ...], batch: int, *, compiled: bool) -> None:
         """Draw the network; the same for the same name."""
-        conditions = Conditions(
+        settings = CellSettings(
             root_seed=0, budget=TrainingBudget(backbone=name, epochs=1, batch_size=batch), compile=compiled
         )
-        context = CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None)
+        context = CellContext(settings=settings, scratch=Path(), on_progress=lambda *_: None)
         self.network = backbone(context, shape)
         torch.manual_seed(0)
         features: int = self.network.features  # type: ignore[assignment]

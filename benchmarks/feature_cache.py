@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from strategies.toolkit.augmentations import Same, generator_of
 from strategies.toolkit.discovery.feature_cache import FeatureCache
@@ -39,10 +39,10 @@ class Training:
 
     def __init__(self, text: str, images: Tensor, labels: Tensor, budget_mib: int | None) -> None:
         """Take None for the budget to compute the trunk at every step."""
-        conditions = Conditions(
+        settings = CellSettings(
             root_seed=0, budget=TrainingBudget(backbone=text, epochs=EPOCHS, batch_size=BATCH)
         )
-        context = CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None)
+        context = CellContext(settings=settings, scratch=Path(), on_progress=lambda *_: None)
         self.network = SplitNetwork(context)
         self.network.build_backbone(tuple(images.shape[1:]))
         self.network.train()

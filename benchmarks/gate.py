@@ -19,7 +19,7 @@ import numpy as np
 
 from harness import seeds
 from harness.cli.new import STRATEGY
-from harness.contracts import Answer, Status
+from harness.contracts import Status, StoredPrediction
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
 from harness.protocol import fingerprint
@@ -141,13 +141,15 @@ def _write_entry(
     )
 
 
-def _answers(sheet: Exam, label: str, seed: int) -> list[Answer]:
+def _answers(sheet: Exam, label: str, seed: int) -> list[StoredPrediction]:
     rng = seeds.stream("answers", seed=seed, of=label)
     found = []
     for stage, ids in enumerate(sheet.asked):
         drawn = rng.integers(0, sheet.truth.named_classes[stage], len(ids))
         classes = np.where(rng.random(len(ids)) < 0.1, drawn, sheet.truth.labels[ids])
-        found.append(Answer(stage=stage, step=None, ids=ids, arrays={"classes": classes.astype(np.int64)}))
+        found.append(
+            StoredPrediction(stage=stage, step=None, ids=ids, arrays={"classes": classes.astype(np.int64)})
+        )
     return found
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import torch
 
-from harness.cell.run import Conditions, Member, learner_seed, run_together
+from harness.cell.run import CellSettings, Member, learner_seed, run_together
 from harness.cell.sealing import build
 from harness.contracts import Scores
 from harness.protocol.cells import cells, contenders, protocols
@@ -120,7 +120,7 @@ def scores_of(row: Row, seeds: Sequence[int]) -> list[Scores]:
     members, truths = [], []
     for seed in seeds:
         sealed = build(scenario, seed)
-        conditions = Conditions(
+        settings = CellSettings(
             root_seed=learner_seed(seed),
             budget=scenario.budget(),
             needed=scenario.answers,
@@ -131,7 +131,7 @@ def scores_of(row: Row, seeds: Sequence[int]) -> list[Scores]:
             Member(
                 strategy=cell.contender.plugin.cls(**cell.contender.params),
                 episode=sealed.episodes[0],
-                conditions=conditions,
+                settings=settings,
                 scratch=Path(),
             )
         )

@@ -22,7 +22,7 @@ import timm
 import torch
 from torch import Tensor
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from strategies.cgcd.happy import Happy
 from strategies.toolkit.augmentations import Same, generator_of
@@ -35,10 +35,10 @@ BATCH, ROUNDS, KNOWN, NEW = 4, 7, 50, 10
 def happy() -> Happy:
     """Return a learner in the middle of a stage: 50 known classes, 10 new ones."""
     learner = Happy(projector_width=2048, projector_out=256, first_trainable="last", rehearsal="uniform")
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=0, budget=TrainingBudget(backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
     )
-    learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
+    learner.start(CellContext(settings=settings, scratch=Path(), on_progress=lambda *_: None))
     learner.network.build((3, 224, 224), KNOWN).freeze("last")
     learner.initial = learner.known_before = KNOWN
     learner.known = KNOWN + NEW

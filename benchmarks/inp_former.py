@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from strategies.anomaly.inp_former import InpFormer
 from strategies.anomaly.inp_losses import coherence_loss, soft_mining_loss
@@ -55,10 +55,10 @@ def compared(
     epochs: int,
 ) -> None:
     """Print seconds an epoch and their ratio, and where a step goes."""
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=0, budget=TrainingBudget(backbone=backbone, epochs=1, batch_size=batch_size)
     )
-    learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
+    learner.start(CellContext(settings=settings, scratch=Path(), on_progress=lambda *_: None))
     inputs = np.random.default_rng(0).integers(0, 256, (images, 3, size, size), dtype=np.uint8)
     encoder = learner.encoder_for(inputs)
     first = encoder.encode(inputs[:1])

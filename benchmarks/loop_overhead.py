@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.cell.sealing import build
 from harness.contracts import TrainingBudget
 from harness.processes.cell import throttled
@@ -59,11 +59,11 @@ def main() -> None:
     scenario = configured("scenario", "class-incremental[dataset=digits,stages=1]")
     stage = build(scenario, 0).episodes[0].stage
     nobody: Any = SimpleNamespace(send=lambda event: None)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=0, budget=TrainingBudget(backbone="mlp", epochs=EPOCHS, batch_size=BATCH)
     )
     context = CellContext(
-        conditions=conditions, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody)
+        settings=settings, scratch=Path(tempfile.gettempdir()), on_progress=throttled("key", nobody)
     )
     items = items_of(stage, context)
 

@@ -22,7 +22,7 @@ import numpy as np
 
 from harness import seeds
 from harness.cell.sealing import build
-from harness.contracts import Answer, Deal, DealtStage, Scores, Status, scorer_of
+from harness.contracts import Deal, DealtStage, Scores, Status, StoredPrediction, scorer_of
 from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
@@ -52,7 +52,9 @@ class Many(ClassIncremental):
             [np.flatnonzero(~is_test & (arrival == stage)) for stage in range(self.stages)],
         )
         stages = [
-            DealtStage(rows=own, given=labels[own], query=query, named_classes=2 * stage + 2, new_classes=2)
+            DealtStage(
+                rows=own, observed_labels=labels[own], query=query, named_classes=2 * stage + 2, new_classes=2
+            )
             for stage, own in enumerate(rows)
         ]
         return Deal(inputs=inputs, labels=labels, facts={"stage": arrival}, stages=stages)
@@ -79,13 +81,13 @@ def score(stages: int, folder: str) -> None:
     (record,) = store.records("many")
     scenario, answers = Many(stages=stages), store.answers(record)
     truth = build(scenario, 0).truth
-    scorer, given = scorer_of(scenario, truth), list[Answer]()
+    scorer, given = scorer_of(scenario, truth), list[StoredPrediction]()
 
-    def by_answer(answer: Answer) -> Scores:
+    def by_answer(answer: StoredPrediction) -> Scores:
         scorer.add(answer)
         return scorer.scores()
 
-    def from_scratch(answer: Answer) -> Scores:
+    def from_scratch(answer: StoredPrediction) -> Scores:
         given.append(answer)
         return scenario.score(truth, given)
 
@@ -114,7 +116,9 @@ def draw(stages: int, folder: str) -> None:
     print(f"drawing takes {_peak_mib() - before:.0f} MiB beyond what scoring took")
 
 
-def _timed(scored: Callable[[Answer], Scores], answers: list[Answer]) -> tuple[float, Scores]:
+def _timed(
+    scored: Callable[[StoredPrediction], Scores], answers: list[StoredPrediction]
+) -> tuple[float, Scores]:
     started = time.process_time()
     for answer in answers:
         scores = scored(answer)

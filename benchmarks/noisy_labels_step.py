@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Sealed, build
 from harness.selection import configured
 from strategies.noisy_labels.nested import right_by_width
@@ -54,11 +54,11 @@ def elr_step(backbone: str) -> None:
     )
     sealed = build(scenario, 0)
     unprobed = replace(scenario.budget(), probe_epochs=0, probe_tail=0)
-    conditions = Conditions(root_seed=learner_seed(0), budget=unprobed)
+    settings = CellSettings(root_seed=learner_seed(0), budget=unprobed)
     ratios = []
     for round_ in range(ROUNDS + 1):
         names = ("cross-entropy", "elr") if round_ % 2 else ("elr", "cross-entropy")
-        seconds = {name: _stage_seconds(name, sealed, conditions) for name in names}
+        seconds = {name: _stage_seconds(name, sealed, settings) for name in names}
         ratios.append(seconds["elr"] / seconds["cross-entropy"])
     low, middle, high = statistics.quantiles(ratios[1:], n=4)  # the first round warms up
     print(
@@ -66,9 +66,9 @@ def elr_step(backbone: str) -> None:
     )
 
 
-def _stage_seconds(name: str, sealed: Sealed, conditions: Conditions) -> float:
+def _stage_seconds(name: str, sealed: Sealed, settings: CellSettings) -> float:
     with tempfile.TemporaryDirectory() as folder:
-        (result,) = run_cell(configured("strategy", name), sealed.episodes, conditions, scratch=Path(folder))
+        (result,) = run_cell(configured("strategy", name), sealed.episodes, settings, scratch=Path(folder))
     return result.learn_s
 
 

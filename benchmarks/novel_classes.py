@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from harness.metrics.discovery import contingency
 from strategies.ncd import losses
@@ -141,10 +141,10 @@ def _compare_loops() -> None:
 def learner_of(whole: Any, *, view_bank: int) -> CrKD:
     """Return Cr-KD at the first step of stage 1, with the weights of the whole model."""
     learner = CrKD(heads=SIZES.heads, width=SIZES.width, out=SIZES.out, trainable="last", view_bank=view_bank)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=0, budget=TrainingBudget(backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
     )
-    learner.start(CellContext(conditions=conditions, scratch=Path(), on_progress=lambda *_: None))
+    learner.start(CellContext(settings=settings, scratch=Path(), on_progress=lambda *_: None))
     network = learner.network.build((3, 224, 224), KNOWN)
     parts: list[Any] = list(network.parts)
     trunk, last = parts

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
@@ -31,7 +31,7 @@ def main() -> None:
         if cell.seed == int(seed)
     ]
     scenario = todo[0].protocol.scenario
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(int(seed)),
         budget=scenario.budget(),
         needed=scenario.answers,
@@ -44,7 +44,7 @@ def main() -> None:
             strategy = cell.contender.plugin.cls(**cell.contender.params)
             results = list(
                 run_cell(
-                    strategy, sealed.episodes, conditions, scratch=Path(folder), shared=sharing.paths(cell)
+                    strategy, sealed.episodes, settings, scratch=Path(folder), shared=sharing.paths(cell)
                 )
             )
             final = scenario.score(

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from trivial import Coin
 
-from harness.cell.run import Conditions
+from harness.cell.run import CellSettings
 from harness.cell.sealing import Episode
 from harness.contracts import Query, Stage, Status
 from harness.execution.worker import Worker
@@ -31,7 +31,7 @@ from harness.processes.workshop import Workshop, open_workshop
 
 TRIVIAL = Path(__file__).parent / "trivial.py"
 CELLS, ROUNDS, STARTS = 500, 3, 64
-CONDITIONS = Conditions(root_seed=0, budget=Coin().budget())
+SETTINGS = CellSettings(root_seed=0, budget=Coin().budget())
 
 
 def episode(size: int) -> Episode:
@@ -54,7 +54,7 @@ def run(
             strategy=f"{TRIVIAL}:Clock",
             source=TRIVIAL.read_text(),
             params={"mark": str(mark), **params},
-            conditions=CONDITIONS,
+            settings=SETTINGS,
             keep=Path(folder),
             shared=(),
             timeout_s=timeout_s,

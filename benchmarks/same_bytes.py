@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.protocol.cells import contenders, protocols
 from harness.store.predictions import digest
@@ -38,7 +38,7 @@ def predicted(scenario: str, strategy: str) -> str:
     """Return the digest of a cell's predictions, or what it raised."""
     (protocol,), (contender,) = protocols([scenario]), contenders([strategy])
     world = protocol.scenario
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(0),
         budget=world.budget(),
         needed=world.answers,
@@ -47,7 +47,7 @@ def predicted(scenario: str, strategy: str) -> str:
     )
     learner = contender.plugin.cls(**contender.params)
     with tempfile.TemporaryDirectory() as folder:
-        results = run_cell(learner, build(world, 0).episodes, conditions, scratch=Path(folder))
+        results = run_cell(learner, build(world, 0).episodes, settings, scratch=Path(folder))
         return digest([answer for result in results for answer in result.answers])
 
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 
 from harness.contracts import (
-    Answer,
     Deal,
     DealtStage,
     Metric,
@@ -19,6 +18,7 @@ from harness.contracts import (
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     Truth,
     param,
@@ -38,11 +38,15 @@ class Coin(Scenario):
         """Deal the items."""
         labels = np.arange(20) % 2
         stage = DealtStage(
-            rows=np.arange(10), given=labels[:10], query=np.arange(10, 20), named_classes=2, new_classes=2
+            rows=np.arange(10),
+            observed_labels=labels[:10],
+            query=np.arange(10, 20),
+            named_classes=2,
+            new_classes=2,
         )
         return Deal(inputs=np.zeros((20, 1), np.float32), labels=labels, facts={}, stages=[stage])
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         """Return the accuracy."""
         hits = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in answers]
         return Scores(final={"accuracy": hits[-1]}, per_stage={"accuracy": hits})

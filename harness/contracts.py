@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,16 @@ from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model
 
 from harness.checkpoint import parts_of, restore, state_of
 from harness.errors import UserError
-from harness.parameters import former_names, model_of, param, renamed, validated, with_new_names
+from harness.parameters import (
+    former_classes,
+    former_names,
+    model_of,
+    param,
+    renamed,
+    take_former_methods,
+    validated,
+    with_new_names,
+)
 
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
@@ -87,6 +96,7 @@ class Divisible(Inputs, Protocol):
 # --- what a strategy holds ----------------------------------------------------------------------------------
 
 
+@renamed(told="noise_info")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
     """What a learner may see of one stage (an "experience" in Avalanche's words). Made by `sealing`, read by
@@ -100,8 +110,8 @@ class Stage:
     named_classes: how many classes have been named up to and including this stage; labels lie in [0,
     named_classes).
     new_classes: how many classes arrive in this stage, or None where the protocol keeps the number unknown.
-    validation: labelled items set apart to choose by, where the protocol has some.
-    told: what the protocol gives away of the errors in `labels`.
+    validation: the validation split, where the protocol has one.
+    noise_info: what the protocol gives away of the errors in `labels`.
     """
 
     index: int
@@ -112,7 +122,7 @@ class Stage:
     new_classes: int | None
     task_access: TaskAccess = "train"
     validation: Validation | None = None
-    told: NoiseFacts | None = None
+    noise_info: NoiseInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +139,9 @@ class Validation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoiseFacts:
-    """What a learner is told of wrong labels: the share of them, and P(label handed over = j | true class =
-    i), float32 (C, C).
+class NoiseInfo:
+    """What a learner knows of the label noise: its rate, and the transition matrix P(observed label = j | true
+    class = i), float32 (C, C).
     """
 
     rate: float
@@ -415,28 +425,36 @@ def _no_rows() -> IntArray:
     return np.zeros(0, dtype=np.int64)
 
 
+@renamed(
+    given="observed_labels",
+    watched="monitored",
+    held="validation",
+    held_given="validation_labels",
+    told="noise_info",
+)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DealtStage:
     """One stage with everything known; rows index the arrays of the `Deal`. Made by a scenario, split up by
     `sealing`.
 
-    rows: int64 (N,) training items.  given: int64 (N,) the label handed over for each, `HIDDEN` where none
-    is.
-    query: int64 (M,) the items to predict after the stage.
-    watched: int64 (W,) items a learner was given that are asked along with the query, to see what it makes of
-    their labels.
-    held: int64 (V,) items handed over to choose by, with the labels `held_given`.
+    rows: int64 (N,) training items.  observed_labels: int64 (N,) the label that learners see of each, right or
+    wrong, `HIDDEN` where none.
+    query: int64 (M,) the test items, to predict after the stage.
+    monitored: int64 (W,) training items that are predicted along with the query, to see what became of their
+    labels.
+    validation: int64 (V,) items of the validation split.  validation_labels: int64 (V,) their labels.
+    noise_info: what learners know of the label noise.
     """
 
     rows: IntArray
-    given: IntArray
+    observed_labels: IntArray
     query: IntArray
     named_classes: int
     new_classes: int | None
-    watched: IntArray = field(default_factory=_no_rows)
-    held: IntArray = field(default_factory=_no_rows)
-    held_given: IntArray = field(default_factory=_no_rows)
-    told: NoiseFacts | None = None
+    monitored: IntArray = field(default_factory=_no_rows)
+    validation: IntArray = field(default_factory=_no_rows)
+    validation_labels: IntArray = field(default_factory=_no_rows)
+    noise_info: NoiseInfo | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -473,7 +491,7 @@ class Truth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class StoredPrediction:
     """Predictions of one stage or probe, sorted by id. Made by `run`, read by scorers.
 
     ids: int64 (N,) ascending.  arrays: the fields of `Prediction`, each with N rows: int64, bool, or float16,
@@ -486,7 +504,7 @@ class Answer:
     ids: IntArray
     arrays: Mapping[str, AnyArray]
 
-    def subset(self, rows: NDArray[np.bool_], prediction: type[Prediction] = Prediction) -> Answer:
+    def subset(self, rows: NDArray[np.bool_], prediction: type[Prediction] = Prediction) -> StoredPrediction:
         """Return what is said of the items in `rows`, bool (N,); what speaks of the learner, by the rules of
         `prediction`, stays whole.
         """
@@ -545,14 +563,14 @@ class Scores:
 class ClassCounts(NamedTuple):
     """How often one cell was right after `stage`, by class.
 
-    right: float64 (C,) how many of the `asked`, int64 (C,).  arrival: int64 (C,) the stage each class came
+    right: float64 (C,) how many of the `n_items`, int64 (C,).  arrival: int64 (C,) the stage each class came
     in.
     classes: C names, the same for a class whatever its place in the order of arrival.
     """
 
     stage: int
     right: NDArray[np.float64]
-    asked: IntArray
+    n_items: IntArray
     arrival: IntArray
     classes: tuple[str, ...]
 
@@ -562,7 +580,7 @@ class Scorer(Protocol):
     added.
     """
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         """Take in the next answer, in order of stages, the probes of a stage before its end."""
         ...
 
@@ -620,6 +638,7 @@ class Scenario(BaseModel, ABC):
     def __init_subclass__(cls, **said: Any) -> None:
         """Keep every field of the class's own `prediction` where nothing else is said."""
         super().__init_subclass__(**said)
+        take_former_methods(cls, inadmissible="board_exclusion_reason", choosing="model_selection")
         if "prediction" in vars(cls) and isinstance(cls.prediction, type):
             for name in {"probed", "kept"} - {*vars(cls)}:
                 setattr(cls, name, tuple(rules_of(cls.prediction)))
@@ -645,13 +664,13 @@ class Scenario(BaseModel, ABC):
             probe_every=self.probe_every,
         )
 
-    def inadmissible(self) -> str:
+    def board_exclusion_reason(self) -> str:
         """Return why results under this configuration may not stand on a board; empty where they may."""
         return ""
 
-    def choosing(self) -> str:
-        """Return the selection of the scenario that settings are chosen on, which deals no test label; empty
-        where there is none.
+    def model_selection(self) -> str:
+        """Return the selection of the scenario for model selection, which deals no test label; empty where there
+        is none.
         """
         return ""
 
@@ -659,7 +678,7 @@ class Scenario(BaseModel, ABC):
     def deal(self, seed: int) -> Deal:
         """Deal all stages under `seed`; raise `UserError` where the parameters do not fit the data."""
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         """Score the answers of the stages finished so far."""
         scorer = self.scorer(truth)
         for answer in answers:
@@ -683,7 +702,7 @@ class Scenario(BaseModel, ABC):
         return "accuracy"
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return for every answer how often it is right, by class; classes that have not arrived are left
         out.
@@ -707,9 +726,9 @@ class Scenario(BaseModel, ABC):
             labels = truth.labels[answer.ids]
             come = labels < truth.named_classes[answer.stage]
             hits = (answer.arrays["classes"] == labels)[come]
-            asked = np.bincount(labels[come], minlength=len(class_names))
+            n_items = np.bincount(labels[come], minlength=len(class_names))
             right = np.bincount(labels[come], weights=hits, minlength=len(class_names)).astype(np.float64)
-            found.append(ClassCounts(answer.stage, right, asked, arrival, class_names))
+            found.append(ClassCounts(answer.stage, right, n_items, arrival, class_names))
         return found
 
     @abstractmethod
@@ -721,9 +740,9 @@ class _FromScratch:
     """Scores all answers so far whenever it is asked."""
 
     def __init__(self, scenario: Scenario, truth: Truth) -> None:
-        self.scenario, self.truth, self.answers = scenario, truth, list[Answer]()
+        self.scenario, self.truth, self.answers = scenario, truth, list[StoredPrediction]()
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         self.answers.append(answer)
 
     def scores(self) -> Scores:
@@ -797,9 +816,11 @@ class Dataset(BaseModel, ABC):
         """
 
 
+if not TYPE_CHECKING:
+    __getattr__ = former_classes(globals(), Answer="StoredPrediction", NoiseFacts="NoiseInfo")
+
 __all__ = [
     "HIDDEN",
-    "Answer",
     "AnyArray",
     "Axes",
     "Card",
@@ -814,7 +835,7 @@ __all__ = [
     "Inputs",
     "IntArray",
     "Metric",
-    "NoiseFacts",
+    "NoiseInfo",
     "Precision",
     "Prediction",
     "Preset",
@@ -825,6 +846,7 @@ __all__ = [
     "Scores",
     "Stage",
     "Status",
+    "StoredPrediction",
     "Strategy",
     "TaskAccess",
     "TrainingBudget",

@@ -154,6 +154,28 @@ def renamed(**names: str) -> Callable[[C], C]:
     return decorate
 
 
+def take_former_methods(cls: type, **names: str) -> None:
+    """Let `cls` override methods by the names they had before, in `take_former_methods(cls, OLD="NEW")`, with a
+    warning.
+    """
+    for old, new in names.items():
+        if old in vars(cls) and new not in vars(cls):
+            _warn(cls, old, new)
+            setattr(cls, new, vars(cls)[old])
+
+
+def former_classes(module: dict[str, Any], **names: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module whose classes had other names before, OLD="NEW"; each use warns."""
+
+    def find(name: str) -> Any:
+        if name not in names:
+            raise AttributeError(f"module {module['__name__']!r} has no attribute {name!r}")
+        warnings.warn(f"{name} is now called {names[name]}", FutureWarning, stacklevel=3)
+        return module[names[name]]
+
+    return find
+
+
 def _read(cls: type, old: str, new: str, owner: Any) -> Any:
     _warn(cls, old, new)
     return getattr(owner, new)

@@ -20,19 +20,19 @@ from typing import Any
 import numpy as np
 
 from harness import checkpoint, seeds
-from harness.cell.acceptance import answered
+from harness.cell.prediction_check import validate_prediction
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.cell.shared_stage import compute_once
 from harness.checkpoint import CannotKeep, kept_state
 from harness.contracts import (
-    Answer,
     Precision,
     Prediction,
     Query,
     Rule,
     Scenario,
     Stage,
+    StoredPrediction,
     Strategy,
     TrainingBudget,
     rules_of,
@@ -42,7 +42,7 @@ from harness.parameters import renamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conditions:
+class CellSettings:
     """What the protocol and the machine fix for a cell. `root_seed` is derived: a data stream cannot be
     rebuilt from it.
 
@@ -69,12 +69,12 @@ def learner_seed(seed: int) -> int:
     return seeds.derive("learner", seed=seed)
 
 
-def conditions_of(scenario: Scenario, seed: int) -> Conditions:
+def settings_of(scenario: Scenario, seed: int) -> CellSettings:
     """Return what a cell of `scenario` runs under with the run's `seed`, on the CPU; files that its texts name
     are found from any folder.
     """
     budget = scenario.budget()
-    return Conditions(
+    return CellSettings(
         root_seed=learner_seed(seed),
         budget=replace(
             budget, backbone=addressed(budget.backbone), augmentations=addressed(budget.augmentations)
@@ -95,23 +95,23 @@ Progress = Callable[[int, int, int, dict[str, float]], None]
 class CellContext:
     """The `Context` of one cell."""
 
-    conditions: Conditions
+    settings: CellSettings
     scratch: Path
     on_progress: Progress
     stage: int = 0
     _probe: Callable[[int], None] = lambda _: None
 
     def __post_init__(self) -> None:
-        self.device = self.conditions.device
-        self.precision = self.conditions.precision
-        self.compile = self.conditions.compile
-        self.backbone = self.conditions.budget.backbone
-        self.augmentations = self.conditions.budget.augmentations
-        self._take(self.conditions.budget)
+        self.device = self.settings.device
+        self.precision = self.settings.precision
+        self.compile = self.settings.compile
+        self.backbone = self.settings.budget.backbone
+        self.augmentations = self.settings.budget.augmentations
+        self._take(self.settings.budget)
 
     def stream(self, name: str) -> np.random.Generator:
         """Return the named stream of the current stage."""
-        return seeds.stream(name, seed=self.conditions.root_seed, stage=self.stage)
+        return seeds.stream(name, seed=self.settings.root_seed, stage=self.stage)
 
     def progress(self, step: int, total: int, **values: float) -> None:
         """Pass on how far the stage is."""
@@ -119,7 +119,7 @@ class CellContext:
 
     def probe(self, step: int) -> None:
         """Let the harness ask in mid-stage, where a probe is due."""
-        every = self.conditions.budget.probe_every
+        every = self.settings.budget.probe_every
         if every and step % every == 0:
             self._probe(step)
 
@@ -127,14 +127,14 @@ class CellContext:
         """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is
         answered anyway.
         """
-        every, tail = self.conditions.budget.probe_epochs, self.conditions.budget.probe_tail
+        every, tail = self.settings.budget.probe_epochs, self.settings.budget.probe_tail
         if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
             self._probe(epoch)
 
     def enter(self, stage: int, probe: Callable[[int], None]) -> None:
         """Begin a stage; `probe` asks the strategy now and keeps the answer."""
         self.stage, self._probe = stage, probe
-        self._take(self.conditions.budget.for_stage(stage))
+        self._take(self.settings.budget.for_stage(stage))
 
     def _take(self, budget: TrainingBudget) -> None:
         self.epochs, self.gradient_steps = budget.epochs, budget.gradient_steps
@@ -153,7 +153,7 @@ class StageResult:
     """
 
     stage: int
-    answers: tuple[Answer, ...]
+    answers: tuple[StoredPrediction, ...]
     learn_s: float
     predict_s: float
     probe_s: float = 0.0
@@ -165,7 +165,7 @@ class StageResult:
 def run_cell(
     strategy: Strategy,
     episodes: Iterable[Episode],
-    conditions: Conditions,
+    settings: CellSettings,
     *,
     scratch: Path,
     keep: Path | None = None,
@@ -177,7 +177,7 @@ def run_cell(
     Args:
         strategy: a fresh instance.
         episodes: the public stages in order.
-        conditions: root seed, network, budget, device.
+        settings: root seed, network, budget, device.
         scratch: an existing folder the strategy may write to.
         keep: an existing folder for state and answers between stages, or None to keep nothing.
         shared: for the first stages, where the state after each is kept for cells that share it, or None to
@@ -190,7 +190,7 @@ def run_cell(
         Diverged: training or a prediction left the finite numbers.
         Exception: whatever the strategy raises.
     """
-    learner = _Learner(strategy, conditions, scratch, on_progress)
+    learner = _Learner(strategy, settings, scratch, on_progress)
     finished = _continue(learner, keep) if keep else []
     yield from finished
     refusal: CannotKeep | None = None
@@ -199,7 +199,7 @@ def run_cell(
             continue
         if refusal:  # of the state before this stage; after the last one nobody needs it
             raise refusal
-        if conditions.budget.apart and index:
+        if settings.budget.apart and index:
             learner.begin(stage=index)
         result = learner.run(stage, query, shared[index] if index < len(shared) else None)
         if keep:
@@ -216,9 +216,9 @@ class _Learner:
     context: CellContext
 
     def __init__(
-        self, strategy: Strategy, conditions: Conditions, scratch: Path, on_progress: Progress
+        self, strategy: Strategy, settings: CellSettings, scratch: Path, on_progress: Progress
     ) -> None:
-        self.conditions, self.scratch, self.on_progress = conditions, scratch, on_progress
+        self.settings, self.scratch, self.on_progress = settings, scratch, on_progress
         self.blank = copy.copy(strategy)
         self._start(strategy, 0)
 
@@ -231,12 +231,8 @@ class _Learner:
         one.
         """
         looks = _enter(self.strategy, stage, query, self.context)
-        seen = replace(stage, index=0) if self.conditions.budget.apart else stage
-        borrowed_s, session, seed = (
-            0.0,
-            session_here(self.conditions.session),
-            _seed_of(stage, self.conditions),
-        )
+        seen = replace(stage, index=0) if self.settings.budget.apart else stage
+        borrowed_s, session, seed = (0.0, session_here(self.settings.session), _seed_of(stage, self.settings))
 
         def learn() -> Mapping[str, Any]:
             self.strategy.learn(seen)
@@ -248,7 +244,7 @@ class _Learner:
                 self.begin()
                 _enter(self.strategy, stage, query, self.context)
             try:
-                with _seeded(seed, self.conditions):
+                with _seeded(seed, self.settings):
                     self.strategy.load_state(state)
             except Exception:
                 if stage.index:
@@ -258,15 +254,15 @@ class _Learner:
                     _enter(self.strategy, stage, query, self.context)
                 raise
 
-        with _seeded(seed, self.conditions):
-            started = clock(self.conditions)
+        with _seeded(seed, self.settings):
+            started = clock(self.settings)
             if shared is None:
                 learn()
             else:
                 borrowed_s, session = compute_once(shared, learn, adopt, session=session)
-            learned = clock(self.conditions)
-            answer = _asked(self.strategy, query, self.conditions, stage.index, None)
-            ended = clock(self.conditions)
+            learned = clock(self.settings)
+            answer = _asked(self.strategy, query, self.settings, stage.index, None)
+            ended = clock(self.settings)
         return StageResult(
             stage=stage.index,
             answers=(*looks.answers, answer),
@@ -280,10 +276,10 @@ class _Learner:
     def _start(self, strategy: Strategy, stage: int) -> None:
         self.strategy = strategy
         self.context = CellContext(
-            conditions=self.conditions, scratch=self.scratch, on_progress=self.on_progress, stage=stage
+            settings=self.settings, scratch=self.scratch, on_progress=self.on_progress, stage=stage
         )
         address = {"stage": stage} if stage else {}
-        with _seeded(seeds.derive("setup", seed=self.conditions.root_seed, **address), self.conditions):
+        with _seeded(seeds.derive("setup", seed=self.settings.root_seed, **address), self.settings):
             strategy.start(self.context)
 
 
@@ -293,7 +289,7 @@ class Member:
 
     strategy: Strategy
     episode: Episode
-    conditions: Conditions
+    settings: CellSettings
     scratch: Path
     keep: Path | None = None
     on_progress: Progress = lambda *_: None
@@ -311,7 +307,7 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
     done: dict[int, StageResult] = {}
     learning: list[tuple[int, Member, _Learner]] = []
     for place, one in enumerate(members):
-        learner = _Learner(one.strategy, one.conditions, one.scratch, one.on_progress)
+        learner = _Learner(one.strategy, one.settings, one.scratch, one.on_progress)
         finished = _continue(learner, one.keep) if one.keep else []
         if finished:
             done[place] = finished[0]
@@ -331,7 +327,7 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
         [episode.stage for episode, _ in learning],
     )
     looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
-    first = learning[0][1].conditions
+    first = learning[0][1].settings
     started = clock(first)
     with _seeded(_seed_of(stages[0], first), first):
         if len(learning) == 1:
@@ -341,19 +337,19 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
     learn_s = (clock(first) - started - sum(looks.seconds for looks in looked)) / len(learning)
     results = []
     for ((stage, query), learner), looks in zip(learning, looked, strict=True):
-        conditions = learner.conditions
-        started = clock(conditions)
-        with _seeded(_seed_of(stage, conditions), conditions):
-            answer = _asked(learner.strategy, query, conditions, stage.index, None)
+        settings = learner.settings
+        started = clock(settings)
+        with _seeded(_seed_of(stage, settings), settings):
+            answer = _asked(learner.strategy, query, settings, stage.index, None)
         results.append(
             StageResult(
                 stage=stage.index,
                 answers=(*looks.answers, answer),
                 learn_s=learn_s,
-                predict_s=clock(conditions) - started,
+                predict_s=clock(settings) - started,
                 probe_s=looks.seconds,
                 together=len(learning),
-                session=session_here(conditions.session),
+                session=session_here(settings.session),
             )
         )
     return results
@@ -363,7 +359,7 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
 class _Looks:
     """What the probes of a stage gave so far, and the seconds they took."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[StoredPrediction] = field(default_factory=list)
     seconds: float = 0.0
 
 
@@ -372,45 +368,42 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
     looks = _Looks()
 
     def probe(step: int) -> None:
-        started = clock(context.conditions)
+        started = clock(context.settings)
         with _seeded(
-            seeds.derive("probe", seed=context.conditions.root_seed, stage=stage.index, step=step),
-            context.conditions,
+            seeds.derive("probe", seed=context.settings.root_seed, stage=stage.index, step=step),
+            context.settings,
         ):
-            looks.answers.append(_asked(strategy, query, context.conditions, stage.index, step))
-        looks.seconds += clock(context.conditions) - started
+            looks.answers.append(_asked(strategy, query, context.settings, stage.index, step))
+        looks.seconds += clock(context.settings) - started
 
     context.enter(stage.index, probe)
     return looks
 
 
-def clock(conditions: Conditions) -> float:
+def clock(settings: CellSettings) -> float:
     """Read the clock in seconds; on a GPU once it has done what it was told, which would else count for
     whoever waits for it next.
     """
-    if conditions.device.startswith("cuda"):
+    if settings.device.startswith("cuda"):
         import torch
 
-        torch.cuda.synchronize(conditions.device)
+        torch.cuda.synchronize(settings.device)
     return time.perf_counter()
 
 
-def _asked(strategy: Strategy, query: Query, conditions: Conditions, stage: int, step: int | None) -> Answer:
+def _asked(
+    strategy: Strategy, query: Query, settings: CellSettings, stage: int, step: int | None
+) -> StoredPrediction:
     """Return what the strategy answers now, of it what the protocol keeps."""
-    answer = answered(
-        strategy.predict(query),
-        query,
-        rules=conditions.rules,
-        needed=conditions.needed,
-        stage=stage,
-        step=step,
+    answer = validate_prediction(
+        strategy.predict(query), query, rules=settings.rules, needed=settings.needed, stage=stage, step=step
     )
-    fields = conditions.kept if step is None else conditions.probed
+    fields = settings.kept if step is None else settings.probed
     return replace(answer, arrays={name: array for name, array in answer.arrays.items() if name in fields})
 
 
-def _seed_of(stage: Stage, conditions: Conditions) -> int:
-    return seeds.derive("stage", seed=conditions.root_seed, stage=stage.index)
+def _seed_of(stage: Stage, settings: CellSettings) -> int:
+    return seeds.derive("stage", seed=settings.root_seed, stage=stage.index)
 
 
 def _kept_state(strategy: Strategy) -> dict[str, Any]:
@@ -439,7 +432,7 @@ def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | No
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if learner.strategy.resumable:
         try:
-            state = {} if learner.conditions.budget.apart else _kept_state(learner.strategy)
+            state = {} if learner.settings.budget.apart else _kept_state(learner.strategy)
         except CannotKeep as refusal:
             return refusal
         checkpoint.save(keep / "state.pt", {"stages": result.stage + 1, "state": state})
@@ -457,7 +450,7 @@ def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
     try:
         kept = checkpoint.load(keep / "state.pt")
         results = [_kept_result(keep / f"answers-{stage:03d}.pt") for stage in range(kept["stages"])]
-        if not learner.conditions.budget.apart:
+        if not learner.settings.budget.apart:
             learner.strategy.load_state(kept["state"])
     except Exception as error:
         checkpoint.drop(
@@ -472,13 +465,13 @@ def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
 
 def _kept_result(path: Path) -> StageResult:
     content = checkpoint.load(path)
-    answers = tuple(Answer(**row) for row in content.pop("answers"))
+    answers = tuple(StoredPrediction(**row) for row in content.pop("answers"))
     result = StageResult(answers=answers, **content)
     return replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s)
 
 
 @contextmanager
-def _seeded(seed: int, conditions: Conditions) -> Iterator[None]:
+def _seeded(seed: int, settings: CellSettings) -> Iterator[None]:
     """Seed the global generators for code that uses them, and put them back afterwards; those of other
     devices only where one is used.
     """
@@ -487,7 +480,7 @@ def _seeded(seed: int, conditions: Conditions) -> Iterator[None]:
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
-    (torch.default_generator if conditions.device == "cpu" else torch).manual_seed(seed)
+    (torch.default_generator if settings.device == "cpu" else torch).manual_seed(seed)
     try:
         yield
     finally:

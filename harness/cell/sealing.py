@@ -2,7 +2,7 @@
 
 Public arrays are copies that own their memory, ids are a random numbering that says nothing about class or
 position, and items come in the order of their ids. `with_permuted_truth` shuffles every label that is never
-handed over: whatever a strategy answers must not change by a byte. `revealed` is the deal of the upper bound
+handed over: whatever a strategy answers must not change by a byte. `fully_labelled` is the deal of the upper bound
 alone.
 """
 
@@ -71,7 +71,7 @@ def build(scenario: Scenario, seed: int, *, reveal: bool = False) -> Sealed:
     """
     deal = scenario.deal(seed)
     sealed = seal(deal, seed)
-    return sealed._replace(episodes=seal(revealed(deal), seed).episodes) if reveal else sealed
+    return sealed._replace(episodes=seal(fully_labelled(deal), seed).episodes) if reveal else sealed
 
 
 def seal(deal: Deal, seed: int) -> Sealed:
@@ -91,9 +91,9 @@ def seal(deal: Deal, seed: int) -> Sealed:
     episodes = []
     for index, dealt in enumerate(deal.stages):
         own = ids[dealt.rows] if deal.recurring else ids[ends[index] : ends[index + 1]]
-        labelled = dealt.given != HIDDEN
+        labelled = dealt.observed_labels != HIDDEN
         asked_by[dealt.rows[labelled]] = own[labelled]
-        asked = np.concatenate([dealt.query, dealt.watched])
+        asked = np.concatenate([dealt.query, dealt.monitored])
         key = asked_by[asked].tobytes()
         if key not in queries:  # stages with the same query share one object, so it is stored and sent once
             queries[key] = _query(deal, asked, asked_by)
@@ -106,27 +106,33 @@ def seal(deal: Deal, seed: int) -> Sealed:
     return Sealed(tuple(episodes), truth)
 
 
-def revealed(deal: Deal) -> Deal:
-    """Return `deal` with the true label of every training item handed over: what the upper bound learns from."""
+def fully_labelled(deal: Deal) -> Deal:
+    """Return `deal` whose training items all have their true label: what the upper bound learns from."""
     stages, named = [], 0
     for dealt in deal.stages:
         labels = deal.labels[dealt.rows]
         before, named = named, max(named, dealt.named_classes, int(labels.max(initial=-1)) + 1)
-        held_given = deal.labels[dealt.held]
         stages.append(
             replace(
-                dealt, given=labels, held_given=held_given, named_classes=named, new_classes=named - before
+                dealt,
+                observed_labels=labels,
+                validation_labels=deal.labels[dealt.validation],
+                named_classes=named,
+                new_classes=named - before,
             )
         )
     return replace(deal, stages=stages)
 
 
 def with_permuted_truth(deal: Deal, seed: int) -> Deal:
-    """Return `deal` with the labels and facts of all never-revealed items shuffled among these items."""
+    """Return `deal` with the labels and facts shuffled among all items whose true label no stage shows."""
     hidden = np.ones(len(deal.labels), dtype=bool)
     for dealt in deal.stages:
-        for rows, given in ((dealt.rows, dealt.given), (dealt.held, dealt.held_given)):
-            hidden[rows[(given != HIDDEN) & (given == deal.labels[rows])]] = False
+        for rows, observed in (
+            (dealt.rows, dealt.observed_labels),
+            (dealt.validation, dealt.validation_labels),
+        ):
+            hidden[rows[(observed != HIDDEN) & (observed == deal.labels[rows])]] = False
     rows = np.flatnonzero(hidden)
     shuffled = np.arange(len(deal.labels))
     shuffled[rows] = seeds.stream("permuted-truth", seed=seed).permutation(rows)
@@ -144,20 +150,22 @@ def _stage(deal: Deal, dealt: DealtStage, ids: IntArray, index: int, item_ids: I
         index=index,
         ids=ids[order],
         inputs=_taken(deal.inputs, rows),
-        labels=dealt.given[order].astype(np.int64),
+        labels=dealt.observed_labels[order].astype(np.int64),
         named_classes=dealt.named_classes,
         new_classes=dealt.new_classes,
         task_access=deal.task_access,
-        validation=_validation(deal, dealt, item_ids) if len(dealt.held) else None,
-        told=dealt.told,
+        validation=_validation(deal, dealt, item_ids) if len(dealt.validation) else None,
+        noise_info=dealt.noise_info,
     )
 
 
 def _validation(deal: Deal, dealt: DealtStage, ids: IntArray) -> Validation:
-    order = np.argsort(ids[dealt.held])
-    rows = dealt.held[order]
+    order = np.argsort(ids[dealt.validation])
+    rows = dealt.validation[order]
     return Validation(
-        ids=ids[rows], inputs=_taken(deal.inputs, rows), labels=dealt.held_given[order].astype(np.int64)
+        ids=ids[rows],
+        inputs=_taken(deal.inputs, rows),
+        labels=dealt.validation_labels[order].astype(np.int64),
     )
 
 

@@ -20,10 +20,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from harness import seeds
-from harness.cell.run import Conditions, Member, conditions_of, learner_seed, run_cell, run_together
-from harness.cell.sealing import Episode, Sealed, revealed, seal, with_permuted_truth
+from harness.cell.run import CellSettings, Member, learner_seed, run_cell, run_together, settings_of
+from harness.cell.sealing import Episode, Sealed, fully_labelled, seal, with_permuted_truth
 from harness.checks.leftovers import Traces, left, traces
-from harness.contracts import HIDDEN, Answer, AnyArray, Deal, IntArray, Scenario, Strategy
+from harness.contracts import HIDDEN, AnyArray, Deal, IntArray, Scenario, StoredPrediction, Strategy
 from harness.errors import Unsuitable
 from harness.parameters import model_of
 from harness.protocol import fingerprint
@@ -61,16 +61,16 @@ class _Case:
 
     make: Make
     deal: Callable[[], Deal]
-    conditions: Conditions
+    settings: CellSettings
 
     @cached_property
-    def alone(self) -> list[Answer]:
+    def alone(self) -> list[StoredPrediction]:
         """What an ordinary cell answers; most claims compare another cell with it."""
         return self.answers(seal(self.deal(), _SEED).episodes)
 
-    def answers(self, episodes: Sequence[Episode]) -> list[Answer]:
+    def answers(self, episodes: Sequence[Episode]) -> list[StoredPrediction]:
         """Return what a fresh cell answers to these episodes."""
-        return _answers(self.make, episodes, self.conditions)
+        return _answers(self.make, episodes, self.settings)
 
 
 def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
@@ -85,9 +85,9 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
 
     def deal() -> Deal:
         small = _shrunk(scenario.deal(_SEED))
-        return revealed(small) if reveal else small
+        return fully_labelled(small) if reveal else small
 
-    case = _Case(make=make, deal=deal, conditions=_conditions(scenario))
+    case = _Case(make=make, deal=deal, settings=_settings(scenario))
     before, after = cache(_surroundings), cache(_surroundings)  # looked at once each, also where it refuses
 
     def around() -> tuple[_Surroundings, _Surroundings]:
@@ -118,9 +118,9 @@ def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reve
     last = ""
     for seed in seeds:
         small = _shrunk(scenario.deal(seed))
-        episodes = seal(revealed(small) if reveal else small, seed).episodes
+        episodes = seal(fully_labelled(small) if reveal else small, seed).episodes
         last = predictions.digest(
-            _answers(make, episodes, replace(_conditions(scenario), root_seed=learner_seed(seed)))
+            _answers(make, episodes, replace(_settings(scenario), root_seed=learner_seed(seed)))
         )
     return last
 
@@ -160,9 +160,11 @@ def _is_deterministic(case: _Case) -> str:
 def _survives_one_class(case: _Case) -> str:
     whole = case.deal()
     second = whole.stages[1]
-    visible = second.given[second.given != HIDDEN]
-    only = second.given == visible[0] if len(visible) else np.arange(len(second.given)) < 2
-    thin = replace(second, rows=second.rows[only], given=second.given[only])
+    visible = second.observed_labels[second.observed_labels != HIDDEN]
+    only = (
+        second.observed_labels == visible[0] if len(visible) else np.arange(len(second.observed_labels)) < 2
+    )
+    thin = replace(second, rows=second.rows[only], observed_labels=second.observed_labels[only])
     case.answers(seal(replace(whole, stages=[whole.stages[0], thin, *whole.stages[2:]]), _SEED).episodes)
     return ""
 
@@ -173,9 +175,9 @@ def _continues(case: _Case) -> str:
         keep = Path(folder)
         first = case.make()
         next(
-            run_cell(first, episodes, case.conditions, scratch=keep, keep=keep)
+            run_cell(first, episodes, case.settings, scratch=keep, keep=keep)
         )  # as if killed after the first stage
-        continued = list(run_cell(case.make(), episodes, case.conditions, scratch=keep, keep=keep))
+        continued = list(run_cell(case.make(), episodes, case.settings, scratch=keep, keep=keep))
     problem = _differs(case.alone, [answer for result in continued for answer in result.answers])
     if problem or not first.resumable:
         return problem or "note: declared as starting again at the first stage"
@@ -238,11 +240,11 @@ def _learns_together(case: _Case) -> str:
     if strange:
         return f"`together` names {', '.join(strange)}, which is no parameter"
     first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
-    probed = replace(case.conditions.budget, probe_every=1)
-    each = [replace(case.conditions, root_seed=learner_seed(seed), budget=probed) for seed in _TWO_SEEDS]
+    probed = replace(case.settings.budget, probe_every=1)
+    each = [replace(case.settings, root_seed=learner_seed(seed), budget=probed) for seed in _TWO_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
         members = [
-            Member(strategy=case.make(), episode=episodes[0], conditions=own, scratch=Path(folder))
+            Member(strategy=case.make(), episode=episodes[0], settings=own, scratch=Path(folder))
             for episodes, own in zip(first, each, strict=True)
         ]
         at_once = run_together(members)
@@ -252,7 +254,7 @@ def _learns_together(case: _Case) -> str:
     return ""
 
 
-def _apart(alone: Sequence[Answer], together: Sequence[Answer]) -> str:
+def _apart(alone: Sequence[StoredPrediction], together: Sequence[StoredPrediction]) -> str:
     """Return where two cells answer differently by more than the order of float sums explains."""
     if [answer.step for answer in alone] != [answer.step for answer in together]:
         return f"{len(together)} answers together, {len(alone)} alone"
@@ -294,7 +296,7 @@ _STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
 _OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
 
 
-def _answers_beside(world: Sealed, case: _Case) -> list[Answer]:
+def _answers_beside(world: Sealed, case: _Case) -> list[StoredPrediction]:
     """Answer with the truth within reach of anything but the contract; `world` stays alive until the last
     answer.
     """
@@ -303,13 +305,13 @@ def _answers_beside(world: Sealed, case: _Case) -> list[Answer]:
     return given
 
 
-def _answers(make: Make, episodes: Sequence[Episode], conditions: Conditions) -> list[Answer]:
+def _answers(make: Make, episodes: Sequence[Episode], settings: CellSettings) -> list[StoredPrediction]:
     with tempfile.TemporaryDirectory() as folder:
-        results = run_cell(make(), episodes, conditions, scratch=Path(folder))
+        results = run_cell(make(), episodes, settings, scratch=Path(folder))
         return [answer for result in results for answer in result.answers]
 
 
-def _differs(first: Sequence[Answer], second: Sequence[Answer]) -> str:
+def _differs(first: Sequence[StoredPrediction], second: Sequence[StoredPrediction]) -> str:
     if predictions.digest(first) == predictions.digest(second):
         return ""
     for a, b in zip(first, second, strict=False):
@@ -350,7 +352,7 @@ def _global_state() -> dict[str, Any]:
     }
 
 
-def _conditions(scenario: Scenario) -> Conditions:
+def _settings(scenario: Scenario) -> CellSettings:
     said = scenario.budget()
     budget = replace(
         said,
@@ -361,7 +363,7 @@ def _conditions(scenario: Scenario) -> Conditions:
         first_batch_size=None if said.first_batch_size is None else min(16, said.first_batch_size),
         probe_every=0,
     )
-    return replace(conditions_of(scenario, _SEED), budget=budget)
+    return replace(settings_of(scenario, _SEED), budget=budget)
 
 
 def _shrunk(deal: Deal) -> Deal:
@@ -369,17 +371,17 @@ def _shrunk(deal: Deal) -> Deal:
     stages = []
     for index, stage in enumerate(deal.stages[:3]):
         chosen = _some(len(stage.rows), index)
-        query, watched = (rows[_some(len(rows), -1)] for rows in (stage.query, stage.watched))
-        held = _some(len(stage.held), -2)
+        query, watched = (rows[_some(len(rows), -1)] for rows in (stage.query, stage.monitored))
+        held = _some(len(stage.validation), -2)
         stages.append(
             replace(
                 stage,
                 rows=stage.rows[chosen],
-                given=stage.given[chosen],
+                observed_labels=stage.observed_labels[chosen],
                 query=query,
-                watched=watched,
-                held=stage.held[held],
-                held_given=stage.held_given[held],
+                monitored=watched,
+                validation=stage.validation[held],
+                validation_labels=stage.validation_labels[held],
             )
         )
     return replace(deal, stages=stages)
@@ -405,7 +407,9 @@ def _seeds_matter(scenario: Scenario) -> str:
 def _keeps_test_apart(scenario: Scenario) -> str:
     """An item whose label is handed over is never asked for."""
     deal = scenario.deal(0)
-    shown = [np.append(stage.rows[stage.given != HIDDEN], stage.held) for stage in deal.stages]
+    shown = [
+        np.append(stage.rows[stage.observed_labels != HIDDEN], stage.validation) for stage in deal.stages
+    ]
     overlap = np.intersect1d(np.concatenate(shown), np.concatenate([stage.query for stage in deal.stages]))
     return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
 
@@ -416,8 +420,8 @@ def _names_classes_in_order(scenario: Scenario) -> str:
         if stage.named_classes < named:
             return f"stage {index} names {stage.named_classes} classes after {named}"
         named = stage.named_classes
-        if len(stage.given) and stage.given.max() >= named:
-            return f"stage {index} hands over label {stage.given.max()} with {named} classes named"
+        if len(stage.observed_labels) and stage.observed_labels.max() >= named:
+            return f"stage {index} hands over label {stage.observed_labels.max()} with {named} classes named"
     return ""
 
 
@@ -443,7 +447,9 @@ def _scores_the_truth(scenario: Scenario) -> str:
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         given.append(
-            Answer(stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays())
+            StoredPrediction(
+                stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays()
+            )
         )
     final = scenario.score(sealed.truth, given).final
     missing = [metric.name for metric in scenario.metrics if metric.name not in final]

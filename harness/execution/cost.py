@@ -142,15 +142,15 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
     shape = tuple(deal.inputs.shape[1:])
     frozen = protocol.scenario.frozen_encoder
     counts = [
-        _stage(budget.for_stage(index), len(stage.rows), len(stage.query) + len(stage.watched))
+        _stage(budget.for_stage(index), len(stage.rows), len(stage.query) + len(stage.monitored))
         for index, stage in enumerate(deal.stages)
     ]
     largest = max(
-        max(len(stage.rows), len(stage.query) + len(stage.watched)) for stage in deal.stages
+        max(len(stage.rows), len(stage.query) + len(stage.monitored)) for stage in deal.stages
     ) * math.prod(shape)
     learned = sum(items for items, _ in counts)
     batch = max(budget.batch_size, budget.first_batch_size or 0)
-    hides = any((stage.given == HIDDEN).any() for stage in deal.stages)
+    hides = any((stage.observed_labels == HIDDEN).any() for stage in deal.stages)
     encoded = sum(len(stage.rows) for stage in deal.stages) if frozen else 0
     work = Work(
         learned=0 if frozen else learned,

@@ -22,10 +22,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell.run import StageResult, conditions_of
+from harness.cell.run import StageResult, settings_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
-from harness.contracts import Answer, Scenario, Scorer, Scores, Status, Truth, scorer_of
+from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
 from harness.execution.lock import locked
@@ -175,7 +175,7 @@ class _Running:
     session: str = ""
 
     @property
-    def answers(self) -> list[Answer]:
+    def answers(self) -> list[StoredPrediction]:
         """Those of the stages so far, in order."""
         return [answer for stage in sorted(self.results) for answer in self.results[stage].answers]
 
@@ -282,7 +282,7 @@ class _Run:
     def _begin(self, cell: Cell, attempt: int) -> Job:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
-        conditions = replace(self.machine.computing(conditions_of(scenario, cell.seed)), session=self.session)
+        settings = replace(self.machine.computing(settings_of(scenario, cell.seed)), session=self.session)
         run_id = self._write(
             self.store.begin,
             cell,
@@ -300,7 +300,7 @@ class _Run:
             params=cell.contender.params,
             code=cell.contender.code,
             lent_code=tuple(cell.protocol.content.get("code", {}).values()),
-            conditions=conditions,
+            settings=settings,
             keep=job_folder(self.store.folder / CELLS, cell.key),
             shared=self.sharing.paths(cell),
             timeout_s=self.limits.timeout_s,

@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.processes.compiler import check_compiler
 
 if TYPE_CHECKING:
-    from harness.cell.run import Conditions
+    from harness.cell.run import CellSettings
     from harness.contracts import Precision
 
 
@@ -44,9 +44,9 @@ class Machine:
         """How many workers there are: those asked for, or as many as the cores have room for."""
         return self.workers or max(1, (os.cpu_count() or 1) // self.threads)
 
-    def computing(self, conditions: Conditions) -> Conditions:
-        """Return the conditions of a cell that computes as this machine does."""
-        return replace(conditions, device=self.device, precision=self.precision, compile=self.compile)
+    def computing(self, settings: CellSettings) -> CellSettings:
+        """Return the settings of a cell that computes as this machine does."""
+        return replace(settings, device=self.device, precision=self.precision, compile=self.compile)
 
     def check(self) -> None:
         """Refuse a device, number format or compilation that cannot be had, before a worker is started for

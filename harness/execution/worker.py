@@ -95,7 +95,7 @@ class Worker:
         try:
             process.link.send(order)
             for job in order.task.jobs:
-                yield Started(key=job.key, session=session_here(job.conditions.session))
+                yield Started(key=job.key, session=session_here(job.settings.session))
             beat = time.monotonic()
             while end is None:
                 limits.hold()
@@ -178,7 +178,7 @@ def _ahead(task: Task) -> tuple[str, ...]:
 
     job = task.jobs[0]
     modules = [] if job.source is not None else [registered("strategy")[job.strategy].module]
-    return (*modules, *job.ahead, *(["timm"] if "timm" in job.conditions.budget.backbone else []))
+    return (*modules, *job.ahead, *(["timm"] if "timm" in job.settings.budget.backbone else []))
 
 
 def _changed(task: Task) -> str:
@@ -191,7 +191,7 @@ def _changed(task: Task) -> str:
 
     job = task.jobs[0]
     folder = by_path.folder_of(job.strategy.rpartition(":")[0]) if job.source is not None else ""
-    lent = code_of_files(job.conditions.budget)
+    lent = code_of_files(job.settings.budget)
     changed = [name for name, code in lent.items() if job.lent_code and code not in job.lent_code]
     if folder and job.code and fingerprint.of_code("", job.source, folder) != job.code:
         changed.append(job.strategy)

@@ -147,7 +147,7 @@ def _cell_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
     results = run_cell(
         strategy_of(job),
         episodes(path),
-        job.conditions,
+        job.settings,
         scratch=scratch_of(job),
         keep=job.keep,
         shared=job.shared,
@@ -162,7 +162,7 @@ def _pack_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
         Member(
             strategy=strategy_of(job),
             episode=next(episodes(path)),
-            conditions=job.conditions,
+            settings=job.settings,
             scratch=scratch_of(job),
             keep=job.keep,
             on_progress=throttled(job.key, link),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.cell.run import Conditions, StageResult
+from harness.cell.run import CellSettings, StageResult
 from harness.contracts import Status
 
 
@@ -28,7 +28,7 @@ class Job:
     strategy: str
     source: str | None
     params: Mapping[str, Any]
-    conditions: Conditions
+    settings: CellSettings
     keep: Path
     shared: Sequence[Path | None]
     timeout_s: float

@@ -14,8 +14,8 @@ def what_to_try(task: Task, where: Memory) -> str:
     """Return what may let a cell fit: half the batch and fewer augmentations, which are the scenario's parameters; or
     what the machine gives it.
     """
-    conditions = task.jobs[0].conditions
-    budget = conditions.budget
+    settings = task.jobs[0].settings
+    budget = settings.budget
     sizes = {"batch_size": budget.batch_size, "first_batch_size": budget.first_batch_size or 0}
     smaller = [f"{name}={size // 2}" for name, size in sizes.items() if size > 1]
     smaller += [] if budget.augmentations == "same" else ["fewer augmentations"]
@@ -25,6 +25,6 @@ def what_to_try(task: Task, where: Memory) -> str:
     else:
         machine = [
             "a larger --gpus share",
-            *(["--precision bfloat16"] if conditions.precision == "float32" else []),
+            *(["--precision bfloat16"] if settings.precision == "float32" else []),
         ]
     return f"try {', or '.join([*scenario, *machine])}"

@@ -176,7 +176,7 @@ class Protocol:
         if not data or not all(data.values()):
             data |= fingerprint.of_loaders(deal)
         shapes = tuple(
-            shape_of(stage, deal.inputs, len(stage.rows), len(stage.held)) for stage in deal.stages
+            shape_of(stage, deal.inputs, len(stage.rows), len(stage.validation)) for stage in deal.stages
         )
         return fingerprint.of_deal(deal), shapes, tuple(len(stage.rows) for stage in deal.stages), data
 
@@ -190,7 +190,15 @@ def shape_of(stage: DealtStage | Stage, inputs: Inputs, rows: int, held: int) ->
     told of noise.
     """
     kind = str(getattr(inputs, "dtype", ""))
-    return (*inputs.shape[1:], kind, rows, stage.named_classes, stage.new_classes, held, stage.told is None)
+    return (
+        *inputs.shape[1:],
+        kind,
+        rows,
+        stage.named_classes,
+        stage.new_classes,
+        held,
+        stage.noise_info is None,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,12 +55,20 @@ def of_deal(deal: Deal) -> str:
     in_memory = {name: values for name, values in deal.facts.items() if isinstance(values, np.ndarray)}
     arrays = {"labels": deal.labels, **{f"facts.{name}": values for name, values in in_memory.items()}}
     for index, stage in enumerate(deal.stages):
-        arrays |= {f"{index}.rows": stage.rows, f"{index}.given": stage.given, f"{index}.query": stage.query}
-        further = {"watched": stage.watched, "held": stage.held, "held_given": stage.held_given}
+        arrays |= {
+            f"{index}.rows": stage.rows,
+            f"{index}.given": stage.observed_labels,
+            f"{index}.query": stage.query,
+        }
+        further = {
+            "watched": stage.monitored,
+            "held": stage.validation,
+            "held_given": stage.validation_labels,
+        }
         arrays |= {f"{index}.{name}": values for name, values in further.items() if len(values)}
-        if stage.told is not None:
+        if stage.noise_info is not None:
             arrays[f"{index}.told"] = np.append(
-                stage.told.rate, stage.told.matrix if stage.told.matrix is not None else []
+                stage.noise_info.rate, stage.noise_info.matrix if stage.noise_info.matrix is not None else []
             )
     if isinstance(deal.inputs, np.ndarray):
         arrays["inputs"] = deal.inputs

@@ -17,9 +17,9 @@ from typing import Literal
 import numpy as np
 
 from harness import statistics
-from harness.cell.acceptance import lacking
+from harness.cell.prediction_check import lacking
 from harness.cell.sealing import seal
-from harness.contracts import Answer, ClassCounts
+from harness.contracts import ClassCounts, StoredPrediction
 from harness.errors import UserError
 from harness.results.matchup import Meeting
 
@@ -119,8 +119,10 @@ def _both(meeting: Meeting, seed: int) -> tuple[dict[Place, float], dict[Place, 
 
 
 def _ended(
-    answers: Sequence[Answer], meeting: Meeting, asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]]
-) -> list[Answer]:
+    answers: Sequence[StoredPrediction],
+    meeting: Meeting,
+    asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
+) -> list[StoredPrediction]:
     """Return the answers after stages, whose ids must be those asked and whose fields those needed."""
     ended = [answer for answer in answers if answer.step is None]
     for answer in ended:
@@ -141,18 +143,21 @@ def _shares(counts: Sequence[ClassCounts]) -> dict[Place, float]:
 
 
 def _shares_after(counts: ClassCounts) -> Iterator[tuple[Place, float]]:
-    asked = counts.asked > 0
+    asked = counts.n_items > 0
     if asked.any():
-        yield ("stage", counts.stage, ""), float(counts.right[asked].sum() / counts.asked[asked].sum())
+        yield ("stage", counts.stage, ""), float(counts.right[asked].sum() / counts.n_items[asked].sum())
     arrivals = np.unique(counts.arrival[asked]).tolist()
     for arrival in arrivals if len(arrivals) > 1 else ():
         own = asked & (counts.arrival == arrival)
         yield (
             ("arrival", counts.stage, str(arrival)),
-            float(counts.right[own].sum() / counts.asked[own].sum()),
+            float(counts.right[own].sum() / counts.n_items[own].sum()),
         )
     for place in np.flatnonzero(asked).tolist():
-        yield ("class", counts.stage, counts.classes[place]), float(counts.right[place] / counts.asked[place])
+        yield (
+            ("class", counts.stage, counts.classes[place]),
+            float(counts.right[place] / counts.n_items[place]),
+        )
 
 
 def _parts(seeds: Sequence[tuple[dict[Place, float], dict[Place, float]]]) -> Iterator[Part]:

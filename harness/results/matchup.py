@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from harness.contracts import Answer, Metric, Scenario, Status
+from harness.contracts import Metric, Scenario, Status, StoredPrediction
 from harness.errors import UserError, unknown
 from harness.protocol.cells import Protocol, protocols
 from harness.results.ranking import by_protocol
@@ -23,7 +23,7 @@ Sides = tuple[str, str]
 Cells = Mapping[int, Mapping[str, float]]
 """The metrics of every finished cell, by seed."""
 
-Read = Callable[[int, int], list[Answer]]
+Read = Callable[[int, int], list[StoredPrediction]]
 """(side, seed) -> the stored predictions of that cell."""
 
 

@@ -154,7 +154,7 @@ def _made(task: Task) -> Any:
 def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
     from harness.cell.run import run_cell
 
-    assert task.conditions is not None
+    assert task.settings is not None
 
     def episodes() -> Iterator[Any]:
         query = None
@@ -169,7 +169,7 @@ def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> It
     strategy = _made(task)(**task.params)
     own = scratch / "strategy"
     own.mkdir(exist_ok=True)
-    for result in run_cell(strategy, episodes(), task.conditions, scratch=own):
+    for result in run_cell(strategy, episodes(), task.settings, scratch=own):
         yield answers_frame(result.answers)
 
 

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from harness.cell.sealing import Episode
-from harness.contracts import Answer, Status
+from harness.contracts import Status, StoredPrediction
 from harness.processes.fork_server import ForkServer, Place, kill
 from harness.processes.limits import Limits, Stopped, own_mib
 from harness.processes.workshop import surroundings
@@ -60,7 +60,7 @@ class Result:
 
     status: Status
     reason: str
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[StoredPrediction, ...] = ()
     findings: tuple[dict[str, Any], ...] = ()
     digest: str = ""
     violations: tuple[str, ...] = ()
@@ -116,7 +116,7 @@ def _hand_over(process: _Process, episodes: Iterable[Episode], gathered: _Gather
 class _Gathered:
     """What has come back so far."""
 
-    answers: list[Answer] = field(default_factory=list)
+    answers: list[StoredPrediction] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     digest: str = ""

@@ -16,17 +16,17 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from harness.cell.run import Conditions
+from harness.cell.run import CellSettings
 from harness.cell.sealing import Episode
 from harness.contracts import (
-    Answer,
     AnyArray,
     Inputs,
     IntArray,
-    NoiseFacts,
+    NoiseInfo,
     Query,
     Rule,
     Stage,
+    StoredPrediction,
     TrainingBudget,
     Validation,
 )
@@ -51,7 +51,7 @@ class Frame(NamedTuple):
 class Task:
     """What the sandbox is told: nothing of the truth, of the seed, or of what the scenario is called.
 
-    source: text of the strategy's file, None for one that is installed.  conditions: of a cell.
+    source: text of the strategy's file, None for one that is installed.  settings: of a cell.
     scenario, reveal, environment: for conformance and digests alone, which deal by themselves: a scenario's
     selection, whether labels are handed over, and the variables that say where its data lie.  exact: whether
     `params` must be all that the strategy has.
@@ -63,7 +63,7 @@ class Task:
     source: str | None
     params: Mapping[str, Any]
     threads: int = 1
-    conditions: Conditions | None = None
+    settings: CellSettings | None = None
     scenario: str = ""
     reveal: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -77,8 +77,8 @@ class Task:
     @classmethod
     def of(cls, header: dict[str, Any]) -> Task:
         """Return what `header()` gave, after it has been JSON."""
-        conditions = header["conditions"] and _conditions_of(header["conditions"])
-        return cls(**{**header, "conditions": conditions, "seeds": tuple(header["seeds"])})
+        settings = header["settings"] and _settings_of(header["settings"])
+        return cls(**{**header, "settings": settings, "seeds": tuple(header["seeds"])})
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,12 +148,12 @@ def episode_frame(episode: Episode, *, query_is_known: bool) -> bytes:
         "named_classes": stage.named_classes,
         "new_classes": stage.new_classes,
         "task_access": stage.task_access,
-        "told": None if stage.told is None else stage.told.rate,
+        "told": None if stage.noise_info is None else stage.noise_info.rate,
         "query_is_known": query_is_known,
     }
     loaders = _put(arrays, "stage.inputs", stage.inputs)
-    if stage.told is not None and stage.told.matrix is not None:
-        arrays["told.matrix"] = stage.told.matrix
+    if stage.noise_info is not None and stage.noise_info.matrix is not None:
+        arrays["told.matrix"] = stage.noise_info.matrix
     if (held := stage.validation) is not None:
         arrays |= {"validation.ids": held.ids, "validation.labels": held.labels}
         loaders += _put(arrays, "validation.inputs", held.inputs)
@@ -184,7 +184,7 @@ def episode_of(frame: Frame, query: Query | None) -> Episode:
             labels=arrays["validation.labels"],
         )
     told = (
-        None if header["told"] is None else NoiseFacts(rate=header["told"], matrix=arrays.get("told.matrix"))
+        None if header["told"] is None else NoiseInfo(rate=header["told"], matrix=arrays.get("told.matrix"))
     )
     stage = Stage(
         index=header["index"],
@@ -195,7 +195,7 @@ def episode_of(frame: Frame, query: Query | None) -> Episode:
         new_classes=header["new_classes"],
         task_access=header["task_access"],
         validation=validation,
-        told=told,
+        noise_info=told,
     )
     if not header["query_is_known"]:
         query = Query(ids=arrays["query.ids"], inputs=inputs("query.inputs"), tasks=arrays.get("query.tasks"))
@@ -203,7 +203,7 @@ def episode_of(frame: Frame, query: Query | None) -> Episode:
     return Episode(stage, query)
 
 
-def answers_frame(answers: Sequence[Answer]) -> bytes:
+def answers_frame(answers: Sequence[StoredPrediction]) -> bytes:
     """Return the answers of one stage."""
     moments = [{"stage": answer.stage, "step": answer.step} for answer in answers]
     arrays = {f"{place}.ids": answer.ids for place, answer in enumerate(answers)}
@@ -215,7 +215,7 @@ def answers_frame(answers: Sequence[Answer]) -> bytes:
     return packed({"kind": "answers", "moments": moments}, arrays)
 
 
-def answers_of(frame: Frame) -> list[Answer]:
+def answers_of(frame: Frame) -> list[StoredPrediction]:
     """Return the answers of a frame.
 
     Raises:
@@ -230,17 +230,19 @@ def answers_of(frame: Frame) -> list[Answer]:
                 if name.partition(".")[0] == str(place)
             }
             step = None if moment["step"] is None else int(moment["step"])
-            found.append(Answer(stage=int(moment["stage"]), step=step, ids=own.pop("ids"), arrays=own))
+            found.append(
+                StoredPrediction(stage=int(moment["stage"]), step=step, ids=own.pop("ids"), arrays=own)
+            )
     except (KeyError, TypeError, ValueError):
         raise BadFrame("answers that are none") from None
     return found
 
 
-def _conditions_of(said: Mapping[str, Any]) -> Conditions:
+def _settings_of(said: Mapping[str, Any]) -> CellSettings:
     """Return what `asdict` took apart, after it has been JSON."""
     rules = {name: Rule(**{**rule, "axes": tuple(rule["axes"])}) for name, rule in said["rules"].items()}
     tuples = {name: tuple(value) for name, value in said.items() if isinstance(value, list)}
-    return Conditions(**{**said, **tuples, "budget": TrainingBudget(**said["budget"]), "rules": rules})
+    return CellSettings(**{**said, **tuples, "budget": TrainingBudget(**said["budget"]), "rules": rules})
 
 
 def _put(arrays: dict[str, AnyArray], name: str, inputs: Inputs) -> list[str]:

@@ -27,7 +27,7 @@ from urllib.parse import unquote
 
 from filelock import FileLock
 
-from harness.contracts import Answer, Scores, Status
+from harness.contracts import Scores, Status, StoredPrediction
 from harness.errors import UserError, unknown
 from harness.places import settle_home, written
 from harness.protocol.cells import Cell
@@ -415,7 +415,7 @@ class Store:
             raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
         return next(iter(records.values()))
 
-    def answers(self, record: Record) -> list[Answer]:
+    def answers(self, record: Record) -> list[StoredPrediction]:
         """Return the stored predictions of a record; raise as `predictions`."""
         return read_answers(self.predictions(record))
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import Answer, Prediction, rules_of
+from harness.contracts import Prediction, StoredPrediction, rules_of
 from harness.errors import UserError
 from harness.protocol import fingerprint
 
@@ -31,7 +31,7 @@ READ_AT_A_GLANCE = 256 << 10
 """Bytes: 97 % of the files of our boards are smaller, and 10,000 of them are read in half a second."""
 
 
-def digest(answers: Iterable[Answer]) -> str:
+def digest(answers: Iterable[StoredPrediction]) -> str:
     """Return the digest of all answers of a cell."""
     flat: Arrays = {}
     for answer in answers:
@@ -41,7 +41,7 @@ def digest(answers: Iterable[Answer]) -> str:
     return fingerprint.of_arrays(flat)
 
 
-def write_answers(path: Path, answers: Sequence[Answer]) -> None:
+def write_answers(path: Path, answers: Sequence[StoredPrediction]) -> None:
     """Write all answers of a cell, whole."""
     temporary = path.with_suffix(f".tmp{os.getpid()}")
     with temporary.open("wb") as file:
@@ -49,7 +49,7 @@ def write_answers(path: Path, answers: Sequence[Answer]) -> None:
     temporary.replace(path)
 
 
-def read_answers(path: Path) -> list[Answer]:
+def read_answers(path: Path) -> list[StoredPrediction]:
     """Return the answers in order of stage and step; files of version 0.2, which kept every moment apart, are
     read as well.
 
@@ -96,8 +96,8 @@ def looks_whole(path: Path, stamp: str) -> bool:
         return False
 
 
-def _stacked(answers: Sequence[Answer]) -> Arrays:
-    groups: dict[bytes, list[Answer]] = {}
+def _stacked(answers: Sequence[StoredPrediction]) -> Arrays:
+    groups: dict[bytes, list[StoredPrediction]] = {}
     for answer in answers:
         groups.setdefault(answer.ids.tobytes(), []).append(answer)
     arrays: Arrays = {}
@@ -123,8 +123,8 @@ def _stacked(answers: Sequence[Answer]) -> Arrays:
     return arrays
 
 
-def _unstacked(arrays: Arrays) -> list[Answer]:
-    answers: dict[tuple[int, int], Answer] = {}
+def _unstacked(arrays: Arrays) -> list[StoredPrediction]:
+    answers: dict[tuple[int, int], StoredPrediction] = {}
     for field, moments in arrays.items():
         if not field.endswith(".at"):
             continue
@@ -133,14 +133,15 @@ def _unstacked(arrays: Arrays) -> list[Answer]:
         values = arrays[f"{group}.{name}"]
         for place, (stage, step) in enumerate(moments.tolist()):
             answer = answers.setdefault(
-                (stage, step), Answer(stage=stage, step=None if step == _END else step, ids=ids, arrays={})
+                (stage, step),
+                StoredPrediction(stage=stage, step=None if step == _END else step, ids=ids, arrays={}),
             )
             fields: Any = answer.arrays
             fields[name.partition("~")[0]] = _wide(np.ascontiguousarray(values[:, place]))
     return list(answers.values())
 
 
-def _moment_by_moment(arrays: Arrays) -> list[Answer]:
+def _moment_by_moment(arrays: Arrays) -> list[StoredPrediction]:
     answers = []
     for moment in {name.partition(".")[0] for name in arrays}:
         stage, _, step = moment.partition("@")
@@ -150,7 +151,9 @@ def _moment_by_moment(arrays: Arrays) -> list[Answer]:
             if name.partition(".")[0] == moment
         }
         answers.append(
-            Answer(stage=int(stage), step=int(step) if step else None, ids=fields.pop("ids"), arrays=fields)
+            StoredPrediction(
+                stage=int(stage), step=int(step) if step else None, ids=fields.pop("ids"), arrays=fields
+            )
         )
     return answers
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.contracts import Answer
+from harness.contracts import StoredPrediction
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import SOURCE, Board, BoardCell, BoardProtocol, Entry
 from leaderboards.publishing.rescore import Exam, exam
@@ -54,7 +54,7 @@ class Case:
         """Return where the predictions of a cell lie."""
         return self.folder / submitted_file(cell)
 
-    def answers(self, cell: BoardCell) -> list[Answer]:
+    def answers(self, cell: BoardCell) -> list[StoredPrediction]:
         """Return the predictions of a cell.
 
         Raises:
@@ -74,7 +74,7 @@ def where(cell: BoardCell) -> str:
     return f"{cell.scenario} | seed {cell.seed}"
 
 
-def arrays_of(answers: Sequence[Answer]) -> Iterator[tuple[str, Answer, str]]:
+def arrays_of(answers: Sequence[StoredPrediction]) -> Iterator[tuple[str, StoredPrediction, str]]:
     """Yield (when, answer, field) for every array."""
     for answer in answers:
         when = f"stage {answer.stage}" if answer.step is None else f"stage {answer.stage}, step {answer.step}"

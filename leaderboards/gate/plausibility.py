@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from harness.contracts import Answer, AnyArray, Rule, of_learner, rules_of
+from harness.contracts import AnyArray, Rule, StoredPrediction, of_learner, rules_of
 from harness.errors import UserError
 from leaderboards.gate.case import Case, arrays_of, where
 from leaderboards.publishing.board import BoardCell
@@ -30,7 +30,7 @@ def plausibility(case: Case) -> Iterator[str]:
         by_scenario.setdefault(cell.scenario, []).append(cell)
     varied: set[str] = set()
     for cells in by_scenario.values():
-        answers: dict[int, Sequence[Answer]] = {}
+        answers: dict[int, Sequence[StoredPrediction]] = {}
         for cell in cells:
             try:
                 answers[cell.seed] = case.answers(cell)
@@ -47,7 +47,7 @@ def plausibility(case: Case) -> Iterator[str]:
     yield from _copies(case, varied)
 
 
-def _values(answers: Sequence[Answer], rules: Mapping[str, Rule]) -> Iterator[str]:
+def _values(answers: Sequence[StoredPrediction], rules: Mapping[str, Rule]) -> Iterator[str]:
     for when, answer, name in arrays_of(answers):
         array = answer.arrays[name]
         if (
@@ -65,7 +65,7 @@ def _values(answers: Sequence[Answer], rules: Mapping[str, Rule]) -> Iterator[st
 
 
 def _other_seeds(
-    case: Case, cells: Sequence[BoardCell], answers: Mapping[int, Sequence[Answer]]
+    case: Case, cells: Sequence[BoardCell], answers: Mapping[int, Sequence[StoredPrediction]]
 ) -> Iterator[str]:
     """An item's id is drawn under the seed, so the ids answered tell which seed was run."""
     for cell in cells:
@@ -81,7 +81,7 @@ def _same(first: Sequence[AnyArray], second: Sequence[AnyArray]) -> bool:
     return len(first) == len(second) and all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
-def _rows(answers: Sequence[Answer], whole: Sequence[str]) -> str:
+def _rows(answers: Sequence[StoredPrediction], whole: Sequence[str]) -> str:
     """Return a digest of what was answered, row by row without ids; empty where it could be the same by
     chance or on purpose.
     """

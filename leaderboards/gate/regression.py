@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox
-from harness.cell.run import conditions_of
+from harness.cell.run import settings_of
 from harness.cell.sealing import build
 from harness.contracts import Metric, Status
 from harness.protocol.cells import Protocol
@@ -163,7 +163,7 @@ def _again(group: _Group, folder: Path, board: Board, margin: float) -> tuple[Re
             strategy=entry.strategy,
             source=source,
             params=entry.params,
-            conditions=conditions_of(scenario, cell.seed),
+            settings=settings_of(scenario, cell.seed),
             exact=False,
         )
         episodes = build(scenario, cell.seed, reveal=entry.strategy == protocol.upper_bound).episodes

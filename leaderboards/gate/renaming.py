@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from harness.cell.sealing import Episode
-from harness.contracts import HIDDEN, Answer, IntArray
+from harness.contracts import HIDDEN, IntArray, StoredPrediction
 
 
 def new_names(episodes: Sequence[Episode]) -> IntArray | None:
@@ -34,13 +34,13 @@ def renamed(episode: Episode, names: IntArray) -> Episode:
     changes: dict[str, Any] = {"labels": _labels(stage.labels, names)}
     if stage.validation is not None:
         changes["validation"] = replace(stage.validation, labels=_labels(stage.validation.labels, names))
-    if stage.told is not None and stage.told.matrix is not None:
-        back = np.argsort(names[: len(stage.told.matrix)])
-        changes["told"] = replace(stage.told, matrix=stage.told.matrix[np.ix_(back, back)])
+    if stage.noise_info is not None and stage.noise_info.matrix is not None:
+        back = np.argsort(names[: len(stage.noise_info.matrix)])
+        changes["noise_info"] = replace(stage.noise_info, matrix=stage.noise_info.matrix[np.ix_(back, back)])
     return Episode(replace(stage, **changes), episode.query)
 
 
-def mapped_back(answer: Answer, names: IntArray) -> Answer:
+def mapped_back(answer: StoredPrediction, names: IntArray) -> StoredPrediction:
     """Return an answer given under the new numbers under the old ones; numbers beyond the named classes stay."""
     old = np.argsort(names)
     arrays = dict(answer.arrays)

@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox, seeds
-from harness.cell.run import conditions_of
-from harness.cell.sealing import Episode, build, revealed, seal, with_permuted_truth
-from harness.contracts import Answer, IntArray, Metric, Query, Scenario, Status
+from harness.cell.run import settings_of
+from harness.cell.sealing import Episode, build, fully_labelled, seal, with_permuted_truth
+from harness.contracts import IntArray, Metric, Query, Scenario, Status, StoredPrediction
 from harness.store.predictions import digest, write_answers
 from leaderboards.gate.case import Case, where
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
@@ -78,7 +78,7 @@ class Runner:
         if not permuted:
             return build(self.scenario, self.cell.seed, reveal=self.reveal).episodes
         deal = with_permuted_truth(self.scenario.deal(self.cell.seed), self.cell.seed)
-        return seal(revealed(deal) if self.reveal else deal, self.cell.seed).episodes
+        return seal(fully_labelled(deal) if self.reveal else deal, self.cell.seed).episodes
 
     def run(self, episodes: Sequence[Episode]) -> sandbox.Result:
         """Run the strategy on `episodes` in a sandbox of its own."""
@@ -89,7 +89,7 @@ class Runner:
             source=self.case.source,
             params=entry.params,
             threads=_threads(self.case, self.cell),
-            conditions=conditions_of(self.scenario, self.cell.seed),
+            settings=settings_of(self.scenario, self.cell.seed),
         )
         unseen = hidden(self.case.folder, self.case.boards)
         return sandbox.run(
@@ -99,7 +99,7 @@ class Runner:
         )
 
 
-def figures(exam: Exam, answers: Sequence[Answer]) -> tuple[dict[str, float], list[str]]:
+def figures(exam: Exam, answers: Sequence[StoredPrediction]) -> tuple[dict[str, float], list[str]]:
     """Return the figures of answers, or what is wrong with them, as a board would."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.npz"
@@ -121,7 +121,7 @@ def _problems(result: sandbox.Result, cell: BoardCell) -> Iterator[str]:
         )
 
 
-def _differences(case: Case, cell: BoardCell, answers: Sequence[Answer]) -> Iterator[str]:
+def _differences(case: Case, cell: BoardCell, answers: Sequence[StoredPrediction]) -> Iterator[str]:
     found, problems = figures(case.exam(cell.scenario, cell.seed), answers)
     yield from (f"{where(cell)}: run again, {problem}" for problem in problems)
     for name, stated in sorted(cell.metrics.items()):
@@ -136,7 +136,7 @@ def _differences(case: Case, cell: BoardCell, answers: Sequence[Answer]) -> Iter
 # --- leaks --------------------------------------------------------------------------------------------------
 
 
-def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[Answer]) -> Iterator[str]:
+def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[StoredPrediction]) -> Iterator[str]:
     episodes = runner.episodes()
     first = [answer for answer in answers if answer.stage == 0]
     if len(episodes) > 1 and digest(runner.run(episodes[:1]).answers) != digest(first):
@@ -151,7 +151,11 @@ def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[Answer
 
 
 def _fall(
-    case: Case, cell: BoardCell, runner: Runner, episodes: Sequence[Episode], answers: Sequence[Answer]
+    case: Case,
+    cell: BoardCell,
+    runner: Runner,
+    episodes: Sequence[Episode],
+    answers: Sequence[StoredPrediction],
 ) -> Iterator[str]:
     """Classes get other numbers in all that is handed over; who learned them from there is as good as before."""
     names = new_names(episodes)
@@ -193,7 +197,7 @@ def _turned(query: Query, seed: int) -> Query:
     return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
 
 
-def _alike(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
+def _alike(first: Sequence[StoredPrediction], second: Sequence[StoredPrediction]) -> bool:
     """Compare answers up to what the order of float sums explains."""
     if len(first) != len(second):
         return False

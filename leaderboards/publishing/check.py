@@ -169,7 +169,7 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
             "nothing can be recomputed"
         )
         return
-    if reason := scenario.inadmissible():
+    if reason := scenario.board_exclusion_reason():
         yield f"{protocol.label}: cannot stand on a board: {reason}"
     for seed in range(board.header.suite.seeds):
         sheet = exam(scenario, seed)

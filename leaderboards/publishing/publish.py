@@ -64,7 +64,7 @@ def publish(name: str, suite: Suite, cells: Sequence[Cell], store: Store, root: 
     if not cells:
         raise UserError(f"board {name!r} would have no cells")
     for protocol in {cell.protocol.hash: cell.protocol for cell in cells}.values():
-        if reason := protocol.scenario.inadmissible():
+        if reason := protocol.scenario.board_exclusion_reason():
             raise UserError(f"{protocol.label} cannot stand on a board: {reason}")
     if (root / name / ACCEPTED).exists():
         raise UserError(

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from harness.cell.sealing import build
-from harness.contracts import Answer, IntArray, Scenario, Truth, of_learner
+from harness.contracts import IntArray, Scenario, StoredPrediction, Truth, of_learner
 from harness.store.predictions import digest, read_answers
 
 
@@ -84,7 +84,7 @@ def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) ->
     ]
 
 
-def _problems(exam: Exam, answers: Sequence[Answer]) -> list[str]:
+def _problems(exam: Exam, answers: Sequence[StoredPrediction]) -> list[str]:
     problems, whole = [], of_learner(exam.scenario.prediction)
     ends = Counter(answer.stage for answer in answers if answer.step is None)
     if ends != Counter(range(len(exam.asked))):

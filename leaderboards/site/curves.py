@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Axes, Scenario, Scores
+from harness.contracts import Axes, Scenario, Scores, StoredPrediction
 from harness.statistics import Interval, t_interval
 from leaderboards.publishing.rescore import exam
 
@@ -29,7 +29,7 @@ class Sitting(NamedTuple):
 
     strategy: str
     seed: int
-    read: Callable[[], Sequence[Answer]]
+    read: Callable[[], Sequence[StoredPrediction]]
 
 
 class Curve(NamedTuple):

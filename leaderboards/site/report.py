@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.contracts import Answer, Scenario, Status
+from harness.contracts import Scenario, Status, StoredPrediction
 from harness.errors import UserError
 from harness.protocol.cells import Suite
 from harness.results.ranking import Ranking, rank
@@ -233,7 +233,7 @@ def _board_section(
     )
 
 
-def _reader(path: Path) -> Callable[[], list[Answer]]:
+def _reader(path: Path) -> Callable[[], list[StoredPrediction]]:
     return lambda: read_answers(path)
 
 
@@ -244,7 +244,7 @@ def _record_curves(records: Iterable[Record], scenario: Scenario, store: Store) 
     )
 
 
-def _stored(store: Store, record: Record) -> Callable[[], list[Answer]]:
+def _stored(store: Store, record: Record) -> Callable[[], list[StoredPrediction]]:
     return lambda: store.answers(record)
 
 

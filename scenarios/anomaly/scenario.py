@@ -28,7 +28,6 @@ from pydantic import BeforeValidator
 
 from harness import seeds
 from harness.contracts import (
-    Answer,
     ClassCounts,
     Deal,
     DealtStage,
@@ -38,6 +37,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    StoredPrediction,
     TaskAccess,
     TrainingBudget,
     Truth,
@@ -205,7 +205,7 @@ class Anomaly(Scenario):
             stages.append(
                 DealtStage(
                     rows=rows,
-                    given=place[rows],
+                    observed_labels=place[rows],
                     query=rows_of(pool, place, step.asked, train=False),
                     named_classes=step.learned.stop,
                     new_classes=len(step.learned),
@@ -238,7 +238,7 @@ class Anomaly(Scenario):
         return "AUROC of images, by category"
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return the image AUROC of every category that has one, each counted once; the names of categories
         are the scenario's own.

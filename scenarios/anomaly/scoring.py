@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, AnyArray, Axes, ClassCounts, IntArray, Metric, Scores, Truth
+from harness.contracts import AnyArray, Axes, ClassCounts, IntArray, Metric, Scores, StoredPrediction, Truth
 from harness.errors import UserError
 from harness.metrics import anomaly as figures
 from harness.metrics.detection import auroc, average_precision, f1_max, levels
@@ -129,7 +129,7 @@ class AnomalyScorer:
         self.last: dict[int, Judged] = {}
         self.looks: list[tuple[int, int, float]] = []
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         """Take in the next answer."""
         if answer.step is None:
             stage = judged(self.truth, answer, self.rules)
@@ -173,7 +173,7 @@ class AnomalyScorer:
         )
 
 
-def judged(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
+def judged(truth: Truth, answer: StoredPrediction, rules: Rules) -> dict[int, Judged]:
     """Return what `answer` says of every category that was asked for, pixels included."""
     return {
         category: _with_pixels(truth, own, rules)
@@ -219,7 +219,7 @@ def cases(truth: Truth, own: Judged, rules: Rules) -> tuple[NDArray[np.float32],
 # --- one answer ---------------------------------------------------------------------------------------------
 
 
-def _of_images(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
+def _of_images(truth: Truth, answer: StoredPrediction, rules: Rules) -> dict[int, Judged]:
     """Return what `answer` says of images."""
     grids, given = _answered(answer)
     category, anomalous = truth.facts["category"][answer.ids], truth.facts["anomalous"][answer.ids]
@@ -242,7 +242,7 @@ def _of_images(truth: Truth, answer: Answer, rules: Rules) -> dict[int, Judged]:
     return found
 
 
-def _answered(answer: Answer) -> tuple[AnyArray | None, AnyArray | None]:
+def _answered(answer: StoredPrediction) -> tuple[AnyArray | None, AnyArray | None]:
     """Return maps and image scores, None where they were not answered."""
     grids, given = answer.arrays.get("anomaly_maps"), answer.arrays.get("anomaly_scores")
     if grids is None and given is None:

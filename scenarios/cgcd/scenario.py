@@ -38,7 +38,6 @@ from pydantic import BeforeValidator, field_validator, model_validator
 from harness import seeds
 from harness.contracts import (
     HIDDEN,
-    Answer,
     ClassCounts,
     Deal,
     DealtStage,
@@ -47,6 +46,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    StoredPrediction,
     TrainingBudget,
     Truth,
     param,
@@ -56,7 +56,7 @@ from scenarios.cgcd import scoring
 from scenarios.cgcd.amounts import amounts, per_stage, share_rows, stage_sizes
 from scenarios.cgcd.presets import PRESETS
 from scenarios.datasets.by_name import data_of, dataset_named
-from scenarios.model_selection.scenario import choosing_on
+from scenarios.model_selection.scenario import model_selection_on
 from scenarios.shared import open_set
 from scenarios.shared.class_lists import ClassList, all_exist, class_list
 from scenarios.shared.splits import check_filled, tested_part
@@ -205,7 +205,7 @@ class CGCD(Scenario):
         """Return network, augmentations and budget."""
         return replace(super().budget(), first_epochs=self.first_epochs, augmentations=self.augmentations)
 
-    def inadmissible(self) -> str:
+    def board_exclusion_reason(self) -> str:
         """Refuse the choice of an answer by its test accuracy."""
         return (
             "choose=best-on-test picks answers by their test accuracy"
@@ -213,9 +213,13 @@ class CGCD(Scenario):
             else ""
         )
 
-    def choosing(self) -> str:
+    def model_selection(self) -> str:
         """Return the labelled classes of stage 0 alone, half of which play novel ones."""
-        return "" if self.inadmissible() or self.initial < 3 else choosing_on("cgcd", self, novel=0.5)
+        return (
+            ""
+            if self.board_exclusion_reason() or self.initial < 3
+            else model_selection_on("cgcd", self, novel=0.5)
+        )
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
@@ -292,7 +296,11 @@ class CGCD(Scenario):
             arriving = self.initial if index == 0 else new[index - 1] if self.known_k else None
             stages.append(
                 DealtStage(
-                    rows=rows, given=given, query=query, named_classes=self.initial, new_classes=arriving
+                    rows=rows,
+                    observed_labels=given,
+                    query=query,
+                    named_classes=self.initial,
+                    new_classes=arriving,
                 )
             )
         return Allocation(labels, arrival, stages)
@@ -302,7 +310,7 @@ class CGCD(Scenario):
         return "accuracy on test items, one matching of clusters to classes a stage"
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return for every answer how often it is right under the matching of its stage, by class."""
         return scoring.correct_by_class(truth, answers, class_names)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from harness.contracts import Answer, ClassCounts, IntArray, Metric, Scores, Truth
+from harness.contracts import ClassCounts, IntArray, Metric, Scores, StoredPrediction, Truth
 from harness.metrics import discovery as figures
 from scenarios.shared import open_set
 
@@ -93,10 +93,10 @@ class CGCDScorer:
         self.rounds: list[Round] = []
         self.strange: list[Mapping[str, float]] = []
         self.probes: list[tuple[int, int, float]] = []
-        self.before: Answer | None = None
-        self.leading: dict[int, tuple[Answer, float]] = {}  # by stage, of those that have not ended
+        self.before: StoredPrediction | None = None
+        self.leading: dict[int, tuple[StoredPrediction, float]] = {}  # by stage, of those that have not ended
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         """Take in the next answer."""
         if answer.step is not None or self.best:
             accuracy = agreement_of(self.truth, answer, self.arrival).accuracy()
@@ -139,7 +139,9 @@ class CGCDScorer:
         )
 
 
-def agreement_of(truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bool = True) -> figures.Match:
+def agreement_of(
+    truth: Truth, answer: StoredPrediction, arrival: IntArray, *, on_test: bool = True
+) -> figures.Match:
     """Match rows to classes over the test items of the classes revealed so far, or over the stage's own
     unlabelled ones.
     """
@@ -151,9 +153,9 @@ def agreement_of(truth: Truth, answer: Answer, arrival: IntArray, *, on_test: bo
 
 def round_of(
     truth: Truth,
-    answer: Answer,
+    answer: StoredPrediction,
     arrival: IntArray,
-    before: Answer | None,
+    before: StoredPrediction | None,
     *,
     known_k: bool,
     transductive: bool,
@@ -232,7 +234,7 @@ def summary(
     }
 
 
-def open_set_figures(truth: Truth, answer: Answer) -> dict[str, float]:
+def open_set_figures(truth: Truth, answer: StoredPrediction) -> dict[str, float]:
     """Return the figures of `open_set.METRICS` after a stage, over test items; nothing where strangeness was
     not answered.
 
@@ -255,7 +257,7 @@ def arrival_of_classes(truth: Truth) -> IntArray:
 
 
 def correct_by_class(
-    truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
 ) -> list[ClassCounts]:
     """Return for every answer how often it is right under the matching of its stage, by class."""
     arrival = arrival_of_classes(truth)
@@ -267,6 +269,6 @@ def correct_by_class(
     return found
 
 
-def _clusters(answer: Answer) -> int | None:
+def _clusters(answer: StoredPrediction) -> int | None:
     counted = answer.arrays.get("clusters")
     return None if counted is None or not len(counted) else int(counted[0])

@@ -24,13 +24,13 @@ import numpy as np
 
 from harness import seeds
 from harness.contracts import (
-    Answer,
     Deal,
     DealtStage,
     Metric,
     Scenario,
     Scorer,
     Scores,
+    StoredPrediction,
     TaskAccess,
     TrainingBudget,
     Truth,
@@ -39,7 +39,7 @@ from harness.contracts import (
 from harness.errors import UserError
 from harness.metrics import class_incremental as figures
 from scenarios.datasets.by_name import data_of, dataset_named
-from scenarios.model_selection.scenario import choosing_on
+from scenarios.model_selection.scenario import model_selection_on
 from scenarios.shared import open_set
 from scenarios.shared.splits import check_filled, tested_part, validation_part
 
@@ -100,9 +100,9 @@ class ClassIncremental(Scenario):
         """Return network, augmentations and budget."""
         return replace(super().budget(), augmentations=self.augmentations)
 
-    def choosing(self) -> str:
+    def model_selection(self) -> str:
         """Return the same stages with part of the training items held out."""
-        return choosing_on("class-incremental", self)
+        return model_selection_on("class-incremental", self)
 
     def data_digests(self) -> Mapping[str, str]:
         """Return the digest on the card of the data set."""
@@ -143,12 +143,12 @@ class ClassIncremental(Scenario):
             stages.append(
                 DealtStage(
                     rows=rows,
-                    given=labels[rows],
+                    observed_labels=labels[rows],
                     query=query,
                     named_classes=int(named[index]),
                     new_classes=size,
-                    held=held,
-                    held_given=labels[held],
+                    validation=held,
+                    validation_labels=labels[held],
                 )
             )
         facts = {"stage": arrival}
@@ -188,7 +188,7 @@ class _Scorer:
         self.strange: list[Mapping[str, float]] = []
         self.probes: list[tuple[int, int, float]] = []
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         labels, predicted = self.truth.labels[answer.ids], answer.arrays["classes"]
         novel = labels >= self.truth.named_classes[answer.stage]
         seen = float(np.mean(predicted[~novel] == labels[~novel]))

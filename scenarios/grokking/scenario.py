@@ -33,16 +33,16 @@ from pydantic import field_validator, model_validator
 
 from harness.contracts import (
     HIDDEN,
-    Answer,
     ClassCounts,
     Deal,
     DealtStage,
     IntArray,
     Metric,
-    NoiseFacts,
+    NoiseInfo,
     Preset,
     Scenario,
     Scorer,
+    StoredPrediction,
     TrainingBudget,
     Truth,
     param,
@@ -56,7 +56,7 @@ from scenarios.grokking.operations import OPERATIONS, OperationName, Table, chec
 from scenarios.grokking.presets import PRESETS
 from scenarios.grokking.scoring import METRICS, TEST, TRAIN, GrokkingScorer
 from scenarios.grokking.splitting import floored, train_rows
-from scenarios.model_selection.scenario import choosing_on
+from scenarios.model_selection.scenario import model_selection_on
 
 LOOKING_UP = ("quadratic", "relu", "transformer")
 """Networks that look rows up by operand numbers, and are lent the modulus."""
@@ -201,9 +201,9 @@ class Grokking(Scenario):
             probe_every=self.probe_every,
         )
 
-    def choosing(self) -> str:
+    def model_selection(self) -> str:
         """Return the same table with part of the pairs that are trained on held out, by the labels given."""
-        return choosing_on("grokking", self)
+        return model_selection_on("grokking", self)
 
     def data_digests(self) -> Mapping[str, str]:
         """Return nothing to look up: the tables are computed."""
@@ -224,15 +224,14 @@ class Grokking(Scenario):
         corrupted = np.zeros(len(table.ids), dtype=np.bool_)
         corrupted[lots.corrupted] = True
         wrong = (role == TRAIN) & (lots.given != table.labels)
-        told = NoiseFacts(rate=float(wrong[rows].mean())) if self.told == "rate" else None
         stage = DealtStage(
             rows=rows,
-            given=lots.given[rows],
+            observed_labels=lots.given[rows],
             query=query,
-            watched=rows,
+            monitored=rows,
             named_classes=self.modulus,
             new_classes=self.modulus,
-            told=told,
+            noise_info=NoiseInfo(rate=float(wrong[rows].mean())) if self.told == "rate" else None,
         )
         encode = chosen("encoding", self.encoding, ENCODINGS, given=("pairs", "modulus", "seed"))
         facts = {"role": role, "given": lots.given, "corrupted": corrupted, "wrong": wrong, "pair": table.ids}
@@ -245,7 +244,7 @@ class Grokking(Scenario):
         return "accuracy on test items"
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return for every answer how often it is right on test items, by class."""
         tested = [answer.subset(truth.facts["role"][answer.ids] == TEST) for answer in answers]
@@ -284,7 +283,7 @@ def train_digest(deal: Deal, modulus: int) -> str:
     """
     stage = deal.stages[0]
     x, y = np.divmod(deal.facts["pair"][stage.rows], modulus)
-    table = np.column_stack([x, y, stage.given])[np.lexsort((y, x))]
+    table = np.column_stack([x, y, stage.observed_labels])[np.lexsort((y, x))]
     return hashlib.sha256(np.ascontiguousarray(table, dtype="<i8").tobytes()).hexdigest()
 
 

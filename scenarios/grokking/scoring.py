@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Metric, Scores, Truth
+from harness.contracts import Metric, Scores, StoredPrediction, Truth
 from harness.metrics import grokking as figures
 from harness.metrics.detection import auroc, average_precision, levels
 from harness.metrics.grokking import HEALTH, NAN, PHASES, PUBLISHED_PHASES, Fates
 from harness.metrics.noisy_labels import clean_selection
 from scenarios.grokking import spectra
-from scenarios.grokking.spectra import Asked
+from scenarios.grokking.spectra import QueryItems
 
 TEST, TRAIN = 1, 2
 """The fact `role` of a pair."""
@@ -171,21 +171,21 @@ class GrokkingScorer:
 
     def __init__(self, truth: Truth, *, steps: int, corruption: float, modulus: int) -> None:
         self.truth, self.steps, self.corruption, self.modulus = truth, steps, corruption, modulus
-        self.asked: Asked | None = None
+        self.items: QueryItems | None = None
         self.looks: list[Look] = []
         self.ended = False
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         """Take in the next answer."""
-        self.asked = self.asked or _asked(self.truth, answer, self.modulus)
+        self.items = self.items or _query_items(self.truth, answer, self.modulus)
         self.ended = answer.step is None
         if self.ended:
             self.looks = [look for look in self.looks if look.step < self.steps]
-        self.looks.append(_look(answer, self.asked, self.steps))
+        self.looks.append(_look(answer, self.items, self.steps))
 
     def scores(self) -> Scores:
         """Return what the answers so far come to."""
-        if not self.asked:
+        if not self.items:
             return Scores(final={})
         looks = self.looks
         curves = {
@@ -198,14 +198,14 @@ class GrokkingScorer:
             return Scores(final={}, probes=curves, panels=seen)
         last = looks[-1]
         spectrum = spectra.spectrum_of(
-            last.arrays.get("weights"), self.asked, last.arrays["classes"], modulus=self.modulus
+            last.arrays.get("weights"), self.items, last.arrays["classes"], modulus=self.modulus
         )
         final = {
             **_course(looks, self.corruption),
             **spectrum.figures,
-            **_detection(looks, self.asked),
+            **_detection(looks, self.items),
             **{name: last.curves[name] for name in HEALTH},
-            **_counts(self.asked, self.modulus),
+            **_counts(self.items, self.modulus),
         }
         matrices = {} if spectrum.pruning is None else {"pruning": spectrum.pruning}
         histograms = {"ipr": {"neurons": spectrum.ratios}} if len(spectrum.ratios) else {}
@@ -220,20 +220,22 @@ class GrokkingScorer:
         )
 
 
-def _asked(truth: Truth, answer: Answer, modulus: int) -> Asked:
-    """Return everything known of the pairs that were asked; all answers of a cell are about the same."""
+def _query_items(truth: Truth, answer: StoredPrediction, modulus: int) -> QueryItems:
+    """Return everything known of the pairs of the query; all answers of a cell are about the same."""
     facts = {name: values[answer.ids] for name, values in truth.facts.items()}
     pairs = np.stack(np.divmod(facts["pair"], modulus), axis=1)
     labels = truth.labels[answer.ids]
-    return Asked(pairs, labels, facts["given"], facts["role"] == TRAIN, facts["corrupted"], facts["wrong"])
+    return QueryItems(
+        pairs, labels, facts["given"], facts["role"] == TRAIN, facts["corrupted"], facts["wrong"]
+    )
 
 
-def _look(answer: Answer, asked: Asked, steps: int) -> Look:
-    fates = asked.fates(answer.arrays["classes"])
-    sought = _sought(answer.arrays, asked)
-    wrong = asked.wrong[asked.train]
+def _look(answer: StoredPrediction, items: QueryItems, steps: int) -> Look:
+    fates = items.fates(answer.arrays["classes"])
+    sought = _sought(answer.arrays, items)
+    wrong = items.wrong[items.train]
     found = {f"{name}_auroc": auroc(levels(scores, wrong)) for name, scores in sought.items()}
-    found["loss_precision"] = _kept(sought["loss"], asked)[0] if "loss" in sought and wrong.any() else NAN
+    found["loss_precision"] = _kept(sought["loss"], items)[0] if "loss" in sought and wrong.any() else NAN
     health = answer.arrays.get("health")
     measured = (
         dict(zip(HEALTH, map(float, health), strict=True))
@@ -245,22 +247,22 @@ def _look(answer: Answer, asked: Asked, steps: int) -> Look:
     return Look(steps if answer.step is None else answer.step, answer.arrays, fates, curves)
 
 
-def _sought(arrays: Mapping[str, NDArray[Any]], asked: Asked) -> dict[str, NDArray[Any]]:
+def _sought(arrays: Mapping[str, NDArray[Any]], items: QueryItems) -> dict[str, NDArray[Any]]:
     """Return what may tell wrong labels, by name: scores of the training pairs, larger where the label looks
     wrong.
     """
     own = {
         "loss": arrays.get("label_losses"),
         "own": arrays.get("suspicion"),
-        "disagreement": arrays["classes"] != asked.given,
+        "disagreement": arrays["classes"] != items.given,
     }
-    return {name: scores[asked.train] for name, scores in own.items() if scores is not None}
+    return {name: scores[items.train] for name, scores in own.items() if scores is not None}
 
 
-def _kept(losses: NDArray[Any], asked: Asked) -> tuple[float, float]:
+def _kept(losses: NDArray[Any], items: QueryItems) -> tuple[float, float]:
     """Return precision and recall of the labels with the smallest losses, as many as were not corrupted."""
-    size = int(asked.train.sum() - asked.corrupted.sum())
-    return clean_selection(figures.smallest(losses, size), asked.wrong[asked.train])
+    size = int(items.train.sum() - items.corrupted.sum())
+    return clean_selection(figures.smallest(losses, size), items.wrong[items.train])
 
 
 def _course(looks: Sequence[Look], corruption: float) -> dict[str, float]:
@@ -295,7 +297,7 @@ def _course(looks: Sequence[Look], corruption: float) -> dict[str, float]:
     }
 
 
-def _detection(looks: Sequence[Look], asked: Asked) -> dict[str, float]:
+def _detection(looks: Sequence[Look], items: QueryItems) -> dict[str, float]:
     """Return how well wrong labels were found: at the moments, while rows were fitted, and on either side of
     95 % on the test.
     """
@@ -306,7 +308,7 @@ def _detection(looks: Sequence[Look], asked: Asked) -> dict[str, float]:
     at = {name: [look for look in looks if look.step == step] for name, step in when.items()}
     found: dict[str, float] = {}
     for name, there in at.items():
-        found |= _found_at(there[0] if there else None, asked, name)
+        found |= _found_at(there[0] if there else None, items, name)
     for name in ("loss", "own", "disagreement"):
         values = np.array([look.curves[f"{name}_auroc"] for look in looks])
         later = steps >= to_test  # nothing is later, or earlier, than NaN
@@ -318,7 +320,7 @@ def _detection(looks: Sequence[Look], asked: Asked) -> dict[str, float]:
             found[f"{name}_auroc_{side}"] = float(chosen.mean()) if len(chosen) else NAN
     kept = looks[-1].arrays.get("kept")
     precision, recall = (
-        clean_selection(kept[asked.train], asked.wrong[asked.train]) if kept is not None else (NAN, NAN)
+        clean_selection(kept[items.train], items.wrong[items.train]) if kept is not None else (NAN, NAN)
     )
     collapsed = [look.step for look in looks if look.curves["softmax_collapse"] > 0.5]
     return {
@@ -329,7 +331,7 @@ def _detection(looks: Sequence[Look], asked: Asked) -> dict[str, float]:
     }
 
 
-def _found_at(look: Look | None, asked: Asked, when: str) -> dict[str, float]:
+def _found_at(look: Look | None, items: QueryItems, when: str) -> dict[str, float]:
     """Return how well wrong labels are found at `look`; NaN where there was none or no label is wrong."""
     names = [
         f"{name}_{kind}_{when}"
@@ -337,14 +339,14 @@ def _found_at(look: Look | None, asked: Asked, when: str) -> dict[str, float]:
         for kind in ("auroc", "ap", "precision", "recall")
     ]
     found = dict.fromkeys(names, NAN)
-    wrong = asked.wrong[asked.train]
+    wrong = items.wrong[items.train]
     if look is None or not wrong.any():
         return found
-    sought = _sought(look.arrays, asked)
+    sought = _sought(look.arrays, items)
     for name, scores in sought.items():
         found[f"{name}_auroc_{when}"] = look.curves[f"{name}_auroc"]
         found[f"{name}_ap_{when}"] = average_precision(levels(scores, wrong), without_negatives=1.0)
-        precision, recall = _flagged(scores, wrong) if name == "disagreement" else _kept(scores, asked)
+        precision, recall = _flagged(scores, wrong) if name == "disagreement" else _kept(scores, items)
         found[f"{name}_precision_{when}"], found[f"{name}_recall_{when}"] = precision, recall
     return found
 
@@ -354,14 +356,14 @@ def _flagged(flagged: NDArray[Any], wrong: NDArray[np.bool_]) -> tuple[float, fl
     return float(wrong[flagged].mean()) if flagged.any() else NAN, float(flagged[wrong].mean())
 
 
-def _counts(asked: Asked, modulus: int) -> dict[str, float]:
+def _counts(items: QueryItems, modulus: int) -> dict[str, float]:
     """Return sizes: rows, corrupted ones, really wrong ones, and residues that are never trained on as x or
     as y.
     """
-    unseen = sum(modulus - len(np.unique(place)) for place in asked.pairs[asked.train].T)
+    unseen = sum(modulus - len(np.unique(place)) for place in items.pairs[items.train].T)
     counts = {
-        "n_train": asked.train.sum(),
-        "n_corrupt": asked.corrupted.sum(),
-        "n_really_wrong": asked.wrong.sum(),
+        "n_train": items.train.sum(),
+        "n_corrupt": items.corrupted.sum(),
+        "n_really_wrong": items.wrong.sum(),
     }
     return {**{name: float(count) for name, count in counts.items()}, "unseen_operands": float(unseen)}

@@ -48,8 +48,8 @@ class Spectrum(NamedTuple):
     pruning: NDArray[np.float64] | None
 
 
-class Asked(NamedTuple):
-    """The pairs asked, with everything known: int64 (n, 2), (n,), (n,), and bool (n,) three times."""
+class QueryItems(NamedTuple):
+    """The pairs of a query, with everything known: int64 (n, 2), (n,), (n,), and bool (n,) three times."""
 
     pairs: IntArray
     labels: IntArray
@@ -65,7 +65,9 @@ class Asked(NamedTuple):
         )
 
 
-def spectrum_of(weights: AnyArray | None, asked: Asked, predicted: IntArray, *, modulus: int) -> Spectrum:
+def spectrum_of(
+    weights: AnyArray | None, items: QueryItems, predicted: IntArray, *, modulus: int
+) -> Spectrum:
     """Return what weights (3, N, p) say; `predicted` (n,) is what the learner answered with them. Any other
     weights say nothing.
     """
@@ -78,16 +80,16 @@ def spectrum_of(weights: AnyArray | None, asked: Asked, predicted: IntArray, *, 
         "high_ipr_share": float((ratios > figures.HIGH).mean()),
     }
     order = np.argsort(ratios, kind="stable").astype(np.int64)
-    low = figures.pruned_predictions(weights, asked.pairs, order, LEVELS)
+    low = figures.pruned_predictions(weights, items.pairs, order, LEVELS)
     if (low[0] == predicted).mean() < _SAME:
         return Spectrum({**found, **dict.fromkeys(SUMMARIES, figures.NAN)}, ratios, None)
     shuffled = [
         seeds.stream("pruned", seed=draw).permutation(len(order)).astype(np.int64) for draw in range(DRAWS)
     ]
     others = [
-        figures.pruned_predictions(weights, asked.pairs, own, LEVELS) for own in (order[::-1], *shuffled)
+        figures.pruned_predictions(weights, items.pairs, own, LEVELS) for own in (order[::-1], *shuffled)
     ]
-    each = [_curves(predictions, asked) for predictions in (low, *others)]
+    each = [_curves(predictions, items) for predictions in (low, *others)]
     pruning = np.stack([each[0], each[1], np.mean(each[2:], axis=0)])
     for name, curves in zip(("", "_high", "_random"), pruning, strict=True):
         memorised, test, *_ = curves
@@ -96,7 +98,7 @@ def spectrum_of(weights: AnyArray | None, asked: Asked, predicted: IntArray, *, 
     return Spectrum(found, ratios, pruning)
 
 
-def _curves(predictions: IntArray, asked: Asked) -> Floats:
+def _curves(predictions: IntArray, items: QueryItems) -> Floats:
     """Return the shares (curves, levels) of predictions (levels, n)."""
-    each = [asked.fates(predicted)._asdict() for predicted in predictions]
+    each = [items.fates(predicted)._asdict() for predicted in predictions]
     return np.array([[fates[name] for fates in each] for name in CURVES])

@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 
 from harness import seeds
-from harness.contracts import Answer, Deal, DealtStage, Metric, Scenario, Scores, Truth, param
+from harness.contracts import Deal, DealtStage, Metric, Scenario, Scores, StoredPrediction, Truth, param
 
 
 class TwoGaussians(Scenario):
@@ -43,10 +43,12 @@ class TwoGaussians(Scenario):
         inputs[:, 0] += 2 * labels - 1
         rows = np.arange(self.items)
         query = np.arange(self.items, total)
-        stage = DealtStage(rows=rows, given=labels[rows], query=query, named_classes=2, new_classes=2)
+        stage = DealtStage(
+            rows=rows, observed_labels=labels[rows], query=query, named_classes=2, new_classes=2
+        )
         return Deal(inputs=inputs, labels=labels, facts={}, stages=[stage])
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         """Return the accuracy after the stage and at every probe."""
         hits = [
             (answer, float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])))

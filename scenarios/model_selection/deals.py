@@ -36,13 +36,17 @@ def held_out(deal: Deal, fraction: float, seed: int) -> Deal:
     Raises:
         UserError: no item comes with a label, or none can be spared.
     """
-    kept_by_others = np.concatenate([stage.held for stage in deal.stages])
+    kept_by_others = np.concatenate([stage.validation for stage in deal.stages])
     truth = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
     arrival = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
     taken: list[IntArray] = []
     for index, stage in enumerate(deal.stages):
-        fresh = (stage.given != HIDDEN) & (truth[stage.rows] == HIDDEN) & ~np.isin(stage.rows, kept_by_others)
-        rows, given = stage.rows[fresh], stage.given[fresh]
+        fresh = (
+            (stage.observed_labels != HIDDEN)
+            & (truth[stage.rows] == HIDDEN)
+            & ~np.isin(stage.rows, kept_by_others)
+        )
+        rows, given = stage.rows[fresh], stage.observed_labels[fresh]
         truth[rows], arrival[rows] = given, index
         taken.append(share_of_each(rows, given, fraction, seed, stage=index))
     asked = np.concatenate(taken)
@@ -78,12 +82,12 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
         UserError: later stages come with labels, or there are none; fewer than three classes.
     """
     first, *later = deal.stages
-    if not later or any((stage.given != HIDDEN).any() for stage in later):
+    if not later or any((stage.observed_labels != HIDDEN).any() for stage in later):
         raise UserError(
             "novel above 0 is for scenarios that hand over labels in the first stage alone, such as cgcd: set novel=0"
         )
-    labelled = first.given != HIDDEN
-    rows, given = first.rows[labelled], first.given[labelled]
+    labelled = first.observed_labels != HIDDEN
+    rows, given = first.rows[labelled], first.observed_labels[labelled]
     classes = np.unique(given)
     if len(classes) < 3:
         raise UserError(
@@ -106,14 +110,14 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
     stages = [
         DealtStage(
             rows=start,
-            given=truth[start],
+            observed_labels=truth[start],
             query=asked[truth[asked] < n_known],
             named_classes=n_known,
             new_classes=n_known,
         ),
         DealtStage(
             rows=then,
-            given=np.full(len(then), HIDDEN, dtype=np.int64),
+            observed_labels=np.full(len(then), HIDDEN, dtype=np.int64),
             query=asked,
             named_classes=n_known,
             new_classes=told,
@@ -139,13 +143,13 @@ def _without(stage: DealtStage, is_asked: NDArray[np.bool_], query: IntArray) ->
     trained = ~is_asked[stage.rows]
     return DealtStage(
         rows=stage.rows[trained],
-        given=stage.given[trained],
+        observed_labels=stage.observed_labels[trained],
         query=query,
         named_classes=stage.named_classes,
         new_classes=stage.new_classes,
-        held=stage.held,
-        held_given=stage.held_given,
-        told=stage.told,
+        validation=stage.validation,
+        validation_labels=stage.validation_labels,
+        noise_info=stage.noise_info,
     )
 
 

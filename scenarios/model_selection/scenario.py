@@ -25,13 +25,13 @@ import numpy as np
 
 from harness.contracts import (
     HIDDEN,
-    Answer,
     Deal,
     Metric,
     Prediction,
     Scenario,
     Scorer,
     Scores,
+    StoredPrediction,
     TrainingBudget,
     Truth,
     param,
@@ -89,27 +89,27 @@ class HeldOut(Wrapper):
         return OF_NOVEL if self.novel else METRICS
 
     def budget(self) -> TrainingBudget:
-        """Return what the scenario beneath gives, without its probes."""
+        """Return what the base scenario gives, without its probes."""
         return replace(self.base.budget(), probe_every=self.probe_every, probe_epochs=0, probe_tail=0)
 
-    def inadmissible(self) -> str:
+    def board_exclusion_reason(self) -> str:
         """Refuse: this is no test."""
         return "held-out deals no test item: settings are chosen on it, and no board takes its figures"
 
     def deal(self, seed: int) -> Deal:
-        """Deal the scenario beneath and hold items out.
+        """Deal the base scenario and hold items out.
 
         Raises:
             UserError: it hands over no labels, or so few of a class that none can be held out; or it has no
             use for `novel`.
         """
-        beneath = self.base.deal(seed)
+        base = self.base.deal(seed)
         deal = (
-            novel_half(beneath, self.fraction, self.novel, seed)
+            novel_half(base, self.fraction, self.novel, seed)
             if self.novel
-            else held_out(beneath, self.fraction, seed)
+            else held_out(base, self.fraction, seed)
         )
-        _check_asked(deal, beneath)
+        _check_every_class_held_out(deal, base)
         return deal
 
     def scorer(self, truth: Truth) -> Scorer:
@@ -128,7 +128,7 @@ class _Scorer:
         self.probes: list[tuple[int, int, float]] = []
         self.final: dict[str, float] = {}
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         figures = self._after_matching(answer) if self.matched else {}
         accuracy = (
             figures[self.name]
@@ -146,7 +146,7 @@ class _Scorer:
             final=self.final, per_stage={self.name: [*self.seen]}, probes={self.name: [*self.probes]}
         )
 
-    def _after_matching(self, answer: Answer) -> dict[str, float]:
+    def _after_matching(self, answer: StoredPrediction) -> dict[str, float]:
         """Return all figures of discovery; nothing is new after the first stage."""
         labels = self.truth.labels
         agreement = match(
@@ -161,19 +161,19 @@ class _Scorer:
         return {f"held_out_{group}": figure for group, figure in figures.items() if np.isfinite(figure)}
 
 
-def choosing_on(name: str, scenario: Scenario, **said: Any) -> str:
+def model_selection_on(name: str, scenario: Scenario, **said: Any) -> str:
     """Return the selection of `held-out` over `scenario`, which is called `name`; empty where a selection
     cannot say it.
     """
-    beneath = str(Selection(name, scenario.model_dump(mode="json", exclude_defaults=True)))
+    base = str(Selection(name, scenario.model_dump(mode="json", exclude_defaults=True)))
     try:
-        is_said = configured("scenario", beneath) == scenario
-        return str(Selection("held-out", {"of": beneath, **said})) if is_said else ""
+        is_said = configured("scenario", base) == scenario
+        return str(Selection("held-out", {"of": base, **said})) if is_said else ""
     except UserError:  # a value with a comma or a list in it
         return ""
 
 
-def _check_asked(deal: Deal, beneath: Deal) -> None:
+def _check_every_class_held_out(deal: Deal, base: Deal) -> None:
     """Do nothing where an item of every label handed over is held out by the end, so that no class is left
     out of a choice.
 
@@ -183,9 +183,9 @@ def _check_asked(deal: Deal, beneath: Deal) -> None:
     if len(missing := np.setdiff1d(deal.labels, [HIDDEN, *deal.labels[deal.stages[-1].query]])):
         rows = np.flatnonzero(deal.labels == missing[0])
         label = next(
-            stage.given[stage.rows == rows[0]][0] for stage in beneath.stages if rows[0] in stage.rows
+            stage.observed_labels[stage.rows == rows[0]][0] for stage in base.stages if rows[0] in stage.rows
         )
-        number = label if beneath.class_numbers is None else beneath.class_numbers[label]
+        number = label if base.class_numbers is None else base.class_numbers[label]
         raise UserError(
             f"class {number} comes with {len(rows)} labelled training item{'s' * (len(rows) != 1)}, no two "
             "of them in one "
@@ -194,4 +194,4 @@ def _check_asked(deal: Deal, beneath: Deal) -> None:
         )
 
 
-__all__ = ["HeldOut", "choosing_on"]
+__all__ = ["HeldOut", "model_selection_on"]

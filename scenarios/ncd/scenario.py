@@ -27,7 +27,6 @@ from pydantic import BeforeValidator, field_validator
 from harness import seeds
 from harness.contracts import (
     HIDDEN,
-    Answer,
     ClassCounts,
     Deal,
     DealtStage,
@@ -36,6 +35,7 @@ from harness.contracts import (
     Preset,
     Scenario,
     Scorer,
+    StoredPrediction,
     TrainingBudget,
     Truth,
     param,
@@ -199,28 +199,28 @@ class NCD(Scenario):
         check_filled(labels, parts, numbers, self.dataset, fraction=self.test_fraction, names=names)
         train = _by_class(np.flatnonzero(~is_test & (labels < len(numbers))), labels, len(numbers))
         own = [self._kept(rows, label, len(known), len(novel), seed) for label, rows in enumerate(train)]
-        labelled, rest = self._parted(own[: len(known)], seed)
-        held = self._held(labelled, labels, numbers[: len(known)], seed)
+        labelled, rest = self._labelled_parts(own[: len(known)], seed)
+        validation = self._validation(labelled, labels, numbers[: len(known)], seed)
         unlabelled = np.sort(np.concatenate([*own[len(known) :], rest]))
-        labelled = np.setdiff1d(labelled, held)
+        labelled = np.setdiff1d(labelled, validation)
         query = np.flatnonzero(is_test & (labels < len(numbers)))
         role = np.zeros(len(labels), dtype=np.int64)
-        for part, rows in ((TEST, query), (UNLABELLED, unlabelled), (LABELLED, labelled), (HELD, held)):
+        for part, rows in ((TEST, query), (UNLABELLED, unlabelled), (LABELLED, labelled), (HELD, validation)):
             role[rows] = part
         both = np.union1d(labelled, unlabelled)
         common: dict[str, Any] = {
             "query": query,
             "named_classes": len(known),
-            "held": held,
-            "held_given": labels[held],
+            "validation": validation,
+            "validation_labels": labels[validation],
         }
         stages = [
-            DealtStage(rows=labelled, given=labels[labelled], new_classes=len(known), **common),
+            DealtStage(rows=labelled, observed_labels=labels[labelled], new_classes=len(known), **common),
             DealtStage(
                 rows=both,
-                given=np.where(role[both] == LABELLED, labels[both], HIDDEN),
-                new_classes=self._told(len(novel)),
-                watched=unlabelled,
+                observed_labels=np.where(role[both] == LABELLED, labels[both], HIDDEN),
+                new_classes=self._announced_novel(len(novel)),
+                monitored=unlabelled,
                 **common,
             ),
         ]
@@ -231,7 +231,7 @@ class NCD(Scenario):
         return "accuracy on test items, known rows fixed and the others matched"
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return for every answer how often it is right in the strict reading, by class."""
         return correct_by_class(truth, answers, class_names)
@@ -286,7 +286,7 @@ class NCD(Scenario):
             size = round(size * self.imbalance ** (-rank / (size_of_group - 1)))
         return seeds.stream("kept", seed=seed, label=label).permutation(own)[: max(1, size)]
 
-    def _parted(self, own: list[IntArray], seed: int) -> tuple[IntArray, IntArray]:
+    def _labelled_parts(self, own: list[IntArray], seed: int) -> tuple[IntArray, IntArray]:
         """Return the items of known classes that keep their labels, and those to mix in; one draw over all
         classes, as in GCD.
         """
@@ -294,8 +294,8 @@ class NCD(Scenario):
         size = int(self.labelled_fraction * len(pool) + 1e-9)
         return pool[:size], pool[size:] if self.unlabelled_known == "mix" else pool[:0]
 
-    def _held(self, labelled: IntArray, labels: IntArray, numbers: IntArray, seed: int) -> IntArray:
-        """Return the labelled items held out, the same share of every class; each class keeps one to learn
+    def _validation(self, labelled: IntArray, labels: IntArray, numbers: IntArray, seed: int) -> IntArray:
+        """Return the validation split of labelled items, the same share of every class; each class keeps one to learn
         from.
         """
         held = []
@@ -310,8 +310,8 @@ class NCD(Scenario):
             held.append(seeds.stream("held", seed=seed, label=label).permutation(own)[:size])
         return np.sort(np.concatenate(held))
 
-    def _told(self, n_novel: int) -> int | None:
-        """Return what is told of the number of novel classes."""
+    def _announced_novel(self, n_novel: int) -> int | None:
+        """Return the number of novel classes that learners know, right or wrong."""
         if self.told_novel == "none":
             return None
         return n_novel if self.told_novel == "true" else max(1, round(n_novel * (1 + float(self.told_novel))))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, ClassCounts, IntArray, Metric, Scores, Truth
+from harness.contracts import ClassCounts, IntArray, Metric, Scores, StoredPrediction, Truth
 from harness.metrics import ncd as figures
 from harness.metrics.discovery import match, mean_of_finite
 
@@ -109,7 +109,7 @@ class Moment:
     class.
     """
 
-    answer: Answer
+    answer: StoredPrediction
     known: int
     n_classes: int
     labels: IntArray
@@ -120,7 +120,7 @@ class Moment:
     novel: NDArray[np.bool_]
 
 
-def moment_of(truth: Truth, answer: Answer) -> Moment:
+def moment_of(truth: Truth, answer: StoredPrediction) -> Moment:
     """Take `answer` apart."""
     known, labels, role = truth.named_classes[0], truth.labels[answer.ids], truth.facts["role"]
     heads = answer.arrays.get("among_novel")
@@ -194,7 +194,7 @@ class NCDScorer:
         self.figures: list[dict[str, float]] = []
         self.curves: dict[str, list[tuple[int, int, float]]] = {name: [] for name in CURVES}
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         """Take in the next answer."""
         moment = moment_of(self.truth, answer)
         counted = figures_of(moment)
@@ -300,7 +300,7 @@ def _share(values: NDArray[np.bool_] | NDArray[np.float16], asked: NDArray[np.bo
 
 
 def correct_by_class(
-    truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+    truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
 ) -> list[ClassCounts]:
     """Return for every answer how often it is right on test items in the strict reading, by class; novel ones
     arrive in stage 1.

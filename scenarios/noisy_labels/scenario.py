@@ -1,6 +1,6 @@
 """Learning with noisy labels: a transform over any scenario that hands over labels.
 
-The scenario beneath (`over`) deals items and stages; here a share of the labels handed over becomes wrong,
+The base scenario (`over`) deals items and stages; here a share of the labels handed over becomes wrong,
 some items may be held out to choose by, and training items are asked along with the test to see what became
 of their labels. Test labels stay true. Over one class-incremental stage this is the classic protocol; over
 several it is a noisy stream; over `cgcd` the labels of stage 0 lie.
@@ -22,7 +22,6 @@ from pydantic import field_validator
 from harness import seeds
 from harness.contracts import (
     HIDDEN,
-    Answer,
     ClassCounts,
     Deal,
     DealtStage,
@@ -30,6 +29,7 @@ from harness.contracts import (
     Preset,
     Scorer,
     Scores,
+    StoredPrediction,
     TrainingBudget,
     Truth,
     param,
@@ -40,10 +40,10 @@ from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import single, split_outside
 from scenarios.datasets.by_name import dataset_named
-from scenarios.model_selection.scenario import choosing_on
+from scenarios.model_selection.scenario import model_selection_on
 from scenarios.noisy_labels import scoring
 from scenarios.noisy_labels.presets import PRESETS
-from scenarios.noisy_labels.streams import Lots, Mode, Told, facts_told, observed_labels, restaged
+from scenarios.noisy_labels.streams import Lots, Mode, Told, noise_info_of, observed_labels, restaged
 from scenarios.shared.human_labels import digests_of_files
 from scenarios.shared.noise import Human, Noise, noise_of
 from scenarios.shared.wrapper import Wrapper
@@ -78,7 +78,7 @@ class NoisyLabels(Wrapper):
         False, "allow noise under which a class is labelled as another one more often than as itself"
     )
     report: Literal["labels", "stream"] = param(
-        "labels", "whose figures lead: those of noisy labels, or those of the scenario beneath"
+        "labels", "whose figures lead: those of noisy labels, or those of the base scenario"
     )
     watched: int = param(
         500,
@@ -90,16 +90,14 @@ class NoisyLabels(Wrapper):
         5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs"
     )
     tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
-    backbone: str = param("", "network that every strategy trains; empty for that of the scenario beneath")
+    backbone: str = param("", "network that every strategy trains; empty for that of the base scenario")
     augmentations: str = param(
         "", "augmentations of training items; empty for those of the base scenario", formerly="views"
     )
     epochs: int = param(
-        0, "passes over a stage's training items; 0 for those of the scenario beneath", ge=0, unit="epochs"
+        0, "passes over a stage's training items; 0 for those of the base scenario", ge=0, unit="epochs"
     )
-    batch_size: int = param(
-        0, "items per gradient step; 0 for that of the scenario beneath", ge=0, unit="items"
-    )
+    batch_size: int = param(0, "items per gradient step; 0 for that of the base scenario", ge=0, unit="items")
 
     probed: ClassVar[tuple[str, ...]] = ("classes",)
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
@@ -117,7 +115,7 @@ class NoisyLabels(Wrapper):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
-        """The figures of noisy labels, behind or without those of the scenario beneath."""
+        """The figures of noisy labels, behind or without those of the base scenario."""
         own = scoring.METRICS if self.knows_truth else scoring.ACCURACIES
         return own if self.report == "labels" else (*self.base.metrics, *own)
 
@@ -128,42 +126,40 @@ class NoisyLabels(Wrapper):
 
     @property
     def lower_bound(self) -> str:  # type: ignore[override]
-        """Cross-entropy, which believes every label; where the scenario beneath reports, its own."""
+        """Cross-entropy, which believes every label; where the base scenario reports, its own."""
         return "cross-entropy" if self.report == "labels" else self.base.lower_bound
 
     def budget(self) -> TrainingBudget:
-        """Return what the scenario beneath gives, where nothing else is said here."""
-        beneath = self.base.budget()
+        """Return what the base scenario gives, where nothing else is said here."""
+        base = self.base.budget()
         return replace(
-            beneath,
-            backbone=self.backbone or beneath.backbone,
-            augmentations=self.augmentations or beneath.augmentations,
-            epochs=self.epochs or beneath.epochs,
-            batch_size=self.batch_size or beneath.batch_size,
+            base,
+            backbone=self.backbone or base.backbone,
+            augmentations=self.augmentations or base.augmentations,
+            epochs=self.epochs or base.epochs,
+            batch_size=self.batch_size or base.batch_size,
             probe_every=self.probe_every,
             probe_epochs=self.probe_epochs,
             probe_tail=self.tail,
         )
 
-    def choosing(self) -> str:
-        """Return the same labels, right and wrong, with part of them held out; nothing where the scenario
-        beneath has nothing.
+    def model_selection(self) -> str:
+        """Return the same labels, right and wrong, with part of them held out; nothing where the base
+        scenario has nothing.
         """
-        beneath = self.base.choosing()
-        said = (
-            {name: value for name, value in single(beneath).params.items() if name != "of"} if beneath else {}
-        )
-        return choosing_on("noisy-labels", self, **said) if beneath else ""
+        base = self.base.model_selection()
+        said = {name: value for name, value in single(base).params.items() if name != "of"} if base else {}
+        return model_selection_on("noisy-labels", self, **said) if base else ""
 
     def data_digests(self) -> Mapping[str, str]:
-        """Return those of the scenario beneath, and those of files with labels that people gave."""
+        """Return those of the base scenario, and those of files with labels that people gave."""
         return {
             **self.base.data_digests(),
             **digests_of_files(noise.file for noise in _noises(self.noise) if isinstance(noise, Human)),
         }
 
     def deal(self, seed: int) -> Deal:
-        """Deal the scenario beneath and corrupt its labels.
+        """Deal the base scenario and corrupt its labels.
 
         Raises:
             UserError: the noise does not fit the classes, or what it leaves cannot be learned.
@@ -197,12 +193,12 @@ class NoisyLabels(Wrapper):
         return self.base.per_class_measure()
 
     def correct_by_class(
-        self, truth: Truth, answers: Sequence[Answer], class_names: tuple[str, ...]
+        self, truth: Truth, answers: Sequence[StoredPrediction], class_names: tuple[str, ...]
     ) -> list[ClassCounts]:
         """Return for every answer how often it is right on test items, by class, as the scenario below
         counts.
         """
-        tested = [_asked_beneath(self, truth, answer) for answer in answers]
+        tested = [_base_answer(self, truth, answer) for answer in answers]
         return self.base.correct_by_class(truth, tested, class_names)
 
     def scorer(self, truth: Truth) -> Scorer:
@@ -241,14 +237,14 @@ class NoisyLabels(Wrapper):
             own = seeds.stream("watched", seed=seed, stage=index).permutation(
                 stage.rows[part[stage.rows] == scoring.TRAIN]
             )
-            watched += [own[: self.watched or len(own)], stage.held]
+            watched += [own[: self.watched or len(own)], stage.validation]
             rows = np.setdiff1d(np.concatenate(watched), stage.query)
-            found.append(replace(stage, watched=rows, told=facts_told(deal, stage, self.told)))
+            found.append(replace(stage, monitored=rows, noise_info=noise_info_of(deal, stage, self.told)))
         return found
 
 
 class _Scorer:
-    """Scores what became of labels beside what the scenario beneath scores."""
+    """Scores what became of labels beside what the base scenario scores."""
 
     def __init__(self, scenario: NoisyLabels, truth: Truth) -> None:
         self.scenario, self.truth, self.n_stages, self.known = (
@@ -259,17 +255,17 @@ class _Scorer:
         )
         budget = scenario.budget()
         self.epochs = [budget.for_stage(stage).epochs for stage in range(self.n_stages)]
-        self.beneath = scorer_of(scenario.base, truth)
+        self.base = scorer_of(scenario.base, truth)
         self.moments: list[scoring.Moment] = []
 
-    def add(self, answer: Answer) -> None:
+    def add(self, answer: StoredPrediction) -> None:
         self.moments.append(scoring.moment_of(self.truth, answer, known=self.known))
-        self.beneath.add(_asked_beneath(self.scenario, self.truth, answer))
+        self.base.add(_base_answer(self.scenario, self.truth, answer))
 
     def scores(self) -> Scores:
         if not self.moments:
             return Scores(final={})
-        beneath = self.beneath.scores()
+        base = self.base.scores()
         ended = [moment for moment in self.moments if moment.answer.step is None]
         final: dict[str, float] = {}
         if len(ended) == self.n_stages:
@@ -277,22 +273,22 @@ class _Scorer:
             final = scoring.accuracies(last, self.scenario.tail, self.epochs[self.n_stages - 1])
             final |= scoring.label_figures(self.truth, last[-1]) if self.known else {}
             final = (
-                {**beneath.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
+                {**base.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
             )
         followed = ("accuracy", "memorised", "corrected") if self.known else ("accuracy", "fitted")
         per_stage = {name: [moment.figures[name] for moment in ended] for name in followed}
         seen = scoring.pictures(self.truth, self.moments, self.epochs, known=self.known)
-        further = beneath.matrices if self.n_stages > 1 else {}
+        further = base.matrices if self.n_stages > 1 else {}
         return replace(
             seen,
             final=final,
-            per_stage={**beneath.per_stage, **per_stage},
+            per_stage={**base.per_stage, **per_stage},
             matrices={**further, **seen.matrices},
         )
 
 
-def _asked_beneath(scenario: NoisyLabels, truth: Truth, answer: Answer) -> Answer:
-    """Return the part of `answer` that the scenario beneath asked for."""
+def _base_answer(scenario: NoisyLabels, truth: Truth, answer: StoredPrediction) -> StoredPrediction:
+    """Return the part of `answer` that the base scenario asked for."""
     return answer.subset(truth.facts["part"][answer.ids] == scoring.TEST, scenario.prediction)
 
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Metric, Scores, Truth
+from harness.contracts import Metric, Scores, StoredPrediction, Truth
 from harness.metrics import noisy_labels as figures
 from harness.metrics.detection import auroc, levels
 
 TEST, TRAIN, VALIDATION = 1, 2, 3
-"""The fact `part` of an item: asked by the scenario beneath, given with a label, or held out."""
+"""The fact `part` of an item: asked by the base scenario, given with a label, or held out."""
 
 NAN = float("nan")
 
@@ -57,7 +57,7 @@ class Moment:
     """
 
     truth: Truth
-    answer: Answer
+    answer: StoredPrediction
     figures: Mapping[str, float]
 
     @property
@@ -82,7 +82,7 @@ class Moment:
         return self.answer.arrays["classes"][self.rows]
 
 
-def moment_of(truth: Truth, answer: Answer, *, known: bool = True) -> Moment:
+def moment_of(truth: Truth, answer: StoredPrediction, *, known: bool = True) -> Moment:
     """Return what `answer` says; test accuracy is over the classes named so far.
 
     Where it is not `known` which labels are wrong, nothing is said of right and wrong ones, but how many

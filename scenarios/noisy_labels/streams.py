@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import seeds
-from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, NoiseFacts
+from harness.contracts import HIDDEN, Deal, DealtStage, IntArray, NoiseInfo
 from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from scenarios.shared.noise import Known, Noise
@@ -53,7 +53,7 @@ class Lots:
         Raises:
             UserError: a share is wanted of a class that has a single item.
         """
-        labelled = [dealt.rows[dealt.given != HIDDEN] for dealt in deal.stages]
+        labelled = [dealt.rows[dealt.observed_labels != HIDDEN] for dealt in deal.stages]
         rows = np.concatenate(labelled)
         stage = np.repeat(np.arange(len(labelled)), [len(own) for own in labelled])
         held = np.zeros(len(rows), dtype=bool)
@@ -77,7 +77,7 @@ class Lots:
         Raises:
             UserError: it holds none out.
         """
-        held = [dealt.held for dealt in deal.stages]
+        held = [dealt.validation for dealt in deal.stages]
         if not (count := sum(map(len, held))):
             raise UserError(
                 "validation=published needs data whose publisher set items apart to choose by, such as "
@@ -107,7 +107,7 @@ def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode,
     stages = np.unique(lots.stage)
     if len(noises) not in (1, len(stages)):
         raise UserError(
-            f"{len(noises)} kinds of noise are joined by +, the scenario beneath has {len(stages)} stages with labels"
+            f"{len(noises)} kinds of noise are joined by +, the base scenario has {len(stages)} stages with labels"
         )
     apart = mode == "within-stage" or len(noises) > 1
     observed = labels.copy()
@@ -133,7 +133,7 @@ def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode,
 
 
 def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[DealtStage]:
-    """Return the stages with wrong labels in place and validation items set apart, held_given as observed.
+    """Return the stages with wrong labels in place and a validation split, its labels as observed.
 
     Raises:
         UserError: a stage without items, or a class without any right label.
@@ -148,31 +148,31 @@ def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[Dea
         raise UserError(
             f"the noise leaves {len(lost)} of {len(np.unique(labels))} classes without a single right label"
         )
-    stages, so_far, told = [], 0, 0
+    stages, so_far, announced = [], 0, 0
     for index, dealt in enumerate(deal.stages):
         own, apart = (np.flatnonzero(chosen & (stage == index)) for chosen in (train, visible & lots.held))
-        hidden = dealt.rows[dealt.given == HIDDEN]
+        hidden = dealt.rows[dealt.observed_labels == HIDDEN]
         if not len(own) and not len(hidden):
             raise UserError(
                 f"no item is labelled as a class of stage {index}; lower the rate, or use another stream mode"
             )
         rows = np.concatenate([lots.rows[own], hidden])
-        given = np.concatenate([observed[own], np.full(len(hidden), HIDDEN, dtype=np.int64)])
+        labels_seen = np.concatenate([observed[own], np.full(len(hidden), HIDDEN, dtype=np.int64)])
         order = np.argsort(rows)
         before, so_far = so_far, max(so_far, dealt.named_classes)
         if mode == "by-true-open":
             so_far = max(
                 so_far, int(observed[own].max(initial=-1)) + 1, int(observed[apart].max(initial=-1)) + 1
             )
-        as_told = (before, so_far) == (told, dealt.named_classes)
-        new, told = dealt.new_classes if as_told else so_far - before, dealt.named_classes
+        as_dealt = (before, so_far) == (announced, dealt.named_classes)
+        new, announced = dealt.new_classes if as_dealt else so_far - before, dealt.named_classes
         stages.append(
             replace(
                 dealt,
                 rows=rows[order],
-                given=given[order],
-                held=lots.rows[apart],
-                held_given=observed[apart],
+                observed_labels=labels_seen[order],
+                validation=lots.rows[apart],
+                validation_labels=observed[apart],
                 named_classes=so_far,
                 new_classes=new,
             )
@@ -180,19 +180,17 @@ def restaged(deal: Deal, lots: Lots, observed: IntArray, mode: Mode) -> list[Dea
     return stages
 
 
-def facts_told(deal: Deal, stage: DealtStage, told: Told) -> NoiseFacts | None:
-    """Return what a learner is told of the labels of `stage`: how many are wrong, and how the classes are
-    confused, as counted.
-    """
+def noise_info_of(deal: Deal, stage: DealtStage, told: Told) -> NoiseInfo | None:
+    """Return what learners know of the noise of `stage`: its rate and its transition matrix, as counted."""
     if told == "nothing":
         return None
-    shown = stage.given != HIDDEN
-    labels, observed = deal.labels[stage.rows[shown]], stage.given[shown]
+    labelled = stage.observed_labels != HIDDEN
+    labels, observed = deal.labels[stage.rows[labelled]], stage.observed_labels[labelled]
     rate = float(np.mean(labels != observed)) if len(labels) else 0.0
     if told == "rate":
-        return NoiseFacts(rate=rate)
+        return NoiseInfo(rate=rate)
     size = max(stage.named_classes, int(labels.max(initial=-1)) + 1)
     matrix = transition(labels, observed, size)[
         : stage.named_classes, : stage.named_classes
     ]  # true classes may be yet to come
-    return NoiseFacts(rate=rate, matrix=matrix.astype(np.float32))
+    return NoiseInfo(rate=rate, matrix=matrix.astype(np.float32))

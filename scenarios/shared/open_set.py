@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Answer, Metric
+from harness.contracts import Metric, StoredPrediction
 from harness.metrics.discovery import mean_of_finite
 from harness.metrics.open_set import figures
 
@@ -37,7 +37,7 @@ METRICS: tuple[Metric, ...] = (
 """What a scenario with `open_set=true` reports besides its own figures."""
 
 
-def of_answer(answer: Answer, asked: Mask, novel: Mask) -> dict[str, float]:
+def of_answer(answer: StoredPrediction, asked: Mask, novel: Mask) -> dict[str, float]:
     """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items
     are.
 

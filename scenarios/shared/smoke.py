@@ -1,7 +1,7 @@
 """The first steps of another scenario, to see that data, disk and code fit together before anything long is
 started.
 
-The scenario beneath deals as it always does, from the same files; then a few items of every class are kept in
+The base scenario deals as it always does, from the same files; then a few items of every class are kept in
 every stage, and a stage is two gradient steps. What comes out measures nothing, so no board takes it.
 """
 
@@ -37,16 +37,16 @@ class Smoke(Wrapper):
     gradient_steps: int = param(2, "steps in a stage", ge=1, unit="steps")
     epochs: int = param(2, "passes over a stage, for strategies that count these", ge=1, unit="epochs")
     batch_size: int = param(8, "items per gradient step", ge=1, unit="items")
-    backbone: str = param("", "network or encoder; empty for that of the scenario beneath")
+    backbone: str = param("", "network or encoder; empty for that of the base scenario")
 
     def budget(self) -> TrainingBudget:
-        """Return what the scenario beneath lends, with a budget of a few steps in every stage, the first
+        """Return what the base scenario lends, with a budget of a few steps in every stage, the first
         included.
         """
-        beneath = self.base.budget()
+        base = self.base.budget()
         return replace(
-            beneath,
-            backbone=self.backbone or beneath.backbone,
+            base,
+            backbone=self.backbone or base.backbone,
             epochs=self.epochs,
             batch_size=self.batch_size,
             gradient_steps=self.gradient_steps,
@@ -55,12 +55,12 @@ class Smoke(Wrapper):
             probe_every=self.probe_every,
         )
 
-    def inadmissible(self) -> str:
+    def board_exclusion_reason(self) -> str:
         """Refuse every result."""
         return "a smoke run tries data, disk and code, and measures nothing"
 
     def deal(self, seed: int) -> Deal:
-        """Deal the scenario beneath and keep a few items of every class in every stage; raise `UserError` as
+        """Deal the base scenario and keep a few items of every class in every stage; raise `UserError` as
         that does.
         """
         deal = self.base.deal(seed)
@@ -71,28 +71,28 @@ class Smoke(Wrapper):
         stages = []
         for stage in deal.stages:
             cut = self._cut(stage, groups)
-            given[cut.rows] = given[cut.held] = True
-            stages.append(replace(cut, watched=stage.watched[given[stage.watched]]))
+            given[cut.rows] = given[cut.validation] = True
+            stages.append(replace(cut, monitored=stage.monitored[given[stage.monitored]]))
         return replace(deal, stages=stages)
 
     def scorer(self, truth: Truth) -> Scorer:
-        """Score as the scenario beneath."""
+        """Score as the base scenario."""
         return scorer_of(self.base, truth)
 
     def perfect(self, truth: Truth, ids: IntArray) -> Prediction:
-        """Return what the scenario beneath says."""
+        """Return what the base scenario says."""
         return self.base.perfect(truth, ids)
 
     def _cut(self, stage: DealtStage, groups: IntArray) -> DealtStage:
         rows, held, query = (
-            first_of_each(groups[part], self.items) for part in (stage.rows, stage.held, stage.query)
+            first_of_each(groups[part], self.items) for part in (stage.rows, stage.validation, stage.query)
         )
         return replace(
             stage,
             rows=stage.rows[rows],
-            given=stage.given[rows],
-            held=stage.held[held],
-            held_given=stage.held_given[held],
+            observed_labels=stage.observed_labels[rows],
+            validation=stage.validation[held],
+            validation_labels=stage.validation_labels[held],
             query=stage.query[query],
         )
 

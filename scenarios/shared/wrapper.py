@@ -1,4 +1,4 @@
-"""A scenario over another one: what it does not say itself is that of the scenario beneath."""
+"""A scenario over another one: what it does not say itself is that of the base scenario."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Wrapper(Scenario):
     """
 
     named_by: ClassVar[str] = "over"
-    """The parameter that names the scenario beneath."""
+    """The parameter that names the base scenario."""
 
     @field_validator("over", "of", check_fields=False)
     @classmethod
@@ -32,56 +32,56 @@ class Wrapper(Scenario):
 
     @cached_property
     def base(self) -> Scenario:
-        """The scenario beneath."""
+        """The base scenario."""
         scenario: Scenario = configured("scenario", getattr(self, self.named_by))
         return scenario
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
-        """Those of the scenario beneath."""
+        """Those of the base scenario."""
         return self.base.metrics
 
     @property
     def prediction(self) -> type[Prediction]:  # type: ignore[override]
-        """What the scenario beneath asks for."""
+        """What the base scenario asks for."""
         return self.base.prediction
 
     @property
     def answers(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath needs."""
+        """What the base scenario needs."""
         return self.base.answers
 
     @property
     def probed(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath keeps of a probe."""
+        """What the base scenario keeps of a probe."""
         return self.base.probed
 
     @property
     def kept(self) -> tuple[str, ...]:  # type: ignore[override]
-        """What the scenario beneath keeps of an answer."""
+        """What the base scenario keeps of an answer."""
         return self.base.kept
 
     @property
     def lower_bound(self) -> str:  # type: ignore[override]
-        """That of the scenario beneath."""
+        """That of the base scenario."""
         return self.base.lower_bound
 
     @property
     def upper_bound(self) -> str:  # type: ignore[override]
-        """That of the scenario beneath."""
+        """That of the base scenario."""
         return self.base.upper_bound
 
     @property
     def frozen_encoder(self) -> bool:  # type: ignore[override]
-        """Whether the scenario beneath has an encoder that nobody trains."""
+        """Whether the base scenario has an encoder that nobody trains."""
         return self.base.frozen_encoder
 
-    def inadmissible(self) -> str:
-        """Refuse what the scenario beneath refuses."""
-        return self.base.inadmissible()
+    def board_exclusion_reason(self) -> str:
+        """Refuse what the base scenario refuses."""
+        return self.base.board_exclusion_reason()
 
     def data_digests(self) -> Mapping[str, str]:
-        """Return those of the scenario beneath."""
+        """Return those of the base scenario."""
         return self.base.data_digests()
 
 

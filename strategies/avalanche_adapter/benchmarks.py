@@ -33,11 +33,11 @@ def to_avalanche(deal: Deal) -> Any:
     """
     train, test = [], []
     for index, dealt in enumerate(deal.stages):
-        if (dealt.given == HIDDEN).any():
+        if (dealt.observed_labels == HIDDEN).any():
             raise Unsuitable(f"stage {index} hides training labels, which an Avalanche benchmark cannot say")
         asked = dealt.query[np.isin(deal.labels[dealt.query], deal.labels[dealt.rows])]
         task = index if deal.task_access == "test" else 0
-        train.append(_dataset(deal.inputs[dealt.rows], dealt.given, task))
+        train.append(_dataset(deal.inputs[dealt.rows], dealt.observed_labels, task))
         test.append(_dataset(deal.inputs[asked], deal.labels[asked], task))
     benchmarks = avalanche("benchmarks")
     return benchmarks.with_classes_timeline(
@@ -80,7 +80,9 @@ def from_avalanche(benchmark: Any) -> Deal:
         rows = np.arange(bounds[index], bounds[index + 1])
         new = total - (named[index - 1] if index else 0)
         stages.append(
-            DealtStage(rows=rows, given=labels[rows], query=query, named_classes=total, new_classes=new)
+            DealtStage(
+                rows=rows, observed_labels=labels[rows], query=query, named_classes=total, new_classes=new
+            )
         )
     tasks = {task for _, _, tasks in train for task in tasks}
     facts = {"stage": np.array(stage_of, dtype=np.int64)[labels]}

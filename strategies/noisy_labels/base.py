@@ -167,8 +167,8 @@ def noise_rate(stage: Stage, own: float) -> float:
     """
     if own >= 0:
         return own
-    if stage.told is None:
+    if stage.noise_info is None:
         raise Unsuitable(
             "needs the share of wrong labels: set forget_rate, or let the protocol tell it (told=rate)"
         )
-    return stage.told.rate
+    return stage.noise_info.rate

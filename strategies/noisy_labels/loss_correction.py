@@ -68,11 +68,11 @@ class LossCorrection(LabelLearner):
         corrected = forward_corrected if self.direction == "forward" else backward_corrected
         before = 0
         if self.matrix == "told":
-            if stage.told is None or stage.told.matrix is None:
+            if stage.noise_info is None or stage.noise_info.matrix is None:
                 raise Unsuitable(
                     "needs the transition matrix, which this protocol does not tell (told=matrix)"
                 )
-            matrix = torch.from_numpy(stage.told.matrix).to(items.inputs.device)
+            matrix = torch.from_numpy(stage.noise_info.matrix).to(items.inputs.device)
         else:
             before = min(max(1, round(self.estimate_share * epochs)), epochs)
             train(

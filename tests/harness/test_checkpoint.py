@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from worlds import Blobs, Means, Trains
 
 from harness import checkpoint
-from harness.cell.run import Conditions, Member, StageResult, run_cell, run_together
+from harness.cell.run import CellSettings, Member, StageResult, run_cell, run_together
 from harness.cell.sealing import build
 from harness.checkpoint import CannotKeep, Damaged
 from harness.checks.conformance import check_strategy
@@ -28,7 +28,7 @@ from harness.contracts import Prediction, Query, Stage, Strategy, TrainingBudget
 from harness.store import predictions
 
 EPISODES = build(Blobs(items=6), 0).episodes
-CONDITIONS = Conditions(root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8))
+SETTINGS = CellSettings(root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8))
 
 
 def _run(
@@ -42,7 +42,7 @@ def _run(
     folder.mkdir(exist_ok=True)
     return list(
         run_cell(
-            cls(), EPISODES[:stages], CONDITIONS, scratch=folder, keep=folder if keep else None, shared=shared
+            cls(), EPISODES[:stages], SETTINGS, scratch=folder, keep=folder if keep else None, shared=shared
         )
     )
 
@@ -193,12 +193,12 @@ def test_a_damaged_member_of_a_pack_learns_again_with_the_others(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (episode,) = build(Blobs(stages=1, items=6), 0).episodes
-    member = Member(strategy=Walks(), episode=episode, conditions=CONDITIONS, scratch=tmp_path, keep=tmp_path)
+    member = Member(strategy=Walks(), episode=episode, settings=SETTINGS, scratch=tmp_path, keep=tmp_path)
     whole = run_together([member])
     content = (tmp_path / "state.pt").read_bytes()
     (tmp_path / "state.pt").write_bytes(_flipped(content, random.Random(0)))
     again = run_together(
-        [Member(strategy=Walks(), episode=episode, conditions=CONDITIONS, scratch=tmp_path, keep=tmp_path)]
+        [Member(strategy=Walks(), episode=episode, settings=SETTINGS, scratch=tmp_path, keep=tmp_path)]
     )
     assert _digest(again) == _digest(whole)
     assert len(caplog.records) == 1
@@ -449,7 +449,7 @@ def test_what_could_not_be_put_back_is_named_before_the_next_stage_begins(name: 
     made, said = REFUSED[name]
     cls = _holding(made)
     (tmp_path / "cell").mkdir()
-    results = run_cell(cls(), EPISODES, CONDITIONS, scratch=tmp_path, keep=tmp_path / "cell")
+    results = run_cell(cls(), EPISODES, SETTINGS, scratch=tmp_path, keep=tmp_path / "cell")
     assert next(results).stage == 0
     with pytest.raises(CannotKeep, match=f"^{said}"):
         next(results)
@@ -467,7 +467,9 @@ def test_after_the_last_stage_nobody_needs_the_state(tmp_path: Path) -> None:
     assert len(_run(cls, tmp_path / "cell", stages=1, keep=True)) == 1
     again = type("Again", (cls,), {"resumable": False})
     assert len(_run(again, tmp_path / "again", keep=True)) == 3
-    apart = Conditions(root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True))
+    apart = CellSettings(
+        root_seed=5, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True)
+    )
     (tmp_path / "apart").mkdir()
     for stages in (2, 3):
         results = list(run_cell(cls(), EPISODES[:stages], apart, scratch=tmp_path, keep=tmp_path / "apart"))

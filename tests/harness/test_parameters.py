@@ -7,9 +7,12 @@ import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runs import Owb
 
+from harness import contracts
+from harness.contracts import DealtStage
 from harness.errors import UserError
 from harness.parameters import former_names, param, renamed, validated
 from harness.plugins import find
@@ -97,3 +100,27 @@ def test_nothing_warns_where_the_names_are_the_new_ones() -> None:
         box = Box(width=3)
         assert replace(box, height=2) == Box(width=3, height=2)
         assert pickle.loads(pickle.dumps(box)) == box
+
+
+def test_fields_and_classes_of_the_plugin_surface_are_read_under_their_former_names() -> None:
+    rows, labels = np.arange(2), np.array([0, 1])
+    with pytest.warns(FutureWarning, match="is now called"):
+        stage = DealtStage(  # type: ignore[call-arg]
+            rows=rows, given=labels, query=rows, named_classes=2, new_classes=2, held=rows, held_given=labels
+        )
+        assert contracts.Answer is contracts.StoredPrediction  # type: ignore[attr-defined]
+        assert stage.held is stage.validation is rows  # type: ignore[attr-defined]
+    assert stage.observed_labels is stage.validation_labels is labels
+    with pytest.raises(AttributeError, match="no attribute 'Anser'"):
+        contracts.Anser  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_a_scenario_that_overrides_a_method_under_its_former_name_is_asked_by_the_new_one() -> None:
+    with pytest.warns(FutureWarning, match="inadmissible of Barred is now called board_exclusion_reason"):
+
+        class Barred(NCD):
+            def inadmissible(self) -> str:
+                return "never"
+
+    assert Barred().board_exclusion_reason() == "never"
+    assert NCD().board_exclusion_reason() == ""

@@ -12,7 +12,6 @@ import numpy as np
 from worlds import Blobs, Guess
 
 from harness.contracts import (
-    Answer,
     AnyArray,
     IntArray,
     Metric,
@@ -21,6 +20,7 @@ from harness.contracts import (
     Rule,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     Truth,
     param,
@@ -46,7 +46,7 @@ class Depths(Blobs):
     answers: ClassVar[tuple[str, ...]] = ("levels", "certainty")
     metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="depth"), Metric(name="heard"))
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         last = answers[-1].arrays
         hits = last["levels"] == truth.labels[answers[-1].ids] % 3
         figures = {

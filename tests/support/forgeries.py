@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.cli.new import STRATEGY
-from harness.contracts import Answer, Status
+from harness.contracts import Status, StoredPrediction
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
 from harness.protocol import fingerprint
@@ -102,14 +102,14 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     scenario = cell.protocol.scenario
     run_id = store.begin(cell, experiment="tiny", environment=environment(Machine()))
     sealed = build(scenario, cell.seed, reveal=cell.contender.label == "joint")
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(cell.seed), budget=scenario.budget(), needed=scenario.answers
     )
-    answers: list[Answer] = []
+    answers: list[StoredPrediction] = []
     ending = Ending(status=Status.DONE, seconds=0.1, peak_mib=100.0)
     try:
         for result in run_cell(
-            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch
+            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, settings, scratch=scratch
         ):
             answers += result.answers
     except ValueError as error:
@@ -186,7 +186,9 @@ def predictions(folder: Path, seed: int = 0) -> Path:
     return path
 
 
-def change_answers(folder: Path, seed: int, change: Callable[[Answer], dict[str, np.ndarray]]) -> None:
+def change_answers(
+    folder: Path, seed: int, change: Callable[[StoredPrediction], dict[str, np.ndarray]]
+) -> None:
     """Replace the arrays of every answer of a seed."""
     path = predictions(folder, seed)
     write_answers(path, [replace(answer, arrays=change(answer)) for answer in read_answers(path)])
@@ -205,7 +207,7 @@ def edited_metric(folder: Path) -> None:
     sign(folder)
 
 
-def true_classes(folder: Path, seed: int) -> Callable[[Answer], dict[str, np.ndarray]]:
+def true_classes(folder: Path, seed: int) -> Callable[[StoredPrediction], dict[str, np.ndarray]]:
     truth = exam(protocols([SCENARIO])[0].scenario, seed).truth
     return lambda answer: {"classes": truth.labels[answer.ids]}
 

@@ -12,7 +12,7 @@ import torch
 from fakes import FakeContext
 from torch import Tensor
 
-from harness.contracts import NoiseFacts, Prediction, Query, Stage, Validation
+from harness.contracts import NoiseInfo, Prediction, Query, Stage, Validation
 from harness.plugins import find, registered
 from strategies.noisy_labels.base import LabelLearner
 from strategies.toolkit.classifier import Classifier
@@ -41,7 +41,7 @@ def noisy_stage(
     inputs, labels = some(items)
     held, held_labels = some(24)
     shares = 0.7 * np.eye(classes) + 0.3 * np.roll(np.eye(classes), 1, axis=1)
-    facts = NoiseFacts(rate=0.3, matrix=np.kron(np.eye(index + 1), shares).astype(np.float32))
+    facts = NoiseInfo(rate=0.3, matrix=np.kron(np.eye(index + 1), shares).astype(np.float32))
     ids = 100 * index + np.random.default_rng(7).permutation(items)
     kept = Validation(ids=1000 + np.arange(24), inputs=held, labels=held_labels)
     return Stage(
@@ -52,7 +52,7 @@ def noisy_stage(
         named_classes=named,
         new_classes=classes,
         validation=kept if validation else None,
-        told=facts if told else None,
+        noise_info=facts if told else None,
     )
 
 

@@ -18,7 +18,6 @@ import numpy as np
 
 from harness import seeds
 from harness.contracts import (
-    Answer,
     Deal,
     DealtStage,
     Metric,
@@ -27,12 +26,13 @@ from harness.contracts import (
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     Truth,
     param,
 )
 from harness.errors import Diverged, Unsuitable
-from scenarios.model_selection.scenario import choosing_on
+from scenarios.model_selection.scenario import model_selection_on
 
 HERE = str(Path(__file__))
 
@@ -45,8 +45,8 @@ class Chosen(Scenario):
 
     metrics: ClassVar[tuple[Metric, ...]] = (Metric(name="accuracy"),)
 
-    def choosing(self) -> str:
-        return choosing_on(f"{HERE}:Chosen", self)
+    def model_selection(self) -> str:
+        return model_selection_on(f"{HERE}:Chosen", self)
 
     def data_digests(self) -> Mapping[str, str]:
         return {}
@@ -62,7 +62,7 @@ class Chosen(Scenario):
         stages = [
             DealtStage(
                 rows=rows,
-                given=labels[rows],
+                observed_labels=labels[rows],
                 query=np.flatnonzero(is_test),
                 named_classes=2 * index + 2,
                 new_classes=2,
@@ -71,7 +71,7 @@ class Chosen(Scenario):
         ]
         return Deal(inputs=inputs, labels=labels, facts={"stage": labels // 2}, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         hits = [
             float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
             for answer in answers

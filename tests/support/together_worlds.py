@@ -15,7 +15,6 @@ import numpy as np
 
 from harness import seeds
 from harness.contracts import (
-    Answer,
     Deal,
     DealtStage,
     Metric,
@@ -24,6 +23,7 @@ from harness.contracts import (
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     Truth,
     param,
@@ -58,14 +58,14 @@ class Coins(Scenario):
         given = labels[:rows] ^ (rng.random(rows) < self.corrupted)
         stage = DealtStage(
             rows=np.arange(rows),
-            given=given,
+            observed_labels=given,
             query=np.arange(rows, rows + 10),
             named_classes=2,
             new_classes=2,
         )
         return Deal(inputs=np.ones((rows + 10, 1), dtype=np.float32), labels=labels, facts={}, stages=[stage])
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         ended = [answer for answer in answers if answer.step is None]
         right = [float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids])) for answer in ended]
         reached = [

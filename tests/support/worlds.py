@@ -20,16 +20,16 @@ import torch
 from harness import seeds
 from harness.contracts import (
     HIDDEN,
-    Answer,
     Deal,
     DealtStage,
     Metric,
-    NoiseFacts,
+    NoiseInfo,
     Prediction,
     Query,
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     TrainingBudget,
     Truth,
@@ -67,12 +67,16 @@ class Blobs(Scenario):
             query = np.flatnonzero(is_test)
             stages.append(
                 DealtStage(
-                    rows=rows, given=labels[rows], query=query, named_classes=2 * index + 2, new_classes=2
+                    rows=rows,
+                    observed_labels=labels[rows],
+                    query=query,
+                    named_classes=2 * index + 2,
+                    new_classes=2,
                 )
             )
         return Deal(inputs=inputs, labels=labels, facts={"stage": arrival}, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         ended = [answer for answer in answers if answer.step is None]
         labels = [truth.labels[answer.ids] for answer in ended]
         arrival = [truth.facts["stage"][answer.ids] for answer in ended]
@@ -88,7 +92,7 @@ class UnscoredBlobs(Blobs):
 
     ended: int = param(1, "stages that can be scored", ge=0)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         if len(answers) > self.ended:
             raise TypeError("no figure for this")
         return super().score(truth, answers)
@@ -105,7 +109,7 @@ class HiddenBlobs(Blobs):
     def deal(self, seed: int) -> Deal:
         whole = super().deal(seed)
         hidden = [
-            replace(stage, given=np.full(len(stage.rows), HIDDEN), named_classes=2)
+            replace(stage, observed_labels=np.full(len(stage.rows), HIDDEN), named_classes=2)
             for stage in whole.stages[1:]
         ]
         return replace(whole, stages=[whole.stages[0], *hidden], recurring=False)
@@ -128,7 +132,9 @@ class NovelBlobs(Blobs):
         known, *novel = whole.stages
         rows = np.sort(np.concatenate([stage.rows for stage in whole.stages]))
         given = np.where(whole.labels[rows] < 2, whole.labels[rows], HIDDEN)
-        later = replace(novel[-1], rows=rows, given=given, named_classes=2, new_classes=2 * len(novel))
+        later = replace(
+            novel[-1], rows=rows, observed_labels=given, named_classes=2, new_classes=2 * len(novel)
+        )
         return replace(whole, stages=[known, later], recurring=True)
 
 
@@ -143,18 +149,18 @@ class NoisyBlobs(Blobs):
         stages = []
         for stage in whole.stages:
             given = np.where(
-                rng.random(len(stage.rows)) < 0.3, stage.given ^ 1, stage.given
+                rng.random(len(stage.rows)) < 0.3, stage.observed_labels ^ 1, stage.observed_labels
             )  # within the pair of the stage
             matrix = np.kron(np.eye(stage.named_classes // 2), [[0.7, 0.3], [0.3, 0.7]]).astype(np.float32)
             stages.append(
                 replace(
                     stage,
                     rows=stage.rows[4:],
-                    given=given[4:],
-                    held=stage.rows[:4],
-                    held_given=given[:4],
-                    watched=stage.rows[4:14],
-                    told=NoiseFacts(rate=0.3, matrix=matrix),
+                    observed_labels=given[4:],
+                    validation=stage.rows[:4],
+                    validation_labels=given[:4],
+                    monitored=stage.rows[4:14],
+                    noise_info=NoiseInfo(rate=0.3, matrix=matrix),
                 )
             )
         return replace(whole, stages=stages)
@@ -177,13 +183,17 @@ class Residues(Scenario):
         query, parts = np.sort(order[:12]), (np.sort(order[12:32]), np.sort(order[32:]))
         stages = [
             DealtStage(
-                rows=rows, given=labels[rows], query=query, named_classes=7, new_classes=7 * (index == 0)
+                rows=rows,
+                observed_labels=labels[rows],
+                query=query,
+                named_classes=7,
+                new_classes=7 * (index == 0),
             )
             for index, rows in enumerate(parts)
         ]
         return Deal(inputs=pairs, labels=labels, facts={}, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         hits = [
             float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
             for answer in answers

@@ -131,18 +131,18 @@ def refused(arms: Sequence[str], protocols: Sequence[Protocol]) -> str:
     """Make and start a strategy for every arm on every protocol, which costs no training; return what could
     not be, empty if all could.
     """
-    from harness.cell.run import CellContext, conditions_of
+    from harness.cell.run import CellContext, settings_of
 
     problems: dict[str, list[str]] = {}
     with TemporaryDirectory() as scratch:
         for arm, protocol in itertools.product(arms, protocols):
-            conditions = conditions_of(protocol.scenario, 0)
+            settings = settings_of(protocol.scenario, 0)
             selection = single(arm)
             plugin = find("strategy", selection.name)
             try:
                 strategy = plugin.cls(**resolved(plugin, selection))
                 strategy.start(
-                    CellContext(conditions=conditions, scratch=Path(scratch), on_progress=lambda *_: None)
+                    CellContext(settings=settings, scratch=Path(scratch), on_progress=lambda *_: None)
                 )
             except (UserError, Unsuitable) as error:
                 problems.setdefault(f"{arm}: {error}", []).append(protocol.label)

@@ -1,6 +1,6 @@
 """Searching a space of settings through Ray Tune, on a criterion that no test label reaches.
 
-What is searched on is declared by the scenario (`Scenario.choosing`): a scenario of its own that deals
+What is searched on is declared by the scenario (`Scenario.model_selection`): a scenario of its own that deals
 training items alone. A trial is one setting, learned under run seeds from 1000 on, which no board reports.
 Three methods say which settings are tried and for how long: `random` draws them and learns all to the end;
 `asha` draws the same ones and stops those that are behind (asynchronous successive halving, Li et al. 2020);
@@ -129,7 +129,7 @@ def wanted(
 
 
 def _choosing(scenario: Protocol) -> Protocol:
-    text = scenario.scenario.choosing()
+    text = scenario.scenario.model_selection()
     if not text:
         raise UserError(
             f"{scenario.label} declares nothing to choose settings on but its test, and no setting is chosen by that"

@@ -1,6 +1,6 @@
 """A trial's processes: the one that learns a setting, and the judge that alone holds the truth.
 
-The trial learns a cell for every seed, as a worker of a run does and under the same conditions. While it
+The trial learns a cell for every seed, as a worker of a run does and under the same settings of the machine. While it
 learns, or after every stage, it sends its answers to the judge and gets a figure back, which it reports to
 Ray Tune. So labels that were held out never enter a process that learns.
 """
@@ -16,10 +16,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from harness.cell.acceptance import answered
-from harness.cell.run import Conditions, run_cell
+from harness.cell.prediction_check import validate_prediction
+from harness.cell.run import CellSettings, run_cell
 from harness.cell.sealing import Episode
-from harness.contracts import Answer, Prediction, Query, Stage, Status, Strategy, Truth
+from harness.contracts import Prediction, Query, Stage, Status, StoredPrediction, Strategy, Truth
 from harness.execution.pool import job_folder
 from harness.execution.worker import Worker
 from harness.processes.cell import Order, scratch_of
@@ -49,13 +49,13 @@ class Looks:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """What all trials of a search have in common. conditions: of a cell under every seed.  keep: folder for
+    """What all trials of a search have in common. cell_settings: under every seed.  keep: folder for
     what a killed trial left.
     """
 
     strategy: str
     source: str | None
-    conditions: Sequence[Conditions]
+    cell_settings: Sequence[CellSettings]
     looks: Looks
     keep: Path
     threads: int
@@ -78,7 +78,7 @@ class Judge:
     def ready(self) -> None:
         """Return once it is there."""
 
-    def figure(self, place: int, answers: Sequence[Answer]) -> float | None:
+    def figure(self, place: int, answers: Sequence[StoredPrediction]) -> float | None:
         """Return the criterion for the answers of the stages so far under the seed at `place`, None where it
         cannot be told yet.
         """
@@ -133,7 +133,7 @@ class Look:
     """What a learner answers so far, sent to be judged; it goes on learning when it is told to."""
 
     number: int
-    answers: Sequence[Answer]
+    answers: Sequence[StoredPrediction]
 
 
 class Trier(Worker):
@@ -174,7 +174,7 @@ class Trier(Worker):
         self._tell(message.number, message.answers)
         return True
 
-    def _tell(self, look: int, answers: Sequence[Answer]) -> None:
+    def _tell(self, look: int, answers: Sequence[StoredPrediction]) -> None:
         """Report the mean over the seeds so far at this look; does not return where Ray Tune stops the trial."""
         import ray
         from ray import tune
@@ -210,11 +210,11 @@ def learn(order: Order, link: Link) -> Iterator[Look]:
 
     (job,), (path,), looks = order.task.jobs, order.mapped, order.further
     cls = find("strategy", job.strategy, source=job.source).cls
-    ended: list[Answer] = []
+    ended: list[StoredPrediction] = []
     asked: list[Query] = []
     look = 0
 
-    def show(number: int, answers: Sequence[Answer]) -> None:
+    def show(number: int, answers: Sequence[StoredPrediction]) -> None:
         link.send(Look(number, list(answers)))
         link.receive()
 
@@ -226,11 +226,11 @@ def learn(order: Order, link: Link) -> Iterator[Look]:
                 look,
                 [
                     *ended,
-                    answered(
+                    validate_prediction(
                         prediction,
                         query,
-                        rules=job.conditions.rules,
-                        needed=job.conditions.needed,
+                        rules=job.settings.rules,
+                        needed=job.settings.needed,
                         stage=len(ended),
                         step=None,
                     ),
@@ -244,7 +244,7 @@ def learn(order: Order, link: Link) -> Iterator[Look]:
 
     stages = sum(1 for _ in episodes(path))
     strategy = (watched(cls, on_look) if looks.epochs or looks.steps else cls)(**job.params)
-    for result in run_cell(strategy, fetched(), job.conditions, scratch=scratch_of(job), keep=job.keep):
+    for result in run_cell(strategy, fetched(), job.settings, scratch=scratch_of(job), keep=job.keep):
         *probes, answer = result.answers
         for probe in probes[look : looks.per_seed - 1]:  # of a stage that an interrupted search had learned
             look += 1
@@ -285,7 +285,7 @@ def _job(config: Mapping[str, Any], assignment: Assignment, place: int) -> Job:
         strategy=assignment.strategy,
         source=assignment.source,
         params=config["params"],
-        conditions=assignment.conditions[place],
+        settings=assignment.cell_settings[place],
         keep=job_folder(assignment.keep, folder),
         shared=(),
         timeout_s=assignment.timeout_s,

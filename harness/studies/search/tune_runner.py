@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from harness.cell.run import conditions_of
+from harness.cell.run import settings_of
 from harness.cell.sealing import build
 from harness.errors import UserError
 from harness.execution.cluster import on_one_machine, start, stop
@@ -273,8 +273,8 @@ def _assignment(
 ) -> Assignment:
     scenario, looks = search.choosing.scenario, search.looks
     budget = replace(scenario.budget(), probe_epochs=looks.epochs, probe_every=looks.steps)
-    conditions = [
-        replace(machine.computing(conditions_of(scenario, seed)), budget=budget) for seed in search.seeds
+    cell_settings = [
+        replace(machine.computing(settings_of(scenario, seed)), budget=budget) for seed in search.seeds
     ]
     plugin = search.contender.plugin
     return Assignment(
@@ -284,7 +284,7 @@ def _assignment(
         looks=looks,
         keep=(own / _CELLS).resolve(),
         threads=machine.threads,
-        conditions=conditions,
+        cell_settings=cell_settings,
         timeout_s=timeout_s,
         memory_mib=memory_mib,
         ahead=plugin.loaded_ahead,

@@ -11,11 +11,11 @@ import pytest
 from worlds import Blobs, Guess, Means
 
 from harness.cell import run
-from harness.cell.run import Conditions, Member, run_cell, run_together
+from harness.cell.run import CellSettings, Member, run_cell, run_together
 from harness.cell.sealing import build
 from harness.contracts import Prediction, Query, Stage, Strategy, TrainingBudget
 
-APART = Conditions(root_seed=1, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True))
+APART = CellSettings(root_seed=1, budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, apart=True))
 
 
 class Remembers(Means):
@@ -29,10 +29,10 @@ class Remembers(Means):
         super().learn(stage)
 
 
-def _told(conditions: Conditions, scratch: Path) -> list[tuple[int, int, float]]:
+def _told(settings: CellSettings, scratch: Path) -> list[tuple[int, int, float]]:
     strategy = Remembers()
     strategy.told = []  # the one list that copies share
-    results = list(run_cell(strategy, build(Blobs(), 0).episodes, conditions, scratch=scratch))
+    results = list(run_cell(strategy, build(Blobs(), 0).episodes, settings, scratch=scratch))
     assert [answer.stage for result in results for answer in result.answers] == [0, 1, 2]
     return strategy.told
 
@@ -81,7 +81,7 @@ class Ticks(Strategy):
         return Guess.predict(self, query)
 
 
-LOOKED = Conditions(
+LOOKED = CellSettings(
     root_seed=1,
     budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8, probe_every=1),
     session="morning",
@@ -105,11 +105,11 @@ def test_looks_of_a_pack_are_its_members_own_and_the_rest_is_shared_equally(
     by_ticks: None, tmp_path: Path
 ) -> None:
     (episode,) = build(Blobs(stages=1), 0).episodes
-    asked = Member(strategy=Ticks(), episode=episode, conditions=LOOKED, scratch=tmp_path)
+    asked = Member(strategy=Ticks(), episode=episode, settings=LOOKED, scratch=tmp_path)
     unasked = Member(
         strategy=Ticks(),
         episode=episode,
-        conditions=replace(LOOKED, budget=replace(LOOKED.budget, probe_every=0)),
+        settings=replace(LOOKED, budget=replace(LOOKED.budget, probe_every=0)),
         scratch=tmp_path,
     )
     results = run_together([asked, unasked])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from worlds import Blobs
 
-from harness.cell.sealing import Subset, build, revealed, seal, with_permuted_truth
+from harness.cell.sealing import Subset, build, fully_labelled, seal, with_permuted_truth
 from harness.contracts import HIDDEN, AnyArray, Deal, DealtStage, IntArray, Query, Stage, Validation
 
 
@@ -18,14 +18,14 @@ def _deal() -> Deal:
     stages = [
         DealtStage(
             rows=np.array([0, 1, 2]),
-            given=np.array([0, HIDDEN, 0]),
+            observed_labels=np.array([0, HIDDEN, 0]),
             query=np.array([5, 1]),
             named_classes=1,
             new_classes=1,
         ),
         DealtStage(
             rows=np.array([3, 4]),
-            given=np.array([1, HIDDEN]),
+            observed_labels=np.array([1, HIDDEN]),
             query=np.array([5, 1]),
             named_classes=2,
             new_classes=None,
@@ -140,29 +140,29 @@ def _recurrent(*, recurring: bool = False) -> Deal:
     stages = [
         DealtStage(
             rows=np.array([0, 1, 2]),
-            given=np.array([0, 1, HIDDEN]),
+            observed_labels=np.array([0, 1, HIDDEN]),
             query=np.array([7, 2, 1]),
-            watched=np.array([0]),
-            held=np.array([6]),
-            held_given=np.array([6]),
+            monitored=np.array([0]),
+            validation=np.array([6]),
+            validation_labels=np.array([6]),
             named_classes=2,
             new_classes=2,
         ),
         DealtStage(
             rows=np.array([3, 2, 1]),
-            given=np.array([HIDDEN, 2, 1]),
+            observed_labels=np.array([HIDDEN, 2, 1]),
             query=np.array([7, 2, 1]),
-            watched=np.array([0]),
-            held=np.array([6, 5, 0]),
-            held_given=np.array([6, 5, 0]),
+            monitored=np.array([0]),
+            validation=np.array([6, 5, 0]),
+            validation_labels=np.array([6, 5, 0]),
             named_classes=3,
             new_classes=1,
         ),
         DealtStage(
             rows=np.array([4]),
-            given=np.array([HIDDEN]),
+            observed_labels=np.array([HIDDEN]),
             query=np.array([7, 2, 1]),
-            watched=np.array([0]),
+            monitored=np.array([0]),
             named_classes=3,
             new_classes=None,
         ),
@@ -196,7 +196,7 @@ def test_every_appearance_of_an_item_has_an_id_of_its_own(seed: int) -> None:
     assert [set(_by_row(stage)) for stage in stages] == [{0, 1, 2}, {1, 2, 3}, {4}]
     assert len({id_ for stage in stages for id_ in stage.ids.tolist()}) == 7
     for stage, dealt in zip(stages, deal.stages, strict=True):
-        given = dict(zip(dealt.rows.tolist(), dealt.given.tolist(), strict=True))
+        given = dict(zip(dealt.rows.tolist(), dealt.observed_labels.tolist(), strict=True))
         labels = dict(zip(_by_row(stage), stage.labels.tolist(), strict=True))
         assert labels == given
         assert stage.ids.tolist() == sorted(stage.ids.tolist())
@@ -284,7 +284,7 @@ def test_new_ids_say_nothing_about_whether_an_item_came_before() -> None:
 
 
 def test_the_upper_bound_is_asked_by_the_ids_it_was_given_last() -> None:
-    sealed = seal(revealed(_recurrent()), 0)
+    sealed = seal(fully_labelled(_recurrent()), 0)
     assert [episode.stage.labels.tolist() for episode in sealed.episodes] == [
         list(_by_row(episode.stage)) for episode in sealed.episodes
     ]

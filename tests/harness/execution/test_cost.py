@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from runs import Owb
 
-from harness.cell.run import CellContext, Conditions
+from harness.cell.run import CellContext, CellSettings
 from harness.cli.cost import measured
 from harness.contracts import Status, TrainingBudget
 from harness.execution.cost import Cost, Network, Work, cost_of, duration, looks, scaled, time_of
@@ -87,8 +87,8 @@ def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: 
     budget = TrainingBudget(
         backbone="mlp", epochs=20, batch_size=1, probe_epochs=every, probe_tail=tail, probe_every=4
     )
-    conditions = Conditions(root_seed=0, budget=budget)
-    context = CellContext(conditions=conditions, scratch=tmp_path, on_progress=lambda *_: None)
+    settings = CellSettings(root_seed=0, budget=budget)
+    context = CellContext(settings=settings, scratch=tmp_path, on_progress=lambda *_: None)
     context.enter(0, seen.append)
     for step in range(1, passes * 6 + 1):
         context.probe(step)

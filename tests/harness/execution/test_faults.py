@@ -19,7 +19,7 @@ import pytest
 from runs import BLOBS, world
 from worlds import Blobs
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Status
 from harness.errors import UserError
@@ -138,7 +138,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
 def _alone(seed: int, folder: Path) -> str:
     """Return the digest of a cell that runs in this process, without a pause."""
     world_ = Blobs()
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(seed),
         budget=world_.budget(),
         needed=world_.answers,
@@ -146,7 +146,7 @@ def _alone(seed: int, folder: Path) -> str:
         kept=world_.kept,
     )
     strategy = find("strategy", world("Announces")).cls(mark=str(folder / "alone"), pause=0.0)
-    results = run_cell(strategy, build(world_, seed).episodes, conditions, scratch=folder)
+    results = run_cell(strategy, build(world_, seed).episodes, settings, scratch=folder)
     return digest([answer for result in results for answer in result.answers])
 
 

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 from worlds import Blobs
 
-from harness.cell.run import conditions_of
+from harness.cell.run import settings_of
 from harness.execution.machine import Machine
 
 
 def test_a_cell_computes_as_the_machine_does_and_keeps_what_the_protocol_says() -> None:
-    plain = conditions_of(Blobs(), 3)
+    plain = settings_of(Blobs(), 3)
     said = Machine(workers=7, threads=2, device="cuda:1", precision="bfloat16", compile=True)
     assert said.computing(plain) == replace(plain, device="cuda:1", precision="bfloat16", compile=True)
     assert Machine().computing(plain) == plain

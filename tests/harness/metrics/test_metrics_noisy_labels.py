@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import precision_score, recall_score
 
-from harness.contracts import HIDDEN, Answer, Truth
+from harness.contracts import HIDDEN, StoredPrediction, Truth
 from harness.metrics import noisy_labels as module
 from harness.metrics.noisy_labels import clean_selection, memorisation, transition, transition_error
 from scenarios.noisy_labels.scoring import (
@@ -148,13 +148,13 @@ def _truth(named: Sequence[int] = (3,), part: Any = PART) -> Truth:
     return Truth(labels=LABELS, facts={"part": np.array(part), "observed": OBSERVED}, named_classes=named)
 
 
-def _answer(step: int | None, **judged: Any) -> Answer:
+def _answer(step: int | None, **judged: Any) -> StoredPrediction:
     """Return the answer at `step`; what is judged of items other than the training ones is nonsense."""
     arrays: dict[str, Any] = {"classes": np.array([*ON_TEST[step], *TRAINED, *ON_VALIDATION[step]])}
     for name, values in judged.items():
         kind = bool if name == "kept" else np.float16
         arrays[name] = np.array([*[9] * 4, *values, *[9] * 4]).astype(kind)
-    return Answer(stage=0, step=step, ids=np.arange(18), arrays=arrays)
+    return StoredPrediction(stage=0, step=step, ids=np.arange(18), arrays=arrays)
 
 
 def _moments(truth: Truth) -> list[Moment]:
@@ -253,7 +253,7 @@ def test_a_predicted_class_that_does_not_exist_is_wrong_and_nothing_worse(foreig
     the transition matrix.
     """
     truth = _truth()
-    answer = Answer(stage=0, step=None, ids=np.arange(18), arrays={"classes": np.full(18, foreign)})
+    answer = StoredPrediction(stage=0, step=None, ids=np.arange(18), arrays={"classes": np.full(18, foreign)})
     final = summary(truth, [moment_of(truth, answer)], tail=1, epochs=4)
     assert (final["last_accuracy"], final["memorised"], final["corrected"]) == (0, 0, 0)
     assert final["matrix_error"] == pytest.approx((1 + 1 + 1) / 3), "the identity where nothing is implied"

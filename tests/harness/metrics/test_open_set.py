@@ -19,11 +19,11 @@ from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
 from harness import checkpoint
-from harness.cell.acceptance import answered
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.prediction_check import validate_prediction
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.checks.conformance import check_scenario, check_strategy
-from harness.contracts import Answer, Prediction, Query, Stage, Strategy, rules_of
+from harness.contracts import Prediction, Query, Stage, StoredPrediction, Strategy, rules_of
 from harness.errors import Diverged, UserError
 from harness.metrics import open_set
 from harness.plugins import find
@@ -343,7 +343,7 @@ def test_figures_do_not_depend_on_scale_and_offset(scale: float, offset: float) 
     novel = rng.random(400) < 0.4
     strange = rng.random(400) + 0.5 * novel
     query = Query(ids=np.arange(400), inputs=strange)
-    kept = answered(
+    kept = validate_prediction(
         Prediction(anomaly_scores=scale * strange + offset),
         query,
         rules=rules_of(Prediction),
@@ -363,11 +363,11 @@ FOUND = "cgcd[preset=digits,open_set=true,epochs=3,first_epochs=10]"
 
 def _run(
     strategy: str, scenario: str, folder: Path, *, keep: bool = False, stages: int | None = None
-) -> list[Answer]:
+) -> list[StoredPrediction]:
     world, learner = configured("scenario", scenario), configured("strategy", strategy)
     episodes = build(world, 0, reveal=strategy.partition("[")[0] == world.upper_bound).episodes[:stages]
-    conditions = Conditions(root_seed=learner_seed(0), budget=world.budget())
-    results = run_cell(learner, episodes, conditions, scratch=folder, keep=folder if keep else None)
+    settings = CellSettings(root_seed=learner_seed(0), budget=world.budget())
+    results = run_cell(learner, episodes, settings, scratch=folder, keep=folder if keep else None)
     return [answer for result in results for answer in result.answers]
 
 
@@ -393,9 +393,9 @@ def test_category_discovery_answers_the_same_beside_its_scores(name: str, tmp_pa
     )
 
 
-def _only(answer: Answer, *names: str) -> Answer:
+def _only(answer: StoredPrediction, *names: str) -> StoredPrediction:
     kept = {name: array for name, array in answer.arrays.items() if name in names}
-    return Answer(stage=answer.stage, step=answer.step, ids=answer.ids, arrays=kept)
+    return StoredPrediction(stage=answer.stage, step=answer.step, ids=answer.ids, arrays=kept)
 
 
 def test_a_classifiers_features_and_head_make_its_logits() -> None:
@@ -544,9 +544,9 @@ def test_classes_still_to_come_are_asked_and_no_accuracy_counts_them() -> None:
     np.testing.assert_equal(shared, dict(finals[0]))
 
 
-def _answer(index: int, query: Query, classes: NDArray[np.int64], **further: Any) -> Answer:
+def _answer(index: int, query: Query, classes: NDArray[np.int64], **further: Any) -> StoredPrediction:
     ids = np.sort(query.ids)
-    return Answer(
+    return StoredPrediction(
         stage=index,
         step=None,
         ids=ids,

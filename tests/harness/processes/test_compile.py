@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 from torch.func import functional_call, vmap
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.contracts import Answer, Context
+from harness.contracts import Context, StoredPrediction
 from harness.errors import UserError
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
@@ -69,21 +69,23 @@ def _deep(layers: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 5), *[nn.ReLU() for _ in range(layers)])
 
 
-def _answers(asked: bool, scratch: Path, keep: Path | None = None, stages: int | None = None) -> list[Answer]:
+def _answers(
+    asked: bool, scratch: Path, keep: Path | None = None, stages: int | None = None
+) -> list[StoredPrediction]:
     """Return the answers of the first stages of joint training on blobs."""
     scenario = configured("scenario", SCENARIO)
-    conditions = Conditions(root_seed=learner_seed(0), budget=scenario.budget(), compile=asked)
+    settings = CellSettings(root_seed=learner_seed(0), budget=scenario.budget(), compile=asked)
     results = run_cell(
         configured("strategy", "joint"),
         build(scenario, 0).episodes[:stages],
-        conditions,
+        settings,
         scratch=scratch,
         keep=keep,
     )
     return [answer for result in results for answer in result.answers]
 
 
-def _agree(mine: list[Answer], theirs: list[Answer]) -> None:
+def _agree(mine: list[StoredPrediction], theirs: list[StoredPrediction]) -> None:
     for one, other in zip(mine, theirs, strict=True):
         np.testing.assert_array_equal(one.ids, other.ids)
         assert (one.arrays["classes"] == other.arrays["classes"]).mean() > 0.95

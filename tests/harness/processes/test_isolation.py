@@ -43,14 +43,14 @@ from pathlib import Path
 import torch
 from harness.store.predictions import digest
 from harness.protocol.cells import contenders, protocols
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 
 def cell(name, seed):
     world, strategy = protocols([sys.argv[1]])[0].scenario, contenders([name])[0]
-    conditions = Conditions(root_seed=learner_seed(seed), budget=world.budget(), needed=world.answers, probed=world.probed, kept=world.kept)
+    settings = CellSettings(root_seed=learner_seed(seed), budget=world.budget(), needed=world.answers, probed=world.probed, kept=world.kept)
     with tempfile.TemporaryDirectory() as folder:
-        results = run_cell(strategy.plugin.cls(**strategy.params), build(world, seed).episodes, conditions, scratch=Path(folder))
+        results = run_cell(strategy.plugin.cls(**strategy.params), build(world, seed).episodes, settings, scratch=Path(folder))
         print(name, seed, digest([answer for result in results for answer in result.answers]), flush=True)
 
 for name in sys.argv[3:]:

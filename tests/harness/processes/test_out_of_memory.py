@@ -11,7 +11,7 @@ from checkout import SUPPORT
 from memory_worlds import CUDA
 from runs import BLOBS, Run, world
 
-from harness.cell.run import Conditions
+from harness.cell.run import CellSettings
 from harness.contracts import Status, TrainingBudget
 from harness.errors import shortage
 from harness.execution.execute import Limits
@@ -20,7 +20,7 @@ from harness.processes.out_of_memory import what_to_try
 
 
 def _job(batch_size: int = 32, augmentations: str = "same", precision: str = "float32") -> Job:
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=0,
         budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=batch_size, augmentations=augmentations),
         precision=precision,
@@ -30,7 +30,7 @@ def _job(batch_size: int = 32, augmentations: str = "same", precision: str = "fl
         strategy="s",
         source=None,
         params={},
-        conditions=conditions,
+        settings=settings,
         keep=Path(),
         shared=(),
         timeout_s=1,
@@ -74,9 +74,9 @@ def test_the_batch_is_halved_and_views_count_where_there_are_any() -> None:
         "try batch_size=16 or fewer augmentations in the scenario (then another protocol), or"
     )
     assert what_to_try(_job(1), "host") == "try a larger --memory"
-    conditions = _job(1).conditions
-    larger = replace(conditions.budget, first_batch_size=8)
-    first = replace(_job(1), conditions=replace(conditions, budget=larger))
+    settings = _job(1).settings
+    larger = replace(settings.budget, first_batch_size=8)
+    first = replace(_job(1), settings=replace(settings, budget=larger))
     assert what_to_try(first, "host").startswith("try first_batch_size=4 in the scenario")
     assert (
         what_to_try(_job(1, "crop"), "host")

@@ -14,7 +14,7 @@ import pytest
 from runs import world
 from worlds import Blobs
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Episode, build
 from harness.contracts import Query, Stage, Status
 from harness.execution.worker import Worker, tail
@@ -28,7 +28,7 @@ from harness.processes.workshop import FORKS, Forked, Fresh, Workshop, open_work
 from harness.store.predictions import digest
 
 BLOBS = Blobs()
-CONDITIONS = Conditions(
+SETTINGS = CellSettings(
     root_seed=learner_seed(0),
     budget=BLOBS.budget(),
     needed=BLOBS.answers,
@@ -54,7 +54,7 @@ def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[
         strategy=plugin.name,
         source=plugin.source,
         params=plugin.cls().__dict__,
-        conditions=CONDITIONS,
+        settings=SETTINGS,
         keep=folder,
         shared=(),
         **{"timeout_s": 60.0, "memory_mib": 4096.0, **limits},
@@ -70,7 +70,7 @@ def _run(workshop: Workshop, name: str, folder: Path, **limits: float) -> tuple[
 
 def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_path: Path) -> None:
     results = run_cell(
-        find("strategy", world("Trains")).cls(), build(BLOBS, 0).episodes, CONDITIONS, scratch=tmp_path
+        find("strategy", world("Trains")).cls(), build(BLOBS, 0).episodes, SETTINGS, scratch=tmp_path
     )
     here = digest([answer for result in results for answer in result.answers])
     outcome, events = _run(workshop, "Trains", tmp_path)

@@ -17,7 +17,7 @@ from together_worlds import HERE, Coins, Copycat, Descent, Stranger
 from worlds import Blobs, Means
 
 from harness import seeds
-from harness.cell.run import Conditions, Member, learner_seed, run_cell, run_together
+from harness.cell.run import CellSettings, Member, learner_seed, run_cell, run_together
 from harness.cell.sealing import seal
 from harness.checks.conformance import check_strategy
 from harness.cli import main
@@ -136,21 +136,21 @@ def test_the_plan_says_what_would_learn_together(
 
 def _member(strategy: Strategy, seed: int, folder: Path, *, corrupted: float = 0.3) -> Member:
     episode = seal(Coins(corrupted=corrupted).deal(seed), seed).episodes[0]
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(seed),
         budget=TrainingBudget(backbone="mlp", epochs=6, batch_size=8, probe_every=2),
         needed=("classes",),
     )
     keep = folder / f"{strategy.rate}-{seed}"  # type: ignore[attr-defined]
     keep.mkdir(exist_ok=True)
-    return Member(strategy=strategy, episode=episode, conditions=conditions, scratch=folder, keep=keep)
+    return Member(strategy=strategy, episode=episode, settings=settings, scratch=folder, keep=keep)
 
 
 def test_every_member_ends_at_its_own_closed_form(tmp_path: Path) -> None:
     members = [_member(Descent(rate=rate), seed, tmp_path) for rate in (0.1, 0.5) for seed in (0, 1)]
     for one, result in zip(members, run_together(members), strict=True):
         mean = one.episode.stage.labels.mean()
-        first = seeds.stream("init", seed=one.conditions.root_seed, stage=0).normal()
+        first = seeds.stream("init", seed=one.settings.root_seed, stage=0).normal()
         assert result.together == 4
         assert [answer.step for answer in result.answers] == [2, 4, 6, None]
         for answer, steps in zip(result.answers, (2, 4, 6, 6), strict=True):
@@ -170,7 +170,7 @@ def test_what_is_kept_is_not_learned_again_and_nothing_is_kept_of_a_pack_that_fa
     results = run_together(again)
     assert [result.together for result in results] == [2, 2, 1]
     assert mark.read_text().split() == ["2", "1"]
-    alone = list(run_cell(Descent(rate=0.1), [first.episode], first.conditions, scratch=tmp_path))
+    alone = list(run_cell(Descent(rate=0.1), [first.episode], first.settings, scratch=tmp_path))
     np.testing.assert_allclose(
         results[0].answers[-1].arrays["scores"], alone[0].answers[-1].arrays["scores"], rtol=1e-6
     )

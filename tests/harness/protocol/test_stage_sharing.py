@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from worlds import Blobs, HiddenBlobs, Means, NovelBlobs
 
 from harness import checkpoint
-from harness.cell.run import Conditions, StageResult, run_cell
+from harness.cell.run import CellSettings, StageResult, run_cell
 from harness.cell.sealing import seal
 from harness.contracts import Prediction, Query, Scenario, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
@@ -80,8 +80,8 @@ def _cell(
 def _run(cell: Cell, folder: Path, shared: Sequence[Path | None] = ()) -> list[StageResult]:
     episodes = seal(cell.protocol.scenario.deal(cell.seed), cell.seed).episodes
     strategy = cell.contender.plugin.cls(**cell.contender.params)
-    conditions = Conditions(root_seed=7 + cell.seed, budget=cell.protocol.scenario.budget())
-    return list(run_cell(strategy, episodes, conditions, scratch=folder, shared=shared))
+    settings = CellSettings(root_seed=7 + cell.seed, budget=cell.protocol.scenario.budget())
+    return list(run_cell(strategy, episodes, settings, scratch=folder, shared=shared))
 
 
 def _digest(results: Sequence[StageResult]) -> str:
@@ -154,12 +154,12 @@ def test_an_interrupted_cell_continues_from_its_own_state(tmp_path: Path) -> Non
     paths = [tmp_path / "zero.pt", tmp_path / "one.pt", None]
     whole = _run(cell, tmp_path, paths)
     episodes = seal(WORLD.deal(0), 0).episodes
-    conditions, keep = Conditions(root_seed=7, budget=WORLD.budget()), tmp_path / "keep"
+    settings, keep = CellSettings(root_seed=7, budget=WORLD.budget()), tmp_path / "keep"
     keep.mkdir()
     for until in (2, 4):
         strategy = Drifts(late=3.0)
         results = list(
-            run_cell(strategy, episodes[:until], conditions, scratch=tmp_path, keep=keep, shared=paths)
+            run_cell(strategy, episodes[:until], settings, scratch=tmp_path, keep=keep, shared=paths)
         )
     assert _digest(results) == _digest(whole)
 
@@ -239,13 +239,13 @@ def test_a_parameter_leaves_the_state_after_earlier_stages_alone(name: str, tmp_
     def state(world: Scenario, values: dict[str, Any]) -> bytes | None:
         strategy, folder = cls(**values), tmp_path / "scratch"
         folder.mkdir(exist_ok=True)
-        conditions = Conditions(root_seed=3, budget=world.budget(), needed=world.answers)
+        settings = CellSettings(root_seed=3, budget=world.budget(), needed=world.answers)
         try:
             list(
                 run_cell(
                     strategy,
                     seal(world.deal(0), 0).episodes[:1],
-                    conditions,
+                    settings,
                     scratch=folder,
                     shared=[tmp_path / "state.pt"],
                 )

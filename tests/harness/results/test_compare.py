@@ -20,7 +20,7 @@ from scipy import stats
 
 from harness import statistics
 from harness.cell.sealing import build, seal
-from harness.contracts import Answer, ClassCounts, Scenario, Truth
+from harness.contracts import ClassCounts, Scenario, StoredPrediction, Truth
 from harness.errors import UserError
 from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
@@ -346,7 +346,11 @@ def test_predictions_that_do_not_fit_are_said_and_the_figures_stand(compare: Owb
     assert whole["predictions"]["problem"] == ""
     answers = read_answers(path)
     write_answers(
-        path, [Answer(stage=one.stage, step=one.step, ids=one.ids + 1, arrays=one.arrays) for one in answers]
+        path,
+        [
+            StoredPrediction(stage=one.stage, step=one.step, ids=one.ids + 1, arrays=one.arrays)
+            for one in answers
+        ],
     )
     (found,) = compare(*args, "--json").json
     assert (
@@ -398,7 +402,7 @@ def test_a_time_that_may_not_be_reached_is_refused() -> None:
 
 def marks_of(
     board: str, label: str, scenario_part: str = ""
-) -> tuple[Scenario, list[Answer], Any, list[ClassCounts]]:
+) -> tuple[Scenario, list[StoredPrediction], Any, list[ClassCounts]]:
     """Return the marks of the first cell of a strategy on a committed board, with what they are made from."""
     folder = BOARDS / board
     entry = next(entry for entry in read_board(folder).entries if entry.label == label)
@@ -413,8 +417,8 @@ def marks_of(
 
 
 def share(mark: ClassCounts, arrival: int | None = None) -> float:
-    own = np.ones(len(mark.asked), dtype=bool) if arrival is None else mark.arrival == arrival
-    return float(mark.right[own].sum() / mark.asked[own].sum())
+    own = np.ones(len(mark.n_items), dtype=bool) if arrival is None else mark.arrival == arrival
+    return float(mark.right[own].sum() / mark.n_items[own].sum())
 
 
 @pytest.mark.parametrize(
@@ -431,7 +435,7 @@ def test_shares_by_arrival_are_the_scenarios_accuracy_matrix(board: str, label: 
     for mark in marks:
         for arrival in range(mark.stage + 1):
             assert share(mark, arrival) == pytest.approx(matrix[mark.stage, arrival])
-        come = mark.asked > 0
+        come = mark.n_items > 0
         assert set(mark.arrival[come]) == set(range(mark.stage + 1))
 
 
@@ -462,7 +466,9 @@ def test_shares_in_anomaly_detection_are_areas_by_category(setting: str) -> None
     for stage, episode in enumerate(sealed.episodes):
         ids = np.sort(episode.query.ids)
         answers.append(
-            Answer(stage=stage, step=None, ids=ids, arrays={"anomaly_scores": rng.normal(size=len(ids))})
+            StoredPrediction(
+                stage=stage, step=None, ids=ids, arrays={"anomaly_scores": rng.normal(size=len(ids))}
+            )
         )
     marks = scenario.correct_by_class(sealed.truth, answers, ())
     answer, mark = answers[-1], marks[-1]
@@ -476,7 +482,7 @@ def test_shares_in_anomaly_detection_are_areas_by_category(setting: str) -> None
             sealed.truth.facts["anomalous"][answer.ids][own],
         )
         pairs = [float(x > y) for x in values[strange] for y in values[~strange]]
-        assert mark.right[place] / mark.asked[place] == pytest.approx(np.mean(pairs))
+        assert mark.right[place] / mark.n_items[place] == pytest.approx(np.mean(pairs))
 
 
 def test_a_scenario_without_classes_cannot_be_compared_by_them() -> None:

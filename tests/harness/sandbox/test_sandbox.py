@@ -22,9 +22,9 @@ import pytest
 from checkout import ROOT, SUPPORT
 
 from harness import sandbox
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Episode, Subset, build
-from harness.contracts import Answer, Status
+from harness.contracts import Status, StoredPrediction
 from harness.sandbox import launch
 from harness.sandbox.arrays import npz_problems
 from harness.sandbox.wire import (
@@ -42,7 +42,7 @@ from harness.store.predictions import digest
 
 SCENARIO = configured("scenario", "class-incremental[dataset=digits,stages=2,epochs=1]")
 EPISODES = build(SCENARIO, 0).episodes
-CONDITIONS = Conditions(root_seed=learner_seed(0), budget=SCENARIO.budget(), needed=SCENARIO.answers)
+SETTINGS = CellSettings(root_seed=learner_seed(0), budget=SCENARIO.budget(), needed=SCENARIO.answers)
 SOURCE = """
 import ctypes, gc, io, os, socket, subprocess, sys, time
 import numpy as np
@@ -74,7 +74,7 @@ Run = Callable[..., sandbox.Result]
 
 def _run(attack: str = "pass", *, bounds: sandbox.Bounds = sandbox.Bounds(timeout_s=60)) -> sandbox.Result:  # noqa: B008  (frozen)
     source = SOURCE + "".join(f"        {line}\n" for line in attack.strip().splitlines())
-    task = Task(kind="cell", strategy="tries.py:Tries", source=source, params={}, conditions=CONDITIONS)
+    task = Task(kind="cell", strategy="tries.py:Tries", source=source, params={}, settings=SETTINGS)
     return sandbox.run(task, EPISODES, bounds)
 
 
@@ -94,7 +94,7 @@ def test_an_honest_strategy_answers_the_bytes_that_it_answers_outside(run: Run, 
     strategy = find("strategy", "tries.py:Tries", source=SOURCE + "        pass\n").cls()
     outside = [
         answer
-        for result in run_cell(strategy, EPISODES, CONDITIONS, scratch=tmp_path)
+        for result in run_cell(strategy, EPISODES, SETTINGS, scratch=tmp_path)
         for answer in result.answers
     ]
     result = run()
@@ -275,9 +275,9 @@ self.predict = lambda query: Prediction(classes=np.resize(np.frombuffer(text.enc
 def test_answers_to_stages_that_were_not_asked_are_not_taken(run: Run) -> None:
     """A strategy that finds the pipe to the gate and speaks for the harness."""
     attack = """
-from harness.contracts import Answer
+from harness.contracts import StoredPrediction
 from harness.sandbox.wire import answers_frame
-forged = answers_frame([Answer(stage=1, step=None, ids=stage.ids, arrays={"classes": stage.labels})])
+forged = answers_frame([StoredPrediction(stage=1, step=None, ids=stage.ids, arrays={"classes": stage.labels})])
 for number in range(3, 64):
     try:
         os.write(number, forged)
@@ -399,7 +399,7 @@ def test_parameters_that_are_not_the_strategys_are_refused() -> None:
         strategy="tries.py:Tries",
         source=SOURCE + "        pass\n",
         params={"power": 2},
-        conditions=CONDITIONS,
+        settings=SETTINGS,
     )
     result = sandbox.run(task, EPISODES)
     assert result.status is Status.FAILED
@@ -443,7 +443,7 @@ def test_a_loader_arrives_as_one_with_the_same_items() -> None:
 
 def test_answers_arrive_as_they_were_sent() -> None:
     answers = [
-        Answer(stage=0, step=step, ids=np.arange(3), arrays={"classes": np.array([2, 0, 1])})
+        StoredPrediction(stage=0, step=step, ids=np.arange(3), arrays={"classes": np.array([2, 0, 1])})
         for step in (5, None)
     ]
     got = answers_of(unpacked(_reader(answers_frame(answers)), largest=1 << 20))

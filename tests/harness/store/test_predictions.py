@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.cell.acceptance import answered
-from harness.contracts import Answer, Prediction, Query, rules_of
+from harness.cell.prediction_check import validate_prediction
+from harness.contracts import Prediction, Query, StoredPrediction, rules_of
 from harness.errors import Diverged, UserError
 from harness.store.predictions import digest, read_answers, write_answers
 
 
-def _assert_same(found: list[Answer], expected: list[Answer]) -> None:
+def _assert_same(found: list[StoredPrediction], expected: list[StoredPrediction]) -> None:
     assert [(answer.stage, answer.step) for answer in found] == [
         (answer.stage, answer.step) for answer in expected
     ]
@@ -45,10 +45,10 @@ SORTED = np.array([1, 3, 2, 0])
 """The places of the asked ids in ascending order."""
 
 
-def _accepted(**fields: Any) -> Answer:
+def _accepted(**fields: Any) -> StoredPrediction:
     query = Query(ids=ASKED, inputs=np.zeros((4, 1), dtype=np.float32))
     rules = rules_of(Prediction)
-    return answered(Prediction(**fields), query, rules=rules, needed=(), stage=2, step=None)
+    return validate_prediction(Prediction(**fields), query, rules=rules, needed=(), stage=2, step=None)
 
 
 STEPS = np.linspace(0, 1, 4 * 15, dtype=np.float64).reshape(4, 3, 5)
@@ -126,11 +126,11 @@ IDS = np.array([3, 4, 90, 1_000_000])
 OTHERS = np.array([0, 3, 7])
 
 
-def _probe(step: int) -> Answer:
-    return Answer(stage=0, step=step, ids=IDS, arrays={"classes": np.array([0, 1, 1, step])})
+def _probe(step: int) -> StoredPrediction:
+    return StoredPrediction(stage=0, step=step, ids=IDS, arrays={"classes": np.array([0, 1, 1, step])})
 
 
-def _end(stage: int, ids: np.ndarray[Any, Any], heads: int) -> Answer:
+def _end(stage: int, ids: np.ndarray[Any, Any], heads: int) -> StoredPrediction:
     rng = np.random.default_rng(stage)
     arrays: dict[str, Any] = {
         "classes": rng.integers(0, heads, len(ids)),
@@ -138,7 +138,7 @@ def _end(stage: int, ids: np.ndarray[Any, Any], heads: int) -> Answer:
         "kept": rng.random(len(ids)) < 0.5,
         "suspicion": rng.random(len(ids)).astype(np.float16),
     }
-    return Answer(stage=stage, step=None, ids=ids, arrays=arrays)
+    return StoredPrediction(stage=stage, step=None, ids=ids, arrays=arrays)
 
 
 CELL = [_probe(2), _probe(10), _end(0, IDS, 2), _end(1, OTHERS, 4), _end(2, IDS, 6)]
@@ -177,7 +177,8 @@ def test_a_hundred_probes_that_hardly_change_take_little_more_room_than_one(tmp_
     sizes = {}
     for moments in (1, 101):
         answers = [
-            Answer(stage=0, step=step, ids=ids, arrays={"classes": classes}) for step in range(moments)
+            StoredPrediction(stage=0, step=step, ids=ids, arrays={"classes": classes})
+            for step in range(moments)
         ]
         write_answers(tmp_path / "p.npz", answers)
         sizes[moments] = (tmp_path / "p.npz").stat().st_size
@@ -188,7 +189,9 @@ def test_moments_of_other_formats_keep_theirs(tmp_path: Path) -> None:
     """A probe before anything is learned answers zeros, which need no more than half precision."""
     kinds = {None: np.float64, 0: np.float16, 5: np.float32, 9: np.float32}
     answers = [
-        Answer(stage=0, step=step, ids=IDS, arrays={"anomaly_maps": np.full((4, 2, 3), step or 0, kind)})
+        StoredPrediction(
+            stage=0, step=step, ids=IDS, arrays={"anomaly_maps": np.full((4, 2, 3), step or 0, kind)}
+        )
         for step, kind in kinds.items()
     ]
     write_answers(tmp_path / "p.npz", answers)
@@ -214,7 +217,7 @@ def test_moments_of_other_formats_keep_theirs(tmp_path: Path) -> None:
     ids=lambda change: next(iter(change)),
 )
 def test_the_digest_tells_what_was_answered_when_and_for_which_item(change: Mapping[str, Any]) -> None:
-    answer = Answer(stage=0, step=10, ids=IDS, arrays={"classes": np.array([0, 1, 1, 3])})
+    answer = StoredPrediction(stage=0, step=10, ids=IDS, arrays={"classes": np.array([0, 1, 1, 3])})
     assert digest([answer]) != digest([replace(answer, **change)])
 
 
@@ -248,7 +251,7 @@ def test_any_moments_survive_storage(
                 "old_probability": rng.random(size).astype(rng.choice(["f2", "f4", "f8"])),
             }
             arrays |= {"scores": rng.random((size, 2 + stage)).astype(rng.choice(["f4", "f8"]))}
-        answers.append(Answer(stage=stage, step=step, ids=queries[query], arrays=arrays))
+        answers.append(StoredPrediction(stage=stage, step=step, ids=queries[query], arrays=arrays))
     write_answers(tmp_path / "p.npz", answers)
     found = read_answers(tmp_path / "p.npz")
     _assert_same(found, answers)

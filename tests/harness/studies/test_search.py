@@ -16,7 +16,7 @@ from runs import BLOBS, Owb, world
 from search_worlds import HERE
 from worlds import Means
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.cli.searching import chosen_of, how_chosen, show_report
 from harness.contracts import Prediction, Query
@@ -242,8 +242,8 @@ def _alone(asked: Search, label: str, folder: Path) -> list[float]:
     figures = []
     for seed in asked.seeds:
         scenario, sealed = asked.choosing.scenario, build(asked.choosing.scenario, seed)
-        conditions = Conditions(root_seed=learner_seed(seed), budget=scenario.budget())
-        results = list(run_cell(configured("strategy", label), sealed.episodes, conditions, scratch=folder))
+        settings = CellSettings(root_seed=learner_seed(seed), budget=scenario.budget())
+        results = list(run_cell(configured("strategy", label), sealed.episodes, settings, scratch=folder))
         figures.append(
             scenario.score(sealed.truth, [result.answers[-1] for result in results]).final[
                 asked.criterion.name
@@ -381,14 +381,14 @@ def test_looking_in_between_changes_nothing(tmp_path: Path) -> None:
     (episode,) = build(scenario, 1000).episodes
     seen: list[Prediction] = []
     probed = replace(scenario.budget(), probe_epochs=3)
-    conditions = Conditions(root_seed=learner_seed(1000), budget=probed)
+    settings = CellSettings(root_seed=learner_seed(1000), budget=probed)
     cls = configured("strategy", KNOB).__class__
 
     def hear(query: Query, prediction: Prediction) -> None:
         seen.append(prediction)
 
-    (looked,) = run_cell(watched(cls, hear)(), [episode], conditions, scratch=tmp_path)
-    (alone,) = run_cell(cls(), [episode], conditions, scratch=tmp_path)
+    (looked,) = run_cell(watched(cls, hear)(), [episode], settings, scratch=tmp_path)
+    (alone,) = run_cell(cls(), [episode], settings, scratch=tmp_path)
     assert len(seen) == 3  # epochs 3, 6 and 9 of 10
     assert [answer.step for answer in looked.answers] == [3, 6, 9, None]
     for one, other in zip(looked.answers, alone.answers, strict=True):

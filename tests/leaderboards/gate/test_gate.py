@@ -31,7 +31,7 @@ from forgeries import (
 from typer.testing import CliRunner
 
 from harness.cell.sealing import build
-from harness.contracts import Answer, Metric, Status
+from harness.contracts import Metric, Status, StoredPrediction
 from harness.sandbox.scan import scan
 from harness.selection import configured
 from harness.store.predictions import read_answers
@@ -447,7 +447,8 @@ def test_a_learner_of_labels_answers_the_same_under_other_names() -> None:
     ids = np.arange(len(stage.labels))
     scores = np.eye(10, dtype=np.float32)[other.labels]
     back = mapped_back(
-        Answer(stage=1, step=None, ids=ids, arrays={"classes": other.labels, "scores": scores}), names
+        StoredPrediction(stage=1, step=None, ids=ids, arrays={"classes": other.labels, "scores": scores}),
+        names,
     )
     assert np.array_equal(back.arrays["classes"], stage.labels)
     assert np.array_equal(back.arrays["scores"].argmax(axis=1), stage.labels)

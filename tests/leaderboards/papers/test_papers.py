@@ -17,7 +17,7 @@ import yaml
 from checkout import ROOT
 from runs import BLOBS, Owb, Run, world
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.checks.conformance import check_scenario
 from harness.cli.cost import measured
@@ -360,7 +360,7 @@ def test_every_preset_takes_two_steps_a_stage_on_a_tiny_set(name: str, disk: Pat
 def _two_steps(cell: Cell, name: str, tmp_path: Path) -> None:
     scenario = cell.protocol.scenario
     steps: list[tuple[int, int, int]] = []
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(0),
         budget=scenario.budget(),
         needed=scenario.answers,
@@ -373,7 +373,7 @@ def _two_steps(cell: Cell, name: str, tmp_path: Path) -> None:
         *run_cell(
             strategy,
             sealed.episodes,
-            conditions,
+            settings,
             scratch=tmp_path,
             on_progress=lambda *said: steps.append(said[:3]),
         )
@@ -406,7 +406,7 @@ def test_a_smoke_run_is_recorded_apart_and_no_board_takes_it(
     assert Store(str(tmp_path)).experiments() == ["paper-happy-cifar100-smoke"]
     assert [row["status"] for row in call_owb(*words, "--json").json] == ["done"]
     (protocol,) = protocols(tried(preset("paper/happy-cifar100"), small=True).scenarios)
-    assert "measures nothing" in protocol.scenario.inadmissible()
+    assert "measures nothing" in protocol.scenario.board_exclusion_reason()
 
 
 def test_a_plan_goes_on_without_weights_and_says_so(disk: Path, call_owb: Owb, tmp_path: Path) -> None:
@@ -554,9 +554,9 @@ def test_a_smoke_scenario_keeps_a_few_items_of_every_class_and_lends_a_few_steps
     assert (budget.backbone, budget.probe_epochs) == ("cnn", 1)
     deal = scenario.deal(0)
     (stage,) = deal.stages
-    for rows in (stage.rows, stage.held, stage.query):
+    for rows in (stage.rows, stage.validation, stage.query):
         np.testing.assert_array_equal(np.bincount(deal.labels[rows]), np.full(10, 3))
-    assert {*stage.watched.tolist()} <= {*stage.rows.tolist(), *stage.held.tolist()}
+    assert {*stage.monitored.tolist()} <= {*stage.rows.tolist(), *stage.validation.tolist()}
     assert Smoke(over="cgcd[preset=digits]").budget().first_epochs is None
 
 

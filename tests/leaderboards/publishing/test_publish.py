@@ -13,9 +13,9 @@ import pytest
 import yaml
 from runs import BLOBS, world
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.contracts import Answer, Status, TrainingBudget
+from harness.contracts import Status, StoredPrediction, TrainingBudget
 from harness.errors import UserError
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
@@ -58,10 +58,10 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     """Run and record one cell in this process, as the pool and the recording thread do together."""
     run_id = store.begin(cell, experiment="tiny", environment=environment(Machine()))
     sealed = build(cell.protocol.scenario, cell.seed)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(cell.seed), budget=TrainingBudget(backbone="mlp", epochs=1, batch_size=8)
     )
-    answers: list[Answer] = []
+    answers: list[StoredPrediction] = []
     ending = Ending(
         status=Status.DONE,
         seconds=0.25 + cell.seed,
@@ -70,7 +70,7 @@ def _run(cell: Cell, store: Store, scratch: Path) -> None:
     )
     try:
         for result in run_cell(
-            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, conditions, scratch=scratch
+            cell.contender.plugin.cls(**cell.contender.params), sealed.episodes, settings, scratch=scratch
         ):
             answers += result.answers
     except ValueError as error:
@@ -221,7 +221,7 @@ def test_a_record_that_its_predictions_do_not_give_is_refused(
 def test_a_scenario_that_no_board_takes_is_refused_and_found(
     made: World, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(made.cells[0].protocol.scenario), "inadmissible", lambda _: "it peeks")
+    monkeypatch.setattr(type(made.cells[0].protocol.scenario), "board_exclusion_reason", lambda _: "it peeks")
     with pytest.raises(UserError, match="cannot stand on a board: it peeks"):
         publish("tiny", made.suite, made.cells, made.store, tmp_path)
     assert any("cannot stand on a board: it peeks" in problem for problem in check_board(copy))
@@ -270,12 +270,12 @@ def test_an_edited_metric_is_named(copy: Path) -> None:
     ]
 
 
-def _change_answers(answers: list[Answer]) -> list[Answer]:
+def _change_answers(answers: list[StoredPrediction]) -> list[StoredPrediction]:
     wrong = {**answers[-1].arrays, "classes": (answers[-1].arrays["classes"] + 1) % 6}
     return [*answers[:-1], replace(answers[-1], arrays=wrong)]
 
 
-def _leave_out_items(answers: list[Answer]) -> list[Answer]:
+def _leave_out_items(answers: list[StoredPrediction]) -> list[StoredPrediction]:
     last = answers[-1]
     return [
         *answers[:-1],
@@ -283,15 +283,15 @@ def _leave_out_items(answers: list[Answer]) -> list[Answer]:
     ]
 
 
-def _leave_out_a_stage(answers: list[Answer]) -> list[Answer]:
+def _leave_out_a_stage(answers: list[StoredPrediction]) -> list[StoredPrediction]:
     return answers[:-1]
 
 
-def _leave_out_classes(answers: list[Answer]) -> list[Answer]:
+def _leave_out_classes(answers: list[StoredPrediction]) -> list[StoredPrediction]:
     return [replace(answer, arrays={"scores": np.zeros((len(answer.ids), 2))}) for answer in answers]
 
 
-def _shorten_a_column(answers: list[Answer]) -> list[Answer]:
+def _shorten_a_column(answers: list[StoredPrediction]) -> list[StoredPrediction]:
     return [replace(answer, arrays={"classes": answer.arrays["classes"][1:]}) for answer in answers]
 
 
@@ -306,7 +306,7 @@ def _shorten_a_column(answers: list[Answer]) -> list[Answer]:
     ],
 )
 def test_edited_predictions_are_named(
-    copy: Path, spoil: Callable[[list[Answer]], list[Answer]], finding: str
+    copy: Path, spoil: Callable[[list[StoredPrediction]], list[StoredPrediction]], finding: str
 ) -> None:
     path = _predictions(copy)
     write_answers(path, spoil(read_answers(path)))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from harness.cell.sealing import build, seal, with_permuted_truth
-from harness.contracts import Answer, Deal
+from harness.contracts import Deal, StoredPrediction
 from harness.errors import UserError
 from harness.parameters import validated
 from scenarios.anomaly.names import PUBLISHED
@@ -52,7 +52,7 @@ def test_multi_learns_and_asks_all_at_once() -> None:
     assert len(stage.rows) == 8 * 6
     assert len(stage.query) == 8 * 9
     assert (stage.named_classes, stage.new_classes) == (8, 8)
-    assert np.array_equal(stage.given, deal.labels[stage.rows])
+    assert np.array_equal(stage.observed_labels, deal.labels[stage.rows])
     assert not deal.facts["anomalous"][stage.rows].any()
     assert deal.facts["anomalous"][stage.query].sum() == 8 * 6
     assert np.array_equal(deal.facts["category"], deal.labels)
@@ -286,7 +286,7 @@ def test_masks_answered_as_maps_are_found_without_error(setting: str) -> None:
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         maps = sealed.truth.facts["mask"][ids].astype(np.float16)
-        answers.append(Answer(stage=index, step=None, ids=ids, arrays={"anomaly_maps": maps}))
+        answers.append(StoredPrediction(stage=index, step=None, ids=ids, arrays={"anomaly_maps": maps}))
     final = scenario.score(sealed.truth, answers).final
     for metric in scenario.metrics:
         expected = 0.0 if metric.name in ("forgetting", "pixel_ap_forgetting", "backward_transfer") else 1.0
@@ -303,7 +303,9 @@ def test_figures_of_a_category_are_its_own_under_every_order() -> None:
             ids = np.sort(query.ids)
             right = (facts["category"][ids] == 2) & facts["anomalous"][ids]
             answers.append(
-                Answer(stage=index, step=None, ids=ids, arrays={"anomaly_scores": right.astype(np.float32)})
+                StoredPrediction(
+                    stage=index, step=None, ids=ids, arrays={"anomaly_scores": right.astype(np.float32)}
+                )
             )
         final = scenario.score(sealed.truth, answers).final
         assert [final[f"image_auroc_of_{name}"] for name in ("brick", "grass", "rock")] == [0.5, 0.5, 1.0]
@@ -316,7 +318,8 @@ def test_an_answer_with_neither_maps_nor_scores_is_refused() -> None:
     ids = np.sort(sealed.episodes[0].query.ids)
     with pytest.raises(UserError, match="anomaly_maps"):
         scenario.score(
-            sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"classes": np.zeros(len(ids))})]
+            sealed.truth,
+            [StoredPrediction(stage=0, step=None, ids=ids, arrays={"classes": np.zeros(len(ids))})],
         )
 
 
@@ -444,6 +447,6 @@ def test_a_folder_is_scored(folder: Path) -> None:
     ids = np.sort(sealed.episodes[0].query.ids)
     scores = sealed.truth.facts["anomalous"][ids].astype(np.float32)
     final = scenario.score(
-        sealed.truth, [Answer(stage=0, step=None, ids=ids, arrays={"anomaly_scores": scores})]
+        sealed.truth, [StoredPrediction(stage=0, step=None, ids=ids, arrays={"anomaly_scores": scores})]
     ).final
     assert final["image_auroc_of_nut"] == final["worst_image_auroc"] == 1.0

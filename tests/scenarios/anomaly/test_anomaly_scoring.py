@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn import functional
 
-from harness.cell.acceptance import answered
-from harness.contracts import Answer, Prediction, Query, Scores, Truth, rules_of
+from harness.cell.prediction_check import validate_prediction
+from harness.contracts import Prediction, Query, Scores, StoredPrediction, Truth, rules_of
 from harness.errors import UserError
 from harness.store import plots
 from scenarios.anomaly import postprocess as module
@@ -36,7 +36,7 @@ PLAIN = PostProcess(image_size=(4, 4), resolution=(4, 4), blur_size=0, top=0)
 SIDES = st.tuples(st.integers(1, 20), st.integers(1, 20))
 
 
-def scores(truth: Truth, answers: Sequence[Answer], rules: Rules) -> Scores:
+def scores(truth: Truth, answers: Sequence[StoredPrediction], rules: Rules) -> Scores:
     """Return what all answers of a cell come to."""
     scorer = AnomalyScorer(truth, rules)
     for answer in answers:
@@ -283,8 +283,8 @@ def _truth(*, stages: int = 1, arrival: tuple[int, int] = (0, 0), **facts: Any) 
     return Truth(labels=held["category"], facts=held, named_classes=[2] * stages)
 
 
-def _answer(ids: list[int], *, stage: int = 0, step: int | None = None, **arrays: Any) -> Answer:
-    return Answer(
+def _answer(ids: list[int], *, stage: int = 0, step: int | None = None, **arrays: Any) -> StoredPrediction:
+    return StoredPrediction(
         stage=stage,
         step=step,
         ids=np.array(ids),
@@ -633,7 +633,7 @@ def _seen(change: Any, post: PostProcess, *, given: bool = False) -> dict[str, f
     scores_ = {"anomaly_scores": change(maps.mean(axis=(1, 2)))} if given else {}
     query = Query(ids=np.arange(48), inputs=maps)
     predicted = Prediction(anomaly_maps=change(maps), **scores_)
-    answer = answered(predicted, query, rules=rules_of(Prediction), needed=(), stage=0, step=None)
+    answer = validate_prediction(predicted, query, rules=rules_of(Prediction), needed=(), stage=0, step=None)
     rules = Rules(post=post, categories=("a", "b", "c"), defects=("good", "square"), pooled=True)
     return dict(scores(Truth(labels=category, facts=facts, named_classes=[3]), [answer], rules).final)
 

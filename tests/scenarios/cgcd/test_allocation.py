@@ -93,7 +93,7 @@ def _shown(deal: Deal) -> list[tuple[bytes, ...]]:
     return [
         (
             np.asarray(deal.inputs[stage.rows]).tobytes(),
-            stage.given.tobytes(),
+            stage.observed_labels.tobytes(),
             deal.labels[stage.rows].tobytes(),
             np.asarray(deal.inputs[stage.query]).tobytes(),
             deal.labels[stage.query].tobytes(),

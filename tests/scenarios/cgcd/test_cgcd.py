@@ -10,7 +10,7 @@ import pytest
 
 from harness.cell.sealing import Sealed, build
 from harness.checks.conformance import check_scenario
-from harness.contracts import HIDDEN, Answer, Deal
+from harness.contracts import HIDDEN, Deal, StoredPrediction
 from harness.errors import UserError
 from harness.plugins import find
 from harness.selection import resolved, single
@@ -55,8 +55,8 @@ def dealt(request: pytest.FixtureRequest) -> tuple[CGCD, Deal]:
 
 def test_only_stage_0_has_labels_and_they_are_true(dealt: tuple[CGCD, Deal]) -> None:
     _, deal = dealt
-    np.testing.assert_array_equal(deal.stages[0].given, deal.labels[deal.stages[0].rows])
-    assert all((stage.given == HIDDEN).all() for stage in deal.stages[1:])
+    np.testing.assert_array_equal(deal.stages[0].observed_labels, deal.labels[deal.stages[0].rows])
+    assert all((stage.observed_labels == HIDDEN).all() for stage in deal.stages[1:])
 
 
 def test_a_stage_holds_exactly_the_classes_revealed_so_far_in_the_right_numbers(
@@ -328,12 +328,12 @@ def test_bad_input_is_told_in_one_sentence(text: str, said: str) -> None:
 # --- scores -------------------------------------------------------------------------------------------------
 
 
-def _answers(sealed: Sealed, respond: Any) -> list[Answer]:
+def _answers(sealed: Sealed, respond: Any) -> list[StoredPrediction]:
     given = []
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         arrays = respond(index, sealed.truth.labels[ids], sealed.truth.facts["stage"][ids])
-        given.append(Answer(stage=index, step=None, ids=ids, arrays=arrays))
+        given.append(StoredPrediction(stage=index, step=None, ids=ids, arrays=arrays))
     return given
 
 
@@ -458,8 +458,8 @@ def test_the_answer_with_the_best_test_accuracy_counts_only_where_that_is_said_a
     )
     assert last.score(sealed.truth, [*probes, *ended]).final["mean_all"] < 0.5
     assert best.score(sealed.truth, [*probes, *ended]).final["mean_all"] == 1.0
-    assert last.inadmissible() == ""
-    assert "test accuracy" in best.inadmissible()
+    assert last.board_exclusion_reason() == ""
+    assert "test accuracy" in best.board_exclusion_reason()
     with pytest.raises(UserError, match="set probe_every"):
         _scenario("cgcd[choose=best-on-test]").deal(0)
 

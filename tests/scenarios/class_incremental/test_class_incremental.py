@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from harness.cell.sealing import Sealed, build
-from harness.contracts import Answer, Deal
+from harness.contracts import Deal, StoredPrediction
 from harness.errors import UserError
 from scenarios.class_incremental.scenario import ClassIncremental
 
 
-def _answers(sealed: Sealed, what: str) -> list[Answer]:
+def _answers(sealed: Sealed, what: str) -> list[StoredPrediction]:
     """Answer the truth, zeros, or the truth for classes of the current stage and zero otherwise (perfect
     forgetting).
     """
@@ -22,7 +22,7 @@ def _answers(sealed: Sealed, what: str) -> list[Answer]:
         classes = {"truth": labels, "zeros": labels * 0, "only new": np.where(arrival == index, labels, -1)}[
             what
         ]
-        given.append(Answer(stage=index, step=None, ids=ids, arrays={"classes": classes}))
+        given.append(StoredPrediction(stage=index, step=None, ids=ids, arrays={"classes": classes}))
     return given
 
 
@@ -38,7 +38,13 @@ def test_every_item_is_dealt_once(deal: Deal) -> None:
 
 
 def test_stages_bring_disjoint_classes_in_the_order_of_their_numbers(deal: Deal) -> None:
-    assert [sorted(set(stage.given)) for stage in deal.stages] == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert [sorted(set(stage.observed_labels)) for stage in deal.stages] == [
+        [0, 1],
+        [2, 3],
+        [4, 5],
+        [6, 7],
+        [8, 9],
+    ]
     assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [
         (2, 2),
         (4, 2),
@@ -153,7 +159,7 @@ def test_probes_are_scored_on_the_classes_named_so_far() -> None:
     scenario = ClassIncremental()
     sealed = build(scenario, 0)
     last = _answers(sealed, "zeros")[0]
-    probe = Answer(stage=0, step=7, ids=last.ids, arrays=last.arrays)
+    probe = StoredPrediction(stage=0, step=7, ids=last.ids, arrays=last.arrays)
     (row,) = scenario.score(sealed.truth, [probe, last]).probes["seen_accuracy"]
     labels = sealed.truth.labels[last.ids]
     assert row == (0, 7, pytest.approx(np.mean(labels[labels < 2] == 0)))

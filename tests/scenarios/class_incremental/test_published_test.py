@@ -14,7 +14,7 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Data, Deal, IntArray, Scenario
 from harness.errors import UserError
@@ -103,7 +103,7 @@ def test_natural_order_keeps_the_numbers_of_the_data_set(tmp_path: Path) -> None
     text, data = _written("cifar100", tmp_path)
     deal = _scenario(_over(text, ",stages=10,class_order=natural")).deal(3)
     np.testing.assert_array_equal(deal.labels, data.labels)
-    assert [sorted(set(stage.given)) for stage in deal.stages] == [
+    assert [sorted(set(stage.observed_labels)) for stage in deal.stages] == [
         list(range(10 * n, 10 * n + 10)) for n in range(10)
     ]
     assert [(len(stage.rows), len(stage.query)) for stage in deal.stages] == [(20, 100)] * 10
@@ -212,7 +212,7 @@ def test_human_labels_reach_the_training_items_and_test_labels_stay_true(
         (stage,) = deal.stages
         np.testing.assert_array_equal(np.sort(stage.rows), train)
         numbers = np.arange(len(data.class_names)) if deal.class_numbers is None else deal.class_numbers
-        np.testing.assert_array_equal(numbers[stage.given[np.argsort(stage.rows)]], observed)
+        np.testing.assert_array_equal(numbers[stage.observed_labels[np.argsort(stage.rows)]], observed)
         np.testing.assert_array_equal(stage.query, np.flatnonzero(data.published_test))
         np.testing.assert_array_equal(numbers[deal.labels], data.labels)
 
@@ -248,9 +248,9 @@ def test_animal_10n_is_learned_from_the_labels_that_came_with_it(tmp_path: Path)
     formats.animal10n(tmp_path / "data", train=3, test=2)
     deal = _scenario("noisy-labels[preset=animal10n]").deal(0)
     (stage,) = deal.stages
-    assert (len(stage.rows), len(stage.query), len(stage.held)) == (30, 20, 0)
+    assert (len(stage.rows), len(stage.query), len(stage.validation)) == (30, 20, 0)
     colour = np.asarray(deal.inputs[stage.rows])[:, 0].mean(axis=(1, 2))
-    np.testing.assert_allclose(colour, (37 * stage.given) % 256, atol=4)
+    np.testing.assert_allclose(colour, (37 * stage.observed_labels) % 256, atol=4)
     asked = np.asarray(deal.inputs[stage.query])
     np.testing.assert_allclose(asked[:, 2].mean(axis=(1, 2)), 200, atol=4)
     np.testing.assert_allclose(asked[:, 0].mean(axis=(1, 2)), (37 * deal.labels[stage.query]) % 256, atol=4)
@@ -266,16 +266,16 @@ def test_clothing_1m_is_learned_from_noisy_labels_and_chosen_on_clean_ones(tmp_p
     deal = _scenario("noisy-labels[preset=nested-clothing1m]").deal(0)
     (stage,) = deal.stages
     for rows, true in (
-        (stage.rows, (stage.given - 1) % 14),
-        (stage.held, stage.held_given),
+        (stage.rows, (stage.observed_labels - 1) % 14),
+        (stage.validation, stage.validation_labels),
         (stage.query, deal.labels[stage.query]),
     ):
         assert len(rows) == 14
         np.testing.assert_allclose(
             np.asarray(deal.inputs[rows])[:, 0].mean(axis=(1, 2)), (37 * true) % 256, atol=4
         )
-    assert not {*stage.rows} & {*stage.held}
-    np.testing.assert_array_equal(deal.facts["part"][stage.held], VALIDATION)
+    assert not {*stage.rows} & {*stage.validation}
+    np.testing.assert_array_equal(deal.facts["part"][stage.validation], VALIDATION)
     np.testing.assert_array_equal(deal.facts["part"][stage.rows], TRAIN)
     np.testing.assert_array_equal(deal.facts["part"][stage.query], TEST)
 
@@ -286,12 +286,12 @@ def test_class_incremental_hands_over_the_published_validation_and_reads_it_only
     formats.clothing1m(tmp_path / "data")
     small = "resize=4,crop=0"
     with_it = _scenario(_over(f"clothing1m[validation=true,{small}]", ",stages=2")).deal(1)
-    assert [len(stage.held) for stage in with_it.stages] == [7, 7]
+    assert [len(stage.validation) for stage in with_it.stages] == [7, 7]
     for stage in with_it.stages:
-        np.testing.assert_array_equal(stage.held_given, with_it.labels[stage.held])
-        assert {*stage.held_given} == {*stage.given}
+        np.testing.assert_array_equal(stage.validation_labels, with_it.labels[stage.validation])
+        assert {*stage.validation_labels} == {*stage.observed_labels}
     without = _scenario(_over(f"clothing1m[{small}]", ",stages=2")).deal(1)
-    assert [len(stage.held) for stage in without.stages] == [0, 0]
+    assert [len(stage.validation) for stage in without.stages] == [0, 0]
     assert len(without.labels) == 28
     digests = [
         configured("dataset", f"clothing1m[{said}{small}]").card.digest for said in ("validation=true,", "")
@@ -338,10 +338,10 @@ def test_a_learner_is_scored_on_the_true_test_labels_alone(preset: str, tmp_path
         f"noisy-labels[preset={preset},over={over},backbone=linear,augmentations=same,epochs=2]"
     )
     sealed = build(scenario, 0)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(0), budget=scenario.budget(), needed=scenario.answers, probed=scenario.probed
     )
-    results = run_cell(configured("strategy", "cross-entropy"), sealed.episodes, conditions, scratch=tmp_path)
+    results = run_cell(configured("strategy", "cross-entropy"), sealed.episodes, settings, scratch=tmp_path)
     scores = scenario.score(sealed.truth, [answer for result in results for answer in result.answers])
     assert (
         {*scores.final}
@@ -370,14 +370,16 @@ def test_published_symmetric_noise_hits_as_many_rows_as_said_with_any_class(
     (stage,) = deal.stages
     train = 900 if classes == 10 else 1800
     held = 100 if classes == 10 else 200
-    assert (len(stage.rows), len(stage.held)) == (train, held)
+    assert (len(stage.rows), len(stage.validation)) == (train, held)
     wrong, expected = (
-        (stage.given != deal.labels[stage.rows]).sum(),
+        (stage.observed_labels != deal.labels[stage.rows]).sum(),
         rate / 100 * train * (classes - 1) / classes,
     )
     assert abs(wrong - expected) < 5 * np.sqrt(rate / 100 * train * (classes - 1) / classes**2) + 1
-    assert (stage.held_given != deal.labels[stage.held]).any(), "the held-out labels are as noisy as the rest"
-    assert set(np.bincount(deal.labels[stage.held])) == {held // classes}
+    assert (stage.validation_labels != deal.labels[stage.validation]).any(), (
+        "the held-out labels are as noisy as the rest"
+    )
+    assert set(np.bincount(deal.labels[stage.validation])) == {held // classes}
 
 
 def test_published_asymmetric_noise_turns_two_fifths_of_its_sources(tmp_path: Path) -> None:
@@ -385,7 +387,7 @@ def test_published_asymmetric_noise_turns_two_fifths_of_its_sources(tmp_path: Pa
     deal = _scenario("noisy-labels[preset=cifar10-asymmetric-40]").deal(0)
     (stage,) = deal.stages
     for source, target in {9: 1, 2: 0, 3: 5, 5: 3, 4: 7}.items():
-        own = stage.given[deal.labels[stage.rows] == source]
+        own = stage.observed_labels[deal.labels[stage.rows] == source]
         assert (np.sum(own == target), np.sum(own == source)) == (36, 54)
 
 
@@ -393,8 +395,8 @@ def test_nested_co_teaching_holds_out_clean_labels(tmp_path: Path) -> None:
     formats.cifar10(tmp_path / "data", each=20)
     deal = _scenario("noisy-labels[preset=nested-cifar10]").deal(0)
     (stage,) = deal.stages
-    np.testing.assert_array_equal(stage.held_given, deal.labels[stage.held])
-    assert set(np.bincount(deal.labels[stage.rows][stage.given != deal.labels[stage.rows]])) == {45}
+    np.testing.assert_array_equal(stage.validation_labels, deal.labels[stage.validation])
+    assert set(np.bincount(deal.labels[stage.rows][stage.observed_labels != deal.labels[stage.rows]])) == {45}
 
 
 @pytest.mark.parametrize("name", PRESETS)

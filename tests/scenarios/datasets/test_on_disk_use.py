@@ -98,8 +98,8 @@ def test_happy_on_cifar_100_deals_its_published_stages_from_the_disk(tmp_path: P
     ]
     assert [len(stage.query) for stage in deal.stages] == [200, 240, 280, 320, 360, 400]
     first, *later = deal.stages
-    assert set(first.given) == set(range(50))
-    assert all((stage.given == HIDDEN).all() for stage in later)
+    assert set(first.observed_labels) == set(range(50))
+    assert all((stage.observed_labels == HIDDEN).all() for stage in later)
     assert deal.class_numbers is not None
     np.testing.assert_array_equal(deal.class_numbers[:50], np.arange(50))
     shown = formats.pixels(int(deal.class_numbers[deal.labels[first.rows[0]]]), int(first.rows[0]) // 100)

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from runs import Owb
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Data, Scenario
 from harness.errors import UserError
@@ -42,7 +42,7 @@ def _scenario(text: str) -> Scenario:
 def _predicted(scenario: Scenario, strategy: str, scratch: Path) -> str:
     """Return the digest of what a cell predicts under seed 0."""
     (contender,) = contenders([strategy])
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(0),
         budget=scenario.budget(),
         needed=scenario.answers,
@@ -50,7 +50,7 @@ def _predicted(scenario: Scenario, strategy: str, scratch: Path) -> str:
         kept=scenario.kept,
     )
     learner = contender.plugin.cls(**contender.params)
-    results = run_cell(learner, build(scenario, 0).episodes, conditions, scratch=scratch)
+    results = run_cell(learner, build(scenario, 0).episodes, settings, scratch=scratch)
     return digest([answer for result in results for answer in result.answers])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness.cell.run import Conditions, Member, learner_seed, run_together
+from harness.cell.run import CellSettings, Member, learner_seed, run_together
 from harness.cell.sealing import build
 from harness.contracts import Scores
 from harness.protocol.cells import cells, contenders, protocols
@@ -30,7 +30,7 @@ def _runs(scenario: str, strategy: str, seeds: tuple[int, ...] = FRESH) -> tuple
     members, truths = [], []
     for seed in seeds:
         sealed = build(dealt, seed)
-        conditions = Conditions(
+        settings = CellSettings(
             root_seed=learner_seed(seed),
             budget=dealt.budget(),
             needed=dealt.answers,
@@ -39,7 +39,7 @@ def _runs(scenario: str, strategy: str, seeds: tuple[int, ...] = FRESH) -> tuple
         )
         learner = cell.contender.plugin.cls(**cell.contender.params)
         members.append(
-            Member(strategy=learner, episode=sealed.episodes[0], conditions=conditions, scratch=Path())
+            Member(strategy=learner, episode=sealed.episodes[0], settings=settings, scratch=Path())
         )
         truths.append(sealed.truth)
     before = torch.get_num_threads()

@@ -27,7 +27,7 @@ from sklearn.metrics import roc_auc_score
 
 from harness.cell.sealing import Sealed, build
 from harness.checks.conformance import check_scenario
-from harness.contracts import HIDDEN, Answer, Deal, Scores, Status, TrainingBudget
+from harness.contracts import HIDDEN, Deal, Scores, Status, StoredPrediction, TrainingBudget
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
@@ -508,7 +508,7 @@ def test_a_learner_holds_no_test_pair_no_true_label_and_no_mask() -> None:
     }
     assert shown == _by_pair(deal, "given")
     assert stage.validation is None
-    assert stage.told is None
+    assert stage.noise_info is None
     held = [value for name in type(stage).__slots__ if isinstance(value := getattr(stage, name), np.ndarray)]
     assert sorted(array.shape for array in held) == [(72,), (72,), (72, 2)]
     assert (stage.named_classes, stage.new_classes) == (11, 11)
@@ -528,9 +528,9 @@ def test_a_learner_holds_no_test_pair_no_true_label_and_no_mask() -> None:
 def test_the_share_of_wrong_labels_is_told_where_the_protocol_says_so() -> None:
     scenario = _grokking(corruption=0.5, kind="any", told="rate")
     stage = build(scenario, 0).episodes[0].stage
-    assert stage.told is not None
-    assert stage.told.matrix is None
-    assert stage.told.rate == pytest.approx(len(_pairs(scenario.deal(0), "wrong")) / 72)
+    assert stage.noise_info is not None
+    assert stage.noise_info.matrix is None
+    assert stage.noise_info.rate == pytest.approx(len(_pairs(scenario.deal(0), "wrong")) / 72)
 
 
 def test_the_upper_bound_is_handed_the_true_labels() -> None:
@@ -545,11 +545,12 @@ def test_the_upper_bound_is_handed_the_true_labels() -> None:
 
 def _answers(
     world: Sealed, looks: Sequence[tuple[int | None, np.ndarray[Any, Any]]], **fields: Any
-) -> list[Answer]:
+) -> list[StoredPrediction]:
     """Return answers at the steps, each with the classes said for every id."""
     ids = np.arange(len(world.truth.labels))
     return [
-        Answer(stage=0, step=step, ids=ids, arrays={"classes": classes, **fields}) for step, classes in looks
+        StoredPrediction(stage=0, step=step, ids=ids, arrays={"classes": classes, **fields})
+        for step, classes in looks
     ]
 
 

@@ -10,8 +10,8 @@ import pytest
 from runs import BLOBS
 from search_worlds import HERE
 
-from harness.cell.sealing import build, revealed, seal
-from harness.contracts import HIDDEN, Answer, Deal, DealtStage, Scenario
+from harness.cell.sealing import build, fully_labelled, seal
+from harness.contracts import HIDDEN, Deal, DealtStage, Scenario, StoredPrediction
 from harness.errors import UserError
 from harness.protocol import fingerprint
 from harness.protocol.cells import cells, contenders, protocols
@@ -22,7 +22,7 @@ from scenarios.cgcd.scenario import CGCD
 from scenarios.class_incremental.scenario import ClassIncremental
 from scenarios.grokking.scenario import Grokking
 from scenarios.model_selection.deals import held_out, novel_half
-from scenarios.model_selection.scenario import HeldOut, choosing_on
+from scenarios.model_selection.scenario import HeldOut, model_selection_on
 from scenarios.noisy_labels.scenario import NoisyLabels
 
 WITH_CHOOSING = {
@@ -41,7 +41,7 @@ SCENARIOS = pytest.mark.parametrize("scenario", WITH_CHOOSING.values(), ids=WITH
 
 
 def _chosen_on(scenario: Scenario) -> HeldOut:
-    found = configured("scenario", scenario.choosing())
+    found = configured("scenario", scenario.model_selection())
     assert isinstance(found, HeldOut)
     return found
 
@@ -64,9 +64,9 @@ def test_no_test_item_is_dealt_and_training_items_either_train_or_are_asked(scen
     )
     for stage, own in zip(beneath.stages, deal.stages, strict=True):
         assert (stage.named_classes, stage.new_classes) == (own.named_classes, own.new_classes)
-        assert (stage.told and stage.told.rate) == (own.told and own.told.rate)
+        assert (stage.noise_info and stage.noise_info.rate) == (own.noise_info and own.noise_info.rate)
         np.testing.assert_array_equal(own.rows, stage.rows[np.isin(stage.rows, own.rows)])
-        assert not len(own.watched)
+        assert not len(own.monitored)
 
 
 @SCENARIOS
@@ -74,7 +74,7 @@ def test_the_truth_is_the_label_that_was_handed_over(scenario: Scenario) -> None
     beneath, deal = scenario.deal(1000), _chosen_on(scenario).deal(1000)
     given = np.full(len(beneath.labels), HIDDEN)
     for stage in reversed(beneath.stages):
-        given[stage.rows] = stage.given
+        given[stage.rows] = stage.observed_labels
     np.testing.assert_array_equal(deal.labels, given)
     if isinstance(scenario, (NoisyLabels, Grokking)):
         assert (deal.labels[deal.stages[-1].query] != beneath.labels[deal.stages[-1].query]).mean() > 0.1
@@ -93,7 +93,7 @@ def test_hidden_labels_and_the_test_change_no_byte(scenario: Scenario) -> None:
         },
         class_numbers=None,
         stages=[
-            replace(stage, query=shuffled[: len(stage.query)], watched=stage.watched[:0])
+            replace(stage, query=shuffled[: len(stage.query)], monitored=stage.monitored[:0])
             for stage in beneath.stages
         ],
     )
@@ -107,20 +107,20 @@ def test_hidden_labels_and_the_test_change_no_byte(scenario: Scenario) -> None:
     ]
     assert figures[0] == figures[1]
     handed = [
-        [(*stage.labels, *query.ids) for stage, query in seal(revealed(deal), 1000).episodes]
+        [(*stage.labels, *query.ids) for stage, query in seal(fully_labelled(deal), 1000).episodes]
         for deal in (first, second)
     ]
     assert handed[0] == handed[1]  # not even the upper bound is told a label that nobody was handed over
 
 
-def _answers(deal: Deal, *, shift: int = 0, share: float = 0.0) -> list[Answer]:
+def _answers(deal: Deal, *, shift: int = 0, share: float = 0.0) -> list[StoredPrediction]:
     """Answer the truth plus `shift` for the first `share` of the items of every stage."""
     sealed = seal(deal, 1000)
     found = []
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         classes = sealed.truth.labels[ids] + shift * (np.arange(len(ids)) < share * len(ids))
-        found.append(Answer(stage=index, step=None, ids=ids, arrays={"classes": classes}))
+        found.append(StoredPrediction(stage=index, step=None, ids=ids, arrays={"classes": classes}))
     return found
 
 
@@ -145,14 +145,16 @@ def test_the_figures_by_hand() -> None:
     assert scenario.score(truth, []).final == {}
 
 
-def _by_seed(deal: Deal, shares: list[float]) -> list[Answer]:
+def _by_seed(deal: Deal, shares: list[float]) -> list[StoredPrediction]:
     sealed = seal(deal, 0)
     found = []
     for index, ((_, query), share) in enumerate(zip(sealed.episodes, shares, strict=True)):
         ids = np.sort(query.ids)
         wrong = np.arange(len(ids)) < share * len(ids)
         found.append(
-            Answer(stage=index, step=None, ids=ids, arrays={"classes": sealed.truth.labels[ids] + wrong})
+            StoredPrediction(
+                stage=index, step=None, ids=ids, arrays={"classes": sealed.truth.labels[ids] + wrong}
+            )
         )
     return found
 
@@ -162,7 +164,9 @@ def test_every_label_gives_its_share_and_keeps_one_item() -> None:
     one).
     """
     given = np.repeat([0, 1, 2, 3], [10, 4, 2, 1])
-    stage = DealtStage(rows=np.arange(17), given=given, query=np.array([17]), named_classes=4, new_classes=4)
+    stage = DealtStage(
+        rows=np.arange(17), observed_labels=given, query=np.array([17]), named_classes=4, new_classes=4
+    )
     deal = held_out(
         Deal(inputs=np.zeros((18, 2)), labels=np.zeros(18, dtype=np.int64), facts={}, stages=[stage]), 0.2, 0
     )
@@ -185,10 +189,14 @@ def test_an_item_that_comes_again_is_asked_and_trains_nowhere() -> None:
     """It comes with a label first and without one later, as in category discovery."""
     rows = np.arange(10)
     first = DealtStage(
-        rows=rows, given=np.repeat([0, 1], 5), query=np.array([10]), named_classes=2, new_classes=2
+        rows=rows, observed_labels=np.repeat([0, 1], 5), query=np.array([10]), named_classes=2, new_classes=2
     )
     second = DealtStage(
-        rows=rows, given=np.full(10, HIDDEN), query=np.array([10]), named_classes=2, new_classes=None
+        rows=rows,
+        observed_labels=np.full(10, HIDDEN),
+        query=np.array([10]),
+        named_classes=2,
+        new_classes=None,
     )
     deal = held_out(
         Deal(inputs=np.zeros((11, 2)), labels=np.zeros(11, dtype=np.int64), facts={}, stages=[first, second]),
@@ -219,12 +227,12 @@ def test_some_labelled_classes_play_the_novel_ones(scenario: Scenario) -> None:
     assert configured("scenario", own.of) == scenario
     beneath, deal = scenario.deal(1000), own.deal(1000)
     first, second = deal.stages
-    n_classes = len(np.unique(beneath.stages[0].given))
+    n_classes = len(np.unique(beneath.stages[0].observed_labels))
     n_known = {6: 3, 5: 3}[n_classes]
     assert (first.named_classes, first.new_classes, second.named_classes) == (n_known, n_known, n_known)
     assert second.new_classes == (None if beneath.stages[1].new_classes is None else n_classes - n_known)
-    assert set(first.given) == set(range(n_known))
-    assert set(second.given) == {HIDDEN}
+    assert set(first.observed_labels) == set(range(n_known))
+    assert set(second.observed_labels) == {HIDDEN}
     assert set(deal.labels[first.query]) == set(range(n_known))
     assert set(deal.labels[second.query]) == set(range(n_classes))
     np.testing.assert_array_equal(first.query, second.query[deal.labels[second.query] < n_known])
@@ -249,8 +257,8 @@ def test_classes_that_play_novel_ones_are_what_was_handed_over(scenario: Scenari
     beneath = scenario.deal(1000)
     deal = novel_half(beneath, 0.2, 0.5, 1000)
     stage = beneath.stages[0]
-    pairs = set(zip(stage.given.tolist(), deal.labels[stage.rows].tolist(), strict=True))
-    assert len(pairs) == len(set(stage.given)) == len({new for _, new in pairs})
+    pairs = set(zip(stage.observed_labels.tolist(), deal.labels[stage.rows].tolist(), strict=True))
+    assert len(pairs) == len(set(stage.observed_labels)) == len({new for _, new in pairs})
     assert set(np.delete(deal.labels, stage.rows)) == {HIDDEN}
     shuffled = np.random.default_rng(0).permutation(len(beneath.labels))
     other = replace(
@@ -259,7 +267,8 @@ def test_classes_that_play_novel_ones_are_what_was_handed_over(scenario: Scenari
         facts={},
         class_numbers=None,
         stages=[
-            replace(one, query=shuffled[: len(one.query)], watched=one.watched[:0]) for one in beneath.stages
+            replace(one, query=shuffled[: len(one.query)], monitored=one.monitored[:0])
+            for one in beneath.stages
         ],
     )
     assert fingerprint.of_deal(novel_half(other, 0.2, 0.5, 1000)) == fingerprint.of_deal(deal)
@@ -277,7 +286,9 @@ def test_the_figures_of_discovery_by_hand() -> None:
         labels[0],
         np.where(labels[1] == 3, np.arange(len(ids[1])) % 2, np.array([0, 1, 7, 0])[labels[1]]),
     ]
-    first, second = (Answer(stage=at, step=None, ids=ids[at], arrays={"classes": rows[at]}) for at in (0, 1))
+    first, second = (
+        StoredPrediction(stage=at, step=None, ids=ids[at], arrays={"classes": rows[at]}) for at in (0, 1)
+    )
     sizes = np.bincount(labels[1])
     scores = scenario.score(sealed.truth, [first, second])
     assert (
@@ -301,16 +312,16 @@ def test_only_discovery_has_classes_that_could_play_novel_ones() -> None:
         HeldOut(of="class-incremental", novel=0.5).deal(0)
     with pytest.raises(UserError, match="the first stage has 2 classes, and at least three are needed"):
         HeldOut(of="cgcd[initial=2]", novel=0.5).deal(0)
-    assert CGCD(initial=2).choosing() == ""
-    assert CGCD(choose="best-on-test", probe_every=5).choosing() == ""
+    assert CGCD(initial=2).model_selection() == ""
+    assert CGCD(choose="best-on-test", probe_every=5).model_selection() == ""
 
 
 def test_items_handed_over_to_choose_by_stay_so() -> None:
     scenario = WITH_CHOOSING["noisy"]
     beneath, deal = scenario.deal(0), _chosen_on(scenario).deal(0)
-    np.testing.assert_array_equal(beneath.stages[0].held, deal.stages[0].held)
-    np.testing.assert_array_equal(beneath.stages[0].held_given, deal.stages[0].held_given)
-    assert not np.isin(deal.stages[0].held, deal.stages[0].query).any()
+    np.testing.assert_array_equal(beneath.stages[0].validation, deal.stages[0].validation)
+    np.testing.assert_array_equal(beneath.stages[0].validation_labels, deal.stages[0].validation_labels)
+    assert not np.isin(deal.stages[0].validation, deal.stages[0].query).any()
 
 
 def test_conditions_follow_the_scenario_beneath() -> None:
@@ -325,7 +336,7 @@ def test_the_truth_gets_full_marks_from_the_scenario_itself() -> None:
     scenario = _chosen_on(WITH_CHOOSING["noisy stream"])
     sealed = build(scenario, 0)
     perfect = [
-        Answer(
+        StoredPrediction(
             stage=index, step=None, ids=ids, arrays={"classes": scenario.perfect(sealed.truth, ids).classes}
         )
         for index, (_, query) in enumerate(sealed.episodes)
@@ -341,7 +352,7 @@ def test_the_truth_gets_full_marks_from_the_scenario_itself() -> None:
     "text", ["anomaly", "two-gaussians", "ncd", "held-out", "noisy-labels[over=two-gaussians]", BLOBS]
 )
 def test_who_declares_nothing_has_nothing(text: str) -> None:
-    assert configured("scenario", text).choosing() == ""
+    assert configured("scenario", text).model_selection() == ""
 
 
 def test_what_a_selection_cannot_say_is_not_declared() -> None:
@@ -351,13 +362,13 @@ def test_what_a_selection_cannot_say_is_not_declared() -> None:
         pass
 
     assert (
-        choosing_on(
+        model_selection_on(
             "class-incremental",
             Grokking(kind="transition", rows="0.9/0.1;0.2/0.8", modulus=2, operation="random_table"),
         )
         == ""
     )
-    assert Mine().choosing() == ""
+    assert Mine().model_selection() == ""
 
 
 @pytest.mark.parametrize(
@@ -377,7 +388,11 @@ def test_what_does_not_fit_is_refused(params: dict[str, str], sentence: str) -> 
 
 def test_labels_that_nobody_is_handed_over_cannot_be_held_out() -> None:
     stage = DealtStage(
-        rows=np.arange(4), given=np.full(4, HIDDEN), query=np.array([4]), named_classes=0, new_classes=None
+        rows=np.arange(4),
+        observed_labels=np.full(4, HIDDEN),
+        query=np.array([4]),
+        named_classes=0,
+        new_classes=None,
     )
     with pytest.raises(UserError, match="no two training items of a class come with a label"):
         held_out(Deal(inputs=np.zeros((5, 2)), labels=np.arange(5), facts={}, stages=[stage]), 0.2, 0)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.cell.run import CellContext, Conditions
-from harness.cell.sealing import Sealed, build, revealed, seal
+from harness.cell.run import CellContext, CellSettings
+from harness.cell.sealing import Sealed, build, fully_labelled, seal
 from harness.checks.conformance import check_scenario
-from harness.contracts import HIDDEN, Answer, Deal, Scores, Truth
+from harness.contracts import HIDDEN, Deal, Scores, StoredPrediction, Truth
 from harness.errors import UserError
 from harness.parameters import validated
 from harness.store import plots
@@ -43,7 +43,7 @@ def _allocated(
 
 def _sizes(dealt: Allocation | Deal) -> tuple[int, int]:
     """Return how many items of stage 1 come with labels, and without."""
-    given = dealt.stages[1].given
+    given = dealt.stages[1].observed_labels
     return int((given != HIDDEN).sum()), int((given == HIDDEN).sum())
 
 
@@ -65,25 +65,25 @@ def dealt(request: pytest.FixtureRequest) -> tuple[NCD, Deal]:
 def test_labels_are_true_and_those_of_known_classes_alone(dealt: tuple[NCD, Deal]) -> None:
     scenario, deal = dealt
     first, second = deal.stages
-    np.testing.assert_array_equal(first.given, deal.labels[first.rows])
-    assert set(first.given) == set(range(scenario.known))
-    visible = second.given != HIDDEN
+    np.testing.assert_array_equal(first.observed_labels, deal.labels[first.rows])
+    assert set(first.observed_labels) == set(range(scenario.known))
+    visible = second.observed_labels != HIDDEN
     np.testing.assert_array_equal(second.rows[visible], first.rows)
-    np.testing.assert_array_equal(second.given[visible], first.given)
+    np.testing.assert_array_equal(second.observed_labels[visible], first.observed_labels)
 
 
 def test_an_unlabelled_item_is_in_stage_1_alone_and_watched_there(dealt: tuple[NCD, Deal]) -> None:
     _, deal = dealt
-    unlabelled = deal.stages[1].rows[deal.stages[1].given == HIDDEN]
-    np.testing.assert_array_equal(unlabelled, deal.stages[1].watched)
+    unlabelled = deal.stages[1].rows[deal.stages[1].observed_labels == HIDDEN]
+    np.testing.assert_array_equal(unlabelled, deal.stages[1].monitored)
     np.testing.assert_array_equal(np.flatnonzero(deal.facts["role"] == UNLABELLED), unlabelled)
-    assert len(deal.stages[0].watched) == 0
+    assert len(deal.stages[0].monitored) == 0
     assert not np.intersect1d(unlabelled, deal.stages[0].rows).size
 
 
 def test_unlabelled_items_are_novel_unless_mixed(dealt: tuple[NCD, Deal]) -> None:
     scenario, deal = dealt
-    classes = set(deal.labels[deal.stages[1].watched])
+    classes = set(deal.labels[deal.stages[1].monitored])
     mixed = scenario.unlabelled_known == "mix"
     assert classes == set(range(0 if mixed else scenario.known, scenario.known + scenario.novel))
 
@@ -134,8 +134,8 @@ def test_ids_do_not_tell_known_from_novel_among_unlabelled_items() -> None:
 
 
 def test_the_upper_bound_is_handed_every_label_and_every_class() -> None:
-    deal = revealed(_scenario("gcd-digits", told_novel="none").deal(0))
-    np.testing.assert_array_equal(deal.stages[1].given, deal.labels[deal.stages[1].rows])
+    deal = fully_labelled(_scenario("gcd-digits", told_novel="none").deal(0))
+    np.testing.assert_array_equal(deal.stages[1].observed_labels, deal.labels[deal.stages[1].rows])
     assert [(stage.named_classes, stage.new_classes) for stage in deal.stages] == [(5, 5), (10, 5)]
 
 
@@ -346,12 +346,12 @@ def test_items_held_out_are_labelled_and_in_no_stage() -> None:
     scenario = _scenario("gcd-digits", validation_fraction=0.2)
     deal = scenario.deal(0)
     first, second = deal.stages
-    counts = [np.bincount(deal.labels[rows], minlength=10)[:5] for rows in (first.held, first.rows)]
+    counts = [np.bincount(deal.labels[rows], minlength=10)[:5] for rows in (first.validation, first.rows)]
     np.testing.assert_array_equal(counts[0], np.round(0.2 * (counts[0] + counts[1])))
-    np.testing.assert_array_equal(first.held, second.held)
-    np.testing.assert_array_equal(first.held_given, deal.labels[first.held])
-    assert not np.intersect1d(first.held, np.concatenate([second.rows, second.query])).size
-    np.testing.assert_array_equal(np.flatnonzero(deal.facts["role"] == HELD), first.held)
+    np.testing.assert_array_equal(first.validation, second.validation)
+    np.testing.assert_array_equal(first.validation_labels, deal.labels[first.validation])
+    assert not np.intersect1d(first.validation, np.concatenate([second.rows, second.query])).size
+    np.testing.assert_array_equal(np.flatnonzero(deal.facts["role"] == HELD), first.validation)
     (stage, _), (later, _) = seal(deal, 0).episodes
     assert stage.validation is not None
     assert later.validation is not None
@@ -373,7 +373,7 @@ def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
     scenario = _scenario(first_batch_size=24)
     assert "first_batch_size" not in _scenario().model_dump()
     context = CellContext(
-        conditions=Conditions(root_seed=1, budget=scenario.budget()),
+        settings=CellSettings(root_seed=1, budget=scenario.budget()),
         scratch=tmp_path,
         on_progress=lambda *_: None,
     )
@@ -457,8 +457,8 @@ def _truth(unlabelled: list[int]) -> Truth:
     )
 
 
-def _answer(stage: int, items: int, step: int | None = None, **arrays: Any) -> Answer:
-    return Answer(
+def _answer(stage: int, items: int, step: int | None = None, **arrays: Any) -> StoredPrediction:
+    return StoredPrediction(
         stage=stage,
         step=step,
         ids=np.arange(items),
@@ -671,7 +671,7 @@ def test_the_truth_under_any_names_of_novel_rows_scores_one(preset: str) -> None
         ids = np.sort(query.ids)
         rows = names[sealed.truth.labels[ids]]
         answers.append(
-            Answer(
+            StoredPrediction(
                 stage=index,
                 step=None,
                 ids=ids,

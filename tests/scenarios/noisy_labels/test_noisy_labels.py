@@ -19,18 +19,18 @@ import torch
 from scipy.special import ndtr, ndtri
 from scipy.stats import chisquare
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Sealed, build
 from harness.checks.conformance import check_scenario
 from harness.contracts import (
     HIDDEN,
-    Answer,
     Deal,
     IntArray,
     Prediction,
     Query,
     Scenario,
     Stage,
+    StoredPrediction,
     Strategy,
     Validation,
 )
@@ -641,7 +641,9 @@ def test_human_labels_reach_the_items_they_were_given_to_whatever_the_order_of_c
     assert deal.class_numbers is not None
     assert not np.array_equal(deal.class_numbers, np.arange(10))
     (stage,) = deal.stages
-    np.testing.assert_array_equal(deal.class_numbers[stage.given], columns["worse_label"][stage.rows])
+    np.testing.assert_array_equal(
+        deal.class_numbers[stage.observed_labels], columns["worse_label"][stage.rows]
+    )
 
 
 # --- what is dealt ------------------------------------------------------------------------------------------
@@ -658,7 +660,9 @@ def _base(scenario: NoisyLabels, seed: int = 0) -> Deal:
 def _given(deal: Deal) -> dict[int, int]:
     """Return the label that was handed over with every item, for training or validation."""
     pairs = [
-        pair for stage in deal.stages for pair in ((stage.rows, stage.given), (stage.held, stage.held_given))
+        pair
+        for stage in deal.stages
+        for pair in ((stage.rows, stage.observed_labels), (stage.validation, stage.validation_labels))
     ]
     return {
         int(row): int(label)
@@ -724,7 +728,7 @@ def test_without_noise_every_stream_is_the_scenario_beneath(stream: Mode) -> Non
     scenario = _scenario(over=FIVE, noise="none", stream=stream)
     for stage, before in zip(scenario.deal(0).stages, _base(scenario).stages, strict=True):
         np.testing.assert_array_equal(stage.rows, before.rows)
-        np.testing.assert_array_equal(stage.given, before.given)
+        np.testing.assert_array_equal(stage.observed_labels, before.observed_labels)
         assert (stage.named_classes, stage.new_classes) == (before.named_classes, before.new_classes)
 
 
@@ -762,23 +766,23 @@ def test_validation_items_are_a_share_of_every_class_apart_from_training(policy:
     scenario = _scenario(validation=policy, validation_fraction=0.25, noise="symmetric[rate=0.4]")
     deal, (before,) = scenario.deal(0), _base(scenario).stages
     (stage,) = deal.stages
-    assert sorted([*stage.rows, *stage.held]) == list(before.rows)
-    sizes, held = np.bincount(before.given), np.bincount(deal.labels[stage.held])
+    assert sorted([*stage.rows, *stage.validation]) == list(before.rows)
+    sizes, held = np.bincount(before.observed_labels), np.bincount(deal.labels[stage.validation])
     assert held.tolist() == [round(0.25 * size) for size in sizes]
-    assert (deal.facts["part"][stage.held] == VALIDATION).all()
+    assert (deal.facts["part"][stage.validation] == VALIDATION).all()
     assert (deal.facts["part"][stage.rows] == TRAIN).all()
-    np.testing.assert_array_equal(deal.facts["observed"][stage.held], stage.held_given)
-    assert _wrong_per_class(deal.labels[stage.rows], stage.given) == [
+    np.testing.assert_array_equal(deal.facts["observed"][stage.validation], stage.validation_labels)
+    assert _wrong_per_class(deal.labels[stage.rows], stage.observed_labels) == [
         round(0.4 * size) for size in sizes - held
     ]
     wrong = [round(0.4 * size) for size in held] if policy == "noisy" else [0] * 10
-    assert _wrong_per_class(deal.labels[stage.held], stage.held_given) == wrong
+    assert _wrong_per_class(deal.labels[stage.validation], stage.validation_labels) == wrong
 
 
 def test_the_validation_labels_do_not_move_the_training_labels_and_the_default_holds_nothing_out() -> None:
     noisy, clean = (_scenario(validation=policy).deal(0).stages[0] for policy in ("noisy", "clean"))
     np.testing.assert_array_equal(noisy.rows, clean.rows)
-    np.testing.assert_array_equal(noisy.given, clean.given)
+    np.testing.assert_array_equal(noisy.observed_labels, clean.observed_labels)
     assert build(_scenario(), 0).episodes[0].stage.validation is None
 
 
@@ -797,26 +801,26 @@ def test_no_label_that_is_handed_over_names_a_class_before_its_time(stream: Mode
 
 @pytest.mark.parametrize("over", [ONE, FIVE])
 def test_what_is_told_of_a_stage_is_what_counting_gives(over: str) -> None:
-    assert all(stage.told is None for stage, _ in build(_scenario(over=over), 0).episodes)
+    assert all(stage.noise_info is None for stage, _ in build(_scenario(over=over), 0).episodes)
     for told in ("rate", "matrix"):
         sealed = build(_scenario(over=over, told=told), 0)
         for stage, _ in sealed.episodes:
             labels = sealed.truth.labels[stage.ids]
-            assert stage.told is not None
-            assert stage.told.rate == pytest.approx(np.mean(labels != stage.labels))
+            assert stage.noise_info is not None
+            assert stage.noise_info.rate == pytest.approx(np.mean(labels != stage.labels))
             if told == "rate":
-                assert stage.told.matrix is None
+                assert stage.noise_info.matrix is None
                 continue
-            assert stage.told.matrix is not None
-            assert stage.told.matrix.shape == (stage.named_classes, stage.named_classes)
-            np.testing.assert_allclose(stage.told.matrix.sum(axis=1), 1, rtol=1e-6)
+            assert stage.noise_info.matrix is not None
+            assert stage.noise_info.matrix.shape == (stage.named_classes, stage.named_classes)
+            np.testing.assert_allclose(stage.noise_info.matrix.sum(axis=1), 1, rtol=1e-6)
             for label in range(stage.named_classes):
                 seen = stage.labels[labels == label]
                 expected = [
                     np.mean(seen == other) if len(seen) else label == other
                     for other in range(stage.named_classes)
                 ]
-                np.testing.assert_allclose(stage.told.matrix[label], expected, rtol=1e-6)
+                np.testing.assert_allclose(stage.noise_info.matrix[label], expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("stream", ["by-observed", "by-true-open"])
@@ -853,7 +857,7 @@ def test_stages_by_observed_label_hold_foreign_items_at_the_derived_share(stages
     foreign = []
     for deal in deals:
         for index, stage in enumerate(deal.stages):
-            assert set(stage.given) == set(range(each * index, each * (index + 1)))
+            assert set(stage.observed_labels) == set(range(each * index, each * (index + 1)))
             foreign.append(deal.facts["stage"][stage.rows] != index)
         assert sorted(np.concatenate([stage.rows for stage in deal.stages])) == sorted(_given(deal))
     share = rate * (10 - each) / 9
@@ -869,10 +873,10 @@ def test_within_a_stage_of_two_classes_symmetric_noise_is_a_pair_flip() -> None:
     deal = scenario.deal(0)
     for index, (stage, before) in enumerate(zip(deal.stages, _base(scenario).stages, strict=True)):
         np.testing.assert_array_equal(stage.rows, before.rows)
-        wrong = stage.given != before.given
-        np.testing.assert_array_equal(stage.given[wrong], before.given[wrong] ^ 1)
-        sizes = np.bincount(before.given)[2 * index :]
-        assert _wrong_per_class(before.given, stage.given)[2 * index : 2 * index + 2] == [
+        wrong = stage.observed_labels != before.observed_labels
+        np.testing.assert_array_equal(stage.observed_labels[wrong], before.observed_labels[wrong] ^ 1)
+        sizes = np.bincount(before.observed_labels)[2 * index :]
+        assert _wrong_per_class(before.observed_labels, stage.observed_labels)[2 * index : 2 * index + 2] == [
             round(0.4 * size) for size in sizes
         ]
 
@@ -880,7 +884,7 @@ def test_within_a_stage_of_two_classes_symmetric_noise_is_a_pair_flip() -> None:
 def test_stages_that_are_corrupted_apart_have_luck_of_their_own() -> None:
     """Row by row, two stages agree in being wrong with chance r^2 + (1 - r)^2."""
     deal = _scenario(over=FIVE, stream="within-stage", noise="symmetric[rate=0.4,counting=each-row]").deal(0)
-    wrong = [(deal.labels[stage.rows] != stage.given)[:250] for stage in deal.stages]
+    wrong = [(deal.labels[stage.rows] != stage.observed_labels)[:250] for stage in deal.stages]
     for one, other in pairwise(wrong):
         assert np.mean(one == other) == pytest.approx(0.52, abs=5 * 0.5 / np.sqrt(250))
 
@@ -891,13 +895,16 @@ def test_in_the_open_stream_items_stay_and_labels_may_name_what_has_not_come() -
     named, new = zip(*[(stage.named_classes, stage.new_classes) for stage in deal.stages], strict=True)
     for stage, before in zip(deal.stages, _base(scenario).stages, strict=True):
         np.testing.assert_array_equal(stage.rows, before.rows)
-        assert stage.given.max() < stage.named_classes
+        assert stage.observed_labels.max() < stage.named_classes
     assert (
-        sum(len(set(stage.given[stage.given >= 2 * index + 2])) for index, stage in enumerate(deal.stages))
+        sum(
+            len(set(stage.observed_labels[stage.observed_labels >= 2 * index + 2]))
+            for index, stage in enumerate(deal.stages)
+        )
         > 0
     )
     highest = np.maximum.accumulate(
-        [max(2 * index + 1, int(stage.given.max())) for index, stage in enumerate(deal.stages)]
+        [max(2 * index + 1, int(stage.observed_labels.max())) for index, stage in enumerate(deal.stages)]
     )
     assert list(named) == (highest + 1).tolist()
     assert list(new) == np.diff([0, *named]).tolist()
@@ -910,15 +917,15 @@ def test_the_masked_stream_is_the_open_one_without_the_labels_that_come_too_earl
     )
     for index, (one, other) in enumerate(zip(opened.stages, masked.stages, strict=True)):
         for rows, given, found, found_given in [
-            (one.rows, one.given, other.rows, other.given),
-            (one.held, one.held_given, other.held, other.held_given),
+            (one.rows, one.observed_labels, other.rows, other.observed_labels),
+            (one.validation, one.validation_labels, other.validation, other.validation_labels),
         ]:
             timely = given < 2 * index + 2
             np.testing.assert_array_equal(found, rows[timely])
             np.testing.assert_array_equal(found_given, given[timely])
         assert (other.named_classes, other.new_classes) == (2 * index + 2, 2)
     wrong = [
-        np.mean(np.concatenate([deal.labels[stage.rows] != stage.given for stage in deal.stages]))
+        np.mean(np.concatenate([deal.labels[stage.rows] != stage.observed_labels for stage in deal.stages]))
         for deal in (opened, masked)
     ]
     assert wrong[0] == pytest.approx(0.4, abs=0.01)
@@ -932,15 +939,15 @@ def test_over_category_discovery_only_the_labels_of_stage_0_lie(stream: Mode) ->
     """
     scenario = _scenario(over=DISCOVERY, stream=stream, noise="symmetric[rate=0.25]")
     deal, base = scenario.deal(0), _base(scenario)
-    sizes = np.bincount(base.stages[0].given)
+    sizes = np.bincount(base.stages[0].observed_labels)
     np.testing.assert_array_equal(deal.stages[0].rows, base.stages[0].rows)
-    assert _wrong_per_class(base.stages[0].given, deal.stages[0].given, 4) == [
+    assert _wrong_per_class(base.stages[0].observed_labels, deal.stages[0].observed_labels, 4) == [
         round(0.25 * size) for size in sizes
     ]
-    assert set(deal.stages[0].given) == {0, 1, 2, 3}
+    assert set(deal.stages[0].observed_labels) == {0, 1, 2, 3}
     for stage, before in zip(deal.stages[1:], base.stages[1:], strict=True):
         np.testing.assert_array_equal(stage.rows, before.rows)
-        assert (stage.given == HIDDEN).all()
+        assert (stage.observed_labels == HIDDEN).all()
         assert (stage.named_classes, stage.new_classes) == (before.named_classes, before.new_classes)
 
 
@@ -952,10 +959,10 @@ def test_training_items_to_look_at_are_labelled_ones_of_the_stages_so_far_and_al
     held: set[int] = set()
     shown: set[int] = set()
     for index, stage in enumerate(deal.stages):
-        held |= set(stage.held)
+        held |= set(stage.validation)
         shown |= set(stage.rows)
-        looked_at = set(stage.watched)
-        assert len(looked_at) == len(stage.watched)
+        looked_at = set(stage.monitored)
+        assert len(looked_at) == len(stage.monitored)
         assert held <= looked_at <= held | shown
         assert not looked_at & set(stage.query)
         assert len(looked_at - held) == (len(shown) if watched == 0 else 30 * (index + 1))
@@ -993,14 +1000,14 @@ def test_the_scenario_conforms(values: dict[str, Any]) -> None:
 # --- scores -------------------------------------------------------------------------------------------------
 
 
-def _answers(sealed: Sealed, what: str) -> list[Answer]:
+def _answers(sealed: Sealed, what: str) -> list[StoredPrediction]:
     """Answer the truth, or with every training item the label that came with it."""
     given = []
     for index, (_, query) in enumerate(sealed.episodes):
         ids = np.sort(query.ids)
         labels, observed = sealed.truth.labels[ids], sealed.truth.facts["observed"][ids]
         classes = labels if what == "truth" else np.where(observed == HIDDEN, labels, observed)
-        given.append(Answer(stage=index, step=None, ids=ids, arrays={"classes": classes}))
+        given.append(StoredPrediction(stage=index, step=None, ids=ids, arrays={"classes": classes}))
     return given
 
 
@@ -1080,20 +1087,22 @@ class Restless(Strategy):
         )
 
 
-def _run(scenario: Scenario, strategy: Strategy, folder: Path, seed: int = 0) -> tuple[Sealed, list[Answer]]:
+def _run(
+    scenario: Scenario, strategy: Strategy, folder: Path, seed: int = 0
+) -> tuple[Sealed, list[StoredPrediction]]:
     """Run a cell in this process, under the conditions that `harness.execution.execute` sets."""
     sealed = build(scenario, seed)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=learner_seed(seed),
         budget=scenario.budget(),
         needed=scenario.answers,
         probed=scenario.probed,
     )
-    results = run_cell(strategy, sealed.episodes, conditions, scratch=folder)
+    results = run_cell(strategy, sealed.episodes, settings, scratch=folder)
     return sealed, [answer for result in results for answer in result.answers]
 
 
-def _test_accuracy(sealed: Sealed, answer: Answer) -> float:
+def _test_accuracy(sealed: Sealed, answer: StoredPrediction) -> float:
     answered = dict(zip(answer.ids.tolist(), answer.arrays["classes"].tolist(), strict=True))
     tested = np.flatnonzero(sealed.truth.facts["part"] == TEST).tolist()
     return float(np.mean([answered[item] == sealed.truth.labels[item] for item in tested]))
@@ -1196,10 +1205,7 @@ def test_a_trained_network_is_looked_at_between_epochs(tmp_path: Path) -> None:
             "labels 10 of 10 classes as another one more often than as themselves",
         ),
         ("noise=pair[rate=0.6]", "lower the rate, or set unidentifiable=true"),
-        (
-            "noise=pair+pair",
-            "2 kinds of noise are joined by +, the scenario beneath has 1 stages with labels",
-        ),
+        ("noise=pair+pair", "2 kinds of noise are joined by +, the base scenario has 1 stages with labels"),
         ("noise=asymmetric[map=3>3]", "takes class 3 for itself"),
         ("noise=asymmetric[map=3>4/3>5]", "says twice what class 3 is taken for"),
         ("noise=asymmetric[map=3>10]", "names class 10, which is not among the 10 classes"),
@@ -1281,12 +1287,12 @@ def test_a_matrix_from_a_pickle_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("noise", "wrong"), [("symmetric[rate=0.95]", 0.95), ("pair[rate=0.6]", 0.6)])
 def test_noise_that_hides_which_class_is_which_is_dealt_where_that_is_said(noise: str, wrong: float) -> None:
     (stage,) = (deal := _scenario(noise=noise, unidentifiable=True).deal(0)).stages
-    assert np.mean(deal.labels[stage.rows] != stage.given) == pytest.approx(wrong, abs=0.005)
+    assert np.mean(deal.labels[stage.rows] != stage.observed_labels) == pytest.approx(wrong, abs=0.005)
 
 
 def test_a_tie_between_two_classes_is_identifiable_enough() -> None:
     (stage,) = (deal := _scenario(noise="pair[rate=0.5]").deal(0)).stages
-    assert np.mean(deal.labels[stage.rows] != stage.given) == pytest.approx(0.5, abs=0.005)
+    assert np.mean(deal.labels[stage.rows] != stage.observed_labels) == pytest.approx(0.5, abs=0.005)
 
 
 # --- two Gaussians ------------------------------------------------------------------------------------------
@@ -1306,7 +1312,7 @@ def test_the_two_gaussians_lie_around_plus_and_minus_a_unit_vector() -> None:
     (stage,) = deal.stages
     assert sorted([*stage.rows, *stage.query]) == list(range(3000))
     assert (len(stage.rows), len(stage.query)) == (2000, 1000)
-    np.testing.assert_array_equal(stage.given, deal.labels[stage.rows])
+    np.testing.assert_array_equal(stage.observed_labels, deal.labels[stage.rows])
     assert (stage.named_classes, stage.new_classes) == (2, 2)
 
 

@@ -61,8 +61,8 @@ def test_listed_classes_come_first_in_their_order_and_the_others_ascending() -> 
         stage = deal.stages[index]
         assert {*written[stage.rows]} == {*written[stage.query]} == {*revealed}
     first = deal.stages[0]
-    np.testing.assert_array_equal(np.array([3, 1, 7])[first.given], written[first.rows])
-    assert all((stage.given == HIDDEN).all() for stage in deal.stages[1:])
+    np.testing.assert_array_equal(np.array([3, 1, 7])[first.observed_labels], written[first.rows])
+    assert all((stage.observed_labels == HIDDEN).all() for stage in deal.stages[1:])
 
 
 def test_the_seed_draws_the_order_of_the_others_alone() -> None:
@@ -144,7 +144,7 @@ def test_it_conforms_as_it_is_and_beneath_a_smoke_run() -> None:
 
 def test_settings_are_chosen_among_the_listed_classes_alone() -> None:
     scenario = _scenario("cgcd[initial_list=3+1+7+8,class_order=novel]")
-    held_out = configured("scenario", scenario.choosing())
+    held_out = configured("scenario", scenario.model_selection())
     assert isinstance(held_out, HeldOut)
     assert configured("scenario", held_out.of) == scenario
     written, deal = Digits().load().labels, held_out.deal(1000)
@@ -206,7 +206,7 @@ def test_happy_starts_with_the_semantic_shift_benchmark(
     assert tuple(arrival[:3]) == first
     assert sorted(arrival[stages[0] :]) == sorted(class_list(f"{name}-novel", "novel"))
     assert [stage.new_classes for stage in deal.stages] == stages
-    assert {int(label) for label in deal.stages[0].given} == {*range(stages[0])}
+    assert {int(label) for label in deal.stages[0].observed_labels} == {*range(stages[0])}
     paper = preset(f"paper/happy-{name}")
     assert not any("Semantic Shift" in line for line in paper.differs)
     assert any("Semantic Shift" in line for line in paper.followed)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from harness.cell.sealing import Sealed, build
-from harness.contracts import Answer, Deal, Metric, Scenario, Scores, Truth, scorer_of
+from harness.contracts import Deal, Metric, Scenario, Scores, StoredPrediction, Truth, scorer_of
 from harness.metrics.grokking import HEALTH
 from harness.selection import configured
 from scenarios.class_incremental.scenario import ClassIncremental
@@ -36,7 +36,7 @@ FAMILIES = (
 )
 
 
-def answers_to(sealed: Sealed, rng: np.random.Generator) -> Iterator[Answer]:
+def answers_to(sealed: Sealed, rng: np.random.Generator) -> Iterator[StoredPrediction]:
     """Yield answers that are sometimes right: two probes and an end in every stage, and every field of a
     prediction.
     """
@@ -56,7 +56,7 @@ def answers_to(sealed: Sealed, rng: np.random.Generator) -> Iterator[Answer]:
             }
             floats = ("old_probability", "anomaly_scores", "suspicion", "label_losses", "relation_shift")
             arrays |= {name: rng.random(size).astype(np.float32) for name in floats}
-            yield Answer(stage=index, step=step, ids=ids, arrays=arrays)
+            yield StoredPrediction(stage=index, step=step, ids=ids, arrays=arrays)
 
 
 def same(one: Any, other: Any) -> bool:
@@ -135,7 +135,7 @@ class Counts(Scenario):
     def deal(self, seed: int) -> Deal:
         raise NotImplementedError
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         return Scores(
             final={"answers": float(len(answers))},
             per_stage={"answers": [answer.stage for answer in answers]},
@@ -145,7 +145,7 @@ class Counts(Scenario):
 class Doubled(ClassIncremental):
     """Adds to the score of a scenario that has a scorer."""
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         scores = super().score(truth, answers)
         return dataclasses.replace(scores, final={name: 2 * value for name, value in scores.final.items()})
 
@@ -164,7 +164,7 @@ def test_a_scenario_that_only_scores_from_scratch_has_a_scorer() -> None:
     nothing = Truth(labels=np.zeros(0, dtype=np.int64), facts={}, named_classes=[2, 4])
     scorer = scorer_of(Counts(), nothing)
     for stage in range(3):
-        scorer.add(Answer(stage=stage, step=None, ids=np.zeros(0, dtype=np.int64), arrays={}))
+        scorer.add(StoredPrediction(stage=stage, step=None, ids=np.zeros(0, dtype=np.int64), arrays={}))
         assert scorer.scores().final == {"answers": stage + 1}
     with pytest.raises(NotImplementedError, match="Neither has neither score nor scorer"):
         Neither().score(nothing, [])

@@ -29,7 +29,7 @@ def test_none_lies_over_itself(name: str, named_by: str) -> None:
 
 
 def test_noisy_labels_keep_every_field_that_the_scenario_beneath_may_answer() -> None:
-    """It scores fields that the scenario beneath has no use for, such as `suspicion`."""
+    """It scores fields that the base scenario has no use for, such as `suspicion`."""
     over = configured("scenario", "noisy-labels[over=held-out]")
     assert over.answers == over.base.answers
     assert {"classes", "suspicion", "kept"} <= set(over.kept)

@@ -22,7 +22,6 @@ from torch import Tensor
 from harness import checkpoint, seeds
 from harness.checks.conformance import check_strategy
 from harness.contracts import (
-    Answer,
     Deal,
     DealtStage,
     Metric,
@@ -31,6 +30,7 @@ from harness.contracts import (
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Strategy,
     Truth,
 )
@@ -608,7 +608,7 @@ class Striped(Scenario):
         stages = [
             DealtStage(
                 rows=np.flatnonzero(~is_test & (labels == index)),
-                given=np.full(EACH, index),
+                observed_labels=np.full(EACH, index),
                 query=np.flatnonzero(is_test & (labels <= index)),
                 named_classes=index + 1,
                 new_classes=1,
@@ -618,7 +618,7 @@ class Striped(Scenario):
         facts = {"stage": labels, "anomalous": np.concatenate([np.zeros(3 * EACH, dtype=bool), IS_BAD])}
         return Deal(inputs=np.concatenate([*NORMAL, TESTED]), labels=labels, facts=facts, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         raise NotImplementedError
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from worlds import Blobs
 
-from harness.cell.run import CellContext, Conditions, run_cell
+from harness.cell.run import CellContext, CellSettings, run_cell
 from harness.cell.sealing import build, seal
-from harness.contracts import HIDDEN, Answer, Deal, Strategy, TrainingBudget
+from harness.contracts import HIDDEN, Deal, StoredPrediction, Strategy, TrainingBudget
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find, registered
 from harness.store.predictions import digest
@@ -27,15 +27,15 @@ from strategies.class_incremental.lwf import distillation
 from strategies.toolkit.training.tensors import items_of
 
 NAMES = sorted(name for name in registered("strategy") if name.startswith("avalanche-"))
-CONDITIONS = Conditions(
+SETTINGS = CellSettings(
     root_seed=3, budget=TrainingBudget(backbone="mlp[width=32,depth=1]", epochs=10, batch_size=8)
 )
 
 
-def _run(strategy: Strategy, scenario: Blobs, scratch: Path) -> list[Answer]:
+def _run(strategy: Strategy, scenario: Blobs, scratch: Path) -> list[StoredPrediction]:
     return [
         answer
-        for result in run_cell(strategy, build(scenario, 0).episodes, CONDITIONS, scratch=scratch)
+        for result in run_cell(strategy, build(scenario, 0).episodes, SETTINGS, scratch=scratch)
         for answer in result.answers
     ]
 
@@ -124,7 +124,7 @@ def test_a_deal_survives_the_way_out_and_back() -> None:
     assert [stage.named_classes for stage in back.stages] == [2, 4, 6, 8, 10]
     for ours, theirs in zip(deal.stages, back.stages, strict=True):
         np.testing.assert_array_equal(deal.inputs[ours.rows], back.inputs[theirs.rows])
-        np.testing.assert_array_equal(ours.given, theirs.given)
+        np.testing.assert_array_equal(ours.observed_labels, theirs.observed_labels)
         assert _as_set(deal, ours.query) == _as_set(back, theirs.query)
         assert ours.new_classes == theirs.new_classes
     np.testing.assert_array_equal(back.facts["stage"], back.labels // 2)
@@ -183,7 +183,7 @@ def test_a_benchmark_taken_in_runs_and_scores_like_our_own(tmp_path: Path) -> No
     joint = find("strategy", "joint").cls(lr=0.01)
     answers = [
         answer
-        for result in run_cell(joint, sealed.episodes, CONDITIONS, scratch=tmp_path)
+        for result in run_cell(joint, sealed.episodes, SETTINGS, scratch=tmp_path)
         for answer in result.answers
     ]
     assert ClassIncremental().score(sealed.truth, answers).final["average_accuracy"] > 0.9
@@ -206,7 +206,7 @@ def test_a_benchmark_that_cannot_be_taken_in_is_refused_in_one_sentence() -> Non
             )
         )
     deal = _digits()
-    stage = replace(deal.stages[0], given=np.full_like(deal.stages[0].given, HIDDEN))
+    stage = replace(deal.stages[0], observed_labels=np.full_like(deal.stages[0].observed_labels, HIDDEN))
     with pytest.raises(Unsuitable, match="stage 0 hides training labels"):
         to_avalanche(replace(deal, stages=[stage]))
 
@@ -219,13 +219,13 @@ def test_our_batch_fisher_is_avalanches_importance(tmp_path: Path) -> None:
     slices of tensors.
     """
     theirs = find("strategy", "avalanche-ewc").cls(lr=0.01)
-    context = CellContext(conditions=CONDITIONS, scratch=tmp_path, on_progress=lambda *_: None)
+    context = CellContext(settings=SETTINGS, scratch=tmp_path, on_progress=lambda *_: None)
     theirs.start(context)
     for index, episode in enumerate(build(Blobs(), 0).episodes):
         theirs.learn(episode.stage)
         (plugin,) = (each for each in theirs.bridge.strategy.plugins if type(each).__name__ == "EWCPlugin")
         ours = batch_fisher(
-            theirs.bridge.strategy.model, items_of(episode.stage, context), CONDITIONS.budget.batch_size
+            theirs.bridge.strategy.model, items_of(episode.stage, context), SETTINGS.budget.batch_size
         )
         assert ours.keys() == plugin.importances[index].keys()
         for name, fisher in ours.items():

@@ -19,9 +19,9 @@ from torch.nn.functional import cross_entropy, normalize
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 from worlds import HiddenBlobs
 
-from harness.cell.run import Conditions, run_cell
-from harness.cell.sealing import build, revealed, seal
-from harness.contracts import Answer
+from harness.cell.run import CellSettings, run_cell
+from harness.cell.sealing import build, fully_labelled, seal
+from harness.contracts import StoredPrediction
 from harness.errors import Diverged, Unsuitable, UserError
 from harness.networks import maker
 from harness.plugins import find
@@ -561,13 +561,13 @@ def test_a_class_that_replaces_a_shared_method_shares_nothing() -> None:
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:
     world = HiddenBlobs()
     episodes = seal(world.deal(0), 0).episodes
-    conditions = Conditions(root_seed=5, budget=world.budget())
+    settings = CellSettings(root_seed=5, budget=world.budget())
 
     borrowed: dict[str, float] = {}
 
-    def answered(name: str, shared: Path | None) -> list[Answer]:
+    def answered(name: str, shared: Path | None) -> list[StoredPrediction]:
         results = list(
-            run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared])
+            run_cell(find("strategy", name).cls(), episodes, settings, scratch=tmp_path, shared=[shared])
         )
         borrowed[name] = results[0].borrowed_s
         return [answer for result in results for answer in result.answers]
@@ -584,12 +584,12 @@ def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> 
 
 def test_the_upper_bound_learns_every_label_and_finds_every_class(tmp_path: Path) -> None:
     world = HiddenBlobs(items=40, epochs=10)
-    sealed = seal(revealed(world.deal(0)), 0)
-    conditions = Conditions(root_seed=5, budget=world.budget())
+    sealed = seal(fully_labelled(world.deal(0)), 0)
+    settings = CellSettings(root_seed=5, budget=world.budget())
     strategy = find("strategy", "joint-discovery").cls(projector_width=16)
     given = [
         answer
-        for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path)
+        for result in run_cell(strategy, sealed.episodes, settings, scratch=tmp_path)
         for answer in result.answers
     ]
     assert world.score(sealed.truth, given).final["average_accuracy"] > 0.9
@@ -598,7 +598,7 @@ def test_the_upper_bound_learns_every_label_and_finds_every_class(tmp_path: Path
             run_cell(
                 find("strategy", "joint-discovery").cls(),
                 build(world, 0).episodes,
-                conditions,
+                settings,
                 scratch=tmp_path,
             )
         )

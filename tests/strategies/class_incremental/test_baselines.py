@@ -12,7 +12,7 @@ from fakes import FakeContext, stage_of
 from torch.nn.functional import cross_entropy
 from worlds import Blobs
 
-from harness.cell.run import Conditions, run_cell
+from harness.cell.run import CellSettings, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Strategy, TrainingBudget
 from harness.plugins import find
@@ -105,12 +105,12 @@ def test_logit_error_leaves_out_what_was_not_known() -> None:
 def _accuracy(strategy: Strategy, tmp_path: Path, seed: int) -> float:
     scenario = Blobs(stages=4)
     sealed = build(scenario, seed)
-    conditions = Conditions(
+    settings = CellSettings(
         root_seed=seed, budget=TrainingBudget(backbone="mlp[width=32,depth=1]", epochs=20, batch_size=8)
     )
     answers = [
         a
-        for result in run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path)
+        for result in run_cell(strategy, sealed.episodes, settings, scratch=tmp_path)
         for a in result.answers
     ]
     return scenario.score(sealed.truth, answers).final["average_accuracy"]

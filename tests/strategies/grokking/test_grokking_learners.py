@@ -22,7 +22,6 @@ from harness import checkpoint, seeds
 from harness.checks.conformance import check_strategy
 from harness.contracts import (
     HIDDEN,
-    Answer,
     Deal,
     DealtStage,
     Metric,
@@ -31,6 +30,7 @@ from harness.contracts import (
     Scenario,
     Scores,
     Stage,
+    StoredPrediction,
     Truth,
     param,
 )
@@ -104,17 +104,17 @@ class Sums(Scenario):
         stages = [
             DealtStage(
                 rows=rows,
-                given=labels[rows],
+                observed_labels=labels[rows],
                 query=test,
                 named_classes=p,
                 new_classes=0 if index else p,
-                watched=rows[:9],
+                monitored=rows[:9],
             )
             for index, rows in enumerate(parts)
         ]
         return Deal(inputs=pairs, labels=labels, facts={}, stages=stages)
 
-    def score(self, truth: Truth, answers: Sequence[Answer]) -> Scores:
+    def score(self, truth: Truth, answers: Sequence[StoredPrediction]) -> Scores:
         right = [
             float(np.mean(answer.arrays["classes"] == truth.labels[answer.ids]))
             for answer in answers

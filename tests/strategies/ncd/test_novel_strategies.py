@@ -19,7 +19,7 @@ from torch.nn.functional import normalize
 from worlds import NovelBlobs
 
 from harness import checkpoint
-from harness.cell.run import Conditions, run_cell
+from harness.cell.run import CellSettings, run_cell
 from harness.cell.sealing import seal
 from harness.clustering import assign
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy
@@ -394,12 +394,12 @@ def test_all_learners_share_stage_0_and_what_differs_there_does_not() -> None:
 def test_a_shared_stage_0_gives_the_bytes_of_an_unshared_one(tmp_path: Path) -> None:
     world = NovelBlobs()
     episodes = seal(world.deal(0), 0).episodes
-    conditions = Conditions(root_seed=5, budget=world.budget())
+    settings = CellSettings(root_seed=5, budget=world.budget())
     borrowed: dict[str, float] = {}
 
     def digest(name: str, shared: Path | None) -> str:
         results = list(
-            run_cell(find("strategy", name).cls(), episodes, conditions, scratch=tmp_path, shared=[shared])
+            run_cell(find("strategy", name).cls(), episodes, settings, scratch=tmp_path, shared=[shared])
         )
         borrowed[name] = results[0].borrowed_s
         return predictions.digest([answer for result in results for answer in result.answers])
@@ -816,13 +816,11 @@ def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Mapping[str, 
     folder = tmp_path_factory.mktemp("digits")
     world = configured("scenario", "ncd[preset=digits,first_epochs=10,gradient_steps=300]")
     sealed = seal(world.deal(0), 0)
-    conditions = Conditions(root_seed=0, budget=world.budget())
+    settings = CellSettings(root_seed=0, budget=world.budget())
     found = {}
     for name, values in (("uno", {"overcluster": 0}), ("cr-kd", {"alpha": 0.02}), ("ncd-k-means", {})):
         strategy = find("strategy", name).cls(**values)
-        results = run_cell(
-            strategy, sealed.episodes, conditions, scratch=folder, shared=[folder / "first.pt"]
-        )
+        results = run_cell(strategy, sealed.episodes, settings, scratch=folder, shared=[folder / "first.pt"])
         found[name] = world.score(
             sealed.truth, [answer for result in results for answer in result.answers]
         ).final

@@ -32,9 +32,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness import checkpoint
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.contracts import NoiseFacts, Prediction, Query, Stage
+from harness.contracts import NoiseInfo, Prediction, Query, Stage
 from harness.errors import Unsuitable, UserError
 from harness.parameters import model_of
 from harness.plugins import find
@@ -352,21 +352,21 @@ def test_anchors_are_the_surest_items_or_those_just_below_a_quantile() -> None:
     torch.testing.assert_close(anchor_matrix(many, 0.97), many[[96, 3]])
 
 
-@pytest.mark.parametrize("told", [None, NoiseFacts(rate=0.3)])
-def test_correction_by_a_told_matrix_needs_one(told: NoiseFacts | None) -> None:
+@pytest.mark.parametrize("told", [None, NoiseInfo(rate=0.3)])
+def test_correction_by_a_told_matrix_needs_one(told: NoiseInfo | None) -> None:
     from dataclasses import replace
 
     with pytest.raises(Unsuitable, match="does not tell"):
-        started("loss-correction", matrix="told").learn(replace(noisy_stage(), told=told))
+        started("loss-correction", matrix="told").learn(replace(noisy_stage(), noise_info=told))
 
 
 @pytest.mark.parametrize("direction", ["forward", "backward"])
 def test_correction_by_a_told_matrix_trains_on_the_matrix_formula(direction: str) -> None:
     context, stage = lent(), noisy_stage()
     items = as_items(stage)
-    assert stage.told is not None
-    assert stage.told.matrix is not None
-    matrix = torch.from_numpy(stage.told.matrix)
+    assert stage.noise_info is not None
+    assert stage.noise_info.matrix is not None
+    matrix = torch.from_numpy(stage.noise_info.matrix)
 
     def loss(network: Classifier, _: int, rows: Tensor) -> Any:
         logs = network(items.inputs[rows]).log_softmax(dim=1)
@@ -669,14 +669,14 @@ def test_early_learning_regularisation_memorises_less_than_cross_entropy(tmp_pat
     for cell in cells(protocols([text]), contenders(["cross-entropy", "elr"]), 1):
         scenario = cell.protocol.scenario
         sealed = build(scenario, cell.seed)
-        conditions = Conditions(
+        settings = CellSettings(
             root_seed=learner_seed(cell.seed),
             budget=scenario.budget(),
             needed=scenario.answers,
             probed=scenario.probed,
         )
         strategy = cell.contender.plugin.cls(**cell.contender.params)
-        results = list(run_cell(strategy, sealed.episodes, conditions, scratch=tmp_path))
+        results = list(run_cell(strategy, sealed.episodes, settings, scratch=tmp_path))
         figures.append(
             scenario.score(sealed.truth, [answer for result in results for answer in result.answers]).final
         )

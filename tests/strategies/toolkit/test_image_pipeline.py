@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from worlds import Blobs, HiddenBlobs, NoisyBlobs, NovelBlobs
 
 from harness import checkpoint
-from harness.cell.run import Conditions, run_cell
+from harness.cell.run import CellSettings, run_cell
 from harness.cell.sealing import build
 from harness.contracts import AnyArray, Deal, Inputs, IntArray, Scenario, TrainingBudget
 from harness.plugins import find
@@ -277,10 +277,10 @@ def _answers(scenario: type[Scenario], learner: str, folder: Path) -> list[str]:
     plugin = find("strategy", selection.name)
     strategy = plugin.cls(**resolved(plugin, selection))
     one = scenario(backbone="mlp[width=16,depth=1]", epochs=3, batch_size=16, items=40)  # type: ignore[call-arg]
-    conditions = Conditions(root_seed=1, budget=one.budget(), needed=one.answers)
+    settings = CellSettings(root_seed=1, budget=one.budget(), needed=one.answers)
     folder.mkdir()
     episodes = build(one, 0, reveal=selection.name == one.upper_bound).episodes
-    results = run_cell(strategy, episodes, conditions, scratch=folder, keep=folder)
+    results = run_cell(strategy, episodes, settings, scratch=folder, keep=folder)
     return [of_arrays(dict(answer.arrays)) for result in results for answer in result.answers]
 
 

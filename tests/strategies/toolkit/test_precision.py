@@ -13,7 +13,7 @@ import torch
 from runs import Owb
 from torch import nn
 
-from harness.cell.run import Conditions, learner_seed, run_cell
+from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
 from harness.contracts import Precision
 from harness.selection import configured
@@ -27,8 +27,8 @@ def _accuracy(strategy: str, precision: Precision, scratch: Path) -> float:
     """Return the average accuracy of a strategy whose forward passes have this format."""
     scenario = configured("scenario", DIGITS)
     sealed = build(scenario, 0)
-    conditions = Conditions(root_seed=learner_seed(0), budget=scenario.budget(), precision=precision)
-    results = run_cell(configured("strategy", strategy), sealed.episodes, conditions, scratch=scratch)
+    settings = CellSettings(root_seed=learner_seed(0), budget=scenario.budget(), precision=precision)
+    results = run_cell(configured("strategy", strategy), sealed.episodes, settings, scratch=scratch)
     answers = [answer for result in results for answer in result.answers]
     return float(scenario.score(sealed.truth, answers).final["average_accuracy"])
 

@@ -1,5 +1,5 @@
-"""Accepting what a strategy answers: checked against the query, sorted by id, in the smallest number formats
-that change no value.
+"""The check of predictions: what a strategy answers, held against the query, sorted by id, in the smallest
+number formats that change no value.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.contracts import Answer, Prediction, Query, Rule
+from harness.contracts import Prediction, Query, Rule, StoredPrediction
 from harness.errors import Diverged, Unsuitable
 
 _ROUNDING = 1e-3
@@ -20,7 +20,7 @@ class InvalidPrediction(Exception):
     """A strategy answered something that is not a prediction for its query."""
 
 
-def answered(
+def validate_prediction(
     prediction: Prediction,
     query: Query,
     *,
@@ -28,7 +28,7 @@ def answered(
     needed: Sequence[str],
     stage: int,
     step: int | None,
-) -> Answer:
+) -> StoredPrediction:
     """Check a prediction against its query and the `rules` of its fields, and return it sorted by id.
 
     A field without a rule is one of another scenario, and left out.
@@ -45,10 +45,10 @@ def answered(
         raise InvalidPrediction(f"predict returned {type(prediction).__name__}, not a Prediction")
     order = np.argsort(query.ids)
     arrays = {}
-    for name, given in prediction.arrays().items():
+    for name, values in prediction.arrays().items():
         if name not in rules:
             continue
-        rule, array = rules[name], np.asarray(given)
+        rule, array = rules[name], np.asarray(values)
         if len(array.shape) == 0 or (len(array) != len(query.ids) and not rule.of_learner):
             raise InvalidPrediction(
                 f"{name} has shape {array.shape}, but {len(query.ids)} items were asked (stage {stage})"
@@ -56,20 +56,20 @@ def answered(
         if array.dtype == object or array.dtype.kind not in "iufb":
             raise InvalidPrediction(f"{name} has dtype {array.dtype}, not numbers")
         with np.errstate(over="ignore"):
-            held = array.astype(np.float32) if rule.of_learner else _compact(name, rule, array)
-        if held.dtype.kind == "f" and rule.finite and not np.isfinite(held).all():
-            raise Diverged(f"{_not_finite(name, rule, held, query)} (stage {stage})")
-        if rule.kind == "probability" and ((held < -_ROUNDING) | (held > 1 + _ROUNDING)).any():
+            stored = array.astype(np.float32) if rule.of_learner else _compact(name, rule, array)
+        if stored.dtype.kind == "f" and rule.finite and not np.isfinite(stored).all():
+            raise Diverged(f"{_not_finite(name, rule, stored, query)} (stage {stage})")
+        if rule.kind == "probability" and ((stored < -_ROUNDING) | (stored > 1 + _ROUNDING)).any():
             raise InvalidPrediction(
-                f"{name} must be probabilities, from 0 to 1; got {held.min():g} to {held.max():g} (stage "
+                f"{name} must be probabilities, from 0 to 1; got {stored.min():g} to {stored.max():g} (stage "
                 f"{stage})"
             )
-        arrays[name] = held if rule.of_learner else held[order]
+        arrays[name] = stored if rule.of_learner else stored[order]
     if missing := lacking(needed, arrays):
         raise Unsuitable(
             f"answers {', '.join(arrays) or 'nothing'}, and the scenario needs {', '.join(missing)}"
         )
-    return Answer(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
+    return StoredPrediction(stage=stage, step=step, ids=query.ids[order], arrays=arrays)
 
 
 def lacking(needed: Iterable[str], answered: Container[str]) -> list[str]:
@@ -96,10 +96,12 @@ def _compact(name: str, rule: Rule, array: np.ndarray[Any, Any]) -> np.ndarray[A
         return array.astype(np.int64)
     if rule.kind == "flag":
         return array.astype(np.bool_)
-    return _held(array, (np.float16, np.float32) if rule.half else (np.float32,))
+    return _in_smallest(array, (np.float16, np.float32) if rule.half else (np.float32,))
 
 
-def _held(array: np.ndarray[Any, Any], short: Sequence[type[np.floating[Any]]]) -> np.ndarray[Any, Any]:
+def _in_smallest(
+    array: np.ndarray[Any, Any], short: Sequence[type[np.floating[Any]]]
+) -> np.ndarray[Any, Any]:
     """Return the numbers in the first of the formats that has them all, else in double precision."""
     for kind in short:
         if all(
@@ -119,4 +121,4 @@ def _not_finite(name: str, rule: Rule, array: np.ndarray[Any, Any], query: Query
     return f"{said} of item {query.ids[row]}" + (f" at {tuple(rest)}" if rest else "")
 
 
-__all__ = ["InvalidPrediction", "answered", "lacking"]
+__all__ = ["InvalidPrediction", "lacking", "validate_prediction"]

@@ -15,10 +15,10 @@ import pytest
 from depth_worlds import DepthPrediction, Depths
 from worlds import Blobs
 
-from harness.cell.acceptance import InvalidPrediction, answered
-from harness.cell.run import conditions_of
+from harness.cell.prediction_check import InvalidPrediction, validate_prediction
+from harness.cell.run import settings_of
 from harness.checks.conformance import check_scenario
-from harness.contracts import Answer, Prediction, Query, Status, of_learner, rules_of
+from harness.contracts import Prediction, Query, Status, StoredPrediction, of_learner, rules_of
 from harness.sandbox.wire import Task, answers_frame, answers_of, unpacked
 from harness.store.mlflow_store import Record, Store
 from harness.store.predictions import digest, read_answers, write_answers
@@ -27,8 +27,8 @@ HERE = str(depth_worlds.__file__)
 QUERY = Query(ids=np.array([30, 10, 20]), inputs=np.zeros((3, 1), dtype=np.float32))
 
 
-def _accepted(prediction: Prediction, asked: type[Prediction], stage: int = 0) -> Answer:
-    return answered(prediction, QUERY, rules=rules_of(asked), needed=(), stage=stage, step=None)
+def _accepted(prediction: Prediction, asked: type[Prediction], stage: int = 0) -> StoredPrediction:
+    return validate_prediction(prediction, QUERY, rules=rules_of(asked), needed=(), stage=stage, step=None)
 
 
 def _deep(stages: int = 1) -> DepthPrediction:
@@ -122,7 +122,7 @@ def test_what_speaks_of_the_learner_is_no_item_s() -> None:
 # --- where answers go ---------------------------------------------------------------------------------------
 
 
-def _same(found: list[Answer], expected: list[Answer]) -> None:
+def _same(found: list[StoredPrediction], expected: list[StoredPrediction]) -> None:
     for one, other in zip(found, expected, strict=True):
         assert (one.stage, one.step, {*one.arrays}) == (other.stage, other.step, {*other.arrays})
         for name, values in other.arrays.items():
@@ -138,8 +138,8 @@ def test_fields_survive_storage_and_the_way_out_of_the_sandbox(tmp_path: Path) -
 
 
 def test_the_sandbox_is_told_the_rules_of_the_fields() -> None:
-    conditions = conditions_of(Depths(), 0)
-    assert conditions.rules == rules_of(DepthPrediction)
-    task = Task(kind="cell", strategy="x", source=None, params={}, conditions=conditions)
+    settings = settings_of(Depths(), 0)
+    assert settings.rules == rules_of(DepthPrediction)
+    task = Task(kind="cell", strategy="x", source=None, params={}, settings=settings)
     assert Task.of(json.loads(json.dumps(task.header()))) == task
-    assert Task.of(json.loads(json.dumps(replace(task, conditions=None).header()))).conditions is None
+    assert Task.of(json.loads(json.dumps(replace(task, settings=None).header()))).settings is None
