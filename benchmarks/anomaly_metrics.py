@@ -23,7 +23,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from harness.metrics.anomaly import PixelCounts, aupro, pixel_figures, pixel_levels
+from harness.metrics.anomaly import PixelCounts, aupro, pixel_levels, pixel_metrics
 
 IMAGES, SIDE, THRESHOLDS, ROUNDS = 50, 256, 200, 3
 EIGHT = np.ones((3, 3))
@@ -152,7 +152,7 @@ def four_figures() -> None:
         for values, mask in zip(maps, masks, strict=True):
             counts.add(values, mask)
         streamed, between = counts.figures(), time.perf_counter()
-        whole = pixel_figures(pixel_levels(maps, masks))
+        whole = pixel_metrics(pixel_levels(maps, masks))
         seconds, sorting = between - started, time.perf_counter() - between
         off = max(abs(a - b) for a, b in zip(streamed, whole, strict=True))
         print(

@@ -36,7 +36,7 @@ from leaderboards.publishing.board import (
     entry_folder,
     yaml_text,
 )
-from leaderboards.publishing.rescore import Exam, exam, mark
+from leaderboards.publishing.rescore import EvalSet, eval_set_of, rescore
 from leaderboards.publishing.submission import Submission, sha256, submitted_file
 
 SEEDS = 5
@@ -53,8 +53,8 @@ def main() -> None:
         base = Path(name)
         source = STRATEGY.format(name="mine", cls="Mine")
         dealt = protocols(SCENARIOS)
-        exams = {
-            (protocol.label, seed): exam(protocol.scenario, seed)
+        eval_sets = {
+            (protocol.label, seed): eval_set_of(protocol.scenario, seed)
             for protocol in dealt
             for seed in range(SEEDS)
         }
@@ -63,7 +63,7 @@ def main() -> None:
         described = tuple(BoardProtocol.of(protocol) for protocol in dealt)
         header = Header(name="synthetic", hash=board_hash(suite, described), suite=suite, protocols=described)
         for label in suite.strategies:
-            _write_entry(board / entry_folder(label), label, label, {}, label, dealt, exams)
+            _write_entry(board / entry_folder(label), label, label, {}, label, dealt, eval_sets)
         (board / "protocol.yaml").write_text(yaml_text(header), encoding="utf-8")
         folder = base / "submission"
         _write_entry(
@@ -73,7 +73,7 @@ def main() -> None:
             {"power": 2.0},
             fingerprint.of_code("", source),
             dealt,
-            exams,
+            eval_sets,
         )
         (folder / "strategy.py").write_text(source, encoding="utf-8")
         files = {
@@ -96,7 +96,7 @@ def main() -> None:
         report = examine(folder, base / "boards", rerun=False)
         seconds = time.perf_counter() - started
     print(report.text())
-    print(f"{len(exams)} cells, {size:.1f} MB: {seconds:.1f} s")
+    print(f"{len(eval_sets)} cells, {size:.1f} MB: {seconds:.1f} s")
     sys.exit(report.refused)
 
 
@@ -107,7 +107,7 @@ def _write_entry(
     params: dict[str, float],
     code: str,
     dealt: list[Protocol],
-    exams: dict[tuple[str, int], Exam],
+    eval_sets: dict[tuple[str, int], EvalSet],
 ) -> None:
     (folder / "predictions").mkdir(parents=True)
     rows = []
@@ -122,8 +122,8 @@ def _write_entry(
     for protocol in dealt:
         described = BoardProtocol.of(protocol)
         for seed in range(SEEDS):
-            sheet = exams[protocol.label, seed]
-            answers = _answers(sheet, label, seed)
+            eval_set = eval_sets[protocol.label, seed]
+            answers = _answers(eval_set, label, seed)
             cell = BoardCell(
                 scenario=protocol.label,
                 seed=seed,
@@ -134,19 +134,22 @@ def _write_entry(
             )
             path = folder / submitted_file(cell)
             write_answers(path, answers)
-            found = {"metrics": dict(mark(sheet, path).metrics), "key": cell_key(described, entry, cell)}
+            found = {
+                "metrics": dict(rescore(eval_set, path).metrics),
+                "key": cell_key(described, entry, cell),
+            }
             rows.append(cell.model_copy(update=found))
     (folder / "entry.yaml").write_text(
         yaml_text(entry.model_copy(update={"cells": tuple(rows)})), encoding="utf-8"
     )
 
 
-def _answers(sheet: Exam, label: str, seed: int) -> list[StoredPrediction]:
+def _answers(eval_set: EvalSet, label: str, seed: int) -> list[StoredPrediction]:
     rng = seeds.stream("answers", seed=seed, of=label)
     found = []
-    for stage, ids in enumerate(sheet.asked):
-        drawn = rng.integers(0, sheet.truth.named_classes[stage], len(ids))
-        classes = np.where(rng.random(len(ids)) < 0.1, drawn, sheet.truth.labels[ids])
+    for stage, ids in enumerate(eval_set.asked):
+        drawn = rng.integers(0, eval_set.truth.named_classes[stage], len(ids))
+        classes = np.where(rng.random(len(ids)) < 0.1, drawn, eval_set.truth.labels[ids])
         found.append(
             StoredPrediction(stage=stage, step=None, ids=ids, arrays={"classes": classes.astype(np.int64)})
         )

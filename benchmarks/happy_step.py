@@ -83,7 +83,7 @@ def main() -> None:
         )
 
     def ours(source: Any) -> Callable[[], Tensor]:
-        return lambda: learner.later_total(source.pair(images, rows), 0.05, learner.further(previous))
+        return lambda: learner.later_total(source.pair(images, rows), 0.05, learner.auxiliary_loss(previous))
 
     generator = generator_of(learner.context, "views")
     steps = {

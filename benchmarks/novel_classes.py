@@ -138,9 +138,11 @@ def _compare_loops() -> None:
 # --- one training step --------------------------------------------------------------------------------------
 
 
-def learner_of(whole: Any, *, view_bank: int) -> CrKD:
+def learner_of(whole: Any, *, cached_views: int) -> CrKD:
     """Return Cr-KD at the first step of stage 1, with the weights of the whole model."""
-    learner = CrKD(heads=SIZES.heads, width=SIZES.width, out=SIZES.out, trainable="last", view_bank=view_bank)
+    learner = CrKD(
+        heads=SIZES.heads, width=SIZES.width, out=SIZES.out, trainable="last", cached_views=cached_views
+    )
     settings = CellSettings(
         root_seed=0, budget=TrainingBudget(backbone="timm:vit_base_patch16_224", epochs=1, batch_size=BATCH)
     )
@@ -168,7 +170,9 @@ def ours(learner: CrKD, images: Tensor, labels: Tensor) -> Callable[[], Tensor]:
         seen = Seen(hidden, [network.scores(network.features(each)) for each in hidden], labels < 0, before)
         known = torch.stack([scores.known for scores in seen.scores])
         novel = torch.stack([scores.novel for scores in seen.scores])
-        return learner.swapped_loss(known, novel, labels, [None, None], 0).mean() + learner.further(seen, 0.0)
+        return learner.swapped_loss(known, novel, labels, [None, None], 0).mean() + learner.auxiliary_loss(
+            seen, 0.0
+        )
 
     return loss
 
@@ -211,7 +215,7 @@ def _compare_steps() -> None:
     )
     whole.blocks[-1].requires_grad_(True)
     images, labels = torch.rand(BATCH, 3, 224, 224), torch.tensor([-1, 7, -1, -1][:BATCH])
-    fresh, banked = (learner_of(whole, view_bank=bank) for bank in (0, 2))
+    fresh, banked = (learner_of(whole, cached_views=bank) for bank in (0, 2))
     rest = [*_prototypes(fresh), *fresh.network.novel.parameters()]
     steps: dict[str, tuple[Callable[[], Tensor], list[torch.nn.Parameter]]] = {
         "plain: two whole networks": (

@@ -13,7 +13,7 @@ import pytest
 from checkout import ROOT
 
 from harness.results.aggregate import Aggregate, aggregate
-from harness.results.comparison import LEVEL, Verdict, metric_of, verdict
+from harness.results.comparison import LEVEL, PairedComparison, metric_of, paired_comparison
 from harness.results.ranking import Ranking
 from harness.statistics import Comparison, compare_all
 from leaderboards.publishing.board import read_board
@@ -417,9 +417,11 @@ CLAIMS = [
 
 
 @cache
-def _verdicts(board: str, first: str, second: str, metric: str = "") -> list[Verdict]:
-    meetings = on_board(BOARDS / board, (first, second))
-    found = [verdict(meeting, metric_of(meeting.metrics, metric, meeting.label)) for meeting in meetings]
+def _verdicts(board: str, first: str, second: str, metric: str = "") -> list[PairedComparison]:
+    matchups = on_board(BOARDS / board, (first, second))
+    found = [
+        paired_comparison(matchup, metric_of(matchup.metrics, metric, matchup.label)) for matchup in matchups
+    ]
     return [each for each in found if each is not None]
 
 
@@ -478,7 +480,7 @@ def test_the_table_of_novel_classes_is_the_boards() -> None:
         assert cells.split(" | ") == [_span(each) for each in _verdicts("ncd", first, second)]
 
 
-def _span(found: Verdict) -> str:
+def _span(found: PairedComparison) -> str:
     return f"{100 * found.difference:+.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 

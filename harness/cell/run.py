@@ -261,7 +261,7 @@ class _Learner:
             else:
                 borrowed_s, session = compute_once(shared, learn, adopt, session=session)
             learned = clock(self.settings)
-            answer = _asked(self.strategy, query, self.settings, stage.index, None)
+            answer = _predict(self.strategy, query, self.settings, stage.index, None)
             ended = clock(self.settings)
         return StageResult(
             stage=stage.index,
@@ -340,7 +340,7 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
         settings = learner.settings
         started = clock(settings)
         with _seeded(_seed_of(stage, settings), settings):
-            answer = _asked(learner.strategy, query, settings, stage.index, None)
+            answer = _predict(learner.strategy, query, settings, stage.index, None)
         results.append(
             StageResult(
                 stage=stage.index,
@@ -373,7 +373,7 @@ def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext)
             seeds.derive("probe", seed=context.settings.root_seed, stage=stage.index, step=step),
             context.settings,
         ):
-            looks.answers.append(_asked(strategy, query, context.settings, stage.index, step))
+            looks.answers.append(_predict(strategy, query, context.settings, stage.index, step))
         looks.seconds += clock(context.settings) - started
 
     context.enter(stage.index, probe)
@@ -391,7 +391,7 @@ def clock(settings: CellSettings) -> float:
     return time.perf_counter()
 
 
-def _asked(
+def _predict(
     strategy: Strategy, query: Query, settings: CellSettings, stage: int, step: int | None
 ) -> StoredPrediction:
     """Return what the strategy answers now, of it what the protocol keeps."""

@@ -42,10 +42,7 @@ Design = Literal["leave-one-out", "add-one-in", "factorial"]
 @options.on_machine
 def ablate(
     strategy: Annotated[
-        str,
-        typer.Argument(
-            metavar="STRATEGY", help="One strategy, with parameters in brackets, or file.py:Class."
-        ),
+        str, options.strategy("One strategy, with parameters in brackets, or file.py:Class.")
     ],
     scenario: options.Scenarios = None,
     seeds: Annotated[

@@ -30,17 +30,29 @@ Plan = Annotated[
 
 
 def scenarios(meaning: str) -> Any:
-    """Return the option that names scenarios; a parameter under a former name is read, with a note."""
-    return typer.Option("--scenario", "-s", help=meaning, callback=_noted)
+    """Return the option that names scenarios."""
+    return typer.Option("--scenario", "-s", help=meaning, callback=with_former_names("scenario"))
 
 
-def _noted(texts: list[str] | None) -> list[str] | None:
-    from harness.selection import former_parameters
+def strategy(meaning: str) -> Any:
+    """Return the argument that names a strategy, or several."""
+    return typer.Argument(metavar="STRATEGY", help=meaning, callback=with_former_names("strategy"))
 
-    for text in texts or []:
-        for old, new in former_parameters("scenario", text).items():
+
+def with_former_names(kind: Literal["scenario", "strategy"]) -> Callable[[Any], Any]:
+    """Return a callback that says which parameters in a selection, or in several, are called otherwise now."""
+
+    def note(said: list[str] | str | None) -> Any:
+        from harness.selection import former_parameters
+
+        found: dict[str, str] = {}
+        for text in [said] if isinstance(said, str) else said or []:
+            found |= former_parameters(kind, text)
+        for old, new in found.items():
             console.note(f"{old} is now called {new}; this version reads both names")
-    return texts
+        return said
+
+    return note
 
 
 Scenarios = Annotated[list[str] | None, scenarios("Scenario; repeat for several.")]

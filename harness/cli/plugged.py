@@ -51,7 +51,7 @@ class Suites(Protocol):
         """List every suite."""
         ...
 
-    def show_beside(self, name: str, records: Sequence[Record], *, as_json: bool) -> None:
+    def show_comparison(self, name: str, records: Sequence[Record], *, as_json: bool) -> None:
         """Print what the run of `name` came to, beside what was published."""
         ...
 

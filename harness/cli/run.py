@@ -43,7 +43,7 @@ EPILOGUE = options.examples(
 @options.on_machine
 def run(
     strategies: Annotated[
-        list[str] | None, typer.Argument(metavar="STRATEGY", help="Names, file.py:Class, or one suite file.")
+        list[str] | None, options.strategy("Names, file.py:Class, or one suite file.")
     ] = None,
     scenario: options.Scenarios = None,
     seeds: Annotated[
@@ -100,7 +100,7 @@ def run(
     if smoke and not plan:
         tables.show_smoke(records, as_json=as_json)
     elif preset and not plan:
-        plugged.suites_of(preset).show_beside(preset, records, as_json=as_json)
+        plugged.suites_of(preset).show_comparison(preset, records, as_json=as_json)
     elif not plan:
         show_ranking(records, as_json=as_json)
     if any(record.status not in ("done", "cached") for record in records):

@@ -272,11 +272,11 @@ def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
     """
     from harness.contracts import Status
     from harness.protocol.cells import protocols
-    from harness.results.comparison import verdict
-    from harness.results.matchup import Meeting
+    from harness.results.comparison import paired_comparison
+    from harness.results.matchup import Matchup
 
-    sides = (definition["chosen"]["selection"], definition["default"])
-    if sides[0] == sides[1]:
+    pair = (definition["chosen"]["selection"], definition["default"])
+    if pair[0] == pair[1]:
         return ""
     (protocol,) = protocols([definition["scenario"]])
     first, second = (
@@ -285,17 +285,17 @@ def _verdict(definition: Mapping[str, Any], records: Sequence[Record]) -> str:
             for record in records
             if record.strategy == side and record.status in (Status.DONE, Status.CACHED)
         }
-        for side in sides
+        for side in pair
     )
-    meeting = Meeting(
-        sides=sides,
+    matchup = Matchup(
+        pair=pair,
         protocol=protocol,
         protocol_hash=protocol.hash,
         metrics=protocol.scenario.metrics,
         cells=(first, second),
         read=lambda side, seed: [],
     )
-    judged = verdict(meeting, protocol.scenario.metrics[0])
+    judged = paired_comparison(matchup, protocol.scenario.metrics[0])
     return judged.words if judged else ""
 
 

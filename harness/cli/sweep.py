@@ -48,10 +48,7 @@ MOST_ROWS = 10
 @options.on_machine
 def sweep(
     strategy: Annotated[
-        str,
-        typer.Argument(
-            metavar="STRATEGY", help="One strategy; parameters as [a,b], low..high or log:low..high."
-        ),
+        str, options.strategy("One strategy; parameters as [a,b], low..high or log:low..high.")
     ],
     scenario: Annotated[
         list[str] | None, options.scenarios("Scenario, with such parameters too; repeatable.")

@@ -211,15 +211,15 @@ def _spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
     """Ask the finders of the interpreter, which unlike `importlib.util.find_spec` imports no parent package."""
     if name.partition(".")[0] in OURS:
         return _spec_of_ours(name, places if places is None else tuple(places))
-    return _asked(name, places)
+    return _find_spec(name, places)
 
 
 @cache
 def _spec_of_ours(name: str, places: tuple[str, ...] | None) -> ModuleSpec | None:
-    return _asked(name, places)
+    return _find_spec(name, places)
 
 
-def _asked(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
+def _find_spec(name: str, places: Sequence[str] | None) -> ModuleSpec | None:
     for finder in sys.meta_path:
         find = getattr(finder, "find_spec", None)
         spec: ModuleSpec | None = find(name, places) if find else None

@@ -63,7 +63,7 @@ class PixelLevels(NamedTuple):
     n_regions: int
 
 
-class PixelFigures(NamedTuple):
+class PixelMetrics(NamedTuple):
     """The four figures of a category's maps."""
 
     auroc: float
@@ -164,9 +164,9 @@ class PixelCounts:
         )
         return PixelLevels(counts, self._n_regions)
 
-    def figures(self, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
+    def figures(self, fpr_limit: float = FPR_LIMIT) -> PixelMetrics:
         """Return the four figures of the images so far."""
-        return pixel_figures(self.levels(), fpr_limit)
+        return pixel_metrics(self.levels(), fpr_limit)
 
     def _sorted(self) -> Floats:
         """Return the normal pixels that are waiting, rising."""
@@ -223,10 +223,10 @@ def aupro(table: PixelLevels, fpr_limit: float = FPR_LIMIT) -> float:
     return float(np.trapezoid(np.append(pro[:end], at_limit), np.append(fpr[:end], fpr_limit)) / fpr_limit)
 
 
-def pixel_figures(table: PixelLevels, fpr_limit: float = FPR_LIMIT) -> PixelFigures:
+def pixel_metrics(table: PixelLevels, fpr_limit: float = FPR_LIMIT) -> PixelMetrics:
     """Return the four figures of the maps of a category."""
     counts = table.counts
-    return PixelFigures(auroc(counts), average_precision(counts), f1_max(counts), aupro(table, fpr_limit))
+    return PixelMetrics(auroc(counts), average_precision(counts), f1_max(counts), aupro(table, fpr_limit))
 
 
 # --- categories that arrive one after another ---------------------------------------------------------------
@@ -265,11 +265,11 @@ __all__ = [
     "FPR_LIMIT",
     "Continual",
     "PixelCounts",
-    "PixelFigures",
     "PixelLevels",
+    "PixelMetrics",
     "aupro",
     "continual",
-    "pixel_figures",
     "pixel_levels",
+    "pixel_metrics",
     "region_shares",
 ]

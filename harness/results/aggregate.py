@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from harness.results.placing import Figures, interval, notes_on, standing
+from harness.results.placing import Figures, interval, notes_on, ranks_of
 from harness.results.ranking import Ranking
 from harness.statistics import Interval, Letters
 
@@ -67,7 +67,7 @@ def aggregate(rankings: Sequence[Ranking], *, level: float = 0.95) -> Aggregate:
     means = {
         label: _mean_over([figures.get(label, {}) for figures in scaled.values()]) for label in contenders
     }
-    order = standing(means, seeds, level=level)
+    order = ranks_of(means, seeds, level=level)
     rows = [
         AggregateRow(
             strategy=label,

@@ -21,7 +21,7 @@ from harness.cell.prediction_check import lacking
 from harness.cell.sealing import seal
 from harness.contracts import ClassCounts, StoredPrediction
 from harness.errors import UserError
-from harness.results.matchup import Meeting
+from harness.results.matchup import Matchup
 
 Kind = Literal["stage", "arrival", "class"]
 Place = tuple[Kind, int, str]
@@ -59,7 +59,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contrast:
+class Breakdown:
     """All parts, in order of kind, stage and arrival. `measure`: what the shares are; `problem`: why there
     are none, else empty.
     """
@@ -84,21 +84,21 @@ class Contrast:
         ]
 
 
-def contrast(meeting: Meeting) -> Contrast:
+def breakdown(matchup: Matchup) -> Breakdown:
     """Compare the predictions of both sides under every seed that both have."""
     try:
-        if meeting.protocol.hash != meeting.protocol_hash:
-            raise UserError(f"this installation deals {meeting.label} otherwise than when it was run")
-        measure = meeting.scenario.per_class_measure()
-        counts = [_both(meeting, seed) for seed in meeting.seeds]
+        if matchup.protocol.hash != matchup.protocol_hash:
+            raise UserError(f"this installation deals {matchup.label} otherwise than when it was run")
+        measure = matchup.scenario.per_class_measure()
+        counts = [_both(matchup, seed) for seed in matchup.seeds]
     except UserError as error:
-        return Contrast(measure="", parts=(), problem=str(error))
-    return Contrast(measure=measure, parts=tuple(_parts(counts)))
+        return Breakdown(measure="", parts=(), problem=str(error))
+    return Breakdown(measure=measure, parts=tuple(_parts(counts)))
 
 
-def _both(meeting: Meeting, seed: int) -> tuple[dict[Place, float], dict[Place, float]]:
+def _both(matchup: Matchup, seed: int) -> tuple[dict[Place, float], dict[Place, float]]:
     """Return the shares of right answers of both sides under `seed`."""
-    deal = meeting.scenario.deal(seed)
+    deal = matchup.scenario.deal(seed)
     sealed = seal(deal, seed)
     asked = [np.sort(episode.query.ids) for episode in sealed.episodes]
     numbers = (
@@ -109,8 +109,8 @@ def _both(meeting: Meeting, seed: int) -> tuple[dict[Place, float], dict[Place, 
     names = tuple(f"class {number}" for number in numbers.tolist())
     first, second = (
         _shares(
-            meeting.scenario.correct_by_class(
-                sealed.truth, _ended(meeting.read(side, seed), meeting, asked), names
+            matchup.scenario.correct_by_class(
+                sealed.truth, _ended(matchup.read(side, seed), matchup, asked), names
             )
         )
         for side in (0, 1)
@@ -120,7 +120,7 @@ def _both(meeting: Meeting, seed: int) -> tuple[dict[Place, float], dict[Place, 
 
 def _ended(
     answers: Sequence[StoredPrediction],
-    meeting: Meeting,
+    matchup: Matchup,
     asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
 ) -> list[StoredPrediction]:
     """Return the answers after stages, whose ids must be those asked and whose fields those needed."""
@@ -128,11 +128,11 @@ def _ended(
     for answer in ended:
         if answer.stage >= len(asked) or not np.array_equal(answer.ids, asked[answer.stage]):
             raise UserError(
-                f"the ids in the predictions of stage {answer.stage} on {meeting.label} are not the ids asked"
+                f"the ids in the predictions of stage {answer.stage} on {matchup.label} are not the ids asked"
             )
-        if missing := lacking(meeting.scenario.answers, answer.arrays):
+        if missing := lacking(matchup.scenario.answers, answer.arrays):
             raise UserError(
-                f"the predictions of stage {answer.stage} on {meeting.label} lack {', '.join(missing)}"
+                f"the predictions of stage {answer.stage} on {matchup.label} lack {', '.join(missing)}"
             )
     return ended
 
@@ -198,4 +198,4 @@ def _by_number(name: str) -> tuple[float, str]:
     return (float(number), name) if number.isdecimal() else (math.inf, name)
 
 
-__all__ = ["Contrast", "Part", "contrast"]
+__all__ = ["Breakdown", "Part", "breakdown"]

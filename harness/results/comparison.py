@@ -14,7 +14,7 @@ import numpy as np
 from harness import seeds, statistics
 from harness.contracts import Metric
 from harness.errors import UserError, unknown
-from harness.results.matchup import Meeting, Sides
+from harness.results.matchup import Matchup, Pair
 from harness.statistics import Comparison, Equivalence
 from harness.statistics.series import Strata
 
@@ -22,7 +22,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class PairedComparison:
     """The first strategy minus the second in one metric: Student's interval and p of this pair alone, what sign
     flips say, what could have been found.
 
@@ -69,21 +69,21 @@ def metric_of(metrics: Sequence[Metric], named: str, scenario: str) -> Metric:
     return metric
 
 
-def verdict(meeting: Meeting, metric: Metric, *, margin: float = 0.0) -> Verdict | None:
+def paired_comparison(matchup: Matchup, metric: Metric, *, margin: float = 0.0) -> PairedComparison | None:
     """Compare both sides under one protocol, paired by seed; None where they share no seed with a figure."""
-    a, b = meeting.pairs(metric.name)
+    a, b = matchup.pairs(metric.name)
     if not a:
         return None
     differences = statistics.paired_differences(a, b)
     spread = float(np.std(differences, ddof=1)) if len(a) > 1 else math.nan
-    corrected = _corrected(meeting, metric)
+    corrected = _corrected(matchup, metric)
     hardest = 1 - (1 - LEVEL) / (corrected.pairs if corrected else 1)
     return _verdict(
-        meeting.sides,
+        matchup.pair,
         metric,
         statistics.paired_t(a, b, level=LEVEL),
-        scenarios=(meeting.label,),
-        protocol=meeting.protocol_hash,
+        scenarios=(matchup.label,),
+        protocol=matchup.protocol_hash,
         flipped=_flipped([differences]),
         corrected=corrected,
         detectable=statistics.minimum_detectable_difference(spread, len(a), level=hardest),
@@ -91,20 +91,22 @@ def verdict(meeting: Meeting, metric: Metric, *, margin: float = 0.0) -> Verdict
     )
 
 
-def over_scenarios(meetings: Sequence[Meeting], metric: Metric, *, margin: float = 0.0) -> Verdict | None:
+def over_scenarios(
+    matchups: Sequence[Matchup], metric: Metric, *, margin: float = 0.0
+) -> PairedComparison | None:
     """Compare the mean over scenarios, variance pooled, signs flipped within each; None where fewer than two
     have pairs.
 
     Figures are taken as they are: the metric must be the same in all.
     """
-    pairs = {meeting.label: meeting.pairs(metric.name) for meeting in meetings}
+    pairs = {matchup.label: matchup.pairs(metric.name) for matchup in matchups}
     pairs = {label: both for label, both in pairs.items() if both[0]}
     if len(pairs) < 2:
         return None
     a, b = zip(*pairs.values(), strict=True)
     differences = statistics.differences_within(a, b)
     return _verdict(
-        meetings[0].sides,
+        matchups[0].pair,
         metric,
         statistics.pooled_paired_t(a, b, level=LEVEL),
         scenarios=tuple(pairs),
@@ -125,16 +127,16 @@ class _Corrected(NamedTuple):
     pairs: int
 
 
-def _corrected(meeting: Meeting, metric: Metric) -> _Corrected | None:
+def _corrected(matchup: Matchup, metric: Metric) -> _Corrected | None:
     series = {
         label: [cells[seed].get(metric.name, math.nan) for seed in sorted(cells)]
-        for label, cells in meeting.field.items()
+        for label, cells in matchup.field.items()
     }
     series = {label: own for label, own in series.items() if all(map(math.isfinite, own))}
-    if not all(label in series for label in meeting.sides):
+    if not all(label in series for label in matchup.pair):
         return None
     compared = statistics.compare_all(series, level=LEVEL)
-    return _Corrected(compared[meeting.sides].p, len(compared) // 2)
+    return _Corrected(compared[matchup.pair].p, len(compared) // 2)
 
 
 def _flipped(differences: Strata) -> float:
@@ -142,7 +144,7 @@ def _flipped(differences: Strata) -> float:
 
 
 def _verdict(
-    sides: Sides,
+    pair: Pair,
     metric: Metric,
     found: Comparison,
     *,
@@ -152,17 +154,17 @@ def _verdict(
     corrected: _Corrected | None,
     detectable: float,
     equivalence: Equivalence | None,
-) -> Verdict:
-    words = _words(sides, metric, found, corrected, detectable)
+) -> PairedComparison:
+    words = _words(pair, metric, found, corrected, detectable)
     if equivalence:
         words = f"{words}; {_equivalence_words(equivalence)}"
-    return Verdict(
+    return PairedComparison(
         scenario=scenarios[0] if len(scenarios) == 1 else f"mean over {len(scenarios)} scenarios",
         scenarios=scenarios,
         protocol=protocol,
         metric=metric.name,
-        first=sides[0],
-        second=sides[1],
+        first=pair[0],
+        second=pair[1],
         **found._asdict(),
         p_holm=corrected.p if corrected else None,
         sign_flip_p=flipped,
@@ -174,9 +176,9 @@ def _verdict(
 
 
 def _words(
-    sides: Sides, metric: Metric, found: Comparison, corrected: _Corrected | None, detectable: float
+    pair: Pair, metric: Metric, found: Comparison, corrected: _Corrected | None, detectable: float
 ) -> str:
-    first, second = sides
+    first, second = pair
     name = metric.name.replace("_", " ")
     if math.isnan(found.p):
         seeds_in_common = f"{found.pairs} seed{'' if found.pairs == 1 else 's'}"
@@ -215,4 +217,4 @@ def _notes(found: Comparison, flipped: float) -> list[str]:
     return [f"sign flips, which take nothing for granted, give p = {flipped:.2g}"]
 
 
-__all__ = ["LEVEL", "Verdict", "metric_of", "over_scenarios", "verdict"]
+__all__ = ["LEVEL", "PairedComparison", "metric_of", "over_scenarios", "paired_comparison"]

@@ -17,7 +17,7 @@ from harness.results.ranking import by_protocol
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Record, Store
 
-Sides = tuple[str, str]
+Pair = tuple[str, str]
 """The labels of the two strategies."""
 
 Cells = Mapping[int, Mapping[str, float]]
@@ -28,7 +28,7 @@ Read = Callable[[int, int], list[StoredPrediction]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meeting:
+class Matchup:
     """A protocol that both were run under.
 
     metrics: the first is the primary one.  cells: of either side.  field: on a board, the cells of both sides
@@ -36,7 +36,7 @@ class Meeting:
     the one pair that was asked about is all there is.
     """
 
-    sides: Sides
+    pair: Pair
     protocol: Protocol
     protocol_hash: str
     metrics: Sequence[Metric]
@@ -70,35 +70,35 @@ class Meeting:
         return first, second
 
 
-def in_store(store: Store, sides: Sides, experiment: str = "") -> list[Meeting]:
-    """Return the meetings among the records of an experiment, of all experiments if none is named.
+def in_store(store: Store, pair: Pair, experiment: str = "") -> list[Matchup]:
+    """Return the matchups among the records of an experiment, of all experiments if none is named.
 
     Raises:
         UserError: no such experiment, or a strategy without finished cells.
     """
-    return in_records(store, sides, store.records(experiment), see=f"owb show {experiment}".strip())
+    return in_records(store, pair, store.records(experiment), see=f"owb show {experiment}".strip())
 
 
 def in_records(
-    store: Store, sides: Sides, records: Iterable[Record], *, see: str = "owb show"
-) -> list[Meeting]:
-    """Return the meetings among records of the store; `see` is the command that shows them.
+    store: Store, pair: Pair, records: Iterable[Record], *, see: str = "owb show"
+) -> list[Matchup]:
+    """Return the matchups among records of the store; `see` is the command that shows them.
 
     Raises:
         UserError: a strategy without finished cells.
     """
     done = [record for record in records if record.status in (Status.DONE, Status.CACHED)]
-    check_sides(sides, sorted({record.strategy for record in done}), see)
+    check_pair(pair, sorted({record.strategy for record in done}), see)
     found = []
     for protocol_hash, group in by_protocol(done).items():
-        own = tuple({record.seed: record for record in group if record.strategy == label} for label in sides)
+        own = tuple({record.seed: record for record in group if record.strategy == label} for label in pair)
         if not all(own):
             continue
         (protocol,) = protocols([group[0].scenario])
         first, second = ({seed: record.metrics for seed, record in side.items()} for side in own)
         found.append(
-            Meeting(
-                sides=sides,
+            Matchup(
+                pair=pair,
                 protocol=protocol,
                 protocol_hash=protocol_hash,
                 metrics=protocol.scenario.metrics,
@@ -113,13 +113,13 @@ def _from_store(store: Store, records: Sequence[Mapping[int, Record]]) -> Read:
     return lambda side, seed: store.answers(records[side][seed])
 
 
-def check_sides(sides: Sides, labels: Sequence[str], see: str) -> None:
+def check_pair(pair: Pair, labels: Sequence[str], see: str) -> None:
     """Refuse two labels that are the same, or one that is not among `labels`, which the command `see` shows."""
-    for label in sides:
+    for label in pair:
         if label not in labels:
             raise unknown("strategy with finished cells", label, labels, see)
-    if sides[0] == sides[1]:
-        raise UserError(f"{sides[0]} would be compared with itself: name two strategies")
+    if pair[0] == pair[1]:
+        raise UserError(f"{pair[0]} would be compared with itself: name two strategies")
 
 
-__all__ = ["Cells", "Meeting", "Read", "Sides", "check_sides", "in_store"]
+__all__ = ["Cells", "Matchup", "Pair", "Read", "check_pair", "in_records", "in_store"]

@@ -19,7 +19,7 @@ POWER = 0.8
 """The probability with which the minimum detectable difference is found."""
 
 
-class Standing(NamedTuple):
+class Ranks(NamedTuple):
     """Contenders in order with their places.
 
     complete: those that have every seed.  letters: of the complete ones, shared by two exactly when they are
@@ -41,9 +41,9 @@ class Standing(NamedTuple):
         return tuple(label for label in self.order if own & set(self.letters.get(label, ())))
 
 
-def standing(
+def ranks_of(
     field: Mapping[str, Figures], seeds: Sequence[int], *, better: Better = "higher", level: float = 0.95
-) -> Standing:
+) -> Ranks:
     """Place every contender of `field` by the rules at the top of `harness.results.ranking`."""
     sign = -1 if better == "higher" else 1
 
@@ -62,7 +62,7 @@ def standing(
     last = (len(complete) + 1, len(complete) + len(partial))
     places |= dict.fromkeys(partial, f"{_range(*last)}*" if is_decidable else "?*")
     places |= dict.fromkeys(empty, "-")
-    return Standing(
+    return Ranks(
         order=[*complete, *partial, *empty],
         places=places,
         letters=statistics.compact_letters(complete, apart) if is_decidable else {},
@@ -72,27 +72,27 @@ def standing(
     )
 
 
-def notes_on(standing: Standing, seeds: Sequence[int], *, level: float = 0.95) -> list[str]:
+def notes_on(ranks: Ranks, seeds: Sequence[int], *, level: float = 0.95) -> list[str]:
     """Return what limits the places, in sentences."""
     notes = []
     smallest = statistics.smallest_sign_flip_p(len(seeds))
-    if len(standing.order) > 1 and len(seeds) == 1:
+    if len(ranks.order) > 1 and len(seeds) == 1:
         notes.append("cannot decide with one seed: no intervals, no places; order by the bare figure")
-    elif len(standing.order) > 1 and smallest > 1 - level:
+    elif len(ranks.order) > 1 and smallest > 1 - level:
         notes.append(
             f"{len(seeds)} seeds cannot reach two-sided {100 * (1 - level):.3g} % by sign flips (smallest "
             f"p {smallest:.4g}): "
             "places rest on Student's t, which takes the differences for normal"
         )
-    if any(place.endswith("*") for place in standing.places.values()):
+    if any(place.endswith("*") for place in ranks.places.values()):
         notes.append("* lacks seeds: placed after those that have all, without an order among its like")
-    if "-" in standing.places.values():
+    if "-" in ranks.places.values():
         notes.append("- has no figure under any seed")
     return notes
 
 
 def minimum_detectable(
-    field: Mapping[str, Figures], standing: Standing, seeds: Sequence[int], *, level: float = 0.95
+    field: Mapping[str, Figures], ranks: Ranks, seeds: Sequence[int], *, level: float = 0.95
 ) -> float:
     """Return the true difference found with probability `POWER` when every pair of complete contenders is
     compared.
@@ -100,12 +100,12 @@ def minimum_detectable(
     The spread is pooled over the differences from the best; the level is divided by the number of pairs
     (Bonferroni, the hardest step of Holm). NaN with fewer than two complete contenders or two seeds.
     """
-    rivals = [label for label in standing.complete if label != standing.best]
-    if not rivals or standing.best is None:
+    rivals = [label for label in ranks.complete if label != ranks.best]
+    if not rivals or ranks.best is None:
         return math.nan
-    best = field[standing.best]
+    best = field[ranks.best]
     spread = statistics.pooled_sd([[field[label][seed] - best[seed] for seed in seeds] for label in rivals])
-    pairs = len(standing.complete) * (len(standing.complete) - 1) // 2
+    pairs = len(ranks.complete) * (len(ranks.complete) - 1) // 2
     return statistics.minimum_detectable_difference(
         spread, len(seeds), power=POWER, level=1 - (1 - level) / pairs
     )
@@ -120,4 +120,4 @@ def _range(first: int, last: int) -> str:
     return str(first) if first == last else f"{first}-{last}"
 
 
-__all__ = ["POWER", "Figures", "Standing", "interval", "minimum_detectable", "notes_on", "standing"]
+__all__ = ["POWER", "Figures", "Ranks", "interval", "minimum_detectable", "notes_on", "ranks_of"]

@@ -29,7 +29,7 @@ from harness import statistics
 from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.results.costs import common, where_measured
-from harness.results.placing import Figures, Standing, interval, minimum_detectable, notes_on, standing
+from harness.results.placing import Figures, Ranks, interval, minimum_detectable, notes_on, ranks_of
 from harness.statistics import Comparison, Interval, Letters, Times
 
 if TYPE_CHECKING:
@@ -177,7 +177,7 @@ def rank(
     field = {
         entry.label: entry.figures[primary.name] for entry in entries.values() if entry.role == "contender"
     }
-    order = standing(field, seeds, better=primary.better, level=level)
+    order = ranks_of(field, seeds, better=primary.better, level=level)
     bounds = [
         entry.label
         for role in ("upper bound", "lower bound")
@@ -249,7 +249,7 @@ def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
 def _row(
     entry: _Entry,
     best: _Entry | None,
-    order: Standing,
+    order: Ranks,
     metrics: Sequence[Metric],
     seeds: tuple[int, ...],
     level: float,
@@ -295,7 +295,7 @@ def _failure(record: Record, primary: str) -> Failure:
 
 
 def _versus(
-    entry: _Entry, best: _Entry | None, order: Standing, primary: str, level: float
+    entry: _Entry, best: _Entry | None, order: Ranks, primary: str, level: float
 ) -> Comparison | None:
     if best is None or entry.label == best.label:
         return None

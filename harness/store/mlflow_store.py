@@ -109,7 +109,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def _told(action: Callable[P, T]) -> Callable[P, T]:
+def _with_store_errors(action: Callable[P, T]) -> Callable[P, T]:
     """Say in one sentence why the store could not be written."""
 
     @functools.wraps(action)
@@ -239,7 +239,7 @@ class Store:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    @_told
+    @_with_store_errors
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
         """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
         from mlflow.entities import Param
@@ -268,14 +268,14 @@ class Store:
             self.keep_files(run, Path(folder))
         return str(run.info.run_id)
 
-    @_told
+    @_with_store_errors
     def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> Run:
         """Make a run in an experiment, which is made where it is not there."""
         run: Run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
         self._open[run.info.run_id] = run
         return run
 
-    @_told
+    @_with_store_errors
     def close_run(
         self,
         run_id: str,
@@ -289,12 +289,12 @@ class Store:
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
         self._open.pop(run_id, None)
 
-    @_told
+    @_with_store_errors
     def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
         """Add what is known after these stages, so that curves grow while the cell runs."""
         self.log(run_id, _after(stages, scores))
 
-    @_told
+    @_with_store_errors
     def end(
         self,
         run_id: str,
@@ -329,7 +329,7 @@ class Store:
         """Store the files of `folder` with a run, open or ended."""
         self.keep_files(self._open.get(run_id) or self.client.get_run(run_id), folder)
 
-    @_told
+    @_with_store_errors
     def keep_files(self, run: Run, folder: Path) -> None:
         """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository

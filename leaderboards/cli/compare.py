@@ -14,9 +14,9 @@ from harness.cli import console, options
 from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
-    from harness.results.breakdown import Contrast, Part
-    from harness.results.comparison import Verdict
-    from harness.results.matchup import Meeting
+    from harness.results.breakdown import Breakdown, Part
+    from harness.results.comparison import PairedComparison
+    from harness.results.matchup import Matchup
 
 EPILOGUE = options.examples(
     "owb compare replay ewc                          wherever both were run",
@@ -55,21 +55,21 @@ def compare(
     """Compare two strategies on every protocol that both ran on, paired by seed: figures, then predictions by
     stage and class.
     """
-    from harness.results.breakdown import contrast
-    from harness.results.comparison import metric_of, verdict
+    from harness.results.breakdown import breakdown
+    from harness.results.comparison import metric_of, paired_comparison
 
     if margin < 0:
         raise UserError(f"--margin must be above 0, got {margin:g}")
-    meetings = _meetings(first, second, name, board, root, store)
-    found: list[tuple[Verdict, Contrast | None]] = []
-    for meeting in meetings:
-        judged = verdict(meeting, metric_of(meeting.metrics, metric, meeting.label), margin=margin)
+    matchups = _meetings(first, second, name, board, root, store)
+    found: list[tuple[PairedComparison, Breakdown | None]] = []
+    for matchup in matchups:
+        judged = paired_comparison(matchup, metric_of(matchup.metrics, metric, matchup.label), margin=margin)
         if judged:
-            found.append((judged, contrast(meeting) if predictions else None))
+            found.append((judged, breakdown(matchup) if predictions else None))
     if not found:
         where = f" on board {board!r}" if board else f" in {name!r}" if name else ""
         raise UserError(f"{first} and {second} have no protocol in common{where}")
-    together, left_out = _together(meetings, metric, margin)
+    together, left_out = _together(matchups, metric, margin)
     found += [(together, None)] if together else []
     if as_json:
         console.dump([_plain(*each) for each in found])
@@ -80,7 +80,7 @@ def compare(
         console.say(left_out)
 
 
-def _meetings(first: str, second: str, name: str, board: str, root: Path, store: str) -> list[Meeting]:
+def _meetings(first: str, second: str, name: str, board: str, root: Path, store: str) -> list[Matchup]:
     from harness.results.matchup import in_store
     from leaderboards.publishing.matchup_on_board import on_board
 
@@ -99,13 +99,13 @@ def _meetings(first: str, second: str, name: str, board: str, root: Path, store:
     return on_board(root / board, (first, second))
 
 
-def _together(meetings: list[Meeting], named: str, margin: float) -> tuple[Verdict | None, str]:
+def _together(matchups: list[Matchup], named: str, margin: float) -> tuple[PairedComparison | None, str]:
     """Return the verdict over all scenarios, or why there is none where one might expect it."""
     from harness.results.comparison import metric_of, over_scenarios
 
     metrics = {
         (metric.name, metric.better): metric
-        for metric in (metric_of(meeting.metrics, named, meeting.label) for meeting in meetings)
+        for metric in (metric_of(matchup.metrics, named, matchup.label) for matchup in matchups)
     }
     if len(metrics) > 1:
         names = ", ".join(dict.fromkeys(name for name, _ in metrics))
@@ -113,37 +113,37 @@ def _together(meetings: list[Meeting], named: str, margin: float) -> tuple[Verdi
             None,
             f"no mean over scenarios, which are compared by {names}: choose one that all have by --metric",
         )
-    return over_scenarios(meetings, next(iter(metrics.values())), margin=margin), ""
+    return over_scenarios(matchups, next(iter(metrics.values())), margin=margin), ""
 
 
-def _plain(verdict: Verdict, contrast: Contrast | None) -> dict[str, Any]:
+def _plain(comparison: PairedComparison, breakdown: Breakdown | None) -> dict[str, Any]:
     """Return everything for machines."""
-    equivalence = verdict.equivalence._asdict() if verdict.equivalence else None
+    equivalence = comparison.equivalence._asdict() if comparison.equivalence else None
     return {
-        **asdict(verdict),
+        **asdict(comparison),
         "equivalence": equivalence,
-        "predictions": asdict(contrast) if contrast else None,
+        "predictions": asdict(breakdown) if breakdown else None,
     }
 
 
-def _say(verdict: Verdict, contrast: Contrast | None) -> None:
+def _say(comparison: PairedComparison, breakdown: Breakdown | None) -> None:
     console.say(
-        f"{verdict.scenario}  (protocol {verdict.protocol[:12]})"
-        if verdict.protocol
-        else f"{verdict.scenario}, unscaled"
+        f"{comparison.scenario}  (protocol {comparison.protocol[:12]})"
+        if comparison.protocol
+        else f"{comparison.scenario}, unscaled"
     )
-    console.say(f"  {verdict.words}")
-    for note in verdict.notes:
+    console.say(f"  {comparison.words}")
+    for note in comparison.notes:
         console.say(f"  {note}")
-    if contrast is None:
+    if breakdown is None:
         return
-    if contrast.problem:
-        console.say(f"  predictions are not compared: {contrast.problem}")
+    if breakdown.problem:
+        console.say(f"  predictions are not compared: {breakdown.problem}")
         return
-    by_stage, by_class = contrast.largest(_MOST_SAID)
-    classes = sum(part.kind == "class" for part in contrast.parts)
-    parts = f"{len(contrast.parts) - classes} by stage, {classes} by class"
-    console.say(f"  predictions ({contrast.measure}), the largest differences of {parts}:")
+    by_stage, by_class = breakdown.largest(_MOST_SAID)
+    classes = sum(part.kind == "class" for part in breakdown.parts)
+    parts = f"{len(breakdown.parts) - classes} by stage, {classes} by class"
+    console.say(f"  predictions ({breakdown.measure}), the largest differences of {parts}:")
     for part in (*by_stage, *by_class):
         console.say(f"    {_line(part)}")
     if not by_stage and not by_class:

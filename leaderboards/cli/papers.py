@@ -71,7 +71,7 @@ def show_presets(*, as_json: bool) -> None:
     )
 
 
-def show_beside(name: str, records: Sequence[Record], *, as_json: bool) -> None:
+def show_comparison(name: str, records: Sequence[Record], *, as_json: bool) -> None:
     """Print the rankings of a preset's run and, beside the published figures, ours."""
     from harness.cli.tables import show
     from harness.results.aggregate import aggregate

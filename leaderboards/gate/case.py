@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.contracts import StoredPrediction
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import SOURCE, Board, BoardCell, BoardProtocol, Entry
-from leaderboards.publishing.rescore import Exam, exam
+from leaderboards.publishing.rescore import EvalSet, eval_set_of
 from leaderboards.publishing.submission import Submission, submitted_file
 
 
@@ -27,7 +27,7 @@ class Case:
     entry: Entry
     board: Board
     sound: frozenset[str]
-    exams: dict[tuple[str, int], Exam] = field(default_factory=dict)
+    exams: dict[tuple[str, int], EvalSet] = field(default_factory=dict)
 
     @property
     def protocols(self) -> Mapping[str, BoardProtocol]:
@@ -62,10 +62,10 @@ class Case:
         """
         return read_answers(self.predictions(cell))
 
-    def exam(self, scenario: str, seed: int) -> Exam:
+    def exam(self, scenario: str, seed: int) -> EvalSet:
         """Return what is asked and the truth; dealt once, kept without the inputs."""
         if (scenario, seed) not in self.exams:
-            self.exams[scenario, seed] = exam(self.protocols[scenario].scenario(), seed)
+            self.exams[scenario, seed] = eval_set_of(self.protocols[scenario].scenario(), seed)
         return self.exams[scenario, seed]
 
 

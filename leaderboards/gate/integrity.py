@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from harness.errors import UserError
+from harness.parameters import with_new_names
 from harness.plugins import find
 from harness.protocol import fingerprint
 from harness.protocol.cells import Protocol
@@ -82,13 +83,14 @@ def _configuration(case: Case) -> Iterator[str]:
                 yield f"the label says {name}={value}, the configuration {name}={entry.params.get(name)!r}"
         return
     try:
-        here = resolved(find("strategy", entry.strategy), said)
+        plugin = find("strategy", entry.strategy)
+        here, stated = resolved(plugin, said), with_new_names(plugin.cls, entry.params)
     except UserError as error:
         yield str(error)
         return
-    for name in sorted(here.keys() | entry.params.keys()):
-        if here.get(name) != entry.params.get(name):
-            yield f"{entry.label} means {name}={here.get(name)!r}, the configuration says {entry.params.get(name)!r}"
+    for name in sorted(here.keys() | stated.keys()):
+        if here.get(name) != stated.get(name):
+            yield f"{entry.label} means {name}={here.get(name)!r}, the configuration says {stated.get(name)!r}"
 
 
 def _code(case: Case) -> Iterator[str]:

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from harness.errors import UserError
 from leaderboards.gate.case import Case, where
-from leaderboards.publishing.rescore import differences, mark
+from leaderboards.publishing.rescore import differences, rescore
 
 
 def metrics(case: Case) -> Iterator[str]:
     """Say which figures do not follow from the predictions."""
     for cell in sorted(case.readable, key=lambda cell: (cell.scenario, cell.seed)):
         try:
-            marked = mark(case.exam(cell.scenario, cell.seed), case.predictions(cell))
+            marked = rescore(case.exam(cell.scenario, cell.seed), case.predictions(cell))
         except UserError as error:
             yield f"{where(cell)}: {error}"
             continue

@@ -34,7 +34,7 @@ from leaderboards.publishing.board import (
     entry_folder,
     read_board,
 )
-from leaderboards.publishing.rescore import exam
+from leaderboards.publishing.rescore import eval_set_of
 from leaderboards.publishing.submission import without_folders
 
 MARGIN = 0.01
@@ -175,7 +175,7 @@ def _again(group: _Group, folder: Path, board: Board, margin: float) -> tuple[Re
                 without_folders(f"{where} | seed {cell.seed}: ended as {result.status}: {result.reason}")
             )
             continue
-        found, wrong = figures(exam(scenario, cell.seed), result.answers)
+        found, wrong = figures(eval_set_of(scenario, cell.seed), result.answers)
         problems += [f"{where} | seed {cell.seed}: {problem}" for problem in wrong]
         if metric.name in found:
             pairs[cell.seed] = (cell.metrics[metric.name], found[metric.name])

@@ -25,7 +25,7 @@ from leaderboards.gate.case import Case, where
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.surroundings import hidden
 from leaderboards.publishing.board import BoardCell
-from leaderboards.publishing.rescore import Exam, mark
+from leaderboards.publishing.rescore import EvalSet, rescore
 from leaderboards.publishing.submission import without_folders
 
 TOLERANCE = 0.02
@@ -99,12 +99,12 @@ class Runner:
         )
 
 
-def figures(exam: Exam, answers: Sequence[StoredPrediction]) -> tuple[dict[str, float], list[str]]:
+def figures(exam: EvalSet, answers: Sequence[StoredPrediction]) -> tuple[dict[str, float], list[str]]:
     """Return the figures of answers, or what is wrong with them, as a board would."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.npz"
         write_answers(path, answers)
-        marked = mark(exam, path)
+        marked = rescore(exam, path)
     return dict(marked.metrics), list(marked.problems)
 
 

@@ -36,7 +36,7 @@ from leaderboards.publishing.board import (
 )
 from leaderboards.publishing.metadata import SUBMISSION, sha256
 from leaderboards.publishing.readme import rendered
-from leaderboards.publishing.rescore import Exam, differences, exam, mark
+from leaderboards.publishing.rescore import EvalSet, differences, eval_set_of, rescore
 
 
 def check_board(folder: Path) -> list[str]:
@@ -172,19 +172,19 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
     if reason := scenario.board_exclusion_reason():
         yield f"{protocol.label}: cannot stand on a board: {reason}"
     for seed in range(board.header.suite.seeds):
-        sheet = exam(scenario, seed)
+        eval_set = eval_set_of(scenario, seed)
         for entry in board.entries:
             for cell in entry.cells:
                 if (cell.scenario, cell.seed) == (protocol.label, seed):
                     where = f"{protocol.label} | {entry.label} | seed {seed}"
                     yield from (
                         f"{where}: {problem}"
-                        for problem in _cell_problems(protocol, entry, cell, sheet, folder)
+                        for problem in _cell_problems(protocol, entry, cell, eval_set, folder)
                     )
 
 
 def _cell_problems(
-    protocol: BoardProtocol, entry: Entry, cell: BoardCell, sheet: Exam, folder: Path
+    protocol: BoardProtocol, entry: Entry, cell: BoardCell, eval_set: EvalSet, folder: Path
 ) -> Iterator[str]:
     if cell.key != cell_key(protocol, entry, cell):
         yield "its key is not that of its protocol, configuration, seed, code and libraries"
@@ -193,13 +193,13 @@ def _cell_problems(
             yield f"ended as {cell.status}, but has figures or a digest"
         return
     try:
-        marked = mark(sheet, folder / predictions_file(entry, cell))
+        rescored = rescore(eval_set, folder / predictions_file(entry, cell))
     except UserError as error:
         yield str(error)
         return
-    if marked.digest != cell.digest:
+    if rescored.digest != cell.digest:
         yield "the digest of its predictions is not the one stated"
-    yield from marked.problems or differences(cell.metrics, marked.metrics)
+    yield from rescored.problems or differences(cell.metrics, rescored.metrics)
 
 
 def _rendering_problems(board: Board, folder: Path) -> list[str]:

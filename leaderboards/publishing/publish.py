@@ -41,7 +41,7 @@ from leaderboards.publishing.board import (
 )
 from leaderboards.publishing.check import check_board
 from leaderboards.publishing.readme import rendered
-from leaderboards.publishing.rescore import Exam, differences, exam, mark
+from leaderboards.publishing.rescore import EvalSet, differences, eval_set_of, rescore
 
 LIMIT_MB = 16.0
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -140,17 +140,17 @@ def _recomputed(
     found: dict[str, Mapping[str, float]] = {}
     wrong: list[str] = []
     for (_, seed), group in _by_deal(cells).items():
-        sheet: Exam | None = None
+        eval_set: EvalSet | None = None
         for cell in group:
             record = records[cell.key]
             if record.status is not Status.DONE:
                 continue
-            sheet = sheet or exam(cell.protocol.scenario, seed)
-            marked = mark(sheet, store.predictions(record))
-            problems = [] if marked.digest == record.digest else ["its predictions are not those recorded"]
-            problems += marked.problems or differences(record.metrics, marked.metrics)
+            eval_set = eval_set or eval_set_of(cell.protocol.scenario, seed)
+            rescored = rescore(eval_set, store.predictions(record))
+            problems = [] if rescored.digest == record.digest else ["its predictions are not those recorded"]
+            problems += rescored.problems or differences(record.metrics, rescored.metrics)
             wrong += [f"{cell}: {problem}" for problem in problems]
-            found[cell.key] = marked.metrics
+            found[cell.key] = rescored.metrics
     if wrong:
         raise UserError(
             f"not published, because records and predictions disagree: {_some(wrong)}; "

@@ -18,8 +18,8 @@ from harness.store.predictions import digest, read_answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exam:
-    """What a scenario asks under one seed, and the truth. `asked`: ids per stage, ascending."""
+class EvalSet:
+    """The test items of a scenario under one seed, and the truth. `asked`: their ids per stage, ascending."""
 
     scenario: Scenario
     truth: Truth
@@ -27,7 +27,7 @@ class Exam:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Marked:
+class Rescored:
     """The figures of one cell, the digest of its predictions, and what is wrong with them."""
 
     digest: str
@@ -35,17 +35,17 @@ class Marked:
     problems: Sequence[str]
 
 
-def exam(scenario: Scenario, seed: int) -> Exam:
+def eval_set_of(scenario: Scenario, seed: int) -> EvalSet:
     """Deal `scenario` under `seed`; keep what scoring needs and drop the inputs."""
     sealed = build(scenario, seed)
-    return Exam(
+    return EvalSet(
         scenario=scenario,
         truth=sealed.truth,
         asked=[np.sort(episode.query.ids) for episode in sealed.episodes],
     )
 
 
-def mark(exam: Exam, predictions: Path) -> Marked:
+def rescore(eval_set: EvalSet, predictions: Path) -> Rescored:
     """Score the stored predictions of a finished cell; those that leave out, repeat or invent items are not
     scored.
 
@@ -53,21 +53,21 @@ def mark(exam: Exam, predictions: Path) -> Marked:
         UserError: not a file of predictions.
     """
     answers = read_answers(predictions)
-    problems = _problems(exam, answers)
+    problems = _problems(eval_set, answers)
     if problems:
-        return Marked(digest=digest(answers), metrics={}, problems=problems)
+        return Rescored(digest=digest(answers), metrics={}, problems=problems)
     try:
-        scores = exam.scenario.score(exam.truth, answers)
+        scores = eval_set.scenario.score(eval_set.truth, answers)
     except (
         Exception
     ) as error:  # the predictions may come from a stranger: whatever scoring makes of them is a finding
-        return Marked(
+        return Rescored(
             digest=digest(answers),
             metrics={},
             problems=[f"cannot be scored: {type(error).__name__}: {error}"],
         )
     metrics = {name: float(value) for name, value in scores.final.items() if math.isfinite(value)}
-    return Marked(digest=digest(answers), metrics=metrics, problems=[])
+    return Rescored(digest=digest(answers), metrics=metrics, problems=[])
 
 
 def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) -> list[str]:
@@ -84,16 +84,18 @@ def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) ->
     ]
 
 
-def _problems(exam: Exam, answers: Sequence[StoredPrediction]) -> list[str]:
-    problems, whole = [], of_learner(exam.scenario.prediction)
+def _problems(eval_set: EvalSet, answers: Sequence[StoredPrediction]) -> list[str]:
+    problems, whole = [], of_learner(eval_set.scenario.prediction)
     ends = Counter(answer.stage for answer in answers if answer.step is None)
-    if ends != Counter(range(len(exam.asked))):
+    if ends != Counter(range(len(eval_set.asked))):
         problems.append(
-            f"answers after stages {sorted(ends.elements())}, expected one after each of {len(exam.asked)} stages"
+            f"answers after stages {sorted(ends.elements())}, expected one after each of {len(eval_set.asked)} stages"
         )
     for answer in answers:
         when = f"stage {answer.stage}" if answer.step is None else f"stage {answer.stage}, step {answer.step}"
-        if answer.stage < len(exam.asked) and not np.array_equal(answer.ids, exam.asked[answer.stage]):
+        if answer.stage < len(eval_set.asked) and not np.array_equal(
+            answer.ids, eval_set.asked[answer.stage]
+        ):
             problems.append(f"the ids answered in {when} are not the ids asked")
         short = [
             name
@@ -105,4 +107,4 @@ def _problems(exam: Exam, answers: Sequence[StoredPrediction]) -> list[str]:
     return problems
 
 
-__all__ = ["Exam", "Marked", "differences", "exam", "mark"]
+__all__ = ["EvalSet", "Rescored", "differences", "eval_set_of", "rescore"]

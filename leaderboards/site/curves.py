@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from harness.contracts import Axes, Scenario, Scores, StoredPrediction
 from harness.statistics import Interval, t_interval
-from leaderboards.publishing.rescore import exam
+from leaderboards.publishing.rescore import eval_set_of
 
 Moment = tuple[int, int]
 """Stage and gradient step in it."""
@@ -65,7 +65,7 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
     lost: list[str] = []
     for seed in sorted({sitting.seed for sitting in sittings}):
         try:
-            sheet = exam(scenario, seed)
+            sheet = eval_set_of(scenario, seed)
         except Exception as error:  # data that are not installed
             return (
                 Curves(),

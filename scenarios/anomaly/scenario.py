@@ -3,14 +3,14 @@ defects to be found in them.
 
 Categories arrive in stages; a stage hands over normal images of its categories and asks test images, good and
 defective, whose masks no learner sees. Settings: `single`, a learner for every category; `multi`, one for
-all; `few-shot`, some normal images of each; `zero-shot`, learned on some categories and asked about others;
-`continual`, category after category, asked about all so far. In any of them a share of the training images
+all; `few-shot`, some normal images of each; `zero-shot`, learned on some categories and tested on others;
+`continual`, category after category, tested on all so far. In any of them a share of the training images
 can be defective (`contamination`).
 
 Images come from photographs that installed packages ship, with drawn defects (`source=texture`; what that is
 worth: `textures`), or from MVTec-AD, VisA, Real-IAD or any folder like them on the user's disk. `label` of an
 item is the place of its category in order of arrival; the fact `category` is its number in the alphabetical
-list, whatever the order. The category is told in training and not when asked.
+list, whatever the order. The category is known in training and not in the test.
 
 Maps are brought to images and scores by the protocol, alike for every strategy: resizing, blur, share of
 largest values, mask rule. No figure of test images enters it. Published codes choose epochs or rescale scores
@@ -51,7 +51,16 @@ from scenarios.anomaly.names import PUBLISHED, chosen, foreign, listed
 from scenarios.anomaly.pool import GOOD, Pool
 from scenarios.anomaly.postprocess import Padding, PostProcess
 from scenarios.anomaly.presets import PRESETS
-from scenarios.anomaly.staging import Setting, Step, check_asked, contaminated, few, rows_of, steps_of, strays
+from scenarios.anomaly.staging import (
+    Setting,
+    Step,
+    check_test_categories,
+    contaminated,
+    few,
+    rows_of,
+    steps_of,
+    strays,
+)
 from scenarios.anomaly.textures import CONTENTS, DIGESTS, Amounts, texture_pool
 from scenarios.datasets.packed import Sizes
 
@@ -132,12 +141,12 @@ class Anomaly(Scenario):
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
-        """The figures, with one of every category that is asked; of a plain folder those that are listed by
+        """The figures, with one of every category of the test; of a plain folder those that are listed by
         name.
         """
         from scenarios.anomaly.scoring import metrics_of
 
-        by_name = () if self.source == "folder" and not self.categories else self.asked_names()
+        by_name = () if self.source == "folder" and not self.categories else self.test_categories()
         return metrics_of(
             by_name,
             continual=self.setting == "continual",
@@ -194,7 +203,7 @@ class Anomaly(Scenario):
         )
         if self.source != "texture" and self.contamination:
             pool = contaminated(pool, remain, self.contamination, seed)
-        check_asked(pool, self.asked_names())
+        check_test_categories(pool, self.test_categories())
         place = np.array([arriving.index(name) for name in numbered], dtype=np.int64)[pool.category]
         arrival = np.zeros(len(place), dtype=np.int64)
         stages = []
@@ -206,7 +215,7 @@ class Anomaly(Scenario):
                 DealtStage(
                     rows=rows,
                     observed_labels=place[rows],
-                    query=rows_of(pool, place, step.asked, train=False),
+                    query=rows_of(pool, place, step.test_categories, train=False),
                     named_classes=step.learned.stop,
                     new_classes=len(step.learned),
                 )
@@ -286,47 +295,47 @@ class Anomaly(Scenario):
             where=self.content if self.source == "texture" else self.source,
         )
 
-    def asked_names(self) -> tuple[str, ...]:
-        """Return the names of the categories that are asked, as listed."""
+    def test_categories(self) -> tuple[str, ...]:
+        """Return the names of the categories of the test, as listed."""
         sources = listed(self.zero_shot_source) if self.setting == "zero-shot" else ()
         return tuple(name for name in self._named(self.categories) if self.categories or name not in sources)
 
     def _learned_only(self) -> tuple[str, ...]:
-        """Return the names of the categories that are learned and not asked: those of zero-shot."""
+        """Return the names of the categories that are learned and not tested: those of zero-shot."""
         if self.setting != "zero-shot":
             return ()
         if not listed(self.zero_shot_source):
             raise UserError("setting=zero-shot needs zero_shot_source, the categories to learn from")
-        sources, asked = foreign(self.zero_shot_source), self.asked_names()
+        sources, tested = foreign(self.zero_shot_source), self.test_categories()
         if self.source == "texture" and (elsewhere := [name for name in sources if ":" in name]):
             raise UserError(
                 f"zero_shot_source={elsewhere[0]} is of a data set on disk, source=texture is not"
             )
         if own := "+".join(name for name in sources if ":" not in name):
             self._named(own)
-        if both := sorted({*sources} & {*asked}):
+        if both := sorted({*sources} & {*tested}):
             raise UserError(
                 f"category {both[0]} is both in zero_shot_source and in categories; a zero-shot learner "
-                "never sees what is asked"
+                "never sees what is tested"
             )
-        if not asked:
-            raise UserError("zero_shot_source names every category, so none is left to ask about")
+        if not tested:
+            raise UserError("zero_shot_source names every category, so none is left to test")
         return sources
 
     def _numbered(self) -> tuple[str, ...]:
         """Return all categories that take part, in the order that numbers them."""
-        return tuple(sorted({*self.asked_names(), *self._learned_only()}))
+        return tuple(sorted({*self.test_categories(), *self._learned_only()}))
 
     def arriving(self, seed: int) -> tuple[str, ...]:
         """Return all categories that take part in order of arrival."""
-        sources, asked = self._learned_only(), self.asked_names()
+        sources, tested = self._learned_only(), self.test_categories()
         if self.order == "as-listed":
             if not self.categories:
                 raise UserError("order=as-listed needs categories, which say the order")
-            return (*sources, *asked)
+            return (*sources, *tested)
         if self.order == "alphabetical":
-            return (*sorted(sources), *sorted(asked))
-        drawn = [str(name) for name in seeds.stream("class-order", seed=seed).permutation(sorted(asked))]
+            return (*sorted(sources), *sorted(tested))
+        drawn = [str(name) for name in seeds.stream("class-order", seed=seed).permutation(sorted(tested))]
         return (*sorted(sources), *drawn)
 
     def steps(self, categories: int) -> tuple[Step, ...]:

@@ -108,10 +108,10 @@ Stage = Mapping[int, Judged]
 
 
 def metrics_of(
-    asked: Sequence[str], *, continual: bool = False, pooled: bool = False, samples: bool = False
+    categories: Sequence[str], *, continual: bool = False, pooled: bool = False, samples: bool = False
 ) -> tuple[Metric, ...]:
-    """Return what a protocol reports; `asked` are the names of the categories that are tested, in order."""
-    own = [Metric(name=f"image_auroc_of_{name}", meaning=f"image_auroc of {name}") for name in asked]
+    """Return what a protocol reports; `categories` are the names of those that are tested, in order."""
+    own = [Metric(name=f"image_auroc_of_{name}", meaning=f"image_auroc of {name}") for name in categories]
     return (*METRICS, *CONTINUAL * continual, *(POOLED,) * pooled, *(SAMPLES,) * samples, *own)
 
 
@@ -409,4 +409,4 @@ def auroc_by_category(scores: Scores, *, last: int) -> list[ClassCounts]:
     arrival = np.argmax(known, axis=0).astype(np.int64)
     stages = range(len(table)) if len(table) > 1 else [last]
     rows = zip(stages, np.nan_to_num(table), known.astype(np.int64), strict=True)
-    return [ClassCounts(stage, right, asked, arrival, names) for stage, right, asked in rows]
+    return [ClassCounts(stage, right, n_items, arrival, names) for stage, right, n_items in rows]

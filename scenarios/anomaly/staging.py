@@ -1,4 +1,4 @@
-"""Which categories are learned and asked when, and which images of a pool take part."""
+"""Which categories are learned and tested when, and which images of a pool take part."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ Setting = Literal["single", "multi", "few-shot", "zero-shot", "continual"]
 
 class Step(NamedTuple):
     """One stage: the places, in order of arrival, of the categories that are learned and of those that are
-    asked.
+    tested.
     """
 
     learned: range
-    asked: range
+    test_categories: range
 
 
 def steps_of(
@@ -105,14 +105,14 @@ def contaminated(pool: Pool, remain: NDArray[np.bool_], contamination: float, se
     return replace(pool, train=train)
 
 
-def check_asked(pool: Pool, asked: Iterable[str]) -> None:
-    """Do nothing where every category that is asked has normal and defective images to test, without which no
+def check_test_categories(pool: Pool, test_categories: Iterable[str]) -> None:
+    """Do nothing where every category of the test has normal and defective images to test, without which no
     figure says anything of it.
 
     Raises:
         UserError: one has not.
     """
-    for name in asked:
+    for name in test_categories:
         tested = pool.anomalous[~pool.train & (pool.category == pool.categories.index(name))]
         if (defective := int(tested.sum())) in (0, len(tested)):
             lacking = "normal" if defective else "defective"

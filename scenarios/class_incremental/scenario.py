@@ -124,8 +124,8 @@ class ClassIncremental(Scenario):
         labels = np.argsort(order)[data.labels].astype(np.int64)
         arrival = np.searchsorted(named, labels, side="right").astype(np.int64)
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
-        is_held = validation_part(data, is_test)
-        parts = {"training": ~is_test & ~is_held, "test": is_test}
+        is_validation = validation_part(data, is_test)
+        parts = {"training": ~is_test & ~is_validation, "test": is_test}
         check_filled(
             data.labels,
             parts,
@@ -138,7 +138,8 @@ class ClassIncremental(Scenario):
         stages = []
         for index, size in enumerate(sizes):
             rows, held = (
-                np.flatnonzero(chosen & (arrival == index)) for chosen in (~is_test & ~is_held, is_held)
+                np.flatnonzero(chosen & (arrival == index))
+                for chosen in (~is_test & ~is_validation, is_validation)
             )
             stages.append(
                 DealtStage(

@@ -20,7 +20,7 @@ from harness.places import below_data, data_folder, written
 if TYPE_CHECKING:
     from harness.contracts import Card, Dataset, IntArray
     from scenarios.datasets.by_name import AnomalySource, HumanSource
-    from scenarios.datasets.on_disk.fetching import Errand
+    from scenarios.datasets.on_disk.fetching import DownloadPlan
     from scenarios.datasets.on_disk.place import OnDisk
     from scenarios.datasets.own.base import Own
 
@@ -157,13 +157,13 @@ def fetch_data(
     """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted
     fetch continues.
     """
-    from scenarios.datasets.on_disk.fetching import errand
+    from scenarios.datasets.on_disk.fetching import download_plan
 
     dataset = _fetchable(name)
     above = written(to) if to else data_folder()
     if not above:
         raise UserError(f"set OWB_DATA to the folder that {name} shall lie in, or say --to")
-    todo = errand(dataset, above)
+    todo = download_plan(dataset, above)
     if todo is None:
         console.say(f"{name}: is there already, and right")
         return
@@ -197,7 +197,7 @@ def _fetchable(name: str) -> OnDisk:
     return dataset
 
 
-def _agree(todo: Errand, *, yes: bool) -> None:
+def _agree(todo: DownloadPlan, *, yes: bool) -> None:
     """Say what will come under which licence, and ask."""
     card = todo.dataset.published
     for file, address in todo.files.items():

@@ -45,7 +45,7 @@ def loaded(dataset: Dataset, name: str) -> Data:
         raise
     except Exception as error:  # code of others: `load`, or a loader that fetches items
         raise UserError(
-            f"{name} does not load: {_told(error, type(dataset).load.__code__.co_filename)}"
+            f"{name} does not load: {_sentence(error, type(dataset).load.__code__.co_filename)}"
         ) from error
     if found:
         raise UserError(f"{name}: {found}")
@@ -222,7 +222,7 @@ def _first(is_wrong: AnyArray, values: AnyArray) -> tuple[int, float]:
     return place // (values.size // len(values)), float(values.ravel()[place])
 
 
-def _told(error: Exception, file: str) -> str:
+def _sentence(error: Exception, file: str) -> str:
     """Return an exception in one line, with the last place in `file` that led to it, or else where it was
     raised.
     """

@@ -271,7 +271,7 @@ class _Scorer:
         if len(ended) == self.n_stages:
             last = [moment for moment in self.moments if moment.answer.stage == self.n_stages - 1]
             final = scoring.accuracies(last, self.scenario.tail, self.epochs[self.n_stages - 1])
-            final |= scoring.label_figures(self.truth, last[-1]) if self.known else {}
+            final |= scoring.label_metrics(self.truth, last[-1]) if self.known else {}
             final = (
                 {**base.final, **final} if self.n_stages > 1 or self.scenario.report == "stream" else final
             )

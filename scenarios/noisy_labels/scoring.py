@@ -119,7 +119,7 @@ def accuracies(moments: Sequence[Moment], tail: int, epochs: int) -> dict[str, f
     return {metric.name: value for metric, value in zip(ACCURACIES, found, strict=True)}
 
 
-def label_figures(truth: Truth, last: Moment) -> dict[str, float]:
+def label_metrics(truth: Truth, last: Moment) -> dict[str, float]:
     """Return what became of right and wrong labels at the end, and how well the learner tells them apart."""
     wrong, rows = last.labels != last.observed, last.rows
     arrays = {

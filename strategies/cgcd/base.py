@@ -64,7 +64,7 @@ class CategoryDiscovery(Strategy):
     projector_out: int = param(64, "outputs of the projector", ge=1, unit="units")
     first_trainable: Trainable = param("all", "parts of the backbone that train in stage 0: all or the last")
     search: int = param(30, "most new classes tried where their number is unknown", ge=1, since_stage=1)
-    novelty: OODScore = param(NONE, MEANING)
+    ood_score: OODScore = param(NONE, MEANING, formerly="novelty")
 
     shares_first_stage: ClassVar[bool] = True
 
@@ -76,7 +76,7 @@ class CategoryDiscovery(Strategy):
         self.known_before = 0
         self.means = torch.zeros(0)
         self.variances = torch.zeros(0)
-        self.detector = detector_of(self.novelty)
+        self.detector = detector_of(self.ood_score)
 
     def learn(self, stage: Stage) -> None:
         """Learn the labelled classes, or find the new ones among unlabelled items; raise `Unsuitable` as

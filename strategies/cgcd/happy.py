@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy, normalize, softmax
 from harness.clustering import kmeans, pinned_kmeans
 from harness.contracts import Preset, Stage, param
 from strategies.cgcd.prototypes import Hardness, class_means, drift_corrected, hardness, least_like, rehearsed
-from strategies.cgcd.simgcd import Further, SimGCD
+from strategies.cgcd.simgcd import AuxiliaryLoss, SimGCD
 from strategies.toolkit.augmentations import generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import usual_length
@@ -145,7 +145,7 @@ class Happy(SimGCD):
         self._refresh(before, after, rows)
         self.remember_new(after, rows)
 
-    def remembered(self) -> Previous | None:
+    def previous_network(self) -> Previous | None:
         """Return the network before a stage, unless nothing is distilled."""
         return self.network.previous() if self.distillation != "off" else None
 
@@ -181,7 +181,7 @@ class Happy(SimGCD):
         centres = normalize(torch.from_numpy(clustering.centres).to(features), dim=1)
         return centres[least_like(centres, before, found)]
 
-    def further(self, previous: Previous | None) -> Further:
+    def auxiliary_loss(self, previous: Previous | None) -> AuxiliaryLoss:
         """Return what a step adds to SimGCD's loss: distillation and rehearsal (eq. 9; lambda_2 = 2 of the
         paper is weight 1 here, for 2(1 - cos)).
         """

@@ -24,7 +24,7 @@ from strategies.toolkit.discovery.two_views import CachedViews, Fresh, Pair
 from strategies.toolkit.training.loop import Batch, cosine_to, train, warmed_at
 from strategies.toolkit.training.tensors import Items
 
-Further = Callable[[Pair, Tensor, Tensor], Tensor]
+AuxiliaryLoss = Callable[[Pair, Tensor, Tensor], Tensor]
 """What a method adds to the loss of a step, a scalar: of the two views, their features (2B, d) and their
 logits (2B, K).
 """
@@ -43,15 +43,20 @@ class SimGCD(CategoryDiscovery):
         since_stage=1,
     )
     train_norm: bool = param(False, "whether a transformer's final norm trains", since_stage=1)
-    view_bank: int = param(
-        0, "cached augmentations of an item per stage; 0 for fresh ones at every step", ge=0, since_stage=1
+    cached_views: int = param(
+        0,
+        "cached augmentations of an item per stage; 0 for fresh ones at every step",
+        ge=0,
+        since_stage=1,
+        formerly="view_bank",
     )
-    bank_mib: int = param(
+    cache_mib: int = param(
         0,
         "memory for them, what does not fit is computed when it is used; 0 for no limit",
         ge=0,
         unit="MiB",
         since_stage=1,
+        formerly="bank_mib",
     )
 
     later_entropy: float = param(
@@ -97,12 +102,12 @@ class SimGCD(CategoryDiscovery):
     def discover(self, stage: Stage, inputs: Tensor) -> None:
         """Find the new classes of a stage: count them, add their rows, train."""
         self.network.freeze(self.trainable)
-        previous = self.remembered()
+        previous = self.previous_network()
         features = self.features_of(inputs)
         self.grow(features, self.count_new(stage, features))
         self._train(inputs, previous)
 
-    def remembered(self) -> Previous | None:
+    def previous_network(self) -> Previous | None:
         """Return the network before a stage, where something is distilled from it; none here."""
         return None
 
@@ -121,7 +126,7 @@ class SimGCD(CategoryDiscovery):
         """
         return losses.mean_entropy(logits, temperature=self.tau)
 
-    def further(self, previous: Previous | None) -> Further:
+    def auxiliary_loss(self, previous: Previous | None) -> AuxiliaryLoss:
         """Return what a method adds to the loss of every step of a stage that begins; nothing here."""
         return lambda pair, features, logits: logits.new_zeros(())
 
@@ -131,20 +136,20 @@ class SimGCD(CategoryDiscovery):
             network.parts[-1].get_submodule("norm").requires_grad_(True)
         augment, generator = augmentation_of(context.augmentations), generator_of(context, "views")
         source: CachedViews | Fresh = Fresh(network, augment, generator, previous)
-        if self.view_bank:
+        if self.cached_views:
             source = CachedViews(
-                network, inputs, augment, generator, self.view_bank, previous, budget_mib=self.bank_mib
+                network, inputs, augment, generator, self.cached_views, previous, budget_mib=self.cache_mib
             )
         self.teacher = network.previous() if self.teacher_momentum else None
-        further = self.further(previous)
+        auxiliary_loss = self.auxiliary_loss(previous)
         labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-        items = Items(labels[:, None] if self.view_bank else inputs, labels)
+        items = Items(labels[:, None] if self.cached_views else inputs, labels)
 
         def loss(batch: Batch) -> Tensor:
             sharpness = warmed_at(
                 self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes
             )
-            return self.later_total(source.pair(batch.inputs, batch.rows), sharpness, further)
+            return self.later_total(source.pair(batch.inputs, batch.rows), sharpness, auxiliary_loss)
 
         train(
             network,
@@ -157,13 +162,13 @@ class SimGCD(CategoryDiscovery):
         )
         self.teacher = None
 
-    def later_total(self, pair: Pair, sharpness: float, further: Further) -> Tensor:
+    def later_total(self, pair: Pair, sharpness: float, auxiliary_loss: AuxiliaryLoss) -> Tensor:
         """Return the loss of a step of a later stage.
 
         Args:
             pair: two views of B items.
             sharpness: temperature of the teacher.
-            further: what the method adds.
+            auxiliary_loss: what the method adds.
         """
         network = self.network
         features = network.features(pair.hidden)
@@ -175,7 +180,7 @@ class SimGCD(CategoryDiscovery):
         if self.contrast:
             projections = network.projector(features)
             total = total + self.contrast * losses.info_nce(projections, temperature=self.tau_views)
-        return total + further(pair, features, logits)
+        return total + auxiliary_loss(pair, features, logits)
 
     @torch.no_grad()
     def _taught(self, pair: Pair, logits: Tensor) -> Tensor:
@@ -195,11 +200,11 @@ class SimGCDLwF(SimGCD):
 
     distillation_weight: float = param(1.0, "weight of the distilled answers", ge=0, since_stage=1)
 
-    def remembered(self) -> Previous:
+    def previous_network(self) -> Previous:
         """Return the network before a stage."""
         return self.network.previous()
 
-    def further(self, previous: Previous | None) -> Further:
+    def auxiliary_loss(self, previous: Previous | None) -> AuxiliaryLoss:
         """Return the distance between its answers over the old classes and those of the network before."""
         assert previous is not None
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from strategies.toolkit.training.tensors import Items
 
 
-class Remembered(NamedTuple):
+class StoredItems(NamedTuple):
     """Examples drawn from a buffer: inputs (B, ...), labels (B,), logits (B, C) as they were when stored, or
     None.
     """
@@ -75,12 +75,12 @@ class Buffer:
                 self.items.inputs[place], self.items.labels[place] = inputs[row], labels[row]
                 self.logits[place] = logits[row]
 
-    def draw(self, size: int, rng: np.random.Generator) -> Remembered:
+    def draw(self, size: int, rng: np.random.Generator) -> StoredItems:
         """Return `size` different examples at random, all of them where there are fewer."""
         assert self.items is not None, "draw from an empty buffer"
         rows = torch.from_numpy(rng.permutation(len(self))[:size]).to(self.items.labels.device)
         logits = None if self.logits is None else self.logits[rows]
-        return Remembered(self.items.inputs[rows], self.items.labels[rows], logits)
+        return StoredItems(self.items.inputs[rows], self.items.labels[rows], logits)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the capacity."""

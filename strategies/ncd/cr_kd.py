@@ -118,10 +118,10 @@ class CrKD(UNO):
         super().discover(stage, items, novel)
         del self.teacher
 
-    def further(self, seen: Seen, done: float) -> Tensor:
+    def auxiliary_loss(self, seen: Seen, done: float) -> Tensor:
         """Return the relation loss of the unlabelled items."""
         if not self.alpha:
-            return super().further(seen, done)
+            return super().auxiliary_loss(seen, done)
         self.follow_student()
         views = slice(None) if self.relation_views == "all" else slice(2)
         open_ = seen.unlabelled
@@ -142,7 +142,7 @@ class CrKD(UNO):
             per_head=self.per_head,
         )
 
-    def remembered(self) -> Previous | None:
+    def cached_teacher(self) -> Previous | None:
         """Return the teacher, unless it moves or nobody asks it."""
         return self.teacher if self.alpha and self.teacher_momentum == 1 else None
 

@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     """One training batch: what the frozen parts made of every view, the scores of every view, and which items
     have no label, bool (B,).
 
-    before: features (B, d) of every view by the network that is remembered, from a bank of views; empty
+    before: features (B, d) of every view by the cached teacher, from the feature cache; empty
     without one.
     """
 
@@ -97,25 +97,30 @@ class UNO(NovelClasses):
         since_stage=1,
     )
     small_view: str = param("resized-crop[low=0.3,high=0.8]", "what these look like", since_stage=1)
-    view_bank: int = param(
-        0, "cached augmentations of an item per stage; 0 for fresh ones at every step", ge=0, since_stage=1
+    cached_views: int = param(
+        0,
+        "cached augmentations of an item per stage; 0 for fresh ones at every step",
+        ge=0,
+        since_stage=1,
+        formerly="view_bank",
     )
-    bank_mib: int = param(
+    cache_mib: int = param(
         0,
         "memory for them, what does not fit is computed when it is used; 0 for no limit",
         ge=0,
         unit="MiB",
         since_stage=1,
+        formerly="bank_mib",
     )
 
     def start(self, context: Context) -> None:
         """Make ready for stage 0.
 
         Raises:
-            UserError: small views, which a bank does not hold, are asked for beside one.
+            UserError: small views, which a feature cache does not hold, beside one.
         """
-        if self.view_bank and self.small_views:
-            raise UserError("a bank holds large views only: set small_views=0, or view_bank=0")
+        if self.cached_views and self.small_views:
+            raise UserError("the feature cache holds large views only: set small_views=0, or cached_views=0")
         super().start(context)
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
@@ -148,7 +153,7 @@ class UNO(NovelClasses):
             if self.overcluster:
                 over = torch.stack([scores.over for scores in seen.scores if scores.over is not None])
                 value = (value + self.swapped_loss(known, over, batch.labels, queued, 1).mean()) / 2
-            return value + self.further(seen, batch.done)
+            return value + self.auxiliary_loss(seen, batch.done)
 
         def chosen(_: int) -> None:
             if self.head_choice == "last-epoch":
@@ -166,14 +171,14 @@ class UNO(NovelClasses):
         )
         self.best = 0 if self.head_choice == "first" else int(sums.argmin())
 
-    def further(self, seen: Seen, done: float) -> Tensor:
+    def auxiliary_loss(self, seen: Seen, done: float) -> Tensor:
         """Return what a method adds to the loss, a scalar; nothing here. `done` is the share of the stage
         behind.
         """
         return seen.scores[0].known.new_zeros(())
 
-    def remembered(self) -> Previous | None:
-        """Return a network whose features of a bank's views are kept with them, for it does not change; none
+    def cached_teacher(self) -> Previous | None:
+        """Return a network whose features of cached views are kept with them, for it does not change; none
         here.
         """
         return None
@@ -193,19 +198,19 @@ class UNO(NovelClasses):
             generator_of(self.context, "views"),
             augmentation_of(self.context.augmentations),
         )
-        if self.view_bank:
-            bank = CachedViews(
+        if self.cached_views:
+            cached = CachedViews(
                 network,
                 items.inputs,
                 large,
                 generator,
-                self.view_bank,
-                self.remembered(),
-                budget_mib=self.bank_mib,
+                self.cached_views,
+                self.cached_teacher(),
+                budget_mib=self.cache_mib,
             )
 
             def kept(batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-                pair = bank.pair(batch.inputs, batch.rows)
+                pair = cached.pair(batch.inputs, batch.rows)
                 return list(pair.hidden.chunk(2)), [] if pair.before is None else list(pair.before.chunk(2))
 
             return kept

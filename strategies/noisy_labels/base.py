@@ -2,8 +2,8 @@
 steps, and a judgement.
 
 A learner fills in `fit`. It answers the mean logits of its networks and says of every label it was given how
-much it doubts it; by default it asks the networks' mean probability, a method with a better opinion overrides
-`opinion`.
+much it doubts it; by default it asks the networks' mean probability, a method that knows better overrides
+`judge_labels`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier, likeliest
-from strategies.toolkit.label_memory import LabelMemory, doubt
+from strategies.toolkit.label_memory import LabelMemory, noise_score
 from strategies.toolkit.training.loop import Loss, RateChanges, Schedule, sgd, train
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 
@@ -95,7 +95,7 @@ class LabelLearner(Strategy):
         losses = (
             cross_entropy(logits[places], labels, reduction="none") if len(places) else logits.new_zeros(0)
         )
-        suspicion, kept = self.opinion(outputs[:, places].cpu(), labels, rows)
+        suspicion, kept = self.judge_labels(outputs[:, places].cpu(), labels, rows)
         return self.handed.judged(
             likeliest(logits, self.models[0].task_of, query), query.ids, losses, suspicion, kept
         )
@@ -104,7 +104,7 @@ class LabelLearner(Strategy):
         """Return what every network makes of `inputs`, (networks, N, C), in evaluation mode."""
         return torch.stack([model.evaluated(inputs) for model in self.models])
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Return suspicion (n,) and whether a label is kept (n,).
 
         Args:
@@ -112,8 +112,8 @@ class LabelLearner(Strategy):
             labels: (n,) these labels.
             rows: int64 (n,) their numbers in the memory.
         """
-        doubts = doubt(logits.softmax(dim=2).mean(dim=0), labels)
-        return doubts, doubts <= 0.5
+        noise_scores = noise_score(logits.softmax(dim=2).mean(dim=0), labels)
+        return noise_scores, noise_scores <= 0.5
 
     def new_optimiser(self) -> torch.optim.Optimizer:
         """Return one optimiser over all networks; steps of one network do not depend on the others."""

@@ -70,6 +70,6 @@ class CoTeaching(LabelLearner):
         self.minimise(items, loss)
         self.bar = keeps(mean_losses(self.logits(items.inputs), items.labels), rate)
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Doubt labels by their loss; keep those that a selection over the whole last stage would have kept."""
         return noise_score_by_loss(mean_losses(logits, labels), self.bar)

@@ -130,7 +130,7 @@ class DivideMix(LabelLearner):
         ).mean(dim=0)
         self.right = torch.cat([self.right, judged.cpu()])
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Doubt labels by the mixtures of both networks at the end of their stage; before that, not at all."""
         known = torch.cat([self.right, torch.ones(len(self.handed) - len(self.right))])[rows]
         return 1 - known, known > self.threshold

@@ -22,7 +22,7 @@ from strategies.noisy_labels.base import LabelLearner, Networks
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.label_memory import doubt
+from strategies.toolkit.label_memory import noise_score
 from strategies.toolkit.losses.early_learning import (
     Regulariser,
     Start,
@@ -111,12 +111,12 @@ class ELR(LabelLearner):
 
         self.minimise(items, loss)
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Judge labels by the targets: one is flagged where another class has the largest target (README of
         the code).
         """
-        doubts = doubt(self.targets.table[rows].cpu(), labels)
-        return doubts, doubts <= 0.5
+        noise_scores = noise_score(self.targets.table[rows].cpu(), labels)
+        return noise_scores, noise_scores <= 0.5
 
 
 class ELRPlus(LabelLearner):
@@ -238,12 +238,12 @@ class ELRPlus(LabelLearner):
             return torch.stack([average.evaluated(inputs) for average in self.averages])
         return super().logits(inputs)[: 1 if self.evaluate == "first" else None]
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Judge labels by the mean of the tables."""
-        doubts = doubt(
+        noise_scores = noise_score(
             torch.stack([targets.table[rows] for targets in self.targets]).mean(dim=0).cpu(), labels
         )
-        return doubts, doubts <= 0.5
+        return noise_scores, noise_scores <= 0.5
 
     def _teacher(self, place: int) -> Classifier:
         """Return whose predictions become the targets of a network; the average runs in training mode, as in

@@ -84,7 +84,7 @@ class NestedCoTeaching(NestedDropout):
         self.width, self.held = self._best_width(), []
         self.bar = keeps(mean_losses(self.logits(items.inputs), items.labels), rate)
 
-    def opinion(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
         """Doubt labels by their loss; keep those that a selection over the whole last stage would have kept."""
         return noise_score_by_loss(mean_losses(logits, labels), self.bar)
 

@@ -141,16 +141,16 @@ class Classifier(nn.Module):
 
 
 class ClassLearner(Strategy):
-    """A learner with one classifier, which answers the likeliest class and, where `novelty` names a score,
-    how strange an item is.
+    """A learner with one classifier, which answers the likeliest class and, where `ood_score` names one, the OOD
+    score of an item.
     """
 
-    novelty: OODScore = param(NONE, MEANING)
+    ood_score: OODScore = param(NONE, MEANING, formerly="novelty")
 
     def setup(self) -> None:
         """Make the classifier and the detector, neither of which knows anything."""
         self.model = Classifier(self.context)
-        self.detector = detector_of(self.novelty)
+        self.detector = detector_of(self.ood_score)
 
     def predict(self, query: Query) -> Prediction:
         """Return the most likely class seen so far."""

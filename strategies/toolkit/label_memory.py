@@ -65,7 +65,7 @@ class LabelMemory:
         self.ids, self.labels = state["ids"].numpy().copy(), state["labels"]
 
 
-def doubt(distribution: Tensor, labels: Tensor) -> Tensor:
+def noise_score(distribution: Tensor, labels: Tensor) -> Tensor:
     """Return how strongly distributions over classes (N, C) speak against labels (N,): q / (q + q_y), q the
     largest other entry.
 

@@ -1,7 +1,7 @@
 """Open-set scores: how strange an item looks to a learner of known classes, by its logits or its features.
 Larger is stranger.
 
-Each score is named by `novelty=`, with parameters in brackets; `SCORES` lists them. Names hide choices that
+Each score is named by `ood_score=`, with parameters in brackets; `SCORES` lists them. Names hide choices that
 differ between libraries (OpenOOD, pytorch-ood): k, normalisation and root of `knn`, covariance and ridge of
 `mahalanobis`. Here they are parameters.
 
@@ -161,7 +161,7 @@ class Detector(ABC):
             Diverged: a feature or logit that is not finite.
         """
         if not all(values.isfinite().all() for values in seen):
-            raise Diverged("the features that novelty is measured by are not finite")
+            raise Diverged("the features that the OOD score is computed from are not finite")
         if self.needs_fit:
             features, logits = (values.detach().cpu().double() for values in seen)
             self._fit(features, logits, labels.cpu(), head)
@@ -364,7 +364,7 @@ def detector_of(text: str) -> Detector | None:
         return None
     selection = single(text)
     if selection.name not in SCORES:
-        raise unknown("novelty score", selection.name, (NONE, *SCORES), ", ".join((NONE, *SCORES)))
+        raise unknown("OOD score", selection.name, (NONE, *SCORES), ", ".join((NONE, *SCORES)))
     return SCORES[selection.name](**selection.params)
 
 
@@ -377,7 +377,7 @@ OODScore = Annotated[str, AfterValidator(_readable)]
 """The type of a strategy's parameter that names a score."""
 
 MEANING = (
-    "how strange an item looks: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn "
+    "OOD score of an item: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn "
     "or vim, with parameters"
 )
 """What that parameter says of itself."""

@@ -16,8 +16,9 @@ from harness.contracts import DealtStage
 from harness.errors import UserError
 from harness.parameters import former_names, param, renamed, validated
 from harness.plugins import find
-from harness.protocol.cells import protocols
+from harness.protocol.cells import contenders, protocols
 from harness.selection import former_parameters, resolved, single
+from harness.studies.space import read_space
 from scenarios.ncd.scenario import NCD
 
 OLD, NEW = "views=affine[rotate=10],epochs=1", "augmentations=affine[rotate=10],epochs=1"
@@ -74,6 +75,16 @@ def test_former_names_are_found_at_any_depth_and_nothing_in_what_cannot_be_read(
     }
     assert former_parameters("scenario", "ncd[augmentations=same]") == {}
     assert former_parameters("scenario", "ncdd[views=same") == {}
+    assert former_parameters("strategy", "uno[view_bank=2,bank_mib=[1,2]]") == {
+        "view_bank": "cached_views",
+        "bank_mib": "cache_mib",
+    }
+
+
+def test_strategies_that_were_said_under_a_former_name_are_the_same_contender() -> None:
+    old, new = contenders(["replay[novelty=knn[k=3]]", "replay[ood_score=knn[k=3]]"])
+    assert old.params == new.params and new.params["ood_score"] == "knn[k=3]"
+    assert read_space("strategy", "uno[view_bank=[2,3]]").dimensions[0].name == "cached_views"
 
 
 def test_the_command_line_names_the_new_one_once(call_owb: Owb) -> None:

@@ -31,7 +31,8 @@ from harness.store.mlflow_store import PREDICTIONS, Ending, Store
 from harness.store.predictions import digest, read_answers, write_answers
 from leaderboards.publishing.board import Entry, cell_key, read_entry, read_header, yaml_text
 from leaderboards.publishing.publish import publish
-from leaderboards.publishing.rescore import exam, mark
+from leaderboards.publishing.rescore import eval_set_of
+from leaderboards.publishing.rescore import rescore as rescored_cell
 from leaderboards.publishing.submission import (
     Metadata,
     Submission,
@@ -150,8 +151,8 @@ def rescore(folder: Path) -> None:
     rows = []
     for cell in entry.cells:
         if cell.status is Status.DONE:
-            marked = mark(
-                exam(protocols([cell.scenario])[0].scenario, cell.seed), folder / submitted_file(cell)
+            marked = rescored_cell(
+                eval_set_of(protocols([cell.scenario])[0].scenario, cell.seed), folder / submitted_file(cell)
             )
             cell = cell.model_copy(update={"digest": marked.digest, "metrics": dict(marked.metrics)})
         rows.append(cell)
@@ -208,7 +209,7 @@ def edited_metric(folder: Path) -> None:
 
 
 def true_classes(folder: Path, seed: int) -> Callable[[StoredPrediction], dict[str, np.ndarray]]:
-    truth = exam(protocols([SCENARIO])[0].scenario, seed).truth
+    truth = eval_set_of(protocols([SCENARIO])[0].scenario, seed).truth
     return lambda answer: {"classes": truth.labels[answer.ids]}
 
 

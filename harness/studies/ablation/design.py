@@ -23,7 +23,7 @@ from typing import Any, Literal, get_args
 from pydantic.fields import FieldInfo
 
 from harness.errors import Unsuitable, UserError, unknown
-from harness.parameters import model_of
+from harness.parameters import former_names, model_of
 from harness.plugins import Plugin, find
 from harness.protocol.cells import Protocol
 from harness.protocol.contrasts import Ablation, Contrast
@@ -203,7 +203,8 @@ def _chosen(arms: _Arms, text: str) -> list[Component]:
         ]
     found: dict[str, Component] = {}
     for part in split_outside(text, ","):
-        name, equals, _ = (piece.strip() for piece in part.partition("="))
+        named, equals, _ = (piece.strip() for piece in part.partition("="))
+        name = former_names(owner).get(named, named)
         if name not in fields:
             raise unknown("component", name, declared or fields, ", ".join(declared or fields))
         if name in found:
@@ -214,7 +215,7 @@ def _chosen(arms: _Arms, text: str) -> list[Component]:
             )
         said = expand(f"{arms.given.name}[{part}]") if equals else []
         values = (
-            tuple(as_declared(arms.plugin, one).params[name] for one in said) if equals else declared[name]
+            tuple(as_declared(arms.plugin, one).params[named] for one in said) if equals else declared[name]
         )
         for value in values:
             if (

@@ -31,7 +31,7 @@ Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Errand:
+class DownloadPlan:
     """What there is to fetch for a data set.
 
     dataset: the data set, its root the folder that it will have.
@@ -153,7 +153,7 @@ class Errand:
             ) from None
 
 
-def errand(dataset: OnDisk, above: Path) -> Errand | None:
+def download_plan(dataset: OnDisk, above: Path) -> DownloadPlan | None:
     """Return what there is to fetch for a data set that has addresses, below the folder `above`; None where
     it is there and right.
 
@@ -179,10 +179,10 @@ def errand(dataset: OnDisk, above: Path) -> Errand | None:
         )
     brought = [above / name for name in files if packed and (above / name).is_file()]
     if not brought:
-        return Errand(dataset=dataset, folder=folder, files=files)
+        return DownloadPlan(dataset=dataset, folder=folder, files=files)
     if problem := archive_problem(brought[0], dataset.archives[brought[0].name]):
         raise UserError(problem)
-    return Errand(dataset=dataset, folder=folder, files={}, archive=brought[0])
+    return DownloadPlan(dataset=dataset, folder=folder, files={}, archive=brought[0])
 
 
 def address_of(dataset: OnDisk, name: str) -> str:

@@ -204,9 +204,9 @@ class Clothing1M(Pictures):
                     raise UserError(f"{labelled} gives {key} of {keys} no label from 0 to {len(names) - 1}")
             if part.endswith("_train"):
                 found = self._kept(found, labels, names)
-            is_test, is_held = part == "clean_test", part == "clean_val"
+            is_test, is_validation = part == "clean_test", part == "clean_val"
             pictures += all_there(
-                [Picture(self.folder() / key, labels[key], is_test, is_held) for key in found], keys
+                [Picture(self.folder() / key, labels[key], is_test, is_validation) for key in found], keys
             )
         return Listing(pictures, names)
 

@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     path: Path
     label: int
     is_test: bool
-    is_held: bool = False
+    is_validation: bool = False
 
 
 class Listing(NamedTuple):
@@ -70,7 +70,7 @@ class Pictures(OnDisk):
         self.files()
         pictures = self.listing().pictures
         hashes = digests_of([picture.path for picture in pictures])
-        parts = ["held" if picture.is_held else str(picture.is_test) for picture in pictures]
+        parts = ["held" if picture.is_validation else str(picture.is_test) for picture in pictures]
         return combined(
             f"{picture.label} {part} {found}"
             for picture, part, found in zip(pictures, parts, hashes, strict=True)
@@ -88,7 +88,7 @@ class Pictures(OnDisk):
                 if problem := page_problem(path, "an image"):
                     raise UserError(problem) from None
             raise
-        held = np.array([picture.is_held for picture in pictures], dtype=bool)
+        held = np.array([picture.is_validation for picture in pictures], dtype=bool)
         return Data(
             inputs=inputs,
             labels=_labels(pictures),

@@ -185,7 +185,7 @@ def _first_line(path: Path, separator: str) -> list[str]:
 def _schema_names(path: Path) -> list[str]:
     import pyarrow.parquet as pq
 
-    return [str(name) for name in _asked(path, lambda: pq.read_schema(path)).names]
+    return [str(name) for name in _read_parquet(path, lambda: pq.read_schema(path)).names]
 
 
 def _parquet(path: Path, wanted: list[str]) -> pa.Table:
@@ -204,7 +204,7 @@ def _parquet(path: Path, wanted: list[str]) -> pa.Table:
                 )
             return file.read(columns=wanted)
 
-    return _asked(path, read)
+    return _read_parquet(path, read)
 
 
 def _separated(path: Path, wanted: list[str], numbers: set[str]) -> pa.Table:
@@ -227,7 +227,7 @@ def _separated(path: Path, wanted: list[str], numbers: set[str]) -> pa.Table:
     try:
         return read(numbers)
     except (pa.ArrowInvalid, OSError) as error:
-        table = _asked(path, lambda: read(set()))
+        table = _read_parquet(path, lambda: read(set()))
         for name in sorted(numbers):
             for row, value in enumerate(table[name].to_pylist()):
                 if not _is_number(value):
@@ -245,7 +245,7 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _asked(path: Path, read: Any) -> Any:
+def _read_parquet(path: Path, read: Any) -> Any:
     import pyarrow as pa
 
     try:

@@ -1,5 +1,5 @@
-"""Hidden values of a fixed bank of views, computed once, in half precision and within a budget of bytes; the
-rest is computed when used.
+"""Feature cache: hidden values of a fixed number of views, computed once, in half precision and within a budget of
+bytes; the rest is computed when used.
 
 Which views an item has is drawn at the start, a seed for each, and does not depend on the budget. What is
 kept and what is computed anew are both rounded to half precision, so a smaller budget costs time and changes
@@ -112,6 +112,6 @@ class FeatureCache:
         hidden = self.network.hidden(torch.cat(views)).half()
         if not hidden.isfinite().all():
             raise UserError(
-                "the frozen part gives values above 65504, which half precision does not hold; set view_bank=0"
+                "the frozen part gives values above 65504, which half precision does not hold; set cached_views=0"
             )
         return CachedBatch(hidden, self.previous(hidden.float()) if self.previous else None)

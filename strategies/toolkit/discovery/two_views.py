@@ -1,9 +1,9 @@
-"""Batches of two views: seen afresh at every step, or taken from a bank that went through the frozen part of
-the network once.
+"""Batches of two views: seen afresh at every step, or taken from a feature cache: views that went
+through the frozen part of the network once.
 
-A bank pays where the frozen part is dear, such as a transformer's trunk: some views of every item are drawn
-at the start of a stage, and a step takes two different ones. What the previous network makes of the views of
-a bank never changes, so it is kept too.
+The cache pays where the frozen part is dear, such as a transformer's trunk: some views of every item are drawn
+at the start of a stage, and a step takes two different ones. What the previous network makes of cached
+views never changes, so it is kept too.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class CachedViews(FeatureCache):
             UserError: fewer than two views, of which no two would differ.
         """
         if size < 2:
-            raise UserError(f"a bank needs at least two views of an item, got view_bank={size}")
+            raise UserError(f"the feature cache needs at least two views of an item, got cached_views={size}")
         super().__init__(network, inputs, augment, generator, size, previous=previous, budget_mib=budget_mib)
         self.generator = generator
 

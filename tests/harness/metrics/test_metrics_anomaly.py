@@ -18,7 +18,7 @@ from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
 from harness.metrics import anomaly as module
-from harness.metrics.anomaly import PixelCounts, aupro, continual, pixel_figures, pixel_levels, region_shares
+from harness.metrics.anomaly import PixelCounts, aupro, continual, pixel_levels, pixel_metrics, region_shares
 from harness.metrics.class_incremental import average_accuracy, backward_transfer, forgetting
 from harness.metrics.detection import auroc
 
@@ -160,7 +160,7 @@ def test_counting_image_by_image_is_sorting_all_values(world: tuple[Any, Any]) -
     np.testing.assert_array_equal(streamed.counts.negative, sorted_.counts.negative)
     assert streamed.n_regions == sorted_.n_regions
     np.testing.assert_allclose(streamed.counts.weight, sorted_.counts.weight, atol=1e-12)
-    np.testing.assert_allclose(pixel_figures(streamed), pixel_figures(sorted_), atol=1e-12)
+    np.testing.assert_allclose(pixel_metrics(streamed), pixel_metrics(sorted_), atol=1e-12)
 
 
 @given(worlds(), st.randoms(use_true_random=False))
@@ -177,7 +177,7 @@ def test_the_order_of_images_does_not_matter(world: tuple[Any, Any], random: Any
 @settings(max_examples=100, deadline=None)
 def test_a_rising_function_of_all_values_changes_nothing(world: tuple[Any, Any]) -> None:
     maps, masks = world
-    expected = pixel_figures(pixel_levels(maps, masks))
+    expected = pixel_metrics(pixel_levels(maps, masks))
     for changed in (
         np.exp(maps),
         np.exp(99 * maps),
@@ -186,7 +186,7 @@ def test_a_rising_function_of_all_values_changes_nothing(world: tuple[Any, Any])
         1e6 * maps + 1e4,
         np.arctan(maps),
     ):
-        np.testing.assert_allclose(pixel_figures(pixel_levels(changed, masks)), expected, atol=1e-12)
+        np.testing.assert_allclose(pixel_metrics(pixel_levels(changed, masks)), expected, atol=1e-12)
         np.testing.assert_allclose(counted(changed, masks).figures(), expected, atol=1e-12)
 
 
@@ -213,17 +213,17 @@ def test_beyond_the_bound_little_is_held_and_no_figure_moves(
     seen = found.counts
     assert (seen.positive.sum(), seen.negative.sum()) == (masks.sum(), (~masks).sum())
     assert seen.weight is not None and seen.weight.sum() == pytest.approx(found.n_regions)
-    np.testing.assert_allclose(pixel_figures(found), pixel_figures(exact), atol=1e-4)
+    np.testing.assert_allclose(pixel_metrics(found), pixel_metrics(exact), atol=1e-4)
 
 
 def test_figures_may_be_asked_before_the_last_image() -> None:
     rng = np.random.default_rng(4)
     maps, masks = rng.normal(size=(6, 8, 8)), rng.random((6, 8, 8)) < 0.2
     counts = counted(maps[:3], masks[:3])
-    assert counts.figures() == pixel_figures(pixel_levels(maps[:3], masks[:3]))
+    assert counts.figures() == pixel_metrics(pixel_levels(maps[:3], masks[:3]))
     for values, mask in zip(maps[3:], masks[3:], strict=True):
         counts.add(values, mask)
-    np.testing.assert_allclose(counts.figures(), pixel_figures(pixel_levels(maps, masks)), atol=1e-12)
+    np.testing.assert_allclose(counts.figures(), pixel_metrics(pixel_levels(maps, masks)), atol=1e-12)
 
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
@@ -245,7 +245,7 @@ def test_without_anomalous_or_without_normal_pixels_every_figure_is_missing() ->
     for shape, value in (((2, 3, 3), False), ((2, 3, 3), True), ((0, 3, 3), False)):
         masks = np.full(shape, value)
         for table in (pixel_levels(np.zeros(shape), masks), counted(np.zeros(shape), masks).levels()):
-            assert all(math.isnan(figure) for figure in pixel_figures(table))
+            assert all(math.isnan(figure) for figure in pixel_metrics(table))
 
 
 def test_an_empty_mask_beside_others_adds_normal_pixels_alone() -> None:

@@ -25,7 +25,7 @@ from scenarios.noisy_labels.scoring import (
     VALIDATION,
     Moment,
     accuracies,
-    label_figures,
+    label_metrics,
     moment_of,
     pictures,
 )
@@ -183,7 +183,7 @@ def test_test_items_of_classes_still_to_come_do_not_count() -> None:
 
 def summary(truth: Truth, moments: Sequence[Moment], *, tail: int, epochs: int) -> dict[str, float]:
     """Return every figure of the end."""
-    return accuracies(moments, tail, epochs) | label_figures(truth, moments[-1])
+    return accuracies(moments, tail, epochs) | label_metrics(truth, moments[-1])
 
 
 def test_every_figure_of_the_summary_is_the_one_counted_by_hand() -> None:

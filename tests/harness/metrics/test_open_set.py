@@ -305,11 +305,11 @@ def test_an_item_far_from_all_classes_is_strange_and_does_not_depend_on_its_neig
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("fine-tune[novelty=mahalanobi]", "did you mean 'mahalanobis'"),
-        ("fine-tune[novelty=knn[k=0]]", "k should be greater than or equal to 1, got 0"),
-        ("fine-tune[novelty=knn[neighbours=3]]", "unknown parameter of NearestNeighbour 'neighbours'"),
-        ("happy[novelty=energy[temperature=0]]", "temperature should be greater than 0"),
-        ("happy[novelty=mahalanobis[covariance=last]]", "covariance should be 'every-stage' or 'first'"),
+        ("fine-tune[ood_score=mahalanobi]", "did you mean 'mahalanobis'"),
+        ("fine-tune[ood_score=knn[k=0]]", "k should be greater than or equal to 1, got 0"),
+        ("fine-tune[ood_score=knn[neighbours=3]]", "unknown parameter of NearestNeighbour 'neighbours'"),
+        ("happy[ood_score=energy[temperature=0]]", "temperature should be greater than 0"),
+        ("happy[ood_score=mahalanobis[covariance=last]]", "covariance should be 'every-stage' or 'first'"),
     ],
 )
 def test_bad_scores_are_refused_in_one_sentence_before_anything_runs(text: str, said: str) -> None:
@@ -376,7 +376,7 @@ def test_without_a_score_nothing_changes_and_with_one_no_other_answer_does(name:
     """The classes answered are the same bytes whether or not novelty is measured."""
     scenario = "class-incremental[epochs=1,stages=3]"
     plain, measured = (
-        _run(f"{name}{said}", scenario, tmp_path) for said in ("", "[novelty=relative-mahalanobis]")
+        _run(f"{name}{said}", scenario, tmp_path) for said in ("", "[ood_score=relative-mahalanobis]")
     )
     assert all(set(answer.arrays) == {"classes"} for answer in plain)
     assert all(set(answer.arrays) == {"classes", "anomaly_scores"} for answer in measured)
@@ -386,7 +386,7 @@ def test_without_a_score_nothing_changes_and_with_one_no_other_answer_does(name:
 @pytest.mark.parametrize("name", ["happy", "simgcd", "frost", "joint-discovery"])
 def test_category_discovery_answers_the_same_beside_its_scores(name: str, tmp_path: Path) -> None:
     scenario = "cgcd[preset=digits,epochs=1,first_epochs=1]"
-    plain, measured = (_run(f"{name}{said}", scenario, tmp_path) for said in ("", "[novelty=knn]"))
+    plain, measured = (_run(f"{name}{said}", scenario, tmp_path) for said in ("", "[ood_score=knn]"))
     assert all("anomaly_scores" in answer.arrays for answer in measured)
     assert predictions.digest(plain) == predictions.digest(
         [_only(answer, *plain[-1].arrays) for answer in measured]
@@ -428,7 +428,7 @@ def test_a_learner_measures_anew_what_it_still_holds(name: str, counts: list[int
     fine-tune not at all.
     """
     memory = ",memory=6" if name == "replay" else ""
-    learner: Any = configured("strategy", f"{name}[novelty=mahalanobis{memory}]")
+    learner: Any = configured("strategy", f"{name}[ood_score=mahalanobis{memory}]")
     learner.start(FakeContext())
     learner.learn(_stage(0, [0, 1]))
     before = learner.detector.fitted["means"].clone()
@@ -440,7 +440,7 @@ def test_a_learner_measures_anew_what_it_still_holds(name: str, counts: list[int
 def test_a_probe_before_anything_is_known_has_no_feature_scores(tmp_path: Path) -> None:
     scenario = "class-incremental[epochs=1,stages=2,probe_every=10]"
     for novelty, is_answered in (("knn", False), ("msp", True)):
-        first = _run(f"fine-tune[novelty={novelty}]", scenario, tmp_path)[0]
+        first = _run(f"fine-tune[ood_score={novelty}]", scenario, tmp_path)[0]
         assert first.step == 10
         assert ("anomaly_scores" in first.arrays) == is_answered
 
@@ -450,7 +450,7 @@ def test_strangeness_is_that_among_all_classes_also_where_the_stage_is_told(tmp_
     looks stranger.
     """
     free, told = (
-        _run("fine-tune[novelty=energy]", f"class-incremental[epochs=1,task_access={access}]", tmp_path)
+        _run("fine-tune[ood_score=energy]", f"class-incremental[epochs=1,task_access={access}]", tmp_path)
         for access in ("train", "test")
     )
     np.testing.assert_array_equal(free[-1].arrays["anomaly_scores"], told[-1].arrays["anomaly_scores"])
@@ -460,9 +460,9 @@ def test_strangeness_is_that_among_all_classes_also_where_the_stage_is_told(tmp_
 @pytest.mark.parametrize(
     ("strategy", "scenario"),
     [
-        ("replay[novelty=relative-mahalanobis]", FEW),
-        ("joint[novelty=vim]", FEW),
-        ("happy[novelty=mahalanobis]", FOUND),
+        ("replay[ood_score=relative-mahalanobis]", FEW),
+        ("joint[ood_score=vim]", FEW),
+        ("happy[ood_score=mahalanobis]", FOUND),
     ],
 )
 def test_a_killed_cell_continues_to_the_same_bytes(strategy: str, scenario: str, tmp_path: Path) -> None:
@@ -476,10 +476,10 @@ def test_a_killed_cell_continues_to_the_same_bytes(strategy: str, scenario: str,
 @pytest.mark.parametrize(
     ("strategy", "scenario"),
     [
-        ("fine-tune[novelty=knn[k=3]]", "class-incremental[open_set=true]"),
-        ("replay[novelty=relative-mahalanobis]", "class-incremental[open_set=true]"),
-        ("joint[novelty=vim]", "class-incremental[open_set=true]"),
-        ("happy[novelty=mahalanobis]", "cgcd[preset=digits,open_set=true]"),
+        ("fine-tune[ood_score=knn[k=3]]", "class-incremental[open_set=true]"),
+        ("replay[ood_score=relative-mahalanobis]", "class-incremental[open_set=true]"),
+        ("joint[ood_score=vim]", "class-incremental[open_set=true]"),
+        ("happy[ood_score=mahalanobis]", "cgcd[preset=digits,open_set=true]"),
     ],
 )
 def test_learners_conform_with_a_score(strategy: str, scenario: str) -> None:
@@ -609,8 +609,8 @@ def test_without_the_switch_answers_about_strangeness_are_left_alone() -> None:
 @pytest.mark.parametrize(
     ("strategy", "scenario"),
     [
-        *((f"{name}[novelty={novelty}]", FEW) for name in ("replay", "joint") for novelty in SCORES),
-        *((f"happy[novelty={novelty}]", FOUND) for novelty in ("msp", "relative-mahalanobis", "vim")),
+        *((f"{name}[ood_score={score}]", FEW) for name in ("replay", "joint") for score in SCORES),
+        *((f"happy[ood_score={score}]", FOUND) for score in ("msp", "relative-mahalanobis", "vim")),
     ],
 )
 def test_digits_still_to_come_look_stranger_than_known_ones(

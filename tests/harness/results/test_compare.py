@@ -25,8 +25,8 @@ from harness.errors import UserError
 from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
-from harness.results.breakdown import contrast
-from harness.results.comparison import metric_of, verdict
+from harness.results.breakdown import breakdown
+from harness.results.comparison import metric_of, paired_comparison
 from harness.selection import configured
 from harness.store.mlflow_store import Record, Store
 from harness.store.predictions import read_answers, write_answers
@@ -284,8 +284,8 @@ def test_a_board_is_compared_on_from_its_own_files(compare: Owb) -> None:
 
 def test_on_a_board_the_test_that_is_corrected_over_its_pairs_decides() -> None:
     """Alone the pair differs at 0.006; among 120 pairs of 16 contenders it does not, nor by the letters."""
-    meeting = on_board(BOARDS / "noisy-labels", ("elr-plus", "elr"))[0]
-    found = verdict(meeting, metric_of(meeting.metrics, "", meeting.label))
+    matchup = on_board(BOARDS / "noisy-labels", ("elr-plus", "elr"))[0]
+    found = paired_comparison(matchup, metric_of(matchup.metrics, "", matchup.label))
     assert found is not None
     ranking = read_board(BOARDS / "noisy-labels").rankings()[0]
     row = next(row for row in ranking.rows if row.strategy == "elr")
@@ -299,11 +299,11 @@ def test_on_a_board_the_test_that_is_corrected_over_its_pairs_decides() -> None:
 
 def test_a_bound_is_compared_among_the_contenders_of_its_board() -> None:
     """Nested dropout and the lower bound: 16 contenders and one bound are 136 pairs."""
-    meeting = on_board(BOARDS / "noisy-labels", ("nested-dropout", "cross-entropy"))[0]
-    found = verdict(meeting, metric_of(meeting.metrics, "", meeting.label))
+    matchup = on_board(BOARDS / "noisy-labels", ("nested-dropout", "cross-entropy"))[0]
+    found = paired_comparison(matchup, metric_of(matchup.metrics, "", matchup.label))
     assert found is not None
     figures = {
-        label: [cells[seed]["tail_accuracy"] for seed in range(5)] for label, cells in meeting.field.items()
+        label: [cells[seed]["tail_accuracy"] for seed in range(5)] for label, cells in matchup.field.items()
     }
     assert len(figures) == 17
     raw = {
@@ -320,10 +320,10 @@ def test_classes_are_those_of_the_data_set_whatever_their_place_in_the_order_of_
     """Every digit is asked after the last stage under every seed, and once per stage under those where it
     came.
     """
-    meeting = next(
+    matchup = next(
         one for one in on_board(BOARDS / "class-incremental", ("replay", "ewc")) if "digits" in one.label
     )
-    found = contrast(meeting)
+    found = breakdown(matchup)
     last = [part for part in found.parts if part.kind == "class" and part.stage == 4]
     assert [part.name for part in last] == [f"class {digit}" for digit in range(10)]
     assert all(part.seeds == 5 for part in last)
@@ -390,11 +390,11 @@ def test_a_folder_without_boards_is_named(compare: Owb) -> None:
 
 
 def test_a_time_that_may_not_be_reached_is_refused() -> None:
-    (meeting,) = on_board(BOARDS / "grokking-numerics", ("constant", "perp-grad"))
-    censored = next(metric.name for metric in meeting.metrics if metric.censored)
+    (matchup,) = on_board(BOARDS / "grokking-numerics", ("constant", "perp-grad"))
+    censored = next(metric.name for metric in matchup.metrics if metric.censored)
     with pytest.raises(UserError, match="is a time that may not be reached"):
-        metric_of(meeting.metrics, censored, meeting.label)
-    assert verdict(meeting, metric_of(meeting.metrics, "", meeting.label)) is not None
+        metric_of(matchup.metrics, censored, matchup.label)
+    assert paired_comparison(matchup, metric_of(matchup.metrics, "", matchup.label)) is not None
 
 
 # --- what counts as right -----------------------------------------------------------------------------------

@@ -97,7 +97,7 @@ def test_published_streams_have_their_stages(preset: str, sizes: list[int]) -> N
     scenario = Anomaly(**PRESETS[preset].values)
     steps = scenario.steps(len(PUBLISHED[scenario.source]))
     assert [len(step.learned) for step in steps] == sizes
-    assert [len(step.asked) for step in steps] == np.cumsum(sizes).tolist()
+    assert [len(step.test_categories) for step in steps] == np.cumsum(sizes).tolist()
     if preset == "mvtec-10-1":
         assert scenario.arriving(0)[10:] == ("tile", "toothbrush", "transistor", "wood", "zipper")
 
@@ -270,7 +270,7 @@ def test_every_preset_is_a_configuration_with_its_metrics() -> None:
         assert names[0] == "image_auroc"
         assert ("forgetting" in names) == (scenario.setting == "continual")
         assert len([name for name in names if name.startswith("image_auroc_of_")]) == len(
-            scenario.asked_names()
+            scenario.test_categories()
         )
         assert preset.source
     names = [metric.name for metric in Anomaly(source="folder", root="nowhere").metrics]

@@ -200,7 +200,7 @@ def test_a_bank_gives_two_different_kept_views_and_what_the_previous_network_mad
 
 def test_a_bank_of_one_view_is_refused() -> None:
     with pytest.raises(UserError, match="at least two views"):
-        _started(view_bank=1).learn(stage_without_labels(1, 24))
+        _started(cached_views=1).learn(stage_without_labels(1, 24))
 
 
 def test_without_change_a_bank_and_fresh_views_are_the_same() -> None:
@@ -442,7 +442,7 @@ SWITCHES = [
     {"teacher_momentum": 0.9},
     {"contrast": 0.0},
     {"keep_projector": True},
-    {"view_bank": 4},
+    {"cached_views": 4},
     {"trainable": "head"},
     {"trainable": "all"},
     {"lr": 0.05},

@@ -178,7 +178,7 @@ OF_UNO: list[tuple[Values, Values]] = [
     ({}, {"targets": "all"}),
     ({}, {"initialise": "k-means"}),
     (NEAR, {"small_views": 1}),
-    ({}, {"view_bank": 3}),
+    ({}, {"cached_views": 3}),
     ({"small_views": 1, **NEAR}, {"small_view": "noise[std=1]"}),
     ({"heads": 5}, {"head_choice": "first"}),
 ]
@@ -227,7 +227,7 @@ SWITCHES: dict[type[NovelClasses], list[tuple[Values, Values]]] = {
 }
 OF_TRAINING = {"lr", "trainable", "mix", "later_weight_decay", "later_warmup", "later_floor"}
 """What k-means, which trains nothing in stage 1, has no use for."""
-ELSEWHERE = {"search", "restarts", "bank_mib"}
+ELSEWHERE = {"search", "restarts", "cache_mib"}
 """What tests of their own are about."""
 
 
@@ -307,7 +307,7 @@ def test_presets_are_valid_and_say_where_they_come_from(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"trainable": "last", "view_bank": 3}, {"small_views": 1, **NEAR}], ids=str
+    "values", [{}, {"trainable": "last", "cached_views": 3}, {"small_views": 1, **NEAR}], ids=str
 )
 def test_without_its_relation_loss_cr_kd_is_uno_without_finer_rows(values: Values) -> None:
     ours, theirs = _learnt(CrKD, alpha=0.0, **values), _learnt(UNO, overcluster=0, **values)
@@ -326,8 +326,8 @@ def _first_loss(cls: type[NovelClasses], **values: Any) -> float:
 def test_a_bank_of_views_that_are_all_the_same_teaches_what_fresh_ones_teach(trainable: str) -> None:
     """Views of a bank are kept in half precision: 11 bits, so a relative error of 5e-4 a value."""
     values: Values = {"trainable": trainable, "temperature": 1.0}
-    whole = [_first_loss(CrKD, alpha=0.5, view_bank=bank, **values) for bank in (0, 2)]
-    clustering = [_first_loss(CrKD, alpha=0.0, view_bank=bank, **values) for bank in (0, 2)]
+    whole = [_first_loss(CrKD, alpha=0.5, cached_views=bank, **values) for bank in (0, 2)]
+    clustering = [_first_loss(CrKD, alpha=0.0, cached_views=bank, **values) for bank in (0, 2)]
     assert whole[1] == pytest.approx(whole[0], rel=2e-3)
     relation = [2 * (with_it - without) for with_it, without in zip(whole, clustering, strict=True)]
     assert relation[0] > 0.01
@@ -336,15 +336,17 @@ def test_a_bank_of_views_that_are_all_the_same_teaches_what_fresh_ones_teach(tra
 
 @pytest.mark.parametrize("values", [{}, {"teacher_momentum": 0.9}, {"alpha": 0.0}, {"mix": "even"}], ids=str)
 def test_a_bank_of_views_finds_the_classes_too(values: Values) -> None:
-    strategy = _learnt(CrKD, context=Context(gradient_steps=200), view_bank=4, **values)
+    strategy = _learnt(CrKD, context=Context(gradient_steps=200), cached_views=4, **values)
     assert _novel_accuracy(strategy.predict(ALL)) > 0.55, "a guess has 0.4 at most"
 
 
 def test_a_bank_beside_small_views_and_a_bank_of_one_view_are_refused() -> None:
-    with pytest.raises(UserError, match="a bank holds large views only: set small_views=0, or view_bank=0"):
-        _started(UNO, view_bank=4, small_views=2)
+    with pytest.raises(
+        UserError, match="the feature cache holds large views only: set small_views=0, or cached_views=0"
+    ):
+        _started(UNO, cached_views=4, small_views=2)
     with pytest.raises(UserError, match="at least two views"):
-        _learnt(UNO, view_bank=1)
+        _learnt(UNO, cached_views=1)
 
 
 @pytest.mark.parametrize("cls", [*TRAINED, *CLUSTERED])
@@ -383,7 +385,7 @@ def test_all_learners_share_stage_0_and_what_differs_there_does_not() -> None:
             stage_keys(cell)[0] for cell in cells(protocols(["ncd[preset=digits]"]), contenders(texts), 1)
         ]
 
-    shared = keys(*NAMES, "cr-kd[alpha=0.5,trainable=last]", "uno[view_bank=4]")
+    shared = keys(*NAMES, "cr-kd[alpha=0.5,trainable=last]", "uno[cached_views=4]")
     assert len(set(shared)) == 1
     assert shared[0]
     assert keys("cr-kd[first_lr=0.5]")[0] not in {shared[0], ""}
@@ -563,7 +565,7 @@ SWITCHED: list[Values] = [
     {"queue": 8},
     {"targets": "all"},
     {"mix": "even"},
-    {"view_bank": 2},
+    {"cached_views": 2},
     {"teacher_momentum": 0.5},
     {"overcluster": 2},
     {"weighting": "teacher-confidence", "divergence": "kl"},
@@ -670,9 +672,9 @@ def test_the_relation_loss_keeps_relations_close() -> None:
 class Followed(CrKD):
     """Cr-KD that shows its teacher."""
 
-    def further(self, seen: Any, done: float) -> Tensor:
+    def auxiliary_loss(self, seen: Any, done: float) -> Tensor:
         self.before_step = [weight.clone() for weight in self.teacher.parameters()]
-        value = super().further(seen, done)
+        value = super().auxiliary_loss(seen, done)
         self.after_step = [weight.clone() for weight in self.teacher.parameters()]
         self.student = [
             weight.detach().clone()

@@ -305,8 +305,8 @@ def test_elr_flags_labels_whose_target_lies_elsewhere() -> None:
     strategy, stage = started("elr"), noisy_stage(items=8)
     strategy.learn(stage)
     strategy.targets.table[:3] = torch.tensor([[0.2, 0.5, 0.1], [0.0, 0.0, 0.0], [0.3, 0.3, 0.0]])
-    doubts, kept = strategy.opinion(torch.zeros(1, 3, 3), torch.tensor([0, 2, 1]), np.arange(3))
-    assert doubts.tolist() == pytest.approx([0.5 / 0.7, 0, 0.5])
+    noise_scores, kept = strategy.judge_labels(torch.zeros(1, 3, 3), torch.tensor([0, 2, 1]), np.arange(3))
+    assert noise_scores.tolist() == pytest.approx([0.5 / 0.7, 0, 0.5])
     assert kept.tolist() == [False, True, True]
     answer = strategy.predict(Query(ids=stage.ids, inputs=stage.inputs))
     own = strategy.targets.table[torch.arange(8), strategy.handed.labels]
@@ -514,6 +514,6 @@ def test_elr_plus_judges_labels_by_the_mean_of_both_tables() -> None:
         torch.tensor([0.6, 0.1, 0]),
         torch.tensor([0.0, 0.3, 0.2]),
     )
-    doubts, kept = strategy.opinion(torch.zeros(2, 2, 3), torch.tensor([0, 1]), np.array([0, 0]))
-    assert doubts.tolist() == pytest.approx([0.2 / 0.5, 0.3 / 0.5])
+    noise_scores, kept = strategy.judge_labels(torch.zeros(2, 2, 3), torch.tensor([0, 1]), np.array([0, 0]))
+    assert noise_scores.tolist() == pytest.approx([0.2 / 0.5, 0.3 / 0.5])
     assert kept.tolist() == [True, False]

@@ -47,7 +47,7 @@ from strategies.noisy_labels.loss_correction import anchor_matrix
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.label_memory import LabelMemory, doubt
+from strategies.toolkit.label_memory import LabelMemory, noise_score
 from strategies.toolkit.training.tensors import Items
 
 
@@ -286,7 +286,9 @@ def test_doubt_by_hand() -> None:
         [[0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [0.5, 0.3, 0.2], [1.0, 0, 0], [0, 0, 0], [0.4, 0.4, 0.2]]
     )
     labels = torch.tensor([0, 1, 2, 1, 2, 1])
-    assert doubt(distribution, labels).tolist() == pytest.approx([0.3 / 0.8, 0.5 / 0.8, 0.5 / 0.7, 1, 0, 0.5])
+    assert noise_score(distribution, labels).tolist() == pytest.approx(
+        [0.3 / 0.8, 0.5 / 0.8, 0.5 / 0.7, 1, 0, 0.5]
+    )
 
 
 def test_the_memory_finds_labels_by_id_and_numbers_rows_in_order_of_arrival() -> None:
@@ -652,8 +654,8 @@ def test_labels_are_judged_by_both_networks_at_the_end_of_their_stage() -> None:
         expected.append((each[0] + each[1]) / 2)
     chances = torch.cat(expected)
     rows = np.array([5, 60, 0])
-    doubts, kept = strategy.opinion(torch.zeros(2, 3, 6), torch.zeros(3), rows)
-    torch.testing.assert_close(doubts, 1 - chances[rows])
+    noise_scores, kept = strategy.judge_labels(torch.zeros(2, 3, 6), torch.zeros(3), rows)
+    torch.testing.assert_close(noise_scores, 1 - chances[rows])
     assert kept.tolist() == (chances[rows] > 0.5).tolist()
 
 

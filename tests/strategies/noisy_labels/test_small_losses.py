@@ -112,13 +112,13 @@ def test_the_bar_is_the_largest_loss_that_a_selection_over_all_keeps(rate: float
 
 def test_doubt_is_a_half_at_the_bar_and_ranks_as_losses_do() -> None:
     losses = torch.tensor([0.0, 1, 2, 6, 1000])
-    doubts, kept = noise_score_by_loss(losses, 2.0)
-    assert doubts.tolist() == pytest.approx([0, 1 / 3, 1 / 2, 3 / 4, 1000 / 1002])
+    noise_scores, kept = noise_score_by_loss(losses, 2.0)
+    assert noise_scores.tolist() == pytest.approx([0, 1 / 3, 1 / 2, 3 / 4, 1000 / 1002])
     assert kept.tolist() == [True, True, True, False, False]
-    doubts, kept = noise_score_by_loss(losses, math.inf)
+    noise_scores, kept = noise_score_by_loss(losses, math.inf)
     assert kept.all()
-    assert doubts.isfinite().all()
-    assert (doubts.diff() > 0).all()
+    assert noise_scores.isfinite().all()
+    assert (noise_scores.diff() > 0).all()
     assert noise_score_by_loss(torch.zeros(2), 0.0)[0].tolist() == [0, 0]
 
 

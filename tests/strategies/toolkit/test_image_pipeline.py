@@ -240,7 +240,7 @@ def _shown(base: type[Blobs]) -> tuple[type[Scenario], type[Scenario]]:
 
 LEARNERS: Mapping[type[Blobs], list[str]] = {
     Blobs: [
-        "fine-tune[novelty=knn]",
+        "fine-tune[ood_score=knn]",
         "replay[memory=10]",
         "der[memory=10]",
         "ewc",
@@ -258,10 +258,10 @@ LEARNERS: Mapping[type[Blobs], list[str]] = {
         "nested-co-teaching",
         "loss-correction",
     ],
-    HiddenBlobs: ["happy", "happy[view_bank=2]", "simgcd", "frost", "joint-discovery"],
+    HiddenBlobs: ["happy", "happy[cached_views=2]", "simgcd", "frost", "joint-discovery"],
     NovelBlobs: [
         "uno[small_views=1]",
-        "cr-kd[view_bank=2]",
+        "cr-kd[cached_views=2]",
         "rank-stats",
         "ncd-simgcd",
         "ncd-k-means",
@@ -298,7 +298,7 @@ def test_a_learner_answers_the_same_bytes_from_a_loader_as_from_memory(
 @pytest.mark.parametrize(
     ("world", "learner"),
     [
-        (Blobs, "fine-tune[novelty=knn]"),
+        (Blobs, "fine-tune[ood_score=knn]"),
         (NoisyBlobs, "elr-plus"),
         (NoisyBlobs, "dividemix"),
         (HiddenBlobs, "happy"),
