@@ -147,7 +147,7 @@ def _write_entry(
 def _answers(eval_set: EvalSet, label: str, seed: int) -> list[StoredPrediction]:
     rng = seeds.stream("answers", seed=seed, of=label)
     found = []
-    for stage, ids in enumerate(eval_set.asked):
+    for stage, ids in enumerate(eval_set.test_ids):
         drawn = rng.integers(0, eval_set.truth.named_classes[stage], len(ids))
         classes = np.where(rng.random(len(ids)) < 0.1, drawn, eval_set.truth.labels[ids])
         found.append(

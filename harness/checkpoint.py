@@ -204,7 +204,7 @@ def _plain(value: Any, place: Place, parts: list[Place]) -> Any:
         return value  # it says itself how it is saved
     kind = f"an array of {value.dtype}" if type(value) is np.ndarray else f"a {type(value).__name__}"
     raise CannotKeep(
-        f"{_said(place)} is {kind}, which cannot be kept between stages: override state() and load_state()"
+        f"{_place_text(place)} is {kind}, which cannot be kept between stages: override state() and load_state()"
     )
 
 
@@ -240,12 +240,12 @@ def _parts(value: Any, place: Place) -> Iterator[Place]:
 
 def _made_in_learn(place: Place) -> CannotKeep:
     return CannotKeep(
-        f"{_said(place)} was made in learn, so a continued cell would not have it: make it in setup, or "
+        f"{_place_text(place)} was made in learn, so a continued cell would not have it: make it in setup, or "
         "override state() and "
         "load_state()"
     )
 
 
-def _said(place: Place) -> str:
+def _place_text(place: Place) -> str:
     """Return a place as one writes it, such as attribute 'heads[1]'."""
     return "attribute " + repr(str(place[0]) + "".join(f"[{key!r}]" for key in place[1:]))

@@ -42,12 +42,12 @@ def maker(kind: CalledKind, text: str) -> Callable[..., Any]:
     entry = entry_of(selection.name)
     plugin = find(kind, entry)
     known = parameters_of(kind, plugin.cls)
-    said = selection
+    arguments = selection
     if entry != selection.name:
         if "name" not in known:
             raise unknown(kind, selection.name, registered(kind), f"owb list {PLURAL[kind]}")
-        said = selection.changed(name=selection.name.removeprefix(f"{entry}:"))
-    make = with_parameters(kind, plugin.cls, said, list(known.values()))
+        arguments = selection.changed(name=selection.name.removeprefix(f"{entry}:"))
+    make = with_parameters(kind, plugin.cls, arguments, list(known.values()))
     if check := getattr(plugin.cls, "check_parameters", None):
         check(**make.keywords)
     for name, option in known.items():
@@ -106,8 +106,10 @@ def addressed(text: str) -> str:
     return _FILES.sub(whole, text)
 
 
-def _without_declared(said: Selection) -> Selection:
-    return replace(said, params={name: value for name, value in said.params.items() if name not in DECLARED})
+def _without_declared(selection: Selection) -> Selection:
+    return replace(
+        selection, params={name: value for name, value in selection.params.items() if name not in DECLARED}
+    )
 
 
 __all__ = [

@@ -21,22 +21,22 @@ def written(path: str | Path) -> Path:
     Raises:
         UserError: nobody knows whose folder that is.
     """
-    said = Path(path)
+    named = Path(path)
     try:
-        found = said.expanduser()
+        found = named.expanduser()
     except RuntimeError:  # no HOME and no entry in the user data base, or no user of that name
         found = _NOWHERE
-    if found != said and found.is_relative_to(_NOWHERE):
+    if found != named and found.is_relative_to(_NOWHERE):
         raise UserError(
-            f"no home folder is known for {said.parts[0]} of {str(path)!r}: say the whole path, or set HOME"
+            f"no home folder is known for {named.parts[0]} of {str(path)!r}: say the whole path, or set HOME"
         )
     return found
 
 
 def data_folder() -> Path | None:
     """Return the folder above the data sets, `OWB_DATA`; None where it is not set."""
-    said = os.environ.get("OWB_DATA")
-    return written(said) if said else None
+    folder = os.environ.get("OWB_DATA")
+    return written(folder) if folder else None
 
 
 def below_data(path: str | Path) -> Path:
@@ -48,9 +48,9 @@ def cache_folder() -> Path | None:
     """Return where prepared data is kept: `OWB_CACHE`, by default ~/.cache/openworld-bench; None where there
     is no home folder either.
     """
-    said = os.environ.get("OWB_CACHE")
+    folder = os.environ.get("OWB_CACHE")
     home = home_folder()
-    return written(said) if said else home and home / ".cache" / "openworld-bench"
+    return written(folder) if folder else home and home / ".cache" / "openworld-bench"
 
 
 def home_folder() -> Path | None:

@@ -14,9 +14,9 @@ from harness.plugins import Kind, Plugin, find
 from harness.syntax import Selection, chosen, expand, single, split_outside
 
 
-def configured(kind: Kind, said: str | Selection) -> Any:
-    """Return an instance of the plugin that `said` selects."""
-    selection = single(said) if isinstance(said, str) else said
+def configured(kind: Kind, selection: str | Selection) -> Any:
+    """Return an instance of the plugin that `selection` names."""
+    selection = single(selection) if isinstance(selection, str) else selection
     plugin = find(kind, selection.name)
     return plugin.cls(**resolved(plugin, selection))
 
@@ -31,15 +31,15 @@ def as_declared(plugin: Plugin, selection: Selection) -> Selection:
 
 def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     """Return every parameter of the plugin: preset (`preset=NAME`) below what was said, defaults below both."""
-    said = with_new_names(plugin.cls, as_declared(plugin, selection).params)
+    values = with_new_names(plugin.cls, as_declared(plugin, selection).params)
     presets = getattr(plugin.cls, "presets", {})
-    if "preset" in said and presets:
-        said.pop("preset")
+    if "preset" in values and presets:
+        values.pop("preset")
         name = selection.text("preset")
         if name not in presets:
             raise unknown(f"preset of {plugin.name}", name, presets, f"owb list {plugin.name}")
-        said = {**with_new_names(plugin.cls, presets[name].values), **said}
-    return validated(plugin.cls, said)
+        values = {**with_new_names(plugin.cls, presets[name].values), **values}
+    return validated(plugin.cls, values)
 
 
 def former_parameters(kind: Kind, text: str) -> Mapping[str, str]:

@@ -45,7 +45,7 @@ class Selection:
         return _written(self.name, {name: _text(value) for name, value in self.params.items()})
 
     @property
-    def as_said(self) -> str:
+    def as_written(self) -> str:
         """The selection in the words it was said in; `str` is its label, in which equal values look alike."""
         return _written(self.name, {name: self.text(name) for name in self.params})
 
@@ -172,9 +172,9 @@ def _end_of_quote(text: str, start: int) -> int:
     return ended.end() if ended else start + 1
 
 
-def _selection(name: str, said: Mapping[str, tuple[Any, str]]) -> Selection:
-    spelled = {parameter: words for parameter, (value, words) in said.items() if _text(value) != words}
-    return Selection(name, {parameter: value for parameter, (value, _) in said.items()}, spelled)
+def _selection(name: str, values: Mapping[str, tuple[Any, str]]) -> Selection:
+    spelled = {parameter: words for parameter, (value, words) in values.items() if _text(value) != words}
+    return Selection(name, {parameter: value for parameter, (value, _) in values.items()}, spelled)
 
 
 def _alternatives(text: str) -> list[tuple[Any, str]]:
@@ -202,8 +202,8 @@ def _value(words: str) -> Any:
 
 
 def _written(name: str, texts: Mapping[str, str]) -> str:
-    said = ",".join(f"{parameter}={_quoted(words)}" for parameter, words in texts.items())
-    return f"{name}[{said}]" if said else name
+    arguments = ",".join(f"{parameter}={_quoted(words)}" for parameter, words in texts.items())
+    return f"{name}[{arguments}]" if arguments else name
 
 
 def _quoted(words: str) -> str:

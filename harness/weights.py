@@ -33,16 +33,16 @@ def declared_weights(backbone: str) -> dict[str, str]:
         of no weights.
     """
     selection = single(backbone)
-    said = selection.params
-    if not said.get("weights") and said.get("pretrained") is not True:
+    params = selection.params
+    if not params.get("weights") and params.get("pretrained") is not True:
         for name in ("pretrained_on", "overlap"):
-            if name in said:
+            if name in params:
                 raise UserError(f"{backbone} says {name} and names no weights that it could speak of")
         return {}
     overlap = selection.text("overlap") or OVERLAPS[0]
     if overlap not in OVERLAPS:
         raise UserError(f"overlap of {backbone} should be one of {', '.join(OVERLAPS)}, got {overlap!r}")
-    file = located(selection.text("weights")) if said.get("weights") else fetched(selection.name)
+    file = located(selection.text("weights")) if params.get("weights") else fetched(selection.name)
     digest = digest_of(file, selection.text("sha256"))
     return {"sha256": digest, "pretrained_on": selection.text("pretrained_on"), "overlap": overlap}
 

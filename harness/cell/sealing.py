@@ -78,25 +78,25 @@ def seal(deal: Deal, seed: int) -> Sealed:
     """Split `deal` into public episodes and truth; item ids come from the stream `ids` under `seed`.
 
     Items have one id each. Where the deal says that they do not recur, every appearance in a stage has an id
-    of its own besides; an item that was given with a label is asked for by the id it was given under, so that
-    a learner can say what it makes of that label.
+    of its own besides; an item that was given with a label is predicted under the id it was given under, so
+    that a learner can say what it makes of that label.
     """
     appearing = [] if deal.recurring else [dealt.rows for dealt in deal.stages]
     items = len(deal.labels)
     row_of = np.concatenate([np.arange(items), *appearing])
     ids = seeds.stream("ids", seed=seed).permutation(len(row_of)).astype(np.int64)
     ends = np.cumsum([items, *map(len, appearing)])
-    asked_by = ids[:items].copy()
+    query_ids = ids[:items].copy()
     queries: dict[bytes, Query] = {}
     episodes = []
     for index, dealt in enumerate(deal.stages):
         own = ids[dealt.rows] if deal.recurring else ids[ends[index] : ends[index + 1]]
         labelled = dealt.observed_labels != HIDDEN
-        asked_by[dealt.rows[labelled]] = own[labelled]
-        asked = np.concatenate([dealt.query, dealt.monitored])
-        key = asked_by[asked].tobytes()
+        query_ids[dealt.rows[labelled]] = own[labelled]
+        predicted = np.concatenate([dealt.query, dealt.monitored])
+        key = query_ids[predicted].tobytes()
         if key not in queries:  # stages with the same query share one object, so it is stored and sent once
-            queries[key] = _query(deal, asked, asked_by)
+            queries[key] = _query(deal, predicted, query_ids)
         episodes.append(Episode(_stage(deal, dealt, own, index, ids), queries[key]))
     by_id = row_of[np.argsort(ids)]
     facts = {name: _taken(values, by_id) for name, values in deal.facts.items()}
@@ -169,8 +169,8 @@ def _validation(deal: Deal, dealt: DealtStage, ids: IntArray) -> Validation:
     )
 
 
-def _query(deal: Deal, asked: IntArray, ids: IntArray) -> Query:
-    rows = asked[np.argsort(ids[asked])]
+def _query(deal: Deal, items: IntArray, ids: IntArray) -> Query:
+    rows = items[np.argsort(ids[items])]
     tasks = deal.facts["stage"][rows].astype(np.int64) if deal.task_access == "test" else None
     return Query(ids=ids[rows], inputs=_taken(deal.inputs, rows), tasks=tasks)
 

@@ -138,8 +138,8 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
         return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
     except Exception as error:
         return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
-    kind, said, detail = problem.partition(": ")
-    if kind in ("note", "warning") and said:
+    kind, rest, detail = problem.partition(": ")
+    if kind in ("note", "warning") and rest:
         return Finding(claim=claim, holds=True, detail=detail, warns=kind == "warning")
     return Finding(claim=claim, holds=not problem, detail=problem)
 
@@ -149,8 +149,8 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
 
 def _answers_every_stage(case: _Case) -> str:
     given = [answer for answer in case.alone if answer.step is None]
-    asked = len(case.deal().stages)
-    return "" if len(given) == asked else f"{len(given)} answers for {asked} stages"
+    expected = len(case.deal().stages)
+    return "" if len(given) == expected else f"{len(given)} answers for {expected} stages"
 
 
 def _is_deterministic(case: _Case) -> str:
@@ -353,14 +353,14 @@ def _global_state() -> dict[str, Any]:
 
 
 def _settings(scenario: Scenario) -> CellSettings:
-    said = scenario.budget()
+    budget = scenario.budget()
     budget = replace(
-        said,
-        epochs=min(2, said.epochs),
-        first_epochs=None if said.first_epochs is None else min(2, said.first_epochs),
-        gradient_steps=min(2, said.gradient_steps),
-        batch_size=min(16, said.batch_size),
-        first_batch_size=None if said.first_batch_size is None else min(16, said.first_batch_size),
+        budget,
+        epochs=min(2, budget.epochs),
+        first_epochs=None if budget.first_epochs is None else min(2, budget.first_epochs),
+        gradient_steps=min(2, budget.gradient_steps),
+        batch_size=min(16, budget.batch_size),
+        first_batch_size=None if budget.first_batch_size is None else min(16, budget.first_batch_size),
         probe_every=0,
     )
     return replace(settings_of(scenario, _SEED), budget=budget)
@@ -407,10 +407,10 @@ def _seeds_matter(scenario: Scenario) -> str:
 def _keeps_test_apart(scenario: Scenario) -> str:
     """An item whose label is handed over is never asked for."""
     deal = scenario.deal(0)
-    shown = [
+    labelled = [
         np.append(stage.rows[stage.observed_labels != HIDDEN], stage.validation) for stage in deal.stages
     ]
-    overlap = np.intersect1d(np.concatenate(shown), np.concatenate([stage.query for stage in deal.stages]))
+    overlap = np.intersect1d(np.concatenate(labelled), np.concatenate([stage.query for stage in deal.stages]))
     return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
 
 

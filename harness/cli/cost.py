@@ -129,8 +129,8 @@ def _figures(of: Cost) -> list[str]:
     from harness.execution.cost import scaled
 
     network, work = of.network, of.work
-    views = f" ({work.views_per_item} views)" if work.views_per_item > 1 else ""
-    told = (
+    views = f" ({work.views} views)" if work.views > 1 else ""
+    measured = (
         ["?", "?", "?"]
         if network is None or of.flops is None or of.peak is None
         else [
@@ -142,9 +142,9 @@ def _figures(of: Cost) -> list[str]:
     return [
         f"{scaled(work.forward)}{views}",
         scaled(work.backward),
-        told[0],
-        told[1],
+        measured[0],
+        measured[1],
         scaled(work.stored, 1024, _BYTES),
-        told[2],
+        measured[2],
         scaled(of.predictions, 1024, _BYTES),
     ]

@@ -84,13 +84,13 @@ def run(
         for suites in plugged.every_suites():
             suites.show_presets(as_json=as_json)
         return
-    _check_said(strategies or [], scenario or [], preset, smoke=smoke)
+    _check_arguments(strategies or [], scenario or [], preset, smoke=smoke)
     suite = (
         plugged.suites_of(preset).suite_of(preset, smoke=smoke, plan=plan)
         if preset
         else _suite(strategies or [], scenario or [], bounds)
     )
-    count, chosen = _seeds_said(seeds, seed)
+    count, chosen = _seeds_given(seeds, seed)
     changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if debug:
@@ -214,7 +214,7 @@ def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
     return suite_of(strategies, scenarios or [DEFAULT_SCENARIO], bounds=bounds)
 
 
-def _check_said(strategies: list[str], scenarios: list[str], preset: str | None, *, smoke: bool) -> None:
+def _check_arguments(strategies: list[str], scenarios: list[str], preset: str | None, *, smoke: bool) -> None:
     if preset and (strategies or scenarios):
         raise UserError("a preset names its own strategies and scenarios: give it alone")
     if smoke and not preset:
@@ -226,16 +226,16 @@ def _check_said(strategies: list[str], scenarios: list[str], preset: str | None,
         )
 
 
-def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[int, ...]]:
+def _seeds_given(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[int, ...]]:
     """Return how many seeds were asked for, None where that is not said, and which ones where these are
     named.
     """
     if seeds is not None and seed is not None:
         raise UserError("say --seeds or --seed, not both")
-    said, option = (seed, "--seed") if seeds is None else (seeds, "--seeds")
-    if said is None:
+    value, option = (seed, "--seed") if seeds is None else (seeds, "--seeds")
+    if value is None:
         return None, ()
-    parts = [part.strip() for part in said.split(",")]
+    parts = [part.strip() for part in value.split(",")]
     is_count = option == "--seeds" and len(parts) == 1
     numbers = [
         int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= _LONGEST_SEED
@@ -246,12 +246,12 @@ def _seeds_said(seeds: str | None, seed: str | None) -> tuple[int | None, tuple[
             if option == "--seeds"
             else "a seed such as 3, or 3,7"
         )
-        raise UserError(f"{option} takes {wanted}, got {said!r}")
+        raise UserError(f"{option} takes {wanted}, got {value!r}")
     if is_count:
         return numbers[0], ()
     twice = next((number for number in numbers if numbers.count(number) > 1), None)
     if twice is not None:
-        raise UserError(f"seed {twice} is said twice in {option} {said}")
+        raise UserError(f"seed {twice} is said twice in {option} {value}")
     return None, tuple(numbers)
 
 

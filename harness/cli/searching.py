@@ -66,15 +66,15 @@ def search(
     from harness.studies.search.tune_runner import FOLDER, run, still_to_try
 
     machine.check()
-    texts = list(dict.fromkeys(selection.as_said for text in scenario_texts for selection in expand(text)))
-    asked = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
+    texts = list(dict.fromkeys(selection.as_written for text in scenario_texts for selection in expand(text)))
+    searches = [wanted(space, text, method=method, trials=trials, criterion=criterion) for text in texts]
     folder = Store(store_uri).folder / FOLDER
     if only_plan:
-        _plan(asked, trials, seeds, store_uri, as_json=as_json)
+        _plan(searches, trials, seeds, store_uri, as_json=as_json)
         return []
     records: list[Record] = []
     reports = []
-    for one in asked:
+    for one in searches:
         if not as_json:
             console.note(f"{trials} trials ({method}) of {one.space} on {one.choosing.label}")
         chosen = run(
@@ -186,13 +186,13 @@ def _contenders(search: Search, selection: str) -> tuple[str, ...]:
     )
 
 
-def _plan(asked: Sequence[Search], trials: int, seeds: int, store_uri: str, *, as_json: bool) -> None:
+def _plan(searches: Sequence[Search], trials: int, seeds: int, store_uri: str, *, as_json: bool) -> None:
     """Say how many trials and cells would run."""
     from harness.store.mlflow_store import Store
     from harness.studies.search.tune_runner import FOLDER, still_to_try
 
     rows = []
-    for one in asked:
+    for one in searches:
         left = still_to_try(one, trials, Store(store_uri).folder / FOLDER)
         rows.append(
             {

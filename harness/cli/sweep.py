@@ -124,10 +124,10 @@ def sweep(
         most=most or MOST_SETTINGS,
         metrics=metric or [],
     )
-    asked = Definition.model_validate(definition)
-    suites = _suites(asked, experiment, timeout, memory)
+    question = Definition.model_validate(definition)
+    suites = _suites(question, experiment, timeout, memory)
     if plan:
-        _plan(asked, suites, machine, store, as_json=as_json)
+        _plan(question, suites, machine, store, as_json=as_json)
         return
     records = _run(definition, suites, machine, store, as_json=as_json)
     show_report(definition, records, out, as_json=as_json)
@@ -166,7 +166,7 @@ def _end(records: Sequence[Record]) -> None:
         raise typer.Exit(SOME_FAILED)
 
 
-def _suites(asked: Definition, name: str, timeout: float, memory: int) -> list[Suite]:
+def _suites(question: Definition, name: str, timeout: float, memory: int) -> list[Suite]:
     """Return a suite per block, after all settings were found possible.
 
     Raises:
@@ -175,28 +175,30 @@ def _suites(asked: Definition, name: str, timeout: float, memory: int) -> list[S
     from harness.protocol.cells import Suite, protocols
     from harness.studies.ablation.design import refused
 
-    swept = {setting.label for setting in asked.settings}
+    swept = {setting.label for setting in question.settings}
     problems = [
         refused([label for label in block.strategies if label in swept], protocols(block.scenarios))
-        for block in asked.blocks
+        for block in question.blocks
     ]
     if any(problems):
-        told = "; ".join(filter(None, problems))
-        raise UserError(f"nothing is run, since some settings cannot be: {told}; leave such values out")
+        summary = "; ".join(filter(None, problems))
+        raise UserError(f"nothing is run, since some settings cannot be: {summary}; leave such values out")
     return [
         Suite(
             name=name,
             scenarios=block.scenarios,
             strategies=block.strategies,
-            seeds=asked.seeds,
+            seeds=question.seeds,
             timeout_s=timeout,
             memory_mib=memory,
         )
-        for block in asked.blocks
+        for block in question.blocks
     ]
 
 
-def _plan(asked: Definition, suites: Sequence[Suite], machine: Machine, store: str, *, as_json: bool) -> None:
+def _plan(
+    question: Definition, suites: Sequence[Suite], machine: Machine, store: str, *, as_json: bool
+) -> None:
     """Print the cells of all suites, for machines as one document."""
     if as_json:
         documents = io.StringIO()
@@ -208,12 +210,12 @@ def _plan(asked: Definition, suites: Sequence[Suite], machine: Machine, store: s
         for suite in suites:
             run_cells(suite, machine, store, only_plan=True)
     counts = {
-        "setting": sum(setting.is_swept for setting in asked.settings),
-        "scenario": len(asked.scenarios),
-        "seed": asked.seeds,
+        "setting": sum(setting.is_swept for setting in question.settings),
+        "scenario": len(question.scenarios),
+        "seed": question.seeds,
     }
-    told = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
-    console.note(f"{asked.title}: {told}")
+    summary = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
+    console.note(f"{question.title}: {summary}")
 
 
 def _joined(documents: str) -> list[Any]:

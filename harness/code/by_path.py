@@ -139,13 +139,13 @@ def _has_changed(package: str, name: str, source: str) -> bool:
     what its file does.
     """
     return any(
-        loader.text != (source if each == name else _said(loader.path))
+        loader.text != (source if each == name else _source_text(loader.path))
         for each, loader in _loaders.items()
         if each.startswith(f"{package}.") and each in sys.modules
     )
 
 
-def _said(path: str) -> str | None:
+def _source_text(path: str) -> str | None:
     try:
         return decode_source(Path(path).read_bytes())
     except (OSError, SyntaxError, UnicodeDecodeError):

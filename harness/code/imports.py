@@ -99,23 +99,27 @@ class Module:
             {f"{each.name}=={each.version}" for each in found if _is_released(each) and self._is_below(each)}
         )
 
-    def imported(self, said: Import) -> tuple[list[Module], str]:
-        """Return the modules that `said` loads where it stands in this one, packages before what is in them,
+    def imported(self, statement: Import) -> tuple[list[Module], str]:
+        """Return the modules that `statement` loads where it stands in this one, packages before what is in them,
         and the rest of what it names.
 
         The rest is empty where it names the last of these modules as a whole.
         """
-        said = said.at_home
-        base = f"{self._package(said.level)}.{said.module}".strip(".") if said.level else said.module
-        inside = bool(said.level)
+        statement = statement.at_home
+        base = (
+            f"{self._package(statement.level)}.{statement.module}".strip(".")
+            if statement.level
+            else statement.module
+        )
+        inside = bool(statement.level)
         loaded = _chain(base, self.folder, only_there=inside) if base else []
         if (loaded[-1].name if loaded else "") != base:
-            return loaded, str(said)
-        if said.item and (not loaded or loaded[-1].places):
-            further = _chain(f"{base}.{said.item}".lstrip("."), self.folder, only_there=inside)
+            return loaded, str(statement)
+        if statement.item and (not loaded or loaded[-1].places):
+            further = _chain(f"{base}.{statement.item}".lstrip("."), self.folder, only_there=inside)
             if len(further) > len(loaded):
                 return further, ""
-        return loaded, said.item
+        return loaded, statement.item
 
     def _package(self, level: int) -> str:
         """Return the package that a relative import with `level` dots starts from."""
@@ -240,8 +244,8 @@ def _is_released(distribution: importlib.metadata.Distribution) -> bool:
     """
     if distribution.read_text("METADATA") is None:
         return False
-    said = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return not said.get("dir_info", {}).get("editable", False)
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    return not origin.get("dir_info", {}).get("editable", False)
 
 
 __all__ = ["OURS", "Import", "Module", "beside", "module_named", "released", "spec_in", "statements"]

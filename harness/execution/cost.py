@@ -64,7 +64,7 @@ class Work:
 
     learned: items of all gradient steps, each counted once.  encoded: items that pass a frozen encoder to be
     learned from.
-    asked: items answered after stages and in mid-stage.  views_per_item: augmentations of a learned item at a
+    asked: items predicted after stages and in mid-stage.  views: augmentations of a learned item at a
     step.  batch: items of a step.
     stored: bytes of the largest stage as the data set keeps it.  floats: the same as float32.
     """
@@ -72,7 +72,7 @@ class Work:
     learned: int
     encoded: int
     asked: int
-    views_per_item: int
+    views: int
     batch: int
     stored: int
     floats: int
@@ -80,12 +80,12 @@ class Work:
     @property
     def forward(self) -> int:
         """Items that pass the network forwards."""
-        return self.learned * self.views_per_item + self.encoded + self.asked
+        return self.learned * self.views + self.encoded + self.asked
 
     @property
     def backward(self) -> int:
         """Items that pass it backwards."""
-        return self.learned * self.views_per_item
+        return self.learned * self.views
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ class Cost:
         if self.network is None:
             return None
         weights = FLOAT * (self.network.parameters + 2 * self.network.trained)
-        batch = self.work.batch * self.work.views_per_item * self.network.activations
+        batch = self.work.batch * self.work.views * self.network.activations
         return weights + batch + self.work.stored + min(self.work.floats, AS_FLOATS)
 
     @property
@@ -157,7 +157,7 @@ def cost_of(protocol: Protocol, measure: Measure) -> Cost:
         encoded=encoded,
         asked=sum(asked for _, asked in counts),
         batch=batch,
-        views_per_item=2 if hides and not frozen and budget.augmentations != "same" else 1,
+        views=2 if hides and not frozen and budget.augmentations != "same" else 1,
         stored=largest * _bytes_of(deal.inputs),
         floats=largest * FLOAT,
     )
@@ -175,12 +175,12 @@ def looks(steps: int, passes: int, budget: TrainingBudget) -> int:
     return (steps // budget.probe_every if budget.probe_every else 0) + by_epochs + len(by_tail)
 
 
-def _stage(budget: TrainingBudget, rows: int, asked: int) -> tuple[int, int]:
+def _stage(budget: TrainingBudget, rows: int, predicted: int) -> tuple[int, int]:
     """Return the items of all steps of a stage with this budget, and those that are answered."""
     steps_of_pass, steps = max(1, -(-rows // budget.batch_size)), budget.gradient_steps
     passes = -(-steps // steps_of_pass) if steps else budget.epochs
     items = round(rows * steps / steps_of_pass) if steps else rows * passes
-    return items, asked * (1 + looks(steps or passes * steps_of_pass, passes, budget))
+    return items, predicted * (1 + looks(steps or passes * steps_of_pass, passes, budget))
 
 
 def _bytes_of(inputs: Inputs) -> int:
@@ -195,26 +195,26 @@ def _bytes_of(inputs: Inputs) -> int:
 class Time:
     """How long the open cells would take, as far as cells alike have been recorded.
 
-    seconds: wall time on `workers`.  told: open cells with a record of the same scenario and strategy.
+    seconds: wall time on `workers`.  known: open cells with a record of the same scenario and strategy.
     records: how many there are.
     sessions: of how many runs and machines these are; those that do not say count as one.
     """
 
     seconds: float
     workers: int
-    told: int
-    untold: int
+    known: int
+    unknown: int
     records: int
     sessions: int
 
     @property
     def words(self) -> str:
         """Say it."""
-        if not self.told:
+        if not self.known:
             return "no time is known: no cell of these scenarios and strategies is recorded"
-        rest = f"; of {self.untold} further cells no time is known" if self.untold else ""
-        told = f"{_counted(self.records, 'recorded cell')}{f' of {self.sessions} runs' if self.sessions > 1 else ''}"
-        return f"about {duration(self.seconds)} on {_counted(self.workers, 'worker')}, from {told}{rest}"
+        rest = f"; of {self.unknown} further cells no time is known" if self.unknown else ""
+        source = f"{_counted(self.records, 'recorded cell')}{f' of {self.sessions} runs' if self.sessions > 1 else ''}"
+        return f"about {duration(self.seconds)} on {_counted(self.workers, 'worker')}, from {source}{rest}"
 
 
 def time_of(planned: Plan, records: Sequence[Record], workers: int) -> Time:
@@ -236,8 +236,8 @@ def time_of(planned: Plan, records: Sequence[Record], workers: int) -> Time:
     return Time(
         seconds=wall,
         workers=workers,
-        told=len(known),
-        untold=len(names) - len(known),
+        known=len(known),
+        unknown=len(names) - len(known),
         records=len(used),
         sessions=len({record.session for record in used}),
     )

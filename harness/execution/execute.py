@@ -226,11 +226,11 @@ class _Run:
                     while self.queue and self.pool.has_room:
                         self._submit(*next_cell(self.queue, self.sharing, self._awaited()))
                     heard = self.pool.wait(_TICK_S)
-                    for said in heard:
-                        if isinstance(said, Ended):
-                            self._end(said)
+                    for event in heard:
+                        if isinstance(event, Ended):
+                            self._end(event)
                         else:
-                            self._hear(said)
+                            self._hear(event)
                     if not heard or time.monotonic() > self.stages_due:
                         self._write_stages()
                     self._check_writes(allowed=_MAX_WRITES)

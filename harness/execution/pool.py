@@ -164,7 +164,7 @@ class Pool:
         while seat.task is not None and self._is_there(seat.stream):
             seat.silent_s = 0.0
             try:
-                said = self.ray.get(next(seat.stream))
+                message = self.ray.get(next(seat.stream))
             except (self.ray.exceptions.RayError, StopIteration) as error:
                 yield self._replace(
                     place,
@@ -172,11 +172,11 @@ class Pool:
                     out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError),
                 )
                 return
-            if isinstance(said, Outcome):
-                yield Ended(task=seat.task, outcome=said)
+            if isinstance(message, Outcome):
+                yield Ended(task=seat.task, outcome=message)
                 seat.task = seat.stream = None
-            elif not isinstance(said, Heartbeat):
-                yield said
+            elif not isinstance(message, Heartbeat):
+                yield message
         if seat.task is not None and seat.silent_s > _SILENT_S:
             yield self._replace(place, f"its worker said nothing for {_SILENT_S:g} s")
 

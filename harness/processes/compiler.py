@@ -41,14 +41,14 @@ def uncompiled(error: BaseException) -> str:
     if compiler is None or not isinstance(error, compiler.TorchDynamoException):
         return ""
     cause: BaseException = getattr(error, "inner_exception", None) or error
-    said = str(cause)
+    message = str(cause)
     if type(cause).__name__ == "InvalidCxxCompiler":
         return _no_compiler(compiler_named())
     if type(cause).__name__ == "TritonMissing":
         return f"--compile needs Triton on a GPU, and torch finds none that works: install triton, {_WITHOUT}"
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or [type(cause).__name__]
-    told = next((line for line in lines if "error:" in line), lines[0]).rstrip(".")
-    return f"torch could not compile the network: {told[:300]}; leave --compile out"
+    lines = [line.strip() for line in message.splitlines() if line.strip()] or [type(cause).__name__]
+    reason = next((line for line in lines if "error:" in line), lines[0]).rstrip(".")
+    return f"torch could not compile the network: {reason[:300]}; leave --compile out"
 
 
 def _no_compiler(wanted: str) -> str:

@@ -93,7 +93,7 @@ class Suite(BaseModel):
         return self
 
     @model_serializer(mode="wrap")
-    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _serialised(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what most suites do not have."""
         return {
             name: value
@@ -108,7 +108,7 @@ def read_suite(path: Path) -> Suite:
     Raises:
         UserError: not readable, not YAML, a key said twice, or a key or value that a suite does not have.
     """
-    content = read_yaml(written(path), f"suite {str(path)!r}", as_said=True)
+    content = read_yaml(written(path), f"suite {str(path)!r}", as_text=True)
     if not isinstance(content, dict):
         raise UserError(
             f"suite {str(path)!r} should hold keys such as scenarios, strategies, seeds; it holds "

@@ -60,7 +60,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
         return super().construct_document(node)
 
 
-class _AsSaid(Loader):
+class _TextLoader(Loader):
     """Leaves numbers and truth values to the model that they are read into: what is text there keeps its
     zeros.
     """
@@ -68,7 +68,7 @@ class _AsSaid(Loader):
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
 
 
-for _loader in (Loader, _AsSaid):
+for _loader in (Loader, _TextLoader):
     for _tag, _resolver in {
         "null": _NULL,
         "merge": _MERGE,
@@ -77,19 +77,19 @@ for _loader in (Loader, _AsSaid):
         _loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", *_resolver)
 
 
-def read_yaml(path: Path, what: str, *, as_said: bool = False) -> Any:
+def read_yaml(path: Path, what: str, *, as_text: bool = False) -> Any:
     """Return the content of a YAML file.
 
     Args:
         path: of the file.
         what: how messages call it.
-        as_said: leave every scalar but null as the text that it is, for a model that knows which are numbers.
+        as_text: leave every scalar but null as the text that it is, for a model that knows which are numbers.
 
     Raises:
         UserError: it cannot be read, is not YAML, or says a key twice.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=_AsSaid if as_said else Loader)  # noqa: S506  (both are safe)
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_TextLoader if as_text else Loader)  # noqa: S506  (both are safe)
     except DuplicateKeyError as error:
         raise UserError(f"{what} {error}") from None
     except OSError as error:
@@ -105,11 +105,11 @@ def _check_keys(keys: Sequence[Any]) -> None:
     for key in keys:
         if not isinstance(key, yaml.ScalarNode):
             continue
-        said, line = (key.tag, key.value), key.start_mark.line + 1
-        if said in lines:
-            where = f"line {line}" if lines[said] == line else f"lines {lines[said]} and {line}"
+        found, line = (key.tag, key.value), key.start_mark.line + 1
+        if found in lines:
+            where = f"line {line}" if lines[found] == line else f"lines {lines[found]} and {line}"
             raise DuplicateKeyError(f"says {key.value[:_LONGEST]!r} twice, in {where}")
-        lines[said] = line
+        lines[found] = line
 
 
 def _problem(error: Exception) -> str:

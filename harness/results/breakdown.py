@@ -100,7 +100,7 @@ def _both(matchup: Matchup, seed: int) -> tuple[dict[Place, float], dict[Place, 
     """Return the shares of right answers of both sides under `seed`."""
     deal = matchup.scenario.deal(seed)
     sealed = seal(deal, seed)
-    asked = [np.sort(episode.query.ids) for episode in sealed.episodes]
+    test_ids = [np.sort(episode.query.ids) for episode in sealed.episodes]
     numbers = (
         deal.class_numbers
         if deal.class_numbers is not None
@@ -110,7 +110,7 @@ def _both(matchup: Matchup, seed: int) -> tuple[dict[Place, float], dict[Place, 
     first, second = (
         _shares(
             matchup.scenario.correct_by_class(
-                sealed.truth, _ended(matchup.read(side, seed), matchup, asked), names
+                sealed.truth, _ended(matchup.read(side, seed), matchup, test_ids), names
             )
         )
         for side in (0, 1)
@@ -121,14 +121,14 @@ def _both(matchup: Matchup, seed: int) -> tuple[dict[Place, float], dict[Place, 
 def _ended(
     answers: Sequence[StoredPrediction],
     matchup: Matchup,
-    asked: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
+    test_ids: Sequence[np.ndarray[tuple[int], np.dtype[np.int64]]],
 ) -> list[StoredPrediction]:
     """Return the answers after stages, whose ids must be those asked and whose fields those needed."""
     ended = [answer for answer in answers if answer.step is None]
     for answer in ended:
-        if answer.stage >= len(asked) or not np.array_equal(answer.ids, asked[answer.stage]):
+        if answer.stage >= len(test_ids) or not np.array_equal(answer.ids, test_ids[answer.stage]):
             raise UserError(
-                f"the ids in the predictions of stage {answer.stage} on {matchup.label} are not the ids asked"
+                f"the ids in the predictions of stage {answer.stage} on {matchup.label} are not those of the query"
             )
         if missing := lacking(matchup.scenario.answers, answer.arrays):
             raise UserError(
@@ -143,17 +143,17 @@ def _shares(counts: Sequence[ClassCounts]) -> dict[Place, float]:
 
 
 def _shares_after(counts: ClassCounts) -> Iterator[tuple[Place, float]]:
-    asked = counts.n_items > 0
-    if asked.any():
-        yield ("stage", counts.stage, ""), float(counts.right[asked].sum() / counts.n_items[asked].sum())
-    arrivals = np.unique(counts.arrival[asked]).tolist()
+    tested = counts.n_items > 0
+    if tested.any():
+        yield ("stage", counts.stage, ""), float(counts.right[tested].sum() / counts.n_items[tested].sum())
+    arrivals = np.unique(counts.arrival[tested]).tolist()
     for arrival in arrivals if len(arrivals) > 1 else ():
-        own = asked & (counts.arrival == arrival)
+        own = tested & (counts.arrival == arrival)
         yield (
             ("arrival", counts.stage, str(arrival)),
             float(counts.right[own].sum() / counts.n_items[own].sum()),
         )
-    for place in np.flatnonzero(asked).tolist():
+    for place in np.flatnonzero(tested).tolist():
         yield (
             ("class", counts.stage, counts.classes[place]),
             float(counts.right[place] / counts.n_items[place]),

@@ -60,16 +60,16 @@ class Table(NamedTuple):
 
 def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> Table:
     """Return one row per strategy; `metrics` names the ones to show, all by default."""
-    shown = [metric for metric in ranking.metrics if metrics is None or metric.name in metrics]
+    columns = [metric for metric in ranking.metrics if metrics is None or metric.name in metrics]
     scales = {metric.name: scale(ranking, metric.name) for metric in ranking.metrics}
-    titles = [_title(metric.name, scales[metric.name], metric.better) for metric in shown]
+    titles = [_title(metric.name, scales[metric.name], metric.better) for metric in columns]
     header = ["place", "letters", "strategy", *titles, "versus best", "p", "seeds", "seconds", "peak MiB"]
     rows = [
         [
             row.place if row.role == "contender" else row.role,
             "".join(row.letters),
             row.strategy,
-            *[_shown(row, metric, scales[metric.name]) for metric in shown],
+            *[_shown(row, metric, scales[metric.name]) for metric in columns],
             *_comparison(row.versus_best, scales[ranking.primary.name]),
             f"{len(row.seeds)}/{len(ranking.seeds)}",
             *([_plain(row.seconds, 1), _plain(row.peak_mib, 0)] if row.compares else [NOT_COMPARABLE] * 2),
@@ -81,14 +81,14 @@ def ranking_table(ranking: Ranking, *, metrics: Sequence[str] | None = None) -> 
 
 def figures_table(ranking: Ranking, *, metrics: Sequence[str]) -> Table:
     """Return one row per strategy with the figures of `metrics` alone."""
-    shown = [metric for metric in ranking.metrics if metric.name in metrics]
-    scales = {metric.name: scale(ranking, metric.name) for metric in shown}
+    columns = [metric for metric in ranking.metrics if metric.name in metrics]
+    scales = {metric.name: scale(ranking, metric.name) for metric in columns}
     rows = [
-        [row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in shown]]
+        [row.strategy, *[_shown(row, metric, scales[metric.name]) for metric in columns]]
         for row in ranking.rows
     ]
     return Table(
-        ["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in shown]], rows
+        ["strategy", *[_title(metric.name, scales[metric.name], metric.better) for metric in columns]], rows
     )
 
 
@@ -146,13 +146,13 @@ def csv_text(rankings: Iterable[Ranking]) -> str:
     Where any metric is censored, three more columns hold its median, how many cells reached it, and of how
     many.
     """
-    shown = list(rankings)
-    censored = any(metric.censored for ranking in shown for metric in ranking.metrics)
+    tables = list(rankings)
+    censored = any(metric.censored for ranking in tables for metric in ranking.metrics)
     return csv_of(
         [*_CSV_HEADER, *(_CSV_TIMES if censored else ())],
         (
             [*_csv_row(ranking, row, index), *(_csv_times(row, metric) if censored else ())]
-            for ranking in shown
+            for ranking in tables
             for row in ranking.rows
             for index, metric in enumerate(ranking.metrics)
         ),

@@ -354,9 +354,9 @@ class Store:
                 Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]
             ]
             is_last = start + _BATCH >= len(rows)
-            said = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
-            if batch or said:
-                self.client.log_batch(run_id, metrics=batch, tags=said)
+            run_tags = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
+            if batch or run_tags:
+                self.client.log_batch(run_id, metrics=batch, tags=run_tags)
 
     def mark_orphans_failed(self, protocol_hash: str) -> int:
         """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
@@ -548,10 +548,10 @@ class Store:
         """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said."""
         experiments = [experiment] if experiment else None
         for protocol in protocols or ("",):
-            said = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
+            patterns = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
             conditions = [
                 f"tags.`owb.{name}` {how.format(value)}"
-                for how, values in said.items()
+                for how, values in patterns.items()
                 for name, value in values.items()
                 if value or how.startswith("LIKE")
             ]

@@ -178,10 +178,10 @@ def stage_lines(
     names: Sequence[str] = (),
 ) -> Any:
     """Return a figure with a panel per run: the shares in it (`names`, or the first five) after every stage."""
-    shown, title = spread(list(zip(runs, labels, strict=True)), _MOST_PLOTS, title, "runs")
-    figure = canvas(1.5 + 3.3 * len(shown), 2.9, layout="constrained")
-    panels = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
-    for axes, (run, label) in zip(panels, shown, strict=True):
+    drawn, title = spread(list(zip(runs, labels, strict=True)), _MOST_PLOTS, title, "runs")
+    figure = canvas(1.5 + 3.3 * len(drawn), 2.9, layout="constrained")
+    panels = figure.subplots(1, len(drawn), sharey=True, squeeze=False)[0]
+    for axes, (run, label) in zip(panels, drawn, strict=True):
         for name in names or list(run)[:_MOST_LINES]:
             dense = len(run[name]) > _MOST_TICKS
             axes.plot(
@@ -197,7 +197,7 @@ def stage_lines(
             xticks=ticks(max(map(len, run.values())), most=_MOST_STAGES),
         )
         axes.set_title(label or title, fontsize=8)
-    if len(shown) < len(runs):
+    if len(drawn) < len(runs):
         figure.suptitle(title, fontsize=8)
     panels[0].set_ylabel("accuracy")
     panels[-1].legend(fontsize=7)
@@ -348,10 +348,10 @@ def strip(
         title: of the figure.
         panels: what stands in each column.
     """
-    shown, title = spread(list(zip(cases, captions, strict=True)), _MOST_ROWS, title, "rows")
-    figure = canvas(1.6 + 1.1 * cases.shape[1], 0.5 + 1.1 * len(shown), layout="constrained")
-    grid = figure.subplots(len(shown), cases.shape[1], squeeze=False)
-    for row, (case, caption) in enumerate(shown):
+    drawn, title = spread(list(zip(cases, captions, strict=True)), _MOST_ROWS, title, "rows")
+    figure = canvas(1.6 + 1.1 * cases.shape[1], 0.5 + 1.1 * len(drawn), layout="constrained")
+    grid = figure.subplots(len(drawn), cases.shape[1], squeeze=False)
+    for row, (case, caption) in enumerate(drawn):
         for column, name in enumerate(panels):
             axes = grid[row, column]
             axes.imshow(case[column], cmap="gray", vmin=0, vmax=1)

@@ -71,8 +71,8 @@ def _other_seeds(
     for cell in cells:
         ends = [answer.ids for answer in answers.get(cell.seed, ()) if answer.step is None]
         for other in range(case.board.header.suite.seeds):
-            if other != cell.seed and _same(ends, case.exam(cell.scenario, other).asked):
-                if not _same(ends, case.exam(cell.scenario, cell.seed).asked):
+            if other != cell.seed and _same(ends, case.exam(cell.scenario, other).test_ids):
+                if not _same(ends, case.exam(cell.scenario, cell.seed).test_ids):
                     yield f"{where(cell)}: answers the items of seed {other}: the seeds were swapped"
                 break
 

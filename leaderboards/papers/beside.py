@@ -58,8 +58,8 @@ def table(found: Sequence[Line]) -> list[list[str]]:
             line.case,
             line.metric,
             f"{line.published:.2f}",
-            _said(line.ours),
-            _said(line.difference, "+"),
+            _as_text(line.ours),
+            _as_text(line.difference, "+"),
             f"{line.tolerance:g}",
             {None: "-", True: "yes", False: "no"}[line.within],
             str(line.seeds),
@@ -113,5 +113,5 @@ def _line(paper: Paper, row: Row, metric: str, records: Sequence[Record]) -> Lin
     )
 
 
-def _said(value: float | None, sign: str = "") -> str:
+def _as_text(value: float | None, sign: str = "") -> str:
     return "-" if value is None else f"{value:{sign}.2f}"

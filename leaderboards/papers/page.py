@@ -21,7 +21,7 @@ def table() -> str:
 
 def _line(name: str, paper: Paper, row: Row) -> str:
     published = ", ".join(
-        f"`{metric}` {_said(value, row.spread.get(metric))}" for metric, value in row.figures.items()
+        f"`{metric}` {_as_text(value, row.spread.get(metric))}" for metric, value in row.figures.items()
     )
     ours = (
         ", ".join(f"`{metric}` {value:.2f}" for metric, value in row.ours.figures.items()) if row.ours else ""
@@ -34,5 +34,5 @@ def _line(name: str, paper: Paper, row: Row) -> str:
     )
 
 
-def _said(value: float, spread: float | None) -> str:
+def _as_text(value: float, spread: float | None) -> str:
     return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:g}"

@@ -205,6 +205,6 @@ def is_here(data: str) -> bool:
     return find("dataset", data).cls().whereabouts().folder is not None
 
 
-def _with(text: str, said: Mapping[str, Any]) -> str:
+def _with(text: str, changes: Mapping[str, Any]) -> str:
     """Return the selection `text` with further parameters."""
-    return single(text).changed(**said).as_said
+    return single(text).changed(**changes).as_written

@@ -71,7 +71,7 @@ class BoardProtocol(_Content):
     content: dict[str, Any]
 
     @field_serializer("metrics")
-    def _said(self, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
+    def _serialised(self, metrics: tuple[Metric, ...]) -> list[dict[str, Any]]:
         """Leave out what a metric is not, so that boards without censored metrics keep their hash."""
         return [
             {name: value for name, value in asdict(metric).items() if name != "censored" or value}
@@ -135,7 +135,7 @@ class BoardCell(_Content):
     session: Annotated[str, Field(max_length=64)] = ""
 
     @model_serializer(mode="wrap")
-    def _said(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+    def _serialised(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out that a cell learned alone, as nearly all do, and a session that is not known."""
         usual = {"together": 1, "session": ""}
         return {name: value for name, value in handler(self).items() if value != usual.get(name)}

@@ -92,19 +92,21 @@ def _header_problems(header: Header, folder: Path) -> Iterator[str]:
         yield f"{PROTOCOL} names the board {header.name!r}, its folder {name!r}"
     if header.hash != board_hash(header.suite, header.protocols):
         yield f"{PROTOCOL}: the board hash is not that of its protocols, seeds and limits"
-    said, held = _labels(header.suite.scenarios), _labels(protocol.label for protocol in header.protocols)
-    if said != held:
-        yield f"{PROTOCOL}: the suite names the scenarios {', '.join(said)}, but the protocols are {', '.join(held)}"
+    in_suite, held = _labels(header.suite.scenarios), _labels(protocol.label for protocol in header.protocols)
+    if in_suite != held:
+        yield (
+            f"{PROTOCOL}: the suite names the scenarios {', '.join(in_suite)}, but the protocols are {', '.join(held)}"
+        )
 
 
 def _suite_problems(board: Board) -> Iterator[str]:
     """Say where the entries are not every strategy of the suite with every cell once."""
     suite = board.header.suite
-    said, labels = _labels(suite.strategies), _labels(entry.label for entry in board.entries)
+    in_suite, labels = _labels(suite.strategies), _labels(entry.label for entry in board.entries)
     yield from (
-        f"the suite names {label!r}, which has no readable entry" for label in said if label not in labels
+        f"the suite names {label!r}, which has no readable entry" for label in in_suite if label not in labels
     )
-    yield from (f"entry {label!r} is not named in the suite" for label in labels if label not in said)
+    yield from (f"entry {label!r} is not named in the suite" for label in labels if label not in in_suite)
     wanted = sorted(
         (protocol.label, seed) for protocol in board.header.protocols for seed in range(suite.seeds)
     )

@@ -23,7 +23,7 @@ class EvalSet:
 
     scenario: Scenario
     truth: Truth
-    asked: Sequence[IntArray]
+    test_ids: Sequence[IntArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ def eval_set_of(scenario: Scenario, seed: int) -> EvalSet:
     return EvalSet(
         scenario=scenario,
         truth=sealed.truth,
-        asked=[np.sort(episode.query.ids) for episode in sealed.episodes],
+        test_ids=[np.sort(episode.query.ids) for episode in sealed.episodes],
     )
 
 
@@ -87,16 +87,17 @@ def differences(stated: Mapping[str, float], recomputed: Mapping[str, float]) ->
 def _problems(eval_set: EvalSet, answers: Sequence[StoredPrediction]) -> list[str]:
     problems, whole = [], of_learner(eval_set.scenario.prediction)
     ends = Counter(answer.stage for answer in answers if answer.step is None)
-    if ends != Counter(range(len(eval_set.asked))):
+    if ends != Counter(range(len(eval_set.test_ids))):
         problems.append(
-            f"answers after stages {sorted(ends.elements())}, expected one after each of {len(eval_set.asked)} stages"
+            f"answers after stages {sorted(ends.elements())}, expected one after each of "
+            f"{len(eval_set.test_ids)} stages"
         )
     for answer in answers:
         when = f"stage {answer.stage}" if answer.step is None else f"stage {answer.stage}, step {answer.step}"
-        if answer.stage < len(eval_set.asked) and not np.array_equal(
-            answer.ids, eval_set.asked[answer.stage]
+        if answer.stage < len(eval_set.test_ids) and not np.array_equal(
+            answer.ids, eval_set.test_ids[answer.stage]
         ):
-            problems.append(f"the ids answered in {when} are not the ids asked")
+            problems.append(f"the ids answered in {when} are not those of the query")
         short = [
             name
             for name, array in answer.arrays.items()

@@ -95,7 +95,7 @@ def read_metadata(path: Path | None, said: dict[str, Any]) -> Metadata:
     """
     content: Any = {}
     if path is not None:
-        content = read_yaml(path, repr(str(path)), as_said=True)
+        content = read_yaml(path, repr(str(path)), as_text=True)
         if not isinstance(content, dict):
             raise UserError(f"{str(path)!r} should hold the keys {', '.join(Metadata.model_fields)}")
     return parsed(Metadata, content | {name: value for name, value in said.items() if value}, "the metadata")

@@ -110,10 +110,13 @@ def _declared(backbone: str) -> dict[str, str]:
     """Return what the text of a backbone says of its weights, without a look at their file; nothing where it
     names none.
     """
-    said = single(backbone)
-    if not said.params.get("weights") and said.params.get("pretrained") is not True:
+    selection = single(backbone)
+    if not selection.params.get("weights") and selection.params.get("pretrained") is not True:
         return {}
-    return {"pretrained_on": said.text("pretrained_on"), "overlap": said.text("overlap") or OVERLAPS[0]}
+    return {
+        "pretrained_on": selection.text("pretrained_on"),
+        "overlap": selection.text("overlap") or OVERLAPS[0],
+    }
 
 
 def _division(weights: Mapping[str, Any] | None) -> Division | None:

@@ -163,11 +163,11 @@ class CGCD(Scenario):
 
     @model_validator(mode="before")
     @classmethod
-    def _counted(cls, said: Any) -> Any:
+    def _counted(cls, values: Any) -> Any:
         """Let `initial` follow from `initial_list` where it is not said."""
-        if isinstance(said, dict) and said.get("initial_list") and "initial" not in said:
-            return {**said, "initial": len(class_list(str(said["initial_list"]), "initial_list"))}
-        return said
+        if isinstance(values, dict) and values.get("initial_list") and "initial" not in values:
+            return {**values, "initial": len(class_list(str(values["initial_list"]), "initial_list"))}
+        return values
 
     @model_validator(mode="after")
     def _list_agrees(self) -> Self:
@@ -442,12 +442,12 @@ class CGCD(Scenario):
         return max(1, round(size * share))
 
     def _query(self, arrival: IntArray, is_test: Mask, stage: int, stages: int, rows: IntArray) -> IntArray:
-        asked = {"cumulative": arrival <= stage, "all": arrival < stages, "stage": arrival == stage}[
+        counted = {"cumulative": arrival <= stage, "all": arrival < stages, "stage": arrival == stage}[
             self.test_scope
         ]
         if self.open_set:
-            asked |= (arrival > stage) & (arrival < stages)
-        query = np.flatnonzero(is_test & asked)
+            counted |= (arrival > stage) & (arrival < stages)
+        query = np.flatnonzero(is_test & counted)
         return np.union1d(query, rows) if self.transductive and stage else query
 
 

@@ -145,9 +145,9 @@ def agreement_of(
     """Match rows to classes over the test items of the classes revealed so far, or over the stage's own
     unlabelled ones.
     """
-    asked = truth.facts["is_test"][answer.ids] == on_test
+    counted = truth.facts["is_test"][answer.ids] == on_test
     labels, rows = truth.labels[answer.ids], figures.counted_rows(answer.arrays["classes"])
-    revealed = asked & (truth.facts["stage"][answer.ids] <= answer.stage)
+    revealed = counted & (truth.facts["stage"][answer.ids] <= answer.stage)
     return figures.match(rows[revealed], labels[revealed], n_classes=len(arrival))
 
 
@@ -168,8 +168,8 @@ def round_of(
     stage = answer.stage
     agreement = agreement_of(truth, answer, arrival)
     groups = figures.by_group(agreement, arrival, stage)
-    asked = truth.facts["is_test"][answer.ids] & (truth.facts["stage"][answer.ids] <= stage)
-    rows, labels = answer.arrays["classes"][asked], truth.labels[answer.ids[asked]]
+    counted = truth.facts["is_test"][answer.ids] & (truth.facts["stage"][answer.ids] <= stage)
+    rows, labels = answer.arrays["classes"][counted], truth.labels[answer.ids[counted]]
     is_new = arrival[labels] == stage
     old_rows = _clusters(before) if before else 0
     if before and old_rows is None and known_k:
@@ -189,7 +189,7 @@ def round_of(
         "new_taken_for_old": figures.new_taken_for_old(rows, is_new, old_rows)
         if stage and old_rows is not None
         else np.nan,
-        "probability_gap": figures.probability_gap(np.stack([gap, 1 - gap], axis=1)[asked], 1)
+        "probability_gap": figures.probability_gap(np.stack([gap, 1 - gap], axis=1)[counted], 1)
         if stage and gap is not None
         else np.nan,
         "clusters": np.nan if clusters is None else float(clusters),

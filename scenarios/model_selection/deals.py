@@ -49,15 +49,15 @@ def held_out(deal: Deal, fraction: float, seed: int) -> Deal:
         rows, given = stage.rows[fresh], stage.observed_labels[fresh]
         truth[rows], arrival[rows] = given, index
         taken.append(share_of_each(rows, given, fraction, seed, stage=index))
-    asked = np.concatenate(taken)
-    if not len(asked):
+    validation = np.concatenate(taken)
+    if not len(validation):
         raise UserError(
             "no two training items of a class come with a label, so none can be held out to choose settings by"
         )
-    is_asked = np.zeros(len(truth), dtype=bool)
-    is_asked[asked] = True
+    is_validation = np.zeros(len(truth), dtype=bool)
+    is_validation[validation] = True
     stages = [
-        _without(stage, is_asked, np.sort(np.concatenate(taken[: index + 1])))
+        _without(stage, is_validation, np.sort(np.concatenate(taken[: index + 1])))
         for index, stage in enumerate(deal.stages)
     ]
     if not len(stages[0].query):
@@ -100,8 +100,8 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
     number[np.concatenate([np.sort(drawn[:n_known]), drawn[n_known:]])] = np.arange(len(classes))
     truth = np.full(len(deal.labels), HIDDEN, dtype=np.int64)
     truth[rows] = number[given]
-    asked = share_of_each(rows, given, fraction, seed, stage=0)
-    trained = np.setdiff1d(rows, asked)
+    validation = share_of_each(rows, given, fraction, seed, stage=0)
+    trained = np.setdiff1d(rows, validation)
     known = trained[truth[trained] < n_known]
     again = share_of_each(known, truth[known], AGAIN, seed, stage=1)
     start = np.setdiff1d(known, again)
@@ -111,14 +111,14 @@ def novel_half(deal: Deal, fraction: float, novel: float, seed: int) -> Deal:
         DealtStage(
             rows=start,
             observed_labels=truth[start],
-            query=asked[truth[asked] < n_known],
+            query=validation[truth[validation] < n_known],
             named_classes=n_known,
             new_classes=n_known,
         ),
         DealtStage(
             rows=then,
             observed_labels=np.full(len(then), HIDDEN, dtype=np.int64),
-            query=asked,
+            query=validation,
             named_classes=n_known,
             new_classes=told,
         ),
@@ -139,8 +139,8 @@ def share_of_each(rows: IntArray, given: IntArray, fraction: float, seed: int, *
     return np.sort(np.concatenate(drawn))
 
 
-def _without(stage: DealtStage, is_asked: NDArray[np.bool_], query: IntArray) -> DealtStage:
-    trained = ~is_asked[stage.rows]
+def _without(stage: DealtStage, is_validation: NDArray[np.bool_], query: IntArray) -> DealtStage:
+    trained = ~is_validation[stage.rows]
     return DealtStage(
         rows=stage.rows[trained],
         observed_labels=stage.observed_labels[trained],

@@ -236,14 +236,14 @@ def _renumbered(rows: IntArray, fixed: int) -> IntArray:
     return found
 
 
-def _clustering(moment: Moment, asked: NDArray[np.bool_], name: str) -> dict[str, float]:
+def _clustering(moment: Moment, counted: NDArray[np.bool_], name: str) -> dict[str, float]:
     """Return accuracy, NMI and ARI of the chosen head; a learner that says nothing among novel rows is taken
     at its `classes`.
     """
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
-    labels = moment.labels[asked] - moment.known
-    rows = (moment.rows if moment.heads is None else moment.heads[:, 0])[asked]
+    labels = moment.labels[counted] - moment.known
+    rows = (moment.rows if moment.heads is None else moment.heads[:, 0])[counted]
     return {
         name: match(rows, labels).accuracy(),
         f"{name}_nmi": float(normalized_mutual_info_score(labels, rows)) if len(rows) else NAN,
@@ -295,8 +295,8 @@ def _histograms(moment: Moment) -> dict[str, dict[str, NDArray[np.float64]]]:
     }
 
 
-def _share(values: NDArray[np.bool_] | NDArray[np.float16], asked: NDArray[np.bool_]) -> float:
-    return mean_of_finite(values[asked].astype(np.float64))
+def _share(values: NDArray[np.bool_] | NDArray[np.float16], counted: NDArray[np.bool_]) -> float:
+    return mean_of_finite(values[counted].astype(np.float64))
 
 
 def correct_by_class(

@@ -52,14 +52,14 @@ def part_dependent(
     if n_classes < 2:
         raise UserError("instance-dependent noise needs at least two classes")
     rates = _rates(len(labels), rate, std, rng)
-    shown = prepared(inputs, features)
+    standardised = prepared(inputs, features)
     logits = np.empty((len(labels), n_classes))
     for label in range(n_classes):
         projection = rng.normal(
-            size=(shown.shape[1], n_classes)
+            size=(standardised.shape[1], n_classes)
         )  # one at a time: K of them would be K^2 S numbers
         own = labels == label
-        logits[own] = shown[own] @ projection
+        logits[own] = standardised[own] @ projection
     logits /= temperature or max(float(np.sqrt(np.mean(np.square(logits)))), 1e-12)
     rows = np.arange(len(labels))
     logits[rows, labels] = -np.inf

@@ -37,17 +37,17 @@ METRICS: tuple[Metric, ...] = (
 """What a scenario with `open_set=true` reports besides its own figures."""
 
 
-def of_answer(answer: StoredPrediction, asked: Mask, novel: Mask) -> dict[str, float]:
+def of_answer(answer: StoredPrediction, counted: Mask, novel: Mask) -> dict[str, float]:
     """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items
     are.
 
     Args:
         answer: of a finished stage.
-        asked: bool (N,), the items that count.
+        counted: bool (N,), the items that count.
         novel: bool (N,), whether an item's class is still to come.
     """
     strange = answer.arrays.get("anomaly_scores")
-    return {} if strange is None else figures(strange[asked], novel[asked])
+    return {} if strange is None else figures(strange[counted], novel[counted])
 
 
 def after_stages(each: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

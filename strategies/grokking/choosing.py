@@ -36,23 +36,26 @@ def network_of(text: str, *, tokens: int = 2, norm: Norm = "none", products: Pro
         UserError: no network of that name, a parameter it does not have, or no modulus.
         Unsuitable: a network on other items, or a norm or reduced products, and not the quadratic network.
     """
-    kind, said = "network of grokking strategies", single(text)
-    if said.name not in NETWORKS and kinds_of(text):
-        raise Unsuitable(f"trains networks on pairs of residues ({', '.join(NETWORKS)}), not {said.name}")
+    kind, selection = "network of grokking strategies", single(text)
+    if selection.name not in NETWORKS and kinds_of(text):
+        raise Unsuitable(
+            f"trains networks on pairs of residues ({', '.join(NETWORKS)}), not {selection.name}"
+        )
     makers = {**NETWORKS, "quadratic": Normalised} if norm == "batch" else NETWORKS
     make = chosen(kind, text, makers, given=_OF_THE_STRATEGY)
-    if not isinstance(said.params.get("modulus"), int) or said.params["modulus"] < 2:
+    if not isinstance(selection.params.get("modulus"), int) or selection.params["modulus"] < 2:
         raise UserError(
-            f"backbone {said.name} looks rows up and needs to know how many there are: say {said.name}[modulus=97]"
+            f"backbone {selection.name} looks rows up and needs to know how many there are: say "
+            f"{selection.name}[modulus=97]"
         )
     options: dict[str, Any] = {}
-    if said.name == "quadratic":
+    if selection.name == "quadratic":
         options["products"] = products
     elif norm != "none" or products != "exact":
         raise Unsuitable(
-            f"batch norm and reduced products are those of the quadratic network, not of {said.name}"
+            f"batch norm and reduced products are those of the quadratic network, not of {selection.name}"
         )
-    elif said.name == "transformer" and "tokens" not in said.params:
+    elif selection.name == "transformer" and "tokens" not in selection.params:
         options["tokens"] = tokens
     network: Network = make(**options)
     return network

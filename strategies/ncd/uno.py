@@ -125,13 +125,13 @@ class UNO(NovelClasses):
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train on labels and swapped assignments."""
-        shown = self.mixed(items)
+        stage_items = self.mixed(items)
         sizes = HeadSizes(self.heads, self.width, self.out, novel, self.overcluster)
         network = self.network.freeze(self.trainable).grow(sizes)
         self.best = 0
         if self.initialise == "k-means":
             self._start_at_clusters(items, novel)
-        look = self.looker(shown)
+        look = self.looker(stage_items)
         queued: list[Tensor | None] = [None, None]
         sums = torch.zeros(self.heads)
 
@@ -161,7 +161,7 @@ class UNO(NovelClasses):
 
         train(
             network,
-            shown,
+            stage_items,
             loss,
             self.new_optimiser(stage.index),
             self.context,

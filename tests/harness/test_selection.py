@@ -148,8 +148,8 @@ def test_a_parameter_that_is_text_takes_it_as_said_and_its_label_says_it_so(word
     label = str(as_declared(TEXTS, said))
     assert label == f"texts[text={words},number=0.001]"
     assert resolved(TEXTS, single(label)) == resolved(TEXTS, said)
-    assert single(said.as_said) == said
-    assert single(said.as_said).text("text") == words
+    assert single(said.as_written) == said
+    assert single(said.as_written).text("text") == words
 
 
 def test_words_are_no_truth_values_and_null_is_nothing_only_where_nothing_is_a_value() -> None:
@@ -245,7 +245,7 @@ def test_quotes_keep_commas_and_brackets_together_and_come_back(text: str, value
     selection = single(text)
     assert selection.params == values
     assert single(str(selection)).params == values
-    assert single(selection.as_said).params == values
+    assert single(selection.as_written).params == values
 
 
 def test_a_quoted_alternative_may_hold_a_comma() -> None:

@@ -112,11 +112,11 @@ class _Log:
     missing: list[int]
     space: Space
     listen: Listener
-    asked: dict[int, dict[str, Any]] = field(default_factory=dict)
+    proposed: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def ask(self, values: Setting) -> dict[str, Any]:
         """Return what the next trial is told; `known` is the figure of an earlier trial of the same setting."""
-        index = next(index for index in self.missing if index not in self.asked)
+        index = next(index for index in self.missing if index not in self.proposed)
         rounded = {
             dimension.name: dimension.nearest(values[dimension.name]) for dimension in self.space.dimensions
         }
@@ -131,7 +131,7 @@ class _Log:
         same = next(
             (trial for trial in self.kept.values() if trial.label == label and trial.status == "done"), None
         )
-        self.asked[index] = {
+        self.proposed[index] = {
             "index": index,
             "key": f"trial-{index:04d}",
             "label": label,
@@ -142,26 +142,26 @@ class _Log:
             "known": same.figure if same else None,
             "repeats": same.index if same else None,
         }
-        return self.asked[index]
+        return self.proposed[index]
 
     def end(self, index: int, status: Ending, reports: Sequence[dict[str, Any]], reason: str = "") -> None:
         """Write down how a trial ended and tell whoever listens."""
-        asked = self.asked[index]
+        proposed = self.proposed[index]
         looks = [(int(report["looks"]), float(report["figure"])) for report in reports if "figure" in report]
-        repeated = self.kept[asked["repeats"]] if asked["repeats"] is not None else None
+        repeated = self.kept[proposed["repeats"]] if proposed["repeats"] is not None else None
         figures = next((report["figures"] for report in reversed(reports) if "figures" in report), ())
         trial = Trial(
             index=index,
-            label=asked["label"],
-            values=asked["values"],
-            drawn=asked["drawn"],
+            label=proposed["label"],
+            values=proposed["values"],
+            drawn=proposed["drawn"],
             status=status,
             figure=looks[-1][1] if looks and status in ("done", "stopped") else None,
             figures=repeated.figures if repeated else tuple(figures),
             looks=repeated.looks if repeated else looks,
             reason=reason,
             seconds=float(reports[-1].get("seconds", 0.0)) if reports else 0.0,
-            repeats=asked["repeats"],
+            repeats=proposed["repeats"],
         )
         self.kept[index] = trial
         write_trials(self.folder, self.kept.values())

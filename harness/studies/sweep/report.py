@@ -113,11 +113,11 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
         definition: made by `definition_of`.
         records: of its cells, block by block, each in the order of `protocol.cells`.
     """
-    asked = Definition.model_validate(definition)
-    sheet = Sheet(asked, records)
+    checked = Definition.model_validate(definition)
+    sheet = Sheet(checked, records)
     parts: list[Part] = []
-    for family in asked.families:
-        if asked.dimensions and not asked.is_joint(family):
+    for family in checked.families:
+        if checked.dimensions and not checked.is_joint(family):
             known = {part.label for part in parts}
             parts += [
                 _settings(sheet, family, place.label) for place in family.places if place.label not in known
@@ -125,9 +125,9 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
         if family.dimensions:
             parts.append(_scenarios(sheet, family))
     return Report(
-        title=asked.title,
-        seeds=asked.seeds,
-        drawn=asked.drawn,
+        title=checked.title,
+        seeds=checked.seeds,
+        drawn=checked.drawn,
         parts=tuple(parts),
         failures=tuple(_failures(sheet)),
     )
@@ -135,13 +135,14 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
 
 def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
     """Return how the figures on one scenario depend on the strategy's parameters."""
-    asked = sheet.definition
-    is_grid = asked.drawn is None
-    held = _held(sheet, family, [scenario])[0] if is_grid and len(asked.dimensions) > 1 else None
+    definition = sheet.definition
+    is_grid = definition.drawn is None
+    held = _held(sheet, family, [scenario])[0] if is_grid and len(definition.dimensions) > 1 else None
     views = []
-    for metric in asked.scenario(scenario).metrics:
+    for metric in definition.scenario(scenario).metrics:
         points = [
-            _only(point, asked.dimensions) for point in sheet.points(scenario, metric.name, family=family)
+            _only(point, definition.dimensions)
+            for point in sheet.points(scenario, metric.name, family=family)
         ]
         swept = [point for point in points if point.setting.is_swept]
         views.append(
@@ -149,25 +150,25 @@ def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
                 sheet,
                 metric,
                 [scenario],
-                effects=effects(swept, asked.dimensions, held=held) if is_grid else (),
-                scatters=() if is_grid else scatters(swept, asked.dimensions),
-                heat=heat(swept, asked.dimensions),
+                effects=effects(swept, definition.dimensions, held=held) if is_grid else (),
+                scatters=() if is_grid else scatters(swept, definition.dimensions),
+                heat=heat(swept, definition.dimensions),
                 best=best_of(points, better=metric.better),
                 rows=_ranked(sheet, points, metric),
             )
         )
-    return _part("settings", scenario, asked.dimensions, views, protocol=sheet.protocol(scenario))
+    return _part("settings", scenario, definition.dimensions, views, protocol=sheet.protocol(scenario))
 
 
 def _scenarios(sheet: Sheet, family: Family) -> Part:
     """Return how the figures depend on the scenario's parameters: in a grid on these alone, else on all that
     was drawn.
     """
-    asked = sheet.definition
-    is_grid = asked.drawn is None
-    every = (*asked.dimensions, *family.dimensions)
+    definition = sheet.definition
+    is_grid = definition.drawn is None
+    every = (*definition.dimensions, *family.dimensions)
     labels = [place.label for place in family.places]
-    held, held_by = _held(sheet, family, labels) if is_grid and asked.dimensions else (None, "")
+    held, held_by = _held(sheet, family, labels) if is_grid and definition.dimensions else (None, "")
     views = []
     for metric in _common(sheet, labels):
         points = [
@@ -184,14 +185,14 @@ def _scenarios(sheet: Sheet, family: Family) -> Part:
                 effects=effects(points, family.dimensions, held=held) if is_grid else (),
                 scatters=()
                 if is_grid
-                else scatters(points, every if asked.is_joint(family) else family.dimensions),
+                else scatters(points, every if definition.is_joint(family) else family.dimensions),
                 heat=heat(points, every) if is_grid else None,
                 best=None,
                 rows=tuple(_row(sheet, point) for point in points),
             )
         )
-    shown = every if asked.is_joint(family) else family.dimensions
-    return _part("scenarios", family.text, shown, views, held_by=held_by)
+    dimensions = every if definition.is_joint(family) else family.dimensions
+    return _part("scenarios", family.text, dimensions, views, held_by=held_by)
 
 
 def _view(sheet: Sheet, metric: Figure, scenarios: Sequence[str], **found: Any) -> View:

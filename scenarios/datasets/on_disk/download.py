@@ -177,16 +177,16 @@ def _opened(address: str, *, first: int, last: int | None = None) -> Any:
             f"{address} answered {error.code} {error.reason}; the publisher may have moved it"
         ) from None
     except URLError as error:
-        raise _Broken(_said(error.reason)) from None
+        raise _Broken(_reason_text(error.reason)) from None
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_said(error)) from None
+        raise _Broken(_reason_text(error)) from None
 
 
 def _next(answer: Any) -> bytes:
     try:
         return bytes(answer.read(_CHUNK))
     except (OSError, http.client.HTTPException) as error:
-        raise _Broken(_said(error)) from None
+        raise _Broken(_reason_text(error)) from None
 
 
 def _start(answer: Any) -> int:
@@ -226,7 +226,7 @@ def _removed(part: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _said(reason: object) -> str:
+def _reason_text(reason: object) -> str:
     if isinstance(reason, socket.gaierror):
         return "its host has no address: is this machine online?"
     return (

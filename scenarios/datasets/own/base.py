@@ -101,11 +101,11 @@ class Own(Dataset):
         """
         try:
             found = self.content()
-            said = [*_short(found.broken()), *_short(_in_two_parts(found))]
-            flawed = flaw(self.load()) if not said else ""
+            problems = [*_short(found.broken()), *_short(_in_two_parts(found))]
+            flawed = flaw(self.load()) if not problems else ""
         except UserError as error:
             return [str(error)]
-        return [*said, flawed] if flawed else said
+        return [*problems, flawed] if flawed else problems
 
 
 def own_card(title: str, *, notes: str, package: str = "your own") -> Card:
@@ -123,34 +123,34 @@ def own_card(title: str, *, notes: str, package: str = "your own") -> Card:
     )
 
 
-def place_of(said: str, parameter: str, usage: str) -> Path:
+def place_of(path_text: str, parameter: str, usage: str) -> Path:
     """Return where a path that a person wrote leads, below OWB_DATA where that is set.
 
     Raises:
         UserError: nothing was said, or nothing is there.
     """
-    if not said:
+    if not path_text:
         raise UserError(f"say where your data are: {usage}")
-    path = below_data(said)
+    path = below_data(path_text)
     if not path.exists():
-        raise UserError(f"there is no {path}, which {parameter}={said} leads to: {usage}")
+        raise UserError(f"there is no {path}, which {parameter}={path_text} leads to: {usage}")
     return path
 
 
-def inside(folder: Path, said: str, where: str) -> Path:
-    """Return the file that is called `said` in `folder`.
+def inside(folder: Path, name: str, where: str) -> Path:
+    """Return the file that is called `name` in `folder`.
 
     Raises:
         UserError: there is none, or it lies outside.
     """
-    path = folder / said
+    path = folder / name
     real = path.resolve()
     if not real.is_relative_to(folder.resolve()):
         raise UserError(
-            f"{where} names {said}, which lies outside of {folder}: say root, the folder above all of them"
+            f"{where} names {name}, which lies outside of {folder}: say root, the folder above all of them"
         )
     if not real.is_file():
-        raise UserError(f"{where} names {said}, and there is no such file in {folder}")
+        raise UserError(f"{where} names {name}, and there is no such file in {folder}")
     return path
 
 
@@ -171,20 +171,20 @@ def hashes_of(values: AnyArray) -> list[str]:
 def _in_two_parts(content: Content) -> list[str]:
     """Return a sentence for every item that is there again in another part."""
     first: dict[str, int] = {}
-    said = []
+    problems = []
     for row, found in enumerate(content.hashes()):
         other = first.setdefault(found, row)
         parts = content.marks.part(other), content.marks.part(row)
         if parts[0] != parts[1]:
-            said.append(
+            problems.append(
                 f"{content.name(row)} in {parts[1]} is the same as {content.name(other)} in {parts[0]}"
             )
-    return said
+    return problems
 
 
-def _short(said: list[str]) -> list[str]:
-    more = [f"and {len(said) - _SHOWN} more like this"] if len(said) > _SHOWN else []
-    return [*said[:_SHOWN], *more]
+def _short(problems: list[str]) -> list[str]:
+    more = [f"and {len(problems) - _SHOWN} more like this"] if len(problems) > _SHOWN else []
+    return [*problems[:_SHOWN], *more]
 
 
 __all__ = ["Content", "Own", "digest_in_order", "hashes_of", "inside", "own_card", "place_of"]

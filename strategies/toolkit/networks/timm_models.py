@@ -129,7 +129,7 @@ def check_said(*, trainable: str = "all", weights: str = "", **_: Any) -> None:
     glance(weights)
 
 
-def _check(*, name: str | None = None, trainable: str = "all", **said: Any) -> None:
+def _check(*, name: str | None = None, trainable: str = "all", **parameters: Any) -> None:
     import timm
 
     blocks_trained(trainable)
@@ -137,7 +137,7 @@ def _check(*, name: str | None = None, trainable: str = "all", **said: Any) -> N
         raise unknown(
             "timm model", name, timm.list_models(), "python -c 'import timm; print(timm.list_models())'"
         )
-    check_said(**said)
+    check_said(**parameters)
 
 
 @checked_by(_check)
@@ -182,10 +182,13 @@ def timm_network(
     if file:
         digest_of(file, str(sha256))
         put_into(model, file, name)
-    said = norm or ("model" if file else "none")
+    normalisation = norm or ("model" if file else "none")
     sides = (image, image) if image else _demanded(model)
     prepare = Prepare(
-        sides=sides, scale=_scale(said, model), colours=bool(file), crop_pct=_share(crop_pct, sides, name)
+        sides=sides,
+        scale=_scale(normalisation, model),
+        colours=bool(file),
+        crop_pct=_share(crop_pct, sides, name),
     )
     return Timm(model, prepare, trainable=trainable, name=f"timm:{name}")
 
@@ -199,9 +202,9 @@ def _created(name: str, channels: int, image: int, options: dict[str, Any]) -> A
     try:
         return timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels, **options)
     except (TypeError, RuntimeError, AssertionError, ValueError) as error:
-        said = ", ".join(f"{option}={value}" for option, value in options.items()) or "no parameters"
+        stated = ", ".join(f"{option}={value}" for option, value in options.items()) or "no parameters"
         raise UserError(
-            f"backbone timm:{name} cannot be made with {said}: {' '.join(str(error).split())[:200]}"
+            f"backbone timm:{name} cannot be made with {stated}: {' '.join(str(error).split())[:200]}"
         ) from None
 
 

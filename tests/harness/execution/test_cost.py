@@ -38,7 +38,7 @@ def test_passes_count_every_item_of_every_stage_and_every_answer() -> None:
     work = cost_of(protocol, _nothing).work
     assert work.learned == 3 * (1797 - tested)
     assert work.asked == 5 * tested
-    assert (work.views_per_item, work.encoded, work.batch) == (1, 0, 32)
+    assert (work.views, work.encoded, work.batch) == (1, 0, 32)
     assert (
         work.stored
         == max(tested, *(len(stage.rows) for stage in deal.stages))
@@ -131,9 +131,7 @@ def test_an_encoder_that_nobody_trains_has_a_grid_and_nothing_to_keep() -> None:
 
 def test_what_cannot_be_measured_is_not_guessed() -> None:
     assert measured("cnn", (64,), False) is None
-    cost = Cost(
-        work=Work(learned=10, encoded=0, asked=5, views_per_item=1, batch=2, stored=1, floats=4), network=None
-    )
+    cost = Cost(work=Work(learned=10, encoded=0, asked=5, views=1, batch=2, stored=1, floats=4), network=None)
     assert (cost.flops, cost.peak) == (None, None)
     assert cost.content()["network"] is None
 
@@ -144,8 +142,7 @@ def test_operations_memory_and_disk_of_a_cell() -> None:
     """
     network = Network(parameters=1000, trained=500, flops=7.0, activations=30, grid=9)
     cost = Cost(
-        work=Work(learned=100, encoded=0, asked=50, views_per_item=2, batch=8, stored=77, floats=308),
-        network=network,
+        work=Work(learned=100, encoded=0, asked=50, views=2, batch=8, stored=77, floats=308), network=network
     )
     assert cost.flops == 7.0 * (250 + 200)
     assert cost.peak == 4 * (1000 + 2 * 500) + 8 * 2 * 30 + 77 + 308
@@ -177,7 +174,7 @@ def test_time_follows_from_recorded_cells_alike_and_says_what_is_not_known() -> 
     cached = _record(done, "a", 20)
     records = [cached, _record(other, "b", 40), _record(other, "c", 1000, Status.TIMEOUT)]
     time = time_of(Plan(cells=todo, cached={done.key: cached}), records, workers=2)
-    assert (time.seconds, time.told, time.untold, time.records) == (30, 2, 3, 2)
+    assert (time.seconds, time.known, time.unknown, time.records) == (30, 2, 3, 2)
     assert time.words == "about 30 s on 2 workers, from 2 recorded cells; of 3 further cells no time is known"
     two_runs = [replace(record, session=record.run_id) for record in records]
     assert (

@@ -355,7 +355,7 @@ def test_predictions_that_do_not_fit_are_said_and_the_figures_stand(compare: Owb
     (found,) = compare(*args, "--json").json
     assert (
         found["predictions"]["problem"]
-        == "the ids in the predictions of stage 0 on ncd[preset=digits] are not the ids asked"
+        == "the ids in the predictions of stage 0 on ncd[preset=digits] are not those of the query"
     )
     assert found["difference"] == whole["difference"]
     path.write_bytes(b"no predictions")

@@ -299,7 +299,7 @@ def _shorten_a_column(answers: list[StoredPrediction]) -> list[StoredPrediction]
     ("spoil", "finding"),
     [
         (_change_answers, "average_accuracy is stated as"),
-        (_leave_out_items, "the ids answered in stage 2 are not the ids asked"),
+        (_leave_out_items, "the ids answered in stage 2 are not those of the query"),
         (_leave_out_a_stage, "answers after stages [0, 1], expected one after each of 3 stages"),
         (_leave_out_classes, "cannot be scored: KeyError: 'classes'"),
         (_shorten_a_column, "classes in stage 0 has not one row per id"),
