@@ -84,10 +84,13 @@ _MACHINE: dict[str, Any] = {
         typer.Option("--address", help="Address of a Ray cluster; by default Ray is started here."),
     ],
     "together": Annotated[
-        bool, typer.Option("--together/--no-together", help="Learn cells at once where their strategy can.")
+        bool,
+        typer.Option(
+            "--together/--no-together", help="Train several cells in one batch where their strategy can."
+        ),
     ],
     "share": Annotated[
-        bool, typer.Option("--share/--no-share", help="Learn stages once that several cells begin with.")
+        bool, typer.Option("--share/--no-share", help="Train stages once that several cells have in common.")
     ],
 }
 """The options of a `Machine`, by field; their defaults are the fields' own."""

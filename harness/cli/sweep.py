@@ -1,4 +1,4 @@
-"""`owb sweep`: how do figures depend on parameters of a strategy, of a scenario, of data? Grids and random
+"""`owb sweep`: how do metrics depend on parameters of a strategy, of a scenario, of data? Grids and random
 settings, run as any suite.
 """
 
@@ -79,7 +79,7 @@ def sweep(
     plan: options.Plan = False,
     as_json: options.Json = False,
 ) -> None:
-    """Say how figures depend on parameters; finished cells are reused, a killed or enlarged sweep runs only
+    """Say how metrics depend on parameters; finished cells are reused, a killed or enlarged sweep runs only
     what is missing.
     """
     from harness.studies.space import read_space

@@ -19,7 +19,7 @@ app = typer.Typer(
     epilog=options.examples(
         "owb board publish leaderboards/suites/class-incremental.yaml   from the store into leaderboards/boards/",
         "owb board show class-incremental                               its ranking",
-        "owb board check class-incremental                              recompute every figure from the predictions",
+        "owb board check class-incremental                              recompute every metric from the predictions",
         (
             "owb board build                                                a page per board, and an index "
             "over them, into site/"
@@ -70,7 +70,7 @@ def check_board(name: Annotated[str, typer.Argument(help="Name of a board.")], r
         console.complain(problem)
     if problems:
         raise typer.Exit(GATE_REFUSED)
-    console.say(f"{name}: every figure follows from the stored predictions")
+    console.say(f"{name}: every metric follows from the stored predictions")
 
 
 @app.command(

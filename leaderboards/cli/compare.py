@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 EPILOGUE = options.examples(
     "owb compare replay ewc                          wherever both were run",
     "owb compare replay der --name demo              in one experiment",
-    "owb compare happy simgcd -m mean_new            by another figure",
+    "owb compare happy simgcd -m mean_new            by another metric",
     "owb compare replay ewc --margin 0.02            are they equivalent within two points?",
     "owb compare happy simgcd --board cgcd           on a published board",
     "owb compare replay 'replay[memory=50]' --json   every stage and class",
@@ -52,7 +52,7 @@ def compare(
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
-    """Compare two strategies on every protocol that both ran on, paired by seed: figures, then predictions by
+    """Compare two strategies on every protocol that both ran on, paired by seed: metrics, then predictions by
     stage and class.
     """
     from harness.results.breakdown import breakdown

@@ -20,7 +20,7 @@ FAILED = "failed"
 """What stands where no cell of a setting has a figure."""
 
 SELECTION = (
-    "the best of these was picked by figures on test items: that is selection on the test set, and its "
+    "the best of these was picked by metrics on test items: that is selection on the test set, and its "
     "figure, too good by as much as luck "
     "helped it, must not be reported as the method's; choose by held-out items (owb sweep --search) and measure once"
 )
@@ -233,7 +233,7 @@ def _best(best: Best | None, view: View) -> list[str]:
     if best is None:
         return ["no setting has a figure under every seed: none is best"]
     found = [
-        f"best of {best.settings} by these test figures: {best.label}, {_figure(best.figure, view.factor)}"
+        f"best of {best.settings} by these test metrics: {best.label}, {_figure(best.figure, view.factor)}"
     ]
     if best.is_default:
         found.append("that is the default")

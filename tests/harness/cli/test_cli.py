@@ -269,7 +269,7 @@ def test_run_show_compare_publish_and_check_in_one_story(owb: Owb, tmp_path: Pat
     shown = owb("board", "show", "blobs")
     assert "joint" in shown.out
     checked = owb("board", "check", "blobs")
-    assert (checked.code, checked.out) == (0, "blobs: every figure follows from the stored predictions\n")
+    assert (checked.code, checked.out) == (0, "blobs: every metric follows from the stored predictions\n")
     table = tmp_path / "leaderboards/boards/blobs/board.csv"
     table.write_text(table.read_text().replace("joint", "ours"))
     refused = owb("board", "check", "blobs")
