@@ -105,7 +105,7 @@ class CGCD(Scenario):
         "draw every stage anew (as published), never show an item twice, or never one of an initial class",
     )
     shortage: Literal["error", "all"] = param(
-        "error", "where a class has fewer items than asked: refuse, or take all of them"
+        "error", "where a class has fewer items than wanted: refuse, or take all of them"
     )
     shares: str = param(
         "",

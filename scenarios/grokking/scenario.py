@@ -102,7 +102,7 @@ class Grokking(Scenario):
     )
     encoding: str = param(
         "pair-index",
-        "how a pair is shown: pair-index, one-hot, tokens-2, tokens-3 (with a sign =), binary[bits=14]",
+        "encoding of a pair: pair-index, one-hot, tokens-2, tokens-3 (with a sign =), binary[bits=14]",
     )
     backbone: str = param(
         "quadratic[width=500]",
@@ -110,7 +110,7 @@ class Grokking(Scenario):
     )
     steps: int = param(500, "gradient steps", ge=1, unit="steps")
     batch_size: int = param(0, "pairs per gradient step; 0 for all of them at once", ge=0, unit="items")
-    probe_every: int = param(5, "gradient steps between looks; 0 for none but the last", ge=0, unit="steps")
+    probe_every: int = param(5, "gradient steps between probes; 0 for none but the last", ge=0, unit="steps")
     follow: Literal["everything", "detection", "fates"] = param(
         "everything",
         "what is kept of answers: everything; all but weights, so no spectra and no pruning; or no losses "

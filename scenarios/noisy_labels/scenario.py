@@ -78,7 +78,7 @@ class NoisyLabels(Wrapper):
         False, "allow noise under which a class is labelled as another one more often than as itself"
     )
     report: Literal["labels", "stream"] = param(
-        "labels", "whose figures lead: those of noisy labels, or those of the base scenario"
+        "labels", "whose metrics lead: those of noisy labels, or those of the base scenario"
     )
     watched: int = param(
         500,
@@ -87,9 +87,9 @@ class NoisyLabels(Wrapper):
         unit="items",
     )
     probe_epochs: int = param(
-        5, "epochs between two looks; 0 for none but the last ones", ge=0, unit="epochs"
+        5, "epochs between two probes; 0 for none but the last ones", ge=0, unit="epochs"
     )
-    tail: int = param(10, "last epochs that are all looked at, and averaged", ge=1, unit="epochs")
+    tail: int = param(10, "last epochs that are all probed, and averaged", ge=1, unit="epochs")
     backbone: str = param("", "network that every strategy trains; empty for that of the base scenario")
     augmentations: str = param(
         "", "augmentations of training items; empty for those of the base scenario", formerly="views"

@@ -58,7 +58,7 @@ class CategoryDiscovery(Strategy):
     first_teacher: float = param(0.07, "temperature of the teacher at the start of stage 0", gt=0)
     last_teacher: float = param(0.04, "temperature of the teacher once stage 0 is warm", gt=0)
     warmup: float = param(0.3, "share of stage 0 over which the teacher's temperature falls", ge=0, le=1)
-    tau_views: float = param(1.0, "temperature of the contrast between views", gt=0)
+    tau_views: float = param(1.0, "temperature of the contrastive loss of two views", gt=0)
     tau_labels: float = param(0.07, "temperature of the contrast between labels", gt=0)
     projector_width: int = param(256, "hidden units of the projector", ge=1, unit="units")
     projector_out: int = param(64, "outputs of the projector", ge=1, unit="units")

@@ -44,7 +44,7 @@ class Frost(CategoryDiscovery):
         0.2, "weight of the pseudo-labels, once ramped up", ge=0, ablate=[0.0], since_stage=1
     )
     consistency: float = param(
-        5.0, "weight of equal answers to two views, once ramped up", ge=0, ablate=[0.0], since_stage=1
+        5.0, "weight of consistency between two views, once ramped up", ge=0, ablate=[0.0], since_stage=1
     )
     replay: float = param(1.0, "weight of the replay", ge=0, ablate=[0.0], since_stage=1)
     hold: float = param(

@@ -48,12 +48,12 @@ class Happy(SimGCD):
 
     initialise: Initialise = param(
         "least-similar",
-        "new rows: fresh, the clusters least like a known class, or k-means that starts from the prototypes",
+        "new prototypes: fresh, the clusters least like a known class, or k-means that starts from the prototypes",
         ablate=["random", "prototypes"],
         since_stage=1,
     )
     restarts: int = param(10, "starts of k-means", ge=1, since_stage=1)
-    row_length: float = param(1.0, "length of new rows, relative to a fresh row", gt=0, since_stage=1)
+    row_length: float = param(1.0, "norm of new prototypes, relative to a fresh one", gt=0, since_stage=1)
 
     entropy: Entropy = param(
         "groups",
@@ -62,10 +62,18 @@ class Happy(SimGCD):
         since_stage=1,
     )
     between: float = param(
-        1.0, "weight of evenness between old and new (or over all classes)", ge=0, ablate=[0.0], since_stage=1
+        1.0,
+        "weight of mean-entropy regularisation between old and new (or over all classes)",
+        ge=0,
+        ablate=[0.0],
+        since_stage=1,
     )
-    within_old: float = param(1.0, "weight of evenness among old classes", ge=0, ablate=[0.0], since_stage=1)
-    within_new: float = param(1.0, "weight of evenness among new classes", ge=0, ablate=[0.0], since_stage=1)
+    within_old: float = param(
+        1.0, "weight of mean-entropy regularisation among old classes", ge=0, ablate=[0.0], since_stage=1
+    )
+    within_new: float = param(
+        1.0, "weight of mean-entropy regularisation among new classes", ge=0, ablate=[0.0], since_stage=1
+    )
     new_share: float = param(
         0.5, "total probability that new classes should get", gt=0, lt=1, ablate=[0.25, 0.75], since_stage=1
     )
@@ -91,7 +99,7 @@ class Happy(SimGCD):
     )
     radius_scale: float = param(1.0, "factor on the spread", ge=0, ablate=[0.0, 2.0], since_stage=1)
     draws: int = param(
-        0, "rehearsed features per step; 0 for as many as the batch has rows", ge=0, since_stage=1
+        0, "rehearsed features per step; 0 for as many as the batch has items", ge=0, since_stage=1
     )
     refresh: Literal["none", "drift", "re-estimated"] = param(
         "none",

@@ -77,7 +77,9 @@ class SimGCD(CategoryDiscovery):
         ablate=[0.99],
         since_stage=1,
     )
-    contrast: float = param(1.0, "weight of the contrast between views", ge=0, ablate=[0.0], since_stage=1)
+    contrast: float = param(
+        1.0, "weight of the contrastive loss of two views", ge=0, ablate=[0.0], since_stage=1
+    )
     keep_projector: bool = param(
         False,
         "carry the projector over instead of starting it afresh (as Happy's code does)",

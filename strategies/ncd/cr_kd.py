@@ -90,7 +90,7 @@ class CrKD(UNO):
     )
     overcluster: int = param(
         0,
-        "finer rows for every novel class in a second set of heads; 0 for none, as published",
+        "finer prototypes for every novel class in a second set of heads; 0 for none, as published",
         ge=0,
         ablate=[3],
         since_stage=1,

@@ -32,7 +32,7 @@ class RankStats(NovelClasses):
     top: int = param(5, "largest features that have to agree", ge=1, ablate=[3, 10], since_stage=1)
     consistency: float = param(
         5.0,
-        "weight of answering both views alike (published: CIFAR-10 5, CIFAR-100 and SVHN 50)",
+        "weight of consistency between both views (published: CIFAR-10 5, CIFAR-100 and SVHN 50)",
         ge=0,
         ablate=[0.0, 50.0],
         since_stage=1,

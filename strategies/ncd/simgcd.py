@@ -30,7 +30,7 @@ class NCDSimGCD(NovelClasses):
     )
     entropy: float = param(
         1.0,
-        "weight of the evenness of the mean answer (published 1, 2 or 4)",
+        "weight of mean-entropy regularisation (published 1, 2 or 4)",
         ge=0,
         ablate=[0.0, 2.0, 4.0],
         since_stage=1,
@@ -43,7 +43,7 @@ class NCDSimGCD(NovelClasses):
     teacher_warmup: float = param(
         0.15, "share of the stage over which it falls (published 30 of 200 epochs)", ge=0, le=1, since_stage=1
     )
-    tau_views: float = param(1.0, "temperature of the contrast between views", gt=0, since_stage=1)
+    tau_views: float = param(1.0, "temperature of the contrastive loss of two views", gt=0, since_stage=1)
     tau_labels: float = param(0.07, "temperature of the contrast between labels", gt=0, since_stage=1)
     projector_width: int = param(
         256, "hidden units of the projector (published 2048)", ge=1, unit="units", since_stage=1

@@ -58,7 +58,7 @@ class UNO(NovelClasses):
     out: int = param(64, "outputs of a head's projector (published 256)", ge=1, unit="units", since_stage=1)
     overcluster: int = param(
         3,
-        "finer rows for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)",
+        "finer prototypes for every novel class in a second set of heads; 0 for none (published 3, 4, 5 or 10)",
         ge=0,
         ablate=[0],
         since_stage=1,
@@ -67,20 +67,20 @@ class UNO(NovelClasses):
     iterations: int = param(3, "iterations of Sinkhorn", ge=1, ablate=[1, 10], since_stage=1)
     queue: int = param(
         0,
-        "unlabelled items of earlier batches that stand beside a batch in Sinkhorn",
+        "unlabelled items of earlier batches that join a batch in Sinkhorn",
         ge=0,
         unit="items",
         since_stage=1,
     )
     targets: Literal["novel", "all"] = param(
         "novel",
-        "rows that unlabelled items may get: novel ones, or all where there are "
+        "prototypes that unlabelled items may get: novel ones, or all where there are "
         "known classes among them (GCD)",
         since_stage=1,
     )
     initialise: Literal["random", "k-means"] = param(
         "random",
-        "novel rows at the start: random, or clusters of stage 0's features",
+        "novel prototypes at the start: random, or clusters of stage 0's features",
         ablate=["k-means"],
         since_stage=1,
     )

@@ -47,7 +47,7 @@ class LossCorrection(LabelLearner):
     """Teach the network how labels come about: correct the loss by the transition matrix."""
 
     matrix: Literal["estimated", "told"] = param(
-        "estimated", "where T comes from; told is an oracle that the protocol has to give away"
+        "estimated", "where T comes from; told is the true one, an oracle that the protocol has to reveal"
     )
     direction: Literal["forward", "backward"] = param(
         "forward", "corrupt the prediction, or set the loss right", ablate=["backward"]

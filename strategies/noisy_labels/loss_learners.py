@@ -59,7 +59,7 @@ class LabelSmoothing(LossLearner):
 
 
 class Bootstrapping(LossLearner):
-    """Cross-entropy to a mixture of the label and the network's own opinion."""
+    """Cross-entropy to a mixture of the label and the network's own prediction."""
 
     trust: float = param(
         0.8,
@@ -70,10 +70,10 @@ class Bootstrapping(LossLearner):
     )
     hard: bool = param(
         False,
-        "whether the own opinion is the likeliest class instead of the whole distribution",
+        "whether the own prediction is the likeliest class instead of the whole distribution",
         ablate=[True],
     )
-    detach: bool = param(True, "whether the own opinion is a constant to the gradient", ablate=[False])
+    detach: bool = param(True, "whether the own prediction is a constant to the gradient", ablate=[False])
 
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return cross-entropy to the mixture."""
