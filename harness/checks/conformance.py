@@ -236,9 +236,9 @@ def _learns_together(case: _Case) -> str:
     """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and
     each alone.
     """
-    strange = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
-    if strange:
-        return f"`together` names {', '.join(strange)}, which is no parameter"
+    invalid = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
+    if invalid:
+        return f"`together` names {', '.join(invalid)}, which is no parameter"
     first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
     probed = replace(case.settings.budget, probe_every=1)
     each = [replace(case.settings, root_seed=learner_seed(seed), budget=probed) for seed in _TWO_SEEDS]

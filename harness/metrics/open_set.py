@@ -44,10 +44,10 @@ def false_positives(scores: Scores, novel: Mask, *, recall: float = 0.95) -> flo
     Returns:
         A share, NaN where there are no novel or no known items.
     """
-    strange = np.sort(scores[novel].astype(np.float64))[::-1]
-    if not len(strange) or novel.all():
+    novel_scores = np.sort(scores[novel].astype(np.float64))[::-1]
+    if not len(novel_scores) or novel.all():
         return float("nan")
-    threshold = strange[math.ceil(recall * len(strange) - 1e-9) - 1]
+    threshold = novel_scores[math.ceil(recall * len(novel_scores) - 1e-9) - 1]
     return float(np.mean(scores[~novel].astype(np.float64) >= threshold))
 
 
@@ -62,12 +62,12 @@ def figures(scores: Scores, novel: Mask) -> dict[str, float]:
     Raises:
         ValueError: a score that is NaN, which has no place in an order.
     """
-    strange, familiar = levels(scores, novel), levels(-scores, ~novel)
+    ood, familiar = levels(scores, novel), levels(-scores, ~novel)
     return {
-        "open_set_auroc": auroc(strange),
+        "open_set_auroc": auroc(ood),
         "open_set_fpr95": false_positives(scores, novel),
         "open_set_aupr_in": average_precision(familiar),
-        "open_set_aupr_out": average_precision(strange),
+        "open_set_aupr_out": average_precision(ood),
     }
 
 

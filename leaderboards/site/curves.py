@@ -65,7 +65,7 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
     lost: list[str] = []
     for seed in sorted({sitting.seed for sitting in sittings}):
         try:
-            sheet = eval_set_of(scenario, seed)
+            eval_set = eval_set_of(scenario, seed)
         except Exception as error:  # data that are not installed
             return (
                 Curves(),
@@ -74,7 +74,7 @@ def curves_of(scenario: Scenario, sittings: Sequence[Sitting]) -> tuple[Curves, 
         for sitting in sittings:
             if sitting.seed == seed:
                 try:
-                    scores = scenario.score(sheet.truth, list(sitting.read()))
+                    scores = scenario.score(eval_set.truth, list(sitting.read()))
                 except Exception as error:
                     lost.append(f"{sitting.strategy} seed {seed} ({type(error).__name__}: {error})")
                 else:

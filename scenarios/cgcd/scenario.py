@@ -12,9 +12,8 @@ stages has a new id in the second, since a known id would tell that its class is
 drawn under the seed as well (the code fixes it for every seed), so that seeds vary everything; and no test
 item decides which epoch counts.
 
-With `open_set=true` test items of classes still to come are asked as well. No accuracy counts them; of
-learners that say how strange an item is, it is scored whether they find these stranger than items of classes
-revealed.
+With `open_set=true` test items of classes still to come are predicted as well. No accuracy counts them; of
+learners that give OOD scores, it is scored how well these tell them from items of classes revealed.
 
 Which classes are initial is drawn, or said by `initial_list`: these in the order of the list, and all others
 are novel ones, ascending with `class_order=natural`, drawn under the seed with `novel`.

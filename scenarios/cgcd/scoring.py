@@ -91,7 +91,7 @@ class CGCDScorer:
         self.arrival, self.n_stages = arrival_of_classes(truth), len(truth.named_classes)
         self.matrix = np.full((self.n_stages, self.n_stages), np.nan)
         self.rounds: list[Round] = []
-        self.strange: list[Mapping[str, float]] = []
+        self.ood: list[Mapping[str, float]] = []
         self.probes: list[tuple[int, int, float]] = []
         self.before: StoredPrediction | None = None
         self.leading: dict[int, tuple[StoredPrediction, float]] = {}  # by stage, of those that have not ended
@@ -118,7 +118,7 @@ class CGCDScorer:
         self.matrix[len(self.rounds)] = found.agreement.per_group(self.arrival, self.n_stages)
         self.rounds.append(found)
         if self.open_set:
-            self.strange.append(open_set_figures(self.truth, chosen))
+            self.ood.append(open_set_figures(self.truth, chosen))
         self.before = chosen
 
     def scores(self) -> Scores:
@@ -127,13 +127,13 @@ class CGCDScorer:
             name: [each.figures[name] for each in self.rounds]
             for name in (self.rounds[0].figures if self.rounds else ())
         }
-        strange = open_set.after_stages(self.strange)
+        ood = open_set.after_stages(self.ood)
         final = summary(self.rounds, per_stage, self.arrival) if len(self.rounds) == self.n_stages > 1 else {}
         if final and self.open_set:
-            final |= open_set.summary(strange)
+            final |= open_set.summary(ood)
         return Scores(
             final=final,
-            per_stage=per_stage | strange,
+            per_stage=per_stage | ood,
             probes={"all": [*self.probes]},
             matrices={"accuracy": self.matrix.copy()},
         )

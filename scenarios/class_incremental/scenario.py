@@ -10,8 +10,8 @@ With `test_fraction=0` the test is the part that the publisher of the data set s
 seed, and every other item is trained on but those that the publisher set apart to choose by
 (`Stage.validation`).
 
-With `open_set=true` it is scored as well whether a learner that says how strange an item is finds classes
-still to come stranger than those that have come.
+With `open_set=true` it is scored as well how well the OOD scores of a learner that gives some tell items of
+classes still to come from those that have come.
 """
 
 from __future__ import annotations
@@ -186,7 +186,7 @@ class _Scorer:
         self.scenario, self.truth, self.n_stages = scenario, truth, len(truth.named_classes)
         self.matrix = np.full((self.n_stages, self.n_stages), np.nan)
         self.seen: list[float] = []
-        self.strange: list[Mapping[str, float]] = []
+        self.ood: list[Mapping[str, float]] = []
         self.probes: list[tuple[int, int, float]] = []
 
     def add(self, answer: StoredPrediction) -> None:
@@ -201,16 +201,16 @@ class _Scorer:
         )
         self.seen.append(seen)
         if self.scenario.open_set:
-            self.strange.append(open_set.of_answer(answer, np.ones_like(novel), novel))
+            self.ood.append(open_set.of_answer(answer, np.ones_like(novel), novel))
 
     def scores(self) -> Scores:
-        strange = open_set.after_stages(self.strange)
+        ood = open_set.after_stages(self.ood)
         final = self._final() if len(self.seen) == self.n_stages else {}
         if final and self.scenario.open_set:
-            final |= open_set.summary(strange)
+            final |= open_set.summary(ood)
         return Scores(
             final=final,
-            per_stage={"seen_accuracy": [*self.seen], **strange},
+            per_stage={"seen_accuracy": [*self.seen], **ood},
             probes={"seen_accuracy": [*self.probes]},
             matrices={"accuracy": self.matrix.copy()},
         )

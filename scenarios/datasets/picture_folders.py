@@ -60,7 +60,7 @@ def images_in(folders: Sequence[Path]) -> list[list[Path]]:
     Raises:
         UserError: a folder that cannot be listed, or has files and none that is read.
     """
-    suffixes, found, strange = picture_suffixes(), [], []
+    suffixes, found, invalid = picture_suffixes(), [], []
     for folder in folders:
         files = [
             folder / name
@@ -72,12 +72,12 @@ def images_in(folders: Sequence[Path]) -> list[list[Path]]:
                 f"{folder} has no picture in a format that is read, only {_formats(files)}; convert them to PNG, say"
             )
         found.append(pictures)
-        strange += [path for path in files if path.suffix.lower() not in suffixes]
-    if strange:
+        invalid += [path for path in files if path.suffix.lower() not in suffixes]
+    if invalid:
         _warn_once(
-            f"{len(strange)} files among pictures are in no format that is read and are left out: "
-            f"{_formats(strange)}; the first "
-            f"of them is {strange[0]}"
+            f"{len(invalid)} files among pictures are in no format that is read and are left out: "
+            f"{_formats(invalid)}; the first "
+            f"of them is {invalid[0]}"
         )
     return found
 

@@ -101,10 +101,10 @@ def _of_layout(inputs: Inputs) -> Iterator[str]:
 def _of_labels(labels: Any, class_names: Any, items: int) -> Iterator[str]:
     if not isinstance(class_names, (tuple, list)) or not class_names:
         yield f"class_names should be a tuple of text, one for every class, it is {reprlib.repr(class_names)}"
-    if strange := [
+    if invalid := [
         number for number, name in enumerate(class_names) if not isinstance(name, str) or not name.strip()
     ]:
-        yield f"class_names should be text, but class {strange[0]} is called {reprlib.repr(class_names[strange[0]])}"
+        yield f"class_names should be text, but class {invalid[0]} is called {reprlib.repr(class_names[invalid[0]])}"
     if len(set(class_names)) < len(class_names):
         first = {name: number for number, name in reversed([*enumerate(class_names)])}
         again = next(number for number, name in enumerate(class_names) if first[name] != number)

@@ -158,8 +158,8 @@ def all_exist(numbers: Collection[int], n_classes: int, dataset: str) -> None:
     Raises:
         UserError: one is not.
     """
-    if strange := [number for number in numbers if number >= n_classes]:
-        raise UserError(f"class {min(strange)} does not exist, {dataset} has classes 0 to {n_classes - 1}")
+    if invalid := [number for number in numbers if number >= n_classes]:
+        raise UserError(f"class {min(invalid)} does not exist, {dataset} has classes 0 to {n_classes - 1}")
 
 
 def _text(said: object) -> str:

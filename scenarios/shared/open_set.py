@@ -38,16 +38,15 @@ METRICS: tuple[Metric, ...] = (
 
 
 def of_answer(answer: StoredPrediction, counted: Mask, novel: Mask) -> dict[str, float]:
-    """Return the figures of `METRICS` by name; nothing where the answer does not say how strange its items
-    are.
+    """Return the figures of `METRICS` by name; nothing where the answer has no OOD scores.
 
     Args:
         answer: of a finished stage.
         counted: bool (N,), the items that count.
         novel: bool (N,), whether an item's class is still to come.
     """
-    strange = answer.arrays.get("anomaly_scores")
-    return {} if strange is None else figures(strange[counted], novel[counted])
+    ood_scores = answer.arrays.get("anomaly_scores")
+    return {} if ood_scores is None else figures(ood_scores[counted], novel[counted])
 
 
 def after_stages(each: Sequence[Mapping[str, float]]) -> dict[str, list[float]]:

@@ -2,7 +2,7 @@
 2503.02424).
 
 Whatever is frequent in an image is taken for normal there: a few queries gather its prototypes, a decoder
-rebuilds its tokens from these alone, and what cannot be rebuilt is strange. Followed is the released code
+rebuilds its tokens from these alone, and what cannot be rebuilt is anomalous. Followed is the released code
 (17d2653); where the paper differs, the switch or the function says so.
 
 Differences from both: the encoder is frozen and images are not augmented, so tokens are computed once per

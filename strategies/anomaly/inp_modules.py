@@ -2,7 +2,7 @@
 tokens from these alone.
 
 A few learnable queries attend to the tokens of one image and become its prototypes. The decoder has only them
-as keys and values, and no path around its attention, so that it has little means of copying what is strange
+as keys and values, and no path around its attention, so that it has little means of copying anomalies
 (Luo et al., CVPR 2025; released code 17d2653, which is followed).
 
     extractor  T' = T + Proj(softmax(q k' / sqrt(d)) v),  q = LN(T) Wq,  k, v = LN(X) Wkv;  P = T' +

@@ -1,5 +1,5 @@
-"""Banks of normal patches: a patch is as strange as it is far from the nearest ones kept (PatchCore, Roth et
-al. 2022; kNN; all patches).
+"""Memory banks of normal patches: the anomaly score of a patch is its distance to the nearest ones kept
+(PatchCore, Roth et al. 2022; kNN; all patches).
 
     score = mean over the k nearest of |x - m|,  m in the bank
 

@@ -1,5 +1,4 @@
-"""One Gaussian over the patches of all positions: a patch is as strange as it is far from the mean in units
-of the covariance.
+"""One Gaussian over the patches of all positions: the anomaly score of a patch is its Mahalanobis distance.
 
     score = sqrt((x - m)' (S + r I)^-1 (x - m)),  r a share of the mean variance        (Mahalanobis 1936)
 

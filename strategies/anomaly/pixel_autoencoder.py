@@ -1,4 +1,4 @@
-"""A convolutional autoencoder on pixels: what it rebuilds badly is strange.
+"""A convolutional autoencoder on pixels: what it rebuilds badly is anomalous.
 
 Three convolutions of stride 2 lead to a bottleneck of a few channels on an eighth of the grid, three steps of
 nearest-neighbour upsampling and convolution lead back; the loss is the mean squared error (Bergmann et al.

@@ -137,7 +137,7 @@ class CategoryDiscovery(Strategy):
     def answered(self, query: Query, logits_of: Callable[[Tensor], Tensor]) -> Prediction:
         """Answer by the largest logit over all known rows; `logits_of` maps features (N, d) to logits (N, K).
 
-        How strange an item is follows from unit features and these logits, once the detector has been fitted.
+        The OOD score of an item follows from unit features and these logits, once the detector has been fitted.
         """
         features = self.features_of(as_tensor(query.inputs, self.context.device))
         logits = logits_of(features).cpu()

@@ -83,10 +83,10 @@ class Classifier(nn.Module):
         return copy.requires_grad_(False).eval()
 
     def answer(self, query: Query, detector: Detector | None = None) -> Prediction:
-        """Predict by the likeliest class; with a detector that has been fitted, say as well how strange every
-        item is.
+        """Predict by the likeliest class; with a detector that has been fitted, with the OOD score of every
+        item.
 
-        Strangeness is that among all classes, also where the stage of an item is told.
+        The score is that among all classes, also where the stage of an item is known.
         """
         inputs = as_tensor(query.inputs, self.context.device)
         if detector is None or not detector.is_ready:

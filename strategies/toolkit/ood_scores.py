@@ -1,5 +1,5 @@
-"""Open-set scores: how strange an item looks to a learner of known classes, by its logits or its features.
-Larger is stranger.
+"""OOD scores: how far an item is from the known classes, by the logits or the features of a learner. Larger is
+more out of distribution.
 
 Each score is named by `ood_score=`, with parameters in brackets; `SCORES` lists them. Names hide choices that
 differ between libraries (OpenOOD, pytorch-ood): k, normalisation and root of `knn`, covariance and ridge of
@@ -167,7 +167,7 @@ class Detector(ABC):
             self._fit(features, logits, labels.cpu(), head)
 
     def score(self, seen: Seen) -> FloatArray:
-        """Return how strange every item is, float32 (N,)."""
+        """Return the OOD score of every item, float32 (N,)."""
         features, logits = (values.detach().cpu().double() for values in seen)
         scores: FloatArray = self._score(features, logits).numpy().astype(np.float32)
         return scores

@@ -33,7 +33,7 @@ class Point(NamedTuple):
     figures: Floats
 
 
-class Sheet:
+class SweepTable:
     """The figures of a sweep."""
 
     def __init__(self, definition: Definition, records: Sequence[Record]) -> None:
@@ -100,4 +100,4 @@ def _ok(record: Record) -> bool:
     return record.status in _DONE
 
 
-__all__ = ["Point", "Sheet"]
+__all__ = ["Point", "SweepTable"]

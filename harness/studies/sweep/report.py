@@ -20,7 +20,7 @@ from harness.statistics import Better, Interval
 from harness.studies.sweep.best import Best, best_of, ranked
 from harness.studies.sweep.curves import LEVEL, Effect, Heat, Held, Scatter, effects, heat, scatters
 from harness.studies.sweep.definition import Definition, Dimension, Family, Figure
-from harness.studies.sweep.measured import Point, Sheet
+from harness.studies.sweep.measured import Point, SweepTable
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Record
@@ -114,72 +114,72 @@ def report_of(definition: Mapping[str, Any], records: Sequence[Record]) -> Repor
         records: of its cells, block by block, each in the order of `protocol.cells`.
     """
     checked = Definition.model_validate(definition)
-    sheet = Sheet(checked, records)
+    table = SweepTable(checked, records)
     parts: list[Part] = []
     for family in checked.families:
         if checked.dimensions and not checked.is_joint(family):
             known = {part.label for part in parts}
             parts += [
-                _settings(sheet, family, place.label) for place in family.places if place.label not in known
+                _settings(table, family, place.label) for place in family.places if place.label not in known
             ]
         if family.dimensions:
-            parts.append(_scenarios(sheet, family))
+            parts.append(_scenarios(table, family))
     return Report(
         title=checked.title,
         seeds=checked.seeds,
         drawn=checked.drawn,
         parts=tuple(parts),
-        failures=tuple(_failures(sheet)),
+        failures=tuple(_failures(table)),
     )
 
 
-def _settings(sheet: Sheet, family: Family, scenario: str) -> Part:
+def _settings(table: SweepTable, family: Family, scenario: str) -> Part:
     """Return how the figures on one scenario depend on the strategy's parameters."""
-    definition = sheet.definition
+    definition = table.definition
     is_grid = definition.drawn is None
-    held = _held(sheet, family, [scenario])[0] if is_grid and len(definition.dimensions) > 1 else None
+    held = _held(table, family, [scenario])[0] if is_grid and len(definition.dimensions) > 1 else None
     views = []
     for metric in definition.scenario(scenario).metrics:
         points = [
             _only(point, definition.dimensions)
-            for point in sheet.points(scenario, metric.name, family=family)
+            for point in table.points(scenario, metric.name, family=family)
         ]
         swept = [point for point in points if point.setting.is_swept]
         views.append(
             _view(
-                sheet,
+                table,
                 metric,
                 [scenario],
                 effects=effects(swept, definition.dimensions, held=held) if is_grid else (),
                 scatters=() if is_grid else scatters(swept, definition.dimensions),
                 heat=heat(swept, definition.dimensions),
                 best=best_of(points, better=metric.better),
-                rows=_ranked(sheet, points, metric),
+                rows=_ranked(table, points, metric),
             )
         )
-    return _part("settings", scenario, definition.dimensions, views, protocol=sheet.protocol(scenario))
+    return _part("settings", scenario, definition.dimensions, views, protocol=table.protocol(scenario))
 
 
-def _scenarios(sheet: Sheet, family: Family) -> Part:
+def _scenarios(table: SweepTable, family: Family) -> Part:
     """Return how the figures depend on the scenario's parameters: in a grid on these alone, else on all that
     was drawn.
     """
-    definition = sheet.definition
+    definition = table.definition
     is_grid = definition.drawn is None
     every = (*definition.dimensions, *family.dimensions)
     labels = [place.label for place in family.places]
-    held, held_by = _held(sheet, family, labels) if is_grid and definition.dimensions else (None, "")
+    held, held_by = _held(table, family, labels) if is_grid and definition.dimensions else (None, "")
     views = []
-    for metric in _common(sheet, labels):
+    for metric in _common(table, labels):
         points = [
             _only(point, every)
             for label in labels
-            for point in sheet.points(label, metric.name, family=family)
+            for point in table.points(label, metric.name, family=family)
             if point.setting.is_swept
         ]
         views.append(
             _view(
-                sheet,
+                table,
                 metric,
                 labels,
                 effects=effects(points, family.dimensions, held=held) if is_grid else (),
@@ -188,39 +188,39 @@ def _scenarios(sheet: Sheet, family: Family) -> Part:
                 else scatters(points, every if definition.is_joint(family) else family.dimensions),
                 heat=heat(points, every) if is_grid else None,
                 best=None,
-                rows=tuple(_row(sheet, point) for point in points),
+                rows=tuple(_row(table, point) for point in points),
             )
         )
     dimensions = every if definition.is_joint(family) else family.dimensions
     return _part("scenarios", family.text, dimensions, views, held_by=held_by)
 
 
-def _view(sheet: Sheet, metric: Figure, scenarios: Sequence[str], **found: Any) -> View:
+def _view(table: SweepTable, metric: Figure, scenarios: Sequence[str], **found: Any) -> View:
     def bound(side: Literal["lower", "upper"]) -> Interval | None:
-        labels = {getattr(sheet.definition.scenario(scenario), side) for scenario in scenarios}
+        labels = {getattr(table.definition.scenario(scenario), side) for scenario in scenarios}
         if len(scenarios) > 1 or labels == {""}:
             return None
-        return statistics.t_interval(sheet.figures(scenarios[0], labels.pop(), metric.name), level=LEVEL)
+        return statistics.t_interval(table.figures(scenarios[0], labels.pop(), metric.name), level=LEVEL)
 
     return View(
         metric=metric.name,
         better=metric.better,
-        factor=sheet.factor(scenarios, metric.name),
+        factor=table.factor(scenarios, metric.name),
         lower=bound("lower"),
         upper=bound("upper"),
         **found,
     )
 
 
-def _held(sheet: Sheet, family: Family, scenarios: Sequence[str]) -> tuple[Held | None, str]:
+def _held(table: SweepTable, family: Family, scenarios: Sequence[str]) -> tuple[Held | None, str]:
     """Return the values of the swept setting that is best in the leading metric, the mean over the scenarios,
     and its label.
     """
-    metric = _common(sheet, scenarios)[0]
+    metric = _common(table, scenarios)[0]
     values, series = {}, {}
-    for setting in (setting for setting in sheet.definition.settings if setting.is_swept):
+    for setting in (setting for setting in table.definition.settings if setting.is_swept):
         figures = np.mean(
-            [sheet.figures(scenario, setting.label, metric.name) for scenario in scenarios], axis=0
+            [table.figures(scenario, setting.label, metric.name) for scenario in scenarios], axis=0
         )
         if np.isfinite(figures).all():
             values[setting.label], series[setting.label] = setting.values, figures
@@ -228,9 +228,9 @@ def _held(sheet: Sheet, family: Family, scenarios: Sequence[str]) -> tuple[Held 
     return (values[order[0]], order[0]) if order else (None, "")
 
 
-def _common(sheet: Sheet, scenarios: Sequence[str]) -> list[Figure]:
+def _common(table: SweepTable, scenarios: Sequence[str]) -> list[Figure]:
     """Return the metrics that all scenarios have, in the order of the first."""
-    first, *others = (sheet.definition.scenario(scenario).metrics for scenario in scenarios)
+    first, *others = (table.definition.scenario(scenario).metrics for scenario in scenarios)
     return [metric for metric in first if all(metric in own for own in others)]
 
 
@@ -239,16 +239,16 @@ def _only(point: Point, dimensions: Sequence[Dimension]) -> Point:
     return point._replace(values={one.key: point.values[one.key] for one in dimensions})
 
 
-def _ranked(sheet: Sheet, points: Sequence[Point], metric: Figure) -> tuple[Row, ...]:
+def _ranked(table: SweepTable, points: Sequence[Point], metric: Figure) -> tuple[Row, ...]:
     by_label = {point.setting.label: point for point in points}
     whole = {label: point.figures for label, point in by_label.items() if np.isfinite(point.figures).all()}
     order = [*ranked(whole, better=metric.better), *(label for label in by_label if label not in whole)]
-    return tuple(_row(sheet, by_label[label]) for label in order)
+    return tuple(_row(table, by_label[label]) for label in order)
 
 
-def _row(sheet: Sheet, point: Point) -> Row:
+def _row(table: SweepTable, point: Point) -> Row:
     where = (point.scenario, point.setting.label)
-    seconds = sheet.seconds(*where)
+    seconds = table.seconds(*where)
     return Row(
         setting=point.setting.label,
         scenario=point.scenario,
@@ -256,7 +256,7 @@ def _row(sheet: Sheet, point: Point) -> Row:
         figure=statistics.t_interval(point.figures, level=LEVEL),
         seconds=float(np.mean(seconds[np.isfinite(seconds)])) if np.isfinite(seconds).any() else math.nan,
         compares=bool(
-            np.isfinite(seconds).any() or not np.isfinite(sheet.seconds(*where, anywhere=True)).any()
+            np.isfinite(seconds).any() or not np.isfinite(table.seconds(*where, anywhere=True)).any()
         ),
     )
 
@@ -282,11 +282,11 @@ def _part(
     )
 
 
-def _failures(sheet: Sheet) -> list[Failure]:
+def _failures(table: SweepTable) -> list[Failure]:
     found = []
-    for (scenario, seed, strategy), record in sheet.cells.items():
-        leading = sheet.definition.scenario(scenario).metrics[0].name
-        if not math.isfinite(sheet.figures(scenario, strategy, leading)[seed]):
+    for (scenario, seed, strategy), record in table.cells.items():
+        leading = table.definition.scenario(scenario).metrics[0].name
+        if not math.isfinite(table.figures(scenario, strategy, leading)[seed]):
             reason = record.reason or f"no figure for {leading}"
             found.append(
                 Failure(

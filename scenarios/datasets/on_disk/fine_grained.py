@@ -146,9 +146,9 @@ class Cars(Pictures):
                     Picture(self.folder() / f"cars_{part}" / image, number - 1, part == "test")
                     for image, number in _annotated(path)
                 ]
-                if strange := [picture for picture in found if not 0 <= picture.label < len(names)]:
+                if invalid := [picture for picture in found if not 0 <= picture.label < len(names)]:
                     raise UserError(
-                        f"{path} gives {strange[0].path.name} the class {strange[0].label + 1}, {meta} "
+                        f"{path} gives {invalid[0].path.name} the class {invalid[0].label + 1}, {meta} "
                         f"names {len(names)}"
                     )
                 pictures += all_there(found, path)
@@ -226,8 +226,8 @@ class Aircraft(Pictures):
         pictures = []
         for path in lists:
             rows = [line.partition(" ") for line in lines_of(path, "images with their variants")]
-            if strange := [variant for _, _, variant in rows if variant not in number]:
-                raise UserError(f"{path} names the variant {strange[0]!r}, which {variants} does not list")
+            if invalid := [variant for _, _, variant in rows if variant not in number]:
+                raise UserError(f"{path} names the variant {invalid[0]!r}, which {variants} does not list")
             test = path.name.endswith("_test.txt")
             pictures += all_there(
                 [
@@ -242,8 +242,8 @@ class Aircraft(Pictures):
 def _numbered(path: Path) -> dict[str, str]:
     """Return number -> the rest of the line, in the order of the lines."""
     rows = [line.partition(" ") for line in lines_of(path, "a list of CUB-200-2011")]
-    if strange := [number for number, _, rest in rows if not number.isdecimal() or not rest]:
-        raise UserError(f"{path} should begin every line with a number and a space, got {strange[0]!r}")
+    if invalid := [number for number, _, rest in rows if not number.isdecimal() or not rest]:
+        raise UserError(f"{path} should begin every line with a number and a space, got {invalid[0]!r}")
     return {number: rest for number, _, rest in rows}
 
 

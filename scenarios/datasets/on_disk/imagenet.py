@@ -199,8 +199,8 @@ class TinyImageNet(Pictures):
         names = tuple(sorted(_ids(wnids)))
         number = {name: label for label, name in enumerate(names)}
         rows = _annotations(annotations)
-        if strange := [wnid for _, wnid in rows if wnid not in number]:
-            raise UserError(f"{annotations} names the class {strange[0]}, which {wnids} does not list")
+        if invalid := [wnid for _, wnid in rows if wnid not in number]:
+            raise UserError(f"{annotations} names the class {invalid[0]}, which {wnids} does not list")
         test = [Picture(annotations.parent / "images" / image, number[wnid], True) for image, wnid in rows]
         train = tree(wnids.parent / "train", names, is_test=False, inside="images")
         return Listing([*train, *all_there(test, annotations)], names)
@@ -220,8 +220,8 @@ def _ids(path: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"no file {path} with WordNet ids, one a line")
     ids = [line.split()[0] for line in lines_of(path, "a list of WordNet ids")]
-    if strange := [wnid for wnid in ids if not _WNID.fullmatch(wnid)]:
-        raise UserError(f"{path} should have WordNet ids such as n01440764, one a line, got {strange[0]!r}")
+    if invalid := [wnid for wnid in ids if not _WNID.fullmatch(wnid)]:
+        raise UserError(f"{path} should have WordNet ids such as n01440764, one a line, got {invalid[0]!r}")
     if len({*ids}) < len(ids) or not ids:
         raise UserError(
             f"{path} should name every WordNet id once, it has {len(ids)} lines and {len({*ids})} ids"

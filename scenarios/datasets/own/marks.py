@@ -161,10 +161,10 @@ def _parts(column: Column) -> dict[str, NDArray[np.bool_]]:
     """Return which items are in each part that there is."""
     meant = [PARTS.get(value.strip().lower(), "") for value in column.values]
     if "" in meant:
-        strange = meant.index("")
+        invalid = meant.index("")
         raise unknown(
-            f"part in {column.row_of(strange)} of {column.title}:",
-            column.values[strange],
+            f"part in {column.row_of(invalid)} of {column.title}:",
+            column.values[invalid],
             PARTS,
             ", ".join(PARTS),
         )

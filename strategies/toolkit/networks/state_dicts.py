@@ -127,7 +127,7 @@ def put_into(model: nn.Module, file: Path, name: str) -> None:
         if key in own or key.partition(".")[0] not in (*_HEADS, *_classifiers(model))
     }
     missing = [key for key in own if key not in given and not key.endswith("num_batches_tracked")]
-    strange = [key for key in given if key not in own]
+    foreign = [key for key in given if key not in own]
     wrong = [
         f"{key} of shape {tuple(given[key].shape)} where {tuple(own[key].shape)} is needed"
         for key in given
@@ -135,10 +135,10 @@ def put_into(model: nn.Module, file: Path, name: str) -> None:
     ]
     problems = [
         _counted(missing, "tensors missing"),
-        _counted(strange, "tensors of other models"),
+        _counted(foreign, "tensors of other models"),
         _counted(wrong, "of other shapes"),
     ]
-    if missing or strange or wrong:
+    if missing or foreign or wrong:
         raise UserError(f"weights file {file} does not fit {name}: {'; '.join(filter(None, problems))}")
     model.load_state_dict(given, strict=False)
 
