@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.errors import UserError
-from harness.results.comparison import Verdict, metric_of, verdict
+from harness.results.comparison import PairedComparison, metric_of, paired_comparison
 from harness.results.matchup import in_records
 from harness.results.ranking import Ranking, rankings
 from harness.results.tables import failures_table, ranking_notes, ranking_table
@@ -87,7 +87,9 @@ class Results:
             raise UserError(f"these results have {len(found)} protocols: take one of rankings()")
         return found[0]
 
-    def compare(self, first: str, second: str, *, metric: str = "", margin: float = 0.0) -> list[Verdict]:
+    def compare(
+        self, first: str, second: str, *, metric: str = "", margin: float = 0.0
+    ) -> list[PairedComparison]:
         """Return first minus second, paired by seed, for every protocol that both ran on.
 
         Args:
@@ -99,8 +101,8 @@ class Results:
             UserError: a strategy without finished cells, or a metric that is none or censored.
         """
         found = [
-            verdict(meeting, metric_of(meeting.metrics, metric, meeting.label), margin=margin)
-            for meeting in in_records(self.store, (first, second), self.records)
+            paired_comparison(matchup, metric_of(matchup.metrics, metric, matchup.label), margin=margin)
+            for matchup in in_records(self.store, (first, second), self.records)
         ]
         return [each for each in found if each is not None]
 

@@ -137,7 +137,7 @@ def suite_of(
     if bounds:
         chosen = [configured("scenario", selection) for text in scenarios for selection in expand(text)]
         added = [bound for scenario in chosen for bound in (scenario.lower_bound, scenario.upper_bound)]
-    named = [selection.as_said for text in strategies for selection in expand(text)]
+    named = [selection.as_written for text in strategies for selection in expand(text)]
     return Suite(
         name=name,
         scenarios=tuple(scenarios),

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from harness.cell.run import conditions_of, run_cell
+from harness.cell.run import run_cell, settings_of
 from harness.cell.sealing import build
 from harness.contracts import Scenario, Scores, Strategy, scorer_of
 from harness.execution.machine import Machine
@@ -41,7 +41,7 @@ def run_in_process(
         Exception: whatever the strategy raises, with the traceback of where it did.
     """
     sealed = build(scenario, seed, reveal=reveal)
-    conditions = machine.computing(conditions_of(scenario, seed))
+    settings = machine.computing(settings_of(scenario, seed))
     scorer = scorer_of(scenario, sealed.truth)
     import torch
 
@@ -49,7 +49,7 @@ def run_in_process(
     torch.set_num_threads(machine.threads)
     with tempfile.TemporaryDirectory(prefix="owb-debug-") as scratch, ExitStack() as stack:
         stack.callback(torch.set_num_threads, before)
-        for result in run_cell(strategy, sealed.episodes, conditions, scratch=Path(scratch)):
+        for result in run_cell(strategy, sealed.episodes, settings, scratch=Path(scratch)):
             for answer in result.answers:
                 scorer.add(answer)
             listen(result.stage, scorer.scores())
