@@ -1,8 +1,9 @@
 """What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so
 do our own tests.
 
-Strategies run here in this very process, next to the sealed truth, so that one that searches frames or the
-garbage collector for labels is caught by the permutation probe as well.
+`check_strategy` runs strategies here in this very process, next to the sealed truth, so that one that searches
+frames or the garbage collector for labels is caught by the permutation probe as well. `judge` is for code of
+strangers: it looks at nothing but answers, whoever ran the cells, wherever that was.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -52,14 +53,62 @@ class Finding:
     warns: bool = False
 
 
+class Ended(Exception):
+    """A cell that was run elsewhere ended without its answers; the text says how."""
+
+
+class Cells(Protocol):
+    """Runs cells of one strategy, each with a fresh instance.
+
+    Raises:
+        Unsuitable: the strategy cannot take part.
+        Exception: whatever keeps a cell from its answers.
+    """
+
+    def answers(self, episodes: Sequence[Episode], settings: CellSettings) -> list[StoredPrediction]:
+        """Return what a cell answers to these episodes."""
+
+    def continued(
+        self, episodes: Sequence[Episode], settings: CellSettings
+    ) -> tuple[list[StoredPrediction], str]:
+        """Return what a cell answers that is killed after its first stage and begun again; and what there is
+        to say of how it went on, as a claim's test does.
+        """
+
+
 Make = Callable[[], Strategy]
+
+
+@dataclass(frozen=True)
+class _Here:
+    """Runs cells in this process. make: gives a fresh strategy."""
+
+    make: Make
+
+    def answers(self, episodes: Sequence[Episode], settings: CellSettings) -> list[StoredPrediction]:
+        return _answers(self.make, episodes, settings)
+
+    def continued(
+        self, episodes: Sequence[Episode], settings: CellSettings
+    ) -> tuple[list[StoredPrediction], str]:
+        with tempfile.TemporaryDirectory() as folder:
+            keep = Path(folder)
+            first = self.make()
+            next(run_cell(first, episodes, settings, scratch=keep, keep=keep))
+            results = list(run_cell(self.make(), episodes, settings, scratch=keep, keep=keep))
+        note = ""
+        if not first.resumable:
+            note = "note: declared as starting again at the first stage"
+        elif len(episodes) > 1 and not results[0].borrowed_s:
+            note = "its state could not be loaded into a fresh one, so that it began again at the first stage"
+        return [answer for result in results for answer in result.answers], note
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Case:
-    """What claims are put to. make: gives a fresh strategy.  deal: gives the part of the scenario anew."""
+    """What claims are put to. deal: gives the part of the scenario anew."""
 
-    make: Make
+    cells: Cells
     deal: Callable[[], Deal]
     settings: CellSettings
 
@@ -70,7 +119,7 @@ class _Case:
 
     def answers(self, episodes: Sequence[Episode]) -> list[StoredPrediction]:
         """Return what a fresh cell answers to these episodes."""
-        return _answers(self.make, episodes, self.settings)
+        return self.cells.answers(episodes, self.settings)
 
 
 def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
@@ -81,13 +130,7 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         scenario: what to deal from; with a single stage the claims about later ones are left out.
         reveal: hand over every training label, as the scenario's upper bound gets them.
     """
-    stages, together = len(scenario.deal(_SEED).stages), bool(make().together)
-
-    def deal() -> Deal:
-        small = _shrunk(scenario.deal(_SEED))
-        return fully_labelled(small) if reveal else small
-
-    case = _Case(make=make, deal=deal, settings=_settings(scenario))
+    case, together = _case(_Here(make), scenario, reveal=reveal), bool(make().together)
     before, after = cache(_surroundings), cache(_surroundings)  # looked at once each, also where it refuses
 
     def around() -> tuple[_Surroundings, _Surroundings]:
@@ -99,9 +142,35 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         "leaves global state alone": lambda _: _changed_globals(*around()),
         "leaves nothing running and no library patched": lambda _: _left_behind(*around()),
     }  # while nothing has been changed yet
-    claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
-    if stages < 2:
-        claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
+    last = {_TOGETHER: lambda case: _learns_together(make, case)} if together else {}
+    return _held(first | _claims(scenario) | last, case)
+
+
+def judge(cells: Cells, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
+    """Hold a strategy that runs elsewhere against the claims that its answers alone decide.
+
+    Args:
+        cells: runs cells of it.
+        scenario, reveal: as of `check_strategy`.
+    """
+    return _held(_claims(scenario), _case(cells, scenario, reveal=reveal))
+
+
+def _case(cells: Cells, scenario: Scenario, *, reveal: bool) -> _Case:
+    def deal() -> Deal:
+        small = _shrunk(scenario.deal(_SEED))
+        return fully_labelled(small) if reveal else small
+
+    return _Case(cells=cells, deal=deal, settings=_settings(scenario))
+
+
+def _claims(scenario: Scenario) -> dict[str, Callable[[_Case], str]]:
+    if len(scenario.deal(_SEED).stages) > 1:
+        return _STRATEGY_CLAIMS
+    return {claim: test for claim, test in _STRATEGY_CLAIMS.items() if test not in _OF_LATER_STAGES}
+
+
+def _held(claims: Mapping[str, Callable[[_Case], str]], case: _Case) -> list[Finding]:
     return [_found(claim, lambda test=test: test(case)) for claim, test in claims.items()]  # type: ignore[misc]
 
 
@@ -136,6 +205,8 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
         problem = test()
     except Unsuitable as refusal:
         return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
+    except Ended as ended:
+        return Finding(claim=claim, holds=False, detail=str(ended))
     except Exception as error:
         return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
     kind, rest, detail = problem.partition(": ")
@@ -149,8 +220,15 @@ def _found(claim: str, test: Callable[[], str]) -> Finding:
 
 def _answers_every_stage(case: _Case) -> str:
     given = [answer for answer in case.alone if answer.step is None]
-    expected = len(case.deal().stages)
-    return "" if len(given) == expected else f"{len(given)} answers for {expected} stages"
+    queries = [query for _, query in seal(case.deal(), _SEED).episodes]
+    if [answer.stage for answer in given] != list(range(len(queries))):
+        return f"{len(given)} answers for {len(queries)} stages"
+    wrong = [
+        answer.stage
+        for answer, query in zip(given, queries, strict=True)
+        if not np.array_equal(answer.ids, np.sort(query.ids))
+    ]
+    return f"answers other items than those asked after stage {wrong[0]}" if wrong else ""
 
 
 def _is_deterministic(case: _Case) -> str:
@@ -170,23 +248,8 @@ def _survives_one_class(case: _Case) -> str:
 
 
 def _continues(case: _Case) -> str:
-    episodes = seal(case.deal(), _SEED).episodes
-    with tempfile.TemporaryDirectory() as folder:
-        keep = Path(folder)
-        first = case.make()
-        next(
-            run_cell(first, episodes, case.settings, scratch=keep, keep=keep)
-        )  # as if killed after the first stage
-        continued = list(run_cell(case.make(), episodes, case.settings, scratch=keep, keep=keep))
-    problem = _differs(case.alone, [answer for result in continued for answer in result.answers])
-    if problem or not first.resumable:
-        return problem or "note: declared as starting again at the first stage"
-    is_anew = len(episodes) > 1 and not continued[0].borrowed_s
-    return (
-        "its state could not be loaded into a fresh one, so that it began again at the first stage"
-        if is_anew
-        else ""
-    )
+    answers, note = case.cells.continued(seal(case.deal(), _SEED).episodes, case.settings)
+    return _differs(case.alone, answers) or note
 
 
 class _Surroundings(NamedTuple):
@@ -232,11 +295,11 @@ def _ignores_query_order(case: _Case) -> str:
     return ""
 
 
-def _learns_together(case: _Case) -> str:
+def _learns_together(make: Make, case: _Case) -> str:
     """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and
     each alone.
     """
-    invalid = [name for name in case.make().together if name not in model_of(type(case.make())).model_fields]
+    invalid = [name for name in make().together if name not in model_of(type(make())).model_fields]
     if invalid:
         return f"`together` names {', '.join(invalid)}, which is no parameter"
     first = [seal(replace(case.deal(), stages=case.deal().stages[:1]), seed).episodes for seed in _TWO_SEEDS]
@@ -244,12 +307,12 @@ def _learns_together(case: _Case) -> str:
     each = [replace(case.settings, root_seed=learner_seed(seed), budget=probed) for seed in _TWO_SEEDS]
     with tempfile.TemporaryDirectory() as folder:
         members = [
-            Member(strategy=case.make(), episode=episodes[0], settings=own, scratch=Path(folder))
+            Member(strategy=make(), episode=episodes[0], settings=own, scratch=Path(folder))
             for episodes, own in zip(first, each, strict=True)
         ]
         at_once = run_together(members)
     for seed, episodes, own, result in zip(_TWO_SEEDS, first, each, at_once, strict=True):
-        if problem := _apart(_answers(case.make, episodes, own), result.answers):
+        if problem := _apart(_answers(make, episodes, own), result.answers):
             return f"the cell of seed {seed}: {problem}"
     return ""
 
@@ -494,4 +557,4 @@ def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarra
                 yield f"{index}.{name}", value
 
 
-__all__ = ["Finding", "check_scenario", "check_strategy", "digest_of_last"]
+__all__ = ["Cells", "Ended", "Finding", "check_scenario", "check_strategy", "digest_of_last", "judge"]

@@ -5,7 +5,6 @@ interpreter lock.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -104,35 +103,15 @@ def private_mib(processes: Sequence[psutil.Process]) -> float:
 
 
 def own_mib(processes: Sequence[psutil.Process]) -> float:
-    """Return the memory of processes that no file stands behind, shared or not: that of a task which is handed
-    nothing in shared memory, and could hide its own there.
+    """Return the memory of processes that no file of a disk stands behind, shared or not, swapped out or not:
+    that of a task which is handed nothing in shared memory, and could hide its own there.
     """
-    shared = 0
+    elsewhere = 0
     for process in processes:
         with contextlib.suppress(OSError):
-            shared += max(_shared_mapped(process.pid), _shared_open(process.pid))
-    return private_mib(processes) + shared / 2**20
-
-
-def _shared_mapped(pid: int) -> int:
-    """Return the bytes of shared memory that a process has touched; 0 where the system does not say."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
-    found = re.search(r"^RssShmem:\s*(\d+) kB$", status, re.MULTILINE)
-    return int(found[1]) << 10 if found else 0
-
-
-def _shared_open(pid: int) -> int:
-    """Return the bytes behind what a process has open of `memfd_create`, which counts as mapped only once it is
-    touched.
-    """
-    held = {}
-    with os.scandir(f"/proc/{pid}/fd") as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):
-                if str(Path(entry.path).readlink()).startswith("/memfd:"):
-                    found = entry.stat()
-                    held[found.st_ino] = found.st_blocks * 512
-    return sum(held.values())
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii", errors="replace")
+            elsewhere += sum(map(int, re.findall(r"^(?:RssShmem|VmSwap):\s*(\d+) kB$", status, re.MULTILINE)))
+    return private_mib(processes) + elsewhere / 2**10
 
 
 __all__ = ["LOOK_S", "Limits", "Stopped", "own_mib", "private_mib"]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import ast
 import contextlib
 import importlib
+import itertools
 import os
+import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,47 @@ import sklearn  # noqa: F401  (looks around while it is loaded, which a process 
 
 import harness.checks.conformance  # noqa: F401
 from harness.sandbox.guard import arm, limit, mount_apart
-from harness.sandbox.wire import Task, answers_frame, episode_of, packed, unpacked
+from harness.sandbox.seccomp import install
+from harness.sandbox.wire import Frame, Task, answers_frame, episode_of, packed, unpacked
 
 _LARGEST_INPUT = 8 << 30
 _NOT_AHEAD = ("scenarios", "leaderboards", "mlxtend")
 """Modules that are never imported on behalf of a strategy."""
+
+
+class _Line:
+    """The two ends of the way out."""
+
+    def __init__(self, inward: int, outward: int) -> None:
+        self.incoming, self.outward = os.fdopen(inward, "rb"), outward
+
+    def next(self) -> Frame:
+        """Return the next message."""
+        return unpacked(self.incoming.read, largest=_LARGEST_INPUT)
+
+    def tell(self, message: bytes) -> None:
+        """Send a message."""
+        while message:
+            message = message[os.write(self.outward, message) :]
+
+    def stand(self, *, filtered: bool) -> None:
+        """Say that the walls stand; with the filter among them, put it up and hand its listener out.
+
+        Raises:
+            OSError: this machine has no filter.
+        """
+        ready = packed({"kind": "ready"})
+        if not filtered:
+            self.tell(ready)
+            return
+        listener = install()
+        with socket.socket(fileno=os.dup(self.outward)) as line:
+            socket.send_fds(line, [ready], [listener])
+        os.close(listener)
+
+    def end(self, status: str, reason: str = "") -> None:
+        """Say how it ended."""
+        self.tell(packed({"kind": "ended", "status": status, "reason": reason[:500]}))
 
 
 def task(inward: int, outward: int) -> None:
@@ -33,63 +71,59 @@ def task(inward: int, outward: int) -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(nowhere, standard)
-    incoming = os.fdopen(inward, "rb")
-
-    def tell(message: bytes) -> None:
-        while message:
-            message = message[os.write(outward, message) :]
-
-    def read(size: int) -> bytes:
-        return incoming.read(size)
-
-    setting = unpacked(read, largest=_LARGEST_INPUT).header
+    line = _Line(inward, outward)
+    setting = line.next().header
     scratch = Path(setting["scratch"])
     if setting["trusted"]:
         tempfile.tempdir = str(scratch)
-        _serve(Task.of(unpacked(read, largest=_LARGEST_INPUT).header), scratch, read, tell, refuse=False)
+        _serve(line, scratch, filtered=False, refuse=False)
         return
     try:
-        if setting["apart"]:
-            mount_apart(scratch, size_mib=setting["scratch_mib"], hidden=setting["hidden"])
-        most = 256 if setting["apart"] else None
-        limit(
-            memory_mib=setting["memory_mib"],
-            cpu_s=setting["cpu_s"],
-            file_mib=setting["scratch_mib"],
-            processes=most,
-        )
-        os.chdir(scratch)
+        _confine(setting, scratch)
     except OSError as error:
-        tell(_ended("failed", f"cannot be confined: {error.strerror}"))
-        return
-    if setting["probe"]:
-        tell(_ended("done"))
-        return
-    _serve(Task.of(unpacked(read, largest=_LARGEST_INPUT).header), scratch, read, tell)
+        line.end("failed", f"cannot be confined: {error.strerror}")
+    else:
+        if setting["probe"]:
+            with contextlib.suppress(OSError):
+                line.stand(filtered=True)
+            line.end("done")
+        else:
+            _serve(line, scratch, filtered=setting["filtered"], refuse=True)
 
 
-def _ended(status: str, reason: str = "") -> bytes:
-    return packed({"kind": "ended", "status": status, "reason": reason[:500]})
+def _confine(setting: Mapping[str, Any], scratch: Path) -> None:
+    if setting["apart"]:
+        mount_apart(scratch, size_mib=setting["scratch_mib"], hidden=setting["hidden"])
+    limit(
+        memory_mib=setting["memory_mib"],
+        cpu_s=setting["cpu_s"],
+        file_mib=setting["scratch_mib"],
+        processes=256 if setting["apart"] else None,
+    )
+    os.chdir(scratch)
 
 
-def _serve(
-    task: Task,
-    scratch: Path,
-    read: Callable[[int], bytes],
-    tell: Callable[[bytes], None],
-    *,
-    refuse: bool = True,
-) -> None:
+def _serve(line: _Line, scratch: Path, *, filtered: bool, refuse: bool) -> None:
     from harness.errors import Diverged, Unsuitable
 
+    task = Task.of(line.next().header)
     _import_ahead(task)
     run = {"cell": _cell, "conformance": _conformance, "digest": _digest}[task.kind]
     ready = _prepared(task)
-    arm(scratch, lambda sentence: tell(packed({"kind": "violation", "sentence": sentence})), refuse=refuse)
+    try:
+        line.stand(filtered=filtered)
+    except OSError as error:
+        line.end("failed", f"cannot be confined: {error.strerror}")
+        return
+    arm(
+        scratch,
+        lambda sentence: line.tell(packed({"kind": "violation", "sentence": sentence})),
+        refuse=refuse,
+    )
     status, reason = "done", ""
     try:
-        for message in run(task, ready, scratch, read):
-            tell(message)
+        for message in run(task, ready, scratch, line):
+            line.tell(message)
     except Unsuitable as error:
         status, reason = "skipped", str(error)
     except Diverged as error:
@@ -98,7 +132,7 @@ def _serve(
         status, reason = "out of memory", str(error) or "allocation failed"
     except BaseException as error:
         status, reason = "failed", f"{type(error).__name__}: {error}"
-    tell(_ended(status, reason))
+    line.end(status, reason)
 
 
 def _import_ahead(task: Task) -> None:
@@ -133,7 +167,6 @@ def _prepared(task: Task) -> Any:
         return None
     from harness.selection import configured
 
-    os.environ.update(task.environment)
     scenario = configured("scenario", task.scenario)
     for seed in task.seeds or (0,):
         scenario.deal(seed)
@@ -151,7 +184,7 @@ def _made(task: Task) -> Any:
     return plugin.cls
 
 
-def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _cell(task: Task, _: Any, scratch: Path, line: _Line) -> Iterator[bytes]:
     from harness.cell.run import run_cell
 
     assert task.settings is not None
@@ -159,21 +192,27 @@ def _cell(task: Task, _: Any, scratch: Path, read: Callable[[int], bytes]) -> It
     def episodes() -> Iterator[Any]:
         query = None
         while True:
-            frame = unpacked(read, largest=_LARGEST_INPUT)
+            frame = line.next()
             if frame.header["kind"] == "end":
                 return
             episode = episode_of(frame, query)
             query = episode.query
             yield episode
 
-    strategy = _made(task)(**task.params)
-    own = scratch / "strategy"
+    cls, given = _made(task), episodes()
+    own, keep = scratch / "strategy", None
     own.mkdir(exist_ok=True)
-    for result in run_cell(strategy, episodes(), task.settings, scratch=own):
+    if task.interrupted:
+        keep = scratch / "kept"
+        keep.mkdir()
+        first = next(given)
+        next(run_cell(cls(**task.params), [first], task.settings, scratch=own, keep=keep))
+        given = itertools.chain([first], given)
+    for result in run_cell(cls(**task.params), given, task.settings, scratch=own, keep=keep):
         yield answers_frame(result.answers)
 
 
-def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _conformance(task: Task, scenario: Any, scratch: Path, line: _Line) -> Iterator[bytes]:
     from harness.checks.conformance import check_strategy
 
     cls = _made(task)
@@ -181,7 +220,7 @@ def _conformance(task: Task, scenario: Any, scratch: Path, read: Callable[[int],
         yield packed({"kind": "finding", **asdict(finding)})
 
 
-def _digest(task: Task, scenario: Any, scratch: Path, read: Callable[[int], bytes]) -> Iterator[bytes]:
+def _digest(task: Task, scenario: Any, scratch: Path, line: _Line) -> Iterator[bytes]:
     from harness.checks.conformance import digest_of_last
 
     cls = _made(task)

