@@ -36,6 +36,13 @@ def verify(
     ] = "",
     cells: Annotated[int, typer.Option(min=1, help="How many cells to run again.")] = 2,
     rerun: Annotated[bool, typer.Option(help="Run the submitted code (stages 7 to 9).")] = True,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Judge nothing where this machine lacks what keeps submitted code in its sandbox.",
+        ),
+    ] = False,
     root: Root = BOARDS,
     as_json: options.Json = False,
 ) -> None:
@@ -47,6 +54,8 @@ def verify(
         raise UserError("give one submission folder, or --boards")
     from leaderboards.gate.examine import examine
 
+    if strict:
+        _refuse_without_walls()
     report = examine(written(targets[0]), root, salt=salt, rerun=rerun, cells=cells)
     if report.ran_code:
         _say_what_lacks()
@@ -76,6 +85,13 @@ def _verify_boards(names: Sequence[str], salt: str, cells: int, root: Path, as_j
         console.dump([asdict(each) for each in found])
     if any(each.problems for each in found):
         raise typer.Exit(GATE_REFUSED)
+
+
+def _refuse_without_walls() -> None:
+    from harness.sandbox import lacking
+
+    if lacks := lacking():
+        raise UserError(f"nothing is judged here: {'; '.join(lacks)}")
 
 
 def _say_what_lacks() -> None:

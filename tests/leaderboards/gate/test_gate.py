@@ -30,8 +30,10 @@ from forgeries import (
 )
 from typer.testing import CliRunner
 
+from harness import sandbox
 from harness.cell.sealing import build
 from harness.contracts import Metric, Status, StoredPrediction
+from harness.sandbox import launch
 from harness.sandbox.scan import scan
 from harness.selection import configured
 from harness.store.predictions import read_answers
@@ -351,7 +353,7 @@ def _rerun(made: World, folder: Path, seed: int = 0) -> list[str]:
 def test_labels_read_through_an_import_of_the_scenario_are_refused_by_the_sandbox(
     gate: Verify, folder: Path
 ) -> None:
-    """The scan of the source does not see it, conformance lets it pass, the sandbox does neither."""
+    """The scan of the source does not see it; in the sandbox it is told wherever the code runs."""
     with_attack(
         folder,
         lines(
@@ -360,20 +362,20 @@ def test_labels_read_through_an_import_of_the_scenario_are_refused_by_the_sandbo
         ),
     )
     said = gate(folder, "--cells", "1")
-    assert (said.code, stages_that_refuse(said.report)) == (3, ["re-run"])
+    assert (said.code, stages_that_refuse(said.report)) == (3, ["conformance", "re-run"])
     assert any("the strategy imports scenarios" in problem for problem in problems_of(said.report))
 
 
-def test_reading_ahead_to_future_stages_is_given_away_by_removing_them(gate: Verify, folder: Path) -> None:
+def test_reading_ahead_to_future_stages_finds_nothing_in_the_sandbox(gate: Verify, folder: Path) -> None:
+    """Predictions made with what it would have found are not those of the code where stages come one by one."""
     with_attack(folder, lines(UNSEEN, AHEAD))
+    for seed in range(forgeries.SEEDS):
+        change_answers(folder, seed, forgeries.true_classes(folder, seed))
+    rescore(folder)
     said = gate(folder, "--cells", "1")
-    assert said.code == 3
-    assert stages_that_refuse(said.report) == [
-        "conformance"
-    ]  # in the sandbox of the re-run there was nothing to read
-    assert any(
-        "removed future stages change nothing earlier" in problem for problem in problems_of(said.report)
-    )
+    assert (said.code, stages_that_refuse(said.report)) == (3, ["re-run"])
+    sentence = r"average_accuracy is 1 in the submission and 0\.\d+ run again"
+    assert any(re.search(sentence, problem) for problem in problems_of(said.report))
 
 
 def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, folder: Path) -> None:
@@ -582,6 +584,18 @@ def test_the_step_that_looks_at_paths_knows_submissions_boards_and_suites(
     }
     subprocess.run(["bash", "-e", "-c", step["run"]], env=told, cwd=tmp_path, check=True)
     assert (tmp_path / "output").read_text() == f"some={some}\n"
+
+
+def test_a_machine_without_walls_is_named_and_a_strict_gate_judges_nothing_there(
+    made: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch, "walls_here", lambda: launch.Walls(namespaces=False, filtered=False))
+    kept = sandbox.lacking()
+    assert ["namespaces" in kept[0], "filter" in kept[1]] == [True, True]
+    folder = str(made.submissions["first"])
+    strict = CliRunner().invoke(APP, [folder, "--root", str(made.boards), "--strict"])
+    assert str(strict.exception) == f"nothing is judged here: {'; '.join(kept)}"
+    assert strict.stdout == ""
 
 
 def test_the_report_for_people_is_made_from_the_one_for_machines(made: World, gate: Verify) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -46,13 +47,17 @@ def checkout(tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "submitted")
 
 
-def verified(folder: Path, base: str | None) -> tuple[int, str, list[str]]:
+def verified(folder: Path, base: str | None, tools: str = os.environ["PATH"]) -> tuple[int, str, list[str]]:
     """Return how the script ended, what it said of what it could not look at, and the names of its reports."""
     report = folder.parent / "report"
-    known = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    known = {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{tools}", "OMP_NUM_THREADS": "1"}
     told = known if base is None else {**known, "BASE": base}
     ended = subprocess.run(
-        ["bash", str(SCRIPT), str(folder), str(report)], env=told, cwd=ROOT, capture_output=True, check=False
+        [shutil.which("bash") or "bash", str(SCRIPT), str(folder), str(report)],
+        env=told,
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     other = report / "other.txt"
     return (
@@ -163,3 +168,16 @@ def test_a_submission_that_is_there_is_looked_at_by_the_gate(checkout: Checkout)
     assert (code, said, reports) == (3, "", ["mine.json", "mine.txt"])
     text = (checkout.folder.parent / "report" / "mine.txt").read_text()
     assert "'notes.txt' does not belong in a submission" in text
+
+
+def test_where_the_walls_do_not_stand_nothing_is_looked_at(checkout: Checkout, tmp_path: Path) -> None:
+    """On a machine without `unshare`, as one without namespaces."""
+    checkout.write("submissions/mine/notes.txt")
+    checkout.commit()
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("cat", "git", "mkdir", "mktemp", "rm", "tee", "tr"):
+        (tools / name).symlink_to(shutil.which(name) or name)
+    code, said, _ = verified(checkout.folder, checkout.base, str(tools))
+    assert (code, said) == (3, "submissions/mine: the gate gave no report and ended with exit code 2.\n")
+    assert (checkout.folder.parent / "report" / "mine.json").read_text() == ""
