@@ -22,6 +22,7 @@ import numpy as np
 from harness import seeds
 from harness.cell.run import CellSettings, Member, learner_seed, run_cell, run_together, settings_of
 from harness.cell.sealing import Episode, Sealed, fully_labelled, seal, with_permuted_truth
+from harness.checks.fresh_seeds import known_seed_leads
 from harness.checks.leftovers import Traces, left, traces
 from harness.contracts import HIDDEN, AnyArray, Deal, IntArray, Scenario, StoredPrediction, Strategy
 from harness.errors import Unsuitable
@@ -99,7 +100,8 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         "leaves global state alone": lambda _: _changed_globals(*around()),
         "leaves nothing running and no library patched": lambda _: _left_behind(*around()),
     }  # while nothing has been changed yet
-    claims = first | _STRATEGY_CLAIMS | ({_TOGETHER: _learns_together} if together else {})
+    last = {_NO_SEED: _knows_no_seed} | ({_TOGETHER: _learns_together} if together else {})
+    claims = first | _STRATEGY_CLAIMS | last
     if stages < 2:
         claims = {claim: test for claim, test in claims.items() if test not in _OF_LATER_STAGES}
     return [_found(claim, lambda test=test: test(case)) for claim, test in claims.items()]  # type: ignore[misc]
@@ -232,6 +234,18 @@ def _ignores_query_order(case: _Case) -> str:
     return ""
 
 
+def _knows_no_seed(case: _Case) -> str:
+    deal = case.deal()
+
+    def answers(seed: int) -> list[Answer]:
+        if seed == _SEED:
+            return case.alone
+        conditions = replace(case.conditions, root_seed=learner_seed(seed))
+        return _answers(case.make, seal(deal, seed).episodes, conditions)
+
+    return known_seed_leads(deal, _SEED, answers)
+
+
 def _learns_together(case: _Case) -> str:
     """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and
     each alone.
@@ -281,6 +295,7 @@ def _same(first: AnyArray, second: AnyArray) -> bool:
     return np.allclose(first, second, atol=1e-4, equal_nan=True)
 
 
+_NO_SEED = "answers as well under seeds that nobody could know"
 _TOGETHER = "two cells at once answer as each alone"
 _STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
     "answers every stage": _answers_every_stage,

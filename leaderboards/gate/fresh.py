@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from harness.contracts import Metric, Status
 from harness.seeds import stream
@@ -62,17 +63,22 @@ class Plan:
         """Return whether `p` after `fresh` cells refuses: only after all."""
         return fresh == self.fresh and p <= self.level
 
-    def power(self, submitted: Floats, fresh: Floats) -> float:
-        """Return the share of simulated scenarios that are refused: figures (N, submitted) against (N, fresh),
-        none tied.
+    def outcomes(self, submitted: Floats, fresh: Floats) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+        """Return of N simulated scenarios which are refused, (N,), and how many fresh cells they take, (N,).
+
+        Args:
+            submitted: figures (N, submitted), larger is better; none tied with another of its row.
+            fresh: those of fresh cells in the order they would run, (N, fresh).
         """
         wins = np.cumsum((submitted[:, :, None] > fresh[:, None, :]).sum(axis=1), axis=1)
         is_open = np.ones(len(submitted), dtype=bool)
+        cells = np.ones(len(submitted), dtype=np.int64)
         for count in range(1, self.fresh):
             p = rank_sum_by_wins(self.submitted, count)[wins[:, count - 1]]
             is_open &= p <= max(SUSPICIOUS, smallest_rank_sum_p(self.submitted, count))
+            cells += is_open
         p = rank_sum_by_wins(self.submitted, self.fresh)[wins[:, -1]]
-        return float(np.mean(is_open & (p <= self.level)))
+        return is_open & (p <= self.level), cells
 
 
 def power(plan: Plan, shift: float) -> float:
@@ -80,7 +86,8 @@ def power(plan: Plan, shift: float) -> float:
     too good, for normal ones; seeded, to two digits.
     """
     draws = stream("power", seed=0).standard_normal((_DRAWS, plan.submitted + plan.fresh))
-    return plan.power(draws[:, : plan.submitted] + shift, draws[:, plan.submitted :])
+    refused, _ = plan.outcomes(draws[:, : plan.submitted] + shift, draws[:, plan.submitted :])
+    return float(refused.mean())
 
 
 def fresh(case: Case, salt: str, say: Say) -> Iterator[str]:
@@ -104,22 +111,21 @@ def _compared(case: Case, label: str, plan: Plan, salt: str, say: Say) -> Iterat
     submitted = _submitted(case, label)
     if not np.isfinite(submitted).any():
         return
-    found: list[float] = []
+    found: dict[int, float] = {}
     p = 0.0
     while not found or plan.goes_on(p, len(found)):
         seed = fresh_seed(case, salt, label, len(found))
-        value, tried = _figure(Runner(case, label, seed))
-        found.append(value)
-        p = rank_sum(submitted, found)
+        found[seed], tried = _figure(Runner(case, label, seed))
+        p = rank_sum(submitted, [*found.values()])
         if tried:
             yield from (f"{label} | fresh seed {seed}: {problem}" for problem in tried)
             return
     primary = case.protocols[label].metrics[0]
     said = (
-        f"{primary.name} {_mean(primary, submitted)} as submitted, {_mean(primary, found)} under "
+        f"{primary.name} {_mean(primary, submitted)} as submitted, {_mean(primary, [*found.values()])} under "
         f"{counted(len(found), 'fresh seed')} (rank-sum p {p:.2g})"
     )
-    say(f"fresh cells: {label}: {said}")
+    say(f"fresh cells: {label}: {said}: {', '.join(map(str, found))}")
     if plan.refuses(p, len(found)):
         yield f"{label}: its figures are those of seeds that it knows: {said}"
 

@@ -1,0 +1,44 @@
+"""The rank-sum test against scipy's, against every choice counted one by one, and by hand."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from harness.statistics import rank_sum, rank_sum_by_wins, smallest_rank_sum_p
+
+STEPS = st.lists(st.sampled_from([-np.inf, 0.0, 0.5, 1.0]), min_size=1, max_size=5)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 13), (2, 62), (6, 4)])
+def test_without_ties_it_is_scipys_and_its_own_by_wins(n: int, m: int) -> None:
+    rng = np.random.default_rng(n)
+    for _ in range(20):
+        first, second = rng.normal(size=n) + 0.5, rng.normal(size=m)
+        expected = stats.mannwhitneyu(first, second, alternative="greater", method="exact").pvalue
+        assert rank_sum(first, second) == pytest.approx(expected)
+        wins = int((first[:, None] > second).sum())
+        assert rank_sum_by_wins(n, m)[wins] == pytest.approx(expected)
+
+
+@given(STEPS, STEPS)
+def test_with_ties_and_failures_every_choice_is_counted(first: list[float], second: list[float]) -> None:
+    ranks = stats.rankdata([*first, *second])
+    sums = [sum(chosen) for chosen in itertools.combinations(ranks, len(first))]
+    expected = np.mean(np.array(sums) >= ranks[: len(first)].sum() - 1e-9)
+    assert rank_sum(first, second) == pytest.approx(expected)
+
+
+def test_figures_that_all_agree_say_nothing_and_no_figures_less() -> None:
+    assert rank_sum([1.0, 1.0, 1.0], [1.0, 1.0]) == 1.0
+    assert np.isnan(rank_sum([], [1.0]))
+
+
+def test_the_smallest_p_is_that_of_series_apart() -> None:
+    assert rank_sum([4.0, 5.0, 6.0], [1.0, 2.0, 3.0]) == smallest_rank_sum_p(3, 3) == 1 / 20
+    assert rank_sum_by_wins(3, 3)[-1] == 1 / 20
