@@ -2,9 +2,10 @@
 
 All that a strategy draws follows from the run's seed. One that tries seeds until it meets what it draws can
 rebuild how items were shuffled, and with it the labels. So the same deal is sealed under seed 0 and under
-random seeds of 63 bits: ids and streams differ, data do not. Were the seed of no use, the known one would be
-the best of three in one case of three, and far ahead in none: of 53 strategies of this project, each under eight
-seeds, the odds were at most 4.4 times better under one seed than under two others (8,904 comparisons).
+random seeds of 63 bits, one after the other until one does nearly as well: ids and streams differ, data do not.
+Were the seed of no use, the known one would lead all of them in at most one case of 30. And it would not lead
+by so much: of 53 strategies of this project, each under eight seeds, the odds were at most 4.4 times better
+under one seed than under two others (8,904 comparisons).
 """
 
 from __future__ import annotations
@@ -18,32 +19,35 @@ from harness.cell.sealing import seal
 from harness.contracts import Answer, Deal
 from harness.metrics.discovery import counted_rows, match
 
-AHEAD = 20.0
-"""How many times better the odds have to be under the known seed before the claim is broken."""
-
-_FRESH = 2
+_AHEAD = 20.0  # times the odds have to be better under the known seed
+_FRESH = 29
 
 
 def known_seed_leads(deal: Deal, known: int, answers: Callable[[int], Sequence[Answer]]) -> str:
-    """Return what is to be said where the odds that an answer is right are `AHEAD` times better under the
+    """Return what is to be said where the odds that an answer is right are 20 times better under the
     seed `known`, else nothing.
 
     Args:
         deal: what is sealed under every seed.
         answers: gives what a fresh cell answers to this deal, sealed under a seed.
     """
-    own, *fresh = (
-        agreement(deal, seed, answers(seed))
-        for seed in (known, *(secrets.randbits(62) | 1 << 62 for _ in range(_FRESH)))
-    )
-    best = max(fresh, key=odds)
-    if odds(own) <= AHEAD * odds(best):
+    own = _agreement(deal, known, answers(known))
+    if own == (0, 0):
         return ""
-    shares = [right / asked for right, asked in (own, best)]
-    return f"{shares[0]:.0%} of its answers fit under seed {known}, {shares[1]:.0%} under seeds that nobody could know"
+    found: list[tuple[int, int]] = []
+    while len(found) < _FRESH:
+        seed = secrets.randbits(62) | 1 << 62
+        found.append(_agreement(deal, seed, answers(seed)))
+        if odds(own) <= _AHEAD * odds(found[-1]):
+            return ""
+    shares = [right / asked for right, asked in (own, max(found, key=odds))]
+    return (
+        f"{shares[0]:.0%} of its answers fit under seed {known}, at most {shares[1]:.0%} under {_FRESH} seeds that "
+        "nobody could know"
+    )
 
 
-def agreement(deal: Deal, seed: int, answers: Sequence[Answer]) -> tuple[int, int]:
+def _agreement(deal: Deal, seed: int, answers: Sequence[Answer]) -> tuple[int, int]:
     """Return how many answered classes are those of their items under the best matching in each stage, and of
     how many items: those of classes that have appeared. (0, 0) where no classes are answered.
     """
@@ -70,4 +74,4 @@ def odds(counts: tuple[int, int]) -> float:
     return (right + 0.5) / (all_ - right + 0.5)
 
 
-__all__ = ["AHEAD", "agreement", "known_seed_leads", "odds"]
+__all__ = ["known_seed_leads", "odds"]

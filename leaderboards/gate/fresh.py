@@ -25,7 +25,7 @@ from leaderboards.gate.report import counted
 from leaderboards.gate.rerun import SUSPICIOUS, Say, lot_of
 from leaderboards.gate.runner import Runner, figures, height
 
-LEVEL = 1 / 500
+LEVEL = 1 / 1000
 """How rarely an honest submission may be refused, over all scenarios of its board together."""
 
 _ROOM = 4  # times the level below which the smallest p has to be, so that a figure out of line does not save a forger

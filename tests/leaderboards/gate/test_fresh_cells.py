@@ -53,7 +53,7 @@ def test_a_strategy_that_rebuilds_the_seed_is_refused_and_nothing_else_gives_it_
     assert re.fullmatch(
         re.escape(SORTED)
         + r": its figures are those of seeds that it knows: average_accuracy 1 as submitted, "
-        r"0\.\d+ under 11 fresh seeds \(rank-sum p 0\.00023\)",
+        r"0\.\d+ under 13 fresh seeds \(rank-sum p 0\.00012\)",
         problem,
     )
 
@@ -213,7 +213,7 @@ HONEST: dict[str, Callable[[np.random.Generator, tuple[int, int]], np.ndarray]] 
 
 @pytest.mark.parametrize("name", HONEST)
 def test_simulated_honest_submissions_are_refused_no_more_often(name: str) -> None:
-    """3,000 scenarios of a level of 1/50 in place of 1/2000, so that there is something to count."""
+    """3,000 scenarios of a level of 1/50 in place of 1/1000, so that there is something to count."""
     plan = replace(Plan.of(5, 1), fresh=5, level=1 / 50)
     rng = np.random.default_rng(7)
     figures = HONEST[name](rng, (3000, 10))
@@ -241,7 +241,7 @@ def test_series_apart_are_always_refused_and_what_a_forger_gains_is_found_with_t
         np.random.default_rng(3).standard_normal((2000, 5, 200)).max(axis=2)
     )  # of 200 draws under each seed
     assert fresh.power(plan, 0.0) <= plan.level
-    assert fresh.power(plan, 3.0) == pytest.approx(0.81, abs=0.03)
+    assert fresh.power(plan, 3.0) == pytest.approx(0.76, abs=0.03)
     assert plan.outcomes(best, draws[:, 5:])[0].mean() > 0.9
 
 

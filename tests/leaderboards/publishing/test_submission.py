@@ -138,7 +138,7 @@ def test_the_verb_writes_it_and_says_what_comes_next(made: World, tmp_path: Path
         "--out",
         str(tmp_path / "mine"),
     ]
-    strategy = f"{made.base}/third.py:Third[power=4.0]"
+    strategy = f"{made.base}/second.py:Second[power=1.0]"
     where = ["--board", "tiny", "--root", str(made.boards), "--store", str(made.base / "store")]
     result = CliRunner().invoke(APP, [strategy, *where, *options])
     assert result.exit_code == 0, result.exception
