@@ -95,15 +95,23 @@ def _held(number: int, look: Callable[[], Iterable[str]]) -> Part:
 
 def _code(case: Case, salt: str, cells: int) -> list[Part]:
     """Run the stages that run what was submitted, then the words on where it would stand."""
+    from leaderboards.gate.by_heart import by_heart
     from leaderboards.gate.conformance import conformance
     from leaderboards.gate.fresh import fresh
     from leaderboards.gate.rerun import drawn, rerun
 
     said: list[str] = []
+    order = drawn(case, salt, cells)
     held = _held(7, lambda: conformance(case))
-    ran = _held(8, lambda: rerun(case, drawn(case, salt, cells), cells, said.append))
-    if not ran.problems:  # figures that do not come out need not be compared
-        ran = _held(8, lambda: fresh(case, salt, said.append))
+    looks = (
+        lambda: rerun(case, order, cells, said.append),
+        lambda: by_heart(case, order.done, salt, said.append),
+        lambda: fresh(case, salt, said.append),
+    )
+    ran = part(8, [])
+    for look in looks:
+        if not ran.problems:  # what does not come out again need not be looked at further
+            ran = _held(8, look)
     return [held, replace(ran, notes=tuple(map(plain, said))), _standing(case)]
 
 

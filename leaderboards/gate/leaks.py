@@ -56,21 +56,24 @@ def _fall(
         yield f"ends as {other.status} when classes are renamed"
         return
     was, now = before[primary.name], after[primary.name]
-    if height(primary, was) - height(primary, now) > _may_fall(runner, was):
+    if height(primary, was) - height(primary, now) > may_fall(runner, was, MAY_FALL):
         yield (
             f"{primary.name} falls from {was:.2f} to {now:.2f} when classes are renamed: "
             "it knows them from elsewhere than the labels it was handed"
         )
 
 
-def _may_fall(runner: Runner, before: float) -> float:
+def may_fall(runner: Runner, before: float, least: float) -> float:
+    """Return how far the primary figure of a cell may fall: `least` of it or of 1, whichever is more, or four
+    standard deviations over its seeds.
+    """
     over_seeds = [
         cell.metrics[runner.primary.name]
         for cell in runner.case.readable
         if cell.scenario == runner.protocol.label and runner.primary.name in cell.metrics
     ]
     spread = float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else 0.0
-    return max(MAY_FALL * max(1.0, abs(before)), 4 * spread)
+    return max(least * max(1.0, abs(before)), 4 * spread)
 
 
 def _turned(query: Query, seed: int) -> Query:
@@ -95,4 +98,4 @@ def _alike(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
     return True
 
 
-__all__ = ["MAY_FALL", "leaks"]
+__all__ = ["leaks", "may_fall"]
