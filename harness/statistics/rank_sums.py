@@ -26,11 +26,25 @@ def rank_sum(first: ArrayLike, second: ArrayLike) -> float:
     >>> round(rank_sum([3.0, 4.0], [1.0, 2.0]), 4)
     0.1667
     """
-    a, b = np.asarray(first, dtype=float).ravel(), np.asarray(second, dtype=float).ravel()
-    if not len(a) or not len(b):
-        return math.nan
-    ranks = doubled_ranks(np.concatenate([a, b]))
-    return float(_reached(ranks.tolist(), len(a))[int(ranks[: len(a)].sum())])
+    return rank_sum_within_strata([(first, second)])
+
+
+def rank_sum_within_strata(strata: Sequence[tuple[ArrayLike, ArrayLike]]) -> float:
+    """Return the same p where figures change places within their stratum alone: of the sum of rank sums over
+    strata, each (first, second).
+
+    >>> rank_sum_within_strata([([2.0], [1.0]), ([5.0], [4.0])])
+    0.25
+    """
+    observed, share = 0, np.ones(1)
+    for first, second in strata:
+        a, b = np.asarray(first, dtype=float).ravel(), np.asarray(second, dtype=float).ravel()
+        if not len(a) or not len(b):
+            return math.nan
+        ranks = doubled_ranks(np.concatenate([a, b]))
+        observed += int(ranks[: len(a)].sum())
+        share = np.convolve(share, _chosen(ranks.tolist(), len(a)))
+    return float(share[observed:].sum())
 
 
 def rank_sum_by_wins(n: int, m: int) -> Floats:
@@ -40,19 +54,20 @@ def rank_sum_by_wins(n: int, m: int) -> Floats:
     >>> rank_sum_by_wins(1, 3).tolist()
     [1.0, 0.75, 0.5, 0.25]
     """
-    return _reached(range(2, 2 * (n + m) + 1, 2), n)[n * (n + 1) : n * (n + 1) + 2 * n * m + 1 : 2]
+    share = _chosen(range(2, 2 * (n + m) + 1, 2), n)
+    return np.cumsum(share[::-1])[::-1][n * (n + 1) : n * (n + 1) + 2 * n * m + 1 : 2]
 
 
-def _reached(doubled: Sequence[int], n: int) -> Floats:
-    """Return the share of choices of n of the ranks, by what twice their sum is at least."""
+def _chosen(doubled: Sequence[int], n: int) -> Floats:
+    """Return the share of choices of n of the ranks, by twice their sum."""
     total = sum(doubled)
     ways = np.zeros((n + 1, total + 1))  # of choosing, by how many and twice the sum
     ways[0, 0] = 1.0
     for count, rank in enumerate(doubled):
         for chosen in range(min(n, count + 1), 0, -1):
             ways[chosen, rank:] += ways[chosen - 1, : total + 1 - rank]
-    reached: Floats = np.cumsum(ways[n, ::-1])[::-1] / math.comb(len(doubled), n)
-    return reached
+    share: Floats = ways[n] / math.comb(len(doubled), n)
+    return share
 
 
 def smallest_rank_sum_p(n: int, m: int) -> float:
@@ -64,4 +79,4 @@ def smallest_rank_sum_p(n: int, m: int) -> float:
     return 1 / math.comb(n + m, n)
 
 
-__all__ = ["rank_sum", "rank_sum_by_wins", "smallest_rank_sum_p"]
+__all__ = ["rank_sum", "rank_sum_by_wins", "rank_sum_within_strata", "smallest_rank_sum_p"]

@@ -20,7 +20,7 @@ from leaderboards.gate.runner import Runner, figures, height
 from leaderboards.gate.warping import warped
 from leaderboards.publishing.board import BoardCell
 
-MAY_FALL = 0.05
+MAY_FALL = 0.07
 """How far the primary figure may fall, besides its spread over seeds."""
 
 _CHANGES = 3

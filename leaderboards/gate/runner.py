@@ -12,7 +12,7 @@ import numpy as np
 
 from harness import sandbox
 from harness.cell.run import conditions_of
-from harness.cell.sealing import Episode, build, revealed, seal, with_permuted_truth
+from harness.cell.sealing import Episode, revealed, seal, with_permuted_truth
 from harness.contracts import Answer, Metric, Scenario
 from harness.store.predictions import write_answers
 from leaderboards.gate.case import Case
@@ -25,11 +25,12 @@ SLOWER = 2.0
 
 class Runner:
     """The strategy of a submission on a scenario of its board under `seed`, which need not be one of the
-    board's.
+    board's; with `sealed`, what `seed` deals under the ids and streams of another seed.
     """
 
-    def __init__(self, case: Case, scenario: str, seed: int) -> None:
+    def __init__(self, case: Case, scenario: str, seed: int, sealed: int | None = None) -> None:
         self.case, self.seed = case, seed
+        self.sealed = seed if sealed is None else sealed
         self.protocol = case.protocols[scenario]
         self.scenario: Scenario = self.protocol.scenario()
         self.reveal = case.entry.strategy == self.protocol.upper_bound
@@ -41,7 +42,10 @@ class Runner:
 
     def dealt(self) -> tuple[tuple[Episode, ...], Exam]:
         """Return the public part, as a worker gets it, and what its answers are scored by."""
-        episodes, truth = build(self.scenario, self.seed, reveal=self.reveal)
+        deal = self.scenario.deal(self.seed)
+        episodes, truth = seal(deal, self.sealed)
+        if self.reveal:
+            episodes = seal(revealed(deal), self.sealed).episodes
         asked = [np.sort(episode.query.ids) for episode in episodes]
         return episodes, Exam(scenario=self.scenario, truth=truth, asked=asked)
 
@@ -63,7 +67,7 @@ class Runner:
             source=self.case.source,
             params=entry.params,
             threads=self._threads(),
-            conditions=conditions_of(self.scenario, self.seed),
+            conditions=conditions_of(self.scenario, self.sealed),
         )
         bounds = sandbox.Bounds(
             timeout_s=time * suite.timeout_s,

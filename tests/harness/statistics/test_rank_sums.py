@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from harness.statistics import rank_sum, rank_sum_by_wins, smallest_rank_sum_p
+from harness.statistics import rank_sum, rank_sum_by_wins, rank_sum_within_strata, smallest_rank_sum_p
 
 STEPS = st.lists(st.sampled_from([-np.inf, 0.0, 0.5, 1.0]), min_size=1, max_size=5)
 
@@ -42,3 +42,11 @@ def test_figures_that_all_agree_say_nothing_and_no_figures_less() -> None:
 def test_the_smallest_p_is_that_of_series_apart() -> None:
     assert rank_sum([4.0, 5.0, 6.0], [1.0, 2.0, 3.0]) == smallest_rank_sum_p(3, 3) == 1 / 20
     assert rank_sum_by_wins(3, 3)[-1] == 1 / 20
+
+
+@given(st.lists(st.tuples(st.sampled_from([-np.inf, 0.0, 1.0]), STEPS), min_size=1, max_size=3))
+def test_within_strata_every_choice_of_places_is_counted(strata: list[tuple[float, list[float]]]) -> None:
+    ranks = [stats.rankdata([value, *again]) for value, again in strata]
+    sums = [sum(chosen) for chosen in itertools.product(*ranks)]
+    expected = np.mean(np.array(sums) >= sum(own[0] for own in ranks) - 1e-9)
+    assert rank_sum_within_strata([([value], again) for value, again in strata]) == pytest.approx(expected)
