@@ -94,7 +94,7 @@ def sign_test(gains: Sequence[float]) -> float:
     (0.25, 1.0)
     """
     up, all_ = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
-    return sum(math.comb(all_, more) for more in range(up, all_ + 1)) / 2**all_
+    return float(sum(math.comb(all_, more) for more in range(up, all_ + 1)) / 2**all_)
 
 
 def _again(runner: Runner, cell: BoardCell, gains: list[float], *, probe: bool) -> Iterator[str]:
