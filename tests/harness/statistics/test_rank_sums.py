@@ -6,13 +6,9 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
 from harness.statistics import rank_sum, rank_sum_by_wins, rank_sum_within_strata, smallest_rank_sum_p
-
-STEPS = st.lists(st.sampled_from([-np.inf, 0.0, 0.5, 1.0]), min_size=1, max_size=5)
 
 
 @pytest.mark.parametrize(("n", "m"), [(1, 1), (5, 13), (2, 62), (6, 4)])
@@ -26,8 +22,16 @@ def test_without_ties_it_is_scipys_and_its_own_by_wins(n: int, m: int) -> None:
         assert rank_sum_by_wins(n, m)[wins] == pytest.approx(expected)
 
 
-@given(STEPS, STEPS)
-def test_with_ties_and_failures_every_choice_is_counted(first: list[float], second: list[float]) -> None:
+def steps(rng: np.random.Generator, most: int = 5) -> list[float]:
+    """Return 1 to `most` figures of few values, some of them failures."""
+    found: list[float] = rng.choice([-np.inf, 0.0, 0.5, 1.0], rng.integers(1, most + 1)).tolist()
+    return found
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_with_ties_and_failures_every_choice_is_counted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = steps(rng), steps(rng)
     ranks = stats.rankdata([*first, *second])
     sums = [sum(chosen) for chosen in itertools.combinations(ranks, len(first))]
     expected = np.mean(np.array(sums) >= ranks[: len(first)].sum() - 1e-9)
@@ -44,8 +48,10 @@ def test_the_smallest_p_is_that_of_series_apart() -> None:
     assert rank_sum_by_wins(3, 3)[-1] == 1 / 20
 
 
-@given(st.lists(st.tuples(st.sampled_from([-np.inf, 0.0, 1.0]), STEPS), min_size=1, max_size=3))
-def test_within_strata_every_choice_of_places_is_counted(strata: list[tuple[float, list[float]]]) -> None:
+@pytest.mark.parametrize("seed", range(30))
+def test_within_strata_every_choice_of_places_is_counted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    strata = [(steps(rng, 1)[0], steps(rng)) for _ in range(rng.integers(1, 4))]
     ranks = [stats.rankdata([value, *again]) for value, again in strata]
     sums = [sum(chosen) for chosen in itertools.product(*ranks)]
     expected = np.mean(np.array(sums) >= sum(own[0] for own in ranks) - 1e-9)
