@@ -19,7 +19,7 @@ from knowing_worlds import SCENARIOS, SEEDS, SORTED, knowing_world
 
 from harness.sandbox.scan import scan
 from harness.selection import configured
-from harness.statistics import rank_sum, rank_sum_by_wins, smallest_rank_sum_p
+from harness.statistics import rank_sum, rank_sum_by_wins, rank_sum_within_strata, smallest_rank_sum_p
 from harness.store.predictions import read_answers, write_answers
 from leaderboards.gate import fresh, rerun
 from leaderboards.gate.case import Case
@@ -243,6 +243,22 @@ def test_series_apart_are_always_refused_and_what_a_forger_gains_is_found_with_t
     assert fresh.power(plan, 0.0) <= plan.level
     assert fresh.power(plan, 3.0) == pytest.approx(0.76, abs=0.03)
     assert plan.outcomes(best, draws[:, 5:])[0].mean() > 0.9
+
+
+def test_a_board_with_easy_seeds_refuses_nobody_by_them() -> None:
+    """Deals that are 5 standard deviations easier pass for known seeds, and are as they are under other seeds: of
+    2,000 honest submissions 1 of 27 reaches the smallest p of three deals run twice again.
+    """
+    rng = np.random.default_rng(4)
+    plan = Plan.of(3, 1)
+    easy = rng.standard_normal((2000, 3)) + 5
+    assert plan.outcomes(easy, rng.standard_normal((2000, plan.fresh)))[0].mean() > 0.95
+    again = rng.standard_normal((2000, 3, 2)) + 5
+    refused = [
+        rank_sum_within_strata([([value], other) for value, other in zip(*one, strict=True)]) <= 1 / 27 + 1e-9
+        for one in zip(easy, again, strict=True)
+    ]
+    assert np.mean(refused) == pytest.approx(1 / 27, abs=0.013)
 
 
 def test_a_board_of_one_seed_is_told_to_be_too_small() -> None:
