@@ -237,11 +237,11 @@ def _ignores_query_order(case: _Case) -> str:
 def _knows_no_seed(case: _Case) -> str:
     deal = case.deal()
 
-    def answers(seed: int) -> list[Answer]:
+    def answers(seed: int) -> list[StoredPrediction]:
         if seed == _SEED:
             return case.alone
-        conditions = replace(case.conditions, root_seed=learner_seed(seed))
-        return _answers(case.make, seal(deal, seed).episodes, conditions)
+        settings = replace(case.settings, root_seed=learner_seed(seed))
+        return _answers(case.make, seal(deal, seed).episodes, settings)
 
     return known_seed_leads(deal, _SEED, answers)
 

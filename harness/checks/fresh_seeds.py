@@ -16,14 +16,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from harness.cell.sealing import seal
-from harness.contracts import Answer, Deal
+from harness.contracts import Deal, StoredPrediction
 from harness.metrics.discovery import counted_rows, match
 
 _AHEAD = 20.0  # times the odds have to be better under the known seed
 _FRESH = 29
 
 
-def known_seed_leads(deal: Deal, known: int, answers: Callable[[int], Sequence[Answer]]) -> str:
+def known_seed_leads(deal: Deal, known: int, answers: Callable[[int], Sequence[StoredPrediction]]) -> str:
     """Return what is to be said where the odds that an answer is right are 20 times better under the
     seed `known`, else nothing.
 
@@ -47,7 +47,7 @@ def known_seed_leads(deal: Deal, known: int, answers: Callable[[int], Sequence[A
     )
 
 
-def _agreement(deal: Deal, seed: int, answers: Sequence[Answer]) -> tuple[int, int]:
+def _agreement(deal: Deal, seed: int, answers: Sequence[StoredPrediction]) -> tuple[int, int]:
     """Return how many answered classes are those of their items under the best matching in each stage, and of
     how many items: those of classes that have appeared. (0, 0) where no classes are answered.
     """

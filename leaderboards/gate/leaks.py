@@ -11,11 +11,11 @@ import numpy as np
 
 from harness import seeds
 from harness.cell.sealing import Episode
-from harness.contracts import Answer, IntArray, Query, Status
+from harness.contracts import IntArray, Query, Status, StoredPrediction
 from harness.store.predictions import digest
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
 from leaderboards.gate.runner import Runner, figures, height
-from leaderboards.publishing.rescore import Exam
+from leaderboards.publishing.rescore import EvalSet
 
 MAY_FALL = 0.1
 """How far the primary figure may fall when classes are renamed, besides its spread over seeds."""
@@ -24,7 +24,7 @@ _PROBED_STAGES = 2
 
 
 def leaks(
-    runner: Runner, episodes: Sequence[Episode], exam: Exam, answers: Sequence[Answer]
+    runner: Runner, episodes: Sequence[Episode], exam: EvalSet, answers: Sequence[StoredPrediction]
 ) -> Iterator[str]:
     """Say where what a strategy must not know changes what it answers to `episodes`; `answers` are those of
     the cell as it is.
@@ -42,7 +42,7 @@ def leaks(
 
 
 def _fall(
-    runner: Runner, episodes: Sequence[Episode], exam: Exam, answers: Sequence[Answer]
+    runner: Runner, episodes: Sequence[Episode], exam: EvalSet, answers: Sequence[StoredPrediction]
 ) -> Iterator[str]:
     """Classes get other numbers in all that is handed over; who learned them from there is as good as before."""
     names = new_names(episodes)
@@ -82,7 +82,7 @@ def _turned(query: Query, seed: int) -> Query:
     return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
 
 
-def _alike(first: Sequence[Answer], second: Sequence[Answer]) -> bool:
+def _alike(first: Sequence[StoredPrediction], second: Sequence[StoredPrediction]) -> bool:
     """Compare answers up to what the order of float sums explains."""
     if len(first) != len(second):
         return False

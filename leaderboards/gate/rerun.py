@@ -13,13 +13,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from harness.contracts import Answer, Status
+from harness.contracts import Status, StoredPrediction
 from harness.store.predictions import digest
 from leaderboards.gate.case import Case, where
 from leaderboards.gate.leaks import leaks
 from leaderboards.gate.runner import SLOWER, Runner, figures, height
 from leaderboards.publishing.board import BoardCell
-from leaderboards.publishing.rescore import Exam
+from leaderboards.publishing.rescore import EvalSet
 from leaderboards.publishing.submission import without_folders
 
 TOLERANCE = 0.02
@@ -130,7 +130,7 @@ def _claimed(case: Case, cell: BoardCell) -> Iterator[str]:
 
 
 def _differences(
-    cell: BoardCell, runner: Runner, exam: Exam, answers: Sequence[Answer], gains: list[float]
+    cell: BoardCell, runner: Runner, exam: EvalSet, answers: Sequence[StoredPrediction], gains: list[float]
 ) -> Iterator[str]:
     """Say which figures are too far apart; keep by how much the primary one is better in the submission."""
     found, problems = figures(exam, answers)

@@ -11,13 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from harness import sandbox
-from harness.cell.run import conditions_of
-from harness.cell.sealing import Episode, revealed, seal, with_permuted_truth
-from harness.contracts import Answer, Metric, Scenario
+from harness.cell.run import settings_of
+from harness.cell.sealing import Episode, fully_labelled, seal, with_permuted_truth
+from harness.contracts import Metric, Scenario, StoredPrediction
 from harness.store.predictions import write_answers
 from leaderboards.gate.case import Case
 from leaderboards.gate.surroundings import hidden
-from leaderboards.publishing.rescore import Exam, mark
+from leaderboards.publishing.rescore import EvalSet, rescore
 
 SLOWER = 2.0
 """How much more time than the suite gives a cell may take here: the machine may be slower."""
@@ -40,19 +40,19 @@ class Runner:
         """The metric that the scenario ranks by."""
         return self.protocol.metrics[0]
 
-    def dealt(self) -> tuple[tuple[Episode, ...], Exam]:
+    def dealt(self) -> tuple[tuple[Episode, ...], EvalSet]:
         """Return the public part, as a worker gets it, and what its answers are scored by."""
         deal = self.scenario.deal(self.seed)
         episodes, truth = seal(deal, self.sealed)
         if self.reveal:
-            episodes = seal(revealed(deal), self.sealed).episodes
+            episodes = seal(fully_labelled(deal), self.sealed).episodes
         asked = [np.sort(episode.query.ids) for episode in episodes]
-        return episodes, Exam(scenario=self.scenario, truth=truth, asked=asked)
+        return episodes, EvalSet(scenario=self.scenario, truth=truth, test_ids=asked)
 
     def permuted(self) -> tuple[Episode, ...]:
         """Return the public part of a world with other hidden labels."""
         deal = with_permuted_truth(self.scenario.deal(self.seed), self.seed)
-        return seal(revealed(deal) if self.reveal else deal, self.seed).episodes
+        return seal(fully_labelled(deal) if self.reveal else deal, self.seed).episodes
 
     def run(
         self, episodes: Sequence[Episode], *, time: float = SLOWER, memory: float = 1.0
@@ -67,7 +67,7 @@ class Runner:
             source=self.case.source,
             params=entry.params,
             threads=self._threads(),
-            conditions=conditions_of(self.scenario, self.sealed),
+            settings=settings_of(self.scenario, self.sealed),
         )
         bounds = sandbox.Bounds(
             timeout_s=time * suite.timeout_s,
@@ -84,12 +84,12 @@ class Runner:
         return stated if isinstance(stated, int) and 1 <= stated <= 64 else 1
 
 
-def figures(exam: Exam, answers: Sequence[Answer]) -> tuple[dict[str, float], list[str]]:
+def figures(exam: EvalSet, answers: Sequence[StoredPrediction]) -> tuple[dict[str, float], list[str]]:
     """Return the figures of answers, or what is wrong with them, as a board would."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "predictions.npz"
         write_answers(path, answers)
-        marked = mark(exam, path)
+        marked = rescore(exam, path)
     return dict(marked.metrics), list(marked.problems)
 
 

@@ -15,7 +15,7 @@ from harness.cell.sealing import seal
 from harness.checks.conformance import check_strategy
 from harness.checks.fresh_seeds import known_seed_leads, odds
 from harness.cli.new import STRATEGY
-from harness.contracts import Answer
+from harness.contracts import StoredPrediction
 from harness.plugins import find
 from harness.selection import configured
 
@@ -36,7 +36,7 @@ def test_seeds_are_tried_until_one_does_nearly_as_well() -> None:
     deal = Blobs().deal(0)
     asked: list[int] = []
 
-    def answers(seed: int) -> Sequence[Answer]:
+    def answers(seed: int) -> Sequence[StoredPrediction]:
         asked.append(seed)
         episodes, truth = seal(deal, seed)
         found = []
@@ -44,7 +44,7 @@ def test_seeds_are_tried_until_one_does_nearly_as_well() -> None:
             classes = truth.labels[np.sort(query.ids)]
             wrong = np.zeros_like(classes)
             arrays = {"classes": classes if len(asked) in (1, 4) else wrong}
-            found.append(Answer(stage=index, step=None, ids=np.sort(query.ids), arrays=arrays))
+            found.append(StoredPrediction(stage=index, step=None, ids=np.sort(query.ids), arrays=arrays))
         return found
 
     assert known_seed_leads(deal, 0, answers) == ""
@@ -58,11 +58,13 @@ def test_seeds_are_tried_until_one_does_nearly_as_well() -> None:
 def test_a_seed_that_leads_29_others_is_named() -> None:
     deal = Blobs().deal(0)
 
-    def answers(seed: int) -> Sequence[Answer]:
+    def answers(seed: int) -> Sequence[StoredPrediction]:
         episodes, truth = seal(deal, seed)
         ids = [np.sort(query.ids) for _, query in episodes]
         return [
-            Answer(stage=index, step=None, ids=own, arrays={"classes": truth.labels[own] * (seed == 0)})
+            StoredPrediction(
+                stage=index, step=None, ids=own, arrays={"classes": truth.labels[own] * (seed == 0)}
+            )
             for index, own in enumerate(ids)
         ]
 

@@ -27,7 +27,7 @@ from leaderboards.gate.form import form
 from leaderboards.gate.fresh import Plan, fresh_seed
 from leaderboards.gate.rerun import drawn, sign_test
 from leaderboards.gate.schema import schema
-from leaderboards.publishing.rescore import exam
+from leaderboards.publishing.rescore import eval_set_of
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +92,7 @@ def test_what_is_drawn_cannot_be_known_before_the_gate_runs(gate: Verify, folder
 )
 def test_every_scenario_deals_under_the_largest_seed(label: str) -> None:
     scenario = configured("scenario", label)
-    assert len(exam(scenario, 2**63 - 1).asked) == len(scenario.deal(0).stages)
+    assert len(eval_set_of(scenario, 2**63 - 1).test_ids) == len(scenario.deal(0).stages)
 
 
 # --- figures that are raised --------------------------------------------------------------------------------
@@ -103,7 +103,7 @@ def raised(folder: Path, board: Path, share: float) -> None:
     for path in (folder / "predictions").iterdir():
         seed = int(path.stem.rpartition("-")[2])
         label = next(each for each in SCENARIOS if ("mnist5k" in each) == ("mnist5k" in path.name))
-        truth = exam(configured("scenario", label), seed).truth
+        truth = eval_set_of(configured("scenario", label), seed).truth
         *early, last = read_answers(path)
         classes, labels = last.arrays["classes"].copy(), truth.labels[last.ids]
         wrong = np.flatnonzero(classes != labels)[: round(share * len(classes))]
