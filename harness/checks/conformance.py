@@ -23,6 +23,7 @@ import numpy as np
 from harness import seeds
 from harness.cell.run import CellSettings, Member, learner_seed, run_cell, run_together, settings_of
 from harness.cell.sealing import Episode, Sealed, fully_labelled, seal, with_permuted_truth
+from harness.checks.fresh_seeds import known_seed_leads
 from harness.checks.leftovers import Traces, left, traces
 from harness.contracts import HIDDEN, AnyArray, Deal, IntArray, Scenario, StoredPrediction, Strategy
 from harness.errors import Unsuitable
@@ -142,7 +143,9 @@ def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> l
         "leaves global state alone": lambda _: _changed_globals(*around()),
         "leaves nothing running and no library patched": lambda _: _left_behind(*around()),
     }  # while nothing has been changed yet
-    last = {_TOGETHER: lambda case: _learns_together(make, case)} if together else {}
+    last = {_NO_SEED: _knows_no_seed} | (
+        {_TOGETHER: lambda case: _learns_together(make, case)} if together else {}
+    )
     return _held(first | _claims(scenario) | last, case)
 
 
@@ -295,6 +298,18 @@ def _ignores_query_order(case: _Case) -> str:
     return ""
 
 
+def _knows_no_seed(case: _Case) -> str:
+    deal = case.deal()
+
+    def answers(seed: int) -> list[StoredPrediction]:
+        if seed == _SEED:
+            return case.alone
+        settings = replace(case.settings, root_seed=learner_seed(seed))
+        return case.cells.answers(seal(deal, seed).episodes, settings)
+
+    return known_seed_leads(deal, _SEED, answers)
+
+
 def _learns_together(make: Make, case: _Case) -> str:
     """Two cells of stage 0 (items in another order, other streams), with a probe at every step, at once and
     each alone.
@@ -344,6 +359,7 @@ def _same(first: AnyArray, second: AnyArray) -> bool:
     return np.allclose(first, second, atol=1e-4, equal_nan=True)
 
 
+_NO_SEED = "answers as well under seeds that nobody could know"
 _TOGETHER = "two cells at once answer as each alone"
 _STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
     "answers every stage": _answers_every_stage,

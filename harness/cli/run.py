@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SOME_FAILED = 1
 _MOST_SEEDS = 1000
-_LONGEST_SEED = 9  # digits
+_LARGEST_SEED = 2**63 - 1  # of a word that every store and generator takes
 
 EPILOGUE = options.examples(
     "owb run replay ewc                                      two strategies on digits, 5 seeds, bounds added",
@@ -238,7 +238,9 @@ def _seeds_given(seeds: str | None, seed: str | None) -> tuple[int | None, tuple
     parts = [part.strip() for part in value.split(",")]
     is_count = option == "--seeds" and len(parts) == 1
     numbers = [
-        int(part) for part in parts if part.isascii() and part.isdecimal() and len(part) <= _LONGEST_SEED
+        int(part)
+        for part in parts
+        if part.isascii() and part.isdecimal() and len(part) < 20 and int(part) <= _LARGEST_SEED
     ]
     if len(numbers) < len(parts) or (is_count and not 1 <= numbers[0] <= _MOST_SEEDS):
         wanted = (

@@ -25,6 +25,12 @@ from harness.statistics.paired import Comparison, paired_differences, paired_t
 from harness.statistics.power import detectable_within_strata, minimum_detectable_difference
 from harness.statistics.profiles import Profile, performance_profile
 from harness.statistics.rank_ranges import rank_ranges
+from harness.statistics.rank_sums import (
+    rank_sum,
+    rank_sum_by_wins,
+    rank_sum_within_strata,
+    smallest_rank_sum_p,
+)
 from harness.statistics.sign_flips import (
     EXACT_UP_TO,
     fewest_pairs,
@@ -74,8 +80,12 @@ __all__ = [
     "probability_of_improvement",
     "rank_groups",
     "rank_ranges",
+    "rank_sum",
+    "rank_sum_by_wins",
+    "rank_sum_within_strata",
     "sign_flip",
     "sign_flip_within_strata",
+    "smallest_rank_sum_p",
     "smallest_sign_flip_p",
     "studentised_bootstrap",
     "t_interval",

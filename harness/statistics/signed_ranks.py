@@ -41,7 +41,7 @@ def wilcoxon(differences: ArrayLike) -> float:
     kept = kept[kept != 0]
     if len(kept) == 0:
         return 1.0
-    doubled = _doubled_ranks(np.abs(kept))
+    doubled = doubled_ranks(np.abs(kept))
     total = int(doubled.sum())
     positive = int(doubled[kept > 0].sum())
     smaller = min(positive, total - positive)
@@ -68,7 +68,7 @@ def wilcoxon_holm(figures: Mapping[str, ArrayLike]) -> dict[tuple[str, str], flo
     return found
 
 
-def _doubled_ranks(
+def doubled_ranks(
     sizes: np.ndarray[tuple[int], np.dtype[np.float64]],
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Return twice the ranks from 1, whole numbers: tied sizes share the sum of their first and last rank."""
@@ -78,4 +78,4 @@ def _doubled_ranks(
     return (first + last).astype(np.int64)
 
 
-__all__ = ["EXACT_UP_TO", "wilcoxon", "wilcoxon_holm"]
+__all__ = ["EXACT_UP_TO", "doubled_ranks", "wilcoxon", "wilcoxon_holm"]

@@ -16,7 +16,7 @@ from leaderboards.cli.board import BOARDS, GATE_REFUSED, Root
 EPILOGUE = options.examples(
     "owb verify submissions/mine                   every stage, some cells run again in a sandbox",
     "owb verify submissions/mine --no-rerun        what can be told without running its code",
-    "owb verify submissions/mine --salt $(git rev-parse origin/main) --json",
+    "owb verify submissions/mine --salt 63ebfa2 --json     the report of that salt again",
     "owb verify --boards                           run some cells of every committed board again",
     "owb verify --boards class-incremental ncd --cells 5",
 )
@@ -32,7 +32,11 @@ def verify(
         typer.Option("--boards", help="Run cells of committed boards again, all boards if none is named."),
     ] = False,
     salt: Annotated[
-        str, typer.Option(help="What draws the cells to run again, chosen after the submission was made.")
+        str,
+        typer.Option(
+            help="What draws the cells to run again and the fresh seeds; at random if not said, and printed. "
+            "One that the author could know is for repeating a report."
+        ),
     ] = "",
     cells: Annotated[int, typer.Option(min=1, help="How many cells to run again.")] = 2,
     rerun: Annotated[bool, typer.Option(help="Run the submitted code (stages 7 to 9).")] = True,

@@ -7,6 +7,7 @@ for being worse than others.
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,8 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     Args:
         folder: the submission.
         boards: the folder that holds the boards.
-        salt: a value the author could not choose when submitting; with the submission's digest it draws the
-            cells that run again.
+        salt: a value the author could not know when submitting, at random where empty; with the submission's
+            digest it draws the cells that run again and the fresh seeds.
         rerun: run stages 7 to 9.
         cells: how many cells run again.
 
@@ -53,6 +54,7 @@ def examine(folder: Path, boards: Path, *, salt: str = "", rerun: bool = True, c
     """
     if not folder.is_dir():
         raise UserError(f"there is no folder {str(folder)!r}")
+    salt = salt or (secrets.token_hex(16) if rerun else "")
     read, parts = _read(folder, boards)
     if read.case is None:
         parts += [
@@ -93,14 +95,24 @@ def _held(number: int, look: Callable[[], Iterable[str]]) -> Part:
 
 def _code(case: Case, salt: str, cells: int) -> list[Part]:
     """Run the stages that run what was submitted, then the words on where it would stand."""
+    from leaderboards.gate.by_heart import by_heart
     from leaderboards.gate.conformance import conformance
+    from leaderboards.gate.fresh import fresh
     from leaderboards.gate.rerun import drawn, rerun
 
-    chosen = drawn(case, salt, cells)
-    again = [f"run again: {cell.scenario} | seed {cell.seed}" for cell in chosen]
+    said: list[str] = []
+    order = drawn(case, salt, cells)
     held = _held(7, lambda: conformance(case))
-    ran = _held(8, lambda: rerun(case, chosen))
-    return [held, replace(ran, notes=tuple(map(plain, again))), _standing(case)]
+    looks = (
+        lambda: rerun(case, order, cells, said.append),
+        lambda: by_heart(case, order.done, salt, said.append),
+        lambda: fresh(case, salt, said.append),
+    )
+    ran = part(8, [])
+    for look in looks:
+        if not ran.problems:  # what does not come out again need not be looked at further
+            ran = _held(8, look)
+    return [held, replace(ran, notes=tuple(map(plain, said))), _standing(case)]
 
 
 def _standing(case: Case) -> Part:

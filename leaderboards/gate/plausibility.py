@@ -120,9 +120,14 @@ def same_figures(cells: Sequence[BoardCell]) -> Iterator[str]:
 
 
 def _copies(case: Case, varied: set[str]) -> Iterator[str]:
-    """An entry whose predictions are another's is not a new one, whatever it is called."""
+    """An entry whose predictions are another's is not a new one, whatever it is called; but a revision may have
+    those of the version that was accepted before.
+    """
     own = {(cell.scenario, cell.seed): cell.digest for cell in case.readable if cell.key in varied}
+    earlier = case.board.accepted.current.get(case.submission.name)
     for entry in case.board.entries:
+        if earlier and entry.label == earlier.label:
+            continue
         same = sum(own.get((cell.scenario, cell.seed)) == cell.digest for cell in entry.done)
         if same and 2 * same > len(own):
             yield (

@@ -24,7 +24,7 @@ from harness.contracts import Metric, Status
 from harness.protocol.cells import Protocol
 from harness.statistics import Comparison, paired_t
 from leaderboards.gate.report import counted
-from leaderboards.gate.rerun import figures
+from leaderboards.gate.runner import figures
 from leaderboards.publishing.board import (
     SOURCE,
     Board,

@@ -98,7 +98,8 @@ class Report:
 def text_of(content: Mapping[str, Any]) -> str:
     """Return for people what `Report.content` says to machines."""
     read = f"{content['name']} for board {content['board']}, digest {content['digest'][:12]}"
-    lines = [f"Submission: {read if content['name'] else 'it cannot be read'}", ""]
+    salt = f"; salt {content['salt']}" if content["salt"] else ""
+    lines = [f"Submission: {read if content['name'] else 'it cannot be read'}{salt}", ""]
     for stage in content["stages"]:
         why = f": {stage['skipped']}" if stage["skipped"] else ""
         lines.append(f"{stage['stage']} {stage['name']:<13} {stage['verdict']}{why}")

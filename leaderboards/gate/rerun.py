@@ -1,128 +1,139 @@
 """Stage 8, re-run: some cells are learned again in the sandbox and must come out as submitted; then the
 probes for leaks.
 
-Which cells is drawn by SHA-256 over the submission's digest and a salt that its author could not choose. On
-one machine the same code gives the same bytes; elsewhere sums add up in another order, so figures may differ
-by `TOLERANCE`. Probes compare runs on this very machine.
+Which cells is drawn by SHA-256 over the submission's digest and a salt that its author could not know. Cells
+that are said to have failed come first. On one machine the same code gives the same bytes; elsewhere sums add
+up in another order, so figures may differ by `TOLERANCE`, but as often up as down.
 """
 
 from __future__ import annotations
 
 import hashlib
-import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from pathlib import Path
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
-import numpy as np
-
-from harness import sandbox, seeds
-from harness.cell.run import settings_of
-from harness.cell.sealing import Episode, build, fully_labelled, seal, with_permuted_truth
-from harness.contracts import IntArray, Metric, Query, Scenario, Status, StoredPrediction
-from harness.store.predictions import digest, write_answers
+from harness.contracts import Status, StoredPrediction
+from harness.store.predictions import digest
 from leaderboards.gate.case import Case, where
-from leaderboards.gate.renaming import mapped_back, new_names, renamed
-from leaderboards.gate.surroundings import hidden
+from leaderboards.gate.leaks import leaks
+from leaderboards.gate.runner import SLOWER, Runner, figures, height
 from leaderboards.publishing.board import BoardCell
-from leaderboards.publishing.rescore import EvalSet, rescore
+from leaderboards.publishing.rescore import EvalSet
 from leaderboards.publishing.submission import without_folders
 
 TOLERANCE = 0.02
 """How far figures may be apart between machines: absolute up to 1, relative beyond."""
 
-MAY_FALL = 0.1
-"""How far the primary figure may fall when classes are renamed, besides its spread over seeds."""
+LEVEL = 1 / 1000
+"""How rarely the signed test may refuse where differences go up as often as down."""
 
-_PROBED_STAGES = 2
+SUSPICIOUS = 1 / 4
+"""The p up to which a test goes on; above it, nothing speaks against a submission."""
+
+_MOST_SIGNED = 20
+_WELL_INSIDE = {Status.TIMEOUT: (1 / 4, 1.0), Status.OUT_OF_MEMORY: (SLOWER, 1 / 2)}
+"""Shares of the suite's time and memory within which a cell must not end that is said to have gone beyond."""
+
+Say = Callable[[str], None]
+"""Told what is to be noted and refuses nothing."""
 
 
-def drawn(case: Case, salt: str, cells: int) -> list[BoardCell]:
-    """Return the cells to run again: those with the smallest hashes."""
+class Drawn(NamedTuple):
+    """What is run again, in this order. failed: cells said to have failed.  done: all others, of which the
+    first are run."""
+
+    failed: Sequence[BoardCell]
+    done: Sequence[BoardCell]
+
+
+def drawn(case: Case, salt: str, cells: int) -> Drawn:
+    """Return at most `cells` cells that are said to have failed, and all done ones in the order of their lots."""
 
     def lot(cell: BoardCell) -> str:
-        return hashlib.sha256(
-            f"{case.submission.digest}|{salt}|{cell.scenario}|{cell.seed}".encode()
-        ).hexdigest()
+        return lot_of(case, salt, cell.scenario, cell.seed)
 
-    return sorted(case.readable, key=lot)[:cells]
+    failed = [cell for cell in case.entry.cells if cell.status is not Status.DONE]
+    return Drawn(sorted(failed, key=lot)[:cells], sorted(case.readable, key=lot))
 
 
-def rerun(case: Case, chosen: Sequence[BoardCell]) -> Iterator[str]:
-    """Say where cells do not come out as submitted, and where what a strategy must not know changes what it
-    answers.
+def lot_of(case: Case, salt: str, *address: object) -> str:
+    """Return a hash of a submission, a salt and what is asked about."""
+    return hashlib.sha256("|".join(map(str, (case.submission.digest, salt, *address))).encode()).hexdigest()
+
+
+def rerun(case: Case, order: Drawn, cells: int, say: Say) -> Iterator[str]:
+    """Say where `cells` cells do not come out as submitted, and where what a strategy must not know changes
+    what it answers.
     """
-    for place, cell in enumerate(chosen):
-        runner = Runner(case, cell)
-        result = runner.run(runner.episodes())
-        yield from _problems(result, cell)
-        if result.status is not Status.DONE:
-            continue
-        if digest(result.answers) != cell.digest:
-            yield from _differences(case, cell, result.answers)
-        if place == 0:
-            yield from (f"{where(cell)}: {problem}" for problem in _leaks(case, cell, runner, result.answers))
-
-
-class Runner:
-    """One cell, ready to be run as it is or otherwise."""
-
-    def __init__(self, case: Case, cell: BoardCell) -> None:
-        self.case, self.cell = case, cell
-        protocol = case.protocols[cell.scenario]
-        self.scenario: Scenario = protocol.scenario()
-        self.reveal = case.entry.strategy == protocol.upper_bound
-
-    def episodes(self, *, permuted: bool = False) -> tuple[Episode, ...]:
-        """Return the public part, as a worker gets it; with `permuted`, of a world with other hidden labels."""
-        if not permuted:
-            return build(self.scenario, self.cell.seed, reveal=self.reveal).episodes
-        deal = with_permuted_truth(self.scenario.deal(self.cell.seed), self.cell.seed)
-        return seal(fully_labelled(deal) if self.reveal else deal, self.cell.seed).episodes
-
-    def run(self, episodes: Sequence[Episode]) -> sandbox.Result:
-        """Run the strategy on `episodes` in a sandbox of its own."""
-        entry, suite = self.case.entry, self.case.board.header.suite
-        task = sandbox.Task(
-            kind="cell",
-            strategy=entry.strategy,
-            source=self.case.source,
-            params=entry.params,
-            threads=_threads(self.case, self.cell),
-            settings=settings_of(self.scenario, self.cell.seed),
-        )
-        unseen = hidden(self.case.folder, self.case.boards)
-        return sandbox.run(
-            task,
-            episodes,
-            sandbox.Bounds(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib, hidden=unseen),
+    for cell in order.failed:
+        say(f"run again: {where(cell)}, which is said to have ended as {cell.status}")
+        yield from _claimed(case, cell)
+    gains: list[float] = []
+    sound = True
+    for place, cell in enumerate(order.done[: max(cells, _MOST_SIGNED)]):
+        if place >= cells and not (sound and sign_test(gains) <= SUSPICIOUS):
+            break
+        say(f"run again: {where(cell)}")
+        for problem in _again(Runner(case, cell.scenario, cell.seed), cell, gains, probe=place == 0):
+            sound = False
+            yield problem
+    if (p := sign_test(gains)) <= LEVEL:
+        up = sum(gain > 0 for gain in gains)
+        yield (
+            f"{up} of {len(gains)} cells that differ from their run again are better in the submission, by "
+            f"{sum(gains) / len(gains):.4f} on average (sign test p {p:.1g}): float sums differ both ways"
         )
 
 
-def figures(exam: EvalSet, answers: Sequence[StoredPrediction]) -> tuple[dict[str, float], list[str]]:
-    """Return the figures of answers, or what is wrong with them, as a board would."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "predictions.npz"
-        write_answers(path, answers)
-        marked = rescore(exam, path)
-    return dict(marked.metrics), list(marked.problems)
+def sign_test(gains: Sequence[float]) -> float:
+    """Return the one-sided p of the sign test: how often as many of these differences are above 0 where each
+    is as often above as below. Zeros say nothing.
+
+    >>> sign_test([0.1, 0.2, 0.0]), sign_test([])
+    (0.25, 1.0)
+    """
+    up, all_ = sum(gain > 0 for gain in gains), sum(gain != 0 for gain in gains)
+    return float(sum(math.comb(all_, more) for more in range(up, all_ + 1)) / 2**all_)
 
 
-def _threads(case: Case, cell: BoardCell) -> int:
-    stated = case.entry.environments[cell.environment].get("threads_per_worker", 1)
-    return stated if isinstance(stated, int) and 1 <= stated <= 64 else 1
-
-
-def _problems(result: sandbox.Result, cell: BoardCell) -> Iterator[str]:
+def _again(runner: Runner, cell: BoardCell, gains: list[float], *, probe: bool) -> Iterator[str]:
+    episodes, exam = runner.dealt()
+    result = runner.run(episodes)
     yield from (f"{where(cell)}: the strategy {violation}" for violation in result.violations)
     if result.status is not Status.DONE:
         yield without_folders(
             f"{where(cell)}: done in the submission, but run again it ended as {result.status}: {result.reason}"
         )
+        return
+    if digest(result.answers) != cell.digest:
+        yield from _differences(cell, runner, exam, result.answers, gains)
+    if probe:
+        yield from (f"{where(cell)}: {problem}" for problem in leaks(runner, episodes, exam, result.answers))
 
 
-def _differences(case: Case, cell: BoardCell, answers: Sequence[StoredPrediction]) -> Iterator[str]:
-    found, problems = figures(case.exam(cell.scenario, cell.seed), answers)
+def _claimed(case: Case, cell: BoardCell) -> Iterator[str]:
+    """A cell that ran out of time or memory must not end as done well inside of it; no other must at all."""
+    runner = Runner(case, cell.scenario, cell.seed)
+    time, memory = _WELL_INSIDE.get(cell.status, (SLOWER, 1.0))
+    result = runner.run(runner.dealt()[0], time=time, memory=memory)
+    yield from (f"{where(cell)}: the strategy {violation}" for violation in result.violations)
+    if result.status is Status.DONE:
+        inside = {
+            Status.TIMEOUT: f" in less than {time:g} of the time that it may take",
+            Status.OUT_OF_MEMORY: f" with {memory:g} of the memory that it may take",
+        }
+        yield (
+            f"{where(cell)}: ended as {cell.status} in the submission, but run again it is done"
+            f"{inside.get(cell.status, '')}"
+        )
+
+
+def _differences(
+    cell: BoardCell, runner: Runner, exam: EvalSet, answers: Sequence[StoredPrediction], gains: list[float]
+) -> Iterator[str]:
+    """Say which figures are too far apart; keep by how much the primary one is better in the submission."""
+    found, problems = figures(exam, answers)
     yield from (f"{where(cell)}: run again, {problem}" for problem in problems)
     for name, stated in sorted(cell.metrics.items()):
         again = found.get(name, float("nan"))
@@ -131,86 +142,9 @@ def _differences(case: Case, cell: BoardCell, answers: Sequence[StoredPrediction
                 f"{where(cell)}: {name} is {stated:.4g} in the submission and {again:.4g} run again: "
                 "its predictions are not what this code and configuration give"
             )
+    primary = runner.primary
+    if primary.name in cell.metrics and primary.name in found:
+        gains.append(height(primary, cell.metrics[primary.name]) - height(primary, found[primary.name]))
 
 
-# --- leaks --------------------------------------------------------------------------------------------------
-
-
-def _leaks(case: Case, cell: BoardCell, runner: Runner, answers: Sequence[StoredPrediction]) -> Iterator[str]:
-    episodes = runner.episodes()
-    first = [answer for answer in answers if answer.stage == 0]
-    if len(episodes) > 1 and digest(runner.run(episodes[:1]).answers) != digest(first):
-        yield "its answers after the first stage change when the stages to come are removed"
-    turned = runner.run([Episode(episodes[0].stage, _turned(episodes[0].query, cell.seed))])
-    if not _alike(first, turned.answers):
-        yield "its answers change with the order of the query"
-    early = [answer for answer in answers if answer.stage < _PROBED_STAGES]
-    if digest(runner.run(runner.episodes(permuted=True)[:_PROBED_STAGES]).answers) != digest(early):
-        yield "its answers change when labels that it never sees are permuted"
-    yield from _fall(case, cell, runner, episodes, answers)
-
-
-def _fall(
-    case: Case,
-    cell: BoardCell,
-    runner: Runner,
-    episodes: Sequence[Episode],
-    answers: Sequence[StoredPrediction],
-) -> Iterator[str]:
-    """Classes get other numbers in all that is handed over; who learned them from there is as good as before."""
-    names = new_names(episodes)
-    if names is None:
-        return
-    exam, primary = case.exam(cell.scenario, cell.seed), case.protocols[cell.scenario].metrics[0]
-    other = runner.run([renamed(episode, names) for episode in episodes])
-    before, _ = figures(exam, answers)
-    after, problems = figures(exam, [mapped_back(answer, names) for answer in other.answers])
-    if other.status is not Status.DONE or problems or primary.name not in after:
-        yield f"ends as {other.status} when classes are renamed"
-    elif _worse(primary, before[primary.name], after[primary.name]) > _may_fall(
-        case, cell, primary, before[primary.name]
-    ):
-        yield (
-            f"{primary.name} falls from {before[primary.name]:.2f} to {after[primary.name]:.2f} when "
-            "classes are renamed: "
-            "it knows them from elsewhere than the labels it was handed"
-        )
-
-
-def _worse(metric: Metric, before: float, after: float) -> float:
-    return before - after if metric.better == "higher" else after - before
-
-
-def _may_fall(case: Case, cell: BoardCell, metric: Metric, before: float) -> float:
-    over_seeds = [
-        other.metrics[metric.name]
-        for other in case.readable
-        if other.scenario == cell.scenario and metric.name in other.metrics
-    ]
-    spread = float(np.std(over_seeds, ddof=1)) if len(over_seeds) > 1 else 0.0
-    return max(MAY_FALL * max(1.0, abs(before)), 4 * spread)
-
-
-def _turned(query: Query, seed: int) -> Query:
-    order: IntArray = seeds.stream("turned", seed=seed).permutation(len(query.ids)).astype(np.int64)
-    tasks = None if query.tasks is None else query.tasks[order]
-    return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
-
-
-def _alike(first: Sequence[StoredPrediction], second: Sequence[StoredPrediction]) -> bool:
-    """Compare answers up to what the order of float sums explains."""
-    if len(first) != len(second):
-        return False
-    for a, b in zip(first, second, strict=True):
-        for name, array in a.arrays.items():
-            other = b.arrays.get(name)
-            if (
-                other is None
-                or other.shape != array.shape
-                or not np.allclose(array, other, atol=1e-4, rtol=1e-3, equal_nan=True)
-            ):
-                return False
-    return True
-
-
-__all__ = ["Runner", "drawn", "figures", "rerun"]
+__all__ = ["LEVEL", "SUSPICIOUS", "TOLERANCE", "Drawn", "Say", "drawn", "lot_of", "rerun", "sign_test"]

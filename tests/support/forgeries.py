@@ -1,7 +1,7 @@
 """One honest world, and what a forger makes of a submission from it.
 
-`world` runs a small board and three strategies as `owb new` writes them, through the real store, and submits
-these. A forgery changes a copy of a submission and, where the forger is careful, makes every digest, key and
+`world` runs a small board and four strategies, two as `owb new` writes them, a network and one of
+scikit-learn, through the real store, and submits these. A forgery changes a copy of a submission and, where the forger is careful, makes every digest, key and
 figure fit again, so that only the stage that is meant to can tell.
 """
 
@@ -45,8 +45,73 @@ from leaderboards.publishing.submission import (
 SCENARIO = "class-incremental[dataset=digits,stages=2,epochs=1]"
 SEEDS = 3
 RIVALS = ("fine-tune", "joint", "replay")
-EXAMPLES = {"first": "", "second": "[power=1.0]", "third": "[power=4.0]"}
+EXAMPLES = {"first": "", "second": "[power=1.0]", "network": "", "bayes": ""}
 METADATA = Metadata(name="An example", authors=("A. Person",), method="nearest class mean", licence="MIT")
+NETWORK = '''
+import numpy as np
+import torch
+
+from harness.contracts import Prediction, Query, Stage, Strategy
+
+
+class Network(Strategy):
+    """A layer of 32 units, trained by Adam on one stage after the other."""
+
+    def setup(self) -> None:
+        """Begin with the first stage, which says how large an input is."""
+        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.LazyLinear(32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+
+    def learn(self, stage: Stage) -> None:
+        """Train for three epochs."""
+        inputs = torch.tensor(np.asarray(stage.inputs[np.arange(len(stage.ids))], dtype=np.float32))
+        inputs = inputs / inputs.max()
+        labels = torch.tensor(stage.labels)
+        self.net(inputs[:1])
+        optimiser = torch.optim.Adam(self.net.parameters(), lr=0.01)
+        draws = self.context.stream("batches")
+        for _ in range(3):
+            for batch in np.array_split(draws.permutation(len(labels)), 1 + len(labels) // 32):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(self.net(inputs[batch]), labels[batch]).backward()
+                optimiser.step()
+
+    def predict(self, query: Query) -> Prediction:
+        """Answer the class of the largest output."""
+        inputs = torch.tensor(np.asarray(query.inputs[np.arange(len(query.ids))], dtype=np.float32))
+        with torch.no_grad():
+            return Prediction(classes=self.net(inputs / inputs.max()).argmax(dim=1).numpy())
+'''
+
+BAYES = '''
+import numpy as np
+from sklearn.naive_bayes import GaussianNB
+
+from harness.contracts import Prediction, Query, Stage, Strategy
+
+
+class Bayes(Strategy):
+    """Gaussian naive Bayes of scikit-learn, fitted to all that was handed over."""
+
+    def setup(self) -> None:
+        """Begin with nothing."""
+        self.inputs, self.labels = [], []
+
+    def learn(self, stage: Stage) -> None:
+        """Keep the stage."""
+        self.inputs.append(flat(stage))
+        self.labels.append(stage.labels)
+
+    def predict(self, query: Query) -> Prediction:
+        """Answer the likeliest class."""
+        model = GaussianNB(var_smoothing=0.01).fit(np.concatenate(self.inputs), np.concatenate(self.labels))
+        return Prediction(classes=model.predict(flat(query)).astype(np.int64))
+
+
+def flat(items: Stage | Query) -> np.ndarray:
+    """Return the inputs, a row each."""
+    return np.asarray(items.inputs[np.arange(len(items.ids))], dtype=np.float64).reshape(len(items.ids), -1)
+'''
+
 CLUMSY = '''
 
 class Clumsy(First):
@@ -78,8 +143,9 @@ class World:
 def world() -> World:
     """Build it once per process."""
     base = Path(tempfile.mkdtemp(prefix="owb-forgeries-"))
-    for name in EXAMPLES:
-        (base / f"{name}.py").write_text(STRATEGY.format(name=name, cls=name.capitalize()))
+    scaffolded = {name: STRATEGY.format(name=name, cls=name.capitalize()) for name in ("first", "second")}
+    for name, source in {**scaffolded, "network": NETWORK, "bayes": BAYES}.items():
+        (base / f"{name}.py").write_text(source)
     (base / "clumsy.py").write_text(STRATEGY.format(name="first", cls="First") + CLUMSY)
     labels = {name: f"{base}/{name}.py:{name.capitalize()}{params}" for name, params in EXAMPLES.items()}
     labels["clumsy"] = f"{base}/clumsy.py:Clumsy"
@@ -88,7 +154,7 @@ def world() -> World:
     todo = cells(dealt, contenders(RIVALS), SEEDS)
     store = Store(str(base / "store"))
     for cell in [*todo, *cells(dealt, contenders(labels.values()), SEEDS)]:
-        _run(cell, store, base / "scratch")
+        record(cell, store, base / "scratch")
     board = publish("tiny", suite, todo, store, base / "boards")
     made = {
         name: submit(label, board, METADATA, store, base / "submissions" / name)
@@ -97,7 +163,7 @@ def world() -> World:
     return World(base, store, board, made)
 
 
-def _run(cell: Cell, store: Store, scratch: Path) -> None:
+def record(cell: Cell, store: Store, scratch: Path) -> None:
     """Run and record one cell in this process, as pool and recording thread do together."""
     scratch.mkdir(exist_ok=True)
     scenario = cell.protocol.scenario
@@ -145,8 +211,10 @@ def rekey(folder: Path) -> None:
     _write(folder, entry)
 
 
-def rescore(folder: Path) -> None:
-    """State the digests and figures that go with the predictions as they are now; sign."""
+def rescore(folder: Path, board: Path | None = None) -> None:
+    """State the digests and figures that go with the predictions as they are now, for a board, `world`'s if
+    none is named; sign.
+    """
     entry = read_entry(folder / "entry.yaml")
     rows = []
     for cell in entry.cells:
@@ -156,12 +224,15 @@ def rescore(folder: Path) -> None:
             )
             cell = cell.model_copy(update={"digest": marked.digest, "metrics": dict(marked.metrics)})
         rows.append(cell)
-    _write(folder, entry.model_copy(update={"cells": tuple(rows)}))
+    _write(folder, entry.model_copy(update={"cells": tuple(rows)}), board)
 
 
-def _write(folder: Path, entry: Entry) -> None:
-    (protocol,) = read_header(world().board).protocols
-    rows = tuple(cell.model_copy(update={"key": cell_key(protocol, entry, cell)}) for cell in entry.cells)
+def _write(folder: Path, entry: Entry, board: Path | None = None) -> None:
+    protocols = {each.label: each for each in read_header(board or world().board).protocols}
+    rows = tuple(
+        cell.model_copy(update={"key": cell_key(protocols[cell.scenario], entry, cell)})
+        for cell in entry.cells
+    )
     (folder / "entry.yaml").write_text(yaml_text(entry.model_copy(update={"cells": rows})))
     sign(folder)
 

@@ -53,7 +53,7 @@ def test_it_holds_metadata_configuration_predictions_source_and_digests(made: Wo
 
 
 def test_it_names_neither_host_nor_user_nor_home_nor_folder(made: World) -> None:
-    for name in ("first", "second", "third"):
+    for name in ("first", "second", "network"):
         text = "".join(path.read_text() for path in made.submissions[name].glob("*.yaml"))
         for secret in (socket.gethostname(), str(Path.home()), str(made.base), f"/{getpass.getuser()}/"):
             assert secret not in text
@@ -138,7 +138,7 @@ def test_the_verb_writes_it_and_says_what_comes_next(made: World, tmp_path: Path
         "--out",
         str(tmp_path / "mine"),
     ]
-    strategy = f"{made.base}/third.py:Third[power=4.0]"
+    strategy = f"{made.base}/second.py:Second[power=1.0]"
     where = ["--board", "tiny", "--root", str(made.boards), "--store", str(made.base / "store")]
     result = CliRunner().invoke(APP, [strategy, *where, *options])
     assert result.exit_code == 0, result.exception
