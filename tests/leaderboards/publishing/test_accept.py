@@ -129,20 +129,20 @@ def test_what_the_gate_refuses_changes_nothing(made: World, boards: Path, tmp_pa
 
 
 def test_the_board_holds_the_submission_byte_by_byte_and_keeps_its_hash(made: World, boards: Path) -> None:
-    folder = made.submissions["third"]
+    folder = made.submissions["bayes"]
     merged = taken(folder, boards)
     before, after = read_board(made.board), read_board(boards / "tiny")
-    assert content(boards / "tiny" / entry_folder(LABELS["third"])) == content(folder)
+    assert content(boards / "tiny" / entry_folder(LABELS["bayes"])) == content(folder)
     assert after.header.hash == before.header.hash
-    assert after.header.suite.strategies == (*before.header.suite.strategies, LABELS["third"])
-    assert after.submissions[LABELS["third"]] == read_submission(folder)
+    assert after.header.suite.strategies == (*before.header.suite.strategies, LABELS["bayes"])
+    assert after.submissions[LABELS["bayes"]] == read_submission(folder)
     assert after.accepted.versions == (merged.version,)
     assert (merged.version.day, merged.version.revision, merged.earlier) == (DAY, 1, None)
     assert [path.name for path in boards.iterdir()] == ["tiny"]
     page = (boards / "tiny" / "README.md").read_text()
     assert "An example, revision 1" in page
     assert "A. Person" in page
-    assert f"cp leaderboards/boards/tiny/{entry_folder(LABELS['third'])}/strategy.py third.py" in page
+    assert f"cp leaderboards/boards/tiny/{entry_folder(LABELS['bayes'])}/strategy.py bayes.py" in page
 
 
 def test_places_that_moved_are_those_that_differ_between_the_two_rankings(made: World, boards: Path) -> None:
@@ -198,7 +198,7 @@ def test_a_higher_revision_takes_the_place_of_the_earlier_one(
     made: World, boards: Path, tmp_path: Path
 ) -> None:
     first = taken(made.submissions["first"], boards).version
-    folder = revised(made, "third", tmp_path / "new", revision=2)
+    folder = revised(made, "bayes", tmp_path / "new", revision=2)
     call = [str(folder), "--root", str(boards), "--out", str(tmp_path / "pages"), "--json"]
     result = CliRunner().invoke(APP, call)
     assert result.exit_code == 0, result.output
@@ -208,8 +208,8 @@ def test_a_higher_revision_takes_the_place_of_the_earlier_one(
     assert len(said["report"]["salt"]) == 32  # drawn after it was made
     assert said["commands"][-1] == "git commit --message 'Accept An example, revision 2, on board tiny'"
     board = read_board(boards / "tiny")
-    assert {entry.label for entry in board.entries} == {*forgeries.RIVALS, LABELS["third"]}
-    assert board.header.suite.strategies == (*forgeries.RIVALS, LABELS["third"])
+    assert {entry.label for entry in board.entries} == {*forgeries.RIVALS, LABELS["bayes"]}
+    assert board.header.suite.strategies == (*forgeries.RIVALS, LABELS["bayes"])
     assert board.accepted.versions[0] == first
     (second,) = board.accepted.versions[1:]
     assert second.model_dump(mode="json") == said["version"]
