@@ -123,19 +123,22 @@ class _Case:
         return self.cells.answers(episodes, self.settings)
 
 
-def check_strategy(make: Make, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
+def check_strategy(
+    make: Make, scenario: Scenario, *, reveal: bool = False, before: Surroundings | None = None
+) -> list[Finding]:
     """Hold a strategy against every claim on a small part of `scenario`.
 
     Args:
         make: gives a fresh instance at every call.
         scenario: what to deal from; with a single stage the claims about later ones are left out.
         reveal: hand over every training label, as the scenario's upper bound gets them.
+        before: what was around before the first of several checks in this process; looked at here by default.
     """
     case, together = _case(_Here(make), scenario, reveal=reveal), bool(make().together)
-    before, after = cache(_surroundings), cache(_surroundings)  # looked at once each, also where it refuses
+    found, after = cache(surroundings), cache(surroundings)  # looked at once each, also where it refuses
 
-    def around() -> tuple[_Surroundings, _Surroundings]:
-        was = before()
+    def around() -> tuple[Surroundings, Surroundings]:
+        was = before or found()
         _ = case.alone
         return was, after()
 
@@ -255,24 +258,25 @@ def _continues(case: _Case) -> str:
     return _differs(case.alone, answers) or note
 
 
-class _Surroundings(NamedTuple):
+class Surroundings(NamedTuple):
     """What a cell should leave as it is: global state, and what runs or can be patched in this process."""
 
     state: dict[str, Any]
     traces: Traces
 
 
-def _surroundings() -> _Surroundings:
+def surroundings() -> Surroundings:
+    """Return what is around now, to be compared with what is around after a cell."""
     _load_what_looks_around()
-    return _Surroundings(_global_state(), traces())
+    return Surroundings(_global_state(), traces())
 
 
-def _changed_globals(before: _Surroundings, after: _Surroundings) -> str:
+def _changed_globals(before: Surroundings, after: Surroundings) -> str:
     changed = [name for name, value in before.state.items() if after.state[name] != value]
     return f"changed: {', '.join(changed)}" if changed else ""
 
 
-def _left_behind(before: _Surroundings, after: _Surroundings) -> str:
+def _left_behind(before: Surroundings, after: Surroundings) -> str:
     found = left(before.traces, after.traces)
     return f"warning: {', '.join(found)}" if found else ""
 
@@ -573,4 +577,14 @@ def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarra
                 yield f"{index}.{name}", value
 
 
-__all__ = ["Cells", "Ended", "Finding", "check_scenario", "check_strategy", "digest_of_last", "judge"]
+__all__ = [
+    "Cells",
+    "Ended",
+    "Finding",
+    "Surroundings",
+    "check_scenario",
+    "check_strategy",
+    "digest_of_last",
+    "judge",
+    "surroundings",
+]

@@ -13,7 +13,7 @@ from worlds import Blobs, Cheats, HiddenBlobs, Means, NoisyBlobs, NovelBlobs, Re
 from harness.cell import sealing
 from harness.cell.sealing import Sealed
 from harness.checks import conformance
-from harness.checks.conformance import Finding, check_scenario, check_strategy
+from harness.checks.conformance import Finding, check_scenario, check_strategy, surroundings
 from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.plugins import find, registered
 from harness.selection import configured
@@ -27,12 +27,14 @@ def _broken(findings: Sequence[Finding]) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", sorted(registered("strategy")))
 def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) -> None:
-    taken_part = 0
+    taken_part, before = 0, surroundings()
     surfaces = configured(
         "scenario", "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]"
     )
     for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues(), surfaces):
-        findings = check_strategy(find("strategy", name).cls, world, reveal=name == world.upper_bound)
+        findings = check_strategy(
+            find("strategy", name).cls, world, reveal=name == world.upper_bound, before=before
+        )
         assert _broken(findings) == {}
         taken_part += not any(finding.unsuitable for finding in findings if finding.claim == PROBE)
     assert taken_part, "it refuses all worlds, so nothing has been put to the test"
