@@ -41,7 +41,14 @@ def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) ->
 
 
 @pytest.mark.parametrize(
-    "name", ["happy", "simgcd", "simgcd-lwf", "frost", "k-means", "ss-k-means", "nearest-prototype"]
+    "name",
+    [
+        "happy",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("simgcd", "simgcd-lwf", "frost", "k-means", "ss-k-means", "nearest-prototype")
+        ),
+    ],
 )
 @pytest.mark.parametrize("scenario", ["cgcd[preset=clinc150]", "cgcd[preset=digits,known_k=false]"])
 def test_category_discovery_passes_the_permutation_probe_on_real_data(name: str, scenario: str) -> None:

@@ -173,7 +173,9 @@ def test_a_run_outlives_workers_cells_fork_servers_and_ray_itself(tmp_path: Path
     launch.leaves_nothing()
 
 
-@pytest.mark.parametrize("stopped", ["", "/raylet", "/gcs_server"])
+@pytest.mark.parametrize(
+    "stopped", ["", *(pytest.param(name, marks=pytest.mark.slow) for name in ("/raylet", "/gcs_server"))]
+)
 def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(
     stopped: str, tmp_path: Path
 ) -> None:

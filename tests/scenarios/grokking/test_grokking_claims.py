@@ -111,6 +111,7 @@ def test_nobody_knows_a_table_without_a_rule(strategy: str) -> None:
         assert value < 0.05
 
 
+@pytest.mark.slow
 def test_without_regularisation_float32_cross_entropy_collapses_and_float64_does_not_yet() -> None:
     """Prieto et al. 2025: nothing at 1,000 steps, about a quarter of the rows at 1,500; in float64 not before
     5,000.

@@ -161,7 +161,13 @@ def _logits(strategy: Grokker, query: Query) -> torch.Tensor:
 @pytest.mark.parametrize("learner", LEARNERS)
 @pytest.mark.parametrize(
     "backbone",
-    ["quadratic[width=24,modulus=11]", "relu[hidden=16,modulus=11]", "transformer[width=16,modulus=11]"],
+    [
+        "quadratic[width=24,modulus=11]",
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in ("relu[hidden=16,modulus=11]", "transformer[width=16,modulus=11]")
+        ),
+    ],
 )
 def test_learners_conform_on_pairs(learner: type[Grokker], backbone: str) -> None:
     findings = check_strategy(learner, Sums(backbone=backbone))
