@@ -108,15 +108,15 @@ class Results:
 
     def _repr_html_(self) -> str:
         """Show the rankings in a notebook."""
-        parts = []
-        for ranking in self.rankings():
+        parts, found = [], self.rankings()
+        for ranking in found:
             table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:3]])
             parts.append(
                 f"<h4>{html.escape(ranking.scenario)} <small>protocol {ranking.protocol_hash[:12]}</small></h4>"
             )
             parts.append(_html_table(table.header, table.rows))
             parts += [f"<p><small>{html.escape(note)}</small></p>" for note in ranking_notes(ranking)]
-        if (failures := failures_table(self.rankings())).rows:
+        if (failures := failures_table(found)).rows:
             parts += ["<h4>failures</h4>", _html_table(failures.header, failures.rows)]
         return "\n".join(parts)
 
