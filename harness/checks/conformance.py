@@ -177,7 +177,15 @@ def _claims(scenario: Scenario) -> dict[str, Callable[[_Case], str]]:
 
 
 def _held(claims: Mapping[str, Callable[[_Case], str]], case: _Case) -> list[Finding]:
-    return [_found(claim, lambda test=test: test(case)) for claim, test in claims.items()]  # type: ignore[misc]
+    """Put the case to every claim, the first of which looks at an ordinary cell: one that refuses that is put
+    to no further test.
+    """
+    findings: list[Finding] = []
+    for claim, test in claims.items():
+        findings.append(_found(claim, lambda test=test: test(case)))  # type: ignore[misc]
+        if findings[0].unsuitable:
+            return [replace(findings[0], claim=claim) for claim in claims]
+    return findings
 
 
 def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reveal: bool = False) -> str:

@@ -7,11 +7,12 @@ the strategy elsewhere: in a notebook, in another harness, after a second `learn
 
 from __future__ import annotations
 
+import operator
 import signal
 import sys
 import sysconfig
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -27,24 +28,24 @@ _MOST_NAMED = 5
 @dataclass(frozen=True, slots=True)
 class Traces:
     """What can be left behind, as it is now. threads: by number, with names.  processes: by id, with names.
-    functions: by dotted name.
+    libraries: what each module of a library, and each class that it defines, holds under which name.
     """
 
     threads: dict[int, str]
     processes: dict[int, str]
     timers: dict[str, float]
-    functions: dict[str, Any]
+    libraries: dict[str, dict[str, Any]]
 
 
 def traces() -> Traces:
-    """Return what runs in this process now, and the functions of all libraries that are loaded."""
+    """Return what runs in this process now, and what the libraries that are loaded hold."""
     return Traces(
         threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
         processes={child.pid: child.name() for child in psutil.Process().children(recursive=True)},
         timers={
             name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)
         },
-        functions=dict(_functions()),
+        libraries=dict(_libraries()),
     )
 
 
@@ -59,13 +60,10 @@ def left(before: Traces, after: Traces) -> list[str]:
         for name, seconds in after.timers.items()
         if seconds and not before.timers.get(name)
     ]
-    now = (
-        (name, function, after.functions.get(name, function)) for name, function in before.functions.items()
-    )
     patched = [
         name
-        for name, function, other in now
-        if other is not function and not _wrapped_by_its_own(name, function, other)
+        for name, function, other in _replaced(before.libraries, after.libraries)
+        if not _wrapped_by_its_own(name, function, other)
     ]
     found += [f"{name} replaced" for name in patched[:_MOST_NAMED]]
     found += (
@@ -74,21 +72,35 @@ def left(before: Traces, after: Traces) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _functions() -> Iterator[tuple[str, Any]]:
-    """Yield the functions of modules of the standard library and of installed packages, and those of their
-    classes.
+def _libraries() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield copies of what the modules of the standard library and of installed packages hold, and of what
+    their classes do.
     """
     roots = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     for name, module in list(sys.modules.items()):
         if not isinstance(module, ModuleType) or not _is_library(module, roots):
             continue
-        for attribute, value in list(vars(module).items()):
-            if isinstance(value, _FUNCTIONS):
-                yield f"{name}.{attribute}", value
-            elif isinstance(value, type) and getattr(value, "__module__", "") == name:
-                for method, function in list(vars(value).items()):
-                    if isinstance(function, _FUNCTIONS):
-                        yield f"{name}.{attribute}.{method}", function
+        held = dict(vars(module))
+        yield name, held
+        for attribute, value in held.items():
+            if isinstance(value, type) and getattr(value, "__module__", "") == name:
+                yield f"{name}.{attribute}", dict(vars(value))
+
+
+def _replaced(
+    before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted names of functions that are others now, with both; those that are gone stay out.
+
+    There are a hundred thousand; so that owners which hold the very same objects are passed over as a whole.
+    """
+    for owner, held in before.items():
+        now = after.get(owner, held)
+        if len(held) == len(now) and all(map(operator.is_, held.values(), now.values())):
+            continue
+        for name, function in held.items():
+            if isinstance(function, _FUNCTIONS) and now.get(name, function) is not function:
+                yield f"{owner}.{name}", function, now[name]
 
 
 def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:
