@@ -20,7 +20,7 @@ EPILOGUE = options.examples(
     "owb show                  the experiments in the store",
     "owb show demo             ranking and failures of one experiment",
     "owb show ablate-elr       what an ablation or a sweep found; the newest, where there are several",
-    "owb show 3f9c1a           one cell, ablation or sweep by the beginning of its key",
+    "owb show 3f9c1a           one cell (draws its pictures), ablation or sweep by the beginning of its key",
     "owb show demo --cells     every cell of an experiment",
 )
 
@@ -144,7 +144,23 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
     if store.lost([record]):
         console.note("its predictions are gone or damaged: run the cell anew with owb run --again")
     else:
+        _draw(store, record)
         console.say(f"files: {store.file(record, '.')}")
+
+
+def _draw(store: Store, record: Record) -> None:
+    """Add pictures to the files of a finished cell, or say why there are none."""
+    from harness.contracts import Status
+    from harness.errors import UserError
+    from harness.results.cell_pictures import add_pictures
+
+    if record.status is not Status.DONE:
+        return
+    try:
+        for problem in add_pictures(store, record):
+            console.note(problem)
+    except UserError as error:
+        console.note(f"no pictures: {error}")
 
 
 def _parts(record: Record) -> str:

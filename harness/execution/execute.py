@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import shutil
 import signal
-import tempfile
 import threading
 import time
 from collections import deque
@@ -37,7 +36,6 @@ from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape
 from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
-from harness.store import plots
 from harness.store.mlflow_store import PREDICTIONS, Ending, Record, Store
 from harness.store.predictions import digest, write_answers
 
@@ -479,7 +477,7 @@ def _record_end(
     listen: Listener,
     keep: Path | None,
 ) -> None:
-    """Score, store, then tell, then draw; with `keep`, the folder of a cell that is done is cleared away."""
+    """Score, store, then tell; with `keep`, the folder of a cell that is done is cleared away."""
     answers, results, outcome = running.answers, running.results.values(), ended.outcome
     scores = running.scoring.of(running.results)
     if outcome.status is Status.DONE and running.scoring.failure:
@@ -525,24 +523,6 @@ def _record_end(
             seconds=ending.seconds,
         )
     )
-    if scores:
-        _draw(store, running, scores, outcome.log_tail)
-
-
-def _draw(store: Store, running: _Running, scores: Scores, log: str) -> None:
-    """Add pictures to a record that is closed. What cannot be drawn is a line in its log; what cannot be kept
-    either, a warning.
-    """
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            failed: list[str] = []
-            plots.draw(scores, Path(folder), title=str(running.cell), say=failed.append)
-            if failed:
-                Path(folder, _LOG).write_text("\n".join([*log.splitlines(), *failed]), encoding="utf-8")
-            if any(Path(folder).iterdir()):
-                store.add_files(running.run_id.result(), Path(folder))
-    except Exception as error:
-        _log.warning("%s: no pictures: %s", running.cell, in_one_line(error))
 
 
 def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Record:

@@ -2,9 +2,9 @@
 
 By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by
 URI. A cell's predictions are stored before its status says `done`, so a half-written record is never read as
-a result; its pictures follow, and nothing needs them. One
-process writes: the driver. `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A
-folder may be moved and copied (`artifact_places`), and a data base that is busy is waited for (`busy`).
+a result; pictures follow when somebody looks (`results.cell_pictures`). One process writes: the driver.
+`mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and
+copied (`artifact_places`), and a data base that is busy is waited for (`busy`).
 """
 
 from __future__ import annotations

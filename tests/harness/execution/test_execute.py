@@ -27,7 +27,6 @@ from harness.execution import execute as execution
 from harness.execution.execute import Limits, next_cell, plan
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
-from harness.store import plots
 from harness.store.mlflow_store import Record, Store
 
 
@@ -348,51 +347,6 @@ def test_scoring_that_raises_ends_its_cell_with_the_reason_and_not_the_run(
         store = Store(str(tmp_path / "store"))
         assert len(store.answers(records[0])) == 3, "what was answered is kept"
         assert records[0].metrics == {}
-
-
-def test_pictures_are_drawn_once_the_record_is_closed_and_cost_a_line_of_the_log_where_they_fail(
-    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[Status] = []
-
-    def too_much(*_: object, **__: object) -> None:
-        seen.extend(record.status for record in Store(str(tmp_path / "store")).records("test"))
-        raise MemoryError
-
-    monkeypatch.setattr(plots, "heat_map", too_much)
-    (record,) = tiny_run([world("Chatty")])
-    assert (record.status, seen) == (Status.DONE, [Status.DONE])
-    store = Store(str(tmp_path / "store"))
-    *printed, line = store.file(record, "log.txt").read_text().splitlines()
-    assert printed == ["hello from stage 0", "hello from stage 1", "hello from stage 2"]
-    assert line.startswith("accuracy_matrix.png could not be drawn: MemoryError")
-    names = {file.path for file in store.client.list_artifacts(record.run_id)}
-    assert names == {"cell.json", "log.txt", "predictions.npz", "stages.png"}
-
-
-def test_a_record_needs_no_pictures(
-    tiny_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """As after a kill, or where the disk is full by then: the run goes on, and the cell is not learned again."""
-
-    add_files = Store.add_files
-
-    def no_room_for_pictures(store: Store, run_id: str, folder: Path) -> None:
-        if any(folder.glob("*.png")):
-            raise OSError("no space left on device")
-        add_files(store, run_id, folder)
-
-    monkeypatch.setattr(Store, "add_files", no_room_for_pictures)
-    first = tiny_run([world("Means"), world("Trains")])
-    assert [record.status for record in first] == [Status.DONE] * 2
-    assert [
-        message.partition(": no pictures: ")[2].partition(" (")[0]
-        for message in caplog.messages
-        if "pictures" in message
-    ] == ["OSError: no space left on device"] * 2
-    monkeypatch.undo()
-    again = tiny_run([world("Means"), world("Trains")])
-    assert [record.run_id for record in again] == [record.run_id for record in first]
 
 
 def test_what_a_strategy_prints_ends_in_its_log(tiny_run: Run, tmp_path: Path) -> None:
