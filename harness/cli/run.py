@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from harness.execution.plan import Plan
     from harness.protocol.cells import Protocol, Suite
     from harness.protocol.stage_sharing import Sharing
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
     from harness.studies.study import Study
 
 SOME_FAILED = 1

@@ -13,7 +13,8 @@ from harness.cli import console, options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
     from harness.studies.study import StoredStudy
 
 EPILOGUE = options.examples(

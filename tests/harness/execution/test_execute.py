@@ -28,7 +28,8 @@ from harness.execution.execute import Limits, next_cell, plan
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
 from harness.store import plots
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 
 def _digests(records: list[Record]) -> dict[str, str]:
