@@ -4,6 +4,7 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
@@ -92,7 +93,8 @@ def main() -> None:
     console.take_log()
     settle_home()
     try:
-        app()
+        with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
+            app()
     except UserError as error:
         console.complain(str(error))
         sys.exit(USER_ERROR)

@@ -109,6 +109,17 @@ out = _Output(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
+@contextmanager
+def only_json() -> Iterator[None]:
+    """While a verb prints JSON, send to standard error whatever else is printed, by plugins too."""
+    out.file = out.file  # this stream, whatever stands for standard output meanwhile
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        out.file = None  # type: ignore[assignment]  # standard output again
+
+
 def say(text: str = "") -> None:
     """Print a line for people."""
     out.print(printable(text), markup=False)

@@ -17,7 +17,7 @@ from worlds import Blobs
 
 from harness.cell.prediction_check import InvalidPrediction, validate_prediction
 from harness.cell.run import settings_of
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import Prediction, Query, Status, StoredPrediction, of_learner, rules_of
 from harness.sandbox.wire import Task, answers_frame, answers_of, unpacked
 from harness.store.mlflow_store import Store
