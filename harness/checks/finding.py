@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.contracts import Scenario, Strategy
 from harness.errors import Unsuitable, UserError
 
 
@@ -74,15 +75,8 @@ def _begins_at(of: type | None, method: str) -> str:
 
 
 def _is_plugin(part: type) -> bool:
-    """Return whether a class is written by a plugin's author: not the contract, nor Python's or pydantic's own."""
-    return part.__module__.partition(".")[0] not in (
-        "harness",
-        "builtins",
-        "pydantic",
-        "torch",
-        "abc",
-        "typing",
-    )
+    """Return whether a class is a strategy or scenario, and not the contract of either."""
+    return issubclass(part, (Strategy, Scenario)) and part.__module__ != Strategy.__module__
 
 
 __all__ = ["Ended", "Finding", "found"]

@@ -5,14 +5,29 @@ answers at once.
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init
 from typer.core import TyperGroup
 
-from harness.cli import ablate, check, console, doctor, listing, new, plugged, run, show, sweep
+from harness.cli import (
+    ablate,
+    check,
+    completion,
+    console,
+    doctor,
+    forget,
+    listing,
+    new,
+    plugged,
+    run,
+    show,
+    sweep,
+)
 from harness.errors import UserError, unknown
 from harness.places import settle_home
 
@@ -45,17 +60,22 @@ _OWN = {
     "list": listing.list_plugins,
     "run": run.run,
     "show": show.show,
+    "forget": forget.forget,
+    "rename": forget.rename,
     "ablate": ablate.ablate,
     "sweep": sweep.sweep,
     "check": check.check,
     "new": new.app,
     "doctor": doctor.doctor,
+    "completion": completion.completion,
 }
 _ORDER = (
     "demo",
     "list",
     "run",
     "show",
+    "forget",
+    "rename",
     "compare",
     "ablate",
     "sweep",
@@ -67,6 +87,7 @@ _ORDER = (
     "accept",
     "data",
     "doctor",
+    "completion",
 )
 plugged.add_commands(app, _OWN, _ORDER)
 
@@ -94,6 +115,8 @@ def main() -> None:
     settle_home()
     try:
         with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
+            if completion.VARIABLE in os.environ:
+                completion_init()
             app()
     except UserError as error:
         console.complain(str(error))

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import console, options
 from harness.errors import UserError, unknown
-from harness.plugins import Kind, Plugin, find, registered
+from harness.plugins import Kind, Plugin, find, is_by_path, registered
 
 if TYPE_CHECKING:
     from harness.checks.finding import Finding
@@ -39,7 +39,11 @@ DEFAULT_SCENARIOS = (
 
 def check(
     plugin: Annotated[
-        str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")
+        str,
+        typer.Argument(
+            help="A strategy or scenario: name with parameters, or file.py:Class.",
+            autocompletion=options.names_of("strategy", "scenario"),
+        ),
     ],
     scenario: Annotated[
         str,
@@ -140,7 +144,7 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 
 
 def _kind(name: str) -> Kind:
-    if ".py:" in name or name in registered("strategy"):
+    if is_by_path(name) or name.endswith(".py") or name in registered("strategy"):
         return "strategy"
     if name in registered("scenario"):
         return "scenario"

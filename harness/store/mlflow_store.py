@@ -283,6 +283,50 @@ class Store:
                 buried += 1
         return buried
 
+    @with_store_errors
+    def rename_experiment(self, name: str, new: str) -> None:
+        """Give an experiment another name.
+
+        Raises:
+            UserError: no such experiment, or one that has the new name.
+        """
+        experiment = self._experiment_id(name)
+        if experiment is None:
+            raise unknown("experiment", name, self.experiments(), "owb show")
+        if self._experiment_id(new) is not None:
+            raise UserError(f"there is an experiment {new!r} already")
+        self.client.rename_experiment(experiment, new)
+        self._experiments.clear()
+
+    @with_store_errors
+    def forget_experiment(self, name: str) -> None:
+        """Delete an experiment, its runs and their files; its name is free again.
+
+        Raises:
+            UserError: no such experiment.
+        """
+        experiment = self._experiment_id(name)
+        if experiment is None:
+            raise unknown("experiment", name, self.experiments(), "owb show")
+        runs = [run.info.run_id for run in self._search("", [experiment])]
+        self.rename_experiment(name, f"{name} (forgotten {experiment})")
+        self.client.delete_experiment(experiment)
+        self._remove_files(runs)
+
+    @with_store_errors
+    def forget_runs(self, condition: str) -> int:
+        """Delete the runs that match MLflow's condition, and their files; return how many there were."""
+        runs = [run.info.run_id for run in self._search(condition)]
+        for run_id in runs:
+            self.client.delete_run(run_id)
+        self._remove_files(runs)
+        return len(runs)
+
+    def _remove_files(self, runs: Iterable[str]) -> None:
+        """Remove the files of runs of a local store, also of those that are deleted."""
+        for folder in filter(None, map(self._files_here, runs)):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
     # --- reading --------------------------------------------------------------------------------------------
 
     def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
@@ -323,8 +367,15 @@ class Store:
         """
         records = newest_by_key(self._records(key="".join(letter for letter in prefix if letter.isalnum())))
         if len(records) != 1:
-            raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+            raise self._no_one_cell(prefix, len(records))
         return next(iter(records.values()))
+
+    def _no_one_cell(self, prefix: str, found: int) -> UserError:
+        if found or all(letter in "0123456789abcdef" for letter in prefix):
+            return UserError(f"{found or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+        if not self.experiments():
+            return UserError(f"nothing is recorded in {self.uri} yet, so no {prefix!r}; try: owb demo")
+        return unknown("experiment or key", prefix, self.experiments(), "owb show")
 
     def answers(self, record: Record) -> list[StoredPrediction]:
         """Return the stored predictions of a record; raise as `predictions`."""

@@ -49,7 +49,10 @@ class Waiting:
         self._client, self._waits = client, waits
 
     def __getattr__(self, name: str) -> Any:
-        return self._waits(getattr(self._client, name), writes=name.startswith(("create_", "log_", "set_")))
+        return self._waits(
+            getattr(self._client, name),
+            writes=name.startswith(("create_", "log_", "set_", "delete_", "rename_")),
+        )
 
 
 def database_of(where: str) -> Path | None:

@@ -66,7 +66,7 @@ def keep(store: Store, study: Study, cells: Sequence[Cell], experiment: str) -> 
     Raises:
         UserError: the store cannot be written.
     """
-    known = _runs(store, f"tags.`{_TAG}` = '{study.key}'", experiment)
+    known = _runs(store, condition_of(study), experiment)
     if known:
         return str(known[-1].info.run_id)
     run_id = store.open_run(
@@ -136,6 +136,11 @@ def _cells_csv(records: Sequence[Record]) -> str:
     return text.getvalue()
 
 
+def condition_of(study: Study) -> str:
+    """Return MLflow's condition for the runs of a study."""
+    return f"tags.`{_TAG}` = '{study.key}'"
+
+
 def studies(store: Store, experiment: str) -> list[StoredStudy]:
     """Return the studies of an experiment, oldest first."""
     return [_kept(store, run, experiment) for run in _runs(store, f"tags.`{_TAG}` LIKE '%'", experiment)]
@@ -189,4 +194,14 @@ def _kept(store: Store, run: Any, experiment: str) -> StoredStudy:
     )
 
 
-__all__ = ["Kind", "StoredStudy", "Study", "end", "keep", "records_of", "studies", "study_by_key"]
+__all__ = [
+    "Kind",
+    "StoredStudy",
+    "Study",
+    "condition_of",
+    "end",
+    "keep",
+    "records_of",
+    "studies",
+    "study_by_key",
+]
