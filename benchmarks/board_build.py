@@ -23,7 +23,8 @@ from harness.contracts import Scores, Status
 from harness.execution.environment import environment
 from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, cells, contenders, protocols
-from harness.store.mlflow_store import Ending, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Ending
 
 SCENARIOS, STRATEGIES, SEEDS = 20, 50, 10
 NAME = "board-build"

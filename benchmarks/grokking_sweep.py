@@ -12,7 +12,8 @@ import tempfile
 from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.protocol.cells import cells, contenders, protocols
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 SCENARIO = "grokking[preset=ci,corruption=0.2,probe_every=50]"
 SWEEP = "grok-adamw[weight_decay=[0,1,2,5,10,15,20,25],lr=[0.003,0.01,0.02,0.03],dropout=[0,0.3]]"

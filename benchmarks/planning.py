@@ -39,7 +39,8 @@ def make(suite: Path, folder: str) -> None:
     from harness.contracts import Scores, Status
     from harness.execution.environment import environment
     from harness.protocol.cells import cells, contenders, protocols, read_suite
-    from harness.store.mlflow_store import Ending, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Ending
 
     asked = read_suite(suite)
     every = cells(protocols(asked.scenarios), contenders(asked.strategies), asked.seeds)

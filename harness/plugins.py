@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import FunctionType
+from types import FunctionType, ModuleType
 from typing import Any, Literal
 
 from harness.code import by_path
@@ -94,7 +94,7 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
 
     Args:
         kind: what to look for.
-        name: entry-point name, or path and class.
+        name: entry-point name, or path and class; of a file with one class of this kind, its path.
         source: text of the file, where a worker got it sent; by default the file is read.
 
     Raises:
@@ -103,6 +103,8 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
     if is_by_path(name):
         path, _, attribute = name.rpartition(":")
         return _by_path(kind, path, attribute, source)
+    if name.endswith(".py") and kind not in _CALLED:
+        return _by_path(kind, name, _only_one(kind, name), source)
     points = registered(kind)
     if name not in points:
         raise unknown(kind, name, points, f"owb list {PLURAL[kind]}")
@@ -137,16 +139,42 @@ def summary_of(doc: str | None) -> str:
     return _SENTENCE_ENDS.split(paragraph)[0]
 
 
-def _by_path(kind: Kind, path: str, attribute: str, source: str | None) -> Plugin:
+def _only_one(kind: Kind, path: str) -> str:
+    """Return the name of the class of this kind that a file holds.
+
+    Raises:
+        UserError: it holds none, or several; these are named.
+    """
+    from harness import contracts
+
+    base = getattr(contracts, kind.capitalize())
+    module = _module(path, None)[0]
+    own = [
+        key
+        for key, value in vars(module).items()
+        if isinstance(value, type) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        holds = f"holds {', '.join(own)}: say which, as {path}:{own[0]}" if own else f"holds no {kind}"
+        raise UserError(f"{path} {holds}")
+    return own[0]
+
+
+def _module(path: str, source: str | None) -> tuple[ModuleType, str]:
+    """Return the module of a file, and its text, which is read where it was not sent."""
     if source is None:
         try:
             source = written(path).read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot read {path!r}: {error.strerror or error}") from None
     try:
-        module = by_path.load(str(written(path)), source)
+        return by_path.load(str(written(path)), source), source
     except Exception as error:
         raise UserError(f"{path!r} does not import: {type(error).__name__}: {error}") from error
+
+
+def _by_path(kind: Kind, path: str, attribute: str, source: str | None) -> Plugin:
+    module, source = _module(path, source)
     types = (type, FunctionType) if kind in _CALLED else (type,)
     found = getattr(module, attribute, None)
     if not isinstance(found, types):

@@ -18,7 +18,8 @@ from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.execution.pool import Pool
 from harness.protocol.cells import cells, contenders, protocols
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 LONGEST = (
     "test_execute.py",

@@ -16,7 +16,8 @@ from harness.results.tables import failures_table, ranking_notes, ranking_table
 if TYPE_CHECKING:
     import pandas as pd
 
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,4 @@
-"""What every strategy and scenario must hold to before a number of theirs is trusted. `owb check` runs it; so
-do our own tests.
+"""What every strategy must hold to before a number of it is trusted. `owb check` runs it; so do our own tests.
 
 `check_strategy` runs strategies here in this very process, next to the sealed truth, so that one that searches
 frames or the garbage collector for labels is caught by the permutation probe as well. `judge` is for code of
@@ -8,27 +7,23 @@ strangers: it looks at nothing but answers, whoever ran the cells, wherever that
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from harness import seeds
 from harness.cell.run import CellSettings, Member, learner_seed, run_cell, run_together, settings_of
 from harness.cell.sealing import Episode, Sealed, fully_labelled, seal, with_permuted_truth
+from harness.checks.finding import Finding, found
 from harness.checks.fresh_seeds import known_seed_leads
-from harness.checks.leftovers import Traces, left, traces
+from harness.checks.surroundings import Surroundings, changed_globals, left_behind, surroundings
 from harness.contracts import HIDDEN, AnyArray, Deal, IntArray, Scenario, StoredPrediction, Strategy
-from harness.errors import Unsuitable
 from harness.parameters import model_of
-from harness.protocol import fingerprint
 from harness.store import predictions
 
 _SEED = 0
@@ -37,25 +32,6 @@ _ITEMS = 96  # per stage and per query: enough to learn something, few enough to
 # share of rows, of cells learned together and alone: float sums in another order tip a close decision
 _MAY_DIFFER = 0.02
 _TOLERANCE = 1e-2  # absolute and relative, of figures in all other rows; some are kept in half precision
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One claim and whether it held; `unsuitable` where the strategy refused to take part, so that nothing
-    was put to the test.
-
-    warns: it holds, but what is found is said in `detail`, because it will matter elsewhere.
-    """
-
-    claim: str
-    holds: bool
-    detail: str = ""
-    unsuitable: bool = False
-    warns: bool = False
-
-
-class Ended(Exception):
-    """A cell that was run elsewhere ended without its answers; the text says how."""
 
 
 class Cells(Protocol):
@@ -134,22 +110,22 @@ def check_strategy(
         reveal: hand over every training label, as the scenario's upper bound gets them.
         before: what was around before the first of several checks in this process; looked at here by default.
     """
-    case, together = _case(_Here(make), scenario, reveal=reveal), bool(make().together)
-    found, after = cache(surroundings), cache(surroundings)  # looked at once each, also where it refuses
+    case, one = _case(_Here(make), scenario, reveal=reveal), make()
+    looked, after = cache(surroundings), cache(surroundings)  # looked at once each, also where it refuses
 
     def around() -> tuple[Surroundings, Surroundings]:
-        was = before or found()
+        was = before or looked()
         _ = case.alone
         return was, after()
 
     first: dict[str, Callable[[_Case], str]] = {
-        "leaves global state alone": lambda _: _changed_globals(*around()),
-        "leaves nothing running and no library patched": lambda _: _left_behind(*around()),
+        "leaves global state alone": lambda _: changed_globals(*around()),
+        "leaves nothing running and no library patched": lambda _: left_behind(*around()),
     }  # while nothing has been changed yet
     last = {_NO_SEED: _knows_no_seed} | (
-        {_TOGETHER: lambda case: _learns_together(make, case)} if together else {}
+        {_TOGETHER: lambda case: _learns_together(make, case)} if one.together else {}
     )
-    return _held(first | _claims(scenario) | last, case)
+    return _held(first | _claims(scenario) | last, case, type(one))
 
 
 def judge(cells: Cells, scenario: Scenario, *, reveal: bool = False) -> list[Finding]:
@@ -176,13 +152,13 @@ def _claims(scenario: Scenario) -> dict[str, Callable[[_Case], str]]:
     return {claim: test for claim, test in _STRATEGY_CLAIMS.items() if test not in _OF_LATER_STAGES}
 
 
-def _held(claims: Mapping[str, Callable[[_Case], str]], case: _Case) -> list[Finding]:
+def _held(claims: Mapping[str, Callable[[_Case], str]], case: _Case, of: type | None = None) -> list[Finding]:
     """Put the case to every claim, the first of which looks at an ordinary cell: one that refuses that is put
     to no further test.
     """
     findings: list[Finding] = []
     for claim, test in claims.items():
-        findings.append(_found(claim, lambda test=test: test(case)))  # type: ignore[misc]
+        findings.append(found(claim, partial(test, case), of=of, method=_ABOUT.get(test, "learn")))
         if findings[0].unsuitable:
             return [replace(findings[0], claim=claim) for claim in claims]
     return findings
@@ -206,27 +182,6 @@ def digest_of_last(make: Make, scenario: Scenario, seeds: Sequence[int], *, reve
             _answers(make, episodes, replace(_settings(scenario), root_seed=learner_seed(seed)))
         )
     return last
-
-
-def check_scenario(scenario: Scenario) -> list[Finding]:
-    """Hold a scenario against every claim under two seeds."""
-    return [_found(claim, lambda test=test: test(scenario)) for claim, test in _SCENARIO_CLAIMS.items()]  # type: ignore[misc]
-
-
-def _found(claim: str, test: Callable[[], str]) -> Finding:
-    """Run one test, which returns what broke the claim (nothing if it held)."""
-    try:
-        problem = test()
-    except Unsuitable as refusal:
-        return Finding(claim=claim, holds=True, detail=str(refusal), unsuitable=True)
-    except Ended as ended:
-        return Finding(claim=claim, holds=False, detail=str(ended))
-    except Exception as error:
-        return Finding(claim=claim, holds=False, detail=f"{type(error).__name__}: {error}")
-    kind, rest, detail = problem.partition(": ")
-    if kind in ("note", "warning") and rest:
-        return Finding(claim=claim, holds=True, detail=detail, warns=kind == "warning")
-    return Finding(claim=claim, holds=not problem, detail=problem)
 
 
 # --- strategies ---------------------------------------------------------------------------------------------
@@ -264,29 +219,6 @@ def _survives_one_class(case: _Case) -> str:
 def _continues(case: _Case) -> str:
     answers, note = case.cells.continued(seal(case.deal(), _SEED).episodes, case.settings)
     return _differs(case.alone, answers) or note
-
-
-class Surroundings(NamedTuple):
-    """What a cell should leave as it is: global state, and what runs or can be patched in this process."""
-
-    state: dict[str, Any]
-    traces: Traces
-
-
-def surroundings() -> Surroundings:
-    """Return what is around now, to be compared with what is around after a cell."""
-    _load_what_looks_around()
-    return Surroundings(_global_state(), traces())
-
-
-def _changed_globals(before: Surroundings, after: Surroundings) -> str:
-    changed = [name for name, value in before.state.items() if after.state[name] != value]
-    return f"changed: {', '.join(changed)}" if changed else ""
-
-
-def _left_behind(before: Surroundings, after: Surroundings) -> str:
-    found = left(before.traces, after.traces)
-    return f"warning: {', '.join(found)}" if found else ""
 
 
 def _ignores_hidden_labels(case: _Case) -> str:
@@ -384,6 +316,8 @@ _STRATEGY_CLAIMS: dict[str, Callable[[_Case], str]] = {
 }
 
 
+_ABOUT: dict[Callable[[_Case], str], str] = {_answers_every_stage: "predict", _ignores_query_order: "predict"}
+"""The method that a claim is about, where that is not `learn`."""
 _OF_LATER_STAGES = (_survives_one_class, _ignores_the_future)
 
 
@@ -415,32 +349,6 @@ def _turned(query: Any) -> Any:
     order: IntArray = seeds.stream("turned", seed=_SEED).permutation(len(query.ids)).astype(np.int64)
     tasks = None if query.tasks is None else query.tasks[order]
     return replace(query, ids=query.ids[order], inputs=query.inputs[order], tasks=tasks)
-
-
-def _load_what_looks_around() -> None:
-    """Load what changes the environment when it is first loaded."""
-    import sklearn  # noqa: F401
-    import torch._dynamo  # loaded by the first optimiser otherwise
-    import torch.utils.data  # noqa: F401
-
-
-def _global_state() -> dict[str, Any]:
-    import torch
-
-    return {
-        "torch's default dtype": torch.get_default_dtype(),
-        "torch's default device": str(torch.get_default_device()),
-        "torch's number of threads": torch.get_num_threads(),
-        "torch's deterministic mode": torch.are_deterministic_algorithms_enabled(),
-        "torch's gradient mode": torch.is_grad_enabled(),
-        "Dataset.__add__": torch.utils.data.Dataset.__add__,
-        "numpy's error handling": np.geterr(),
-        "working folder": Path.cwd(),
-        "environment variables": sorted(os.environ.items()),
-        "sys.path": list(sys.path),
-        "warning filters": len(warnings.filters),
-        "recursion limit": sys.getrecursionlimit(),
-    }
 
 
 def _settings(scenario: Scenario) -> CellSettings:
@@ -482,117 +390,4 @@ def _some(size: int, address: int) -> IntArray:
     return np.sort(seeds.stream("check", seed=_SEED, at=address).permutation(size)[:_ITEMS]).astype(np.int64)
 
 
-# --- scenarios ----------------------------------------------------------------------------------------------
-
-
-def _deals_the_same(scenario: Scenario) -> str:
-    same = fingerprint.of_deal(scenario.deal(0)) == fingerprint.of_deal(scenario.deal(0))
-    return "" if same else "two deals under one seed differ"
-
-
-def _seeds_matter(scenario: Scenario) -> str:
-    differ = fingerprint.of_deal(scenario.deal(0)) != fingerprint.of_deal(scenario.deal(1))
-    return "" if differ else "seeds 0 and 1 deal the same"
-
-
-def _keeps_test_apart(scenario: Scenario) -> str:
-    """An item whose label is handed over is never asked for."""
-    deal = scenario.deal(0)
-    labelled = [
-        np.append(stage.rows[stage.observed_labels != HIDDEN], stage.validation) for stage in deal.stages
-    ]
-    overlap = np.intersect1d(np.concatenate(labelled), np.concatenate([stage.query for stage in deal.stages]))
-    return f"{len(overlap)} labelled items are in a query" if len(overlap) else ""
-
-
-def _names_classes_in_order(scenario: Scenario) -> str:
-    named = 0
-    for index, stage in enumerate(scenario.deal(0).stages):
-        if stage.named_classes < named:
-            return f"stage {index} names {stage.named_classes} classes after {named}"
-        named = stage.named_classes
-        if len(stage.observed_labels) and stage.observed_labels.max() >= named:
-            return f"stage {index} hands over label {stage.observed_labels.max()} with {named} classes named"
-    return ""
-
-
-def _public_owns_memory(scenario: Scenario) -> str:
-    """No array leads back to a larger one that holds other items."""
-    for name, array in _public_arrays(seal(scenario.deal(0), 0).episodes):
-        if array.base is not None:
-            return f"{name} is a view into a larger array"
-    return ""
-
-
-def _public_part_is_blind(scenario: Scenario) -> str:
-    deal = scenario.deal(0)
-    worlds = [seal(deal, 0), seal(with_permuted_truth(deal, 0), 0)]
-    first, second = (fingerprint.of_arrays(dict(_public_arrays(world.episodes))) for world in worlds)
-    return "" if first == second else "the public part changes when hidden labels are permuted"
-
-
-def _scores_the_truth(scenario: Scenario) -> str:
-    """Perfect answers give a finite figure for every declared metric (or one defined as not applicable)."""
-    sealed = seal(scenario.deal(0), 0)
-    given = []
-    for index, (_, query) in enumerate(sealed.episodes):
-        ids = np.sort(query.ids)
-        given.append(
-            StoredPrediction(
-                stage=index, step=None, ids=ids, arrays=scenario.perfect(sealed.truth, ids).arrays()
-            )
-        )
-    final = scenario.score(sealed.truth, given).final
-    missing = [metric.name for metric in scenario.metrics if metric.name not in final]
-    if missing:
-        return f"no figure for {', '.join(missing)}"
-    return (
-        ""
-        if np.isfinite(final[scenario.metrics[0].name])
-        else f"{scenario.metrics[0].name} is {final[scenario.metrics[0].name]}"
-    )
-
-
-_SCENARIO_CLAIMS: dict[str, Callable[[Scenario], str]] = {
-    "same seed, same deal": _deals_the_same,
-    "another seed, another deal": _seeds_matter,
-    "labelled items are never asked": _keeps_test_apart,
-    "classes are named in order": _names_classes_in_order,
-    "public arrays own their memory": _public_owns_memory,
-    "permuted hidden labels change nothing public": _public_part_is_blind,
-    "every declared metric is scored": _scores_the_truth,
-}
-
-
-def _public_arrays(episodes: Sequence[Episode]) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    for index, (stage, query) in enumerate(episodes):
-        held = {
-            "stage.ids": stage.ids,
-            "stage.labels": stage.labels,
-            "stage.inputs": stage.inputs,
-            "query.ids": query.ids,
-            "query.inputs": query.inputs,
-            "query.tasks": query.tasks,
-        }
-        if (apart := stage.validation) is not None:
-            held |= {
-                "validation.ids": apart.ids,
-                "validation.inputs": apart.inputs,
-                "validation.labels": apart.labels,
-            }
-        for name, value in held.items():
-            if isinstance(value, np.ndarray):
-                yield f"{index}.{name}", value
-
-
-__all__ = [
-    "Cells",
-    "Ended",
-    "Finding",
-    "Surroundings",
-    "check_scenario",
-    "check_strategy",
-    "digest_of_last",
-    "judge",
-    "surroundings",
-]
+__all__ = ["Cells", "check_strategy", "digest_of_last", "judge"]

@@ -20,7 +20,7 @@ from harness.execution.machine import Machine
 if TYPE_CHECKING:
     from harness.protocol.cells import Protocol, Suite
     from harness.protocol.contrasts import Ablation
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
     from harness.studies.ablation import Report
 
 EPILOGUE = options.examples(

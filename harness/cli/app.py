@@ -4,14 +4,30 @@ answers at once.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from importlib.metadata import version
 from typing import Annotated, Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # typer lists no names there
 from typer.core import TyperGroup
 
-from harness.cli import ablate, check, console, doctor, listing, new, plugged, run, show, sweep
+from harness.cli import (
+    ablate,
+    check,
+    completion,
+    console,
+    doctor,
+    forget,
+    listing,
+    new,
+    plugged,
+    run,
+    show,
+    sweep,
+)
 from harness.errors import UserError, unknown
 from harness.places import settle_home
 
@@ -44,17 +60,22 @@ _OWN = {
     "list": listing.list_plugins,
     "run": run.run,
     "show": show.show,
+    "forget": forget.forget,
+    "rename": forget.rename,
     "ablate": ablate.ablate,
     "sweep": sweep.sweep,
     "check": check.check,
     "new": new.app,
     "doctor": doctor.doctor,
+    "completion": completion.completion,
 }
 _ORDER = (
     "demo",
     "list",
     "run",
     "show",
+    "forget",
+    "rename",
     "compare",
     "ablate",
     "sweep",
@@ -66,6 +87,7 @@ _ORDER = (
     "accept",
     "data",
     "doctor",
+    "completion",
 )
 plugged.add_commands(app, _OWN, _ORDER)
 
@@ -92,7 +114,10 @@ def main() -> None:
     console.take_log()
     settle_home()
     try:
-        app()
+        with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
+            if completion.VARIABLE in os.environ:
+                completion_init()
+            app()
     except UserError as error:
         console.complain(str(error))
         sys.exit(USER_ERROR)

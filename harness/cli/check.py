@@ -10,10 +10,10 @@ import typer
 
 from harness.cli import console, options
 from harness.errors import UserError, unknown
-from harness.plugins import Kind, Plugin, find, registered
+from harness.plugins import Kind, Plugin, find, is_by_path, registered
 
 if TYPE_CHECKING:
-    from harness.checks.conformance import Finding
+    from harness.checks.finding import Finding
 
 SOME_FAILED = 1
 _A_DAY_S = 86400.0
@@ -30,15 +30,20 @@ DEFAULT_SCENARIOS = (
     "class-incremental",
     "cgcd",
     "ncd",
+    "noisy-labels",
     "grokking[preset=tiny]",
     "anomaly[setting=continual,n_train=12]",
 )
-"""Tried in this order until the strategy can take part."""
+"""One of every family, tried in this order until the strategy can take part."""
 
 
 def check(
     plugin: Annotated[
-        str, typer.Argument(help="A strategy or scenario: name with parameters, or file.py:Class.")
+        str,
+        typer.Argument(
+            help="A strategy or scenario: name with parameters, or file.py:Class.",
+            autocompletion=options.names_of("strategy", "scenario"),
+        ),
     ],
     scenario: Annotated[
         str,
@@ -81,7 +86,7 @@ def check(
 
 
 def _findings(text: str, scenario_text: str) -> list[Finding]:
-    from harness.checks.conformance import check_scenario
+    from harness.checks.scenarios import check_scenario
     from harness.contracts import Scenario, Strategy
     from harness.selection import resolved, single
 
@@ -92,17 +97,19 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
         return check_scenario(plugin.cls(**params))
     if not issubclass(plugin.cls, Strategy):
         raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario")
-    findings: list[Finding] = []
+    refused: list[str] = []
     for tried in [scenario_text] if scenario_text else DEFAULT_SCENARIOS:
         chosen = single(tried)
         where = find("scenario", chosen.name)
         built = where.cls(**resolved(where, chosen))
         findings = _of_strategy(plugin, params, tried, reveal=plugin.name == built.upper_bound)
         if not all(finding.unsuitable for finding in findings):
+            for reason in refused:
+                console.note(f"not tried on {reason}")
+            console.note(f"checked on {tried}")
             return findings
-    raise UserError(
-        f"{plugin.name} cannot take part in {tried}: it {findings[-1].detail}; choose another --scenario"
-    )
+        refused.append(f"{tried}: it {findings[-1].detail}")
+    raise UserError(f"{plugin.name} cannot take part in {'; '.join(refused)}; choose another --scenario")
 
 
 def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, reveal: bool) -> list[Finding]:
@@ -137,7 +144,7 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 
 
 def _kind(name: str) -> Kind:
-    if ".py:" in name or name in registered("strategy"):
+    if is_by_path(name) or name.endswith(".py") or name in registered("strategy"):
         return "strategy"
     if name in registered("scenario"):
         return "scenario"

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import re
 import sys
 import time
 import unicodedata
@@ -22,7 +23,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from harness.results.printable import printable
@@ -39,6 +40,8 @@ _ALIKE = {
     **dict.fromkeys("\N{MINUS SIGN}\N{EN DASH}\N{EM DASH}", "-"),
     **dict.fromkeys("\N{LEFT SINGLE QUOTATION MARK}\N{RIGHT SINGLE QUOTATION MARK}", "'"),
 }
+_GAP, _NARROWEST = 2, 8  # letters between columns, and of the narrowest one that gave way
+_BREAKS = re.compile(r"[\[\],+ /:|-]")
 _ERRORS = "openworld-alike"
 
 
@@ -109,6 +112,17 @@ out = _Output(highlight=False, emoji=False, soft_wrap=not sys.stdout.isatty())
 err = _Output(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
+@contextmanager
+def only_json() -> Iterator[None]:
+    """While a verb prints JSON, send to standard error whatever else is printed, by plugins too."""
+    out.file = out.file  # this stream, whatever stands for standard output meanwhile
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        out.file = None  # type: ignore[assignment]  # standard output again
+
+
 def say(text: str = "") -> None:
     """Print a line for people."""
     out.print(printable(text), markup=False)
@@ -140,27 +154,52 @@ def dump(value: Any) -> None:
 
 
 def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "") -> None:
-    """Print a table: boxed columns on a terminal, tab-free aligned text in a pipe."""
-    header, rows = [_shown(name) for name in header], [[_shown(str(cell)) for cell in row] for row in rows]
-    if out.is_terminal:
-        table = Table(
-            *[Column(Text(name)) for name in header],
-            title=Text(printable(title)) if title else None,
-            title_justify="left",
-            title_style="bold",
-            header_style="bold",
-            box=None,
-            pad_edge=False,
-        )
-        for row in rows:
-            table.add_row(*[Text(cell, style=_STYLES.get(cell, "")) for cell in row])
-        out.print(table)
-        return
+    """Print a table: as wide as the terminal at most, long names wrapped after a comma or bracket; whole lines in
+    a pipe.
+    """
+    lines = [[_shown(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if title:
-        say(title)
-    widths = [max(len(line[column]) for line in [list(header), *rows]) for column in range(len(header))]
-    for line in [list(header), *rows]:
-        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        out.print(Text(printable(title), style="bold"))
+    room = out.width - _GAP * (len(widths) - 1)
+    own = fitted(widths, room) if out.is_terminal else widths
+    for number, line in enumerate(lines):
+        parts = [wrapped(cell, width) for cell, width in zip(line, own, strict=True)]
+        for place in range(max(map(len, parts))):
+            text = Text()
+            for cell, part, width in zip(line, parts, own, strict=True):
+                style = "bold" if not number else _STYLES.get(cell, "")
+                text.append((part[place] if place < len(part) else "").ljust(width), style=style)
+                text.append(" " * _GAP)
+            text.rstrip()
+            out.print(text, soft_wrap=True)
+
+
+def fitted(widths: Sequence[int], room: int) -> list[int]:
+    """Return widths of columns that fill `room` at most: the widest give way first, none below 8 letters.
+
+    >>> fitted([4, 60, 30], 64)
+    [4, 30, 30]
+    """
+    own = list(widths)
+    while sum(own) > room and max(own) > _NARROWEST:
+        own[own.index(max(own))] -= 1
+    return own
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """Return the lines of a cell, broken behind a comma, bracket, plus or blank where there is one.
+
+    >>> wrapped("class-incremental[dataset=digits,stages=5]", 26)
+    ['class-incremental[', 'dataset=digits,stages=5]']
+    """
+    lines = []
+    while len(text) > width:
+        ends = [match.end() for match in _BREAKS.finditer(text[:width])]
+        end = ends[-1] if ends else width
+        lines.append(text[:end].rstrip())
+        text = text[end:]
+    return [*lines, text]
 
 
 class RunView:
@@ -168,8 +207,10 @@ class RunView:
     nothing with `quiet`.
     """
 
-    def __init__(self, total: int, *, quiet: bool = False) -> None:
+    def __init__(self, total: int, *, quiet: bool = False, remaining_s: float = math.nan) -> None:
+        """Take the number of cells, and how long they will take by what is recorded, NaN where nothing is."""
         self.total, self.quiet = total, quiet
+        self.remaining_s, self.started = remaining_s, time.monotonic()
         self.ended = 0
         self.counts: dict[str, int] = {}
         self.running: dict[str, tuple[Update, float]] = {}
@@ -218,6 +259,12 @@ class RunView:
         reason = f"  {update.reason}" if update.reason else ""
         return f"[{self.ended}/{self.total}] {update.status:<8}  {update.cell}{figure}{seconds}{reason}"
 
+    def _time_left(self) -> str:
+        from harness.execution.cost import duration
+
+        left = self.remaining_s - (time.monotonic() - self.started)
+        return "" if math.isnan(left) else f"about {duration(left)} left" if left > 0 else "later than before"
+
     def _table(self) -> Table:
         from rich.progress_bar import ProgressBar
 
@@ -237,7 +284,7 @@ class RunView:
             Text(self.summary),
             "",
             ProgressBar(total=max(1, self.total), completed=self.ended, width=20),
-            "",
+            self._time_left(),
         )
         return table
 

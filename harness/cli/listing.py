@@ -22,7 +22,11 @@ EPILOGUE = options.examples(
 
 def list_plugins(
     what: Annotated[
-        str | None, typer.Argument(help=f"{', '.join(PLURAL.values())}, or the name of one plugin.")
+        str | None,
+        typer.Argument(
+            help=f"{', '.join(PLURAL.values())}, or the name of one plugin.",
+            autocompletion=options.names_of(*PLURAL),
+        ),
     ] = None,
     as_json: options.Json = False,
 ) -> None:

@@ -7,13 +7,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 import typer
 
 from harness.cli import console
 from harness.execution.machine import Machine
 from harness.places import written
+
+if TYPE_CHECKING:
+    from harness.plugins import Kind
 
 Store = Annotated[
     str,
@@ -31,12 +34,39 @@ Plan = Annotated[
 
 def scenarios(meaning: str) -> Any:
     """Return the option that names scenarios."""
-    return typer.Option("--scenario", "-s", help=meaning, callback=with_former_names("scenario"))
+    return typer.Option(
+        "--scenario",
+        "-s",
+        help=meaning,
+        callback=with_former_names("scenario"),
+        autocompletion=names_of("scenario"),
+    )
 
 
 def strategy(meaning: str) -> Any:
     """Return the argument that names a strategy, or several."""
-    return typer.Argument(metavar="STRATEGY", help=meaning, callback=with_former_names("strategy"))
+    return typer.Argument(
+        metavar="STRATEGY",
+        help=meaning,
+        callback=with_former_names("strategy"),
+        autocompletion=names_of("strategy"),
+    )
+
+
+def names_of(*kinds: Kind) -> Callable[[str], list[str]]:
+    """Return what a shell completes a name by: those registered, of which no module is imported; after
+    `name[dataset=` the names of data sets.
+    """
+
+    def complete(incomplete: str) -> list[str]:
+        from harness.plugins import registered
+
+        before, is_dataset, begun = incomplete.rpartition("dataset=")
+        if is_dataset:
+            return [f"{before}dataset={name}" for name in registered("dataset") if name.startswith(begun)]
+        return [name for kind in kinds for name in registered(kind) if name.startswith(incomplete)]
+
+    return complete
 
 
 def with_former_names(kind: Literal["scenario", "strategy"]) -> Callable[[Any], Any]:

@@ -21,7 +21,7 @@ from harness.errors import UserError, unknown
 
 if TYPE_CHECKING:
     from harness.protocol.cells import Suite
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 Group = Literal["commands", "suites", "doctor"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from harness.execution.plan import Plan
     from harness.protocol.cells import Protocol, Suite
     from harness.protocol.stage_sharing import Sharing
-    from harness.store.mlflow_store import Record
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
     from harness.studies.study import Study
 
 SOME_FAILED = 1
@@ -180,7 +182,9 @@ def run_cells(
         return []
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
     parent = keep(store, study, todo, suite.name) if study else ""
-    with console.RunView(len(todo), quiet=as_json) as view:
+    with console.RunView(
+        len(todo), quiet=as_json, remaining_s=_remaining_s(planned, store, machine.processes)
+    ) as view:
         records = execute(
             planned,
             store,
@@ -196,6 +200,18 @@ def run_cells(
     if not as_json:
         console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
     return records
+
+
+def _remaining_s(planned: Plan, store: Store, workers: int) -> float:
+    """Return how long the open cells take by what is recorded of cells alike, NaN where nothing is, or nobody
+    looks.
+    """
+    from harness.execution.cost import time_of
+
+    if not planned.open or not console.err.is_terminal:
+        return math.nan
+    time = time_of(planned, store.records(), workers)
+    return time.seconds * len(planned.open) / time.known if time.known else math.nan
 
 
 def show_ranking(records: list[Record], *, as_json: bool) -> None:

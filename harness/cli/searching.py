@@ -14,7 +14,7 @@ from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
     from harness.protocol.cells import HowSelected
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
     from harness.studies.search.search import Search
     from harness.studies.search.trials import Chosen, Trial
     from harness.studies.space import Space

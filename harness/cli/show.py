@@ -9,19 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from harness.cli import console, options
+from harness.errors import UserError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
     from harness.studies.study import StoredStudy
 
+LOG = "log.txt"
 EPILOGUE = options.examples(
     "owb show                  the experiments in the store",
     "owb show demo             ranking and failures of one experiment",
     "owb show ablate-elr       what an ablation or a sweep found; the newest, where there are several",
     "owb show 3f9c1a           one cell (draws its pictures), ablation or sweep by the beginning of its key",
     "owb show demo --cells     every cell of an experiment",
+    "owb show 3f9c1a --log     what a cell printed, and how it failed",
 )
 
 
@@ -30,6 +34,7 @@ def show(
         str | None, typer.Argument(help="Name of an experiment, or the beginning of a key.")
     ] = None,
     cells: Annotated[bool, typer.Option("--cells", help="List the cells of the experiment.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Print the end of the cell's log.")] = False,
     store: options.Store = "owb-store",
     as_json: options.Json = False,
 ) -> None:
@@ -39,7 +44,9 @@ def show(
 
     opened = Store(store)
     names = opened.experiments()
-    if what is None:
+    if log:
+        _show_log(opened, what)
+    elif what is None:
         if as_json:
             console.dump(names)
             return
@@ -57,6 +64,12 @@ def show(
         _show_study(opened, found, [], as_json)
     else:
         _show_cell(opened, what, as_json)
+
+
+def _show_log(store: Store, key: str | None) -> None:
+    if key is None or key in store.experiments():
+        raise UserError("--log takes the key of a cell: owb show EXPERIMENT --cells lists them")
+    console.say(store.file(store.by_key(key), LOG).read_text(encoding="utf-8").rstrip())
 
 
 def _show_study(store: Store, kept: StoredStudy, earlier: Sequence[StoredStudy], as_json: bool) -> None:

@@ -22,7 +22,7 @@ from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
     from harness.protocol.cells import Suite
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
     from harness.studies.sweep import Definition, Report
 
 EPILOGUE = options.examples(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.cli import console
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 
 def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False) -> None:

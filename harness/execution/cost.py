@@ -17,7 +17,7 @@ import numpy as np
 from harness.contracts import HIDDEN, Inputs, Status, TrainingBudget
 from harness.execution.plan import Plan
 from harness.protocol.cells import Protocol
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 
 FLOAT = 4
 AS_FLOATS = 256 << 20

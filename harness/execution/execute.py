@@ -36,8 +36,9 @@ from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape
 from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
-from harness.store.mlflow_store import PREDICTIONS, Ending, Record, Store
+from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, write_answers
+from harness.store.record import Ending, Record
 
 _log = logging.getLogger(__name__)
 

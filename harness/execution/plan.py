@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from harness.protocol.cells import Cell
 from harness.protocol.packing import packs
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

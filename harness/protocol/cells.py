@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -318,6 +318,6 @@ def _selections(kind: Kind, texts: Iterable[str]) -> list[tuple[Plugin, Selectio
     for text in texts:
         for said in expand(text):
             plugin = find(kind, said.name)
-            selection = as_declared(plugin, said)
+            selection = replace(as_declared(plugin, said), name=plugin.name)
             found.setdefault(str(selection), (plugin, selection))
     return list(found.values())

@@ -15,7 +15,8 @@ from harness.protocol.cells import protocols
 from harness.store import plots
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 
 def add_pictures(store: Store, record: Record) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 NOT_COMPARABLE = "not comparable"
 

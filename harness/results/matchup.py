@@ -15,7 +15,8 @@ from harness.protocol.cells import Protocol, protocols
 from harness.results.ranking import by_protocol
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
 
 Pair = tuple[str, str]
 """The labels of the two strategies."""

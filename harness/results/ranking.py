@@ -33,7 +33,7 @@ from harness.results.placing import Figures, Ranks, interval, minimum_detectable
 from harness.statistics import Comparison, Interval, Letters, Times
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 Role = Literal["contender", "upper bound", "lower bound"]
 _DONE = (Status.DONE, Status.CACHED)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from harness.checks.conformance import Finding
+from harness.checks.finding import Finding
 from harness.contracts import Status
 from harness.sandbox.launch import Bounds, Result, run
 from harness.sandbox.scan import scan

@@ -9,119 +9,41 @@ copied (`artifact_places`), and a data base that is busy is waited for (`busy`).
 
 from __future__ import annotations
 
-import functools
 import json
 import math
 import os
-import re
 import shutil
 import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
-from urllib.parse import unquote
-
-from filelock import FileLock
 
 from harness.contracts import Scores, Status, StoredPrediction
 from harness.errors import UserError, unknown
-from harness.places import settle_home, written
+from harness.places import settle_home
 from harness.protocol.cells import Cell
 from harness.store import artifact_places, driver_id, sqlite_reader
 from harness.store.busy import PATIENCE_S, look, opened, patiently
 from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
+from harness.store.provenance import provenance
+from harness.store.record import FINAL, SCHEMA, Ending, Record, newest_by_key, record_of
+from harness.store.tracking import Waiting, database_of, first_line, make, uri_of, with_store_errors
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from mlflow.entities import DatasetInput, Run
     from mlflow.tracking import MlflowClient
-
-SCHEMA = "1"
-FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
-"""Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be
-mended: they run again.
-"""
-PREDICTIONS = "predictions.npz"
-_PAGE = 1000
-_BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
-    """What the store knows of one cell. Read by boards and the command line.
-
-    seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers
-    in mid-stage and answers after stages took, in all stages that ended.
-    together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of
-    all.
-    session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is
-    not known, or of several.
-    environment: a digest of what is said of the machine, where a board says it.
-    stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version
-    0.8.
-    """
-
-    key: str
-    run_id: str
-    protocol_hash: str
-    scenario: str
-    strategy: str
-    seed: int
-    status: Status
-    reason: str = ""
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
-    digest: str = ""
-    seconds: float = math.nan
-    learn_s: float = math.nan
-    probe_s: float = math.nan
-    predict_s: float = math.nan
-    peak_mib: float = math.nan
-    started: float = math.nan
-    together: int = 1
-    session: str = ""
-    environment: str = ""
-    stamp: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How a cell ended. `digest` is taken over the predictions; cost is measured in the worker; the rest as
-    in `Record`.
-    """
-
-    status: Status
-    reason: str = ""
-    digest: str = ""
-    seconds: float = math.nan
-    learn_s: float = math.nan
-    probe_s: float = math.nan
-    predict_s: float = math.nan
-    peak_mib: float = math.nan
-    together: int = 1
-    session: str = ""
-
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-def _with_store_errors(action: Callable[P, T]) -> Callable[P, T]:
-    """Say in one sentence why the store could not be written."""
-
-    @functools.wraps(action)
-    def wrapped(*args: P.args, **options: P.kwargs) -> T:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            return action(*args, **options)
-        except (MlflowException, sqlite3.Error, OSError) as error:
-            raise UserError(f"cannot write to the store: {_first_line(error)}") from error
-
-    return wrapped
+PREDICTIONS = "predictions.npz"
+TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
+"""What makes MLflow's page open an experiment on its runs, not on traces of language models."""
+_PAGE = 1000
+_DIGEST = 36
+_BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
 
 
 class Store:
@@ -140,17 +62,17 @@ class Store:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-        local = _database(where)
+        local = database_of(where)
         self.is_local = local is not None
         self.database = (local or Path("owb-store", "mlflow.db")).absolute()
         self.folder = self.database.parent
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{where} is a file; a store is a folder or the URI of a tracking server")
-        self.uri = _uri(self.database) if self.is_local else where
+        self.uri = uri_of(self.database) if self.is_local else where
         self.patience_s = patience_s
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
-        self._open: dict[str, Run] = {}
+        self._places: dict[str, str] = {}  # of the files of runs that are open
 
     @property
     def exists(self) -> bool:
@@ -172,34 +94,16 @@ class Store:
                 from mlflow.tracking import MlflowClient
 
                 if self.is_local:
-                    self._make()
+                    make(self.database)
                 client = self._waits(lambda: MlflowClient(tracking_uri=self.uri))()
-                waiting = cast("MlflowClient", _Waiting(client, self._waits))
+                waiting = cast("MlflowClient", Waiting(client, self._waits))
                 waiting.search_experiments(max_results=1)
             except UserError:
                 raise
             except Exception as error:
-                raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+                raise UserError(f"cannot open store {self.uri}: {first_line(error)}") from error
             self._client = waiting
         return self._client
-
-    def _make(self) -> None:
-        """Make the data base where it is not there, whole: one that a killed process left half made could not
-        be mended.
-        """
-        if self.exists:
-            return
-        from mlflow.tracking import MlflowClient
-
-        being_made = self.folder / "being-made"
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.folder / "being-made.lock"):
-            if not self.exists:
-                shutil.rmtree(being_made, ignore_errors=True)
-                being_made.mkdir()
-                MlflowClient(tracking_uri=_uri(being_made / "mlflow.db")).search_experiments(max_results=1)
-                (being_made / "mlflow.db").replace(self.database)
-                shutil.rmtree(being_made, ignore_errors=True)
 
     def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
         """Return an action that first looks whether the data base is busy, since MLflow would wait for it
@@ -221,7 +125,7 @@ class Store:
             with sqlite_reader.reading(self.database, self.patience_s) as base:
                 yield base
         except sqlite3.Error as error:
-            raise UserError(f"cannot open store {self.uri}: {_first_line(error)}") from error
+            raise UserError(f"cannot open store {self.uri}: {first_line(error)}") from error
 
     def check_room(self, needed_mib: float = 200) -> None:
         """Refuse to begin a run that the disk has no room for.
@@ -239,12 +143,13 @@ class Store:
 
     # --- writing --------------------------------------------------------------------------------------------
 
-    @_with_store_errors
+    @with_store_errors
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
         """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
         from mlflow.entities import Param
 
         tags = {
+            **provenance(),
             "owb.schema": SCHEMA,
             "owb.key": cell.key,
             "owb.protocol": cell.protocol.hash,
@@ -256,26 +161,25 @@ class Store:
             "owb.driver": driver_id.this_driver(),
         }
         tags |= {"mlflow.parentRunId": parent} if parent else {}
-        run = self.open_run(experiment, name=str(cell), tags=tags)
+        name = f"{cell.contender.label} | {cell.protocol.label} | seed {cell.seed}"
+        run_id = self.open_run(experiment, name=name, tags=tags)
         params = {"seed": cell.seed, **cell.contender.params}
         params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
-        self.client.log_batch(
-            run.info.run_id, params=[Param(name, str(value)) for name, value in params.items()]
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            content = {"protocol": cell.protocol.content, "environment": dict(environment)}
-            Path(folder, "cell.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
-            self.keep_files(run, Path(folder))
+        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        if inputs := _inputs(cell):
+            self.client.log_inputs(run_id, datasets=inputs)
+        content = {"protocol": cell.protocol.content, "environment": dict(environment)}
+        self.add_text(run_id, "cell.json", json.dumps(content, indent=2))
+        return run_id
+
+    @with_store_errors
+    def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> str:
+        """Make a run in an experiment, which is made where it is not there, and return its id."""
+        run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
+        self._places[run.info.run_id] = run.info.artifact_uri
         return str(run.info.run_id)
 
-    @_with_store_errors
-    def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> Run:
-        """Make a run in an experiment, which is made where it is not there."""
-        run: Run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
-        self._open[run.info.run_id] = run
-        return run
-
-    @_with_store_errors
+    @with_store_errors
     def close_run(
         self,
         run_id: str,
@@ -287,14 +191,14 @@ class Store:
         """Store figures, then tags, then the status."""
         self.log(run_id, figures, tags={**tags, "owb.status": status})
         self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
-        self._open.pop(run_id, None)
+        self._places.pop(run_id, None)
 
-    @_with_store_errors
+    @with_store_errors
     def add_stages(self, run_id: str, scores: Scores, stages: Sequence[int]) -> None:
         """Add what is known after these stages, so that curves grow while the cell runs."""
         self.log(run_id, _after(stages, scores))
 
-    @_with_store_errors
+    @with_store_errors
     def end(
         self,
         run_id: str,
@@ -317,28 +221,35 @@ class Store:
         }
         rows = [(name, value, 0) for name, value in figures.items() if not math.isnan(value)]
         rows += _after(stages, scores) if scores else []
-        tags = {"owb.digest": ending.digest, "owb.reason": ending.reason[:5000]}
-        tags |= {"owb.together": str(ending.together)} if ending.together > 1 else {}
-        tags |= {"owb.session": ending.session} if ending.session else {}
-        tags |= (
-            {"owb.file": stamp_of(files / PREDICTIONS)} if files and (files / PREDICTIONS).is_file() else {}
-        )
-        self.close_run(run_id, status=ending.status, tags=tags, figures=rows)
+        tags = {
+            "owb.digest": ending.digest,
+            "owb.reason": ending.reason[:5000],
+            "owb.together": str(ending.together) if ending.together > 1 else "",
+            "owb.session": ending.session,
+            "owb.file": stamp_of(files / PREDICTIONS) if files and (files / PREDICTIONS).is_file() else "",
+        }
+        said = {name: value for name, value in tags.items() if value}
+        self.close_run(run_id, status=ending.status, tags=said, figures=rows)
 
+    @with_store_errors
     def add_files(self, run_id: str, folder: Path) -> None:
-        """Store the files of `folder` with a run, open or ended."""
-        self.keep_files(self._open.get(run_id) or self.client.get_run(run_id), folder)
-
-    @_with_store_errors
-    def keep_files(self, run: Run, folder: Path) -> None:
-        """Store the files of `folder`. The client's own way would hold on to a repository object per run."""
+        """Store the files of `folder` with a run, open or ended. The client's own way would hold on to a
+        repository object per run.
+        """
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-        here = (
-            None if run.info.run_id in self._open else self._files_here(run.info.run_id)
-        )  # one that was opened here says it itself
-        place = here.as_uri() if here else run.info.artifact_uri
+        place = self._places.get(run_id) or self._place_of(run_id)
         get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
+
+    def add_text(self, run_id: str, name: str, text: str) -> None:
+        """Store a text as a file of a run."""
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, name).write_text(text, encoding="utf-8")
+            self.add_files(run_id, Path(folder))
+
+    def _place_of(self, run_id: str) -> str:
+        here = self._files_here(run_id)
+        return here.as_uri() if here else str(self.client.get_run(run_id).info.artifact_uri)
 
     def log(
         self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None
@@ -372,6 +283,50 @@ class Store:
                 buried += 1
         return buried
 
+    @with_store_errors
+    def rename_experiment(self, name: str, new: str) -> None:
+        """Give an experiment another name.
+
+        Raises:
+            UserError: no such experiment, or one that has the new name.
+        """
+        experiment = self._experiment_id(name)
+        if experiment is None:
+            raise unknown("experiment", name, self.experiments(), "owb show")
+        if self._experiment_id(new) is not None:
+            raise UserError(f"there is an experiment {new!r} already")
+        self.client.rename_experiment(experiment, new)
+        self._experiments.clear()
+
+    @with_store_errors
+    def forget_experiment(self, name: str) -> None:
+        """Delete an experiment, its runs and their files; its name is free again.
+
+        Raises:
+            UserError: no such experiment.
+        """
+        experiment = self._experiment_id(name)
+        if experiment is None:
+            raise unknown("experiment", name, self.experiments(), "owb show")
+        runs = [run.info.run_id for run in self._search("", [experiment])]
+        self.rename_experiment(name, f"{name} (forgotten {experiment})")
+        self.client.delete_experiment(experiment)
+        self._remove_files(runs)
+
+    @with_store_errors
+    def forget_runs(self, condition: str) -> int:
+        """Delete the runs that match MLflow's condition, and their files; return how many there were."""
+        runs = [run.info.run_id for run in self._search(condition)]
+        for run_id in runs:
+            self.client.delete_run(run_id)
+        self._remove_files(runs)
+        return len(runs)
+
+    def _remove_files(self, runs: Iterable[str]) -> None:
+        """Remove the files of runs of a local store, also of those that are deleted."""
+        for folder in filter(None, map(self._files_here, runs)):
+            shutil.rmtree(folder.parent, ignore_errors=True)
+
     # --- reading --------------------------------------------------------------------------------------------
 
     def finished(self, protocol_hashes: Iterable[str]) -> dict[str, Record]:
@@ -379,7 +334,7 @@ class Store:
         see `FINAL`.
         """
         wanted = sorted(set(protocol_hashes))
-        newest = _newest(self._records(protocols=wanted)) if wanted else {}
+        newest = newest_by_key(self._records(protocols=wanted)) if wanted else {}
         return {key: record for key, record in newest.items() if record.status in FINAL}
 
     def records(self, experiment: str = "") -> list[Record]:
@@ -392,7 +347,7 @@ class Store:
         found = self._experiment_id(experiment) if experiment else ""
         if found is None:
             raise unknown("experiment", experiment, self.experiments(), "owb show")
-        return list(_newest(self._records(experiment=found)).values())
+        return list(newest_by_key(self._records(experiment=found)).values())
 
     def experiments(self) -> list[str]:
         """Return the names of all experiments of ours."""
@@ -410,10 +365,17 @@ class Store:
         Raises:
             UserError: no such record, or cells with different keys.
         """
-        records = _newest(self._records(key="".join(letter for letter in prefix if letter.isalnum())))
+        records = newest_by_key(self._records(key="".join(letter for letter in prefix if letter.isalnum())))
         if len(records) != 1:
-            raise UserError(f"{len(records) or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+            raise self._no_one_cell(prefix, len(records))
         return next(iter(records.values()))
+
+    def _no_one_cell(self, prefix: str, found: int) -> UserError:
+        if found or all(letter in "0123456789abcdef" for letter in prefix):
+            return UserError(f"{found or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
+        if not self.experiments():
+            return UserError(f"nothing is recorded in {self.uri} yet, so no {prefix!r}; try: owb demo")
+        return unknown("experiment or key", prefix, self.experiments(), "owb show")
 
     def answers(self, record: Record) -> list[StoredPrediction]:
         """Return the stored predictions of a record; raise as `predictions`."""
@@ -480,7 +442,7 @@ class Store:
             return self.file_of_run(record.run_id, name)
         except (MlflowException, OSError) as error:
             raise UserError(
-                f"{record.scenario} | {record.strategy} | seed {record.seed} has no file {name!r}: {_first_line(error)}"
+                f"{record.scenario} | {record.strategy} | seed {record.seed} has no file {name!r}: {first_line(error)}"
             ) from None
 
     def file_of_run(self, run_id: str, name: str) -> Path:
@@ -514,7 +476,7 @@ class Store:
             made = (
                 found.experiment_id
                 if found
-                else self.client.create_experiment(name, place, tags={"owb": "experiment"})
+                else self.client.create_experiment(name, place, tags={"owb": "experiment", **TRAINING_VIEW})
             )
             self._experiments[name] = made
         return self._experiments[name]
@@ -577,6 +539,18 @@ class Store:
                 return runs
 
 
+def _inputs(cell: Cell) -> list[DatasetInput]:
+    """Return the data sets of a cell, by name and the beginning of their digest: MLflow takes 36 letters."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    found = []
+    for name, digest_ in cell.protocol.content["data"].items():
+        source = json.dumps({"tags": {"mlflow.source.type": "LOCAL", "mlflow.source.name": name}})
+        data = Dataset(name=name, digest=digest_[:_DIGEST], source_type="code", source=source)
+        found.append(DatasetInput(data, [InputTag("mlflow.data.context", "training")]))
+    return found
+
+
 def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
     """Return the figures after these stages, and those of the probes in them: name, value, stage or step."""
     ended = [
@@ -589,84 +563,10 @@ def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]
     return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
 
 
-class _Waiting:
-    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given
-    twice.
-    """
-
-    def __init__(self, client: MlflowClient, waits: Callable[..., Callable[..., Any]]) -> None:
-        self._client, self._waits = client, waits
-
-    def __getattr__(self, name: str) -> Any:
-        return self._waits(getattr(self._client, name), writes=name.startswith(("create_", "log_", "set_")))
-
-
-def _database(where: str) -> Path | None:
-    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of
-    any other store.
-    """
-    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
-        return written(where) / "mlflow.db"
-    if not where.startswith("sqlite"):
-        return None
-    from sqlalchemy.engine import make_url
-
-    named = make_url(where).database or ":memory:"
-    path = written(unquote(named.removeprefix("file:")) if named.startswith("file:") else named)
-    return None if named == ":memory:" else path
-
-
-def _uri(database: Path) -> str:
-    """Return the URI by which MLflow finds an sqlite file, whatever is in its path."""
-    if not set(str(database)) & set("?%"):
-        return f"sqlite:///{database}"
-    from sqlalchemy.engine import URL
-
-    return str(URL.create("sqlite+pysqlite", database=database.as_uri(), query={"uri": "true"}))
-
-
-def _newest(records: Iterable[Record]) -> dict[str, Record]:
-    """Return the last record of every key."""
-    return {record.key: record for record in records}
-
-
 def _row(run: Run) -> sqlite_reader.Row:
     return sqlite_reader.Row(
         run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics
     )
 
 
-def record_of(run: sqlite_reader.Row) -> Record:
-    tags, metrics = run.tags, run.metrics
-    hidden = ("stage/", "probe/", "cost/")
-    return Record(
-        key=tags["owb.key"],
-        run_id=run.run_id,
-        protocol_hash=tags["owb.protocol"],
-        scenario=tags["owb.scenario"],
-        strategy=tags["owb.strategy"],
-        seed=int(tags["owb.seed"]),
-        status=Status(tags["owb.status"]),
-        reason=tags.get("owb.reason", ""),
-        metrics={name: value for name, value in metrics.items() if not name.startswith(hidden)},
-        params=run.params,
-        digest=tags.get("owb.digest", ""),
-        seconds=metrics.get("cost/seconds", math.nan),
-        learn_s=metrics.get("cost/learn_seconds", math.nan),
-        probe_s=metrics.get("cost/probe_seconds", math.nan),
-        predict_s=metrics.get("cost/predict_seconds", math.nan),
-        peak_mib=metrics.get("cost/peak_mib", math.nan),
-        started=run.start_time / 1000,
-        together=int(tags.get("owb.together", 1)),
-        session=tags.get("owb.session", ""),
-        stamp=tags.get("owb.file", ""),
-    )
-
-
-def _first_line(error: BaseException) -> str:
-    """Return what went wrong: the data base's own words where it is behind it, else the first line."""
-    lines = (str(error) or type(error).__name__).strip().splitlines()
-    return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
-
-
-__all__ = ["PREDICTIONS", "Ending", "Record", "Store"]
+__all__ = ["PREDICTIONS", "Store"]

@@ -1,29 +1,35 @@
 """A study: an ablation, a sweep or a search as one object of the store, with the cells that answer it.
 
-In MLflow it is a run of its own, and the cells that ran for it are its children. A cell that was there before
-keeps the parent that it ran for; the study names all its cells by key, so its report can be drawn again from
-the store alone.
+In MLflow it is a run of its own with the mean of every configuration, and the cells that ran for it are its
+children. A cell that was there before keeps the parent that it ran for; the study names all its cells by key, so
+its report can be drawn again from the store alone, and `cells.csv` has the run of each.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import json
-import tempfile
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from statistics import fmean
 from typing import Any, Literal
 
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell
-from harness.store.mlflow_store import Record, Store
+from harness.results.ranking import by_protocol
+from harness.selection import configured
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 Kind = Literal["ablation", "sweep", "search"]
 CONTENT = "study.json"
+CELLS = "cells.csv"
 _TAG = "owb.study"
 
 
@@ -60,10 +66,10 @@ def keep(store: Store, study: Study, cells: Sequence[Cell], experiment: str) -> 
     Raises:
         UserError: the store cannot be written.
     """
-    known = _runs(store, f"tags.`{_TAG}` = '{study.key}'", experiment)
+    known = _runs(store, condition_of(study), experiment)
     if known:
         return str(known[-1].info.run_id)
-    run = store.open_run(
+    run_id = store.open_run(
         experiment,
         name=study.title,
         tags={_TAG: study.key, "owb.kind": study.kind, "owb.status": Status.RUNNING},
@@ -74,18 +80,65 @@ def keep(store: Store, study: Study, cells: Sequence[Cell], experiment: str) -> 
         "definition": dict(study.definition),
         "cells": [cell.key for cell in cells],
     }
-    with tempfile.TemporaryDirectory() as folder:
-        Path(folder, CONTENT).write_text(json.dumps(content, indent=2), encoding="utf-8")
-        store.keep_files(run, Path(folder))
-    return str(run.info.run_id)
+    store.add_text(run_id, CONTENT, json.dumps(content, indent=2))
+    return run_id
 
 
 def end(store: Store, run_id: str, records: Sequence[Record]) -> None:
-    """Say how the cells of a study ended: `done` where all have an end, else `failed`."""
+    """Say how the cells of a study ended, `done` where all have an end, else `failed`, and what they came to."""
     counts = Counter(str(record.status) for record in records)
     is_done = set(counts) <= {Status.DONE, Status.CACHED, Status.SKIPPED, Status.DIVERGED}
-    tags = {"owb.cells": ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))}
-    store.close_run(run_id, status=Status.DONE if is_done else Status.FAILED, tags=tags)
+    figures, best = _means(records)
+    tags = {"owb.cells": ", ".join(f"{count} {status}" for status, count in sorted(counts.items())), **best}
+    store.add_text(run_id, CELLS, _cells_csv(records))
+    store.close_run(run_id, status=Status.DONE if is_done else Status.FAILED, tags=tags, figures=figures)
+
+
+def _means(records: Sequence[Record]) -> tuple[list[tuple[str, float, int]], dict[str, str]]:
+    """Return the mean over seeds of the primary metric of every configuration, as MLflow's name, value and step
+    (the place of the configuration, from 0) with the best of them; and which that is, as tags.
+    """
+    figures: list[tuple[str, float, int]] = []
+    tags = {}
+    every = by_protocol(records)
+    for own in every.values():
+        primary = configured("scenario", own[0].scenario).metrics[0]
+        by_strategy: dict[str, list[float]] = {record.strategy: [] for record in own}
+        for record in own:
+            if primary.name in record.metrics:
+                by_strategy[record.strategy].append(record.metrics[primary.name])
+        means = {label: fmean(found) for label, found in by_strategy.items() if found}
+        if not means:
+            continue
+        on = "" if len(every) == 1 else f"/{re.sub(r'[^A-Za-z0-9_.: -]', ' ', own[0].scenario).strip()}"
+        figures += [
+            (f"mean/{primary.name}{on}", means[label], place)
+            for place, label in enumerate(by_strategy)
+            if label in means
+        ]
+        best = (max if primary.better == "higher" else min)(means, key=means.__getitem__)
+        figures.append((f"best/{primary.name}{on}", means[best], 0))
+        tags[f"owb.best{on}"] = best
+    return figures, tags
+
+
+def _cells_csv(records: Sequence[Record]) -> str:
+    """Return a row per cell: the MLflow run that has it, wherever that hangs, and its figures."""
+    names = list(dict.fromkeys(name for record in records for name in record.metrics))
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["run_id", "scenario", "strategy", "seed", "status", *names])
+    for record in records:
+        figures = [record.metrics.get(name, "") for name in names]
+        table.writerow(
+            [record.run_id, record.scenario, record.strategy, record.seed, record.status, *figures]
+        )
+    return text.getvalue()
+
+
+def condition_of(study: Study) -> str:
+    """Return MLflow's condition for the runs of a study."""
+    return f"tags.`{_TAG}` = '{study.key}'"
 
 
 def studies(store: Store, experiment: str) -> list[StoredStudy]:
@@ -141,4 +194,14 @@ def _kept(store: Store, run: Any, experiment: str) -> StoredStudy:
     )
 
 
-__all__ = ["Kind", "StoredStudy", "Study", "end", "keep", "records_of", "studies", "study_by_key"]
+__all__ = [
+    "Kind",
+    "StoredStudy",
+    "Study",
+    "condition_of",
+    "end",
+    "keep",
+    "records_of",
+    "studies",
+    "study_by_key",
+]

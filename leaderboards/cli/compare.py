@@ -32,8 +32,16 @@ _MOST_SAID = 3
 
 
 def compare(
-    first: Annotated[str, typer.Argument(help="A strategy as it was run, with its parameters.")],
-    second: Annotated[str, typer.Argument(help="The strategy to compare it with.")],
+    first: Annotated[
+        str,
+        typer.Argument(
+            help="A strategy as it was run, with its parameters.", autocompletion=options.names_of("strategy")
+        ),
+    ],
+    second: Annotated[
+        str,
+        typer.Argument(help="The strategy to compare it with.", autocompletion=options.names_of("strategy")),
+    ],
     name: Annotated[
         str, typer.Option("--name", help="Experiment that holds both; by default all are searched.")
     ] = "",

@@ -9,7 +9,7 @@ from harness.cli import console
 
 if TYPE_CHECKING:
     from harness.protocol.cells import Suite
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 
 def suite_of(name: str, *, smoke: bool, plan: bool) -> Suite:

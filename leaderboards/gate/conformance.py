@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 from harness import sandbox
 from harness.cell.run import CellSettings
 from harness.cell.sealing import Episode
-from harness.checks.conformance import Ended, judge
+from harness.checks.conformance import judge
+from harness.checks.finding import Ended
 from harness.contracts import Status, StoredPrediction
 from harness.errors import Unsuitable
 from leaderboards.gate.case import Case

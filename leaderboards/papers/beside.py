@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.selection import single
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 from leaderboards.papers.preset import Certainty, Paper, Row
 
 HEADER = ("case", "metric", "published", "ours", "difference", "tolerance", "within", "seeds", "from")

@@ -41,7 +41,7 @@ from harness.protocol.cells import Protocol, Suite
 from harness.protocol.yaml_files import read_yaml
 from harness.results.printable import unprintable
 from harness.results.ranking import Ranking, rank
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 from leaderboards.publishing.accepted import Accepted, read_accepted
 from leaderboards.publishing.metadata import SUBMISSION, Submission, read_submission
 

@@ -20,7 +20,8 @@ from harness.contracts import Status
 from harness.errors import UserError
 from harness.protocol.cells import Cell, Contender, Suite
 from harness.results.printable import printable
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 from leaderboards.publishing.accepted import ACCEPTED
 from leaderboards.publishing.board import (
     ENTRY,

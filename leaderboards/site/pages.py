@@ -51,7 +51,8 @@ from leaderboards.site.reproduce import command_of, one_seed
 from leaderboards.site.tables import aggregate_grid, in_short, ranking_grid
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
 
 HTML, CSV, MARKDOWN, LATEX, SUMMARY = "index.html", "board.csv", "board.md", "board.tex", "summary.json"
 TEMPLATES = Path(__file__).with_name("templates")

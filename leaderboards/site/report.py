@@ -26,7 +26,8 @@ from leaderboards.site.curves import Curves, Sitting, curves_of
 from leaderboards.site.feed import feed
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record, Store
+    from harness.store.mlflow_store import Store
+    from harness.store.record import Record
 
 MOST_SCORED = 1000
 """Cells of an experiment up to which curves are recomputed when nobody says otherwise."""

@@ -32,7 +32,12 @@ app = typer.Typer(
     epilog=options.examples("owb data list", "owb data show chars47", "owb data check digits"),
 )
 
-Name = Annotated[str, typer.Argument(help="Name of a data set, with parameters in brackets.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Name of a data set, with parameters in brackets.", autocompletion=options.names_of("dataset")
+    ),
+]
 
 
 class Found(NamedTuple):

@@ -27,8 +27,9 @@ from harness.execution.environment import environment
 from harness.execution.machine import Machine
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
-from harness.store.mlflow_store import PREDICTIONS, Ending, Store
+from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, read_answers, write_answers
+from harness.store.record import Ending
 from leaderboards.publishing.board import Entry, cell_key, read_entry, read_header, yaml_text
 from leaderboards.publishing.publish import publish
 from leaderboards.publishing.rescore import eval_set_of

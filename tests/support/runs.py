@@ -9,7 +9,7 @@ from typing import Any
 
 from checkout import SUPPORT
 
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 
 WORLDS = str(SUPPORT / "worlds.py")
 BLOBS = f"{WORLDS}:Blobs"

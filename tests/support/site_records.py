@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from checkout import ROOT
 
 from harness.contracts import Status
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 
 BOARDS = ROOT / "leaderboards" / "boards"
 NAN = math.nan

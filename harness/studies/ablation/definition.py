@@ -11,7 +11,7 @@ from harness.studies.ablation.effects import Report, report
 from harness.studies.ablation.measured import arranged
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 
 def definition_of(

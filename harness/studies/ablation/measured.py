@@ -16,7 +16,7 @@ from harness.contracts import Metric, Status
 from harness.statistics.series import Floats
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 _DONE = (Status.DONE, Status.CACHED)
 

@@ -17,7 +17,7 @@ from harness.statistics.series import Floats
 from harness.studies.sweep.definition import Definition, Family, Setting
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 _DONE = (Status.DONE, Status.CACHED)
 

@@ -23,7 +23,7 @@ from harness.studies.sweep.definition import Definition, Dimension, Family, Figu
 from harness.studies.sweep.measured import Point, SweepTable
 
 if TYPE_CHECKING:
-    from harness.store.mlflow_store import Record
+    from harness.store.record import Record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -126,6 +126,7 @@ def train(
     schedule: Schedule = constant,
     rate_changes: RateChanges = "step",
     clip_norm: float | None = None,
+    before_step: Callable[[Batch], None] | None = None,
     first_epoch: int = 0,
     at_epoch: Callable[[int], None] | None = None,
 ) -> None:
@@ -143,6 +144,8 @@ def train(
         schedule: factor on the learning rate over time.
         rate_changes: when it is looked up.
         clip_norm: largest norm of the whole gradient, or None.
+        before_step: called with the batch, augmented, between the backward pass and the step, or None. It may
+            change gradients, which are in their true scale, or weights and give gradients anew.
         first_epoch: passes over the stage that are behind already.
         at_epoch: called with the number of finished passes before each one, or None.
 
@@ -179,10 +182,14 @@ def train(
                 optimiser.zero_grad()
                 augmented = augment(inputs) if augment else inputs
                 with cast:
-                    value = loss(Batch(augmented, items.labels[rows], rows, step, total, epoch, passes))
+                    batch = Batch(augmented, items.labels[rows], rows, step, total, epoch, passes)
+                    value = loss(batch)
                 scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-                if clip_norm is not None:
+                if before_step is not None or clip_norm is not None:
                     scaler.unscale_(optimiser)
+                if before_step is not None:
+                    before_step(batch)
+                if clip_norm is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 scaler.step(optimiser)
                 scaler.update()

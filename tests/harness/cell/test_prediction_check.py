@@ -17,11 +17,12 @@ from worlds import Blobs
 
 from harness.cell.prediction_check import InvalidPrediction, validate_prediction
 from harness.cell.run import settings_of
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import Prediction, Query, Status, StoredPrediction, of_learner, rules_of
 from harness.sandbox.wire import Task, answers_frame, answers_of, unpacked
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
 from harness.store.predictions import digest, read_answers, write_answers
+from harness.store.record import Record
 
 HERE = str(depth_worlds.__file__)
 QUERY = Query(ids=np.array([30, 10, 20]), inputs=np.zeros((3, 1), dtype=np.float32))

@@ -12,8 +12,11 @@ from worlds import Blobs, Cheats, HiddenBlobs, Means, NoisyBlobs, NovelBlobs, Re
 
 from harness.cell import sealing
 from harness.cell.sealing import Sealed
-from harness.checks import conformance
-from harness.checks.conformance import Finding, check_scenario, check_strategy, surroundings
+from harness.checks import conformance, scenarios
+from harness.checks.conformance import check_strategy
+from harness.checks.finding import Finding
+from harness.checks.scenarios import check_scenario
+from harness.checks.surroundings import surroundings
 from harness.contracts import Deal, Prediction, Query, Stage, Strategy
 from harness.plugins import find, registered
 from harness.selection import configured
@@ -84,7 +87,8 @@ def test_the_permutation_probe_catches_ids_that_tell_the_label(monkeypatch: pyte
         ]
         return Sealed(tuple(episodes), sealed.truth)
 
-    monkeypatch.setattr(conformance, "seal", leaky)
+    for module in (conformance, scenarios):
+        monkeypatch.setattr(module, "seal", leaky)
     assert PROBE in _broken(check_strategy(lambda: Cheats(way="ids"), Blobs()))
     assert "permuted hidden labels change nothing public" in _broken(check_scenario(Blobs()))
 
@@ -106,7 +110,8 @@ def test_the_permutation_probe_catches_inputs_that_carry_the_label(monkeypatch: 
         return Sealed(tuple(episodes), sealed.truth)
 
     assert PROBE not in _broken(check_strategy(lambda: Cheats(way="base"), Blobs()))
-    monkeypatch.setattr(conformance, "seal", leaky)
+    for module in (conformance, scenarios):
+        monkeypatch.setattr(module, "seal", leaky)
     assert PROBE in _broken(check_strategy(lambda: Cheats(way="base"), Blobs()))
     assert "public arrays own their memory" in _broken(check_scenario(Blobs()))
 

@@ -17,7 +17,7 @@ from harness.contracts import Status, TrainingBudget
 from harness.execution.cost import Cost, Network, Work, cost_of, duration, looks, scaled, time_of
 from harness.execution.plan import Plan
 from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 
 
 def _protocol(text: str) -> Protocol:

@@ -27,7 +27,8 @@ from harness.execution import execute as execution
 from harness.execution.execute import Limits, next_cell, plan
 from harness.protocol.cells import cells, contenders, protocols
 from harness.protocol.stage_sharing import Sharing
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 
 def _digests(records: list[Record]) -> dict[str, str]:

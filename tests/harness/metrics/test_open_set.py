@@ -22,7 +22,8 @@ from harness import checkpoint
 from harness.cell.prediction_check import validate_prediction
 from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.checks.conformance import check_scenario, check_strategy
+from harness.checks.conformance import check_strategy
+from harness.checks.scenarios import check_scenario
 from harness.contracts import Prediction, Query, Stage, StoredPrediction, Strategy, rules_of
 from harness.errors import Diverged, UserError
 from harness.metrics import open_set

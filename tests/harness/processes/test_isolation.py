@@ -18,7 +18,8 @@ from harness import sandbox
 from harness.contracts import Status
 from harness.plugins import find
 from harness.sandbox.checking import SOURCE
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 HERE = str(SUPPORT / "leaky_worlds.py")
 SEEDS = 3

@@ -27,7 +27,8 @@ from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.protocol.cells import Cell, Suite, cells, contenders, protocols
 from harness.protocol.packing import packs
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 from leaderboards.publishing.board import read_board
 from leaderboards.publishing.check import check_board
 from leaderboards.publishing.publish import publish

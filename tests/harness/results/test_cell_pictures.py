@@ -11,7 +11,8 @@ from runs import BLOBS, Owb, Run, world
 from harness.errors import UserError
 from harness.results.cell_pictures import add_pictures
 from harness.store import plots
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 RECORDED = {"cell.json", "log.txt", "predictions.npz"}
 

@@ -28,8 +28,9 @@ from harness.protocol.cells import Cell, Protocol, cells, contenders, protocols
 from harness.results.breakdown import breakdown
 from harness.results.comparison import metric_of, paired_comparison
 from harness.selection import configured
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
 from harness.store.predictions import read_answers, write_answers
+from harness.store.record import Record
 from leaderboards.publishing.board import predictions_file, read_board
 from leaderboards.publishing.matchup_on_board import on_board
 from scenarios.anomaly.scenario import Anomaly

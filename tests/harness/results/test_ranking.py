@@ -40,7 +40,7 @@ from harness.results.tables import (
     scale,
 )
 from harness.statistics import Comparison, Interval, holm
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 
 ACCURACY = Metric(name="accuracy")
 FORGETTING = Metric(name="forgetting", better="lower")

@@ -13,15 +13,16 @@ from runs import BLOBS, Run, world
 from harness.contracts import Status
 from harness.execution.plan import plan
 from harness.protocol.cells import cells, contenders, protocols
-from harness.store import mlflow_store, sqlite_reader
-from harness.store.mlflow_store import FINAL, Store
+from harness.store import sqlite_reader
+from harness.store.mlflow_store import Store
+from harness.store.record import FINAL, record_of
 
 STRATEGIES = [world(name) for name in ("Means", "Raises", "NotANumber", "Refuses")]
 
 
 def _said(rows: Iterable[sqlite_reader.Row]) -> list[str]:
     """Return what the rows say, in words that are equal where they are, also what is not a number."""
-    return [json.dumps(asdict(mlflow_store.record_of(row)), sort_keys=True) for row in rows]
+    return [json.dumps(asdict(record_of(row)), sort_keys=True) for row in rows]
 
 
 def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
@@ -74,9 +75,9 @@ def test_of_two_ends_of_a_cell_the_newer_one_counts(tmp_path: Path) -> None:
         "owb.seed": "0",
     }
     for status in (Status.DONE, Status.DONE, Status.DIVERGED):
-        run_id = store.open_run("runs", name="a cell", tags={**tags, "owb.status": status}).info.run_id
+        run_id = store.open_run("runs", name="a cell", tags={**tags, "owb.status": status})
         assert store.finished(["p", "q"])["k"].run_id == run_id
     assert store.finished([]) == store.finished(["q"]) == {}
     failed = store.open_run("runs", name="a cell", tags={**tags, "owb.status": Status.FAILED})
     assert store.finished(["p"]) == {}
-    assert store.by_key("k").run_id == failed.info.run_id
+    assert store.by_key("k").run_id == failed

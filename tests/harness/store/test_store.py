@@ -19,8 +19,9 @@ from runs import Owb, Run, world
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.store import busy
-from harness.store.mlflow_store import Ending, Store
+from harness.store.mlflow_store import Store
 from harness.store.predictions import digest
+from harness.store.record import Ending
 
 HOLD = """
 import sqlite3, sys
@@ -60,11 +61,11 @@ def files(tmp_path: Path) -> Path:
 
 def _record(store: Store, files: Path | None = None, experiment: str = RUN, **tags: str) -> str:
     """Record a finished cell; return its run id."""
-    run = store.open_run(
+    run_id = store.open_run(
         experiment, name="a cell", tags={**TAGS, **{f"owb.{name}": value for name, value in tags.items()}}
     )
-    store.end(run.info.run_id, Ending(status=Status.DONE), files=files)
-    return str(run.info.run_id)
+    store.end(run_id, Ending(status=Status.DONE), files=files)
+    return run_id
 
 
 def _content(folder: Path) -> dict[str, bytes]:

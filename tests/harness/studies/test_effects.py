@@ -24,7 +24,7 @@ from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.protocol.contrasts import Ablation, Contrast
 from harness.store import plots
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 from harness.studies.ablation import (
     Measured,
     Report,

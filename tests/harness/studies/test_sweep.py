@@ -25,7 +25,8 @@ from harness import statistics
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.store import plots
-from harness.store.mlflow_store import Record, Store
+from harness.store.mlflow_store import Store
+from harness.store.record import Record
 from harness.studies.space import read_space
 from harness.studies.sweep import (
     Definition,

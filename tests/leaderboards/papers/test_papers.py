@@ -19,7 +19,7 @@ from runs import BLOBS, Owb, Run, world
 
 from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.cli.cost import measured
 from harness.errors import UserError
 from harness.execution.cost import cost_of

@@ -21,8 +21,9 @@ from harness.execution.environment import environment
 from harness.execution.machine import Machine
 from harness.plugins import Plugin, find
 from harness.protocol.cells import Cell, Contender, Suite, cells, contenders, protocols, read_suite
-from harness.store.mlflow_store import PREDICTIONS, Ending, Store
+from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, read_answers, write_answers
+from harness.store.record import Ending
 from leaderboards.publishing import board
 from leaderboards.publishing import publish as publishing
 from leaderboards.publishing.board import Board, predictions_file, read_board, slug

@@ -11,7 +11,7 @@ import pytest
 from checkout import ROOT
 
 from harness.contracts import Status
-from harness.store.mlflow_store import Record
+from harness.store.record import Record
 from leaderboards.publishing.board import read_board
 from leaderboards.publishing.readme import division
 from leaderboards.site import page_of_records, report_of_board

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from harness.cell.sealing import Sealed, build
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import HIDDEN, Deal, StoredPrediction
 from harness.errors import UserError
 from harness.plugins import find

@@ -26,7 +26,7 @@ from scipy.stats import chi2_contingency, chisquare
 from sklearn.metrics import roc_auc_score
 
 from harness.cell.sealing import Sealed, build
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import HIDDEN, Deal, Scores, Status, StoredPrediction, TrainingBudget
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES

@@ -15,7 +15,7 @@ import pytest
 
 from harness.cell.run import CellContext, CellSettings
 from harness.cell.sealing import Sealed, build, fully_labelled, seal
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import HIDDEN, Deal, Scores, StoredPrediction, Truth
 from harness.errors import UserError
 from harness.parameters import validated

@@ -21,7 +21,7 @@ from scipy.stats import chisquare
 
 from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Sealed, build
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import (
     HIDDEN,
     Deal,

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from checkout import ROOT
 
-from harness.checks.conformance import check_scenario
+from harness.checks.scenarios import check_scenario
 from harness.contracts import HIDDEN, Deal
 from harness.errors import UserError
 from harness.protocol.cells import protocols

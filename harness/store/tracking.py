@@ -1,0 +1,113 @@
+"""The data base below MLflow: which file or server a store means, how it is made, and how its client waits while
+it is busy.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import shutil
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import unquote
+
+from filelock import FileLock
+
+from harness.errors import UserError
+from harness.places import written
+
+if TYPE_CHECKING:
+    from mlflow.tracking import MlflowClient
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def with_store_errors(action: Callable[P, T]) -> Callable[P, T]:
+    """Say in one sentence why the store could not be written."""
+
+    @functools.wraps(action)
+    def wrapped(*args: P.args, **options: P.kwargs) -> T:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return action(*args, **options)
+        except (MlflowException, sqlite3.Error, OSError) as error:
+            raise UserError(f"cannot write to the store: {first_line(error)}") from error
+
+    return wrapped
+
+
+class Waiting:
+    """An MLflow client whose calls wait while the data base is busy. Each is one transaction, or may be given
+    twice.
+    """
+
+    def __init__(self, client: MlflowClient, waits: Callable[..., Callable[..., Any]]) -> None:
+        self._client, self._waits = client, waits
+
+    def __getattr__(self, name: str) -> Any:
+        return self._waits(
+            getattr(self._client, name),
+            writes=name.startswith(("create_", "log_", "set_", "delete_", "rename_")),
+        )
+
+
+def database_of(where: str) -> Path | None:
+    """Return the data base of a local store, which is said by its folder or by the URI of the file; None of
+    any other store.
+    """
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", where):
+        return written(where) / "mlflow.db"
+    if not where.startswith("sqlite"):
+        return None
+    from sqlalchemy.engine import make_url
+
+    named = make_url(where).database or ":memory:"
+    path = written(unquote(named.removeprefix("file:")) if named.startswith("file:") else named)
+    return None if named == ":memory:" else path
+
+
+def uri_of(database: Path) -> str:
+    """Return the URI by which MLflow finds an sqlite file, whatever is in its path."""
+    if not set(str(database)) & set("?%"):
+        return f"sqlite:///{database}"
+    from sqlalchemy.engine import URL
+
+    return str(URL.create("sqlite+pysqlite", database=database.as_uri(), query={"uri": "true"}))
+
+
+def make(database: Path) -> None:
+    """Make a data base where there is none, whole: one that a killed process left half made could not be
+    mended. It has no experiment: MLflow's own, `Default`, is deleted.
+    """
+    if _is_there(database):
+        return
+    from mlflow.tracking import MlflowClient
+
+    being_made = database.parent / "being-made"
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.parent / "being-made.lock"):
+        if not _is_there(database):
+            shutil.rmtree(being_made, ignore_errors=True)
+            being_made.mkdir()
+            client = MlflowClient(tracking_uri=uri_of(being_made / "mlflow.db"))
+            for experiment in client.search_experiments():
+                client.delete_experiment(experiment.experiment_id)
+            (being_made / "mlflow.db").replace(database)
+            shutil.rmtree(being_made, ignore_errors=True)
+
+
+def _is_there(database: Path) -> bool:
+    return database.is_file() and database.stat().st_size > 0
+
+
+def first_line(error: BaseException) -> str:
+    """Return what went wrong: the data base's own words where it is behind it, else the first line."""
+    lines = (str(error) or type(error).__name__).strip().splitlines()
+    return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
+
+
+__all__ = ["Waiting", "database_of", "first_line", "make", "uri_of", "with_store_errors"]
