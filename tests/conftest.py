@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import random
+import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.execution.pool import Pool
 from harness.protocol.cells import cells, contenders, protocols
+from harness.store import tracking
 from harness.store.mlflow_store import Store
 from harness.store.record import Record
 
@@ -69,6 +71,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for own in files.values():
             rng.shuffle(own)
     items[:] = [item for path in order for item in files[path]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_empty_data_base(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Begin every store of this process as a copy of one that MLflow made: making it takes a second."""
+    empty = tmp_path_factory.getbasetemp() / "empty" / "mlflow.db"
+
+    def copy(database: Path) -> None:
+        tracking.make(empty)
+        if not database.is_file() or not database.stat().st_size:
+            database.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(empty, part := database.with_name(f"{database.name}.part"))
+            part.replace(database)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.store.mlflow_store.make", copy)
+        yield
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def _libraries() -> Iterator[tuple[str, dict[str, Any]]]:
         held = dict(vars(module))
         yield name, held
         for attribute, value in held.items():
-            if isinstance(value, type) and getattr(value, "__module__", "") == name:
+            if issubclass(type(value), type) and getattr(value, "__module__", "") == name:
                 yield f"{name}.{attribute}", dict(vars(value))
 
 
@@ -99,7 +99,7 @@ def _replaced(
         if len(held) == len(now) and all(map(operator.is_, held.values(), now.values())):
             continue
         for name, function in held.items():
-            if isinstance(function, _FUNCTIONS) and now.get(name, function) is not function:
+            if type(function) in _FUNCTIONS and now.get(name, function) is not function:
                 yield f"{owner}.{name}", function, now[name]
 
 

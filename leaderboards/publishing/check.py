@@ -4,7 +4,7 @@ said at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,9 +39,11 @@ from leaderboards.publishing.readme import rendered
 from leaderboards.publishing.rescore import EvalSet, differences, eval_set_of, rescore
 
 
-def check_board(folder: Path) -> list[str]:
+def check_board(folder: Path, *, seeds: Collection[int] | None = None) -> list[str]:
     """Return everything that is wrong with a board folder: form, hashes, keys, digests, figures, rendered
     files. Empty is fine.
+
+    seeds: of cells whose digests and figures are computed again; by default all.
     """
     try:
         header = read_header(folder)
@@ -63,7 +65,9 @@ def check_board(folder: Path) -> list[str]:
         *_stray_files(board, folder),
     ]
     figures = [
-        problem for protocol in header.protocols for problem in _protocol_problems(protocol, board, folder)
+        problem
+        for protocol in header.protocols
+        for problem in _protocol_problems(protocol, board, folder, seeds)
     ]
     return [*form, *figures, *([] if form else _rendering_problems(board, folder))]
 
@@ -155,7 +159,9 @@ def _stray_files(board: Board, folder: Path) -> Iterator[str]:
             yield f"{name} does not belong on a board"
 
 
-def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> Iterator[str]:
+def _protocol_problems(
+    protocol: BoardProtocol, board: Board, folder: Path, seeds: Collection[int] | None
+) -> Iterator[str]:
     try:
         scenario = protocol.scenario()
         here = BoardProtocol.of(
@@ -174,7 +180,7 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
     if reason := scenario.board_exclusion_reason():
         yield f"{protocol.label}: cannot stand on a board: {reason}"
     for seed in range(board.header.suite.seeds):
-        eval_set = eval_set_of(scenario, seed)
+        eval_set = eval_set_of(scenario, seed) if seeds is None or seed in seeds else None
         for entry in board.entries:
             for cell in entry.cells:
                 if (cell.scenario, cell.seed) == (protocol.label, seed):
@@ -186,13 +192,15 @@ def _protocol_problems(protocol: BoardProtocol, board: Board, folder: Path) -> I
 
 
 def _cell_problems(
-    protocol: BoardProtocol, entry: Entry, cell: BoardCell, eval_set: EvalSet, folder: Path
+    protocol: BoardProtocol, entry: Entry, cell: BoardCell, eval_set: EvalSet | None, folder: Path
 ) -> Iterator[str]:
     if cell.key != cell_key(protocol, entry, cell):
         yield "its key is not that of its protocol, configuration, seed, code and libraries"
     if cell.status is not Status.DONE:
         if cell.metrics or cell.digest:
             yield f"ended as {cell.status}, but has figures or a digest"
+        return
+    if eval_set is None:
         return
     try:
         rescored = rescore(eval_set, folder / predictions_file(entry, cell))

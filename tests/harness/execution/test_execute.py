@@ -4,7 +4,6 @@ depend on who ran what.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
@@ -18,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from runs import BLOBS, Run, world
+from runs import BLOBS, Owb, Run, world
 
 from harness import checkpoint
 from harness.contracts import Status
@@ -279,27 +278,16 @@ def test_a_worker_killed_in_mid_cell_continues_at_its_last_finished_stage(
     assert [line.split()[1] for line in calm.read_text().splitlines()] == ["0", "1", "2"]
 
 
-def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) -> None:
-    mark, calm = tmp_path / "mark", tmp_path / "calm"
-
-    def command(where: Path, store: str) -> list[str]:
-        strategies = [world("Means"), f"{world('Announces')}[mark={where}]"]
-        owb = [sys.executable, "-c", "from harness.cli import main; main()", "run", *strategies]
-        return [
-            *owb,
-            "-s",
-            BLOBS,
-            "-n",
-            "2",
-            "--no-bounds",
-            "--workers",
-            "1",
-            "--store",
-            str(tmp_path / store),
-            "--json",
-        ]
-
-    driver = subprocess.Popen(command(mark, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def test_a_killed_driver_continues_without_repeating_done_cells(
+    tmp_path: Path, tiny_run: Run, call_owb: Owb
+) -> None:
+    """Continued by this process, as by whoever runs the command again."""
+    mark = tmp_path / "mark"
+    strategies = [world("Means"), f"{world('Announces')}[mark={mark}]"]
+    options = ["--no-bounds", "--workers", "1", "--store", str(tmp_path / "killed"), "--json"]
+    command = ["run", *strategies, "-s", BLOBS, "-n", "2", *options]
+    owb = [sys.executable, "-c", "from harness.cli import main; main()"]
+    driver = subprocess.Popen([*owb, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while (
         not (mark.is_file() and len(mark.read_text().splitlines()) >= 5) and time.monotonic() < deadline
@@ -307,28 +295,24 @@ def test_a_killed_driver_continues_without_repeating_done_cells(tmp_path: Path) 
         time.sleep(0.05)
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    done_before = {
-        record.key
-        for record in Store(str(tmp_path / "killed")).records("runs")
-        if record.status is Status.DONE
-    }
-    again = subprocess.run(command(mark, "killed"), capture_output=True, text=True, check=False)
-    assert again.returncode == 0, again.stderr
-    subprocess.run(command(calm, "whole"), capture_output=True, check=True)
+    store = Store(str(tmp_path / "killed"))
+    done_before = [record for record in store.records("runs") if record.status is Status.DONE]
+    assert call_owb(*command).json
+    continued = store.records("runs")
+    calm = [world("Means"), f"{world('Announces')}[mark={tmp_path / 'calm'}]"]
+    whole = tiny_run(calm, seeds=2, workers=1, store="whole")
 
-    def digests(store: str) -> dict[tuple[str, int], str]:
-        records = Store(str(tmp_path / store)).records("runs")
+    def digests(records: list[Record]) -> dict[tuple[str, int], str]:
         assert all(record.status is Status.DONE for record in records)
         return {(record.strategy.partition("[")[0], record.seed): record.digest for record in records}
 
     assert len(done_before) >= 2
-    assert digests("killed") == digests("whole")
+    assert digests(continued) == digests(whole)
     stages = [line.split()[1] for line in mark.read_text().splitlines()]
     assert stages[:5] == ["0", "1", "2", "0", "1"]  # killed while learning the second stage of seed 1
     # Neither seed 0 nor the first stage of seed 1 is learned again; the second is not either where the
     # orphaned worker lived to end it, and it may have begun the third.
     assert stages[5:] in (["1", "2"], ["2"], ["2", "2"])
-    assert json.loads(again.stdout)
 
 
 def test_scoring_that_raises_ends_its_cell_with_the_reason_and_not_the_run(

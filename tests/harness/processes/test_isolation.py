@@ -22,7 +22,7 @@ from harness.store.mlflow_store import Store
 from harness.store.record import Record
 
 HERE = str(SUPPORT / "leaky_worlds.py")
-SEEDS = 3
+SEEDS = 2
 Ends = dict[tuple[str, int], tuple[Status, str]]
 FIVE = ("OnItsClass", "InItsModule", "Thread", "Device", "Patch")
 
@@ -73,7 +73,10 @@ def alone() -> Ends:
     return {(name.rpartition(":")[2], int(seed)): (Status.DONE, digest) for name, seed, digest in rows}
 
 
-@pytest.mark.parametrize(("workers", "reverse"), [(1, False), (1, True), (2, False), (3, False)])
+@pytest.mark.parametrize(
+    ("workers", "reverse"),
+    [(1, True), (3, False), *(pytest.param(many, False, marks=pytest.mark.slow) for many in (1, 2))],
+)
 def test_five_that_leak_answer_as_alone(tiny_run: Run, alone: Ends, workers: int, reverse: bool) -> None:
     """On one worker or several, in either order; an honest cell between them too."""
     records = tiny_run(_named(*FIVE, "Leaky"), seeds=SEEDS, workers=workers, reverse=reverse)

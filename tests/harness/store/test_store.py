@@ -18,7 +18,7 @@ from runs import Owb, Run, world
 
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.store import busy
+from harness.store import busy, tracking
 from harness.store.mlflow_store import Store
 from harness.store.predictions import digest
 from harness.store.record import Ending
@@ -280,7 +280,9 @@ def test_what_a_killed_writer_left_half_done_is_undone(tmp_path: Path, files: Pa
     assert (record.run_id, record.key, record.status) == (run, "k", Status.DONE)
 
 
-def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
+def test_a_store_whose_making_was_killed_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Half a data base, to which MLflow's own making is not a transaction, could be neither read nor mended."""
     code = "import sys; from harness.store.mlflow_store import Store; Store(sys.argv[1]).client"
     making = subprocess.Popen(
@@ -292,6 +294,7 @@ def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path) -> None:
         time.sleep(0.001)
     making.kill()
     making.wait()
+    monkeypatch.setattr("harness.store.mlflow_store.make", tracking.make)
     store = Store(str(tmp_path / "store"))
     assert store.experiments() == []
     _record(store)

@@ -63,9 +63,9 @@ def _at(scores: Scores, name: str, step: int) -> float:
     ("corruption", "decay", "phase", "test", "memorised"),
     [
         (0.0, 5, "generalised", (1.0, 1.0), None),
-        (0.2, 0, "coexistence", (0.954, 0.976), (0.976, 0.99)),
+        pytest.param(0.2, 0, "coexistence", (0.954, 0.976), (0.976, 0.99), marks=pytest.mark.slow),
         (0.2, 5, "partial_inversion", (1.0, 1.0), (0.31, 0.49)),
-        (0.2, 10, "full_inversion", (1.0, 1.0), (0.0, 0.0)),
+        pytest.param(0.2, 10, "full_inversion", (1.0, 1.0), (0.0, 0.0), marks=pytest.mark.slow),
         (0.3, 10, "full_inversion", (1.0, 1.0), (0.0, 0.005)),
         (0.2, 25, "confusion", (0.05, 0.23), (0.05, 0.10)),
     ],
@@ -98,11 +98,11 @@ def test_wrong_labels_are_fitted_first_and_small_losses_mislead_until_the_rule_i
     "strategy",
     [
         "grok-adamw",
-        "grok-adamw[weight_decay=0,dropout=0.3]",
-        "perp-grad",
-        "stablemax",
-        "grokfast-ema",
         "muon",
+        *(
+            pytest.param(text, marks=pytest.mark.slow)
+            for text in ("grok-adamw[weight_decay=0,dropout=0.3]", "perp-grad", "stablemax", "grokfast-ema")
+        ),
     ],
 )
 def test_nobody_knows_a_table_without_a_rule(strategy: str) -> None:
