@@ -37,6 +37,7 @@ from harness.sandbox import launch
 from harness.sandbox.scan import scan
 from harness.selection import configured
 from harness.store.predictions import read_answers
+from leaderboards.gate.by_heart import by_heart
 from leaderboards.gate.examine import examine
 from leaderboards.gate.form import form
 from leaderboards.gate.plausibility import same_figures
@@ -400,10 +401,16 @@ def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, f
     change_answers(folder, 0, truth)
     rescore(folder)
     assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
-    found = _rerun(made, folder)
-    assert [re.sub(r"from .* to .* when", "when", problem.rpartition(": ")[0]) for problem in found] == [
-        f"{forgeries.SCENARIO} | seed 0: average_accuracy falls when classes are renamed"
-    ]
+    assert _rerun(made, folder) == []
+    case = schema(folder, made.boards, form(folder).sound).case
+    assert case is not None
+    chosen = [cell for cell in case.readable if cell.seed == 0]
+    (problem,) = by_heart(case, chosen, "a salt", lambda _: None)
+    assert re.match(
+        re.escape(forgeries.SCENARIO)
+        + r": average_accuracy falls by 0\.\d\d or more each of 10 times with classes renamed and",
+        problem,
+    )
 
 
 AHEAD = """
