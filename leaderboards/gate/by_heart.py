@@ -3,9 +3,9 @@ different, under ids, streams and changes that follow from the salt.
 
 Who learned from what was handed over copes; what is known beforehand, by a table or by weights that labels
 trained, is of no use. That a figure falls by more than `MAY_FALL` has a chance of at most a half for a learner, so a
-scenario is refused where it happens so often in a row that a fair coin does it no more often than `LEVEL`. The rivals
-of the board are asked whether this is so: where one of them falls by more on half of the very same deals, nobody is
-refused.
+scenario is refused where it happens so often in a row that a fair coin does it no more often than `LEVEL`. What is
+changed may cost everybody something on a board, so the rivals are asked: nobody is refused whose figure falls by no
+more than `MAY_FALL` beyond twice what a rival's does on the very same deals.
 """
 
 from __future__ import annotations
@@ -104,8 +104,9 @@ def _falls(case: Case, cells: Sequence[BoardCell], salt: str, say: Say) -> Itera
             return
     same = list(zip(deals, seeds, strict=True))[: len(cells)]
     for rival in _rivals(case, label):
-        if 2 * sum(_Pair(rival, *pair).fall() > may for pair in same) >= len(same):
-            say(f"by heart: {label}: {what} costs {rival.entry.label} as much")
+        theirs = float(np.mean([_Pair(rival, *pair).fall() for pair in same]))
+        if np.mean(falls) <= may + 2 * max(0.0, theirs):
+            say(f"by heart: {label}: {rival.entry.label} falls by {theirs:.2f} with {what} as well")
             return
     much = f"falls by {min(falls):.2f} or more" if math.isfinite(min(falls)) else "has no value"
     yield (
