@@ -430,6 +430,16 @@ OBFUSCATED = {
         'getattr(hidden("i" + "o"), "op" + "en")("/".join(["." * 2, "." * 2, "outside"]), "w")',
         "the strategy writes outside its scratch folder",
     ),
+    "silenced": (
+        lines(
+            'for thing in getattr(hidden("g" + "c"), "get_" + "objects")():',
+            '    if getattr(thing, "__qual" + "name__", "") == "arm.<locals>.hook":',
+            '        at = getattr(getattr(thing, "__co" + "de__"), "co_free" + "vars").index("busy")',
+            '        getattr(getattr(thing, "__clo" + "sure__")[at], "cell_" + "contents").append(1)',
+            'hidden("sock" + "et").socket()',
+        ),
+        r"the strategy opens the network \(socket\)",
+    ),
 }
 
 
@@ -438,7 +448,7 @@ def test_what_the_scan_does_not_see_the_sandbox_refuses(made: World, folder: Pat
     attack, sentence = OBFUSCATED[name]
     with_attack(folder, lines(UNSEEN, attack))
     assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
-    assert any(f"seed 0: {sentence}" in problem for problem in _rerun(made, folder))
+    assert any(re.search(f"seed 0: {sentence}", problem) for problem in _rerun(made, folder))
 
 
 # --- renaming classes ---------------------------------------------------------------------------------------
