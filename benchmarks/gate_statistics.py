@@ -9,25 +9,35 @@ variance. `cells` are fresh cells a scenario of the honest.
 
 Signed test: differences between a submission and its run again that are above 0 as often as below.
 
+By heart: falls of the baselines in `gate_falls.csv`, as normal ones with the mean and spread of each row, and of the
+two rivals that the gate would ask. `beyond` is the share of changes that cost more than it allows, `coin` how often
+that happens in a row, `refused` what the rivals leave of it; then figures of which a part is known by heart. `whole`
+are honest submissions refused by any of the three.
+
 Run: python benchmarks/gate_statistics.py
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import csv
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
-from scipy.special import ndtri
+from scipy.special import ndtr, ndtri
 
 from harness.statistics import rank_sum
+from harness.statistics.series import Floats as Falls
 from leaderboards.gate import fresh, rerun
+from leaderboards.gate.by_heart import MAY_FALL, RIVALS, in_a_row
 from leaderboards.gate.fresh import Plan
 from leaderboards.gate.rerun import SUSPICIOUS, sign_test
 
 WORLDS = 100_000
 SLOW_WORLDS = 4000
 BOARDS = ((1, 2), (1, 3), (1, 5), (2, 5), (4, 5), (8, 5), (3, 6))
+LOWER = ("fine-tune", "cross-entropy", "ncd-k-means", "k-means", "constant", "colour-statistics")
 Draw = Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
 
 
@@ -49,6 +59,21 @@ def main() -> None:
     )
     for name, gains in GAINS.items():
         print("  {:<44} {:.4f} {:5.1f}".format(name, *signed(gains)))
+    print(
+        f"\nby heart, {in_a_row(4)} changes in a row on a board of four scenarios\n{'':<76} beyond   coin  refused"
+    )
+    rows = [(*name, *by_heart(own, rivals)) for name, own, rivals in honest_falls()]
+    for scenario, strategy, beyond, coin, refused in sorted(rows, key=lambda row: -row[3])[:8]:
+        print(f"  {scenario:<48.48} {strategy:<26.26} {beyond:.3f} {coin:.5f} {refused:.5f}")
+    mean = float(np.mean([row[-1] for row in rows]))
+    print(f"  {len(rows)} strategies on scenarios: refused {mean:.6f} on average")
+    for part in (0.06, 0.08, 0.10, 0.15):
+        found = [float(ndtr((part - MAY_FALL) / spread)) ** in_a_row(4) for spread in (0.01, 0.02, 0.05)]
+        print(
+            f"  {part:.2f} known by heart, falls of spread 0.01, 0.02, 0.05: "
+            + " ".join(f"{p:.2f}" for p in found)
+        )
+    print(f"\nwhole, honest, board of four scenarios and five seeds, {WORLDS} worlds: {whole(rows, 4):.4f}")
 
 
 def row(scenarios: int, seeds: int) -> list[str]:
@@ -149,6 +174,55 @@ def signed(draw: Draw) -> tuple[float, float]:
         ran += count
         refused += sign_test(gains[:count]) <= rerun.LEVEL
     return refused / SLOW_WORLDS, ran / SLOW_WORLDS
+
+
+def honest_falls() -> list[tuple[tuple[str, str], Falls, list[Falls]]]:
+    """Return of every row of the table its names, its falls, and those of the first two rivals on its scenario, but
+    for the lower bounds.
+    """
+    with (Path(__file__).parent / "gate_falls.csv").open() as file:
+        rows = [
+            (*row[1:3], np.array([float(fall) for fall in row[3:] if fall]))
+            for row in list(csv.reader(file))[1:]
+        ]
+    found = []
+    for scenario, strategy, own in rows:
+        rivals = [
+            falls for label, name, falls in rows if (label == scenario) and name not in (strategy, *LOWER)
+        ]
+        found.append(((scenario, strategy), own, rivals[:RIVALS]))
+    return found
+
+
+def by_heart(own: Falls, rivals: Sequence[Falls]) -> tuple[float, float, float]:
+    """Return the share of changes that cost more than the gate allows, how often that happens in a row, and how often
+    rivals leave it a refusal, on each scenario of a board of four.
+    """
+    row, rng = in_a_row(4), np.random.default_rng(9)
+    spread = max(float(own.std(ddof=1)), 1e-9)
+    beyond = float(ndtr((own.mean() - MAY_FALL) / spread))
+    # falls given that each costs too much: the upper tail of the normal, by its quantiles
+    falls = own.mean() + spread * ndtri(1 - beyond * rng.random((SLOW_WORLDS, row)).clip(1e-12, None))
+    allowed = np.zeros(SLOW_WORLDS)
+    for rival in rivals:
+        theirs = rival.mean() + rival.std(ddof=1) * rng.standard_normal((SLOW_WORLDS, 5)).mean(axis=1)
+        allowed = np.maximum(allowed, theirs)
+    left = falls.mean(axis=1) > MAY_FALL + 2 * allowed
+    return beyond, beyond**row, beyond**row * float(left.mean())
+
+
+def whole(rows: Sequence[tuple[str, str, float, float, float]], scenarios: int) -> float:
+    """Return how often an honest submission is refused by fresh cells, signs or by heart: of normal figures, with
+    float noise in all cells, of a strategy drawn from `rows` for each scenario.
+    """
+    plan, rng = Plan.of(5, scenarios), np.random.default_rng(10)
+    is_refused = np.zeros(WORLDS, dtype=bool)
+    for _ in range(scenarios):
+        figures = rng.standard_normal((WORLDS, 5 + plan.fresh))
+        is_refused |= plan.outcomes(figures[:, :5], figures[:, 5:])[0]
+        is_refused |= rng.random(WORLDS) < rng.choice([row[-1] for row in rows], WORLDS)
+    noise, _ = signed(GAINS["noise of floats, both ways"])
+    return float((is_refused | (rng.random(WORLDS) < noise)).mean())
 
 
 if __name__ == "__main__":

@@ -243,6 +243,7 @@ def _blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_the_ten_commands_for_maintainers_lead_to_an_accepted_submission(
     host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

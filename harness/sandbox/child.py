@@ -27,8 +27,8 @@ from harness.sandbox.seccomp import install
 from harness.sandbox.wire import Frame, Task, answers_frame, episode_of, packed, unpacked
 
 _LARGEST_INPUT = 8 << 30
-_NOT_AHEAD = ("scenarios", "leaderboards", "mlxtend")
-"""Modules that are never imported on behalf of a strategy."""
+_AHEAD = {"avalanche": "avalanche.training", "matplotlib": "matplotlib.pyplot"}
+"""Libraries that open sockets or start processes while they are loaded, and the module that does."""
 
 
 class _Line:
@@ -136,8 +136,8 @@ def _serve(line: _Line, scratch: Path, *, filtered: bool, refuse: bool) -> None:
 
 
 def _import_ahead(task: Task) -> None:
-    """Load what the strategy imports before the hook is armed, for the same reason; never the strategy
-    itself.
+    """Load what looks around while it is loaded before the walls stand: an installed strategy, or of the libraries of
+    `_AHEAD` those that a source names. All else that it names is loaded behind them, with itself.
     """
     import torch
 
@@ -147,16 +147,15 @@ def _import_ahead(task: Task) -> None:
 
         find("strategy", task.strategy)
         return
-    names: list[str] = []
+    named: set[str] = set()
     for node in ast.walk(ast.parse(task.source)):
         if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
+            named |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for name in names:
-        if name.partition(".")[0] not in _NOT_AHEAD:
-            with contextlib.suppress(Exception):
-                importlib.import_module(name)
+            named.add(node.module.partition(".")[0])
+    for library in named & _AHEAD.keys():
+        with contextlib.suppress(Exception):
+            importlib.import_module(_AHEAD[library])
 
 
 def _prepared(task: Task) -> Any:

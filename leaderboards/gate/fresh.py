@@ -17,14 +17,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.contracts import Metric, Status
+from harness.contracts import Metric
 from harness.seeds import stream
 from harness.statistics import rank_sum, rank_sum_by_wins, rank_sum_within_strata, smallest_rank_sum_p
 from harness.statistics.series import Floats
 from leaderboards.gate.case import Case
 from leaderboards.gate.report import counted
 from leaderboards.gate.rerun import SUSPICIOUS, Say, lot_of
-from leaderboards.gate.runner import Runner, figures, height
+from leaderboards.gate.runner import DIGITS, Runner, height
 
 LEVEL = 1 / 1000
 """How rarely an honest submission may be refused, over all scenarios of its board together."""
@@ -33,7 +33,6 @@ _ROOM = 4  # times the level below which the smallest p has to be, so that a fig
 _MOST = 64
 _DRAWS = 4000
 _SHIFT = 3.0
-_DIGITS = 9  # figures that agree in so many are tied
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +115,8 @@ def _compared(case: Case, label: str, plan: Plan, salt: str, say: Say) -> Iterat
     p = 0.0
     while not found or plan.goes_on(p, len(found)):
         seed = fresh_seed(case, salt, label, len(found))
-        found[seed], tried = _figure(Runner(case, label, seed))
+        runner = Runner(case, label, seed)
+        found[seed], tried = runner.figure(*runner.dealt())
         p = rank_sum(submitted, [*found.values()])
         if tried:
             yield from (f"{label} | fresh seed {seed}: {problem}" for problem in tried)
@@ -141,9 +141,8 @@ def _same_deals(case: Case, label: str, plan: Plan, salt: str, say: Say, said: s
     while (1 + rounds) ** -len(known) > plan.level and p <= SUSPICIOUS:
         rounds += 1
         for seed, (_, again) in zip(known, strata, strict=True):
-            value, tried = _figure(
-                Runner(case, label, seed, fresh_seed(case, salt, f"{label} as {seed}", rounds))
-            )
+            runner = Runner(case, label, seed, fresh_seed(case, salt, f"{label} as {seed}", rounds))
+            value, tried = runner.figure(*runner.dealt())
             yield from (f"{label} | seed {seed} under another: {problem}" for problem in tried)
             again.append(value)
         p = rank_sum_within_strata([([value], again) for value, again in strata])
@@ -170,25 +169,12 @@ def _submitted(case: Case, label: str) -> list[float]:
     """Return the primary figure of every cell, larger is better; one that has none is worst."""
     primary = case.protocols[label].metrics[0]
     return [
-        round(height(primary, cell.metrics[primary.name]), _DIGITS)
+        round(height(primary, cell.metrics[primary.name]), DIGITS)
         if primary.name in cell.metrics
         else -math.inf
         for cell in case.entry.cells
         if cell.scenario == label
     ]
-
-
-def _figure(runner: Runner) -> tuple[float, list[str]]:
-    """Return the primary figure of a cell in the same way, and what was tried in the sandbox."""
-    episodes, exam = runner.dealt()
-    result = runner.run(episodes)
-    tried = [f"the strategy {violation}" for violation in result.violations]
-    if result.status is not Status.DONE:
-        return -math.inf, tried
-    found, _ = figures(exam, result.answers)
-    primary = runner.primary
-    value = found.get(primary.name)
-    return -math.inf if value is None else round(height(primary, value), _DIGITS), tried
 
 
 __all__ = ["LEVEL", "Plan", "fresh", "fresh_seed", "power"]

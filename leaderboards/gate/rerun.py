@@ -109,7 +109,7 @@ def _again(runner: Runner, cell: BoardCell, gains: list[float], *, probe: bool) 
     if digest(result.answers) != cell.digest:
         yield from _differences(cell, runner, exam, result.answers, gains)
     if probe:
-        yield from (f"{where(cell)}: {problem}" for problem in leaks(runner, episodes, exam, result.answers))
+        yield from (f"{where(cell)}: {problem}" for problem in leaks(runner, episodes, result.answers))
 
 
 def _claimed(case: Case, cell: BoardCell) -> Iterator[str]:

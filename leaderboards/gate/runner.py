@@ -4,8 +4,9 @@ answers.
 
 from __future__ import annotations
 
+import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from harness import sandbox
 from harness.cell.run import settings_of
 from harness.cell.sealing import Episode, fully_labelled, seal, with_permuted_truth
-from harness.contracts import Metric, Scenario, StoredPrediction
+from harness.contracts import Metric, Scenario, Status, StoredPrediction
 from harness.store.predictions import write_answers
 from leaderboards.gate.case import Case
 from leaderboards.gate.surroundings import hidden
@@ -21,6 +22,11 @@ from leaderboards.publishing.rescore import EvalSet, rescore
 
 SLOWER = 2.0
 """How much more time than the suite gives a cell may take here: the machine may be slower."""
+
+DIGITS = 9
+"""Figures that agree in so many digits are tied."""
+
+Answers = Sequence[StoredPrediction]
 
 
 class Runner:
@@ -76,6 +82,18 @@ class Runner:
         )
         return sandbox.run(task, episodes, bounds)
 
+    def figure(
+        self, episodes: Sequence[Episode], exam: EvalSet, read: Callable[[Answers], Answers] = list
+    ) -> tuple[float, list[str]]:
+        """Return the primary figure of what the strategy answers to `episodes`, larger is better, -inf where it has
+        none, and what it tried in the sandbox. `read` turns answers into what is scored.
+        """
+        result = self.run(episodes)
+        found = figures(exam, read(result.answers))[0] if result.status is Status.DONE else {}
+        value = found.get(self.primary.name)
+        reached = -math.inf if value is None else round(height(self.primary, value), DIGITS)
+        return reached, [f"the strategy {violation}" for violation in result.violations]
+
     def _threads(self) -> int:
         """Return how many threads the submitted cell had, or one of the same scenario."""
         cells = [cell for cell in self.case.entry.cells if cell.scenario == self.protocol.label]
@@ -98,4 +116,4 @@ def height(metric: Metric, value: float) -> float:
     return value if metric.better == "higher" else -value
 
 
-__all__ = ["SLOWER", "Runner", "figures", "height"]
+__all__ = ["DIGITS", "SLOWER", "Runner", "figures", "height"]

@@ -43,7 +43,7 @@ from leaderboards.publishing.submission import (
     submitted_file,
 )
 
-SCENARIO = "class-incremental[dataset=digits,stages=2,epochs=1]"
+SCENARIO = "class-incremental[dataset=digits,stages=2,epochs=4]"
 SEEDS = 3
 RIVALS = ("fine-tune", "joint", "replay")
 EXAMPLES = {"first": "", "second": "[power=1.0]", "network": "", "bayes": ""}

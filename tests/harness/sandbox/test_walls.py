@@ -120,6 +120,16 @@ def test_code_that_runs_when_it_is_imported_is_held(run: Run) -> None:
     assert result.reason.endswith("ValueError: 1")  # EPERM
 
 
+def test_a_library_that_a_submission_names_is_loaded_behind_the_walls_but_for_those_of_a_fixed_list() -> None:
+    """urllib3 tries the network when it is loaded, and matplotlib starts a process, which the list allows for."""
+    source = "import {}\nraise ValueError('loaded')\n"
+    held = run_source(source.format("urllib3"), sandbox.Bounds(timeout_s=60))
+    listed = run_source(source.format("matplotlib.pyplot"), sandbox.Bounds(timeout_s=60))
+    assert held.violations == ("opens the network",)
+    assert listed.violations == ()
+    assert all(result.reason.endswith("ValueError: loaded") for result in (held, listed))
+
+
 def test_a_service_outside_hears_nothing(run: Run, tmp_path: Path) -> None:
     """Three that listen: on a port, on a path, and under a name that is none in the file system."""
     names: list[object] = [("127.0.0.1", 0), str(tmp_path / "service"), f"\0{tmp_path.name}"]

@@ -6,16 +6,19 @@ tells.
 
 from __future__ import annotations
 
+import base64
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from asking import Verify
 from checkout import ROOT
 from forgeries import World, copies, lines, problems_of, stages_that_refuse, with_attack, with_source
 
 from harness.sandbox.scan import scan
+from harness.selection import configured
 from leaderboards.gate.surroundings import hidden
 
 OUT = {
@@ -83,6 +86,15 @@ def test_a_way_out_of_the_scratch_folder_is_refused_with_its_line(
     ), said.text
 
 
+def _centres() -> list[str]:
+    """Return the mean image of every class over all data of MNIST's excerpt, a byte a pixel, as text in pieces."""
+    deal = configured("scenario", "class-incremental[dataset=mnist5k]").deal(0)
+    inputs, labels = np.asarray(deal.inputs), deal.labels
+    means = np.stack([inputs[labels == label].mean(axis=0) for label in range(10)])
+    text = base64.b85encode(np.rint(means).astype(np.uint8).tobytes()).decode().replace("\\", "_")
+    return [text[start : start + 300] for start in range(0, len(text), 300)]
+
+
 PIECES = {
     "texts": [f"T{at} = '{'0123456789' * 30}'" for at in range(20)],
     "bytes": [f"T{at} = b'{'0123456789' * 30}'" for at in range(20)],
@@ -91,6 +103,7 @@ PIECES = {
     "fractions": [f"T{at} = {[0.123456 + i for i in range(30)]}" for at in range(25)],
     "truth values": [f"T{at} = [{'True, False, ' * 150}]" for at in range(20)],
     "names of arguments": [f"def f{at}(a='{'x' * 300}'): ..." for at in range(20)],
+    "centres of all data": [f"C{at} = '{piece}'" for at, piece in enumerate(_centres())],
 }
 
 

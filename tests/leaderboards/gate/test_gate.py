@@ -37,6 +37,7 @@ from harness.sandbox import launch
 from harness.sandbox.scan import scan
 from harness.selection import configured
 from harness.store.predictions import read_answers
+from leaderboards.gate.by_heart import by_heart
 from leaderboards.gate.examine import examine
 from leaderboards.gate.form import form
 from leaderboards.gate.plausibility import same_figures
@@ -400,10 +401,16 @@ def test_labels_known_by_heart_are_given_away_by_renaming_classes(made: World, f
     change_answers(folder, 0, truth)
     rescore(folder)
     assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
-    found = _rerun(made, folder)
-    assert [re.sub(r"from .* to .* when", "when", problem.rpartition(": ")[0]) for problem in found] == [
-        f"{forgeries.SCENARIO} | seed 0: average_accuracy falls when classes are renamed"
-    ]
+    assert _rerun(made, folder) == []
+    case = schema(folder, made.boards, form(folder).sound).case
+    assert case is not None
+    chosen = [cell for cell in case.readable if cell.seed == 0]
+    (problem,) = by_heart(case, chosen, "a salt", lambda _: None)
+    assert re.match(
+        re.escape(forgeries.SCENARIO)
+        + r": average_accuracy falls by 0\.\d\d or more each of 10 times with classes renamed and",
+        problem,
+    )
 
 
 AHEAD = """
@@ -423,6 +430,16 @@ OBFUSCATED = {
         'getattr(hidden("i" + "o"), "op" + "en")("/".join(["." * 2, "." * 2, "outside"]), "w")',
         "the strategy writes outside its scratch folder",
     ),
+    "silenced": (
+        lines(
+            'for thing in getattr(hidden("g" + "c"), "get_" + "objects")():',
+            '    if getattr(thing, "__qual" + "name__", "") == "arm.<locals>.hook":',
+            '        at = getattr(getattr(thing, "__co" + "de__"), "co_free" + "vars").index("busy")',
+            '        getattr(getattr(thing, "__clo" + "sure__")[at], "cell_" + "contents").append(1)',
+            'hidden("sock" + "et").socket()',
+        ),
+        r"the strategy opens the network \(socket\)",
+    ),
 }
 
 
@@ -431,7 +448,7 @@ def test_what_the_scan_does_not_see_the_sandbox_refuses(made: World, folder: Pat
     attack, sentence = OBFUSCATED[name]
     with_attack(folder, lines(UNSEEN, attack))
     assert scan((folder / "strategy.py").read_text(), "strategy.py") == []
-    assert any(f"seed 0: {sentence}" in problem for problem in _rerun(made, folder))
+    assert any(re.search(f"seed 0: {sentence}", problem) for problem in _rerun(made, folder))
 
 
 # --- renaming classes ---------------------------------------------------------------------------------------
