@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.api.naming import AnyStrategy, selection_of
 from harness.errors import UserError
 from harness.results.comparison import PairedComparison, metric_of, paired_comparison
 from harness.results.matchup import in_records
@@ -89,21 +90,25 @@ class Results:
         return found[0]
 
     def compare(
-        self, first: str, second: str, *, metric: str = "", margin: float = 0.0
+        self, first: AnyStrategy, second: AnyStrategy, *, metric: str = "", margin: float = 0.0
     ) -> list[PairedComparison]:
         """Return first minus second, paired by seed, for every protocol that both ran on.
 
         Args:
-            first, second: labels of strategies.
+            first, second: labels of strategies, or the classes or instances that ran.
             metric: by name; the primary one by default.
             margin: also test for equivalence within it.
 
         Raises:
             UserError: a strategy without finished cells, or a metric that is none or censored.
         """
+        pair = (
+            selection_of("strategy", first, self.store.folder),
+            selection_of("strategy", second, self.store.folder),
+        )
         found = [
             paired_comparison(matchup, metric_of(matchup.metrics, metric, matchup.label), margin=margin)
-            for matchup in in_records(self.store, (first, second), self.records)
+            for matchup in in_records(self.store, pair, self.records)
         ]
         return [each for each in found if each is not None]
 
