@@ -78,4 +78,12 @@ def settle_home() -> None:
         os.environ["HOME"] = str(_NOWHERE)
 
 
-__all__ = ["below_data", "cache_folder", "data_folder", "home_folder", "kept_arrays", "settle_home", "written"]
+__all__ = [
+    "below_data",
+    "cache_folder",
+    "data_folder",
+    "home_folder",
+    "kept_arrays",
+    "settle_home",
+    "written",
+]

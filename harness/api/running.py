@@ -15,6 +15,7 @@ from harness.execution.execute import Limits, Listener, execute, plan
 from harness.execution.in_process import run_in_process
 from harness.execution.machine import Machine
 from harness.protocol.cells import Suite, cells, contenders, protocols
+from harness.protocol.smoke import smoke_of
 from harness.selection import configured, expand
 from harness.store.mlflow_store import Store
 
@@ -23,7 +24,7 @@ def run(
     strategies: AnyStrategy | Sequence[AnyStrategy],
     scenarios: AnyScenario | Sequence[AnyScenario] = DEFAULT_SCENARIO,
     *,
-    seeds: int | Sequence[int] = 5,
+    seeds: int | Sequence[int] | None = None,
     bounds: bool = True,
     name: str = "runs",
     store: str = "owb-store",
@@ -31,6 +32,7 @@ def run(
     timeout_s: float = 3600.0,
     memory_mib: int = 4096,
     again: bool = False,
+    smoke: bool = False,
     listen: Listener = lambda _: None,
 ) -> Results:
     """Run every strategy on every scenario under every seed; cells that are finished in the store are reused.
@@ -39,13 +41,15 @@ def run(
         strategies: one or several, such as "replay[memory=200]", "mine.py:Mine", a class or an instance; a class of
             a notebook is written out below the store (`harness.api.notebook`), where workers find it.
         scenarios: one or several, such as "class-incremental[dataset=digits]", or likewise.
-        seeds: how many, from 0, or which.
+        seeds: how many, from 0, or which; by default 5.
         bounds: add the lower and upper bound of each scenario.
         name: the experiment that cells are recorded under.
         store: folder, data base URI or tracking server.
         machine: workers, threads, device; by default as many workers as there are cores.
         timeout_s, memory_mib: limits of a cell.
         again: run all cells anew.
+        smoke: try data and code on a few items and two gradient steps a stage, under one seed unless `seeds` says
+            others; recorded as NAME-smoke. The figures mean nothing.
         listen: told what happens to each cell.
 
     Raises:
@@ -60,9 +64,10 @@ def run(
         timeout_s=timeout_s,
         memory_mib=memory_mib,
     )
+    suite = smoke_of(suite) if smoke else suite
     where = machine or Machine()
     where.check()
-    chosen = seeds if isinstance(seeds, int) else tuple(seeds)
+    chosen = suite.seeds if seeds is None else seeds
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
     records = execute(
         plan(todo, kept, again=again),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from checkout import ROOT
 from notebooks import Notebook
-from runs import BLOBS, Owb, world
+from runs import BLOBS, WORLDS, Owb, world
 from worlds import Blobs, Guess, Means
 
 import openworld
@@ -23,6 +23,8 @@ from harness.code import public
 from harness.contracts import Prediction, Query, Stage, Strategy
 from harness.errors import UserError
 from harness.execution.machine import Machine
+from harness.protocol.cells import Suite
+from harness.protocol.smoke import smoke_of
 from harness.sandbox.scan import scan
 
 MEANS, TRAINS = world("Means"), world("Trains")
@@ -144,6 +146,36 @@ def test_the_command_line_runs_a_cell_in_its_own_process(
         record.metrics
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_smoke_run_is_recorded_apart_and_says_that_it_measures_nothing(
+    results: Results, call_owb: Owb
+) -> None:
+    before = {record.key for record in load(results.store.uri, "runs").records}
+    tried = run(MEANS, f"{WORLDS}:Blobs[items=[20,30]]", bounds=False, smoke=True, store=results.store.uri)
+    assert [(record.status, record.seed) for record in tried.records] == [("done", 0)] * 2
+    assert tried._repr_html_().count("measures nothing") == 2
+    assert len(load(results.store.uri, "runs-smoke").records) == 2
+    assert {record.key for record in load(results.store.uri, "runs").records} == before
+    words = ("run", MEANS, "-s", f"{WORLDS}:Blobs[items=30]", "--no-bounds", "--smoke")
+    said = call_owb(*words, "--store", results.store.uri)
+    assert "what it scored means nothing" in said.out
+    assert "average" not in said.out
+    (planned,) = call_owb(*words, "--store", results.store.uri, "--plan", "--json").json
+    assert (planned["status"], planned["key"]) == ("cached", tried.records[1].key)
+
+
+def test_a_smoke_run_of_a_suite_has_another_name_and_of_a_smoke_run_is_the_same() -> None:
+    suite = Suite(name="mine", scenarios=("cgcd[dataset=[digits,glyphs]]", "ncd"), strategies=("k-means",))
+    tried = smoke_of(suite, backbone="cnn[width=8]")
+    assert tried.scenarios == (
+        "smoke[over=cgcd[dataset=digits],backbone=cnn[width=8]]",
+        "smoke[over=cgcd[dataset=glyphs],backbone=cnn[width=8]]",
+        "smoke[over=ncd,backbone=cnn[width=8]]",
+    )
+    assert (tried.name, tried.seeds, tried.strategies) == ("mine-smoke", 1, suite.strategies)
+    again = smoke_of(tried)
+    assert (again.name, again.scenarios) == (tried.name, tried.scenarios)
 
 
 # --- the public face ------------------------------------------------------------------------------------------
