@@ -80,7 +80,7 @@ class Results:
         """Say how many cells there are and how they ended."""
         ends = Counter(str(record.status) for record in self.records)
         said = ", ".join(f"{count} {status}" for status, count in ends.items())
-        return f"<Results of {len(self.records)} cells in {self.store.uri}{f': {said}' if said else ''}>"
+        return f"<Results of {len(self.records)} cells: {said or 'none'}>"
 
     def _repr_html_(self) -> str:
         """Show the rankings in a notebook."""

@@ -71,7 +71,7 @@ def test_rankings_and_comparisons_are_those_of_the_records(results: Results) -> 
 def test_a_notebook_shows_the_ranking_and_no_markup_of_a_name(results: Results) -> None:
     shown = results._repr_html_()
     assert shown.count("<table>") == 1
-    assert repr(results) == f"<Results of 4 cells in {results.store.uri}: 4 done>"
+    assert repr(results) == "<Results of 4 cells: 4 done>"
     assert Blobs.metrics[0].name.replace("_", " ") in shown
 
 
