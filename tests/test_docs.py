@@ -47,7 +47,11 @@ RUNS = [
     for command in EVERY
     if command.startswith("owb run") and not any(name in command for name in ELSEWHERE)
 ]
-LISTS = [command for command in EVERY if command.startswith(("owb list", "owb doctor", "owb data"))]
+LISTS = [
+    command
+    for command in EVERY
+    if command.startswith(("owb list", "owb doctor", "owb data")) and "mine.py" not in command
+]
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,7 +53,7 @@ def new_dataset(name: Name, folder: Folder = Path()) -> None:
 @app.command("notebook", epilog=_epilogue("notebook"))
 def new_notebook(name: Name, folder: Folder = Path()) -> None:
     """Write a notebook with data, a strategy and a run of one's own."""
-    cells = [
+    cells: list[dict[str, Any]] = [
         {
             "cell_type": kind,
             "id": f"cell-{number}",
