@@ -24,6 +24,7 @@ from harness.cli import (
     forget,
     listing,
     new,
+    packages,
     plugged,
     run,
     show,
