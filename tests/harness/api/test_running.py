@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import ROOT
 from notebooks import Notebook
@@ -147,6 +148,20 @@ def test_the_command_line_runs_a_cell_in_its_own_process(
         record.metrics
     )
     assert list(tmp_path.iterdir()) == []
+
+
+def test_features_in_a_file_of_one_s_own_are_discovered(results: Results, tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 60)
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(600, 16)) + 6 * rng.normal(size=(10, 16))[labels]
+    np.savez(tmp_path / "points.npz", inputs=inputs.astype(np.float32), labels=labels)
+    sizes = "n_new=20,n_init=8,n_seen=8"
+    of_file = f"cgcd[dataset=arrays[path={tmp_path / 'points.npz'}],{sizes}]"
+    found = run("k-means", of_file, seeds=1, bounds=False, store=results.store.uri)
+    assert found.frame()["status"].tolist() == ["done"]
+    assert found.frame()["mean_all"][0] > 0.7
+    assert found.curves()["stage"].tolist() == [*range(len(found.curves()))]
+    assert found.frame()["scenario.n_init"].tolist() == [8]
 
 
 def test_a_smoke_run_is_recorded_apart_and_says_that_it_measures_nothing(
