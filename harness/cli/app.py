@@ -118,6 +118,8 @@ def main() -> None:
     console.take_log()
     settle_home()
     try:
+        if said := packages.foreign():
+            raise UserError(said[0])
         with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
             if completion.VARIABLE in os.environ:
                 completion_init()

@@ -135,9 +135,7 @@ def dataset_named(text: str) -> Dataset:
     if not isinstance(dataset, Dataset):
         raise UserError(f"{text} is no data set: derive it from openworld.Dataset")
     if not isinstance(getattr(type(dataset), "card", None), Card):
-        raise UserError(
-            f"{text} has no card: say `card = Card(...)` in its class, see openworld.Card"
-        )
+        raise UserError(f"{text} has no card: say `card = Card(...)` in its class, see openworld.Card")
     return dataset
 
 
