@@ -53,6 +53,14 @@ def cache_folder() -> Path | None:
     return written(folder) if folder else home and home / ".cache" / "openworld-bench"
 
 
+def kept_arrays(digest: str) -> Path | None:
+    """Return the folder in which arrays of this digest are kept, made from objects in Python; None where there is no
+    cache.
+    """
+    folder = cache_folder()
+    return folder and folder / "arrays" / digest
+
+
 def home_folder() -> Path | None:
     """Return the user's folder; None for a user without one, as in a container that runs under a number."""
     try:
@@ -70,4 +78,12 @@ def settle_home() -> None:
         os.environ["HOME"] = str(_NOWHERE)
 
 
-__all__ = ["below_data", "cache_folder", "data_folder", "home_folder", "settle_home", "written"]
+__all__ = [
+    "below_data",
+    "cache_folder",
+    "data_folder",
+    "home_folder",
+    "kept_arrays",
+    "settle_home",
+    "written",
+]

@@ -1,8 +1,9 @@
-"""What notebooks and authors of plugins need, in one place; nothing heavy is imported until it is used.
+"""What notebooks and authors of plugins need, in one place: all of the contract (`harness.contracts`), and what runs
+and loads results. Nothing heavy is imported until it is used.
 
 >>> import openworld
->>> sorted(openworld.__all__)[:4]
-['Context', 'Dataset', 'Deal', 'Machine']
+>>> "Strategy" in openworld.__all__
+True
 """
 
 from __future__ import annotations
@@ -10,43 +11,27 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from harness.code.public import HOMES
+from harness.code.public import homes
 
-if TYPE_CHECKING:
-    from harness.api.results import Results
-    from harness.api.running import debug, load, run
-    from harness.contracts import Context, Dataset, Deal, Metric, Prediction, Query, Scenario, Stage, Strategy
-    from harness.errors import Unsuitable, UserError
-    from harness.execution.machine import Machine
-    from harness.parameters import param
+if TYPE_CHECKING:  # the one list of these names: `harness.code.public` reads it too
+    from harness.api.data import as_dataset as as_dataset
+    from harness.api.results import Results as Results
+    from harness.api.running import debug as debug
+    from harness.api.running import load as load
+    from harness.api.running import run as run
+    from harness.contracts import *  # noqa: F403
+    from harness.errors import Unsuitable as Unsuitable
+    from harness.errors import UserError as UserError
+    from harness.execution.machine import Machine as Machine
 
 
 def __getattr__(name: str) -> Any:
-    if name not in HOMES:
+    if name == "__all__":
+        return [*homes()]
+    if name not in homes():
         raise AttributeError(f"module 'openworld' has no attribute {name!r}")
-    return getattr(import_module(HOMES[name]), name)
+    return getattr(import_module(homes()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
-
-
-__all__ = [
-    "Context",
-    "Dataset",
-    "Deal",
-    "Machine",
-    "Metric",
-    "Prediction",
-    "Query",
-    "Results",
-    "Scenario",
-    "Stage",
-    "Strategy",
-    "Unsuitable",
-    "UserError",
-    "debug",
-    "load",
-    "param",
-    "run",
-]
+    return [*homes()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import runpy
 import shlex
@@ -10,9 +11,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from notebooks import Notebook
 from own_formats import pictures, table
 from runs import Owb
 
@@ -42,7 +47,11 @@ RUNS = [
     for command in EVERY
     if command.startswith("owb run") and not any(name in command for name in ELSEWHERE)
 ]
-LISTS = [command for command in EVERY if command.startswith(("owb list", "owb doctor", "owb data"))]
+LISTS = [
+    command
+    for command in EVERY
+    if command.startswith(("owb list", "owb doctor", "owb data")) and "mine.py" not in command
+]
 
 
 @pytest.fixture
@@ -113,6 +122,64 @@ def test_the_first_example_of_adding_a_strategy_runs_as_it_stands(
         code, said = owb(command)
         assert code == 0, said
     assert "mine.py:Mine" in said
+
+
+@pytest.fixture
+def cell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, warm_ray: None) -> Notebook:
+    """Return a notebook in an empty folder, with a cache of its own and no window to draw in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OWB_CACHE", str(tmp_path / "cache"))
+    matplotlib.use("Agg")
+    return Notebook(monkeypatch)
+
+
+def _cells(text: str) -> list[dict[str, Any]]:
+    return [each for each in json.loads(text)["cells"] if each["cell_type"] == "code"]
+
+
+def _numbers(text: str) -> tuple[str, list[float]]:
+    """Return a text without its numbers and digests, its words one space apart, and the numbers."""
+    number = r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e-?\d+)?"
+    without = re.sub(r"classes/[0-9a-f]{12}", "classes/DIGEST", text)
+    return " ".join(re.sub(number, "#", without).split()), [
+        float(found) for found in re.findall(number, without)
+    ]
+
+
+def test_the_notebook_says_what_it_says_when_it_is_run(
+    cell: Notebook, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Word for word where another machine says the same, and figures to a tenth; pictures and tables of times, which
+    it does not, are drawn.
+    """
+    compared = 0
+    for each in _cells((ROOT / "docs/notebook.ipynb").read_text(encoding="utf-8")):
+        value = cell("".join(each["source"]))
+        printed = capsys.readouterr().out
+        for output in each["outputs"]:
+            text = output.get("text") or output["data"]["text/plain"]
+            if "image/png" in output.get("data", {}):
+                assert plt.get_fignums()
+                continue
+            now = printed or (repr(value) if not isinstance(value, str) else f"'{value}'")
+            (words, figures), (said, found) = _numbers("".join(text)), _numbers(now)
+            assert said == words
+            assert found == pytest.approx(figures, abs=0.1)
+            compared += 1
+        plt.close("all")
+    assert compared == 7
+    assert cell["results"].frame()["status"].tolist() == ["done"] * 12
+    assert "</table>" in cell["results"]._repr_html_()
+
+
+def test_a_new_notebook_runs_as_it_stands(
+    cell: Notebook, owb: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert owb("owb new notebook my-own")[0] == 0
+    for each in _cells(Path("my_own.ipynb").read_text(encoding="utf-8")):
+        cell("".join(each["source"]).replace("seeds=3", "seeds=1, bounds=False"))
+    assert cell["results"].frame()["status"].tolist() == ["done"] * 2
+    plt.close("all")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -202,6 +269,11 @@ def test_the_site_builds_and_asks_nothing_of_the_network(tmp_path: Path) -> None
         cwd=ROOT,
         check=True,
     )
-    for name in ("run", "extend", "trust", "submit"):
+    for name in ("run", "extend", "trust", "submit", "notebook"):
         text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
         assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?:', text)
+    shown = (tmp_path / "notebook.html").read_text(encoding="utf-8")
+    assert shown.count('src="data:image/png;base64,') == 2
+    assert all(
+        text in shown for text in ("NearestMean", "is better than replay", "notebook.ipynb", "</table>")
+    )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import html
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from harness.api.naming import AnyStrategy, selection_of
 from harness.errors import UserError
 from harness.results.comparison import PairedComparison, metric_of, paired_comparison
+from harness.results.frames import cells_frame, stages_frame
 from harness.results.matchup import in_records
+from harness.results.plain_page import PlainSection, sections_html
 from harness.results.ranking import Ranking, rankings
 from harness.results.tables import failures_table, ranking_notes, ranking_table
 
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
     from harness.store.record import Record
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Results:
     """Cells that ran, one `Record` each, and the store that keeps them. A notebook shows their rankings."""
 
@@ -28,50 +31,12 @@ class Results:
     store: Store
 
     def frame(self) -> pd.DataFrame:
-        """Return a row per cell: scenario, protocol, strategy, seed, status, reason, every metric, learn_s and
-        seconds (s), peak_mib (MiB), key.
-        """
-        import pandas as pd
-
-        return pd.DataFrame(
-            [
-                {
-                    "scenario": record.scenario,
-                    "protocol": record.protocol_hash,
-                    "strategy": record.strategy,
-                    "seed": record.seed,
-                    "status": str(record.status),
-                    "reason": record.reason,
-                    **record.metrics,
-                    "learn_s": record.learn_s,
-                    "seconds": record.seconds,
-                    "peak_mib": record.peak_mib,
-                    "key": record.key,
-                }
-                for record in self.records
-            ]
-        )
+        """Return a row per cell: see `harness.results.frames.cells_frame`."""
+        return cells_frame(self.records)
 
     def curves(self) -> pd.DataFrame:
-        """Return a row per cell and stage: scenario, strategy, seed, stage (from 0), and every figure that the
-        scenario scores after a stage.
-        """
-        import pandas as pd
-
-        rows = []
-        for record in self.records:
-            figures = self.store.stages(record) if record.run_id else {}
-            for stage in sorted({stage for curve in figures.values() for stage in curve}):
-                rows.append(
-                    {
-                        "scenario": record.scenario,
-                        "strategy": record.strategy,
-                        "seed": record.seed,
-                        "stage": stage,
-                        **{name: curve[stage] for name, curve in figures.items() if stage in curve},
-                    }
-                )
-        return pd.DataFrame(rows)
+        """Return a row per cell and stage: see `harness.results.frames.stages_frame`."""
+        return stages_frame(self.records, self.store)
 
     def rankings(self) -> list[Ranking]:
         """Return a ranking per protocol, as `owb show` prints it."""
@@ -89,43 +54,48 @@ class Results:
         return found[0]
 
     def compare(
-        self, first: str, second: str, *, metric: str = "", margin: float = 0.0
+        self, first: AnyStrategy, second: AnyStrategy, *, metric: str = "", margin: float = 0.0
     ) -> list[PairedComparison]:
         """Return first minus second, paired by seed, for every protocol that both ran on.
 
         Args:
-            first, second: labels of strategies.
+            first, second: labels of strategies, or the classes or instances that ran.
             metric: by name; the primary one by default.
             margin: also test for equivalence within it.
 
         Raises:
             UserError: a strategy without finished cells, or a metric that is none or censored.
         """
+        pair = (
+            selection_of("strategy", first, self.store.folder),
+            selection_of("strategy", second, self.store.folder),
+        )
         found = [
             paired_comparison(matchup, metric_of(matchup.metrics, metric, matchup.label), margin=margin)
-            for matchup in in_records(self.store, (first, second), self.records)
+            for matchup in in_records(self.store, pair, self.records)
         ]
         return [each for each in found if each is not None]
 
+    def __repr__(self) -> str:
+        """Say how many cells there are and how they ended."""
+        ends = Counter(str(record.status) for record in self.records)
+        said = ", ".join(f"{count} {status}" for status, count in ends.items())
+        return f"<Results of {len(self.records)} cells: {said or 'none'}>"
+
     def _repr_html_(self) -> str:
         """Show the rankings in a notebook."""
-        parts, found = [], self.rankings()
-        for ranking in found:
-            table = ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:3]])
-            parts.append(
-                f"<h4>{html.escape(ranking.scenario)} <small>protocol {ranking.protocol_hash[:12]}</small></h4>"
+        found = self.rankings()
+        sections = [
+            PlainSection(
+                f"{ranking.scenario} (protocol {ranking.protocol_hash[:12]})",
+                ranking_notes(ranking),
+                [("", ranking_table(ranking, metrics=[metric.name for metric in ranking.metrics[:3]]))],
             )
-            parts.append(_html_table(table.header, table.rows))
-            parts += [f"<p><small>{html.escape(note)}</small></p>" for note in ranking_notes(ranking)]
+            for ranking in found
+        ]
         if (failures := failures_table(found)).rows:
-            parts += ["<h4>failures</h4>", _html_table(failures.header, failures.rows)]
-        return "\n".join(parts)
-
-
-def _html_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["".join(f"<th>{html.escape(cell)}</th>" for cell in header)]
-    lines += ["".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+            sections.append(PlainSection("failures", [], [("", failures)]))
+        return sections_html(sections)
 
 
 __all__ = ["Results"]

@@ -4,31 +4,27 @@ records of earlier runs.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from harness.api import DEFAULT_SCENARIO
+from harness.api.naming import AnyScenario, AnyStrategy, selections_of
 from harness.api.results import Results
 from harness.contracts import Strategy
 from harness.errors import Unsuitable, UserError
 from harness.execution.execute import Limits, Listener, execute, plan
 from harness.execution.in_process import run_in_process
 from harness.execution.machine import Machine
-from harness.plugins import registered
 from harness.protocol.cells import Suite, cells, contenders, protocols
+from harness.protocol.smoke import smoke_of
 from harness.selection import configured, expand
 from harness.store.mlflow_store import Store
 
-StrategyName = str | type[Strategy]
-"""A selection as the command line takes it, or a class that a file or an installed package holds."""
-
 
 def run(
-    strategies: StrategyName | Sequence[StrategyName],
-    scenarios: str | Sequence[str] = DEFAULT_SCENARIO,
+    strategies: AnyStrategy | Sequence[AnyStrategy],
+    scenarios: AnyScenario | Sequence[AnyScenario] = DEFAULT_SCENARIO,
     *,
-    seeds: int | Sequence[int] = 5,
+    seeds: int | Sequence[int] | None = None,
     bounds: bool = True,
     name: str = "runs",
     store: str = "owb-store",
@@ -36,37 +32,42 @@ def run(
     timeout_s: float = 3600.0,
     memory_mib: int = 4096,
     again: bool = False,
+    smoke: bool = False,
     listen: Listener = lambda _: None,
 ) -> Results:
     """Run every strategy on every scenario under every seed; cells that are finished in the store are reused.
 
     Args:
-        strategies: one or several, such as "replay[memory=200]", "mine.py:Mine" or a class.
-        scenarios: one or several, such as "class-incremental[dataset=digits]".
-        seeds: how many, from 0, or which.
+        strategies: one or several, such as "replay[memory=200]", "mine.py:Mine", a class or an instance; a class of
+            a notebook is written out below the store (`harness.api.notebook`), where workers find it.
+        scenarios: one or several, such as "class-incremental[dataset=digits]", or likewise.
+        seeds: how many, from 0, or which; by default 5.
         bounds: add the lower and upper bound of each scenario.
         name: the experiment that cells are recorded under.
         store: folder, data base URI or tracking server.
         machine: workers, threads, device; by default as many workers as there are cores.
         timeout_s, memory_mib: limits of a cell.
         again: run all cells anew.
+        smoke: try data and code on a few items and two gradient steps a stage, under one seed unless `seeds` says
+            others; recorded as NAME-smoke. The figures mean nothing.
         listen: told what happens to each cell.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
+    kept = Store(store)
     suite = suite_of(
-        [text_of(each) for each in _several(strategies)],
-        [scenarios] if isinstance(scenarios, str) else list(scenarios),
+        selections_of("strategy", strategies, kept.folder),
+        selections_of("scenario", scenarios, kept.folder),
         bounds=bounds,
         name=name,
         timeout_s=timeout_s,
         memory_mib=memory_mib,
     )
+    suite = smoke_of(suite) if smoke else suite
     where = machine or Machine()
     where.check()
-    kept = Store(store)
-    chosen = seeds if isinstance(seeds, int) else tuple(seeds)
+    chosen = suite.seeds if seeds is None else seeds
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
     records = execute(
         plan(todo, kept, again=again),
@@ -80,8 +81,8 @@ def run(
 
 
 def debug(
-    strategy: StrategyName | Strategy,
-    scenario: str = DEFAULT_SCENARIO,
+    strategy: AnyStrategy,
+    scenario: AnyScenario = DEFAULT_SCENARIO,
     *,
     seed: int = 0,
     machine: Machine | None = None,
@@ -92,24 +93,28 @@ def debug(
     is scored on lie in the same process: this is for finding errors, not for figures to report.
 
     Args:
-        strategy: a selection, a class, also of a notebook, or an instance. Of several that a selection with
-            lists stands for, the first.
+        strategy, scenario: a selection, a class or an instance. Of several that a selection with lists stands for,
+            the first.
 
     Raises:
         UserError: a name or parameter that does not fit, or a strategy that cannot take part.
     """
-    protocol = protocols([scenario])[0]
+    if isinstance(scenario, str):
+        (dealing, *_), label = [each.scenario for each in protocols([scenario])], scenario
+    else:
+        dealing = scenario() if isinstance(scenario, type) else scenario
+        label = type(dealing).__name__
     reveal = False
     if isinstance(strategy, str):
         contender = contenders([strategy])[0]
-        reveal = contender.plugin.name == protocol.scenario.upper_bound
+        reveal = contender.plugin.name == dealing.upper_bound
         made: Strategy = contender.plugin.cls(**contender.params)
     else:
         made = strategy() if isinstance(strategy, type) else strategy
     try:
-        scores = run_in_process(made, protocol.scenario, seed, machine or Machine(), reveal=reveal)
+        scores = run_in_process(made, dealing, seed, machine or Machine(), reveal=reveal)
     except Unsuitable as error:
-        raise UserError(f"{type(made).__name__} cannot take part in {protocol.label}: {error}") from error
+        raise UserError(f"{type(made).__name__} cannot take part in {label}: {error}") from error
     return dict(scores.final)
 
 
@@ -147,33 +152,4 @@ def suite_of(
     )
 
 
-def text_of(strategy: StrategyName) -> str:
-    """Return the selection that stands for a strategy: of a class, its name where it is registered, else its file
-    and name.
-
-    Raises:
-        UserError: a class of a notebook, which no worker could find.
-    """
-    if isinstance(strategy, str):
-        return strategy
-    target = f"{strategy.__module__}:{strategy.__qualname__}"
-    for name, point in registered("strategy").items():
-        if point.value == target:
-            return name
-    try:
-        file = inspect.getsourcefile(strategy)
-    except (OSError, TypeError):
-        file = None
-    if file is None or not Path(file).is_file() or "." in strategy.__qualname__:
-        raise UserError(
-            f"{strategy.__name__} lies in no file, where a worker could find it: write its cell with %%writefile "
-            f"mine.py and name 'mine.py:{strategy.__name__}', or run one cell here with debug()"
-        )
-    return f"{file}:{strategy.__name__}"
-
-
-def _several(what: StrategyName | Sequence[StrategyName]) -> Sequence[StrategyName]:
-    return [what] if isinstance(what, (str, type)) else what
-
-
-__all__ = ["debug", "load", "run", "suite_of", "text_of"]
+__all__ = ["debug", "load", "run", "suite_of"]

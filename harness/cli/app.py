@@ -20,9 +20,11 @@ from harness.cli import (
     completion,
     console,
     doctor,
+    export,
     forget,
     listing,
     new,
+    packages,
     plugged,
     run,
     show,
@@ -62,6 +64,7 @@ _OWN = {
     "show": show.show,
     "forget": forget.forget,
     "rename": forget.rename,
+    "export": export.export,
     "ablate": ablate.ablate,
     "sweep": sweep.sweep,
     "check": check.check,
@@ -77,6 +80,7 @@ _ORDER = (
     "forget",
     "rename",
     "compare",
+    "export",
     "ablate",
     "sweep",
     "board",
@@ -114,6 +118,8 @@ def main() -> None:
     console.take_log()
     settle_home()
     try:
+        if said := packages.foreign():
+            raise UserError(said[0])
         with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
             if completion.VARIABLE in os.environ:
                 completion_init()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import typer
 
-from harness.cli import console, options, plugged
+from harness.cli import console, options, packages, plugged
 from harness.cli.plugged import Finding
 from harness.places import cache_folder, home_folder, written
 
@@ -51,6 +51,7 @@ def examine(store: str) -> dict[str, Finding]:
     """Return what was found, in the order of reading; nothing is written."""
     looks: dict[str, Callable[[], Finding]] = {
         "python": _python,
+        "packages": _packages,
         "cores": _cores,
         "memory": _memory,
         "torch": _torch,
@@ -70,6 +71,12 @@ def _python() -> Finding:
     return Finding(
         text=f"{platform.python_version()}, {sys.executable}", facts={"version": platform.python_version()}
     )
+
+
+def _packages() -> Finding:
+    broken = [*packages.foreign(), *packages.shared()]
+    text = f"{', '.join(packages.NAMES)}: {'not all' if broken else 'all'} of {packages.DISTRIBUTION}"
+    return Finding(text=text, facts={"names": list(packages.NAMES)}, broken=broken)
 
 
 def _cores() -> Finding:

@@ -33,6 +33,7 @@ EPILOGUE = options.examples(
     "owb run my.py:Mine --plan                               what would run, and what is already there",
     "owb run replay --seed 3                                 seed 3 alone; --seeds 3,7 for two of them",
     "owb run replay --seed 3 --no-bounds --again             one cell anew, whatever is there already",
+    "owb run my.py:Mine --smoke                              do data and code fit? a few items, two steps, no figures",
     "owb run my.py:Mine --debug                              one cell in this process: breakpoint() and print work",
     "owb run leaderboards/suites/class-incremental.yaml      a whole suite from a file",
     (
@@ -65,7 +66,9 @@ def run(
     ] = None,
     smoke: Annotated[
         bool,
-        typer.Option("--smoke", help="With --preset: one seed, two steps a stage, to try data and code."),
+        typer.Option(
+            "--smoke", help="Try data and code: one seed, two steps a stage; no figure means anything."
+        ),
     ] = False,
     machine: Machine = Machine(),  # noqa: B008
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
@@ -86,14 +89,15 @@ def run(
         for suites in plugged.every_suites():
             suites.show_presets(as_json=as_json)
         return
-    _check_arguments(strategies or [], scenario or [], preset, smoke=smoke)
+    _check_arguments(strategies or [], scenario or [], preset)
     suite = (
         plugged.suites_of(preset).suite_of(preset, smoke=smoke, plan=plan)
         if preset
-        else _suite(strategies or [], scenario or [], bounds)
+        else _suite(strategies or [], scenario or [], bounds, smoke=smoke)
     )
     count, chosen = _seeds_given(seeds, seed)
-    changes = {"seeds": count, "name": name, "timeout_s": timeout, "memory_mib": memory}
+    named = f"{name}-smoke" if name and smoke else name
+    changes = {"seeds": count, "name": named, "timeout_s": timeout, "memory_mib": memory}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if debug:
         _debug(suite, chosen[0] if chosen else 0, machine, as_json=as_json)
@@ -219,22 +223,23 @@ def show_ranking(records: list[Record], *, as_json: bool) -> None:
     tables.show(records, as_json=as_json)
 
 
-def _suite(strategies: list[str], scenarios: list[str], bounds: bool) -> Suite:
+def _suite(strategies: list[str], scenarios: list[str], bounds: bool, *, smoke: bool) -> Suite:
     from harness.api.running import suite_of
     from harness.protocol.cells import read_suite
+    from harness.protocol.smoke import smoke_of
 
     if any(text.endswith((".yaml", ".yml")) for text in strategies):
         if len(strategies) > 1 or scenarios:
             raise UserError("a suite file names its own strategies and scenarios: give it alone")
-        return read_suite(Path(strategies[0]))
-    return suite_of(strategies, scenarios or [DEFAULT_SCENARIO], bounds=bounds)
+        suite = read_suite(Path(strategies[0]))
+    else:
+        suite = suite_of(strategies, scenarios or [DEFAULT_SCENARIO], bounds=bounds)
+    return smoke_of(suite) if smoke else suite
 
 
-def _check_arguments(strategies: list[str], scenarios: list[str], preset: str | None, *, smoke: bool) -> None:
+def _check_arguments(strategies: list[str], scenarios: list[str], preset: str | None) -> None:
     if preset and (strategies or scenarios):
         raise UserError("a preset names its own strategies and scenarios: give it alone")
-    if smoke and not preset:
-        raise UserError("--smoke tries a published table: name it with --preset")
     if not preset and not strategies:
         raise UserError(
             "name a strategy, a suite file, or a published table with --preset (owb list strategies, owb "

@@ -52,7 +52,7 @@ class Import:
         """The same name taken from the module that it lies in, where it is one of the public face's."""
         if self.level or self.module.partition(".")[0] != public.NAME:
             return self
-        return Import(0, public.HOMES.get(self.item, public.EVERYTHING), self.item, self.bound)
+        return Import(0, public.homes().get(self.item, public.EVERYTHING), self.item, self.bound)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
 from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, write_answers
-from harness.store.record import Ending, Record
+from harness.store.record import Ending, Record, params_of
 
 _log = logging.getLogger(__name__)
 
@@ -537,6 +537,7 @@ def _row(cell: Cell, run_id: str, ending: Ending, scores: Scores | None) -> Reco
         status=ending.status,
         reason=ending.reason,
         metrics=dict(scores.final) if scores else {},
+        params=params_of(cell),
         digest=ending.digest,
         seconds=ending.seconds,
         learn_s=ending.learn_s,

@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -33,15 +33,9 @@ def plain_page(
     """Return the page as HTML; whatever it shows is text, which jinja2 escapes. `picture` is a PNG, `alt`
     what can be seen in it.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704  (one of the project's own files)
-    return environment.get_template("plain.html").render(
+    return _filled(
+        "plain.html",
         title=title,
         lead=lead,
         picture=base64.b64encode(picture).decode(),
@@ -52,4 +46,20 @@ def plain_page(
     )
 
 
-__all__ = ["STYLE", "PlainSection", "plain_page"]
+def sections_html(sections: Sequence[PlainSection]) -> str:
+    """Return the sections alone, as a notebook shows them below a cell."""
+    return _filled("sections.html", sections=sections)
+
+
+def _filled(template: str, **content: Any) -> str:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(content)
+
+
+__all__ = ["STYLE", "PlainSection", "plain_page", "sections_html"]

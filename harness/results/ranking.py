@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from harness import statistics
@@ -129,14 +129,14 @@ def rankings(records: Iterable[Record]) -> list[Ranking]:
     found = []
     for group in by_protocol(records).values():
         scenario = configured("scenario", group[0].scenario)
-        found.append(
-            rank(
-                group,
-                metrics=scenario.metrics,
-                lower_bound=scenario.lower_bound,
-                upper_bound=scenario.upper_bound,
-            )
+        ranking = rank(
+            group,
+            metrics=scenario.metrics,
+            lower_bound=scenario.lower_bound,
+            upper_bound=scenario.upper_bound,
         )
+        excluded = scenario.board_exclusion_reason()
+        found.append(replace(ranking, notes=(*([excluded] if excluded else []), *ranking.notes)))
     return found
 
 

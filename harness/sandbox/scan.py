@@ -193,7 +193,7 @@ def _imports(tree: ast.Module) -> Iterator[Found]:
             modules = [f"{node.module or '.'}.{alias.name}" for alias in node.names]
             if node.module == public.NAME:
                 modules = [
-                    f"{public.HOMES.get(each.name, public.EVERYTHING)}.{each.name}" for each in node.names
+                    f"{public.homes().get(each.name, public.EVERYTHING)}.{each.name}" for each in node.names
                 ]
             if node.level:
                 yield Found(node.lineno, "imports from the folder it lies in, which is not submitted")

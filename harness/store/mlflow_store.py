@@ -29,7 +29,7 @@ from harness.store import artifact_places, driver_id, sqlite_reader
 from harness.store.busy import PATIENCE_S, look, opened, patiently
 from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
 from harness.store.provenance import provenance
-from harness.store.record import FINAL, SCHEMA, Ending, Record, newest_by_key, record_of
+from harness.store.record import FINAL, SCHEMA, Ending, Record, newest_by_key, params_of, record_of
 from harness.store.tracking import Waiting, database_of, first_line, make, uri_of, with_store_errors
 
 if TYPE_CHECKING:
@@ -163,9 +163,8 @@ class Store:
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         name = f"{cell.contender.label} | {cell.protocol.label} | seed {cell.seed}"
         run_id = self.open_run(experiment, name=name, tags=tags)
-        params = {"seed": cell.seed, **cell.contender.params}
-        params |= {f"scenario.{name}": value for name, value in cell.protocol.content["config"].items()}
-        self.client.log_batch(run_id, params=[Param(name, str(value)) for name, value in params.items()])
+        params = [Param(name, value) for name, value in params_of(cell).items()]
+        self.client.log_batch(run_id, params=params)
         if inputs := _inputs(cell):
             self.client.log_inputs(run_id, datasets=inputs)
         content = {"protocol": cell.protocol.content, "environment": dict(environment)}
@@ -423,10 +422,26 @@ class Store:
 
     def stages(self, record: Record) -> dict[str, dict[int, float]]:
         """Return the figures after every stage: by name, then by stage."""
+        (found,) = self.stages_of([record])
+        return found
+
+    def stages_of(self, records: Sequence[Record]) -> list[dict[str, dict[int, float]]]:
+        """Return of every record the figures after every stage; nothing of one that has no run."""
+        runs = [record.run_id for record in records]
+        if not self.is_local:
+            return [self._stages(run) if run else {} for run in runs]
+        if not self.exists:
+            return [{} for _ in runs]
+        with self._reading() as base:
+            found = sqlite_reader.stages(base, runs)
+        return [found.get(run, {}) for run in runs]
+
+    def _stages(self, run_id: str) -> dict[str, dict[int, float]]:
+        """Return the same of one run by MLflow's own way."""
         found = {}
-        for name in self.client.get_run(record.run_id).data.metrics:
+        for name in self.client.get_run(run_id).data.metrics:
             if name.startswith("stage/"):
-                history = self.client.get_metric_history(record.run_id, name)
+                history = self.client.get_metric_history(run_id, name)
                 found[name.removeprefix("stage/")] = {metric.step: float(metric.value) for metric in history}
         return found
 

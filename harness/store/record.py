@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from harness.contracts import Status
 from harness.store.sqlite_reader import Row
+
+if TYPE_CHECKING:
+    from harness.protocol.cells import Cell
 
 SCHEMA = "1"
 FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
@@ -77,6 +81,14 @@ def newest_by_key(records: Iterable[Record]) -> dict[str, Record]:
     return {record.key: record for record in records}
 
 
+def params_of(cell: Cell) -> dict[str, str]:
+    """Return what is recorded of the parameters of a cell."""
+    config = cell.protocol.content["config"]
+    params = {"seed": cell.seed, **cell.contender.params}
+    params |= {f"scenario.{name}": value for name, value in config.items()}
+    return {name: str(value) for name, value in params.items()}
+
+
 def record_of(run: Row) -> Record:
     """Return what the tags, parameters and newest figures of a run of ours say."""
     tags, metrics = run.tags, run.metrics
@@ -105,4 +117,4 @@ def record_of(run: Row) -> Record:
     )
 
 
-__all__ = ["FINAL", "SCHEMA", "Ending", "Record", "newest_by_key", "record_of"]
+__all__ = ["FINAL", "SCHEMA", "Ending", "Record", "newest_by_key", "params_of", "record_of"]

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from harness.errors import UserError, unknown
 from harness.places import below_data, data_folder
 from harness.protocol.cells import Suite
+from harness.protocol.smoke import smoke_of
 from harness.protocol.yaml_files import read_yaml
 from harness.selection import single
 
@@ -173,16 +174,12 @@ def tried(paper: Paper, *, small: bool) -> Suite:
     """Return the suite of a smoke run: one seed, a few items and two steps a stage; with `small`, on
     stand-ins for large networks.
     """
-    network = f",backbone={paper.smoke.backbone}" if small else ""
-    scenarios = [_with(text, paper.smoke.scenario) for text in paper.suite.scenarios]
-    changes = {
-        "name": f"{paper.suite.name}-smoke",
-        "title": f"smoke run: {paper.title}",
-        "scenarios": tuple(f"smoke[over={scenario}{network}]" for scenario in scenarios),
-        "strategies": (paper.smoke.strategies if small else ()) or paper.suite.strategies,
-        "seeds": 1,
-    }
-    return paper.suite.model_copy(update=changes)
+    scenarios = tuple(_with(text, paper.smoke.scenario) for text in paper.suite.scenarios)
+    strategies = (paper.smoke.strategies if small else ()) or paper.suite.strategies
+    suite = paper.suite.model_copy(
+        update={"title": paper.title, "scenarios": scenarios, "strategies": strategies}
+    )
+    return smoke_of(suite, backbone=paper.smoke.backbone if small else "")
 
 
 def without_weights(paper: Paper) -> Suite:

@@ -133,11 +133,9 @@ def dataset_named(text: str) -> Dataset:
             ) from None
         raise
     if not isinstance(dataset, Dataset):
-        raise UserError(f"{text} is no data set: derive it from harness.contracts.Dataset")
+        raise UserError(f"{text} is no data set: derive it from openworld.Dataset")
     if not isinstance(getattr(type(dataset), "card", None), Card):
-        raise UserError(
-            f"{text} has no card: say `card = Card(...)` in its class, see harness.contracts.Card"
-        )
+        raise UserError(f"{text} has no card: say `card = Card(...)` in its class, see openworld.Card")
     return dataset
 
 

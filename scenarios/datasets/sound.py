@@ -69,7 +69,7 @@ def label_flaw(labels: AnyArray, class_names: Sequence[str]) -> str:
 def _problems(data: object) -> Iterator[str]:
     """Yield what is wrong; a later check counts on the earlier ones."""
     if not isinstance(data, Data):
-        yield f"load() should return harness.contracts.Data, it returns {type(data).__name__}"
+        yield f"load() should return openworld.Data, it returns {type(data).__name__}"
         return
     yield from _of_layout(data.inputs)
     yield from _of_labels(data.labels, data.class_names, len(data.inputs))

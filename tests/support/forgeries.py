@@ -21,7 +21,7 @@ import yaml
 
 from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import build
-from harness.cli.new import STRATEGY
+from harness.cli.scaffolds import STRATEGY
 from harness.contracts import Status, StoredPrediction
 from harness.execution.environment import environment
 from harness.execution.machine import Machine

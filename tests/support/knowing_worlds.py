@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from forgeries import METADATA, World, record
 
-from harness.cli.new import STRATEGY
+from harness.cli.scaffolds import STRATEGY
 from harness.protocol.cells import Suite, cells, contenders, protocols
 from harness.store.mlflow_store import Store
 from leaderboards.publishing.publish import publish

@@ -12,6 +12,7 @@ in the order of their contents, and mapped from there.
 
 from __future__ import annotations
 
+import re
 import sys
 import zipfile
 from collections.abc import Collection, Sequence
@@ -23,6 +24,7 @@ import numpy as np
 
 from harness.contracts import AnyArray, Card, Inputs, param
 from harness.errors import UserError
+from harness.places import kept_arrays
 from scenarios.datasets.file_digests import digests_of
 from scenarios.datasets.own.base import Content, Own, hashes_of, own_card, place_of
 from scenarios.datasets.own.marks import Column, marks_of, nearest
@@ -43,13 +45,14 @@ class Arrays(Own):
     usage: ClassVar[str] = "arrays[path=FILE.npz] or arrays[path=FOLDER]"
 
     path: str = param("", "a .npz file or a folder of .npy files, below OWB_DATA where that is set")
+    digest: str = param("", "in place of path: of arrays that openworld.as_dataset keeps in the cache")
     memory: float = param(
         0.25, "share of this machine's memory above which inputs are mapped instead of held", ge=0, le=1
     )
 
     def content(self) -> Content:
         """Return the items in the order of the arrays."""
-        path = place_of(self.path, "path", self.usage)
+        path = self._kept() if self.digest else place_of(self.path, "path", self.usage)
         large = self._allowed()
         arrays = _in_folder(path) if path.is_dir() else _in_archive(path, large)
         inputs = arrays.pop("inputs")
@@ -80,6 +83,15 @@ class Arrays(Own):
             name=lambda row: f"row {row} of {path}",
             hashes=lambda: hashes_of(inputs),
         )
+
+    def _kept(self) -> Path:
+        folder = kept_arrays(self.digest) if re.fullmatch(r"[0-9a-f]{16}", self.digest) else None
+        if folder is None or not folder.is_dir():
+            raise UserError(
+                f"no arrays of digest {self.digest} are kept in the cache of this machine (OWB_CACHE): make them again "
+                "by openworld.as_dataset, from the same data"
+            )
+        return folder
 
     def _allowed(self) -> float:
         """Return how many bytes inputs may take in memory."""

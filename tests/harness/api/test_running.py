@@ -4,22 +4,28 @@ cell in this process.
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from checkout import ROOT
-from runs import BLOBS, Owb, world
-from worlds import Blobs, Means
+from notebooks import Notebook
+from runs import BLOBS, WORLDS, Owb, world
+from worlds import Blobs, Guess, Means
 
 import openworld
+from harness.api.naming import selection_of
 from harness.api.results import Results
-from harness.api.running import debug, load, run, text_of
+from harness.api.running import debug, load, run
 from harness.code import public
 from harness.contracts import Prediction, Query, Stage, Strategy
 from harness.errors import UserError
 from harness.execution.machine import Machine
+from harness.protocol.cells import Suite
+from harness.protocol.smoke import smoke_of
 from harness.sandbox.scan import scan
 
 MEANS, TRAINS = world("Means"), world("Trains")
@@ -29,7 +35,7 @@ MEANS, TRAINS = world("Means"), world("Trains")
 def results(tmp_path_factory: pytest.TempPathFactory, warm_ray: None) -> Results:
     """Return two strategies on blobs under two seeds."""
     store = str(tmp_path_factory.mktemp("api") / "store")
-    return run([Means, TRAINS], BLOBS, seeds=2, bounds=False, store=store, machine=Machine(workers=1))
+    return run([MEANS, TRAINS], BLOBS, seeds=2, bounds=False, store=store, machine=Machine(workers=1))
 
 
 def test_a_frame_has_a_row_a_cell_with_every_metric(results: Results) -> None:
@@ -66,13 +72,14 @@ def test_rankings_and_comparisons_are_those_of_the_records(results: Results) -> 
 def test_a_notebook_shows_the_ranking_and_no_markup_of_a_name(results: Results) -> None:
     shown = results._repr_html_()
     assert shown.count("<table>") == 1
+    assert repr(results) == "<Results of 4 cells: 4 done>"
     assert Blobs.metrics[0].name.replace("_", " ") in shown
 
 
 def test_what_was_run_is_loaded_again_and_run_again_from_the_cache(results: Results) -> None:
     again = load(results.store.uri, "runs")
     assert {record.key for record in again.records} == {record.key for record in results.records}
-    cached = run(MEANS, BLOBS, seeds=[1], bounds=False, store=results.store.uri)
+    cached = run(Means, BLOBS, seeds=[1], bounds=False, store=results.store.uri)
     assert [record.digest for record in cached.records] == [
         record.digest for record in results.records if (record.strategy, record.seed) == (MEANS, 1)
     ]
@@ -99,16 +106,37 @@ def test_an_error_in_this_process_is_the_strategy_s_own() -> None:
     assert caught.traceback[-1].name == "learn"
 
 
-def test_a_class_is_named_by_its_entry_point_or_its_file() -> None:
+def test_a_class_is_named_by_its_entry_point_or_its_file(tmp_path: Path) -> None:
     from strategies.class_incremental.replay import Replay
 
     class Nowhere(Means):
         """Lies in a function."""
 
-    assert text_of(Replay) == "replay"
-    assert Path(text_of(Means).rpartition(":")[0]).samefile(MEANS.rpartition(":")[0])
+    assert selection_of("strategy", Replay, tmp_path) == "replay"
+    assert selection_of("scenario", Blobs(items=9), tmp_path).endswith("worlds.py:Blobs[items=9]")
+    assert Path(selection_of("strategy", Means, tmp_path).rpartition(":")[0]).samefile(
+        MEANS.rpartition(":")[0]
+    )
     with pytest.raises(UserError, match="Nowhere lies in no file"):
-        text_of(Nowhere)
+        selection_of("strategy", Nowhere, tmp_path)
+
+
+def test_a_class_of_a_notebook_runs_on_workers_and_is_there_for_the_command_line(
+    results: Results, call_owb: Owb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Notebook(monkeypatch)
+    cell("import numpy as np\nfrom openworld import Prediction, Strategy, param")
+    cell(inspect.getsource(Guess).replace("Strategy):", "Strategy):\n    answer: int = param(0)", 1))
+    ran = run(cell["Guess"], BLOBS, seeds=[0], bounds=False, store=results.store.uri)
+    (record,) = ran.records
+    assert (record.status, record.metrics["average_accuracy"]) == ("done", pytest.approx(1 / 6, abs=0.2))
+    path, _, name = record.strategy.rpartition(":")
+    assert (Path(path).is_relative_to(results.store.folder), name) == (True, "Guess")
+    again = ("run", record.strategy, "-s", BLOBS, "--seed", "0", "--no-bounds", "--store", results.store.uri)
+    assert [(each["status"], each["key"]) for each in call_owb(*again, "--plan", "--json").json] == [
+        ("cached", record.key)
+    ]
+    assert load(results.store.uri, "runs").compare(cell["Guess"], MEANS)[0].difference < 0
 
 
 def test_the_command_line_runs_a_cell_in_its_own_process(
@@ -122,11 +150,55 @@ def test_the_command_line_runs_a_cell_in_its_own_process(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_features_in_a_file_of_one_s_own_are_discovered(results: Results, tmp_path: Path) -> None:
+    labels = np.repeat(np.arange(10), 60)
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(600, 16)) + 6 * rng.normal(size=(10, 16))[labels]
+    np.savez(tmp_path / "points.npz", inputs=inputs.astype(np.float32), labels=labels)
+    sizes = "n_new=20,n_init=8,n_seen=8"
+    of_file = f"cgcd[dataset=arrays[path={tmp_path / 'points.npz'}],{sizes}]"
+    found = run("k-means", of_file, seeds=1, bounds=False, store=results.store.uri)
+    assert found.frame()["status"].tolist() == ["done"]
+    assert found.frame()["mean_all"][0] > 0.7
+    assert found.curves()["stage"].tolist() == [*range(len(found.curves()))]
+    assert found.frame()["scenario.n_init"].tolist() == [8]
+
+
+def test_a_smoke_run_is_recorded_apart_and_says_that_it_measures_nothing(
+    results: Results, call_owb: Owb
+) -> None:
+    before = {record.key for record in load(results.store.uri, "runs").records}
+    tried = run(MEANS, f"{WORLDS}:Blobs[items=[20,30]]", bounds=False, smoke=True, store=results.store.uri)
+    assert [(record.status, record.seed) for record in tried.records] == [("done", 0)] * 2
+    assert tried._repr_html_().count("measures nothing") == 2
+    assert len(load(results.store.uri, "runs-smoke").records) == 2
+    assert {record.key for record in load(results.store.uri, "runs").records} == before
+    words = ("run", MEANS, "-s", f"{WORLDS}:Blobs[items=30]", "--no-bounds", "--smoke")
+    said = call_owb(*words, "--store", results.store.uri)
+    assert "what it scored means nothing" in said.out
+    assert "average" not in said.out
+    (planned,) = call_owb(*words, "--store", results.store.uri, "--plan", "--json").json
+    assert (planned["status"], planned["key"]) == ("cached", tried.records[1].key)
+
+
+def test_a_smoke_run_of_a_suite_has_another_name_and_of_a_smoke_run_is_the_same() -> None:
+    suite = Suite(name="mine", scenarios=("cgcd[dataset=[digits,glyphs]]", "ncd"), strategies=("k-means",))
+    tried = smoke_of(suite, backbone="cnn[width=8]")
+    assert tried.scenarios == (
+        "smoke[over=cgcd[dataset=digits],backbone=cnn[width=8]]",
+        "smoke[over=cgcd[dataset=glyphs],backbone=cnn[width=8]]",
+        "smoke[over=ncd,backbone=cnn[width=8]]",
+    )
+    assert (tried.name, tried.seeds, tried.strategies) == ("mine-smoke", 1, suite.strategies)
+    again = smoke_of(tried)
+    assert (again.name, again.scenarios) == (tried.name, tried.scenarios)
+
+
 # --- the public face ------------------------------------------------------------------------------------------
 
 
 def test_every_public_name_is_where_it_is_said_to_be() -> None:
-    assert set(openworld.__all__) == set(public.HOMES)
+    assert set(openworld.__all__) == set(public.homes())
     assert all(getattr(openworld, name) is not None for name in openworld.__all__)
     assert openworld.Strategy is Strategy
     with pytest.raises(AttributeError, match="has no attribute 'Stratgy'"):

@@ -14,7 +14,7 @@ from worlds import Blobs
 from harness.cell.sealing import seal
 from harness.checks.conformance import check_strategy
 from harness.checks.fresh_seeds import known_seed_leads, odds
-from harness.cli.new import STRATEGY
+from harness.cli.scaffolds import STRATEGY
 from harness.contracts import StoredPrediction
 from harness.plugins import find
 from harness.selection import configured

@@ -96,7 +96,7 @@ WRONG = {
     "board show mine": "there are no boards in leaderboards/boards",
     "board publish none.yaml": "cannot read suite 'none.yaml': No such file or directory",
     "new strategy 9lives": (
-        "'9lives' cannot name a strategy: use lower-case letters, digits, - and _, beginning with a letter"
+        "'9lives' cannot name it: use lower-case letters, digits, - and _, beginning with a letter"
     ),
 }
 

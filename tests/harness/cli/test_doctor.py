@@ -41,7 +41,17 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     said = call_owb("doctor")
     assert (said.code, said.err) == (0, "")
     found = _lines(said.out)
-    machine = ["python", "cores", "memory", "torch", "processes", "compiler", "faiss", "libraries"]
+    machine = [
+        "python",
+        "packages",
+        "cores",
+        "memory",
+        "torch",
+        "processes",
+        "compiler",
+        "faiss",
+        "libraries",
+    ]
     assert [*found] == [*machine, "store", "cache", "data sets", "weights"]
     assert found["python"].startswith(sys.version.split()[0])
     assert found["memory"].startswith(f"{psutil.virtual_memory().total / 2**30:.1f} GiB")

@@ -51,6 +51,11 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
         assert read == _said(store.searched(**asked))
         counts.append(len(read))
     assert counts == [9, 9, 0, 1, 0, 0, 9, 0]
+    curves = store.stages_of(known)
+    assert [len(curve["seen_accuracy"]) if curve else 0 for curve in curves] == [3, 1, 0, 0] * 2
+    for record, curve in zip(known, curves, strict=True):
+        history = store.client.get_metric_history(record.run_id, "stage/seen_accuracy")
+        assert curve.get("seen_accuracy", {}) == {each.step: each.value for each in history}
 
     def refuse(_: Store) -> None:
         raise AssertionError("MLflow was opened")

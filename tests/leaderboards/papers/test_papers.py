@@ -469,7 +469,6 @@ def test_presets_are_listed_with_what_is_on_this_disk(disk: Path, call_owb: Owb)
             "unknown preset 'paper/hapy-cub'; did you mean 'paper/happy-cub'? (all: owb run --preset list)",
         ),
         (("replay", "--preset", "paper/happy-cub"), "give it alone"),
-        (("replay", "--smoke"), "name it with --preset"),
         ((), "name a strategy, a suite file, or a published table with --preset"),
     ],
 )
