@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.api import DEFAULT_SCENARIO
+from harness.api import default_scenario
 from harness.cli import console, options
 from harness.cli.run import SOME_FAILED, run_cells
 from harness.errors import UserError
@@ -87,7 +87,7 @@ def ablate(
     from harness.studies.ablation.design import check_feasible
     from harness.studies.study import Study
 
-    scenarios = _scenarios(scenario or [DEFAULT_SCENARIO])
+    scenarios = _scenarios(scenario or [default_scenario([strategy])])
     wanted = _wanted(strategy, design, components, arm or [], table, most_arms, len(scenarios) * seeds)
     for one in scenarios:
         for named in metric or []:

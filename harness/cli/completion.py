@@ -12,9 +12,9 @@ from harness.cli import console, options
 VARIABLE = "_OWB_COMPLETE"
 """Set by the shell's script when it asks what a word may become."""
 EPILOGUE = options.examples(
-    'eval "$(owb completion bash)"                                in this shell; put the line into ~/.bashrc',
-    'eval "$(owb completion zsh)"                                 the same in ~/.zshrc',
-    "owb completion fish > ~/.config/fish/completions/owb.fish    for every fish from now on",
+    "owb completion bash >> ~/.bashrc                             once; shells that are opened then complete",
+    "owb completion zsh >> ~/.zshrc                               the same for zsh",
+    "owb completion fish > ~/.config/fish/completions/owb.fish    and for fish",
 )
 
 

@@ -1,6 +1,4 @@
-"""`owb forget` and `owb rename`: experiments, cells and studies that the store should no longer have, or have
-under another name.
-"""
+"""`owb forget`: experiments, cells and studies that the store should no longer have."""
 
 from __future__ import annotations
 
@@ -13,7 +11,6 @@ from harness.cli import console, options
 EPILOGUE = options.examples(
     "owb forget first-try              an experiment with all its cells and files; asks first",
     "owb forget 3f9c1a --yes           one cell, ablation or sweep, without asking",
-    "owb rename runs first-try         the experiment 'runs' is called 'first-try' from now on",
 )
 
 
@@ -45,15 +42,3 @@ def forget(
         else:
             opened.forget_runs(f"tags.`owb.key` = '{record.key}'")
     console.note(f"forgot {words}")
-
-
-def rename(
-    old: Annotated[str, typer.Argument(help="Name of an experiment.")],
-    new: Annotated[str, typer.Argument(help="The name it is to have.")],
-    store: options.Store = "owb-store",
-) -> None:
-    """Give an experiment another name."""
-    from harness.store.mlflow_store import Store
-
-    Store(store).rename_experiment(old, new)
-    console.note(f"{old!r} is called {new!r} now")

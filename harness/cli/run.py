@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from harness.api import DEFAULT_SCENARIO
+from harness.api import default_scenario
 from harness.cli import console, cost, options, plugged, tables
 from harness.errors import UserError
 from harness.execution.machine import Machine
@@ -233,7 +233,7 @@ def _suite(strategies: list[str], scenarios: list[str], bounds: bool, *, smoke: 
             raise UserError("a suite file names its own strategies and scenarios: give it alone")
         suite = read_suite(Path(strategies[0]))
     else:
-        suite = suite_of(strategies, scenarios or [DEFAULT_SCENARIO], bounds=bounds)
+        suite = suite_of(strategies, scenarios or [default_scenario(strategies)], bounds=bounds)
     return smoke_of(suite) if smoke else suite
 
 

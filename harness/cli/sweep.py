@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from harness.api import DEFAULT_SCENARIO
+from harness.api import default_scenario
 from harness.cli import console, options
 from harness.cli.run import SOME_FAILED, run_cells
 from harness.errors import UserError
@@ -86,7 +86,7 @@ def sweep(
     from harness.studies.sweep import MOST_SETTINGS, Definition, definition_of
 
     space = read_space("strategy", strategy)
-    texts = list(dict.fromkeys(scenario or [DEFAULT_SCENARIO]))
+    texts = list(dict.fromkeys(scenario or [default_scenario([space.name])]))
     experiment = name or f"sweep-{_short(space.name)}"
     if search:
         if random is not None or most is not None or metric or out:
