@@ -109,8 +109,22 @@ def run(
         plugged.suites_of(preset).show_comparison(preset, records, as_json=as_json)
     elif not plan:
         show_ranking(records, as_json=as_json)
+    if not (smoke or plan or as_json):
+        _write_page(records, suite.name, store)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
+
+
+def _write_page(records: Sequence[Record], experiment: str, store_uri: str) -> None:
+    """Write the page of a run into the store's folder, and name it."""
+    from harness.results.run_page import FOLDER, write_run
+    from harness.store.artifact_places import folder_of_new
+    from harness.store.mlflow_store import Store
+
+    opened = Store(store_uri)
+    folder = opened.folder / FOLDER / folder_of_new(opened.folder, experiment).name
+    page = write_run(opened, records, experiment, folder)
+    console.note(f"wrote {page} (curves, LaTeX and a CSV per seed beside it)")
 
 
 def _debug(suite: Suite, seed: int, machine: Machine, *, as_json: bool) -> None:
