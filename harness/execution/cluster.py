@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import sys
 import threading
@@ -107,7 +108,22 @@ def stop() -> None:
                 for each in (*process.children(recursive=True), process):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         each.kill()
+    left = _session_folder()
     ray.shutdown()
+    if left is not None:
+        shutil.rmtree(left, ignore_errors=True)
+        latest = left.with_name("session_latest")
+        if not latest.exists():  # where the link leads is gone
+            latest.unlink(missing_ok=True)
+
+
+def _session_folder() -> Path | None:
+    """Return the folder of sockets and logs that a Ray of this process has made; None of one that was joined."""
+    from ray._private.worker import _global_node
+
+    if _global_node is None or not _global_node.head:
+        return None
+    return Path(_global_node.get_session_dir_path())
 
 
 def on_one_machine(machine: Machine) -> bool:
