@@ -19,7 +19,9 @@ import numpy as np
 import pytest
 from notebooks import Notebook
 from own_formats import pictures, table
-from runs import Owb
+from runs import BLOBS, Owb
+
+from openworld import debug
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -180,6 +182,16 @@ def test_a_new_notebook_runs_as_it_stands(
         cell("".join(each["source"]).replace("seeds=3", "seeds=1, bounds=False"))
     assert cell["results"].frame()["status"].tolist() == ["done"] * 2
     plt.close("all")
+
+
+def test_the_example_of_a_method_between_backward_pass_and_step_runs(tmp_path: Path) -> None:
+    """Where it looks no further than a rounding error, it is the fine-tuning that it builds on."""
+    text = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class SAM" in code]
+    (tmp_path / "sam.py").write_text(block, encoding="utf-8")
+    near, far = (debug(f"{tmp_path}/sam.py:SAM[rho={rho}]", BLOBS) for rho in ("1e-9", "0.5"))
+    assert near == pytest.approx(debug("fine-tune", BLOBS))
+    assert near != far
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

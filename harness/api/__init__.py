@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 DEFAULT_SCENARIO = "class-incremental"
-"""What strategies run on where no scenario is named."""
+"""What strategies run on where no scenario is named, and their family has none."""
 
 
 def default_scenario(strategies: Sequence[str]) -> str:

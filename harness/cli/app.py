@@ -124,7 +124,7 @@ def main() -> None:
         with console.only_json() if "--json" in sys.argv else contextlib.nullcontext():
             if completion.VARIABLE in os.environ:
                 completion_init()
-            app()
+            app(prog_name="owb")
     except UserError as error:
         console.complain(str(error))
         sys.exit(USER_ERROR)

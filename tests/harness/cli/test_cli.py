@@ -8,6 +8,7 @@ import ast
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sqlite3
@@ -23,6 +24,7 @@ import typer
 from checkout import ROOT, SUPPORT
 from runs import BLOBS, Owb, Run, world
 
+from harness.api import default_scenario
 from harness.cli.app import app
 from harness.errors import UserError
 from harness.store.mlflow_store import Store
@@ -220,6 +222,78 @@ def _code_lines(source: str) -> int:
         number not in docs and bool(line.strip()) and not line.strip().startswith("#")
         for number, line in lines
     )
+
+
+MINE = """
+import numpy as np
+from openworld import Prediction, Strategy
+print("hello from the file")
+class {}(Strategy):
+    def learn(self, stage):
+        pass
+    def predict(self, query):
+        return Prediction(classes=np.zeros(len(query.ids), dtype=int))
+"""
+
+
+def test_json_stays_one_document_whatever_a_plugin_prints(owb: Owb, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE.format("Mine"))
+    said = owb("list", "mine.py:Mine", "--json")
+    assert said.json["name"] == "mine.py:Mine"
+    assert said.err == "hello from the file\n"
+
+
+def test_a_file_with_one_strategy_needs_no_name(owb: Owb, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(MINE.format("Mine"))
+    (tmp_path / "both.py").write_text(MINE.format("First") + MINE.format("Second"))
+    (tmp_path / "none.py").write_text("x = 1\n")
+    planned = owb("run", "mine.py", "-s", BLOBS, "--seeds", "1", "--no-bounds", "--plan", "--json").json
+    assert [cell["strategy"] for cell in planned] == ["mine.py:Mine"]
+    assert (
+        planned
+        == owb(*("run", "mine.py:Mine", "-s", BLOBS, "--seeds", "1", "--no-bounds", "--plan", "--json")).json
+    )
+    for file, words in (
+        ("both.py", "both.py holds First, Second: say which, as both.py:First"),
+        ("none.py", "none.py holds no strategy"),
+        ("gone.py", "cannot read 'gone.py': No such file or directory"),
+    ):
+        said = owb("run", file, "-s", BLOBS, "--plan")
+        assert (said.code, said.err.splitlines()[-1]) == (2, f"error: {words}")
+
+
+@pytest.mark.parametrize(
+    ("strategies", "scenario"),
+    [
+        (["happy"], "cgcd"),
+        (["elr"], "noisy-labels"),
+        (["replay", "happy"], "class-incremental"),
+        ([world("Means")], "class-incremental"),
+    ],
+)
+def test_where_no_scenario_is_named_that_of_the_family_is_taken(strategies: list[str], scenario: str) -> None:
+    assert default_scenario(strategies) == scenario
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("run", "ew"), {"ewc"}),
+        (("run", "replay", "-s", "class-i"), {"class-incremental"}),
+        (("run", "replay", "-s", "cgcd[dataset=dig"), {"cgcd[dataset=digits"}),
+        (("data", "check", "digi"), {"digits"}),
+        (("renam",), {"rename"}),
+    ],
+)
+def test_a_shell_completes_names(
+    words: tuple[str, ...], expected: set[str], owb: Owb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = owb("completion", "bash").out
+    assert "_OWB_COMPLETE=complete_bash" in script
+    monkeypatch.setenv("_OWB_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", shlex.join(["owb", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(len(words)))
+    assert set(owb().out.split()) == expected
 
 
 def test_a_broken_claim_ends_with_1(owb: Owb) -> None:

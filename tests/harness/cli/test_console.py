@@ -65,7 +65,7 @@ from harness.cli import console
 def update(status, number):
     cell = SimpleNamespace(key=str(number))
     return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
-with console.RunView(2000) as view:
+with console.RunView(2000, remaining_s=1e6) as view:
     for number in range(2000):
         view(update("running", number))
         view(update("failed", number))
@@ -102,6 +102,7 @@ def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
         b"20failed", b"20 failed"
     )
     assert shown.isascii()
+    assert columns != "80" or b"about 11 d 13 h left" in shown
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
@@ -163,6 +164,21 @@ def test_nothing_that_is_printed_steers_a_terminal() -> None:
     )
     assert done.stdout.decode() == "a?[2J?b\n" * 4 + '"a\\u001b[2J\\u202eb"\n'
     assert done.stderr.decode() == "a?[2J?b\nerror: a?[2J?b\n"
+
+
+def test_a_table_fits_the_terminal_and_cuts_nothing() -> None:
+    name = "noisy-labels[noise=symmetric:0.4,over=class-incremental[dataset=digits,stages=1]]"
+    cells = ["done", name, "replay[memory=200]", "0.912"]
+    code = f"from harness.cli import console; console.grid(['status', 'scenario', 'strategy', 'figure'], [{cells!r}])"
+    done = _run(f"import os; os.environ['FORCE_COLOR'] = '1'; os.environ['COLUMNS'] = '80'; {code}")
+    header, *lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout.decode()).splitlines()
+    assert all(len(line) <= 80 for line in [header, *lines])
+    starts = [header.index(title) for title in ("status", "scenario", "strategy", "figure")]
+    columns = [
+        "".join(line[start:end].strip() for line in lines)
+        for start, end in zip(starts, [*starts[1:], 80], strict=True)
+    ]
+    assert columns == cells
 
 
 def test_a_table_on_a_terminal_shows_brackets_as_they_are() -> None:

@@ -47,9 +47,11 @@ try:
         command = [sys.executable, "-c", STRANGER, ray.get_runtime_context().gcs_address]
         told = {**known, "HOME": sys.argv[1], "RAY_AUTH_MODE": "disabled", **token}
         said[name] = subprocess.run(command, env=told, capture_output=True, text=True).stdout.strip()
-    print(json.dumps({"found": found, "said": said}))
 finally:
+    session = ray._private.worker._global_node.get_session_dir_path()
+    made = os.path.isdir(session)
     stop()
+print(json.dumps({"found": found, "said": said, "left": [made, os.path.exists(session)]}))
 """
 
 
@@ -66,6 +68,7 @@ def test_a_local_ray_listens_on_this_machine_alone_and_asks_for_its_token(tmp_pa
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.splitlines()[-1])
+    assert said["left"] == [True, False], "its folder of sockets and logs goes with it"
     names = {name for name, _ in said["found"]}
     assert {"gcs_server", "raylet"} <= names
     for name, text in said["found"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -62,6 +63,17 @@ def test_cells_hang_below_the_ablation_that_they_ran_for(call_owb: Owb, warm_ray
     }
     assert tags[first.run_id]["owb.cells"] == "4 done"
     assert tags[second.run_id]["owb.status"] == "done"
+    records = records_of(store, second)
+    rows = list(csv.DictReader(store.file_of_run(second.run_id, "cells.csv").read_text().splitlines()))
+    assert [row["run_id"] for row in rows] == [record.run_id for record in records], "cached ones too"
+    means: dict[str, list[float]] = {}
+    for record in records:
+        means.setdefault(record.strategy, []).append(record.metrics["average_accuracy"])
+    in_order = [sum(figures) / len(figures) for figures in means.values()]
+    history = store.client.get_metric_history(second.run_id, "mean/average_accuracy")
+    assert [figure.value for figure in sorted(history, key=lambda one: one.step)] == pytest.approx(in_order)
+    assert store.client.get_run(second.run_id).data.metrics["best/average_accuracy"] == max(in_order)
+    assert tags[second.run_id]["owb.best"] == list(means)[in_order.index(max(in_order))]
     assert len(store.records("ablate-replay")) == 6  # a study is no record
     assert "before it: leave-one-out of" in call_owb("show", "ablate-replay").err
 

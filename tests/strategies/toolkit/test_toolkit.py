@@ -106,6 +106,29 @@ def test_the_gradient_is_clipped_to_a_norm() -> None:
     assert float((model.weight.detach() - before).norm()) == pytest.approx(0.25, rel=1e-4)
 
 
+def test_a_method_may_change_gradients_and_weights_between_the_backward_pass_and_the_step() -> None:
+    """The loss 3 w has the gradient 3; doubled, and then clipped to 5, a step at rate 1 takes 5 off."""
+    model = nn.Linear(1, 1, bias=False)
+    start, seen = float(model.weight), []
+
+    def double(batch: Batch) -> None:
+        assert model.weight.grad is not None
+        seen.append((float(model.weight), float(model.weight.grad), batch.step))
+        model.weight.grad *= 2
+
+    train(
+        model,
+        _data(),
+        lambda batch: 3 * model(torch.ones(1, 1)).sum(),
+        sgd(model.parameters(), lr=1.0),
+        FakeContext(epochs=1, batch_size=15),
+        clip_norm=5.0,
+        before_step=double,
+    )
+    assert seen == [(pytest.approx(start), 3.0, 0), (pytest.approx(start - 5), 3.0, 1)]
+    assert float(model.weight) == pytest.approx(start - 10, rel=1e-5)
+
+
 def test_a_loss_that_is_not_a_number_is_divergence() -> None:
     model = nn.Linear(5, 3)
     with pytest.raises(Diverged, match="loss is nan in epoch 1 of 2"):
