@@ -373,7 +373,7 @@ class Store:
         if found or all(letter in "0123456789abcdef" for letter in prefix):
             return UserError(f"{found or 'no'} cells begin with {prefix!r}; see: owb show EXPERIMENT")
         if not self.experiments():
-            return UserError(f"nothing is recorded in {self.uri} yet, so no {prefix!r}; try: owb demo")
+            return UserError(f"there is no {prefix!r}: nothing is recorded in {self.uri} yet; try: owb demo")
         return unknown("experiment or key", prefix, self.experiments(), "owb show")
 
     def answers(self, record: Record) -> list[StoredPrediction]:
