@@ -145,7 +145,8 @@ def test_every_help_text_has_examples_that_name_the_verb(path: tuple[str, ...], 
     _, _, examples = said.out.partition("Examples:")
     lines = [line.strip() for line in examples.splitlines() if line.strip()]
     assert lines
-    assert all(line.startswith(f"owb {' '.join(path)}") for line in lines)
+    assert all("owb " in line for line in lines)
+    assert any(f"owb {' '.join(path)}" in line for line in lines)
 
 
 @pytest.mark.parametrize(
