@@ -181,10 +181,8 @@ def honest_falls() -> list[tuple[tuple[str, str], Falls, list[Falls]]]:
     for the lower bounds.
     """
     with (Path(__file__).parent / "gate_falls.csv").open() as file:
-        rows = [
-            (*row[1:3], np.array([float(fall) for fall in row[3:] if fall]))
-            for row in list(csv.reader(file))[1:]
-        ]
+        lines = list(csv.reader(file))[1:]
+    rows = [(line[1], line[2], np.array([float(fall) for fall in line[3:] if fall])) for line in lines]
     found = []
     for scenario, strategy, own in rows:
         rivals = [

@@ -31,6 +31,7 @@ MAY_FALL = 0.05
 """How far the primary figure may fall: absolute up to 1, relative beyond."""
 
 RIVALS = 2
+"""How many rivals of the board are asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +54,12 @@ class Changed:
 def changed(episodes: Sequence[Episode], rng: np.random.Generator) -> Changed | None:
     """Change what can be changed; None where neither classes are named nor inputs are images."""
     names, images = new_names(episodes), warped(episodes, rng)
-    what = [
-        *(["classes renamed"] if names is not None else []),
-        *(["images a little different"] if images is not None else []),
-    ]
+    done = {"classes renamed": names is not None, "images a little different": images is not None}
+    what = " and ".join(name for name, is_done in done.items() if is_done)
     found = episodes if images is None else images
     if names is not None:
         found = [renamed(episode, names) for episode in found]
-    return Changed(found, names, " and ".join(what)) if what else None
+    return Changed(found, names, what) if what else None
 
 
 def in_a_row(scenarios: int) -> int:
@@ -83,10 +82,12 @@ def by_heart(case: Case, cells: Sequence[BoardCell], salt: str, say: Say) -> Ite
 
 def _falls(case: Case, cells: Sequence[BoardCell], salt: str, say: Say) -> Iterator[str]:
     label, primary = cells[0].scenario, case.protocols[cells[0].scenario].metrics[0]
-    deals = [cells[place % len(cells)] for place in range(in_a_row(len(case.protocols)))]
-    seeds = [fresh_seed(case, salt, f"{label} by heart", place) for place in range(len(deals))]
+    changes = [
+        (cells[place % len(cells)], fresh_seed(case, salt, f"{label} by heart", place))
+        for place in range(in_a_row(len(case.protocols)))
+    ]
     falls: list[float] = []
-    for cell, seed in zip(deals, seeds, strict=True):
+    for cell, seed in changes:
         pair = _Pair(case, cell, seed)
         if pair.other is None:
             return
@@ -102,9 +103,8 @@ def _falls(case: Case, cells: Sequence[BoardCell], salt: str, say: Say) -> Itera
         falls.append(_fall(pair.before()[0], after))
         if falls[-1] <= may:
             return
-    same = list(zip(deals, seeds, strict=True))[: len(cells)]
     for rival in _rivals(case, label):
-        theirs = float(np.mean([_Pair(rival, *pair).fall() for pair in same]))
+        theirs = float(np.mean([_Pair(rival, *change).fall() for change in changes[: len(cells)]]))
         if np.mean(falls) <= may + 2 * max(0.0, theirs):
             say(f"by heart: {label}: {rival.entry.label} falls by {theirs:.2f} with {what} as well")
             return
@@ -152,13 +152,11 @@ def _rivals(case: Case, label: str) -> list[Case]:
     others = (protocol.lower_bound, protocol.upper_bound, case.entry.strategy)
 
     def seconds(entry: Entry) -> float:
-        cells = [cell for cell in entry.done if cell.scenario == label]
-        return (
-            sum(math.inf if cell.seconds is None else cell.seconds for cell in cells) if cells else math.inf
-        )
+        stated = [cell.seconds for cell in entry.done if cell.scenario == label]
+        return sum(math.inf if each is None else each for each in stated) if stated else math.inf
 
     rivals = [e for e in case.board.entries if e.strategy not in others and not is_by_path(e.strategy)]
     return [replace(case, entry=entry, sound=frozenset()) for entry in sorted(rivals, key=seconds)[:RIVALS]]
 
 
-__all__ = ["MAY_FALL", "Changed", "by_heart", "changed", "in_a_row"]
+__all__ = ["MAY_FALL", "RIVALS", "Changed", "by_heart", "changed", "in_a_row"]

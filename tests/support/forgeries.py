@@ -204,12 +204,14 @@ def sign(folder: Path) -> None:
     edit(folder / "submission.yaml", lambda content: content.update(files=files))
 
 
-def rekey(folder: Path) -> None:
-    """State the code digest and the keys that go with source and configuration as they are now; sign."""
+def rekey(folder: Path, board: Path | None = None) -> None:
+    """State the code digest and the keys that go with source and configuration as they are now, for a board,
+    `world`'s if none is named; sign.
+    """
     entry = read_entry(folder / "entry.yaml")
     source = folder / "strategy.py"
     entry = entry.model_copy(update={"code": fingerprint.of_code("", source.read_text())})
-    _write(folder, entry)
+    _write(folder, entry, board)
 
 
 def rescore(folder: Path, board: Path | None = None) -> None:

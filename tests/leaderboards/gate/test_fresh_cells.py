@@ -17,7 +17,9 @@ from asking import Said, Verify, asked
 from forgeries import World, copies, problems_of, stages_that_refuse
 from knowing_worlds import SCENARIOS, SEEDS, SORTED, knowing_world
 
+from harness.cell.run import learner_seed
 from harness.sandbox.scan import scan
+from harness.seeds import stream
 from harness.selection import configured
 from harness.statistics import rank_sum, rank_sum_by_wins, rank_sum_within_strata, smallest_rank_sum_p
 from harness.store.predictions import read_answers, write_answers
@@ -56,6 +58,29 @@ def test_a_strategy_that_rebuilds_the_seed_is_refused_and_nothing_else_gives_it_
         r"0\.\d+ under 13 fresh seeds \(rank-sum p 0\.00012\)",
         problem,
     )
+
+
+@pytest.mark.slow
+def test_a_strategy_that_keeps_what_the_seeds_of_the_board_draw_is_refused_too(
+    known: World, tmp_path: Path
+) -> None:
+    """It tries none out, and answers the same bytes as the one that does."""
+    folder = copies(known.submissions["knowing"], tmp_path / "keeping")
+    kept = {
+        int(stream("any", seed=learner_seed(seed), stage=stage).integers(2**62)): seed
+        for seed in range(SEEDS)
+        for stage in (0, 1)
+    }
+    text = (folder / "strategy.py").read_text()
+    tries = re.search(r"        for seed in range\(300\):\n.*\n.*:\n", text)
+    assert tries is not None
+    looks = "        for seed in [KEPT[drawn]] if drawn in KEPT else []:\n            if True:\n"
+    (folder / "strategy.py").write_text(f"{text.replace(tries[0], looks)}\n\nKEPT = {kept}\n")
+    forgeries.rekey(folder, known.board)
+    said = asked(folder, known.boards, "--salt", "a salt")
+    assert said.code == 3
+    (problem,) = problems_of(said.report)
+    assert problem.startswith(f"{SORTED}: its figures are those of seeds that it knows")
 
 
 def test_the_honest_source_of_it_passes_and_its_report_can_be_repeated(known: World) -> None:
