@@ -125,11 +125,14 @@ class Own(Dataset):
         """
         try:
             found = self.content()
-            problems = [*_short(found.broken()), *_short(_in_two_parts(found))]
-            flawed = flaw(self.load()) if not problems else ""
         except UserError as error:
             return [str(error)]
-        return [*problems, flawed] if flawed else problems
+        twice = _short(_in_two_parts(found))
+        try:
+            flawed = flaw(self.load())
+        except UserError as error:  # of the first item; what decodes all of them is packed already
+            return [*(_short(found.broken()) or [str(error)]), *twice]
+        return [*([flawed] if flawed else []), *twice]
 
 
 def own_card(title: str, *, notes: str, package: str = "your own") -> Card:
