@@ -20,14 +20,17 @@ import errno
 import hashlib
 import inspect
 import math
+import mmap
 import os
 import shutil
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,6 +48,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 S = TypeVar("S")
+
+HELD = 128 << 20
+"""Bytes of mapped packs that a process keeps in its memory."""
+_AHEAD = 64
+"""Items that are read before they are written."""
+_READ: dict[int, int] = {}
+"""Bytes that were read of every mapped pack since its pages were let go, by its address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +103,9 @@ class Packed:
         rows = self.rows[index]
         items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
         if (there := rows >= 0).any():
-            items[there] = _mapped(self.path)[rows[there]]
+            content = _mapped(self.path)
+            items[there] = content[rows[there]]
+            _let_go(content, items.nbytes)
         return items
 
     def subset(self, rows: IntArray) -> Packed:
@@ -203,22 +215,21 @@ def _pack(
 ) -> None:
     def fill(temporary: Path) -> None:
         needed = len(sources) * math.prod(shape) * np.dtype(dtype).itemsize
-        if (
-            shutil.disk_usage(temporary.parent).free < needed
-        ):  # a mapped file that finds no room while it is filled kills the process
+        if shutil.disk_usage(temporary.parent).free < needed:
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
-        content = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(sources), *shape)
-        )
+        whole = hashlib.sha256()
+        with temporary.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
 
-        def place(row: int) -> None:
-            content[row] = read(sources[row])
+            def write(content: bytes | memoryview) -> None:
+                whole.update(content)
+                file.write(content)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(place, range(len(sources))):
-                pass
-        content.flush()
-        (digest,) = digests_of([temporary])
+            write(_head(np.dtype(dtype), (len(sources), *shape)))
+            for item in _in_order(pool, read, sources):
+                if item.shape != shape:
+                    raise ValueError(f"an item of shape {item.shape} among those of {shape}")
+                write(np.ascontiguousarray(item, dtype=dtype).data)
+        digest = whole.hexdigest()
         if (reason := _written(_seal(path), lambda seal: seal.write_text(digest))) is not None:
             raise OSError(reason)
 
@@ -226,6 +237,28 @@ def _pack(
         raise UserError(
             f"cannot keep the packed items in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
         )
+
+
+def _in_order(
+    pool: ThreadPoolExecutor, read: Callable[[S], AnyArray], sources: Sequence[S]
+) -> Iterator[AnyArray]:
+    """Yield what `read` makes of the sources, of which some are read ahead."""
+    waiting: deque[Future[AnyArray]] = deque()
+    for source in sources:
+        waiting.append(pool.submit(read, source))
+        if len(waiting) == _AHEAD:
+            yield waiting.popleft().result()
+    for item in waiting:
+        yield item.result()
+
+
+def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
+    """Return what a .npy file of an array begins with."""
+    head = BytesIO()
+    np.lib.format.write_array_header_1_0(
+        head, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
+    return head.getvalue()
 
 
 def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
@@ -267,6 +300,19 @@ def opened(path: str, number: int) -> AnyArray:
     """Return the array of a file, mapped; `number` is its inode, so that a file written anew is opened anew."""
     content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
     return content
+
+
+def _let_go(content: AnyArray, read: int) -> None:
+    """Take the pages of a mapped file out of this process once `HELD` bytes of it were read, so that a pass over a
+    large pack does not count as its memory; they stay in the system's cache of files.
+    """
+    mapped = content.base
+    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
+        return
+    _READ[content.ctypes.data] = _READ.get(content.ctypes.data, 0) + read
+    if _READ[content.ctypes.data] >= HELD:
+        mapped.madvise(mmap.MADV_DONTNEED)
+        _READ[content.ctypes.data] = 0
 
 
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
