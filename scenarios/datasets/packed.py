@@ -2,10 +2,9 @@
 memory.
 
 A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version;
-it is written whole, its SHA-256 beside it, by which one that was changed later is told and made again. Its
-rows are in the order of the contents' hashes, so that neither a row number nor the name of the pack tells a
-category, a defect or which images are to test. `Packed` hands out rows and holds nothing but the pack's path
-and their numbers.
+one that was changed later is told and made again. Its rows are in the order of the contents' hashes, so that
+neither a row number nor the name of the pack tells a category, a defect or which images are to test. `Packed`
+hands out rows and holds nothing but the pack's path and their numbers.
 
 Masks go the way of the released code (INP-Former, Dinomaly): whatever is not black is defective, the 0-1
 picture is resized like the image (bilinear with antialiasing), cut, brought to the evaluation resolution by
@@ -15,24 +14,14 @@ in part; a mask resized by nearest pixels alone would leave it nothing to decide
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import inspect
-import math
-import mmap
-import os
-import shutil
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,20 +30,13 @@ from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
 from harness.places import cache_folder
 from scenarios.datasets import pictures_shown
-from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.pack_files import is_whole, rows_of, write_pack
 from scenarios.datasets.pictures_shown import marked, shown, size_shown
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 S = TypeVar("S")
-
-HELD = 128 << 20
-"""Bytes of mapped packs that a process keeps in its memory."""
-_AHEAD = 64
-"""Items that are read before they are written."""
-_READ: dict[int, int] = {}
-"""Bytes that were read of every mapped pack since its pages were let go, by its address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,9 +85,7 @@ class Packed:
         rows = self.rows[index]
         items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
         if (there := rows >= 0).any():
-            content = _mapped(self.path)
-            items[there] = content[rows[there]]
-            _let_go(content, items.nbytes)
+            items[there] = rows_of(self.path, rows[there])
         return items
 
     def subset(self, rows: IntArray) -> Packed:
@@ -205,118 +185,13 @@ def packed_items(
             "with room for them"
         )
     path = folder / f"pack-{key.hexdigest()[:32]}.npy"
-    if sources and not _is_whole(path, (len(sources), *shape)):
-        _pack(path, [sources[item] for item in order], shape, dtype, read)
+    if sources and not is_whole(path, (len(sources), *shape)):
+        write_pack(path, [sources[item] for item in order], shape, dtype, read)
     return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)
 
 
-def _pack(
-    path: Path, sources: Sequence[S], shape: tuple[int, ...], dtype: str, read: Callable[[S], AnyArray]
-) -> None:
-    def fill(temporary: Path) -> None:
-        needed = len(sources) * math.prod(shape) * np.dtype(dtype).itemsize
-        if shutil.disk_usage(temporary.parent).free < needed:
-            raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
-        whole = hashlib.sha256()
-        with temporary.open("wb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
-
-            def write(content: bytes | memoryview) -> None:
-                whole.update(content)
-                file.write(content)
-
-            write(_head(np.dtype(dtype), (len(sources), *shape)))
-            for item in _in_order(pool, read, sources):
-                if item.shape != shape:
-                    raise ValueError(f"an item of shape {item.shape} among those of {shape}")
-                write(np.ascontiguousarray(item, dtype=dtype).data)
-        digest = whole.hexdigest()
-        if (reason := _written(_seal(path), lambda seal: seal.write_text(digest))) is not None:
-            raise OSError(reason)
-
-    if (reason := _written(path, fill)) is not None:
-        raise UserError(
-            f"cannot keep the packed items in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
-        )
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, read: Callable[[S], AnyArray], sources: Sequence[S]
-) -> Iterator[AnyArray]:
-    """Yield what `read` makes of the sources, of which some are read ahead."""
-    waiting: deque[Future[AnyArray]] = deque()
-    for source in sources:
-        waiting.append(pool.submit(read, source))
-        if len(waiting) == _AHEAD:
-            yield waiting.popleft().result()
-    for item in waiting:
-        yield item.result()
-
-
-def _head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:
-    """Return what a .npy file of an array begins with."""
-    head = BytesIO()
-    np.lib.format.write_array_header_1_0(
-        head, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    )
-    return head.getvalue()
-
-
-def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
-    """Let `fill` write a temporary file and give it its name when it is whole; return why it could not be
-    kept, if so.
-    """
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fill(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return None
-
-
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return bool(_mapped(str(path)).shape == shape) and digests_of([path]) == [_seal(path).read_text()]
-    except (OSError, ValueError, EOFError, UserError):
-        return False
-
-
-def _seal(path: Path) -> Path:
-    """Return where the SHA-256 of a pack is kept."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _mapped(path: str) -> AnyArray:
-    """Return a pack as it lies there now; a pack that was made again is another file."""
-    return opened(path, Path(path).stat().st_ino)
-
-
-@lru_cache(maxsize=16)
-def opened(path: str, number: int) -> AnyArray:
-    """Return the array of a file, mapped; `number` is its inode, so that a file written anew is opened anew."""
-    content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return content
-
-
-def _let_go(content: AnyArray, read: int) -> None:
-    """Take the pages of a mapped file out of this process once `HELD` bytes of it were read, so that a pass over a
-    large pack does not count as its memory; they stay in the system's cache of files.
-    """
-    mapped = content.base
-    if not isinstance(mapped, mmap.mmap) or not hasattr(mapped, "madvise"):
-        return
-    _READ[content.ctypes.data] = _READ.get(content.ctypes.data, 0) + read
-    if _READ[content.ctypes.data] >= HELD:
-        mapped.madvise(mmap.MADV_DONTNEED)
-        _READ[content.ctypes.data] = 0
-
-
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
-    return np.asarray(squared(shown(path), sizes)).transpose(2, 0, 1)
+    return planes(squared(shown(path), sizes))
 
 
 def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
@@ -352,3 +227,8 @@ def squared(image: Image, sizes: Sizes) -> Image:
     return image.resize((width, height), Resampling.BILINEAR).crop(
         (left, top, left + sizes.side, top + sizes.side)
     )
+
+
+def planes(picture: Image) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (channels, height, width)."""
+    return np.stack([np.asarray(plane) for plane in picture.split()])

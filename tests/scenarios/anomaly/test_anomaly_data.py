@@ -751,7 +751,7 @@ def test_a_pack_is_in_order_of_hashes_and_a_subset_holds_path_and_numbers_alone(
 
 
 def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scenarios.datasets import packed
+    from scenarios.datasets import pack_files, packed
 
     files = trees(_mvtec(tmp_path / "mvtec"), ("tile",), masks_expected=True)
     first = _read(files)
@@ -769,7 +769,7 @@ def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     assert isinstance(first.inputs, Packed)
     pack = Path(first.inputs.path)
     pack.write_bytes(pack.read_bytes()[:200])
-    packed.opened.cache_clear()
+    pack_files.opened.cache_clear()
     assert np.array_equal(_all(_read(files))[0], images)
     assert len(made) == len(files)
     assert not list(pack.parent.glob("*.tmp*"))
