@@ -83,8 +83,11 @@ class Packed:
 
     def __getitem__(self, index: IntArray) -> AnyArray:
         rows = self.rows[index]
+        there = rows >= 0
+        if there.all() and len(self.rows):
+            return rows_of(self.path, rows)
         items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
-        if (there := rows >= 0).any():
+        if there.any():
             items[there] = rows_of(self.path, rows[there])
         return items
 
