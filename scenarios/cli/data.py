@@ -66,7 +66,7 @@ def list_data(as_json: options.Json = False) -> None:
         for name, cls in classes.items()
     ]
     rows += [
-        [f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"]
+        [f"anomaly[source={name}]", str(source.categories), str(source.images or "any"), "3 x any"]
         for name, source in ANOMALY_SOURCES.items()
     ]
     rows += [

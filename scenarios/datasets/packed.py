@@ -17,10 +17,11 @@ from __future__ import annotations
 import hashlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -120,6 +121,7 @@ def packed_masks(
     *,
     resolution: int,
     rule: str,
+    more: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
 ) -> Packed:
     """Return the masks as bool (N, resolution, resolution), all False where there is none.
 
@@ -130,6 +132,7 @@ def packed_masks(
         sizes: those of the images.
         resolution: side of evaluated masks.
         rule: ">0.5" or ">0".
+        more: further masks of the same image, by its first one; defective is what any of them marks.
 
     Raises:
         UserError: a damaged mask, one of another size than its image, or an empty one, named.
@@ -142,7 +145,7 @@ def packed_masks(
         f"masks {sizes} {resolution} {rule}",
         (resolution, resolution),
         "bool",
-        lambda path: _mask(path, own[path], sizes, resolution) > least,
+        lambda path: _mask([path, *more.get(path, ())], own[path], sizes, resolution) > least,
     )
     row_of = dict(zip(own, pack.rows, strict=True))
     rows = np.array([-1 if mask is None else row_of[mask] for mask in masks], dtype=np.int64)
@@ -197,10 +200,18 @@ def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
     return planes(squared(shown(path), sizes))
 
 
-def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
-    """Return how far a defect covers every evaluated pixel, float32 (resolution, resolution)."""
+def _mask(paths: Sequence[Path], image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
+    """Return how far defects cover every evaluated pixel, float32 (resolution, resolution)."""
     from PIL import Image
 
+    defective = np.logical_or.reduce([_marked(path, image) for path in paths])
+    covered = np.asarray(squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
+    nearest = np.arange(resolution) * sizes.side // resolution
+    return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
+
+
+def _marked(path: Path, image: Path) -> NDArray[np.bool_]:
+    """Return where a mask says that its image is defective, bool (height, width)."""
     defective, (width, height) = marked(path), size_shown(image)
     if defective.shape != (height, width):
         turned = (
@@ -214,9 +225,7 @@ def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.
         )
     if not defective.any():
         raise UserError(f"mask {path} is empty, but {image} counts as defective")
-    covered = np.asarray(squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
-    nearest = np.arange(resolution) * sizes.side // resolution
-    return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
+    return defective
 
 
 def squared(image: Image, sizes: Sizes) -> Image:
