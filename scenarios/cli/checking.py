@@ -82,7 +82,7 @@ def checked(dataset: Dataset, name: str, sheet: Path | None = None) -> Checked:
     if sheet and (left := _write(data, sheet)):
         remarks.append(f"{sheet} shows {left}")
     return Checked(
-        summary=f"{_counted(data.labels, data.class_names)}, {sides(data.inputs.shape[1:])}, "
+        summary=f"{_counted(data.labels, data.class_names)}, {'x'.join(map(str, data.inputs.shape[1:]))}, "
         f"digest {card.digest[:16]}{where}",
         card=_facts(card),
         counts=_counts(data.labels, data.class_names, _parts(data)),
@@ -143,11 +143,6 @@ def show(name: str, found: Checked) -> None:
         console.note(f"contact sheet: {found.sheet}")
 
 
-def sides(shape: Sequence[int]) -> str:
-    """Return the shape of an item in words."""
-    return "x".join(map(str, shape)) or "any"
-
-
 def _split(found: Checked) -> bool:
     return any("test" in own for own in found.counts.values())
 
@@ -201,4 +196,4 @@ def _facts(card: Card) -> dict[str, Any]:
     return asdict(card)
 
 
-__all__ = ["Checked", "checked", "show", "sides"]
+__all__ = ["Checked", "checked", "checked_anomaly", "show"]

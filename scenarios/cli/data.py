@@ -16,10 +16,10 @@ from harness.cli import console, options
 from harness.cli.plugged import Finding
 from harness.errors import UserError
 from harness.places import below_data, data_folder, written
-from scenarios.cli.checking import Checked, checked, checked_anomaly, show, sides
 
 if TYPE_CHECKING:
-    from harness.contracts import Dataset
+    from harness.contracts import Card, Dataset
+    from scenarios.cli.checking import Checked
     from scenarios.datasets.by_name import AnomalySource, HumanSource
     from scenarios.datasets.on_disk.fetching import DownloadPlan
     from scenarios.datasets.on_disk.place import OnDisk
@@ -62,7 +62,7 @@ def list_data(as_json: options.Json = False) -> None:
         console.dump({name: {**card, **places[name]._asdict()} for name, card in cards.items()})
         return
     rows = [
-        [name, str(cls.card.classes or "any"), str(cls.card.items or "any"), sides(cls.card.shape)]
+        [name, str(cls.card.classes or "any"), str(cls.card.items or "any"), _sides(cls.card)]
         for name, cls in classes.items()
     ]
     rows += [
@@ -100,7 +100,7 @@ def show_data(name: Name, as_json: options.Json = False) -> None:
             **content,
             "items": card.items or "any",
             "classes": card.classes or "any",
-            "shape": sides(card.shape),
+            "shape": _sides(card),
             "digest": card.digest or "that of the files on disk",
         }
     if as_json:
@@ -128,9 +128,12 @@ def check_data(
     """Hold a data set against its card and the contract: how many items of every class and part, which images are
     there twice or look alike, and all that is wrong with its files at once.
     """
+    from scenarios.cli.checking import checked, checked_anomaly
     from scenarios.datasets.by_name import dataset_named
 
     if name.partition("[")[0].strip() == "anomaly":
+        if sheet:
+            raise UserError("a contact sheet shows classes, which images of anomaly detection have none of")
         _tell(name, checked_anomaly(name), as_json=as_json)
     else:
         _tell(name, checked(dataset_named(name), name, sheet), as_json=as_json)
@@ -154,6 +157,7 @@ def fetch_data(
     """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted
     fetch continues.
     """
+    from scenarios.cli.checking import checked
     from scenarios.datasets.on_disk.fetching import download_plan
 
     dataset = _fetchable(name)
@@ -196,6 +200,8 @@ def _fetchable(name: str) -> OnDisk:
 
 def _tell(name: str, found: Checked, *, as_json: bool = False) -> None:
     """Print what a check found, and end with exit code 1 where something is wrong."""
+    from scenarios.cli.checking import show
+
     if as_json:
         console.dump({"name": name, **asdict(found)})
     else:
@@ -318,3 +324,7 @@ def _installed(package: str) -> bool:
     except PackageNotFoundError:
         return False
     return True
+
+
+def _sides(card: Card) -> str:
+    return "x".join(map(str, card.shape)) or "any"
