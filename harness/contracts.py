@@ -617,6 +617,9 @@ class Scenario(BaseModel, ABC):
     upper_bound: ClassVar[str] = "joint"
     """The strategy that is handed every training label, also those hidden from all others."""
 
+    not_known: ClassVar[str] = ""
+    """What its family scores and these data do not tell, as a sentence that stands below its tables."""
+
     frozen_encoder: ClassVar[bool] = False
     """Whether `backbone` names an encoder that nobody trains, instead of a network to train."""
 
@@ -788,6 +791,8 @@ class Data:
     groups: int64 (N,) items that must stay on one side of a split (a font family, a writer), or None.
     published_test: bool (N,) which items the publisher set apart for the test, or None.
     published_validation: bool (N,) which of the others it set apart to choose by, or None.
+    given: int64 (N,) labels that came with the items, some of them wrong, beside the true ones in `labels`; or
+        None. `noisy-labels[noise=published]` hands these over.
     """
 
     inputs: Inputs
@@ -796,6 +801,7 @@ class Data:
     groups: IntArray | None = None
     published_test: NDArray[np.bool_] | None = None
     published_validation: NDArray[np.bool_] | None = None
+    given: IntArray | None = None
 
 
 class Dataset(BaseModel, ABC):

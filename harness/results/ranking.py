@@ -134,6 +134,7 @@ def rankings(records: Iterable[Record]) -> list[Ranking]:
             metrics=scenario.metrics,
             lower_bound=scenario.lower_bound,
             upper_bound=scenario.upper_bound,
+            not_known=scenario.not_known,
         )
         excluded = scenario.board_exclusion_reason()
         found.append(replace(ranking, notes=(*([excluded] if excluded else []), *ranking.notes)))
@@ -147,6 +148,7 @@ def rank(
     lower_bound: str,
     upper_bound: str,
     level: float = 0.95,
+    not_known: str = "",
 ) -> Ranking:
     """Rank the records of one protocol; of several records for the same strategy and seed the last one
     counts.
@@ -157,6 +159,7 @@ def rank(
         lower_bound: name of the strategy that bounds from below.
         upper_bound: name of the strategy that bounds from above.
         level: of intervals and tests.
+        not_known: what the data do not tell, for the notes.
 
     Raises:
         UserError: no records, or records of several protocols; a primary metric that is censored.
@@ -198,6 +201,8 @@ def rank(
         notes.append(
             f"{len(records) - len(newest)} older records of the same strategies and seeds are left out"
         )
+    if not_known:
+        notes.append(not_known)
     return Ranking(
         scenario=records[-1].scenario,
         protocol_hash=hashes[0],

@@ -165,7 +165,11 @@ def report_of_records(
         scenario: Scenario = configured("scenario", next(reversed(own.values())).scenario)
         same = [record for record in records if record.protocol_hash == digest]
         ranking = rank(
-            same, metrics=scenario.metrics, lower_bound=scenario.lower_bound, upper_bound=scenario.upper_bound
+            same,
+            metrics=scenario.metrics,
+            lower_bound=scenario.lower_bound,
+            upper_bound=scenario.upper_bound,
+            not_known=scenario.not_known,
         )
         found, remark = (
             _record_curves(own.values(), scenario, store)

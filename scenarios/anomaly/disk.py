@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Hashed(NamedTuple):
-    """Files and the SHA-256 of each, of the image and, where there is one, of its mask."""
+    """Files and the SHA-256 of each, of the image and, where there is one, of its mask; of several joined by +."""
 
     files: list[ImageFile]
     images: list[str]
@@ -43,7 +44,7 @@ def hashed(files: Sequence[ImageFile]) -> Hashed:
         UserError: one that cannot be read; or one that is among the training and among the test images, both
         named.
     """
-    masks = [file.mask for file in files if file.mask is not None]
+    masks = [mask for file in files if file.mask is not None for mask in (file.mask, *file.more_masks)]
     found = digests_of([*(file.path for file in files), *masks])
     images, of_masks = found[: len(files)], iter(found[len(files) :])
     learned = {key: file.path for file, key in zip(files, images, strict=True) if file.train}
@@ -52,7 +53,14 @@ def hashed(files: Sequence[ImageFile]) -> Hashed:
             raise UserError(
                 f"{file.path} is a test image, but the same file is learned from as {learned[key]}"
             )
-    return Hashed(list(files), images, [None if file.mask is None else next(of_masks) for file in files])
+    return Hashed(
+        list(files),
+        images,
+        [
+            None if file.mask is None else "+".join(islice(of_masks, 1 + len(file.more_masks)))
+            for file in files
+        ],
+    )
 
 
 def kinds_of(files: Sequence[ImageFile]) -> tuple[str, ...]:
@@ -75,6 +83,7 @@ def disk_pool(
         [file.path for file in files],
         [key for key in content.masks if key is not None],
         sizes,
+        more={file.mask: file.more_masks for file in files if file.mask is not None},
         resolution=resolution,
         rule=rule,
     )

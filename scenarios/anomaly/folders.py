@@ -2,12 +2,17 @@
 
     MVTec-AD, VisA converted ("1cls"), any folder:  ROOT/<category>/{train/good, test/good, test/<defect>,
     ground_truth/<defect>}
+    MVTec LOCO AD:                                  the same, a folder of masks for every image:
+    ROOT/<category>/ground_truth/{logical_anomalies, structural_anomalies}/<stem>/<number>.png
+    MVTec AD 2:                                     ROOT/<category>/{train/good, test_public/{good, bad},
+    test_public/ground_truth/bad}
     VisA as published:                              ROOT/split_csv/1cls.csv with columns object, split, label,
     image, mask Real-IAD:                                       ROOT/realiad_<pixels>/<category>/...,
     ROOT/realiad_jsons/<variant>/<category>.json
 
-A mask belongs to the image of its stem (`000.png` or `000_mask.png` to `000.jpg`), whatever the order of
-files. Nothing is decoded here. A defective image without a mask is allowed and has none; in MVTec-AD and VisA
+A mask belongs to the image of its stem (`000.png` or `000_mask.png` to `000.jpg`), or that its folder is
+called after, whatever the order of files. Images to validate on, and tests whose labels are not published, are
+left out. Nothing is decoded here. A defective image without a mask is allowed and has none; in MVTec-AD and VisA
 a whole folder of masks must not be missing.
 """
 
@@ -19,7 +24,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import UserError, unknown
 from harness.places import below_data
@@ -31,7 +36,8 @@ from scenarios.datasets.picture_folders import folders_in, images_in
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFile:
     """One image on disk. defect: its kind, `GOOD` for none.  sample: images of one object share it.  mask:
-    None where there is none.
+    None where there is none.  more_masks: further ones, of other defects of the same image; a pixel is defective
+    where any of them says so.
     """
 
     path: Path
@@ -40,6 +46,7 @@ class ImageFile:
     train: bool
     sample: str
     mask: Path | None = None
+    more_masks: tuple[Path, ...] = ()
 
 
 def folder_at(root: str, source: str) -> Path:
@@ -93,7 +100,19 @@ class Place:
             return visa(folder, categories)
         if self.source == "realiad":
             return realiad(folder, categories, variant=self.variant, pixels=self.pixels, cameras=self.cameras)
-        return trees(folder, categories, masks_expected=self.source == "mvtec")
+        layout = AD_2 if self.source == "mvtec-ad-2" else MVTEC
+        return trees(folder, categories, masks_expected=self.source != "folder", layout=layout)
+
+
+class Layout(NamedTuple):
+    """Where in a category the test images and the masks lie, each in a folder for its kind."""
+
+    test: str
+    masks: str
+
+
+MVTEC = Layout("test", "ground_truth")
+AD_2 = Layout("test_public", "test_public/ground_truth")
 
 
 def categories_of(root: Path) -> tuple[str, ...]:
@@ -108,7 +127,9 @@ def categories_of(root: Path) -> tuple[str, ...]:
     return found
 
 
-def trees(root: Path, categories: Iterable[str], *, masks_expected: bool) -> list[ImageFile]:
+def trees(
+    root: Path, categories: Iterable[str], *, masks_expected: bool, layout: Layout = MVTEC
+) -> list[ImageFile]:
     """Return the images of categories that are folders with train, test and ground_truth.
 
     Raises:
@@ -128,11 +149,12 @@ def trees(root: Path, categories: Iterable[str], *, masks_expected: bool) -> lis
             for path in normal
         ]
         tested = [
-            _tested(folder, kind, category, masks_expected=masks_expected)
-            for kind in folders_in(folder / "test")
+            _tested(folder, kind, category, layout, masks_expected=masks_expected)
+            for kind in folders_in(folder / layout.test)
+            if f"{layout.test}/{kind}" != layout.masks
         ]
         if not any(tested):
-            raise UserError(f"category {category} is empty: no image below {folder / 'test'}")
+            raise UserError(f"category {category} is empty: no image below {folder / layout.test}")
         files += [file for kind in tested for file in kind]
     return files
 
@@ -240,10 +262,12 @@ def _complete(files: list[ImageFile], categories: Iterable[str], source: Path) -
     return files
 
 
-def _tested(folder: Path, kind: str, category: str, *, masks_expected: bool) -> list[ImageFile]:
+def _tested(
+    folder: Path, kind: str, category: str, layout: Layout, *, masks_expected: bool
+) -> list[ImageFile]:
     """Return the test images of one kind, each with the mask of its stem."""
-    (images,) = images_in([folder / "test" / kind])
-    masks = {} if kind == GOOD else _masks(folder / "ground_truth" / kind, images, expected=masks_expected)
+    (images,) = images_in([folder / layout.test / kind])
+    masks = {} if kind == GOOD else _masks(folder / layout.masks / kind, images, expected=masks_expected)
     return [
         ImageFile(
             path=path,
@@ -251,27 +275,37 @@ def _tested(folder: Path, kind: str, category: str, *, masks_expected: bool) -> 
             defect=kind,
             train=False,
             sample=str(path),
-            mask=masks.get(path.stem),
+            mask=masks.get(path.stem, [None])[0],
+            more_masks=tuple(masks.get(path.stem, [])[1:]),
         )
         for path in images
     ]
 
 
-def _masks(folder: Path, images: Sequence[Path], *, expected: bool) -> dict[str, Path]:
-    """Return the masks in `folder` by the stem of their image."""
+def _masks(folder: Path, images: Sequence[Path], *, expected: bool) -> dict[str, list[Path]]:
+    """Return the masks in `folder`, and in folders there, by the stem of their image."""
     if not folder.is_dir():
         if expected and images:
             raise UserError(f"no folder {folder} with the masks of {images[0].parent}")
         return {}
     stems = {path.stem for path in images}
-    masks: dict[str, Path] = {}
+    masks: dict[str, list[Path]] = {}
     if len(stems) < len(images):
         raise UserError(f"{images[0].parent} has two images of one name, so masks cannot be told apart")
+    for name in folders_in(folder):
+        if name not in stems:
+            raise UserError(
+                f"{folder / name} has masks of no image in {images[0].parent if images else folder}"
+            )
+        (own,) = images_in([folder / name])
+        if own:
+            masks[name] = own
     for mask in images_in([folder])[0]:
         stem = mask.stem if mask.stem in stems else mask.stem.removesuffix("_mask")
         if stem not in stems:
             raise UserError(f"mask {mask} belongs to no image in {images[0].parent if images else folder}")
         if stem in masks:
-            raise UserError(f"{masks[stem].name} and {mask.name} in {folder} are both masks of {stem}")
-        masks[stem] = mask
+            first = masks[stem][0].relative_to(folder)
+            raise UserError(f"{first} and {mask.name} in {folder} are both masks of {stem}")
+        masks[stem] = [mask]
     return masks

@@ -28,6 +28,8 @@ PUBLISHED: Mapping[str, tuple[str, ...]] = MappingProxyType(
             "wood",
             "zipper",
         ),
+        "mvtec-loco": ("breakfast_box", "juice_bottle", "pushpins", "screw_bag", "splicing_connectors"),
+        "mvtec-ad-2": ("can", "fabric", "fruit_jelly", "rice", "sheet_metal", "vial", "wallplugs", "walnuts"),
         "visa": (
             "candle",
             "capsules",
@@ -76,8 +78,8 @@ PUBLISHED: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
-"""MVTec-AD (Bergmann et al. 2019), VisA (Zou et al. 2022), Real-IAD (Wang et al. 2024), each in alphabetical
-order.
+"""MVTec-AD (Bergmann et al. 2019), MVTec LOCO AD (Bergmann et al. 2022), MVTec AD 2 (Heckler-Kram et al. 2025),
+VisA (Zou et al. 2022), Real-IAD (Wang et al. 2024), each in alphabetical order.
 """
 
 

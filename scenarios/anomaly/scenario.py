@@ -70,7 +70,7 @@ Text = Annotated[str, BeforeValidator(str)]
 class Anomaly(Scenario):
     """Learn what is normal, tell what is not, and where."""
 
-    source: Literal["texture", "mvtec", "visa", "realiad", "folder"] = param(
+    source: Literal["texture", "mvtec", "mvtec-loco", "mvtec-ad-2", "visa", "realiad", "folder"] = param(
         "texture", "photographs with drawn defects, or a data set on disk"
     )
     root: Text = param(

@@ -58,7 +58,7 @@ from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.model_selection.scenario import model_selection_on
 from scenarios.shared import open_set
 from scenarios.shared.class_lists import ClassList, all_exist, class_list
-from scenarios.shared.splits import check_filled, tested_part
+from scenarios.shared.splits import check_filled, given_fact, tested_part
 
 Amount = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -235,7 +235,7 @@ class CGCD(Scenario):
         data = data_of(self.dataset)
         is_test = tested_part(data, self.test_fraction, seed, name=self.dataset)
         dealt = self.allocate(data.labels, is_test, len(data.class_names), seed, names=data.class_names)
-        facts = {"stage": dealt.arrival, "is_test": is_test}
+        facts = {"stage": dealt.arrival, "is_test": is_test, **given_fact(data, dealt.labels)}
         numbers = data.labels[np.unique(dealt.labels, return_index=True)[1]]
         return Deal(
             inputs=data.inputs,

@@ -41,7 +41,7 @@ from harness.metrics import class_incremental as figures
 from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.model_selection.scenario import model_selection_on
 from scenarios.shared import open_set
-from scenarios.shared.splits import check_filled, tested_part, validation_part
+from scenarios.shared.splits import check_filled, given_fact, tested_part, validation_part
 
 METRICS: tuple[Metric, ...] = (
     Metric(name="average_accuracy", meaning="mean accuracy over stages at the end"),
@@ -152,7 +152,7 @@ class ClassIncremental(Scenario):
                     validation_labels=labels[held],
                 )
             )
-        facts = {"stage": arrival}
+        facts = {"stage": arrival, **given_fact(data, labels)}
         return Deal(
             inputs=data.inputs,
             labels=labels,

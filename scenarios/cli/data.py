@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
@@ -18,11 +18,11 @@ from harness.errors import UserError
 from harness.places import below_data, data_folder, written
 
 if TYPE_CHECKING:
-    from harness.contracts import Card, Dataset, IntArray
+    from harness.contracts import Card, Dataset
+    from scenarios.cli.checking import Checked
     from scenarios.datasets.by_name import AnomalySource, HumanSource
     from scenarios.datasets.on_disk.fetching import DownloadPlan
     from scenarios.datasets.on_disk.place import OnDisk
-    from scenarios.datasets.own.base import Own
 
 SOME_WRONG = 1
 
@@ -66,7 +66,7 @@ def list_data(as_json: options.Json = False) -> None:
         for name, cls in classes.items()
     ]
     rows += [
-        [f"anomaly[source={name}]", str(source.categories), str(source.images), "3 x any"]
+        [f"anomaly[source={name}]", str(source.categories), str(source.images or "any"), "3 x any"]
         for name, source in ANOMALY_SOURCES.items()
     ]
     rows += [
@@ -112,36 +112,31 @@ def show_data(name: Name, as_json: options.Json = False) -> None:
 
 
 @app.command(
-    "check", epilog=options.examples("owb data check mnist5k", "owb data check 'cifar100[root=FOLDER]'")
+    "check",
+    epilog=options.examples(
+        "owb data check mnist5k", "owb data check digits --sheet digits.png", "owb data check chars47 --json"
+    ),
 )
-def check_data(name: Name) -> None:
-    """Hold a data set against its card and the contract; of one on disk say all that is wrong with its files
-    at once.
+def check_data(
+    name: Name,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(help="File for a contact sheet, .png or .html: a few images of every class."),
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
+    """Hold a data set against its card and the contract: how many items of every class and part, which images are
+    there twice or look alike, and all that is wrong with its files at once.
     """
+    from scenarios.cli.checking import checked, checked_anomaly
     from scenarios.datasets.by_name import dataset_named
-    from scenarios.datasets.on_disk.place import OnDisk
-    from scenarios.datasets.own.base import Own
-    from scenarios.datasets.sound import loaded
 
     if name.partition("[")[0].strip() == "anomaly":
-        _check_anomaly(name)
-        return
-    dataset = dataset_named(name)
-    if isinstance(dataset, OnDisk):
-        _check_on_disk(dataset, name)
-        return
-    if isinstance(dataset, Own):
-        _check_own(dataset, name)
-        return
-    data = loaded(dataset, name)
-    if (len(data.labels), len(data.class_names)) != (
-        dataset.card.items,
-        dataset.card.classes,
-    ) and "[" not in name:
-        raise UserError(
-            f"{name} loads {len(data.labels)} items of {len(data.class_names)} classes, its card says otherwise"
-        )
-    console.say(f"{name}: {_counted(data.labels, data.class_names)}, inputs {data.inputs.shape}")
+        if sheet:
+            raise UserError("a contact sheet shows classes, which images of anomaly detection have none of")
+        _tell(name, checked_anomaly(name), as_json=as_json)
+    else:
+        _tell(name, checked(dataset_named(name), name, sheet), as_json=as_json)
 
 
 @app.command(
@@ -162,6 +157,7 @@ def fetch_data(
     """Fetch a data set from its publisher, unpack it where it is looked for, and check it; an interrupted
     fetch continues.
     """
+    from scenarios.cli.checking import checked
     from scenarios.datasets.on_disk.fetching import download_plan
 
     dataset = _fetchable(name)
@@ -175,7 +171,7 @@ def fetch_data(
     _agree(todo, yes=yes)
     with console.transfers(todo.files) as report:
         todo.run(report=report, tell=console.note)
-    _check_on_disk(todo.dataset, name)
+    _tell(name, checked(todo.dataset, name))
     if to:
         console.note(f"found by OWB_DATA={above.absolute()} or {dataset.name}[root={todo.folder.absolute()}]")
 
@@ -202,6 +198,18 @@ def _fetchable(name: str) -> OnDisk:
     return dataset
 
 
+def _tell(name: str, found: Checked, *, as_json: bool = False) -> None:
+    """Print what a check found, and end with exit code 1 where something is wrong."""
+    from scenarios.cli.checking import show
+
+    if as_json:
+        console.dump({"name": name, **asdict(found)})
+    else:
+        show(name, found)
+    if found.problems:
+        raise typer.Exit(SOME_WRONG)
+
+
 def _agree(todo: DownloadPlan, *, yes: bool) -> None:
     """Say what will come under which licence, and ask."""
     card = todo.dataset.published
@@ -220,70 +228,6 @@ def _agree(todo: DownloadPlan, *, yes: bool) -> None:
         raise UserError("say --yes to fetch it without being asked")
     if not typer.confirm("Fetch it?", default=True):
         raise typer.Exit
-
-
-def _check_on_disk(dataset: OnDisk, name: str) -> None:
-    """Say how many items a data set on disk has; or all that is wrong with it, and end with exit code 1."""
-    _complain(name, dataset.problems())
-    labels, names = dataset.labelled()
-    console.say(
-        f"{name}: {_counted(labels, names)}, digest {dataset.card.digest[:16]}, in {dataset.folder()}"
-    )
-
-
-def _check_own(dataset: Own, name: str) -> None:
-    """Say what one's own data hold, class by class; or all that is wrong with them, and end with exit code 1."""
-    import numpy as np
-
-    _complain(name, dataset.problems())
-    found = dataset.content()
-    marks = found.marks
-    console.say(
-        f"{name}: {_counted(marks.labels, marks.class_names)}, {_sides(dataset.card)}, digest {found.digest[:16]}"
-    )
-    parts = np.array([marks.part(row) for row in range(len(marks.labels))])
-    there = [part for part in ("train", "val", "test") if (parts == part).any()]
-    counts = {
-        part: np.bincount(marks.labels[parts == part], minlength=len(marks.class_names)) for part in there
-    }
-    rows = [
-        [label, *(str(counts[part][number]) for part in there)]
-        for number, label in enumerate(marks.class_names)
-    ]
-    console.grid(["class", *there], rows)
-    if marks.groups is not None:
-        console.say(f"{len(np.unique(marks.groups))} groups, each of which stays on one side of a split")
-
-
-def _check_anomaly(name: str) -> None:
-    """Decode the images of anomaly detection with their masks, and say how many there are of what."""
-    import numpy as np
-
-    from harness.selection import configured
-
-    scenario = configured("scenario", name)
-    deal = scenario.deal(0)
-    learned, asked = (
-        np.unique(np.concatenate([getattr(stage, part) for stage in deal.stages]))
-        for part in ("rows", "query")
-    )
-    defective = deal.facts["anomalous"][asked] > 0
-    masks = int(deal.facts["has_mask"][asked[defective]].sum())
-    (digest,) = scenario.data_digests().values()
-    console.say(
-        f"{name}: {len(np.unique(deal.labels))} categories, {len(learned)} images to learn, {(~defective).sum()} good "
-        f"and {defective.sum()} defective ones to test, {masks} masks, digest {digest[:16]}"
-    )
-
-
-def _complain(name: str, problems: Sequence[str]) -> None:
-    """Say what is wrong with a data set and end with exit code 1, where there is something."""
-    if not problems:
-        return
-    for problem in problems:
-        console.complain(problem)
-    console.say(f"{name}: {len(problems)} {'problem' if len(problems) == 1 else 'problems'}")
-    raise typer.Exit(SOME_WRONG)
 
 
 def all_places() -> dict[str, Found]:
@@ -345,13 +289,6 @@ def fetchable() -> list[str]:
 
     classes = {name: find("dataset", name).cls for name in registered("dataset")}
     return [name for name, cls in classes.items() if issubclass(cls, OnDisk) and cls.addresses]
-
-
-def _counted(labels: IntArray, class_names: Sequence[str]) -> str:
-    import numpy as np
-
-    counts = np.bincount(labels, minlength=len(class_names))
-    return f"{len(labels)} items of {len(class_names)} classes, {counts.min()} to {counts.max()} per class"
 
 
 def _found(cls: type[Dataset]) -> Found:

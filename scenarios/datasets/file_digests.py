@@ -47,9 +47,9 @@ def digests_of(paths: Sequence[Path], algorithm: Algorithm = "sha256", *, anew: 
 
     if None in stamps:
         return read()
-    key = hashlib.sha256(
-        json.dumps([(str(path.resolve()), stamp) for path, stamp in zip(paths, stamps, strict=True)]).encode()
-    )
+    folders = {path.parent: str(path.parent.resolve()) for path in paths}
+    places = [(folders[path.parent], path.name) for path in paths]
+    key = hashlib.sha256(json.dumps([*zip(places, stamps, strict=True)]).encode())
     kept = prepared(
         f"{algorithm}-of-files",
         digest=key.hexdigest(),

@@ -2,10 +2,9 @@
 memory.
 
 A pack lies in the cache folder under a key of the files' contents, the sizes, this code and Pillow's version;
-it is written whole, its SHA-256 beside it, by which one that was changed later is told and made again. Its
-rows are in the order of the contents' hashes, so that neither a row number nor the name of the pack tells a
-category, a defect or which images are to test. `Packed` hands out rows and holds nothing but the pack's path
-and their numbers.
+one that was changed later is told and made again. Its rows are in the order of the contents' hashes, so that
+neither a row number nor the name of the pack tells a category, a defect or which images are to test. `Packed`
+hands out rows and holds nothing but the pack's path and their numbers.
 
 Masks go the way of the released code (INP-Former, Dinomaly): whatever is not black is defective, the 0-1
 picture is resized like the image (bilinear with antialiasing), cut, brought to the evaluation resolution by
@@ -15,21 +14,15 @@ in part; a mask resized by nearest pixels alone would leave it nothing to decide
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
 import inspect
-import math
-import os
-import shutil
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +31,7 @@ from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
 from harness.places import cache_folder
 from scenarios.datasets import pictures_shown
-from scenarios.datasets.file_digests import digests_of
+from scenarios.datasets.pack_files import is_whole, rows_of, write_pack
 from scenarios.datasets.pictures_shown import marked, shown, size_shown
 
 if TYPE_CHECKING:
@@ -91,9 +84,12 @@ class Packed:
 
     def __getitem__(self, index: IntArray) -> AnyArray:
         rows = self.rows[index]
+        there = rows >= 0
+        if there.all() and len(self.rows):
+            return rows_of(self.path, rows)
         items = np.zeros((*rows.shape, *self.item_shape), dtype=self.dtype)
-        if (there := rows >= 0).any():
-            items[there] = _mapped(self.path)[rows[there]]
+        if there.any():
+            items[there] = rows_of(self.path, rows[there])
         return items
 
     def subset(self, rows: IntArray) -> Packed:
@@ -125,6 +121,7 @@ def packed_masks(
     *,
     resolution: int,
     rule: str,
+    more: Mapping[Path, Sequence[Path]] = MappingProxyType({}),
 ) -> Packed:
     """Return the masks as bool (N, resolution, resolution), all False where there is none.
 
@@ -135,6 +132,7 @@ def packed_masks(
         sizes: those of the images.
         resolution: side of evaluated masks.
         rule: ">0.5" or ">0".
+        more: further masks of the same image, by its first one; defective is what any of them marks.
 
     Raises:
         UserError: a damaged mask, one of another size than its image, or an empty one, named.
@@ -147,7 +145,7 @@ def packed_masks(
         f"masks {sizes} {resolution} {rule}",
         (resolution, resolution),
         "bool",
-        lambda path: _mask(path, own[path], sizes, resolution) > least,
+        lambda path: _mask([path, *more.get(path, ())], own[path], sizes, resolution) > least,
     )
     row_of = dict(zip(own, pack.rows, strict=True))
     rows = np.array([-1 if mask is None else row_of[mask] for mask in masks], dtype=np.int64)
@@ -193,90 +191,27 @@ def packed_items(
             "with room for them"
         )
     path = folder / f"pack-{key.hexdigest()[:32]}.npy"
-    if sources and not _is_whole(path, (len(sources), *shape)):
-        _pack(path, [sources[item] for item in order], shape, dtype, read)
+    if sources and not is_whole(path, (len(sources), *shape)):
+        write_pack(path, [sources[item] for item in order], shape, dtype, read)
     return Packed(str(path), np.argsort(order).astype(np.int64), shape, dtype)
 
 
-def _pack(
-    path: Path, sources: Sequence[S], shape: tuple[int, ...], dtype: str, read: Callable[[S], AnyArray]
-) -> None:
-    def fill(temporary: Path) -> None:
-        needed = len(sources) * math.prod(shape) * np.dtype(dtype).itemsize
-        if (
-            shutil.disk_usage(temporary.parent).free < needed
-        ):  # a mapped file that finds no room while it is filled kills the process
-            raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
-        content = np.lib.format.open_memmap(
-            temporary, mode="w+", dtype=np.dtype(dtype), shape=(len(sources), *shape)
-        )
-
-        def place(row: int) -> None:
-            content[row] = read(sources[row])
-
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for _ in pool.map(place, range(len(sources))):
-                pass
-        content.flush()
-        (digest,) = digests_of([temporary])
-        if (reason := _written(_seal(path), lambda seal: seal.write_text(digest))) is not None:
-            raise OSError(reason)
-
-    if (reason := _written(path, fill)) is not None:
-        raise UserError(
-            f"cannot keep the packed items in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
-        )
-
-
-def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
-    """Let `fill` write a temporary file and give it its name when it is whole; return why it could not be
-    kept, if so.
-    """
-    temporary = path.with_suffix(f".tmp{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fill(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        return error.strerror or str(error)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
-    return None
-
-
-def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        return bool(_mapped(str(path)).shape == shape) and digests_of([path]) == [_seal(path).read_text()]
-    except (OSError, ValueError, EOFError, UserError):
-        return False
-
-
-def _seal(path: Path) -> Path:
-    """Return where the SHA-256 of a pack is kept."""
-    return path.with_name(f"{path.name}.sha256")
-
-
-def _mapped(path: str) -> AnyArray:
-    """Return a pack as it lies there now; a pack that was made again is another file."""
-    return opened(path, Path(path).stat().st_ino)
-
-
-@lru_cache(maxsize=16)
-def opened(path: str, number: int) -> AnyArray:
-    """Return the array of a file, mapped; `number` is its inode, so that a file written anew is opened anew."""
-    content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return content
-
-
 def _image(path: Path, sizes: Sizes) -> NDArray[np.uint8]:
-    return np.asarray(squared(shown(path), sizes)).transpose(2, 0, 1)
+    return planes(squared(shown(path), sizes))
 
 
-def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
-    """Return how far a defect covers every evaluated pixel, float32 (resolution, resolution)."""
+def _mask(paths: Sequence[Path], image: Path, sizes: Sizes, resolution: int) -> NDArray[np.float32]:
+    """Return how far defects cover every evaluated pixel, float32 (resolution, resolution)."""
     from PIL import Image
 
+    defective = np.logical_or.reduce([_marked(path, image) for path in paths])
+    covered = np.asarray(squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
+    nearest = np.arange(resolution) * sizes.side // resolution
+    return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
+
+
+def _marked(path: Path, image: Path) -> NDArray[np.bool_]:
+    """Return where a mask says that its image is defective, bool (height, width)."""
     defective, (width, height) = marked(path), size_shown(image)
     if defective.shape != (height, width):
         turned = (
@@ -290,9 +225,7 @@ def _mask(path: Path, image: Path, sizes: Sizes, resolution: int) -> NDArray[np.
         )
     if not defective.any():
         raise UserError(f"mask {path} is empty, but {image} counts as defective")
-    covered = np.asarray(squared(Image.fromarray(255 * defective.astype(np.uint8)), sizes))
-    nearest = np.arange(resolution) * sizes.side // resolution
-    return covered[nearest][:, nearest].astype(np.float32) / np.float32(255)
+    return defective
 
 
 def squared(image: Image, sizes: Sizes) -> Image:
@@ -306,3 +239,8 @@ def squared(image: Image, sizes: Sizes) -> Image:
     return image.resize((width, height), Resampling.BILINEAR).crop(
         (left, top, left + sizes.side, top + sizes.side)
     )
+
+
+def planes(picture: Image) -> NDArray[np.uint8]:
+    """Return a picture as uint8 (channels, height, width)."""
+    return np.stack([np.asarray(plane) for plane in picture.split()])

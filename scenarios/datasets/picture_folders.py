@@ -87,6 +87,7 @@ def picture_suffixes() -> frozenset[str]:
     """Return the suffixes of the files that are read as pictures, in small letters with the dot."""
     from PIL import Image
 
+    Image.preinit()  # which puts the usual formats first: every file is tried as each in turn
     Image.init()
     return frozenset(
         suffix

@@ -30,19 +30,21 @@ _LEAST_OF_16 = 4096
 _LOSSY = ("AVIF", "JPEG", "JPEG2000", "MPO", "WEBP")
 
 
-def shown(path: Path | str, content: bytes | None = None) -> Image:
+def shown(path: Path | str, content: bytes | None = None, *, least: int = 0) -> Image:
     """Return a photograph as a viewer shows it, in mode RGB.
 
     Args:
         path: of its file; of a picture that lies in something else, what to call it.
         content: the bytes of such a picture.
+        least: both sides that are needed at least, in px; a JPEG file that is twice, four or eight times as large is
+            decoded at that part of its size. 0 for the size it has.
 
     Raises:
         UserError: the file is damaged, no picture, or of values that no viewer shows alike, named.
     """
     from PIL import Image
 
-    opened = _upright(path, content)
+    opened = _upright(path, content, least)
     if (deep := _deep(opened)) is not None:
         if 0 < (largest := int(deep.max())) < _LEAST_OF_16:
             raise UserError(
@@ -82,9 +84,11 @@ def marked(path: Path) -> NDArray[np.bool_]:
     return values > (127 if _is_lossy(path, opened.format) else 0)
 
 
-def _upright(path: Path | str, content: bytes | None = None) -> Image:
+def _upright(path: Path | str, content: bytes | None = None, least: int = 0) -> Image:
     """Return a decoded picture, turned as EXIF says; its format is kept."""
     with _reading(path, content) as opened:
+        if least:
+            opened.draft(None, (least, least))
         opened.load()  # which turns a TIFF by itself
         turn = _turn(opened)
         if turn is None:
@@ -136,7 +140,7 @@ def _over(opened: Image, ground: str, path: Path | str) -> Image:
         )
     if opened.has_transparency_data:
         opened = Image.alpha_composite(Image.new("RGBA", opened.size, ground), opened.convert("RGBA"))
-    return opened.convert("RGB")
+    return opened if opened.mode == "RGB" else opened.convert("RGB")
 
 
 def _is_lossy(path: Path, form: str | None) -> bool:

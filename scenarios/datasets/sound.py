@@ -78,6 +78,14 @@ def _problems(data: object) -> Iterator[str]:
     yield from _of_rows(
         "published_validation", data.published_validation, len(data.inputs), np.dtype(np.bool_)
     )
+    yield from _of_rows("given", data.given, len(data.inputs), np.dtype(np.int64))
+    if data.given is not None and (
+        len(outside := np.flatnonzero((data.given < 0) | (data.given >= len(data.class_names))))
+    ):
+        yield (
+            f"given label {data.given[outside[0]]} in row {outside[0]} is no class: labels are 0 to "
+            f"{len(data.class_names) - 1}"
+        )
     yield from _of_values(data.inputs)
 
 

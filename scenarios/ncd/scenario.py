@@ -54,7 +54,7 @@ from scenarios.ncd.scoring import (
     correct_by_class,
 )
 from scenarios.shared.class_lists import ClassList, all_exist, class_list
-from scenarios.shared.splits import check_filled, tested_part
+from scenarios.shared.splits import check_filled, given_fact, tested_part
 
 Text = Annotated[str, BeforeValidator(str)]
 Mask = NDArray[np.bool_]
@@ -166,7 +166,7 @@ class NCD(Scenario):
         return Deal(
             inputs=data.inputs,
             labels=dealt.labels,
-            facts={"role": dealt.role},
+            facts={"role": dealt.role, **given_fact(data, dealt.labels)},
             stages=dealt.stages,
             class_numbers=dealt.numbers,
         )

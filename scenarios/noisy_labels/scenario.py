@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -40,12 +41,13 @@ from harness.errors import UserError
 from harness.metrics.noisy_labels import transition
 from harness.selection import single, split_outside
 from scenarios.datasets.by_name import dataset_named
+from scenarios.datasets.own.base import Labelling, labelling_of
 from scenarios.model_selection.scenario import model_selection_on
 from scenarios.noisy_labels import scoring
 from scenarios.noisy_labels.presets import PRESETS
 from scenarios.noisy_labels.streams import Lots, Mode, Told, noise_info_of, observed_labels, restaged
 from scenarios.shared.human_labels import digests_of_files
-from scenarios.shared.noise import Human, Noise, noise_of
+from scenarios.shared.noise import Human, Noise, Published, noise_of
 from scenarios.shared.wrapper import Wrapper
 
 
@@ -56,7 +58,7 @@ class NoisyLabels(Wrapper):
     noise: str = param(
         "symmetric[rate=0.4]",
         "none, symmetric, asymmetric, pair, superclass, matrix, instance or human, with parameters; "
-        "published for labels that are wrong as they come; "
+        "published for labels that are wrong as they come, your own given ones too; "
         "several joined by +, one for each stage with labels",
     )
     stream: Mode = param("by-observed", "what a label of another stage's class does to an item")
@@ -111,7 +113,15 @@ class NoisyLabels(Wrapper):
     @property
     def knows_truth(self) -> bool:
         """Whether it is known which of the labels handed over are wrong."""
-        return all(noise.knows_truth for noise in _noises(self.noise))
+        return all(noise.knows_truth for noise in _noises(self.noise)) or self._labelling == (True, True)
+
+    @property
+    def not_known(self) -> str:  # type: ignore[override]
+        """The figures that need true labels, where there are none."""
+        if self.knows_truth:
+            return ""
+        names = [metric.name.replace("_", " ") for metric in scoring.METRICS[len(scoring.ACCURACIES) :]]
+        return f"not known, as the true labels are not: {', '.join(names)}"
 
     @property
     def metrics(self) -> tuple[Metric, ...]:  # type: ignore[override]
@@ -205,12 +215,30 @@ class NoisyLabels(Wrapper):
         """Score what was answered so far; summaries are there once the last stage is."""
         return _Scorer(self, truth)
 
-    def _check_truth(self) -> None:
-        """Refuse to call labels true of which their publisher says that many are not."""
+    @cached_property
+    def _labelling(self) -> Labelling:
+        """Which labels the data set of the base scenario has."""
         name = getattr(self.base, "dataset", None)
-        if self.knows_truth and name and not getattr(dataset_named(name), "labels_are_true", True):
+        try:
+            return labelling_of(dataset_named(name)) if name else Labelling(true=True, given=False)
+        except UserError:  # data that are gone; results of them are still shown
+            return Labelling(true=True, given=False)
+
+    def _check_truth(self) -> None:
+        """Refuse to call labels true of which many are not, and to corrupt data whose wrong labels are there."""
+        noises = _noises(self.noise)
+        as_they_come = all(isinstance(noise, Published) for noise in noises)
+        if as_they_come or getattr(self.base, "dataset", None) is None:
+            return
+        name = self.base.dataset  # type: ignore[attr-defined]
+        if not self._labelling.true:
             raise UserError(
                 f"{name} comes with labels of which an unknown share is wrong: say noise=published"
+            )
+        if self._labelling.given:
+            raise UserError(
+                f"{name} has given labels beside the true ones: say noise=published to hand these over, or leave them "
+                "away to corrupt the true ones"
             )
 
     def _check(self, deal: Deal, lots: Lots, observed: np.ndarray[Any, Any]) -> None:

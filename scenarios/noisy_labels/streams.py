@@ -118,12 +118,18 @@ def observed_labels(deal: Deal, lots: Lots, noises: Sequence[Noise], mode: Mode,
         numbers = arrived if deal.class_numbers is None else deal.class_numbers[arrived]
         natural = np.argsort(numbers)  # classes as the data set orders them
         rows = lots.rows[own]
+        given = deal.facts["given"][rows] if "given" in deal.facts else None
         known = Known(
             labels=np.argsort(natural)[np.searchsorted(arrived, labels[own])],
             class_numbers=numbers[natural],
             rows=rows,
             inputs=partial(deal.inputs.__getitem__, rows),
             parts=lots.held[own].astype(np.int64),
+            given=None
+            if given is None
+            else np.where(
+                np.isin(given, arrived), np.argsort(natural)[np.searchsorted(arrived[:-1], given)], -1
+            ),
         )
         drawn = noises[place if len(noises) > 1 else 0].corrupted(
             known, seeds.stream("noise", seed=seed, part=place)

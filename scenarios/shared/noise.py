@@ -38,6 +38,8 @@ class Known:
     labels: int64 (N,) positions in `class_numbers`, the data set's own numbers of the K classes, ascending.
     rows: int64 (N,) place of each item in the data set.  inputs: fetches the items, (N, ...).
     parts: int64 (N,) training and validation items, say; numbers that are exact are so within each part.
+    given: int64 (N,) labels that came with the items beside the true ones, as `labels`, -1 for one of another
+        class; None where there are none.
     """
 
     labels: IntArray
@@ -45,6 +47,7 @@ class Known:
     rows: IntArray
     inputs: Callable[[], AnyArray]
     parts: IntArray
+    given: IntArray | None = None
 
 
 class Noise(BaseModel, ABC):
@@ -76,8 +79,8 @@ class Clean(Noise):
 
 
 class Published(Noise):
-    """The labels that came with the data, wrong to an unknown share (ANIMAL-10N, Clothing1M): nothing is
-    added, and no figure claims to know which are wrong.
+    """The labels that came with the data, nothing added. Where these have true ones besides, it is known which are
+    wrong; elsewhere (ANIMAL-10N, Clothing1M) no figure claims to know.
     """
 
     name: ClassVar[str] = "published"
@@ -85,7 +88,14 @@ class Published(Noise):
 
     def corrupted(self, known: Known, rng: np.random.Generator) -> IntArray:
         """Return the labels as they came."""
-        return known.labels.copy()
+        if known.given is None:
+            return known.labels.copy()
+        if outside := int((known.given < 0).sum()):
+            raise UserError(
+                f"{outside} given labels name classes that are not among the {len(known.class_numbers)} classes with "
+                "labels"
+            )
+        return known.given.copy()
 
 
 class ByMatrix(Noise):

@@ -66,6 +66,17 @@ def validation_part(data: Data, is_test: Mask) -> Mask:
     )
 
 
+def given_fact(data: Data, labels: IntArray) -> dict[str, IntArray]:
+    """Return the fact `given` of a deal, int64 (U,) as its `labels`: the labels that came with the items, where
+    there are such beside the true ones.
+    """
+    if data.given is None:
+        return {}
+    place = np.zeros(len(data.class_names), dtype=np.int64)
+    place[data.labels] = labels
+    return {"given": place[data.given]}
+
+
 def check_filled(
     labels: IntArray,
     parts: Mapping[str, Mask],

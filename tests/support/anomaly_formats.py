@@ -22,10 +22,10 @@ def _image(path: Path, number: int) -> None:
     )
 
 
-def _mask(path: Path) -> None:
+def _mask(path: Path, *, top: int = 4, value: int = 255) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.zeros((_SIDE, _SIDE), dtype=np.uint8)
-    pixels[4:12, 4:12] = 255
+    pixels[top : top + 8, 4:12] = value
     Image.fromarray(pixels).save(path)
 
 
@@ -37,6 +37,49 @@ def mvtec(above: Path) -> Path:
             _image(folder / f"{image}.png", 10 * place + number)
         _mask(folder / "ground_truth" / "cut" / "000_mask.png")
     return above / "mvtec"
+
+
+def mvtec_loco(above: Path) -> Path:
+    """Write MVTec LOCO AD: every defective image has a folder of masks, whose values say the kind of defect."""
+    for place, category in enumerate(PUBLISHED["mvtec-loco"]):
+        folder = above / "mvtec-loco" / category
+        for number, image in enumerate(
+            (
+                "train/good/000",
+                "train/good/001",
+                "validation/good/000",
+                "test/good/000",
+                "test/logical_anomalies/000",
+                "test/structural_anomalies/000",
+            )
+        ):
+            _image(folder / f"{image}.png", 10 * place + number)
+        (folder / "defects_config.json").write_text("[]")
+        truth = folder / "ground_truth"
+        _mask(truth / "logical_anomalies" / "000" / "000.png", value=200)
+        _mask(truth / "logical_anomalies" / "000" / "001.png", value=7, top=16)
+        _mask(truth / "structural_anomalies" / "000" / "000.png", value=255)
+    return above / "mvtec-loco"
+
+
+def mvtec_ad_2(above: Path) -> Path:
+    """Write MVTec AD 2: masks lie below the public test, and two tests have no labels."""
+    for place, category in enumerate(PUBLISHED["mvtec-ad-2"]):
+        folder = above / "mvtec-ad-2" / category
+        for number, image in enumerate(
+            (
+                "train/good/000_regular",
+                "train/good/001_regular",
+                "validation/good/000_regular",
+                "test_public/good/000_overexposed",
+                "test_public/bad/000_regular",
+                "test_private/000_regular",
+                "test_private_mixed/000_mixed",
+            )
+        ):
+            _image(folder / f"{image}.png", 10 * place + number)
+        _mask(folder / "test_public" / "ground_truth" / "bad" / "000_regular_mask.png")
+    return above / "mvtec-ad-2"
 
 
 def visa(above: Path) -> Path:

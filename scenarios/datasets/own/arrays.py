@@ -1,7 +1,8 @@
 """Arrays of one's own, in one .npz file or in a folder with a .npy file for each.
 
     inputs       images uint8 or float32 in [0, 1] (N, channels, height, width), or features float32 (N, values)
-    labels       (N,) text or whole numbers
+    labels       (N,) text or whole numbers, the true classes
+    given        (N,) the labels that came with the items, some of them wrong; where wanted, or instead of labels
     split        (N,) train, val or test; where wanted
     groups       (N,) alike for items that must stay on one side of a split; where wanted
     class_names  (C,) text, the names of the labels 0 to C - 1; where wanted
@@ -26,12 +27,12 @@ from harness.contracts import AnyArray, Card, Inputs, param
 from harness.errors import UserError
 from harness.places import kept_arrays
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, Own, hashes_of, own_card, place_of
+from scenarios.datasets.own.base import Content, Labelling, Own, hashes_of, own_card, place_of
 from scenarios.datasets.own.marks import Column, marks_of, nearest
 from scenarios.datasets.packaged import prepared
 from scenarios.datasets.packed import packed_items
 
-NAMES = ("inputs", "labels", "split", "groups", "class_names")
+NAMES = ("inputs", "labels", "given", "split", "groups", "class_names")
 
 
 class Arrays(Own):
@@ -39,8 +40,8 @@ class Arrays(Own):
 
     kind: ClassVar[Card] = own_card(
         "Arrays of your own",
-        notes="inputs and labels, where wanted also split, groups and class_names, in one .npz file or as .npy "
-        "files in a folder.",
+        notes="inputs and labels, where wanted also given, split, groups and class_names, in one .npz file or as "
+        ".npy files in a folder.",
     )
     usage: ClassVar[str] = "arrays[path=FILE.npz] or arrays[path=FOLDER]"
 
@@ -52,7 +53,7 @@ class Arrays(Own):
 
     def content(self) -> Content:
         """Return the items in the order of the arrays."""
-        path = self._kept() if self.digest else place_of(self.path, "path", self.usage)
+        path = self._place()
         large = self._allowed()
         arrays = _in_folder(path) if path.is_dir() else _in_archive(path, large)
         inputs = arrays.pop("inputs")
@@ -64,7 +65,14 @@ class Arrays(Own):
                 )
         names = [_text(value) for value in arrays.pop("class_names", np.array([])).ravel().tolist()]
         columns = {name: _column(f"{name} of {path}", values) for name, values in arrays.items()}
-        marks = marks_of(columns["labels"], columns.get("split"), columns.get("groups"), names)
+        marks = marks_of(
+            columns.get("labels"),
+            columns.get("split"),
+            columns.get("groups"),
+            names,
+            given=columns.get("given"),
+            all_true=self.labels_are_true,
+        )
         files = [path / f"{name}.npy" for name in NAMES] if path.is_dir() else [path]
         there = [file for file in files if file.is_file()]
         lines = [f"{file.stem} {found}" for file, found in zip(there, digests_of(there), strict=True)]
@@ -84,7 +92,9 @@ class Arrays(Own):
             hashes=lambda: hashes_of(inputs),
         )
 
-    def _kept(self) -> Path:
+    def _place(self) -> Path:
+        if not self.digest:
+            return place_of(self.path, "path", self.usage)
         folder = kept_arrays(self.digest) if re.fullmatch(r"[0-9a-f]{16}", self.digest) else None
         if folder is None or not folder.is_dir():
             raise UserError(
@@ -92,6 +102,12 @@ class Arrays(Own):
                 "by openworld.as_dataset, from the same data"
             )
         return folder
+
+    def labelling(self) -> Labelling:
+        """Return which arrays of labels there are."""
+        path = self._place()
+        there = {file.stem for file in path.glob("*.npy")} if path.is_dir() else {*_sizes(path)}
+        return Labelling(true=self.labels_are_true and "labels" in there, given={"labels", "given"} <= there)
 
     def _allowed(self) -> float:
         """Return how many bytes inputs may take in memory."""
@@ -110,10 +126,11 @@ def _in_folder(folder: Path) -> dict[str, AnyArray]:
     }
 
 
-def _in_archive(path: Path, allowed: float) -> dict[str, AnyArray]:
+def _sizes(path: Path) -> dict[str, int]:
+    """Return how many bytes every array of an archive has."""
     try:
         with zipfile.ZipFile(path) as archive:
-            sizes = {
+            return {
                 info.filename.removesuffix(".npy"): info.file_size
                 for info in archive.infolist()
                 if info.filename.endswith(".npy")
@@ -122,6 +139,10 @@ def _in_archive(path: Path, allowed: float) -> dict[str, AnyArray]:
         raise UserError(
             f"{path} is no whole .npz file ({error}); a single array is read in a folder"
         ) from None
+
+
+def _in_archive(path: Path, allowed: float) -> dict[str, AnyArray]:
+    sizes = _sizes(path)
     _check_names(path, sizes)
     if (needed := sum(sizes.get(name, 0) for name in NAMES)) > allowed:
         raise UserError(
@@ -132,7 +153,7 @@ def _in_archive(path: Path, allowed: float) -> dict[str, AnyArray]:
 
 
 def _check_names(path: Path, there: Collection[str]) -> None:
-    for name in NAMES[:2]:
+    for name in ("inputs", "given" if "given" in there else "labels"):
         if name not in there:
             raise nearest(f"array of {path}", name, there)
 

@@ -42,6 +42,25 @@ class Content(NamedTuple):
     broken: Callable[[], list[str]] = list
 
 
+class Labelling(NamedTuple):
+    """Which labels a data set has.
+
+    true: whether `Data.labels` are true ones.  given: whether there is `Data.given` beside them.
+    """
+
+    true: bool
+    given: bool
+
+
+def labelling_of(dataset: Dataset) -> Labelling:
+    """Return which labels a data set has; one of somebody else's says so by `labels_are_true` and `has_given`."""
+    if isinstance(dataset, Own):
+        return dataset.labelling()
+    return Labelling(
+        true=getattr(dataset, "labels_are_true", True), given=getattr(dataset, "has_given", False)
+    )
+
+
 class _OwnCard:
     """The card: of the class what is read, of an object what is there."""
 
@@ -71,6 +90,10 @@ class Own(Dataset):
         True, "whether the labels are right; false where a share of them is wrong and which is not known"
     )
 
+    def labelling(self) -> Labelling:
+        """Return which labels there are, without reading the data."""
+        return Labelling(true=self.labels_are_true, given=False)
+
     @abstractmethod
     def content(self) -> Content:
         """Return what is there.
@@ -93,6 +116,7 @@ class Own(Dataset):
             groups=found.marks.groups,
             published_test=found.marks.published_test,
             published_validation=found.marks.published_validation,
+            given=found.marks.given,
         )
 
     def problems(self) -> list[str]:
@@ -101,11 +125,14 @@ class Own(Dataset):
         """
         try:
             found = self.content()
-            problems = [*_short(found.broken()), *_short(_in_two_parts(found))]
-            flawed = flaw(self.load()) if not problems else ""
         except UserError as error:
             return [str(error)]
-        return [*problems, flawed] if flawed else problems
+        twice = _short(_in_two_parts(found))
+        try:
+            flawed = flaw(self.load())
+        except UserError as error:  # of the first item; what decodes all of them is packed already
+            return [*(_short(found.broken()) or [str(error)]), *twice]
+        return [*([flawed] if flawed else []), *twice]
 
 
 def own_card(title: str, *, notes: str, package: str = "your own") -> Card:
@@ -155,11 +182,12 @@ def inside(folder: Path, name: str, where: str) -> Path:
 
 
 def digest_in_order(marks: Marks, hashes: Iterable[str]) -> str:
-    """Return one SHA-256 over class, part, group and content of every item, in their order."""
+    """Return one SHA-256 over class, part, group, content and given label of every item, in their order."""
     digest = hashlib.sha256("\n".join(marks.class_names).encode())
     for row, found in enumerate(hashes):
         group = "" if marks.groups is None else marks.groups[row]
-        digest.update(f"\n{marks.labels[row]} {marks.part(row)} {group} {found}".encode())
+        given = "" if marks.given is None else f" {marks.given[row]}"
+        digest.update(f"\n{marks.labels[row]} {marks.part(row)} {group} {found}{given}".encode())
     return digest.hexdigest()
 
 
@@ -187,4 +215,14 @@ def _short(problems: list[str]) -> list[str]:
     return [*problems[:_SHOWN], *more]
 
 
-__all__ = ["Content", "Own", "digest_in_order", "hashes_of", "inside", "own_card", "place_of"]
+__all__ = [
+    "Content",
+    "Labelling",
+    "Own",
+    "digest_in_order",
+    "hashes_of",
+    "inside",
+    "labelling_of",
+    "own_card",
+    "place_of",
+]

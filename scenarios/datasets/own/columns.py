@@ -189,22 +189,26 @@ def _schema_names(path: Path) -> list[str]:
 
 
 def _parquet(path: Path, wanted: list[str]) -> pa.Table:
-    import psutil
     import pyarrow.parquet as pq
 
     def read() -> pa.Table:
         with pq.ParquetFile(path) as file:
             groups = [file.metadata.row_group(place) for place in range(file.metadata.num_row_groups)]
-            needed = sum(group.total_byte_size for group in groups)
-            allowed = MEMORY_SHARE * psutil.virtual_memory().total
-            if needed > allowed:
-                raise UserError(
-                    f"{path} has {needed / 2**30:.1f} GiB unpacked, more than the {allowed / 2**30:.1f} GiB of memory "
-                    "that a table may take: split it, or save its values as arrays[path=FOLDER]"
-                )
+            _check_fits(path, sum(group.total_byte_size for group in groups))
             return file.read(columns=wanted)
 
     return _read_parquet(path, read)
+
+
+def _check_fits(path: Path, needed: int) -> None:
+    import psutil
+
+    allowed = MEMORY_SHARE * psutil.virtual_memory().total
+    if needed > allowed:
+        raise UserError(
+            f"{path} has {needed / 2**30:.1f} GiB unpacked, more than the {allowed / 2**30:.1f} GiB of memory "
+            "that a table may take: split it, or save its values as arrays[path=FOLDER]"
+        )
 
 
 def _separated(path: Path, wanted: list[str], numbers: set[str]) -> pa.Table:
@@ -224,6 +228,7 @@ def _separated(path: Path, wanted: list[str], numbers: set[str]) -> pa.Table:
             ),
         )
 
+    _check_fits(path, path.stat().st_size)
     try:
         return read(numbers)
     except (pa.ArrowInvalid, OSError) as error:

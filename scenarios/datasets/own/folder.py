@@ -2,7 +2,7 @@
 
     ROOT/<class>/.../*.png
     ROOT/{train, val, test}/<class>/.../*.png
-    ROOT/labels.csv with columns image and label, and where wanted split and group; pictures anywhere below
+    ROOT/labels.csv with columns image and label, and where wanted given, split and group; pictures anywhere below
 
 What lies deeper than the folder of a class belongs to that class. Links are followed as long as they stay below
 the root.
@@ -18,11 +18,11 @@ from typing import ClassVar, NamedTuple
 from harness.contracts import Card, param
 from harness.errors import UserError
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, own_card, place_of
+from scenarios.datasets.own.base import Content, Labelling, own_card, place_of
 from scenarios.datasets.own.columns import header_of
 from scenarios.datasets.own.marks import PARTS, column_of, marks_of
 from scenarios.datasets.own.pictures import Pictures, Source
-from scenarios.datasets.own.table import listed
+from scenarios.datasets.own.table import Roles, listed
 from scenarios.datasets.picture_folders import folders_in, images_in, is_hidden, picture_suffixes
 
 LABELS = "labels.csv"
@@ -72,6 +72,14 @@ class Folder(Pictures):
             marks, digests_of([picture.path for picture in found]), lambda row: Source(str(found[row].path))
         )
 
+    def labelling(self) -> Labelling:
+        """Return which columns of labels the file of labels has."""
+        table = place_of(self.root, "root", self.usage) / LABELS
+        header = header_of(table) if table.is_file() else ["label"]
+        return Labelling(
+            true=self.labels_are_true and "label" in header, given={"label", "given"} <= {*header}
+        )
+
     def _by_table(self, root: Path) -> Content:
         table = root / LABELS
         header = header_of(table)
@@ -80,14 +88,11 @@ class Folder(Pictures):
             raise UserError(
                 f"{table} has columns {', '.join(header)}, and none for the pictures: call one of them image"
             )
-        rows = listed(
-            table,
-            root,
-            image=image,
-            label="label",
-            split="split" if "split" in header else "",
-            group="group" if "group" in header else "",
+        label, given, split, group = (
+            name if name in header else "" for name in ("label", "given", "split", "group")
         )
+        roles = Roles(label or ("" if given else "label"), given, split, group, all_true=self.labels_are_true)
+        rows = listed(table, root, image, roles)
         named = {path.resolve() for path in rows.paths}
         if left := [path for path in _below(root, root) if path.resolve() not in named]:
             _log.warning(

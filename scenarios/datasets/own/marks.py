@@ -50,13 +50,16 @@ class Column(NamedTuple):
 
 
 class Marks(NamedTuple):
-    """Labels int64 (N,), the names of their classes, and what `harness.contracts.Data` has of parts and groups."""
+    """Labels int64 (N,), the names of their classes, and what `harness.contracts.Data` has of parts, groups and
+    given labels.
+    """
 
     labels: IntArray
     class_names: tuple[str, ...]
     published_test: NDArray[np.bool_] | None = None
     published_validation: NDArray[np.bool_] | None = None
     groups: IntArray | None = None
+    given: IntArray | None = None
 
     def part(self, row: int) -> str:
         """Return the part that an item is in."""
@@ -73,21 +76,36 @@ def column_of(title: str, values: Sequence[str]) -> Column:
 
 
 def marks_of(
-    labels: Column, split: Column | None, groups: Column | None, class_names: Sequence[str] = ()
+    labels: Column | None,
+    split: Column | None,
+    groups: Column | None,
+    class_names: Sequence[str] = (),
+    *,
+    given: Column | None = None,
+    all_true: bool = True,
 ) -> Marks:
     """Return what the columns say.
 
     Args:
-        labels: the name of the class of every item; with `class_names`, its number.
+        labels: the name of the class of every item; with `class_names`, its number. None where the given labels are
+            all there are.
         split: its part, all of them train where there is no such column.
         groups: anything that is alike for items that belong together.
         class_names: the classes in the order of their numbers; those without items are left out.
+        given: the label that came with every item, right or wrong; test items need none.
+        all_true: whether every item has its true class in `labels`; otherwise those without one count as given.
 
     Raises:
         UserError: a missing label or group, a label that is a real number, classes that differ by case alone, an
         unknown part, or nothing to train on; the row and what to do.
     """
     parts = _parts(split) if split is not None else {}
+    if labels is None:
+        labels, given = given, None
+    if labels is None:
+        raise UserError("items need labels, or labels that were given")
+    if given is not None and not all_true:
+        labels = _filled_from(labels, given)
     numbers, names = _classes(labels, class_names)
     return Marks(
         labels=numbers,
@@ -95,7 +113,43 @@ def marks_of(
         published_test=parts.get("test"),
         published_validation=parts.get("val"),
         groups=None if groups is None else _filled(groups, "group")[1][groups.codes],
+        given=None if given is None else _given(given, names, class_names, parts.get("test"), numbers),
     )
+
+
+def _filled_from(labels: Column, given: Column) -> Column:
+    """Return true classes where there are some, and given labels elsewhere."""
+    own, others = (
+        np.array([value.strip() for value in column.values], dtype=np.str_)[column.codes]
+        for column in (labels, given)
+    )
+    return column_of(labels.title, [*np.where(own == "", others, own)])._replace(first=labels.first)
+
+
+def _given(
+    column: Column,
+    names: Sequence[str],
+    class_names: Sequence[str],
+    is_test: NDArray[np.bool_] | None,
+    labels: IntArray,
+) -> IntArray:
+    """Return the numbers of the given labels, for test items without one those of their true classes."""
+    meant = dict(zip(names, range(len(names)), strict=True))
+    if class_names:
+        meant = {str(place): meant[name] for place, name in enumerate(class_names) if name in meant}
+    stripped = [value.strip() for value in column.values]
+    lacking = np.array([not value for value in stripped], dtype=bool)[column.codes]
+    _check_filled(column, "label", lacking if is_test is None else lacking & ~is_test)
+    for place, value in enumerate(stripped):
+        if value and value not in meant:
+            raise unknown(
+                f"class in {column.row_of(place)} of {column.title}, one without any true item:",
+                value,
+                meant,
+                ", ".join([*meant][:20]),
+            )
+    numbers = np.array([meant.get(value, -1) for value in stripped], dtype=np.int64)[column.codes]
+    return np.where(lacking, labels, numbers)
 
 
 def _classes(column: Column, class_names: Sequence[str]) -> tuple[IntArray, tuple[str, ...]]:
@@ -147,14 +201,21 @@ def _filled(column: Column, what: str) -> tuple[list[str], IntArray]:
     """
     stripped = [value.strip() for value in column.values]
     if "" in stripped:
-        empty = np.isin(column.codes, [place for place, value in enumerate(stripped) if not value])
-        raise UserError(
-            f"{column.title} has no {what} in row {column.first + int(empty.argmax())} ({int(empty.sum())} of "
-            f"{len(empty)} rows have none): fill it in, or leave the row out"
+        _check_filled(
+            column, what, np.isin(column.codes, [place for place, value in enumerate(stripped) if not value])
         )
     values = [*dict.fromkeys(stripped)]
     place_of = {value: place for place, value in enumerate(values)}
     return values, np.array([place_of[value] for value in stripped], dtype=np.int64)
+
+
+def _check_filled(column: Column, what: str, empty: NDArray[np.bool_]) -> None:
+    """Do nothing where no item lacks a value that it needs; empty: bool (N,)."""
+    if empty.any():
+        raise UserError(
+            f"{column.title} has no {what} in row {column.first + int(empty.argmax())} ({int(empty.sum())} of "
+            f"{len(empty)} rows have none): fill it in, or leave the row out"
+        )
 
 
 def _parts(column: Column) -> dict[str, NDArray[np.bool_]]:

@@ -9,7 +9,7 @@ from harness.contracts import Card, param
 from harness.errors import UserError
 from harness.places import below_data
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, hashes_of, inside, own_card, place_of
+from scenarios.datasets.own.base import Content, Labelling, hashes_of, inside, own_card, place_of
 from scenarios.datasets.own.columns import first_row, header_of, matching, matrix_of, table_of, text_column
 from scenarios.datasets.own.marks import Column, Marks, marks_of
 from scenarios.datasets.own.pictures import Pictures, Source
@@ -25,13 +25,23 @@ class Listed(NamedTuple):
     marks: Marks
 
 
+class Roles(NamedTuple):
+    """The columns that say what every item is, empty for none; and whether every item has its true class."""
+
+    label: str
+    given: str
+    split: str
+    group: str
+    all_true: bool = True
+
+
 class Table(Pictures):
     """Your table: a CSV or Parquet file with a row for each item, its picture's file or its features."""
 
     kind: ClassVar[Card] = own_card(
         "A table of your own",
         notes="A CSV, TSV or Parquet file with a column of labels, and of paths of pictures or of numbers; where "
-        "wanted also of parts (train, val, test) and groups.",
+        "wanted also of parts (train, val, test), groups and given labels.",
     )
     usage: ClassVar[str] = (
         "table[path=FILE,image=COLUMN,label=COLUMN] or table[path=FILE,features=PREFIX*,label=COLUMN]"
@@ -42,7 +52,10 @@ class Table(Pictures):
     features: str = param(
         "", "columns of numbers, by name or as PREFIX*, several joined by +; instead of image"
     )
-    label: str = param("label", "column with the classes")
+    label: str = param("label", "column with the classes; empty where given has all the labels there are")
+    given: str = param(
+        "", "column with the labels that came with the items, some of them wrong; empty for none"
+    )
     split: str = param("", "column that says train, val or test; empty for none")
     group: str = param(
         "", "column that is alike for items that must stay on one side of a split; empty for none"
@@ -58,15 +71,16 @@ class Table(Pictures):
             )
         if self.image:
             root = below_data(self.root) if self.root else path.parent
-            rows = listed(path, root, image=self.image, label=self.label, split=self.split, group=self.group)
+            rows = listed(path, root, self.image, self._roles())
             return self.pictured(rows.marks, digests_of(rows.paths), lambda row: Source(str(rows.paths[row])))
-        others = [name for name in (self.label, self.split, self.group) if name]
+        roles = self._roles()
+        others = [name for name in roles[:4] if name]
         names = matching(self.features, header_of(path), str(path), others)
         table = table_of(path, others, names)
         first = first_row(path)
         values = matrix_of(table, names, str(path), first)
         return Content(
-            marks=_marks(table, path, label=self.label, split=self.split, group=self.group),
+            marks=_marks(table, path, roles),
             shape=values.shape[1:],
             digest=digests_of([path])[0],
             inputs=lambda: values,
@@ -74,20 +88,32 @@ class Table(Pictures):
             hashes=lambda: hashes_of(values),
         )
 
+    def labelling(self) -> Labelling:
+        """Return which columns of labels are said."""
+        return Labelling(
+            true=self.labels_are_true and bool(self.label), given=bool(self.given) and bool(self.label)
+        )
 
-def listed(path: Path, root: Path, *, image: str, label: str, split: str, group: str) -> Listed:
+    def _roles(self) -> Roles:
+        if not (self.label or self.given):
+            raise UserError(f"say label=COLUMN, or given=COLUMN where no true labels are known: {self.usage}")
+        return Roles(self.label, self.given, self.split, self.group, all_true=self.labels_are_true)
+
+
+def listed(path: Path, root: Path, image: str, roles: Roles) -> Listed:
     """Return the pictures that a table names.
 
     Args:
         path: of the table.
         root: folder that they lie below.
-        image, label, split, group: columns; the last two may be empty.
+        image: column of their files.
+        roles: the other columns.
 
     Raises:
         UserError: a column, a file or a label that is missing, a file that lies elsewhere or is named twice; the
         row.
     """
-    table = table_of(path, [name for name in (image, label, split, group) if name])
+    table = table_of(path, [name for name in (image, *roles[:4]) if name])
     first = first_row(path)
     said = text_column(table, image, str(path), first)
     found: dict[Path, int] = {}
@@ -99,18 +125,24 @@ def listed(path: Path, root: Path, *, image: str, label: str, split: str, group:
         paths.append(inside(root, name, where))
         if (other := found.setdefault(paths[-1].resolve(), row)) != row:
             raise UserError(f"{where} names {name} again, after row {first + other}: keep one of them")
-    return Listed(paths, _marks(table, path, label=label, split=split, group=group))
+    return Listed(paths, _marks(table, path, roles))
 
 
-def _marks(table: pa.Table, path: Path, *, label: str, split: str, group: str) -> Marks:
-    def column(name: str) -> Column:
-        return text_column(table, name, str(path), first_row(path))
+def _marks(table: pa.Table, path: Path, roles: Roles) -> Marks:
+    def column(name: str) -> Column | None:
+        return text_column(table, name, str(path), first_row(path)) if name else None
 
-    return marks_of(column(label), column(split) if split else None, column(group) if group else None)
+    return marks_of(
+        column(roles.label),
+        column(roles.split),
+        column(roles.group),
+        given=column(roles.given),
+        all_true=roles.all_true,
+    )
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
-__all__ = ["Listed", "Table", "listed"]
+__all__ = ["Listed", "Roles", "Table", "listed"]

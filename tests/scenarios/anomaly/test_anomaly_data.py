@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import anomaly_formats as formats
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from scipy.ndimage import binary_dilation
 
 from harness.contracts import Divisible
 from harness.errors import UserError
+from harness.selection import configured
 from scenarios.anomaly import textures
 from scenarios.anomaly.defects import (
     KINDS,
@@ -751,7 +753,7 @@ def test_a_pack_is_in_order_of_hashes_and_a_subset_holds_path_and_numbers_alone(
 
 
 def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scenarios.datasets import packed
+    from scenarios.datasets import pack_files, packed
 
     files = trees(_mvtec(tmp_path / "mvtec"), ("tile",), masks_expected=True)
     first = _read(files)
@@ -769,7 +771,7 @@ def test_a_pack_is_made_once_and_a_damaged_one_again(tmp_path: Path, monkeypatch
     assert isinstance(first.inputs, Packed)
     pack = Path(first.inputs.path)
     pack.write_bytes(pack.read_bytes()[:200])
-    packed.opened.cache_clear()
+    pack_files.opened.cache_clear()
     assert np.array_equal(_all(_read(files))[0], images)
     assert len(made) == len(files)
     assert not list(pack.parent.glob("*.tmp*"))
@@ -811,3 +813,39 @@ def test_the_digest_is_of_contents_and_roles_not_of_places(tmp_path: Path) -> No
         for file in files
     ]
     assert hashed(swapped).digest() != digests[0]
+
+
+def test_loco_has_several_masks_an_image_and_what_any_of_them_marks_is_defective(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = formats.mvtec_loco(tmp_path)
+    monkeypatch.setenv("OWB_DATA", str(tmp_path))
+    monkeypatch.setenv("OWB_CACHE", str(tmp_path / "cache"))
+    scenario = configured("scenario", "anomaly[source=mvtec-loco,resize=24,crop=24]")
+    deal = scenario.deal(0)
+    asked = deal.stages[-1].query
+    assert len(np.unique(deal.labels)) == 5
+    assert sum(len(stage.rows) for stage in deal.stages) == 10  # those to validate on are left out
+    assert deal.facts["anomalous"][asked].tolist().count(1) == 10
+    masks = np.asarray(deal.facts["mask"][asked[deal.facts["anomalous"][asked] > 0]])
+    one, both = np.zeros((24, 24), dtype=bool), np.zeros((24, 24), dtype=bool)
+    one[4:12, 4:12] = both[4:12, 4:12] = both[16:24, 4:12] = True
+    assert sorted(mask.tobytes() for mask in masks) == sorted([one.tobytes(), both.tobytes()] * 5)
+    before = scenario.data_digests()
+    second = root / "pushpins" / "ground_truth" / "logical_anomalies" / "000" / "001.png"
+    second.unlink()
+    assert scenario.data_digests() != before
+    second.parent.rename(second.parent.with_name("009"))
+    with pytest.raises(UserError, match=r"009 has masks of no image in .*pushpins/test/logical_anomalies"):
+        scenario.deal(0)
+
+
+def test_ad_2_is_tested_on_its_public_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    formats.mvtec_ad_2(tmp_path)
+    monkeypatch.setenv("OWB_DATA", str(tmp_path))
+    monkeypatch.setenv("OWB_CACHE", str(tmp_path / "cache"))
+    deal = configured("scenario", "anomaly[source=mvtec-ad-2,resize=24,crop=24,categories=can+vial]").deal(0)
+    asked = deal.stages[-1].query
+    assert (len(np.concatenate([stage.rows for stage in deal.stages])), len(asked)) == (4, 4)
+    assert deal.facts["anomalous"][asked].tolist().count(1) == 2
+    assert deal.facts["has_mask"][asked].sum() == 2

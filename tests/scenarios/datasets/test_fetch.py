@@ -167,7 +167,7 @@ def test_an_archive_comes_is_unpacked_and_checked_and_nothing_else_is_left(
         == f"CIFAR-100: {len(cifar100) / 1e6:.1f} MB to come, into {tmp_path / 'data' / 'cifar-100-python'}"
     )
     assert lines[2].startswith("licence: none stated by its publisher; source: A. Krizhevsky 2009")
-    assert lines[3].startswith("cifar100: 300 items of 100 classes, 3 to 3 per class, digest ")
+    assert lines[3].startswith("cifar100: 300 items of 100 classes, 3 to 3 per class, 3x32x32, digest ")
     assert _left(tmp_path / "data") == [
         "cifar-100-python",
         *(f"cifar-100-python/{name}" for name in ("meta", "test", "train")),

@@ -26,6 +26,7 @@ from harness.selection import configured
 from harness.store.predictions import digest
 from scenarios.datasets.by_name import data_of, dataset_named
 from scenarios.datasets.own.base import Own
+from scenarios.datasets.packed import packed_items
 
 
 @pytest.fixture(autouse=True)
@@ -483,3 +484,47 @@ def test_names_with_commas_stand_in_quotes_and_come_back(tmp_path: Path) -> None
     scenario = _scenario(f"held-out[of=class-incremental[dataset={dataset},stages=2]]")
     assert os.fspath(tmp_path) in str(scenario.data_digests())
     assert len(scenario.deal(0).stages) == 2
+
+
+def test_large_jpeg_files_are_decoded_at_a_part_of_their_size_where_that_is_asked_for(tmp_path: Path) -> None:
+    """Of a smooth photograph of 320 px values are nearly the same at 16 px, for which a quarter of its size is decoded; for
+    200 px all of it is, so that they are the same.
+    """
+    rng = np.random.default_rng(4)
+    smooth = Image.fromarray(rng.integers(0, 256, (5, 8, 3), dtype=np.uint8)).resize((512, 320))
+    for name, picture in (("a", smooth), ("b", smooth.transpose(Image.Transpose.FLIP_LEFT_RIGHT))):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        picture.save(tmp_path / "p" / name / "0.jpg", quality=95)
+    whole, part, kept = (
+        np.asarray(data_of(f"folder[root={tmp_path / 'p'},{said}]").inputs[np.arange(2)]).astype(int)
+        for said in ("resize=16", "resize=16,draft=true", "resize=200,draft=true")
+    )
+    assert 0 < np.abs(whole - part).max() <= 8
+    exact = data_of(f"folder[root={tmp_path / 'p'},resize=200]").inputs[np.arange(2)]
+    np.testing.assert_array_equal(kept, exact)
+    assert _said(f"folder[root={tmp_path / 'p'},draft=true]").startswith(
+        "draft=true decodes at a part of the size"
+    )
+
+
+def test_a_pass_over_a_pack_holds_few_of_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 MiB of items, 2 MiB of them allowed: what the process maps of the file stays below a third of it."""
+    monkeypatch.setattr("scenarios.datasets.pack_files.HELD", 2 << 20)
+    rng = np.random.default_rng(0)
+    items = rng.integers(0, 256, (16, 1, 1024, 1024), dtype=np.uint8)
+    hashes = [f"{number:064x}" for number in rng.permutation(16)]
+    packed = packed_items(range(16), hashes, "test", (1, 1024, 1024), "uint8", items.__getitem__)
+    for row in range(15):
+        np.testing.assert_array_equal(packed[np.array([row])][0], items[row])
+    assert 0 < _resident(Path(packed.path).name) < 5 << 10
+
+
+def _resident(name: str) -> int:
+    """Return how many KiB of a mapped file this process has in its memory."""
+    own, found = False, 0
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0] and ":" not in line.split()[0]:
+            own = line.endswith(name)
+        elif own and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
