@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.cell.sealing import build
 from harness.selection import configured
-from harness.store import plots
+from harness.store import line_plots
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import predictions_file, read_board
 
@@ -28,7 +28,7 @@ def main() -> None:
             scenario.score(truth, read_answers(folder / predictions_file(entries[label], cell))).per_stage
         )
         runs.append({**stages, "new": [float("nan"), *stages["new"][1:]]})
-    picture = plots.stage_lines(runs, list(SHOWN.values()), title="", names=["all", "old", "new"])
+    picture = line_plots.stage_lines(runs, list(SHOWN.values()), title="", names=["all", "old", "new"])
     picture.savefig(Path(__file__).with_suffix(".png"), dpi=90)
 
 

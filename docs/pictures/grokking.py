@@ -11,7 +11,7 @@ import numpy as np
 from harness.cell.sealing import build
 from harness.contracts import Scenario, Scores
 from harness.selection import configured
-from harness.store import plots
+from harness.store import line_plots
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import predictions_file, read_board
 
@@ -26,12 +26,14 @@ def main() -> None:
         decay: scores_of("grokking-spectra", f"grok-adamw[weight_decay={decay}]", 0) for decay in DECAYS
     }
     fates = {name: spectra[15].probes[name] for name in ("test", "clean", "memorised", "recovered")}
-    plots.panel(fates, title="weight decay 15", by_step=True).savefig(HERE / "grokking-fates.png", dpi=90)
-    plots.prune_curves(spectra[0].matrices["pruning"], title="weight decay 0").savefig(
+    line_plots.panel(fates, title="weight decay 15", by_step=True).savefig(
+        HERE / "grokking-fates.png", dpi=90
+    )
+    line_plots.prune_curves(spectra[0].matrices["pruning"], title="weight decay 0").savefig(
         HERE / "grokking-pruning.png", dpi=90
     )
     ratios = {f"decay {decay}": scores.histograms["ipr"]["neurons"] for decay, scores in spectra.items()}
-    picture = plots.histogram(
+    picture = line_plots.histogram(
         ratios, title="", quantity="inverse participation ratio of a neuron", edges=np.linspace(0, 1, 21)
     )
     picture.savefig(HERE / "grokking-ipr.png", dpi=90)
@@ -40,7 +42,7 @@ def main() -> None:
         f"decay {decay}": mean_curve(f"grok-adamw[weight_decay={decay}]", "loss_auroc", seeds)
         for decay in DECAYS
     }
-    plots.panel(told, title="AUROC of the loss for wrong labels", by_step=True).savefig(
+    line_plots.panel(told, title="AUROC of the loss for wrong labels", by_step=True).savefig(
         HERE / "grokking-detection.png", dpi=90
     )
 

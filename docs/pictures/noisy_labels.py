@@ -10,7 +10,7 @@ import numpy as np
 
 from harness.cell.sealing import build
 from harness.selection import configured
-from harness.store import plots
+from harness.store import line_plots
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import predictions_file, read_board
 
@@ -45,7 +45,7 @@ def main() -> None:
             each = np.array([probe[quantity] for probe in probes]).mean(axis=0)
             lines[name] = [(int(stage), int(epoch), float(share)) for stage, epoch, share in each]
     for quantity, title in PICTURES.items():
-        plots.panel(curves[quantity], title=title).savefig(
+        line_plots.panel(curves[quantity], title=title).savefig(
             Path(__file__).with_name(f"noisy-{quantity}.png"), dpi=90
         )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.selection import configured
-from harness.store import plots
+from harness.store import matrix_plots
 from leaderboards.publishing.board import Entry, read_board
 
 BOARDS = Path(__file__).parents[2] / "leaderboards" / "boards"
@@ -75,7 +75,7 @@ def diagram(runs: Sequence[Ending], parameter: str) -> Any:
     """Return the figure."""
     rows, columns = sorted({run.row for run in runs}), sorted({run.column for run in runs})
     title = f"{len(runs)} runs; a number is the share of seeds in per cent where they differ"
-    return plots.phase_diagram(
+    return matrix_plots.phase_diagram(
         shares_of(runs, rows, columns),
         rows=rows,
         columns=columns,

@@ -31,7 +31,7 @@ from harness.contracts import HIDDEN, Deal, Scores, Status, StoredPrediction, Tr
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
-from harness.store import plots
+from harness.store import line_plots, plots
 from leaderboards.publishing.board import BoardCell, Entry
 from scenarios.grokking import operations, splitting
 from scenarios.grokking.corruption import Kind
@@ -849,7 +849,7 @@ def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: P
 
 
 def test_courses_are_drawn_over_the_logarithm_of_steps() -> None:
-    (axes,) = plots.panel(
+    (axes,) = line_plots.panel(
         {"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True
     ).axes
     assert (axes.get_xscale(), axes.get_xlabel(), len(axes.lines)) == ("log", "gradient step", 1)
