@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import matplotlib
 import matplotlib.pyplot as plt
@@ -20,6 +21,8 @@ import pytest
 from notebooks import Notebook
 from own_formats import pictures, table
 from runs import Owb
+
+from harness.store import line_plots, matrix_plots
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -236,6 +239,31 @@ def _is_there(name: str) -> bool:
 def _is_module(name: str) -> bool:
     path = ROOT / name.replace(".", "/")
     return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def test_the_gallery_has_every_kind_of_plot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs/pictures")
+    of_a_page = runpy.run_path(str(ROOT / "docs/pictures/gallery.py"))["PAGE"]
+    page = (ROOT / "docs/gallery.md").read_text(encoding="utf-8")
+    shown = [path for path in (ROOT / "docs/pictures").glob("*.svg") if f"pictures/{path.name}" in page]
+    scripts = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "docs/pictures").glob("*.py"))
+    kinds = [name for name in (*line_plots.__all__, *matrix_plots.__all__) if name.islower()]
+    assert [name for name in kinds if not re.search(rf"_plots\.{name}\(", scripts)] == []
+    assert len(shown) >= len(kinds) + len(of_a_page) + 3  # of studies, and the badge
+    for name in of_a_page:
+        assert f"pictures/page-{name.removesuffix('-1')}.svg" in page
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs/pictures").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_picture_of_the_docs_is_small_fetches_nothing_and_has_no_white_ground(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    addresses = {value for one in root.iter() for name, value in one.items() if name.endswith("href")}
+    assert len(text) < 80_000
+    assert [address for address in addresses if not address.startswith(("#", "data:image/png"))] == []
+    assert not {"script", "foreignObject"} & {one.tag.rpartition("}")[2] for one in root.iter()}
+    whole = [one for one in root.iter() if one.get("width") == root.get("width") and one is not root]
+    assert [one for one in whole if re.search("#fff|white|255, 255, 255", str(one.attrib))] == []
 
 
 def test_the_picture_and_the_page_of_the_rooms_have_every_room() -> None:

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import runpy
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from runs import BLOBS, Run
 from site_records import BOARDS, HOSTILE, hostile_records, records_of
 from typer.testing import CliRunner
@@ -250,6 +252,19 @@ def test_only_scripts_that_are_named_by_digest_may_run_and_nothing_may_be_fetche
 def test_no_address_leads_out_of_the_site(hostile: dict[str, str], ncd: Report) -> None:
     for page in (hostile[HTML], files_of(ncd)[HTML]):
         assert not [link for link in _Tables(page).links if "//" in link or link.startswith("javascript")]
+
+
+def test_the_gallery_shows_every_kind_of_picture_of_a_page(
+    stream: Report, ncd: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs/pictures")
+    shown = set(runpy.run_path(str(ROOT / "docs/pictures/gallery.py"))["PAGE"])
+    drawn = set()
+    for page in (files_of(stream)[HTML], files_of(ncd)[HTML]):
+        data = next(script for script in _Tables(page).scripts if script.startswith("{"))
+        drawn |= {re.sub(r"-\d+$", "-1", name) for name in json.loads(data)["pictures"]}
+    assert len(drawn) >= 7
+    assert drawn <= shown
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
