@@ -10,8 +10,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 from xml.etree import ElementTree
 
 import matplotlib
@@ -22,6 +24,7 @@ from notebooks import Notebook
 from own_formats import pictures, table
 from runs import Owb
 
+import openworld
 from harness.store import line_plots, matrix_plots
 
 ROOT = Path(__file__).parents[1]
@@ -290,18 +293,60 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def test_the_site_builds_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs")
-    subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)],
-        cwd=ROOT,
-        check=True,
-    )
-    for name in ("run", "extend", "trust", "submit", "notebook"):
-        text = (tmp_path / f"{name}.html").read_text(encoding="utf-8")
-        assert not re.findall(r'<(?:script|img|link rel="stylesheet")[^>]*(?:src|href)="https?:', text)
+class _Page(HTMLParser):
+    """Where a page leads, and what in it can be led to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.ids: set[str] = set()
+        self.targets: list[str] = []
+        self.fetched: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        own = {name: value for name, value in attrs if value}
+        self.ids.add(own.get("id", ""))
+        self.targets += [own[name] for name in ("href", "src") if name in own]
+        if tag in ("script", "img") or own.get("rel") == "stylesheet":
+            self.fetched += [own[name] for name in ("href", "src") if name in own]
+
+
+def test_the_site_builds_without_a_dead_link_and_asks_nothing_of_the_network(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocstrings_handlers.python")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    pages = {path: _Page(path) for path in tmp_path.rglob("*.html") if path.name != "404.html"}
+    assert len(pages) > 50
+    dead = set()
+    for path, page in pages.items():
+        assert [target for target in page.fetched if re.match("https?:|//", target)] == []
+        for target in page.targets:
+            if re.match("[a-z]+:|//", target):
+                continue
+            name, _, anchor = target.partition("#")
+            there = (path.parent / unquote(name.partition("?")[0])).resolve() if name else path
+            is_there = there.exists() and (there not in pages or not anchor or anchor in pages[there].ids)
+            dead |= set() if is_there else {f"{path.name}: {target}"}
+    assert dead == set()
     shown = (tmp_path / "notebook.html").read_text(encoding="utf-8")
     assert shown.count('src="data:image/png;base64,') == 2
     assert all(
         text in shown for text in ("NearestMean", "is better than replay", "notebook.ipynb", "</table>")
     )
+    assert {"openworld.run", "openworld.Results.frame"} <= pages[tmp_path / "api.html"].ids
+    assert "harness.contracts.Strategy.load_state" in pages[tmp_path / "api-plugins.html"].ids
+    found = json.loads((tmp_path / "search" / "search_index.json").read_text(encoding="utf-8"))
+    assert any(entry["location"].startswith("glossary.html") for entry in found["docs"])
+
+
+def test_the_reference_has_every_public_name() -> None:
+    text = "".join(
+        (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8") for name in ("api", "api-plugins")
+    )
+    shown = {name.rpartition(".")[2] for name in re.findall(r"^::: (\S+)$", text, flags=re.MULTILINE)}
+    assert set(openworld.__all__) <= shown
+    metrics = {path.stem for path in (ROOT / "harness" / "metrics").glob("[a-z]*.py")}
+    surface = {path.stem for path in (ROOT / "harness").glob("[a-z]*.py")} | metrics
+    within = {"contracts", "errors", "parameters"}  # of these the names that authors use
+    support = {"places", "stamps", "syntax"}  # for the harness itself
+    assert surface - within - support <= shown
