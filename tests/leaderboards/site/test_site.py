@@ -429,11 +429,11 @@ def test_a_board_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"a": [0.8], "b": [0.7]}, "a has the best bare figure; one seed cannot decide."),
         (
             {"a": [0.8, 0.81, 0.8], "b": [0.1, 0.2, 0.15], "c": [0.1, 0.2]},
-            "a leads, told apart from all other contenders; 1 lacks seeds.",
+            "a leads, significantly better than all other contenders; 1 lacks seeds.",
         ),
         (
             {"a": [0.8, 0.81, 0.8], "b": [0.8, 0.79, 0.81], "c": [0.1, 0.2, 0.15]},
-            "a leads; not told apart from it: b; 1 is worse.",
+            "a leads; statistically indistinguishable from it: b; 1 is worse.",
         ),
         (
             {"a": [0.8, 0.9], "b": [0.7, 0.8, math.nan]},
