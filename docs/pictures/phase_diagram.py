@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from drawing import BOARDS, save
 from numpy.typing import NDArray
 
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.selection import configured
-from harness.store import plots
+from harness.store import matrix_plots
 from leaderboards.publishing.board import Entry, read_board
-
-BOARDS = Path(__file__).parents[2] / "leaderboards" / "boards"
 
 
 class Ending(NamedTuple):
@@ -41,13 +39,10 @@ def main() -> None:
     parser.add_argument("--board", default="grokking-phases", help="name of the board")
     parser.add_argument("--strategy", default="grok-adamw", help="whose entries, by name")
     parser.add_argument("--parameter", default="weight_decay", help="its parameter on the columns")
-    parser.add_argument(
-        "--picture", default=str(Path(__file__).with_suffix(".png")), help="the file to write"
-    )
+    parser.add_argument("--picture", default="phase_diagram", help="its name, without .svg")
     said = parser.parse_args()
-    diagram(
-        endings(read_board(BOARDS / said.board).entries, said.strategy, said.parameter), said.parameter
-    ).savefig(said.picture, dpi=90)
+    runs = endings(read_board(BOARDS / said.board).entries, said.strategy, said.parameter)
+    save(diagram(runs, said.parameter), said.picture)
 
 
 def endings(entries: Sequence[Entry], strategy: str, parameter: str) -> list[Ending]:
@@ -75,7 +70,7 @@ def diagram(runs: Sequence[Ending], parameter: str) -> Any:
     """Return the figure."""
     rows, columns = sorted({run.row for run in runs}), sorted({run.column for run in runs})
     title = f"{len(runs)} runs; a number is the share of seeds in per cent where they differ"
-    return plots.phase_diagram(
+    return matrix_plots.phase_diagram(
         shares_of(runs, rows, columns),
         rows=rows,
         columns=columns,

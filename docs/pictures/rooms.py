@@ -104,7 +104,6 @@ def drawn() -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         'font-family="Helvetica, Arial, sans-serif" text-anchor="middle" role="img">',
         "<title>The rooms of the source tree: each may import what lies below it</title>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
     ]
     for room in ROOMS:
         middle = room.x + room.width // 2

@@ -1,22 +1,14 @@
-"""A report on one page: a picture, notes, tables. It has the style of the boards' pages and no script, and
-asks nobody for anything.
-"""
+"""A report on one page: a picture, notes, tables, in the style of the boards' pages."""
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from harness.results.self_contained import filled, rendered
 from harness.results.tables import Table
-
-TEMPLATES = Path(__file__).with_name("templates")
-STYLE = TEMPLATES / "page.css"
-"""The look of every page: of studies and of boards."""
 
 
 class PlainSection(NamedTuple):
@@ -28,38 +20,44 @@ class PlainSection(NamedTuple):
 
 
 def plain_page(
-    title: str, lead: str, *, picture: bytes, alt: str, notes: Sequence[str], sections: Sequence[PlainSection]
+    title: str,
+    lead: str,
+    *,
+    picture: str,
+    alt: str,
+    notes: Sequence[str],
+    sections: Sequence[PlainSection],
+    files: Sequence[str] = (),
+    home: str = "",
 ) -> str:
-    """Return the page as HTML; whatever it shows is text, which jinja2 escapes. `picture` is a PNG, `alt`
-    what can be seen in it.
+    """Return the page as HTML.
+
+    Args:
+        title, lead: its heading, and the sentence below.
+        picture: an `svg` element of our own making, as `harness.store.canvas.svg` gives it.
+        alt: what can be seen in the picture.
+        notes, sections: what stands below it.
+        files: what was written beside the page, to link to.
+        home: the page to go back to; empty where there is none.
     """
-    style = Markup(STYLE.read_text(encoding="utf-8"))  # noqa: S704  (one of the project's own files)
-    return _filled(
+    return rendered(
         "plain.html",
-        title=title,
-        lead=lead,
-        picture=base64.b64encode(picture).decode(),
-        alt=alt,
-        notes=notes,
-        sections=sections,
-        style=style,
+        {
+            "title": title,
+            "lead": lead,
+            "picture": Markup(picture),  # noqa: S704  (matplotlib escapes every text in it)
+            "alt": alt,
+            "notes": notes,
+            "sections": sections,
+            "files": files,
+            "home": home,
+        },
     )
 
 
 def sections_html(sections: Sequence[PlainSection]) -> str:
     """Return the sections alone, as a notebook shows them below a cell."""
-    return _filled("sections.html", sections=sections)
+    return filled("sections.html", {"sections": sections})
 
 
-def _filled(template: str, **content: Any) -> str:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template(template).render(content)
-
-
-__all__ = ["STYLE", "PlainSection", "plain_page", "sections_html"]
+__all__ = ["PlainSection", "plain_page", "sections_html"]

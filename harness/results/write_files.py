@@ -26,4 +26,12 @@ def write_page(files: Mapping[str, str | bytes], folder: Path) -> Path:
     return folder
 
 
-__all__ = ["write_page"]
+def way_back(folder: Path) -> str:
+    """Return the page that leads to those of a folder, seen from there: its own overview or the one above it;
+    empty where there is neither.
+    """
+    own, above = folder / "index.html", folder.absolute().parent / "index.html"
+    return "index.html" if own.is_file() else "../index.html" if above.is_file() else ""
+
+
+__all__ = ["way_back", "write_page"]

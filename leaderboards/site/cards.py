@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.parameters import with_new_names
 from harness.plugins import find
 from harness.results.ranking import Ranking
-from harness.selection import single
+from harness.selection import configured, single
 from harness.weights import OVERLAPS
 from leaderboards.publishing.board import BoardProtocol
 
@@ -144,14 +144,26 @@ def as_text(value: Any) -> str:
 
 
 def _data(digests: Mapping[str, str]) -> list[DataLine]:
-    found = []
-    for name, digest in digests.items():
-        try:
-            card = getattr(find("dataset", name).cls, "card", None)
-        except UserError:
-            card = None
-        found.append(DataLine(name=name, digest=str(digest), card=card))
-    return found
+    return [
+        DataLine(name=name, digest=str(digest), card=_card(name, str(digest)))
+        for name, digest in digests.items()
+    ]
+
+
+def _card(dataset: str, digest: str) -> Card | None:
+    """Return the card of a data set, which may have parameters in brackets; None where it is not installed.
+
+    Data of one's own have no sizes on the card of their kind: these are read from the data, where they are here
+    and still the same.
+    """
+    try:
+        card: Card | None = getattr(find("dataset", single(dataset).name).cls, "card", None)
+        if card is None or card.items:
+            return card
+        own: Card = configured("dataset", dataset).card
+    except UserError:
+        return None
+    return own if own.digest == digest else None
 
 
 __all__ = [

@@ -1,18 +1,15 @@
 """Rendering: a report becomes `index.html`, `board.csv`, `board.md` and `board.tex`; equal reports become
 equal bytes.
 
-The page asks nobody for anything. Its policy forbids every connection and every script but its own two and
-plotly.js, each named by its digest, so that a label that were to end up as markup could still not run.
-Whatever comes from a board is text: jinja2 escapes it, JSON in the page has no angle brackets, and plotly
-gets its labels escaped. plotly.js is in the page once, compressed, and is unpacked when the first picture
-comes into view.
+The page asks nobody for anything. Whatever comes from a board is text: jinja2 escapes it, JSON in the page has
+no angle brackets, and plotly gets its labels escaped. plotly.js is in the page once, compressed, and is
+unpacked when the first picture comes into view.
 """
 
 from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import math
 import re
@@ -22,14 +19,13 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.results.aggregate import Aggregate, aggregate
 from harness.results.formats import figure
 from harness.results.latex import latex
 from harness.results.placing import POWER
-from harness.results.plain_page import STYLE
+from harness.results.self_contained import digest, rendered
 from harness.results.tables import (
     aggregate_table,
     csv_text,
@@ -89,18 +85,7 @@ def files_of(report: Report) -> dict[str, str]:
 
 def index_page(summaries: Sequence[Mapping[str, Any]], documentation: str = "") -> str:
     """Return the page that lists boards by their summaries, with a link to the documentation where there is one."""
-    scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "index.js")}
-    return (
-        _environment()
-        .get_template("index.html")
-        .render(
-            boards=summaries,
-            documentation=documentation,
-            style=_asset(STYLE),
-            scripts=scripts,
-            policy=_policy(list(scripts.values())),
-        )
-    )
+    return _page("index.html", {"boards": summaries, "documentation": documentation}, "index.js")
 
 
 def _html(report: Report, together: Aggregate | None) -> str:
@@ -114,35 +99,39 @@ def _html(report: Report, together: Aggregate | None) -> str:
         name: [{"label": one.label, "group": one.group, **one.spec} for one in variants]
         for name, variants in pictures.items()
     }
-    packed, digest = _plotly()
-    scripts = {"theme": _asset(TEMPLATES / "theme.js"), "main": _asset(TEMPLATES / "page.js")}
-    return (
-        _environment()
-        .get_template("board.html")
-        .render(
-            report=report,
-            sections=sections,
-            counts=_counts(report),
-            aggregate=together,
-            aggregate_grid=aggregate_grid(together) if together and together.scenarios else None,
-            diagrams=diagrams,
-            pictures=pictures,
-            failures=failures_table(report.rankings),
-            data=_carried(
-                {
-                    "pictures": drawn,
-                    "cells": [_cells(report, section) for section in report.sections],
-                    "parameters": {label: _parameters(of) for label, of in report.configurations.items()},
-                }
-            ),
-            plotly=packed,
-            has_times=any(metric.censored for ranking in report.rankings for metric in ranking.metrics),
-            has_packs=any(line.together > 1 for line in report.lines),
-            power=f"{POWER:.0%}",
-            style=_asset(STYLE),
-            scripts=scripts,
-            policy=_policy(list(scripts.values()), digest),
-        )
+    packed, own_digest = _plotly()
+    values = {
+        "report": report,
+        "sections": sections,
+        "counts": _counts(report),
+        "aggregate": together,
+        "aggregate_grid": aggregate_grid(together) if together and together.scenarios else None,
+        "diagrams": diagrams,
+        "pictures": pictures,
+        "failures": failures_table(report.rankings),
+        "data": _carried(
+            {
+                "pictures": drawn,
+                "cells": [_cells(report, section) for section in report.sections],
+                "parameters": {label: _parameters(of) for label, of in report.configurations.items()},
+            }
+        ),
+        "plotly": packed,
+        "has_times": any(metric.censored for ranking in report.rankings for metric in ranking.metrics),
+        "has_packs": any(line.together > 1 for line in report.lines),
+        "power": f"{POWER:.0%}",
+    }
+    return _page("board.html", values, "page.js", own_digest)
+
+
+def _page(template: str, values: Mapping[str, Any], script: str, *digests: str) -> str:
+    return rendered(
+        template,
+        values,
+        folder=TEMPLATES,
+        scripts=[TEMPLATES / script],
+        digests=digests,
+        filters={"words": words, "grouped": _grouped, "soft": _soft},
     )
 
 
@@ -275,21 +264,6 @@ def _markdown(report: Report, together: Aggregate | None) -> str:
     return "\n".join(parts)
 
 
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["words"] = words
-    environment.filters["grouped"] = _grouped
-    environment.filters["soft"] = _soft
-    return environment
-
-
 def _soft(text: str) -> Markup:
     """Return a label, escaped, that may be broken where its parts end."""
     return Markup(re.sub(r"([\[,=_])", r"\1<wbr>", str(escape(text))))  # noqa: S704
@@ -304,41 +278,17 @@ def _grouped(variants: Sequence[figures.Variant]) -> list[tuple[str, list[tuple[
 
 
 @cache
-def _asset(path: Path) -> Markup:
-    """Return one of the page's own files, which are as trusted as this module."""
-    text = path.read_text(encoding="utf-8").strip()
-    if "</" in text:
-        raise ValueError(f"{path.name} would close the element that holds it")
-    return Markup(text)  # noqa: S704
-
-
-@cache
 def _plotly() -> tuple[Markup, str]:
     """Return plotly.js compressed for the page, and the digest that lets it run."""
     source = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
     packed = base64.b64encode(gzip.compress(source.encode(), 9, mtime=0)).decode()
-    return Markup(packed), _digest(source)  # noqa: S704
+    return Markup(packed), digest(source)  # noqa: S704
 
 
 def _carried(value: Any) -> Markup:
     """Return JSON for a script element: nothing in it can close the element or open another."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return Markup(text.translate(_CARRIED))  # noqa: S704
-
-
-def _policy(scripts: Sequence[str], *digests: str) -> str:
-    """Return a Content-Security-Policy without any address: only these scripts, pictures that are made in the
-    page, its own style.
-    """
-    allowed = " ".join(f"'sha256-{digest}'" for digest in [*map(_digest, scripts), *digests])
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
-    )
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 __all__ = ["CSV", "HTML", "LATEX", "MARKDOWN", "SUMMARY", "files_of", "index_page", "page_of_records"]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from harness.contracts import Axes
 from harness.results.ranking import Ranking, Row
 from harness.results.tables import words
-from harness.store.plots import KNOWN_AXES
+from harness.store.matrix_plots import KNOWN_AXES
 from leaderboards.site.curves import Curve, Curves
 from leaderboards.site.figures import PALETTE, Spec, Variant, colour_of, label_text, significant, symbol_of
 

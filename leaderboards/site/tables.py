@@ -42,7 +42,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One strategy. leads: the best contender, or not told apart from it."""
+    """One strategy. leads: the best contender, or statistically indistinguishable from it."""
 
     strategy: str
     role: str
@@ -127,7 +127,7 @@ def aggregate_grid(aggregate: Aggregate) -> Grid:
 
 
 def in_short(ranking: Ranking) -> str:
-    """Return who leads, and who is not told apart from it, in one sentence."""
+    """Return who leads, and who is statistically indistinguishable from it, in one sentence."""
     best, leaders = ranking.best, ranking.leaders
     if best is None:
         return "No contender has a figure."
@@ -141,13 +141,13 @@ def in_short(ranking: Ranking) -> str:
     if len(leaders) == 1 and not behind:
         return f"{best} is the only contender{' with every seed' if untested else ''}."
     if len(leaders) == 1:
-        return f"{best} leads, told apart from all other contenders{lacking}."
+        return f"{best} leads, significantly better than all other contenders{lacking}."
     others = leaders[1:]
     named = ", ".join(others[:_MOST_NAMED]) + (
         f" and {len(others) - _MOST_NAMED} more" if len(others) > _MOST_NAMED else ""
     )
     rest = f"; {behind} {'is' if behind == 1 else 'are'} worse" if behind else ""
-    return f"{best} leads; not told apart from it: {named}{rest}{lacking}."
+    return f"{best} leads; statistically indistinguishable from it: {named}{rest}{lacking}."
 
 
 def _numbers(ranking: Ranking, row: Row) -> list[tuple[float, str]]:

@@ -112,7 +112,6 @@ class Browser:
         self.ask(
             "(() => { try { localStorage.clear(); } catch (error) { /* closed to the blank page */ } })()"
         )
-        self.requests, self.complaints, self._events = [], [], []
         self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -124,6 +123,11 @@ class Browser:
             "Emulation.setEmulatedMedia",
             features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
         )
+        self.go(page)
+
+    def go(self, page: Path) -> None:
+        """Load a file in the window as it is, as for somebody who follows a link."""
+        self.requests, self.complaints, self._events = [], [], []
         self.call("Page.navigate", url=page.absolute().as_uri())
         until = time.monotonic() + _PATIENCE_S
         while not any(event["method"] == "Page.loadEventFired" for event in self._events):
@@ -153,6 +157,18 @@ class Browser:
         )
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, x=box[0], y=box[1], button="left", clickCount=1)
+
+    def choose(self, selector: str, value: str) -> None:
+        """Choose an entry of a list by its value."""
+        one = f"document.querySelector({json.dumps(selector)})"
+        self.ask(f"{one}.value = {json.dumps(value)}, {one}.dispatchEvent(new Event('change')), true")
+
+    def nameless_controls(self) -> list[str]:
+        """Return the roles of controls that a screen reader has no name for."""
+        controls = ("button", "link", "combobox", "textbox", "searchbox", "checkbox")
+        nodes = self.call("Accessibility.getFullAXTree")["nodes"]
+        roles = ((node["role"]["value"], node) for node in nodes if not node["ignored"])
+        return [role for role, node in roles if role in controls and not node["name"]["value"].strip()]
 
     def press(self, key: str) -> None:
         """Press a key: Tab, Enter, Space."""

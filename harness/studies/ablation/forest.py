@@ -4,11 +4,10 @@ per scenario.
 
 from __future__ import annotations
 
-import io
 import math
 from typing import Any
 
-from harness.store.plots import canvas, spread
+from harness.store.canvas import canvas, spread
 from harness.studies.ablation.effects import Effect, Part, Report, Verdict
 from harness.studies.ablation.text import title
 
@@ -22,8 +21,8 @@ _SHADES: dict[Verdict, str] = {
 }
 
 
-def forest_png(report: Report) -> bytes:
-    """Return the plot as PNG: green helps, orange hurts, grey cannot be told from nothing (Holm-corrected p
+def forest_figure(report: Report) -> Any:
+    """Return the plot: green helps, orange hurts, grey cannot be told from nothing (Holm-corrected p
     above 0.05).
     """
     rows = len(report.ablation.contrasts)
@@ -40,9 +39,7 @@ def forest_png(report: Report) -> bytes:
     panels[0].set_yticks(range(rows), labels, fontsize=7)
     panels[0].set_ylim(rows - 0.5, -0.5)
     figure.suptitle(heading, fontsize=8)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
-    return written.getvalue()
+    return figure
 
 
 def _draw(axes: Any, part: Part) -> None:
@@ -72,4 +69,4 @@ def _half(effect: Effect) -> float | None:
     return half if math.isfinite(half) else None
 
 
-__all__ = ["forest_png"]
+__all__ = ["forest_figure"]

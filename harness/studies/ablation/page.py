@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.results.plain_page import PlainSection, plain_page
 from harness.results.tables import Table
-from harness.results.write_files import write_page
+from harness.results.write_files import way_back, write_page
+from harness.store.canvas import png, svg
 from harness.studies.ablation.effects import Part, Report
-from harness.studies.ablation.forest import forest_png
+from harness.studies.ablation.forest import forest_figure
 from harness.studies.ablation.text import (
     csv_text,
     effects_table,
@@ -27,20 +30,20 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    forest = forest_png(report)
+    forest = forest_figure(report)
     files: dict[str, str | bytes] = {
         "effects.md": markdown(report),
         "effects.csv": csv_text(report),
         "effects.tex": latex(report),
-        "forest.png": forest,
-        "effects.html": html(report, forest),
+        "forest.png": png(forest),
     }
+    files["effects.html"] = html(report, forest, files=list(files), home=way_back(folder))
     write_page(files, folder)
     return [folder / name for name in files]
 
 
-def html(report: Report, forest: bytes) -> str:
-    """Return the page, with the plot in it."""
+def html(report: Report, forest: Any, *, files: Sequence[str] = (), home: str = "") -> str:
+    """Return the page, with the plot in it; `files` and `home` are those of `plain_page`."""
     ablation = report.ablation
     sections = [
         PlainSection(
@@ -56,10 +59,12 @@ def html(report: Report, forest: bytes) -> str:
     return plain_page(
         f"What the parts of {ablation.strategy} contribute",
         lead,
-        picture=forest,
+        picture=svg(forest),
         alt="Differences with their intervals",
         notes=notes(report),
         sections=sections,
+        files=files,
+        home=home,
     )
 
 

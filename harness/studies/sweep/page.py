@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.results.plain_page import PlainSection, plain_page
-from harness.results.write_files import write_page
+from harness.results.write_files import way_back, write_page
+from harness.store.canvas import png, svg
 from harness.studies.sweep.files import csv_text, latex, markdown
-from harness.studies.sweep.plot import sensitivity_png
+from harness.studies.sweep.plot import sensitivity_figure
 from harness.studies.sweep.report import Report
 from harness.studies.sweep.text import Titled, failures_table, notes, sentences, tables
 
@@ -18,20 +21,20 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     Raises:
         UserError: the folder cannot be written.
     """
-    plot = sensitivity_png(report)
+    plot = sensitivity_figure(report)
     files: dict[str, str | bytes] = {
         "sweep.md": markdown(report),
         "sweep.csv": csv_text(report),
         "sweep.tex": latex(report),
-        "sensitivity.png": plot,
-        "sweep.html": html(report, plot),
+        "sensitivity.png": png(plot),
     }
+    files["sweep.html"] = html(report, plot, files=list(files), home=way_back(folder))
     write_page(files, folder)
     return [folder / name for name in files]
 
 
-def html(report: Report, plot: bytes) -> str:
-    """Return the page, with the plot in it."""
+def html(report: Report, plot: Any, *, files: Sequence[str] = (), home: str = "") -> str:
+    """Return the page, with the plot in it; `files` and `home` are those of `plain_page`."""
     sections = [
         PlainSection(
             part.label,
@@ -50,10 +53,12 @@ def html(report: Report, plot: bytes) -> str:
     return plain_page(
         f"Sensitivity: {report.title}",
         lead,
-        picture=plot,
+        picture=svg(plot),
         alt="Figures against parameters",
         notes=notes(report),
         sections=sections,
+        files=files,
+        home=home,
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from harness.store.plots import canvas, spread, ticks
+from harness.store.canvas import canvas, spread, ticks
+from harness.store.matrix_plots import INK
 from harness.studies.sweep.curves import Curve, Effect, Heat, Scatter
 from harness.studies.sweep.report import Part, Report, View
 from harness.studies.sweep.text import said, title
@@ -17,8 +17,8 @@ _MOST_PARTS, _MOST_PANELS, _MOST_WRITTEN = 8, 8, 20
 _MEAN, _BEST, _GREY, _BAD = "#2a6fb0", "#18945c", "#868c96", "#d9541e"
 
 
-def sensitivity_png(report: Report) -> bytes:
-    """Return the plot as PNG: means with 95 % intervals over seeds, bounds as lines, crosses where every cell
+def sensitivity_figure(report: Report) -> Any:
+    """Return the plot: means with 95 % intervals over seeds, bounds as lines, crosses where every cell
     failed.
     """
     parts, heading = spread(
@@ -30,9 +30,7 @@ def sensitivity_png(report: Report) -> bytes:
     for row, part in zip(grid, parts, strict=True):
         _draw_part(figure, row, part)
     figure.suptitle(heading, fontsize=8)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
-    return written.getvalue()
+    return figure
 
 
 def _panels(part: Part) -> int:
@@ -165,7 +163,7 @@ def _mark(set_ticks: Any, values: Sequence[Any]) -> None:
 
 
 def _ink(image: Any, mean: float) -> str:
-    return "black" if image.norm(mean) > 0.6 else "white"
+    return INK if image.norm(mean) > 0.6 else "white"
 
 
 def _finish(axes: Any, view: View, dimension: str) -> None:
@@ -184,4 +182,4 @@ def _finish(axes: Any, view: View, dimension: str) -> None:
         axes.legend(fontsize=5, frameon=False)
 
 
-__all__ = ["sensitivity_png"]
+__all__ = ["sensitivity_figure"]

@@ -1,7 +1,6 @@
 // Search over the boards.
 "use strict";
 (function () {
-  window.owbTheme.start(function () {});
   const boards = Array.from(document.querySelectorAll(".boards > li"));
   const found = document.getElementById("found");
   document.getElementById("search").addEventListener("input", (event) => {

@@ -259,6 +259,6 @@
   const again = () => {
     for (const holder of document.querySelectorAll("[data-drawn]")) draw(holder.dataset.picture).catch(reportError);
   };
-  window.owbTheme.start(again);
+  document.addEventListener("themechange", again);
   matchMedia("(max-width: 700px)").addEventListener("change", again);
 })();

@@ -14,6 +14,25 @@ from torch.nn.functional import embedding_bag
 from harness.errors import Unsuitable, UserError
 
 
+def is_transformed() -> bool:
+    """Return whether torch.func looks on, such as for per-item gradients: no branch on values is allowed then."""
+    return torch._C._functorch.peek_interpreter_stack() is not None
+
+
+def rows_of(inputs: Tensor, size: int) -> Tensor:
+    """Return inputs as rows, int64, of a table of `size` rows.
+
+    Raises:
+        Unsuitable: a number that is none of them, such as a mixture of two.
+    """
+    rows = inputs.long()
+    if is_transformed() or not len(rows):
+        return rows
+    if torch.equal(rows.to(inputs.dtype), inputs) and 0 <= rows.min() <= rows.max() < size:
+        return rows
+    raise Unsuitable("the protocol's network looks whole numbers up, and these inputs are mixed or changed")
+
+
 class Lookup(nn.Module):
     """T[x] + T[p + y] for pairs of residues (N, 2) or (N, 3), where a third number says nothing: a linear
     layer on one-hot pairs.
@@ -39,18 +58,9 @@ class Lookup(nn.Module):
         Raises:
             Unsuitable: a number that is no residue, such as a mixture of two.
         """
-        pairs = inputs[:, :2].long()
-        if (
-            torch._C._functorch.peek_interpreter_stack() is not None
-        ):  # per-item gradients: no branch on values there, and no bag
+        pairs = rows_of(inputs[:, :2], self.modulus)
+        if is_transformed():  # no bag there
             return self.table[pairs + pairs.new_tensor([0, self.modulus])].sum(dim=1)
-        if len(pairs) and not (
-            torch.equal(pairs.to(inputs.dtype), inputs[:, :2])
-            and 0 <= pairs.min() <= pairs.max() < self.modulus
-        ):
-            raise Unsuitable(
-                "the protocol's network looks whole numbers up, and these inputs are mixed or changed"
-            )
         return embedding_bag(pairs + pairs.new_tensor([0, self.modulus]), self.table, mode="sum")
 
 

@@ -5,17 +5,19 @@ to show.
 from __future__ import annotations
 
 import doctest
+import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from harness.contracts import Axes, Scores
-from harness.store import plots
+from harness.store import canvas, line_plots, matrix_plots, plots
 
 SCORES = Scores(
     final={},
@@ -35,20 +37,43 @@ def test_a_cell_gets_its_matrix_its_curve_and_its_stages(tmp_path: Path) -> None
 
 def test_stage_lines_draw_the_first_five_figures_of_every_run_or_those_named() -> None:
     many = {f"f{number}": [0.1 * number] * 3 for number in range(7)}
-    panels = plots.stage_lines([many, many], ["one", "two"], title="").axes
+    panels = line_plots.stage_lines([many, many], ["one", "two"], title="").axes
     assert [len(panel.lines) for panel in panels] == [5, 5]
     assert [panel.get_title() for panel in panels] == ["one", "two"]
-    (panel,) = plots.stage_lines([SCORES.per_stage], [""], title="a cell", names=["new"]).axes
+    (panel,) = line_plots.stage_lines([SCORES.per_stage], [""], title="a cell", names=["new"]).axes
     np.testing.assert_array_equal(panel.lines[0].get_ydata(), [1.0, 0.4])
 
 
 def test_a_strip_shows_every_case_as_it_is_with_its_caption() -> None:
     cases = np.random.default_rng(0).random((2, 3, 4, 5))
-    drawn = plots.strip(cases, ["brick: best", "brick: worst"], title="a cell").axes
+    drawn = matrix_plots.strip(cases, ["brick: best", "brick: worst"], title="a cell").axes
     assert len(drawn) == 6
     np.testing.assert_array_equal(drawn[4].images[0].get_array(), cases[1, 1])
     assert [axes.get_title() for axes in drawn[:3]] == ["image", "mask", "map"]
     assert [drawn[row].get_ylabel() for row in (0, 3)] == ["brick: best", "brick: worst"]
+
+
+# --- both themes --------------------------------------------------------------------------------------------
+
+
+def test_a_drawing_has_no_ground_and_its_text_the_colour_of_the_page() -> None:
+    figure = line_plots.panel({"all": [(0, 5, 0.3), (0, 9, 0.6)]}, title="<b>a cell</b>")
+    drawn = canvas.svg(figure)
+    root = ElementTree.fromstring(drawn)
+    assert root.get("fill") == "currentColor"
+    assert "#000000" not in drawn
+    assert "#ffffff" not in drawn
+    assert "<b>a cell</b>" in {text.text for text in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert canvas.svg(line_plots.panel({"all": [(0, 5, 0.3), (0, 9, 0.6)]}, title="<b>a cell</b>")) == drawn
+
+
+def test_text_on_a_coloured_cell_keeps_its_colour() -> None:
+    drawn = canvas.svg(matrix_plots.heat_map(np.array([[0.07, 0.93]]), title="", quantity=""))
+    found = re.findall(r'style="([^"]*)"[^>]*>(7|93)</text>', drawn)
+    assert [("fill: #ffffff" in style, "fill: #101010" in style) for style, _ in found] == [
+        (True, False),
+        (False, True),
+    ]
 
 
 # --- bounds -------------------------------------------------------------------------------------------------
@@ -83,12 +108,12 @@ def scores_of(stages: int) -> Scores:
 
 def _check_size(picture: Any) -> None:
     width, height = picture
-    assert 100 < min(width, height) <= max(width, height) <= plots.LONGEST_SIDE
-    assert width * height <= plots.MOST_PIXELS
+    assert 100 < min(width, height) <= max(width, height) <= canvas.LONGEST_SIDE
+    assert width * height <= canvas.MOST_PIXELS
 
 
 def test_the_examples_run() -> None:
-    assert doctest.testmod(plots).failed == 0
+    assert doctest.testmod(canvas).failed == 0
 
 
 @pytest.mark.parametrize("stages", [3, 30, 200, 1000])
@@ -112,17 +137,19 @@ def test_no_picture_is_larger_than_it_may_be(stages: int, tmp_path: Path) -> Non
 @pytest.mark.parametrize("size", [(3, 2), (30, 30), (1000, 5), (9, 800), (1000, 1000)])
 def test_a_canvas_is_as_large_as_asked_where_it_may_be(size: tuple[int, int]) -> None:
     for dpi in (90, 110):
-        found = plots.canvas(*size, dpi=dpi).get_size_inches()
+        found = canvas.canvas(*size, dpi=dpi).get_size_inches()
         _check_size(np.floor(found * dpi))
-        if max(size) * dpi <= plots.LONGEST_SIDE and size[0] * size[1] * dpi**2 <= plots.MOST_PIXELS:
+        if max(size) * dpi <= canvas.LONGEST_SIDE and size[0] * size[1] * dpi**2 <= canvas.MOST_PIXELS:
             assert tuple(found) == size
 
 
 def test_diagrams_and_comparisons_are_bounded_too() -> None:
     values = [float(value) for value in range(300)]
     shares = {"a": np.ones((300, 300)), "b": np.zeros((300, 300))}
-    diagram = plots.phase_diagram(shares, rows=values, columns=values, title="", row_name="", column_name="")
-    many = plots.stage_lines([SCORES.per_stage] * 50, [str(run) for run in range(50)], title="runs")
+    diagram = matrix_plots.phase_diagram(
+        shares, rows=values, columns=values, title="", row_name="", column_name=""
+    )
+    many = line_plots.stage_lines([SCORES.per_stage] * 50, [str(run) for run in range(50)], title="runs")
     assert [axes.get_title() for axes in many.axes] == ["0", "8", "16", "24", "33", "41", "49"]
     assert many.get_suptitle() == "runs (7 of 50 runs)"
     for figure in (diagram, many):
@@ -131,12 +158,12 @@ def test_diagrams_and_comparisons_are_bounded_too() -> None:
 
 def test_what_is_left_out_is_said_and_first_and_last_are_shown() -> None:
     curves = {"a": [(stage, 1, 0.5) for stage in range(200)]}
-    drawn = plots.panel(curves, title="a cell")
+    drawn = line_plots.panel(curves, title="a cell")
     labels = [axes.get_xlabel() for axes in drawn.axes]
     assert (labels[0], labels[-1], len(labels)) == ("epoch of stage 0", "epoch of stage 199", 7)
     assert drawn.get_suptitle() == "a cell (7 of 200 stages)"
-    assert plots.panel({"a": curves["a"][:7]}, title="a cell").get_suptitle() == "a cell"
-    rows = plots.strip(np.zeros((40, 3, 4, 4)), [str(row) for row in range(40)], title="a cell")
+    assert line_plots.panel({"a": curves["a"][:7]}, title="a cell").get_suptitle() == "a cell"
+    rows = matrix_plots.strip(np.zeros((40, 3, 4, 4)), [str(row) for row in range(40)], title="a cell")
     assert (rows.axes[0].get_ylabel(), rows.axes[-3].get_ylabel(), rows.get_suptitle()) == (
         "0",
         "39",
@@ -146,7 +173,7 @@ def test_what_is_left_out_is_said_and_first_and_last_are_shown() -> None:
 
 def test_a_matrix_of_many_rows_keeps_its_values_and_names_the_rows_that_it_marks() -> None:
     matrix = np.random.default_rng(0).random((200, 4))
-    (axes, _) = plots.heat_map(
+    (axes, _) = matrix_plots.heat_map(
         matrix, Axes("class", "kind", [f"c{row}" for row in range(200)]), title="", quantity=""
     ).axes
     np.testing.assert_array_equal(axes.images[0].get_array(), matrix)

@@ -23,7 +23,7 @@ from harness import statistics
 from harness.contracts import Metric, Status
 from harness.errors import UserError
 from harness.protocol.contrasts import Ablation, Contrast
-from harness.store import plots
+from harness.store import canvas
 from harness.store.record import Record
 from harness.studies.ablation import (
     Measured,
@@ -39,8 +39,8 @@ from harness.studies.ablation import (
     words,
 )
 from harness.studies.ablation.design import ablation
-from harness.studies.ablation.forest import forest_png
-from harness.studies.ablation.page import html, write_report
+from harness.studies.ablation.forest import forest_figure
+from harness.studies.ablation.page import write_report
 
 ACCURACY, LOSS, TIME = (
     Metric(name="accuracy"),
@@ -392,12 +392,14 @@ def test_files_are_written_whole_and_hold_text_as_text(hostile: Report, tmp_path
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(path.name for path in paths)
     png = (tmp_path / "new" / "forest.png").read_bytes()
     assert png.startswith(b"\x89PNG")
-    page = html(hostile, png)
+    page = (tmp_path / "new" / "effects.html").read_text(encoding="utf-8")
     reader = _Reader()
     reader.feed(page)
-    assert "script" not in reader.tags
+    assert reader.tags.count("script") == 1  # the theme's
     assert f"{HOSTILE}=on" in reader.text
-    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert set(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)', page)) == {
+        path.name for path in paths if path.suffix != ".html"
+    }
     said = markdown(hostile)
     assert "<script>" not in said.replace("\\<script\\>", "")
     assert "| b | 1 | timeout | took too long |" in said
@@ -408,9 +410,11 @@ def test_files_are_written_whole_and_hold_text_as_text(hostile: Report, tmp_path
 
 
 def test_a_forest_of_many_scenarios_is_no_larger_than_any_picture(hostile: Report) -> None:
-    with Image.open(io.BytesIO(forest_png(replace(hostile, parts=hostile.parts * 60)))) as picture:
-        assert max(picture.size) <= plots.LONGEST_SIDE
-        assert picture.size[0] * picture.size[1] <= plots.MOST_PIXELS
+    with Image.open(
+        io.BytesIO(canvas.png(forest_figure(replace(hostile, parts=hostile.parts * 60))))
+    ) as picture:
+        assert max(picture.size) <= canvas.LONGEST_SIDE
+        assert picture.size[0] * picture.size[1] <= canvas.MOST_PIXELS
 
 
 def test_a_folder_that_cannot_be_written_is_told(hostile: Report, tmp_path: Path) -> None:

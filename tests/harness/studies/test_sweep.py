@@ -24,7 +24,7 @@ from scipy import stats
 from harness import statistics
 from harness.contracts import Status
 from harness.errors import UserError
-from harness.store import plots
+from harness.store import canvas
 from harness.store.mlflow_store import Store
 from harness.store.record import Record
 from harness.studies.space import read_space
@@ -44,7 +44,7 @@ from harness.studies.sweep import (
 from harness.studies.sweep.definition import Figure
 from harness.studies.sweep.dependence import moves, spearman
 from harness.studies.sweep.page import html, write_report
-from harness.studies.sweep.plot import sensitivity_png
+from harness.studies.sweep.plot import sensitivity_figure
 
 TOY = '''
 """A learner of class means with parameters that matter, matter not, or cannot be."""
@@ -484,7 +484,7 @@ def test_every_report_with_a_best_warns_that_it_was_picked_on_the_test_set(
     grid: tuple[Definition, Report], toy: str
 ) -> None:
     warning = "selection on the test set"
-    for text in (markdown(grid[1]), html(grid[1], b""), " ".join(notes(grid[1]))):
+    for text in (markdown(grid[1]), html(grid[1], sensitivity_figure(grid[1])), " ".join(notes(grid[1]))):
         assert warning in text
         assert "must not be reported as the method" in text
 
@@ -518,15 +518,22 @@ def test_the_files_have_the_figures(grid: tuple[Definition, Report], tmp_path: P
     text = latex(report)
     assert text.count(r"\begin{table}") == text.count(r"\end{table}") == len(tables(report.parts[0]))
     page = (tmp_path / "a" / "sweep.html").read_text(encoding="utf-8")
-    assert not re.findall(r'(?:src|href)="(?!data:)', page)
-    assert "<script" not in page
+    assert set(re.findall(r'(?:src|href)="(?!data:|#)([^"]*)', page)) == {
+        "sweep.md",
+        "sweep.csv",
+        "sweep.tex",
+        "sensitivity.png",
+    }
+    assert page.count("<script") == 1  # the theme's
 
 
 def test_the_plot_is_a_picture_with_a_panel_per_dimension(grid: tuple[Definition, Report]) -> None:
     from matplotlib.image import imread
 
-    picture = imread(io.BytesIO(sensitivity_png(grid[1])))
-    wide = imread(io.BytesIO(sensitivity_png(told(asked("replay[lr=[0.1,1]]", seeds=2), lambda *_: 0.5))))
+    picture = imread(io.BytesIO(canvas.png(sensitivity_figure(grid[1]))))
+    wide = imread(
+        io.BytesIO(canvas.png(sensitivity_figure(told(asked("replay[lr=[0.1,1]]", seeds=2), lambda *_: 0.5))))
+    )
     assert picture.shape[1] > 1.5 * wide.shape[1]  # two curves and a heat map beside one curve
 
 
@@ -539,10 +546,14 @@ def test_a_plot_of_many_parts_and_dimensions_is_no_larger_than_any_picture(
     )
     for view, parts in ((wide, 1), (narrow, 30)):
         with Image.open(
-            io.BytesIO(sensitivity_png(replace(grid[1], parts=(replace(part, views=(view,)),) * parts)))
+            io.BytesIO(
+                canvas.png(
+                    sensitivity_figure(replace(grid[1], parts=(replace(part, views=(view,)),) * parts))
+                )
+            )
         ) as picture:
-            assert max(picture.size) <= plots.LONGEST_SIDE
-            assert picture.size[0] * picture.size[1] <= plots.MOST_PIXELS
+            assert max(picture.size) <= canvas.LONGEST_SIDE
+            assert picture.size[0] * picture.size[1] <= canvas.MOST_PIXELS
 
 
 def test_what_a_page_shows_is_escaped(toy: str) -> None:
@@ -559,7 +570,7 @@ def test_what_a_page_shows_is_escaped(toy: str) -> None:
             ),
         ),
     )
-    assert "<script>" not in html(evil, b"")
+    assert "<script>alert" not in html(evil, sensitivity_figure(evil))
     assert "<script>" not in markdown(evil)
 
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import CHROMIUM, Browser
 from checkout import ROOT
+from PIL import Image
 from site_records import BOARDS, HOSTILE, hostile_records
 
+from harness.studies.ablation.page import write_report
+from leaderboards.publishing.ablation_on_board import board_report
+from leaderboards.publishing.board import read_board
 from leaderboards.site import build_boards, page_of_records, write_index, write_page
 
 pytestmark = pytest.mark.skipif(
@@ -30,14 +35,17 @@ HEADING = "document.querySelector('#table-1 thead [data-column=\"{}\"]').parentN
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two committed boards, one of them with curves and matrices, and a page of records with failures and
-    hostile labels.
+    """Two committed boards, one of them with curves and matrices, a page of records with failures and hostile
+    labels, and the report of an ablation.
     """
     out = tmp_path_factory.mktemp("site")
     list(build_boards([BOARDS / "ncd"], out, curves=False))
     list(build_boards([BOARDS / "noisy-stream"], out))
     write_page(page_of_records(hostile_records(), name="hostile", title="Hostile <labels>"), out / "hostile")
     write_index(out)
+    ablation = board_report(read_board(BOARDS / "cr-kd-ablation"))
+    assert ablation is not None
+    write_report(ablation, out / "study")
     return out
 
 
@@ -48,7 +56,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 def _page(site: Path, name: str) -> Path:
-    return site / "index.html" if name == "index" else site / name / "index.html"
+    lone = {"index": site / "index.html", "study": site / "study" / "effects.html"}
+    return lone.get(name, site / name / "index.html")
+
+
+def _share_of_white(screenshot: Path) -> float:
+    """Return the share of a screenshot's pixels that are white or nearly so; text on a dark page is not."""
+    with Image.open(screenshot) as image:
+        return float((np.asarray(image.convert("RGB")).min(axis=2) >= 250).mean())
 
 
 @pytest.mark.parametrize("name", PAGES)
@@ -66,6 +81,72 @@ def test_a_page_draws_every_picture_without_a_request_or_a_complaint(
     assert browser.ask("document.querySelectorAll('[data-picture] svg.main-svg').length") > 0
     ground = browser.ask("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(19, 22, 26)" if dark else "rgb(255, 255, 255)")
+    white = _share_of_white(SHOTS / f"{name}-{'dark' if dark else 'light'}.png")
+    assert white < 0.001 if dark else white > 0.5
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_the_picture_of_a_study_stands_on_the_page_in_its_colours(
+    site: Path, browser: Browser, dark: bool
+) -> None:
+    browser.open(_page(site, "study"), dark=dark)
+    shot = SHOTS / f"study-{'dark' if dark else 'light'}.png"
+    browser.screenshot(shot, whole=True)
+    fills = "Array.from(document.querySelectorAll('.drawn text'), (text) => getComputedStyle(text).fill)"
+    assert set(browser.ask(fills)) == {browser.ask("getComputedStyle(document.body).color")}
+    assert _share_of_white(shot) < 0.001 if dark else _share_of_white(shot) > 0.5
+    assert browser.complaints == []
+    assert [url for url in browser.requests if not url.startswith("data:")] == [_page(site, "study").as_uri()]
+
+
+@pytest.mark.parametrize("name", [*PAGES, "index", "study"])
+def test_a_theme_that_is_chosen_is_kept_on_every_page_until_the_system_is_asked_again(
+    site: Path, browser: Browser, name: str
+) -> None:
+    ground = "getComputedStyle(document.body).backgroundColor"
+    browser.open(_page(site, "index"))
+    for theme, colour in (("dark", "rgb(19, 22, 26)"), ("system", "rgb(255, 255, 255)")):
+        browser.choose("#theme", theme)
+        assert browser.ask(ground) == colour
+        browser.go(_page(site, name))
+        assert browser.ask("document.getElementById('theme').value") == theme
+        assert browser.ask(ground) == colour
+
+
+@pytest.mark.parametrize("name", [*PAGES, "study"])
+def test_every_page_leads_back_to_the_index(site: Path, browser: Browser, name: str) -> None:
+    browser.open(_page(site, name))
+    browser.click("header a")
+    browser.wait_for("document.getElementById('search')")
+    assert browser.ask("location.href") == _page(site, "index").as_uri()
+
+
+@pytest.mark.parametrize("name", ["hostile", "index", "study"])
+def test_every_control_is_reached_by_tab_shows_its_focus_and_has_a_name(
+    site: Path, browser: Browser, name: str
+) -> None:
+    browser.open(_page(site, name))
+    browser.draw_all()
+    controls = (
+        "Array.from(document.querySelectorAll('a[href], button, select, input, summary, [tabindex=\"0\"]'))"
+        ".filter((one) => one.checkVisibility())"
+    )
+    waiting = browser.ask(f"(window.controls = {controls}).length")
+    assert waiting > 5
+    seen, hidden = set(), []
+    for _ in range(2 * waiting):
+        browser.press("Tab")
+        at, line = browser.ask(
+            "[window.controls.indexOf(document.activeElement), getComputedStyle(document.activeElement).outlineStyle]"
+        )
+        if at in seen:
+            break
+        if at >= 0:
+            seen.add(at)
+            hidden += [at] if line != "solid" else []
+    assert seen == set(range(waiting))
+    assert hidden == []
+    assert browser.nameless_controls() == []
 
 
 def test_pictures_are_drawn_when_frames_come_late(site: Path, browser: Browser) -> None:
@@ -75,7 +156,7 @@ def test_pictures_are_drawn_when_frames_come_late(site: Path, browser: Browser) 
     assert browser.complaints == []
 
 
-@pytest.mark.parametrize("name", [*PAGES, "index"])
+@pytest.mark.parametrize("name", [*PAGES, "index", "study"])
 def test_a_phone_never_scrolls_sideways(site: Path, browser: Browser, name: str) -> None:
     browser.open(_page(site, name), width=PHONE, height=700)
     browser.draw_all()
@@ -145,7 +226,7 @@ def test_a_row_opens_to_its_cells_and_commands(site: Path, browser: Browser) -> 
     browser.press("Space")
 
 
-def test_names_switch_lines_off_and_the_theme_switches_by_a_button(site: Path, browser: Browser) -> None:
+def test_names_switch_lines_off_and_pictures_follow_the_theme(site: Path, browser: Browser) -> None:
     browser.open(_page(site, "noisy-stream"))
     browser.draw_all()
     visible = (
@@ -159,11 +240,10 @@ def test_names_switch_lines_off_and_the_theme_switches_by_a_button(site: Path, b
         browser.ask("document.querySelector('[data-legend=\"curves-1\"] .chip').getAttribute('aria-pressed')")
         == "false"
     )
-    browser.click("#theme")
+    browser.choose("#theme", "dark")
     assert browser.ask("getComputedStyle(document.body).backgroundColor") == "rgb(19, 22, 26)"
     browser.wait_for("document.querySelector('[data-picture=\"curves-1\"]').layout.font.color === '#e9ecf0'")
     assert browser.complaints == []
-    browser.click("#theme")
 
 
 def test_another_picture_is_chosen_from_the_list(site: Path, browser: Browser) -> None:
@@ -171,10 +251,7 @@ def test_another_picture_is_chosen_from_the_list(site: Path, browser: Browser) -
     browser.draw_all()
     title = "document.querySelector('[data-picture=\"intervals-1\"]').layout.xaxis.title.text"
     before = browser.ask(title)
-    browser.ask(
-        "(() => { const one = document.querySelector('[data-choose=\"intervals-1\"]'); one.value = '1'; "
-        "one.dispatchEvent(new Event('change')); })()"
-    )
+    browser.choose("[data-choose='intervals-1']", "1")
     browser.wait_for(f"{title} !== {before!r}")
     assert browser.ask(title) not in ("", before)
 

@@ -12,6 +12,7 @@ import io
 import json
 import math
 import re
+import runpy
 import shlex
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import ROOT
 from runs import BLOBS, Run
 from site_records import BOARDS, HOSTILE, hostile_records, records_of
 from typer.testing import CliRunner
@@ -252,6 +254,19 @@ def test_no_address_leads_out_of_the_site(hostile: dict[str, str], ncd: Report) 
         assert not [link for link in _Tables(page).links if "//" in link or link.startswith("javascript")]
 
 
+def test_the_gallery_shows_every_kind_of_picture_of_a_page(
+    stream: Report, ncd: Report, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs/pictures")
+    shown = set(runpy.run_path(str(ROOT / "docs/pictures/gallery.py"))["PAGE"])
+    drawn = set()
+    for page in (files_of(stream)[HTML], files_of(ncd)[HTML]):
+        data = next(script for script in _Tables(page).scripts if script.startswith("{"))
+        drawn |= {re.sub(r"-\d+$", "-1", name) for name in json.loads(data)["pictures"]}
+    assert len(drawn) >= 7
+    assert drawn <= shown
+
+
 # --- pictures -----------------------------------------------------------------------------------------------
 
 
@@ -414,11 +429,11 @@ def test_a_board_that_is_not_there_is_named(tmp_path: Path) -> None:
         ({"a": [0.8], "b": [0.7]}, "a has the best bare figure; one seed cannot decide."),
         (
             {"a": [0.8, 0.81, 0.8], "b": [0.1, 0.2, 0.15], "c": [0.1, 0.2]},
-            "a leads, told apart from all other contenders; 1 lacks seeds.",
+            "a leads, significantly better than all other contenders; 1 lacks seeds.",
         ),
         (
             {"a": [0.8, 0.81, 0.8], "b": [0.8, 0.79, 0.81], "c": [0.1, 0.2, 0.15]},
-            "a leads; not told apart from it: b; 1 is worse.",
+            "a leads; statistically indistinguishable from it: b; 1 is worse.",
         ),
         (
             {"a": [0.8, 0.9], "b": [0.7, 0.8, math.nan]},

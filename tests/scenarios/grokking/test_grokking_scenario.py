@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import doctest
 import hashlib
-import importlib.util
 import math
 import random
+import runpy
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ from harness.contracts import HIDDEN, Deal, Scores, Status, StoredPrediction, Tr
 from harness.errors import UserError
 from harness.metrics.grokking import PHASES
 from harness.parameters import validated
-from harness.store import plots
+from harness.store import line_plots, plots
 from leaderboards.publishing.board import BoardCell, Entry
 from scenarios.grokking import operations, splitting
 from scenarios.grokking.corruption import Kind
@@ -849,19 +849,17 @@ def test_pictures_are_drawn_of_courses_detection_pruning_and_spectra(tmp_path: P
 
 
 def test_courses_are_drawn_over_the_logarithm_of_steps() -> None:
-    (axes,) = plots.panel(
+    (axes,) = line_plots.panel(
         {"test": [(0, 10, 0.1), (0, 100, 0.9)], "recovered": []}, title="", by_step=True
     ).axes
     assert (axes.get_xscale(), axes.get_xlabel(), len(axes.lines)) == ("log", "gradient step", 1)
 
 
-def test_a_phase_diagram_shows_the_commonest_phase_of_every_place_and_where_seeds_differ() -> None:
-    path = ROOT / "docs" / "pictures" / "phase_diagram.py"
-    spec = importlib.util.spec_from_file_location("phase_diagram", path)
-    assert spec is not None
-    assert spec.loader is not None
-    drawing = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(drawing)
+def test_a_phase_diagram_shows_the_commonest_phase_of_every_place_and_where_seeds_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(ROOT / "docs" / "pictures")
+    drawing = SimpleNamespace(**runpy.run_path(str(ROOT / "docs" / "pictures" / "phase_diagram.py")))
     ends = {
         (0.0, 0.0): ["generalised"] * 3,
         (0.0, 5.0): ["generalised"] * 3,

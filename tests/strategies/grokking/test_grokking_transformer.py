@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from harness.errors import UserError
+from harness.errors import Unsuitable, UserError
+from harness.networks import maker
+from harness.selection import configured
 from strategies.grokking.networks import Objective, place, stacked
 from strategies.grokking.optimisers import AdamW
 from strategies.grokking.transformer import Transformer, looked_up
@@ -61,6 +63,33 @@ def test_logits_are_those_of_one_network_at_a_time(tokens: int, scaling: float) 
         torch.testing.assert_close(
             found[index], _plain(one, items[index], heads=4, scaling=scaling), rtol=1e-12, atol=1e-12
         )
+
+
+@pytest.mark.parametrize("tokens", [2, 3])
+@pytest.mark.parametrize("scaling", [0.0, 1.0])
+def test_the_backbone_of_that_name_is_one_of_the_stacked_networks(tokens: int, scaling: float) -> None:
+    network, weights, items, _ = _world(tokens, scaling=scaling)
+    text = f"transformer[width=16,heads=4,scaling={scaling},modulus={P}]"
+    backbone = maker("backbone", text)((tokens,)).double()
+    head = backbone.new_head(P).double()
+    named = {f"{name}.weight": tensor[0] for name, tensor in weights.items()}
+    head.load_state_dict({"weight": named.pop("head.weight")})
+    backbone.load_state_dict(named)
+    found = head(backbone(items[0].double()))
+    torch.testing.assert_close(found, network.forward(weights, items)[0], rtol=1e-12, atol=1e-12)
+
+
+def test_the_backbone_takes_no_mixtures_and_the_protocol_of_grokking_lends_it_the_modulus() -> None:
+    backbone = maker("backbone", f"transformer[width=8,modulus={P}]")((2,))
+    with pytest.raises(Unsuitable, match="looks whole numbers up"):
+        backbone(torch.tensor([[0.5, 1.0]]))
+    with pytest.raises(UserError, match="modulus should be at least 2, got 0"):
+        maker("backbone", "transformer")((2,))
+    with pytest.raises(UserError, match=r"needs items \(2,\) or \(3,\)"):
+        maker("backbone", f"transformer[modulus={P}]")((1, 8, 8))
+    assert configured("scenario", "grokking[preset=tiny,backbone=transformer]").budget().backbone == (
+        "transformer[modulus=11]"
+    )
 
 
 @pytest.mark.parametrize("tokens", [2, 3])

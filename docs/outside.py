@@ -1,0 +1,29 @@
+"""A hook of mkdocs: tables of boards and results of benchmarks, which lie beside the pages in the repository and are
+linked from them, are pages of the site too.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+FOLDER = "repository"
+LINK = re.compile(r"\]\(\.\./([^)#\s]+\.md)")
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Add every Markdown file outside the pages' folder that a page links to."""
+    from mkdocs.structure.files import File
+
+    pages = Path(config.docs_dir)
+    texts = [page.read_text(encoding="utf-8") for page in sorted(pages.glob("*.md"))]
+    for name in sorted({name for text in texts for name in LINK.findall(text)}):
+        content = (pages.parent / name).read_text(encoding="utf-8")
+        files.append(File.generated(config, f"{FOLDER}/{name}", content=content))
+    return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Lead links out of the pages' folder to what was added."""
+    return LINK.sub(rf"]({FOLDER}/\1", markdown)
