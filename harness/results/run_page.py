@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from harness.results.plain_page import PlainSection, plain_page
 from harness.results.ranking import Ranking, rankings
 from harness.results.tables import csv_of, failures_table, ranking_notes, ranking_table
 from harness.results.write_files import write_page
-from harness.store.plots import canvas, spread, ticks
+from harness.store.canvas import canvas, png, spread, svg, ticks
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Store
@@ -36,7 +35,7 @@ def write_run(store: Store, records: Sequence[Record], title: str, folder: Path)
     found = rankings(records)
     stages = store.stages_of(records)
     curves = {record.run_id: own for record, own in zip(records, stages, strict=True)}
-    picture = _picture(found, records, curves)
+    plot = _plot(found, records, curves)
     sections = [
         PlainSection(
             ranking.scenario,
@@ -47,18 +46,21 @@ def write_run(store: Store, records: Sequence[Record], title: str, folder: Path)
     ]
     if (failures := failures_table(found)).rows:
         sections.append(PlainSection("Cells without a result", [], [("", failures)]))
-    page = plain_page(
+    files: dict[str, str | bytes] = {
+        "curves.png": png(plot),
+        "tables.tex": latex(found),
+        "cells.csv": _cells(records, curves),
+    }
+    files[PAGE] = plain_page(
         title,
         f"{len(records)} cells on {len(found)} {'protocol' if len(found) == 1 else 'protocols'}",
-        picture=picture,
+        picture=svg(plot),
         alt="Figures of every strategy, by stage or by seed",
-        notes=["In this folder: curves.png, tables.tex (LaTeX), cells.csv (a row per cell)."],
+        notes=[],
         sections=sections,
+        files=list(files),
     )
-    write_page(
-        {"curves.png": picture, "tables.tex": latex(found), "cells.csv": _cells(records, curves), PAGE: page},
-        folder,
-    )
+    write_page(files, folder)
     return folder / PAGE
 
 
@@ -83,8 +85,8 @@ def _number(value: float) -> str:
     return "" if math.isnan(value) else repr(value)
 
 
-def _picture(found: Sequence[Ranking], records: Sequence[Record], curves: Curves) -> bytes:
-    """Return a PNG with a panel per protocol: means over seeds after every stage, or the figures of all seeds."""
+def _plot(found: Sequence[Ranking], records: Sequence[Record], curves: Curves) -> Any:
+    """Return a figure with a panel per protocol: means over seeds after every stage, or the figures of all seeds."""
     drawn, title = spread(list(found), _MOST_PANELS, "", "protocols")
     figure = canvas(1.5 + 3.6 * max(1, len(drawn)), 3.0, layout="constrained")
     panels = figure.subplots(1, max(1, len(drawn)), squeeze=False)[0]
@@ -103,9 +105,7 @@ def _picture(found: Sequence[Ranking], records: Sequence[Record], curves: Curves
         axes.set_title(ranking.scenario, fontsize=8)
     if title:
         figure.suptitle(title, fontsize=8)
-    written = io.BytesIO()
-    figure.savefig(written, format="png", metadata={"Software": None})
-    return written.getvalue()
+    return figure
 
 
 def _first_curve(own: Sequence[Record], curves: Curves) -> str:
