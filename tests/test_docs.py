@@ -26,11 +26,10 @@ from notebooks import Notebook
 from own_formats import pictures, table
 from runs import BLOBS, Owb
 
-from openworld import debug
-
 import openworld
 from harness.cli.scaffolds import STRATEGY
 from harness.store import line_plots, matrix_plots
+from openworld import debug
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])

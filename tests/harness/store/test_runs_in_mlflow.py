@@ -86,7 +86,7 @@ def test_the_lines_of_the_docs_rebuild_the_means_of_a_ranking(
         exec(block.replace("sqlite:///owb-store/mlflow.db", store.uri), known)
     finally:
         mlflow.set_tracking_uri(before)
-    board = known["board"].droplevel(0)["mean"].to_dict()  # type: ignore[attr-defined]
+    board = known["board"].droplevel(0).to_dict()  # type: ignore[attr-defined]
     assert board == pytest.approx({name: sum(figures) / 2 for name, figures in FIGURES.items()})
 
 
