@@ -116,6 +116,8 @@ def _from_store(store: Store, records: Sequence[Mapping[int, Record]]) -> Read:
 
 def check_pair(pair: Pair, labels: Sequence[str], see: str) -> None:
     """Refuse two labels that are the same, or one that is not among `labels`, which the command `see` shows."""
+    if not labels:
+        raise UserError(f"no cell is finished yet: run both first, owb run {pair[0]} {pair[1]}")
     for label in pair:
         if label not in labels:
             raise unknown("strategy with finished cells", label, labels, see)

@@ -79,7 +79,7 @@ WRONG = {
     "run replay --store bad.yaml": "bad.yaml is a file; a store is a folder or the URI of a tracking server",
     "show --store broken": "cannot open store sqlite:///",
     "show nothing": "there is no 'nothing': nothing is recorded in ",
-    "compare replay ewc": "unknown strategy with finished cells 'replay' (all: owb show)",
+    "compare replay ewc": "no cell is finished yet: run both first, owb run replay ewc",
     "compare replay ewc --name runs": "unknown experiment 'runs' (all: owb show)",
     "run happy -s cgcd[preset=clinc]": "unknown preset of cgcd 'clinc'; did you mean 'clinc150'? (all: owb list cgcd)",
     "run happy[initialise=kmeans] -s cgcd": (

@@ -86,14 +86,8 @@ def test_the_lines_of_the_docs_rebuild_the_means_of_a_ranking(
         exec(block.replace("sqlite:///owb-store/mlflow.db", store.uri), known)
     finally:
         mlflow.set_tracking_uri(before)
-    board = known["board"].droplevel(0)["mean"].to_dict()  # type: ignore[attr-defined]
+    board = known["board"].droplevel(0).to_dict()  # type: ignore[attr-defined]
     assert board == pytest.approx({name: sum(figures) / 2 for name, figures in FIGURES.items()})
-
-
-def test_curves_of_many_records_are_those_of_each(store: Store) -> None:
-    records = store.records("runs")
-    assert store.curves(records) == {record.run_id: store.stages(record) for record in records}
-    assert store.curves([]) == {}
 
 
 def test_the_page_of_a_run_has_every_figure_beside_it(store: Store, tmp_path: Path) -> None:
