@@ -47,6 +47,7 @@ NOT_RUN = {
     r"owb run --preset": "need published data and weights; tests/leaderboards/papers runs presets on tiny copies",
     r"owb board (build$|check class|publish)": "take minutes over all boards; tests/leaderboards does each on small ones",
     r"owb (new (dataset|scenario)|data check mine|run .*-s mine)": "tests/harness/cli/test_new.py follows scaffolds",
+    r"owb export here": "needs two stores; tests/harness/cli/test_export.py makes them",
     r"owb compare replay ewc": "says of two strategies what the README's says of its own",
     r"owb (submit|verify|accept)": "need a submission; tests/leaderboards/gate and cli make, judge and accept some",
 }
