@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,8 @@ from harness.errors import UserError
 from harness.execution.machine import Machine
 
 if TYPE_CHECKING:
-    from harness.execution.cost import Cost
     from harness.execution.plan import Plan
-    from harness.protocol.cells import Protocol, Suite
+    from harness.protocol.cells import Cell, Protocol, Suite
     from harness.protocol.stage_sharing import Sharing
     from harness.store.mlflow_store import Store
     from harness.store.record import Record
@@ -174,34 +173,25 @@ def run_cells(
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
-    from harness.execution.execute import Limits, execute, plan
-    from harness.protocol.cells import cells, contenders, protocols
+    from harness.execution.execute import Limits, execute
     from harness.protocol.stage_sharing import FOLDER, Sharing
     from harness.store.mlflow_store import Store
     from harness.studies.study import end, keep
 
-    machine.check()
-    scenarios = protocols(suite.scenarios)
-    _check_networks_and_augmentations(scenarios)
-    todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
     store = Store(store_uri)
-    planned = plan(todo, store, again=again)
+    planned = _plan(suite, machine, store, seeds=seeds, again=again)
     if only_plan:
-        costs = cost.costs_of(planned)
-        _show_plan(
-            planned,
-            Sharing(planned.open if machine.share else [], store.folder / FOLDER),
-            costs,
-            as_json,
-            together=machine.together,
-        )
-        if not as_json:
-            cost.show_costs(planned, costs, store, machine.processes)
+        if as_json:
+            console.dump(_items(planned))
+            return []
+        sharing = Sharing(planned.open if machine.share else [], store.folder / FOLDER)
+        _show_plan(planned, sharing, together=machine.together)
+        cost.show_costs(planned, cost.costs_of(planned), store, machine.processes)
         return []
     limits = Limits(timeout_s=suite.timeout_s, memory_mib=suite.memory_mib)
-    parent = keep(store, study, todo, suite.name) if study else ""
+    parent = keep(store, study, planned.cells, suite.name) if study else ""
     with console.RunView(
-        len(todo), quiet=as_json, remaining_s=_remaining_s(planned, store, machine.processes)
+        len(planned.cells), quiet=as_json, remaining_s=_remaining_s(planned, store, machine.processes)
     ) as view:
         records = execute(
             planned,
@@ -304,28 +294,50 @@ def _check_networks_and_augmentations(scenarios: Sequence[Protocol]) -> None:
         networks.augmentations(text)
 
 
-def _show_plan(
-    planned: Plan, sharing: Sharing, costs: Mapping[str, Cost], as_json: bool, *, together: bool
-) -> None:
+def plan_items(suite: Suite, machine: Machine, store_uri: str) -> list[dict[str, Any]]:
+    """Return the cells of a suite as `--plan --json` has them. Raises as `run_cells`."""
+    from harness.store.mlflow_store import Store
+
+    return _items(_plan(suite, machine, Store(store_uri)))
+
+
+def _plan(
+    suite: Suite, machine: Machine, store: Store, *, seeds: Sequence[int] = (), again: bool = False
+) -> Plan:
+    from harness.execution.execute import plan
+    from harness.protocol.cells import cells, contenders, protocols
+
+    machine.check()
+    scenarios = protocols(suite.scenarios)
+    _check_networks_and_augmentations(scenarios)
+    todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
+    return plan(todo, store, again=again)
+
+
+def _items(planned: Plan) -> list[dict[str, Any]]:
+    costs = cost.costs_of(planned)
+    return [
+        {
+            "scenario": cell.protocol.label,
+            "protocol": cell.protocol.hash,
+            "strategy": cell.contender.label,
+            "seed": cell.seed,
+            "key": cell.key,
+            "status": _status(cell, planned),
+            "cost": costs[cell.protocol.hash].content(),
+        }
+        for cell in planned.cells
+    ]
+
+
+def _status(cell: Cell, planned: Plan) -> str:
+    return "cached" if cell.key in planned.cached else "queued"
+
+
+def _show_plan(planned: Plan, sharing: Sharing, *, together: bool) -> None:
     from harness.protocol.stage_sharing import saved
 
-    rows = [(cell, "cached" if cell.key in planned.cached else "queued") for cell in planned.cells]
-    if as_json:
-        console.dump(
-            [
-                {
-                    "scenario": cell.protocol.label,
-                    "protocol": cell.protocol.hash,
-                    "strategy": cell.contender.label,
-                    "seed": cell.seed,
-                    "key": cell.key,
-                    "status": status,
-                    "cost": costs[cell.protocol.hash].content(),
-                }
-                for cell, status in rows
-            ]
-        )
-        return
+    rows = [(cell, _status(cell, planned)) for cell in planned.cells]
     console.grid(
         ["status", "scenario", "strategy", "seed", "key"],
         [

@@ -4,9 +4,6 @@ settings, run as any suite.
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +13,7 @@ import typer
 
 from harness.api import default_scenario
 from harness.cli import console, options
-from harness.cli.run import SOME_FAILED, run_cells
+from harness.cli.run import SOME_FAILED, plan_items, run_cells
 from harness.errors import UserError
 from harness.execution.machine import Machine
 
@@ -201,11 +198,7 @@ def _plan(
 ) -> None:
     """Print the cells of all suites, for machines as one document."""
     if as_json:
-        documents = io.StringIO()
-        with contextlib.redirect_stdout(documents):
-            for suite in suites:
-                run_cells(suite, machine, store, only_plan=True, as_json=True)
-        console.dump(_joined(documents.getvalue()))
+        console.dump([item for suite in suites for item in plan_items(suite, machine, store)])
     else:
         for suite in suites:
             run_cells(suite, machine, store, only_plan=True)
@@ -216,16 +209,6 @@ def _plan(
     }
     summary = ", ".join(f"{count} {what}{'' if count == 1 else 's'}" for what, count in counts.items())
     console.note(f"{question.title}: {summary}")
-
-
-def _joined(documents: str) -> list[Any]:
-    """Return the items of several JSON lists, one after another."""
-    decoder, place, items = json.JSONDecoder(), 0, []
-    while documents[place:].strip():
-        found, place = decoder.raw_decode(documents, place)
-        items += found
-        place += len(documents[place:]) - len(documents[place:].lstrip())
-    return items
 
 
 def _run(
