@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from harness.api import DEFAULT_SCENARIO
+from harness.api import DEFAULT_SCENARIO, default_scenario
 from harness.api.naming import AnyScenario, AnyStrategy, selections_of
 from harness.api.results import Results
 from harness.contracts import Strategy
@@ -22,7 +22,7 @@ from harness.store.mlflow_store import Store
 
 def run(
     strategies: AnyStrategy | Sequence[AnyStrategy],
-    scenarios: AnyScenario | Sequence[AnyScenario] = DEFAULT_SCENARIO,
+    scenarios: AnyScenario | Sequence[AnyScenario] | None = None,
     *,
     seeds: int | Sequence[int] | None = None,
     bounds: bool = True,
@@ -40,7 +40,8 @@ def run(
     Args:
         strategies: one or several, such as "replay[memory=200]", "mine.py:Mine", a class or an instance; a class of
             a notebook is written out below the store (`harness.api.notebook`), where workers find it.
-        scenarios: one or several, such as "class-incremental[dataset=digits]", or likewise.
+        scenarios: one or several, such as "class-incremental[dataset=digits]", or likewise; by default that of
+            the strategies' family.
         seeds: how many, from 0, or which; by default 5.
         bounds: add the lower and upper bound of each scenario.
         name: the experiment that cells are recorded under.
@@ -56,9 +57,10 @@ def run(
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
     """
     kept = Store(store)
+    chosen_strategies = selections_of("strategy", strategies, kept.folder)
     suite = suite_of(
-        selections_of("strategy", strategies, kept.folder),
-        selections_of("scenario", scenarios, kept.folder),
+        chosen_strategies,
+        selections_of("scenario", scenarios or default_scenario(chosen_strategies), kept.folder),
         bounds=bounds,
         name=name,
         timeout_s=timeout_s,
@@ -82,7 +84,7 @@ def run(
 
 def debug(
     strategy: AnyStrategy,
-    scenario: AnyScenario = DEFAULT_SCENARIO,
+    scenario: AnyScenario | None = None,
     *,
     seed: int = 0,
     machine: Machine | None = None,
@@ -94,11 +96,13 @@ def debug(
 
     Args:
         strategy, scenario: a selection, a class or an instance. Of several that a selection with lists stands for,
-            the first.
+            the first. Without a scenario, that of the strategy's family.
 
     Raises:
         UserError: a name or parameter that does not fit, or a strategy that cannot take part.
     """
+    if scenario is None:
+        scenario = default_scenario([strategy]) if isinstance(strategy, str) else DEFAULT_SCENARIO
     if isinstance(scenario, str):
         (dealing, *_), label = [each.scenario for each in protocols([scenario])], scenario
     else:
