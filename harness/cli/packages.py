@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.code.imports import OURS
@@ -23,7 +25,8 @@ def foreign() -> list[str]:
         spec = importlib.util.find_spec(name)
         place = Path(spec.origin).resolve().parent if spec and spec.origin else None
         if place is not None and place != _HOME / name:
-            owners = f" of {', '.join(others(name))}" if others(name) else ""
+            others = others_with([name])[name]
+            owners = f" of {', '.join(others)}" if others else ""
             said.append(
                 f"{place}{owners} is imported as {name!r} in place of {_HOME / name}: {_ADVICE}, or take its "
                 "folder out of PYTHONPATH"
@@ -34,16 +37,21 @@ def foreign() -> list[str]:
 def shared() -> list[str]:
     """Return a sentence for every package that another distribution installs too, over the same files."""
     return [
-        f"{', '.join(others(name))} also installs a package {name!r}, over the same files: {_ADVICE}"
-        for name in NAMES
-        if others(name)
+        f"{', '.join(others)} also installs a package {name!r}, over the same files: {_ADVICE}"
+        for name, others in others_with(NAMES).items()
+        if others
     ]
 
 
-def others(name: str) -> list[str]:
-    """Return the other distributions that install a package of this name."""
-    found = importlib.metadata.packages_distributions().get(name, [])
-    return sorted({each for each in found if each != DISTRIBUTION})
+def others_with(names: Sequence[str]) -> dict[str, list[str]]:
+    """Return for each name the other distributions that install a package of it, as their lists of files say."""
+    line = re.compile(rf"^({'|'.join(names)})(?:/|$)", re.MULTILINE)
+    found: dict[str, set[str]] = {name: set() for name in names}
+    for distribution in importlib.metadata.distributions():
+        files = "\n".join(distribution.read_text(file) or "" for file in ("top_level.txt", "RECORD"))
+        for name in {match[1] for match in line.finditer(files)}:
+            found[name].add(distribution.metadata["Name"])
+    return {name: sorted(owners - {DISTRIBUTION}) for name, owners in found.items()}
 
 
-__all__ = ["DISTRIBUTION", "NAMES", "foreign", "shared"]
+__all__ = ["DISTRIBUTION", "NAMES", "foreign", "others_with", "shared"]

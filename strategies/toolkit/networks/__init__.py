@@ -10,6 +10,7 @@ from strategies.toolkit.networks.by_name import backbone, drawn_from
 from strategies.toolkit.networks.lookups import Lookup, Quadratic, Relu, sizes_of
 from strategies.toolkit.networks.small import CNN, MLP, Adapter, Linear, UnitMean
 from strategies.toolkit.networks.timm_models import Prepare, Timm
+from strategies.toolkit.networks.token_transformer import TokenTransformer
 from strategies.toolkit.networks.vgg import VGG19
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "Quadratic",
     "Relu",
     "Timm",
+    "TokenTransformer",
     "UnitMean",
     "backbone",
     "drawn_from",
