@@ -360,6 +360,9 @@ class Strategy(ABC):
 
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType({})
 
+    later: ClassVar[tuple[str, ...]] = ()
+    """Parameters that came after results had been kept: where one has its default it is not written, and keys stay."""
+
     context: Context
     """Set by `start`."""
 

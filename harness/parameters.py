@@ -37,6 +37,7 @@ def param(
     ablate: Sequence[Any] = (),
     since_stage: int = 0,
     formerly: str = "",
+    selects: str = "",
 ) -> Any:
     """Declare a parameter.
 
@@ -51,12 +52,15 @@ def param(
             the stages before it.
         formerly: the name it had before, which is read as well. Protocols keep it where they are written,
             so that their hashes stay.
+        selects: the kind of plugins that it names, several joined by +, whose code counts as the strategy's own:
+            `component`, or empty.
     """
     extra: dict[str, Any] = {
         "unit": unit,
         "ablate": list(ablate),
         "since_stage": since_stage,
         "formerly": formerly,
+        "selects": selects,
     }
     return Field(default, description=meaning, ge=ge, gt=gt, le=le, lt=lt, json_schema_extra=extra)
 

@@ -1,5 +1,5 @@
-"""Finding scenarios, strategies, data sets, backbones, encoders and augmentations: by entry point, or by path
-(`my.py:Mine`). Nothing is imported until it is used.
+"""Finding scenarios, strategies, data sets, backbones, encoders, augmentations and components: by entry point, or
+by path (`my.py:Mine`). Nothing is imported until it is used.
 
 Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is
 found without a line here. `summaries` reads first sentences of docstrings from the source with `ast`, so that
@@ -24,7 +24,7 @@ from harness.code.imports import OURS, released
 from harness.errors import UserError, unknown
 from harness.places import written
 
-Kind = Literal["strategy", "scenario", "dataset", "backbone", "encoder", "augmentation"]
+Kind = Literal["strategy", "scenario", "dataset", "backbone", "encoder", "augmentation", "component"]
 PLURAL: Mapping[Kind, str] = {
     "strategy": "strategies",
     "scenario": "scenarios",
@@ -32,10 +32,13 @@ PLURAL: Mapping[Kind, str] = {
     "backbone": "backbones",
     "encoder": "encoders",
     "augmentation": "augmentations",
+    "component": "components",
 }
 _SENTENCE_ENDS = re.compile(r"(?<=\.) (?=[A-Z])")
 _CALLED: tuple[Kind, ...] = ("backbone", "encoder", "augmentation")
 """Kinds that are made by a call, so that a function will do as well as a class (`harness.networks`)."""
+_BASED: tuple[Kind, ...] = ("strategy", "scenario", "dataset")
+"""Kinds whose base class is in the contract, so that the only class of a file is found without its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +106,7 @@ def find(kind: Kind, name: str, *, source: str | None = None) -> Plugin:
     if is_by_path(name):
         path, _, attribute = name.rpartition(":")
         return _by_path(kind, path, attribute, source)
-    if name.endswith(".py") and kind not in _CALLED:
+    if name.endswith(".py") and kind in _BASED:
         return _by_path(kind, name, _only_one(kind, name), source)
     points = registered(kind)
     if name not in points:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from harness.errors import UserError, unknown
-from harness.parameters import former_names, text_parameters, validated, with_new_names
+from harness.parameters import former_names, model_of, text_parameters, validated, with_new_names
 from harness.plugins import Kind, Plugin, find
 from harness.syntax import Selection, chosen, expand, single, split_outside
 
@@ -42,6 +42,17 @@ def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
     return validated(plugin.cls, values)
 
 
+def recorded(plugin: Plugin, selection: Selection) -> dict[str, Any]:
+    """Return the parameters as keys and records have them: all but those that came `later` and have their default."""
+    owner: type = plugin.cls
+    fields, later = model_of(owner).model_fields, getattr(owner, "later", ())
+    return {
+        name: value
+        for name, value in resolved(plugin, selection).items()
+        if name not in later or value != fields[name].default
+    }
+
+
 def former_parameters(kind: Kind, text: str) -> Mapping[str, str]:
     """Return the parameters that a selection, or one within it, names as they were called before, each with
     its name now; nothing of what cannot be read.
@@ -63,6 +74,7 @@ __all__ = [
     "configured",
     "expand",
     "former_parameters",
+    "recorded",
     "resolved",
     "single",
     "split_outside",

@@ -39,7 +39,7 @@ HARNESS = (
 """The rooms of the harness: a file imports from its own room and from those before it."""
 SHARED = {
     "scenarios": {"shared", "datasets", "model_selection"},
-    "strategies": {"toolkit"},
+    "strategies": {"toolkit", "components"},
     "leaderboards": {"publishing"},
 }
 """The rooms that all others of a package may import; its `cli` may import each of them."""
@@ -184,6 +184,14 @@ def test_families_and_rooms_of_a_package_know_only_what_they_share() -> None:
         )
 
     _holds(said for file, other, said in _own_imports(*SHARED) if not allowed(file, other))
+
+
+def test_components_lie_above_the_toolkit_and_below_the_families() -> None:
+    _holds(
+        said
+        for file, other, said in _own_imports("strategies/toolkit", "strategies/components")
+        if _room(other)[0] == "strategies" and _room(other)[1] not in {"toolkit", _room(file)[1]}
+    )
 
 
 def test_rooms_of_the_harness_import_downwards() -> None:

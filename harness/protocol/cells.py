@@ -29,12 +29,13 @@ from pydantic import (
 
 from harness.contracts import DealtStage, Inputs, Scenario, Stage, TrainingBudget
 from harness.errors import UserError
+from harness.parameters import model_of
 from harness.places import written
 from harness.plugins import Kind, Plugin, find, of_others
 from harness.protocol import fingerprint
 from harness.protocol.contrasts import Ablation
 from harness.protocol.yaml_files import read_yaml
-from harness.selection import Selection, as_declared, expand, resolved, split_outside
+from harness.selection import Selection, as_declared, expand, recorded, resolved, single, split_outside
 from harness.weights import declared_weights
 
 
@@ -261,10 +262,35 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     found = []
     for plugin, selection in _selections("strategy", texts):
         code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
-        found.append(
-            Contender(label=str(selection), plugin=plugin, params=resolved(plugin, selection), code=code)
-        )
+        params = recorded(plugin, selection)
+        code = with_components(code, "+".join(_named_components(plugin, params)))
+        found.append(Contender(label=str(selection), plugin=plugin, params=params, code=code))
     return found
+
+
+def with_components(code: str, text: str) -> str:
+    """Return the digest of a strategy's code together with that of the components that `text` joins by +; `code`
+    itself where it names none.
+
+    Raises:
+        UserError: no such component.
+    """
+    parts = {
+        name: find("component", name) for name in (single(part).name for part in split_outside(text, "+"))
+    }
+    own = {
+        name: fingerprint.of_code(part.cls.__module__, part.source, part.folder, engine=())
+        for name, part in parts.items()
+    }
+    return fingerprint.of_value([code, own]) if own else code
+
+
+def _named_components(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[str]:
+    owner: type = plugin.cls
+    for name, field in model_of(owner).model_fields.items():
+        extra = field.json_schema_extra
+        if params.get(name) and isinstance(extra, dict) and extra.get("selects") == "component":
+            yield params[name]
 
 
 def cells(

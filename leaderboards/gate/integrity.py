@@ -5,13 +5,14 @@ today.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from harness.errors import UserError
 from harness.parameters import with_new_names
-from harness.plugins import find
+from harness.plugins import find, is_by_path
 from harness.protocol import fingerprint
-from harness.protocol.cells import Protocol
-from harness.selection import resolved, single
+from harness.protocol.cells import Protocol, with_components
+from harness.selection import recorded, single, split_outside
 from harness.store import predictions
 from leaderboards.gate.case import Case, where
 from leaderboards.publishing.board import SOURCE, BoardProtocol, cell_key
@@ -82,15 +83,22 @@ def _configuration(case: Case) -> Iterator[str]:
             if name != "preset" and entry.params.get(name) not in (value, said.text(name)):
                 yield f"the label says {name}={value}, the configuration {name}={entry.params.get(name)!r}"
         return
+    if _names_file(said.text("components")):
+        yield f"{entry.label} names a component in a file, which nobody else has"
+        return
     try:
         plugin = find("strategy", entry.strategy)
-        here, stated = resolved(plugin, said), with_new_names(plugin.cls, entry.params)
+        here, stated = recorded(plugin, said), with_new_names(plugin.cls, entry.params)
     except UserError as error:
         yield str(error)
         return
     for name in sorted(here.keys() | stated.keys()):
         if here.get(name) != stated.get(name):
             yield f"{entry.label} means {name}={here.get(name)!r}, the configuration says {stated.get(name)!r}"
+
+
+def _names_file(components: str) -> bool:
+    return any(is_by_path(single(part).name) for part in split_outside(components, "+"))
 
 
 def _code(case: Case) -> Iterator[str]:
@@ -105,6 +113,10 @@ def _code(case: Case) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         yield f"{SOURCE} is not Python: {type(error).__name__}"
         return
+    components = str(case.entry.params.get("components", ""))
+    if not _names_file(components):
+        with suppress(UserError):  # a strategy of somebody else may mean something else by the word
+            code = with_components(code, components)
     if code != case.entry.code:
         what = SOURCE if source is not None else f"the installed {case.entry.strategy}"
         yield f"{what}, with what it imports and the engine, is not the code that ran: run it again as it is now"

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
+from strategies.class_incremental.base import ClassLearner
 from strategies.class_incremental.buffer import Buffer
 from strategies.toolkit.augmentations import augmenting
-from strategies.toolkit.classifier import ClassLearner
-from strategies.toolkit.training.loop import Batch, sgd, train
+from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import items_of
 
 
@@ -68,11 +68,5 @@ class DERpp(ClassLearner):
             self.buffer.flow(batch.inputs, batch.labels, logits.detach(), rng)
             return value
 
-        train(
-            self.model,
-            items,
-            loss,
-            sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum),
-            self.context,
-        )
+        self.minimise(items, loss, augment=False)
         self.know(items, self.buffer.items)

@@ -20,9 +20,9 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import augmenting
-from strategies.toolkit.classifier import Classifier, ClassLearner
-from strategies.toolkit.training.loop import Batch, sgd, train
+from strategies.class_incremental.base import ClassLearner
+from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items, items_of
 
 Weights = dict[str, Tensor]
@@ -55,8 +55,7 @@ class EWC(ClassLearner):
             value = cross_entropy(self.model(batch.inputs), batch.labels)
             return value + self.strength / 2 * self.penalty() if stage.index else value
 
-        optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(self.model, items, loss, optimiser, self.context, augment=augmenting(self.context))
+        self.minimise(items, loss)
         fisher = (
             sample_fisher(self.model, items)
             if self.fisher == "sample"

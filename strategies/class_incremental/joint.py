@@ -7,18 +7,20 @@ epochs can reach.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import augmenting
-from strategies.toolkit.classifier import Classifier, ClassLearner
-from strategies.toolkit.training.loop import sgd, train
+from strategies.class_incremental.base import ClassLearner
+from strategies.components.losses import mean_cross_entropy
 from strategies.toolkit.training.tensors import Items, items_of
 
 
 class Joint(ClassLearner):
     """Train a fresh network on all stages so far; the upper bound."""
+
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"targets"}
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
@@ -31,18 +33,10 @@ class Joint(ClassLearner):
     def learn(self, stage: Stage) -> None:
         """Start from new weights and minimise cross-entropy on everything seen so far."""
         task_of = self.model.task_of
-        self.model = Classifier(self.context)
+        self.model = self.network()
         self.model.task_of = list(task_of)
         self.model.grow(stage)
         self.kept.append(list(items_of(stage, self.context)))
         items = Items.all_of(self.kept)
-        optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
-        train(
-            self.model,
-            items,
-            lambda batch: cross_entropy(self.model(batch.inputs), batch.labels),
-            optimiser,
-            self.context,
-            augment=augmenting(self.context),
-        )
+        self.minimise(items, lambda batch: mean_cross_entropy(self.model(batch.inputs), batch))
         self.know(items)

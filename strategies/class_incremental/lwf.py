@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
 
 from harness.contracts import Stage, param
-from strategies.toolkit.augmentations import augmenting
-from strategies.toolkit.classifier import ClassLearner
-from strategies.toolkit.training.loop import Batch, sgd, train
+from strategies.class_incremental.base import ClassLearner
+from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import items_of
 
 
@@ -56,7 +55,6 @@ class LwF(ClassLearner):
                 old_logits = teacher(batch.inputs)
             return value + self.strength * distillation(logits[:, :old_classes], old_logits, self.temperature)
 
-        optimiser = sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum)
         items = items_of(stage, self.context)
-        train(self.model, items, loss, optimiser, self.context, augment=augmenting(self.context))
+        self.minimise(items, loss)
         self.know(items)

@@ -10,11 +10,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from harness.contracts import Stage, param
+from strategies.class_incremental.base import ClassLearner
 from strategies.class_incremental.buffer import Buffer
 from strategies.toolkit.augmentations import augmenting
-from strategies.toolkit.classifier import ClassLearner
 from strategies.toolkit.losses.robust import Named, loss_of
-from strategies.toolkit.training.loop import Batch, sgd, train
+from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items, items_of
 
 
@@ -54,12 +54,6 @@ class Replay(ClassLearner):
                 mixed = mixed.joined_with(Items(old.inputs, old.labels))
             return item_loss(self.model(augment(mixed.inputs)), mixed.labels).mean()
 
-        train(
-            self.model,
-            items,
-            loss,
-            sgd(self.model.parameters(), lr=self.lr, momentum=self.momentum),
-            self.context,
-        )
+        self.minimise(items, loss, augment=False)
         self.know(items, self.buffer.items)
         self.buffer.balance(items, self.context.stream("memory"))

@@ -16,8 +16,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import IntArray, Prediction, Query, Stage, Strategy, param
+from harness.contracts import IntArray, Prediction, Query, Stage, param
 from harness.errors import Unsuitable
+from strategies.components.chain import weights_of, with_components
+from strategies.components.learner import TakesComponents
 from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import augmenting
@@ -39,7 +41,7 @@ class Networks(Together[Classifier]):
         return [weights for network in self for weights in network.parameters()]
 
 
-class LabelLearner(Strategy):
+class LabelLearner(TakesComponents):
     """A learner from labels that may be wrong."""
 
     lr: float = param(0.05, "learning rate", gt=0)
@@ -70,7 +72,8 @@ class LabelLearner(Strategy):
 
     def network(self, place: int) -> Classifier:
         """Return the network at `place`, not built yet."""
-        return Classifier(self.context, init=f"init-{place}" if place else "init")
+        init = f"init-{place}" if place else "init"
+        return Classifier(self.context, init=init, components=self.chain(init))
 
     def learn(self, stage: Stage) -> None:
         """Grow the networks, remember the labels, train."""
@@ -117,17 +120,12 @@ class LabelLearner(Strategy):
 
     def new_optimiser(self) -> torch.optim.Optimizer:
         """Return one optimiser over all networks; steps of one network do not depend on the others."""
+        weights = weights_of(self.models, lr=self.lr, weight_decay=self.weight_decay)
         if self.optimiser == "adamw":
             return torch.optim.AdamW(
-                self.models.parameters(),
-                lr=self.lr,
-                betas=(0.9, 0.98),
-                weight_decay=self.weight_decay,
-                fused=True,
+                weights, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
             )
-        return sgd(
-            self.models.parameters(), lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay
-        )
+        return sgd(weights, lr=self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
 
     def minimise(
         self,
@@ -140,6 +138,7 @@ class LabelLearner(Strategy):
         """Train all networks on a stage whose items go through the protocol's augmentations; `epochs`,
         `at_epoch` as in `train`.
         """
+        loss, before_step = with_components(self.models, loss)
         train(
             self.models.module(),
             items,
@@ -150,6 +149,7 @@ class LabelLearner(Strategy):
             epochs=epochs,
             schedule=self.rates(),
             rate_changes=self.rate_changes,
+            before_step=before_step,
             at_epoch=at_epoch,
         )
 

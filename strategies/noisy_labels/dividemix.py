@@ -12,6 +12,7 @@ augmentation, an item is seen once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +51,8 @@ def chance_of_right(losses: Tensor) -> Tensor:
 
 class DivideMix(LabelLearner):
     """Two networks sort each other's labels and learn half supervised, half semi-supervised."""
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates"})
 
     warmup: float = param(
         0.1, "share of the training on the labels as they are (published 10 or 30 of 300 epochs)", gt=0, lt=1

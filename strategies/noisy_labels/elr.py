@@ -62,6 +62,7 @@ class ELR(LabelLearner):
     update_first: bool = param(True, "whether targets move before the loss is taken", ablate=[False])
     loss: Named = param("cross-entropy", "what is regularised: any loss of an item by name", ablate=["gce"])
 
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin"}
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {
             "cifar10": Preset(
@@ -123,6 +124,8 @@ class ELRPlus(LabelLearner):
     """Two networks, their weight averages and mixup: targets of each network come from the average of the
     other.
     """
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates", "step"})
 
     weight: float = param(
         3.0,

@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import Stage, param
 from harness.errors import Unsuitable
+from strategies.components.chain import with_components
 from strategies.noisy_labels.base import LabelLearner
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.losses.robust import backward_corrected, forward_corrected
@@ -75,23 +76,31 @@ class LossCorrection(LabelLearner):
             matrix = torch.from_numpy(stage.noise_info.matrix).to(items.inputs.device)
         else:
             before = min(max(1, round(self.estimate_share * epochs)), epochs)
+            loss, before_step = with_components(
+                self.models, lambda batch: cross_entropy(model(batch.inputs), batch.labels)
+            )
             train(
                 model,
                 items,
-                lambda batch: cross_entropy(model(batch.inputs), batch.labels),
+                loss,
                 optimiser,
                 self.context,
                 augment=augment,
                 epochs=before,
+                before_step=before_step,
             )
             matrix = anchor_matrix(model.evaluated(items.inputs).softmax(dim=1), self.quantile)
+        loss, before_step = with_components(
+            self.models, lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean()
+        )
         train(
             model,
             items,
-            lambda batch: corrected(model(batch.inputs), batch.labels, matrix).mean(),
+            loss,
             optimiser,
             self.context,
             augment=augment,
+            before_step=before_step,
             epochs=epochs - before,
             first_epoch=before,
             schedule=self.rates(),

@@ -9,11 +9,13 @@ typed parameters.
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from harness.contracts import Stage, param
+from strategies.components.losses import mean_of
 from strategies.noisy_labels.base import LabelLearner
 from strategies.toolkit.losses import robust as losses
 from strategies.toolkit.training.loop import Batch
@@ -23,6 +25,8 @@ from strategies.toolkit.training.tensors import Items
 class LossLearner(LabelLearner):
     """Minimise the mean of a loss per item."""
 
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets"}
+
     @abstractmethod
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return one loss per item (B,)."""
@@ -30,7 +34,7 @@ class LossLearner(LabelLearner):
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train on the stage."""
         model = self.models[0]
-        self.minimise(items, lambda batch: self.item_losses(model(batch.inputs), batch.labels).mean())
+        self.minimise(items, lambda batch: mean_of(self.item_losses, model(batch.inputs), batch))
 
 
 class CrossEntropy(LossLearner):
@@ -111,7 +115,8 @@ class GCE(LossLearner):
                 counts.copy_(p > self.truncation)
 
         def loss(batch: Batch) -> Tensor:
-            return (counts[batch.rows] * self.item_losses(model(batch.inputs), batch.labels)).mean()
+            weights = counts[batch.rows] if batch.weights is None else counts[batch.rows] * batch.weights
+            return mean_of(self.item_losses, model(batch.inputs), batch._replace(weights=weights))
 
         self.minimise(items, loss, at_epoch=choose)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from functools import cache
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ class NestedDropout(LabelLearner):
     """One network whose features are ordered by importance; only as many count as do best on validation
     items.
     """
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates"})
 
     compression: Literal["nested", "dropout", "none"] = param(
         "nested", "nested dropout, plain dropout or nothing on the features", ablate=["dropout", "none"]
@@ -97,7 +99,8 @@ class NestedDropout(LabelLearner):
 
     def network(self, place: int) -> Classifier:
         """Return a network with a linear head, by default without bias."""
-        return Classifier(self.context, bias=self.bias, init=f"init-{place}" if place else "init")
+        init = f"init-{place}" if place else "init"
+        return Classifier(self.context, bias=self.bias, init=init, components=self.chain(init))
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train with compressed features."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import HIDDEN, Context, Prediction, Query, Stage, Strategy, param
+from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.toolkit.networks import backbone, drawn_from
-from strategies.toolkit.ood_scores import MEANING, NONE, Detector, OODScore, Seen, detector_of
+from strategies.toolkit.ood_scores import Detector, Seen
 from strategies.toolkit.training.eval_mode import eval_mode
-from strategies.toolkit.training.tensors import Items, as_tensor
+from strategies.toolkit.training.tensors import as_tensor
 
 
 def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:
@@ -38,12 +38,27 @@ def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Predictio
     return Prediction(classes=logits.argmax(dim=1).numpy())
 
 
+class Shaping(Protocol):
+    """What changes a network as it is built, and has a state that is kept with it."""
+
+    def network(self, network: Classifier, part: nn.Module) -> None:
+        """Change a part that has just been made: the backbone, or a head."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Become what `state_dict` was taken from."""
+
+
 class Classifier(nn.Module):
     """Logits over the classes named so far. `task_of[c]` is the stage in which class c arrived."""
 
-    def __init__(self, context: Context, *, bias: bool = True, init: str = "init") -> None:
+    def __init__(
+        self, context: Context, *, bias: bool = True, init: str = "init", components: Shaping | None = None
+    ) -> None:
         super().__init__()
-        self.context = context
+        self.context, self.components = context, components
         self.bias, self.init = bias, init
         self.item_shape: tuple[int, ...] = ()
         self.task_of: list[int] = []
@@ -63,11 +78,11 @@ class Classifier(nn.Module):
         old = self.head
         with drawn_from(self.context, self.init):
             self.head = self._new_head(stage.named_classes)
+        self._shape(self.head)
         if old is not None:
-            with torch.no_grad():
-                self.head.weight[: old.out_features] = old.weight
-                if old.bias is not None:
-                    self.head.bias[: old.out_features] = old.bias
+            now = self.head.state_dict()
+            for name, values in old.state_dict().items():
+                now[name][tuple(map(slice, values.shape))] = values
         return self
 
     def forward(self, inputs: Tensor) -> Tensor:
@@ -78,7 +93,7 @@ class Classifier(nn.Module):
 
     def snapshot(self) -> Self:
         """Return a frozen copy, a teacher for later stages."""
-        copy = type(self)(self.context, bias=self.bias, init=self.init)
+        copy = type(self)(self.context, bias=self.bias, init=self.init, components=self.components)
         copy.load_state_dict(self.state_dict())
         return copy.requires_grad_(False).eval()
 
@@ -109,11 +124,14 @@ class Classifier(nn.Module):
 
     def get_extra_state(self) -> dict[str, Any]:
         """Return what `load_state_dict` needs to build the network first."""
-        return {"item_shape": list(self.item_shape), "task_of": list(self.task_of)}
+        own = {} if self.components is None else {"components": self.components.state_dict()}
+        return {"item_shape": list(self.item_shape), "task_of": list(self.task_of), **own}
 
     def set_extra_state(self, state: Mapping[str, Any]) -> None:
         """Keep the order of arrival; the network itself was built by `load_state_dict`."""
         self.task_of = list(state["task_of"])
+        if self.components is not None:
+            self.components.load_state_dict(state["components"])
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Build the network that `state` was taken from, then load its weights."""
@@ -121,11 +139,18 @@ class Classifier(nn.Module):
         if extra["item_shape"]:
             self._build(tuple(extra["item_shape"]))
             self.head = self._new_head(len(extra["task_of"]))
+            self._shape(self.head)
         return super().load_state_dict(state, strict=strict, assign=assign)
 
     def _build(self, item_shape: tuple[int, ...]) -> None:
         self.item_shape = item_shape
         self.backbone = backbone(self.context, item_shape, self.init)
+        self._shape(self.backbone)
+
+    def _shape(self, part: nn.Module) -> None:
+        if self.components is not None:
+            self.components.network(self, part)
+            part.to(self.context.device)
 
     def _new_head(self, classes: int) -> nn.Linear:
         """Return a head for so many classes: the network's own, where it has one, else a linear layer."""
@@ -138,35 +163,3 @@ class Classifier(nn.Module):
             for weights in head.parameters():
                 nn.init.zeros_(weights)
         return head
-
-
-class ClassLearner(Strategy):
-    """A learner with one classifier, which answers the likeliest class and, where `ood_score` names one, the OOD
-    score of an item.
-    """
-
-    ood_score: OODScore = param(NONE, MEANING, formerly="novelty")
-
-    def setup(self) -> None:
-        """Make the classifier and the detector, neither of which knows anything."""
-        self.model = Classifier(self.context)
-        self.detector = detector_of(self.ood_score)
-
-    def predict(self, query: Query) -> Prediction:
-        """Return the most likely class seen so far."""
-        return self.model.answer(query, self.detector)
-
-    def know(self, items: Items, memory: Items | None = None) -> None:
-        """Fit the detector, if there is one, at the end of a stage.
-
-        Args:
-            items: what was learned.
-            memory: examples of earlier stages that are still held; of a class that is among `items` they are
-                left out.
-        """
-        if self.detector is None:
-            return
-        if memory is not None:
-            earlier = ~torch.isin(memory.labels, items.labels)
-            items = Items(memory.inputs[earlier], memory.labels[earlier]).joined_with(items)
-        self.detector.fit(self.model.seen(items.inputs), items.labels, self.model.head)

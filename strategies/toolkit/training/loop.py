@@ -29,6 +29,7 @@ class Batch(NamedTuple):
     memory.
 
     step: gradient steps that are behind, of `steps`.  epoch: passes that are behind, of `epochs`.
+    targets: (B, C) distributions that take the labels' place, or None.  weights: (B,) of the items, or None.
     """
 
     inputs: Tensor
@@ -38,6 +39,8 @@ class Batch(NamedTuple):
     steps: int = 1
     epoch: int = 0
     epochs: int = 1
+    targets: Tensor | None = None
+    weights: Tensor | None = None
 
     @property
     def done(self) -> float:

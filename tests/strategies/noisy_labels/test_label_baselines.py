@@ -75,6 +75,7 @@ _COMMON: list[tuple[str, Any, dict[str, Any]]] = [
     ("schedule", "cosine", {}),
     ("optimiser", "adamw", {}),
     ("rate_changes", "epoch", {"schedule": "cosine"}),
+    ("components", "rate[factor=0.5]", {}),
 ]
 _NESTED: list[tuple[str, Any, dict[str, Any]]] = [
     ("mu", 9.0, {"sigma": 3.0}),

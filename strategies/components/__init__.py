@@ -1,0 +1,1 @@
+"""Components: published changes to how a learner trains, which any learner from labels can take."""

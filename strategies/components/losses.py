@@ -1,0 +1,39 @@
+"""Losses of a batch to which a component may have given targets or weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from strategies.toolkit.losses.robust import ItemLoss, cross_entropy
+from strategies.toolkit.training.loop import Batch
+
+
+def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
+    """Return the mean loss of a batch: of its labels, or where it has targets of their expectation, sum_k t_k loss(z,
+    k), each item times its weight where it has one.
+
+    For cross-entropy the expectation is soft cross-entropy; for other losses it is an extension of this project.
+
+    Args:
+        item_losses: losses (B,) of logits (B, C) and labels (B,).
+        logits: (B, C).
+        batch: what was shown.
+    """
+    if batch.targets is None:
+        losses = item_losses(logits, batch.labels)
+    else:
+        by_class = [
+            item_losses(logits, torch.full_like(batch.labels, label))
+            for label in range(batch.targets.shape[1])
+        ]
+        losses = (batch.targets * torch.stack(by_class, dim=1)).sum(dim=1)
+    return (losses if batch.weights is None else batch.weights * losses).mean()
+
+
+def mean_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the same of cross-entropy, in one kernel where no item has a weight."""
+    if batch.weights is not None:
+        return mean_of(cross_entropy, logits, batch)
+    return functional.cross_entropy(logits, batch.labels if batch.targets is None else batch.targets)
