@@ -40,13 +40,14 @@ class Rate(NamedTuple):
 class Task:
     """A stage before the learner trains on it.
 
-    teacher: gives a network of the learner's kind, trained with its own loss for so many passes, with weights from
-    the named stream.
+    passes: how many the learner takes over the stage.  teacher: gives a network trained as the learner's, with its loss,
+    for so many passes, without components, with weights from the named stream.
     """
 
     stage: Stage
     items: Items
     network: Classifier
+    passes: int
     teacher: Callable[[str, int], Classifier]
 
 

@@ -9,7 +9,7 @@ much it doubts it; by default it asks the networks' mean probability, a method t
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -80,7 +80,15 @@ class LabelLearner(TakesComponents):
         for model in self.models:
             model.grow(stage)
         first = self.handed.add(stage)
-        self.fit(stage, items_of(stage, self.context), first)
+        items = items_of(stage, self.context)
+        self.spent = self.begin(stage, items)
+        self.fit(stage, items, first)
+
+    def begin(self, stage: Stage, items: Items) -> int:
+        """Return how many of the stage's passes components took before the learner trains; a learner that offers
+        `begin` asks them.
+        """
+        return 0
 
     @abstractmethod
     def fit(self, stage: Stage, items: Items, first: int) -> None:
@@ -118,9 +126,9 @@ class LabelLearner(TakesComponents):
         noise_scores = noise_score(logits.softmax(dim=2).mean(dim=0), labels)
         return noise_scores, noise_scores <= 0.5
 
-    def new_optimiser(self) -> torch.optim.Optimizer:
-        """Return one optimiser over all networks; steps of one network do not depend on the others."""
-        weights = weights_of(self.models, lr=self.lr, weight_decay=self.weight_decay)
+    def new_optimiser(self, networks: Sequence[Classifier] | None = None) -> torch.optim.Optimizer:
+        """Return one optimiser over all networks, or those given; steps of one do not depend on the others."""
+        weights = weights_of(networks or self.models, lr=self.lr, weight_decay=self.weight_decay)
         if self.optimiser == "adamw":
             return torch.optim.AdamW(
                 weights, lr=self.lr, betas=(0.9, 0.98), weight_decay=self.weight_decay, fused=True
@@ -146,7 +154,7 @@ class LabelLearner(TakesComponents):
             self.new_optimiser(),
             self.context,
             augment=augmenting(self.context),
-            epochs=epochs,
+            epochs=self.context.epochs - self.spent if self.spent and epochs is None else epochs,
             schedule=self.rates(),
             rate_changes=self.rate_changes,
             before_step=before_step,

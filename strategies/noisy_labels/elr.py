@@ -62,7 +62,6 @@ class ELR(LabelLearner):
     update_first: bool = param(True, "whether targets move before the loss is taken", ablate=[False])
     loss: Named = param("cross-entropy", "what is regularised: any loss of an item by name", ablate=["gce"])
 
-    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin"}
     presets: ClassVar[Mapping[str, Preset]] = MappingProxyType(
         {
             "cifar10": Preset(

@@ -15,10 +15,16 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Stage, param
+from harness.errors import Unsuitable
+from strategies.components.chain import chain_of
+from strategies.components.contract import Task
 from strategies.components.losses import mean_of
+from strategies.components.unheard import unheard
 from strategies.noisy_labels.base import LabelLearner
+from strategies.toolkit.augmentations import augmenting
+from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses import robust as losses
-from strategies.toolkit.training.loop import Batch
+from strategies.toolkit.training.loop import Batch, Loss, train
 from strategies.toolkit.training.tensors import Items
 
 
@@ -33,8 +39,43 @@ class LossLearner(LabelLearner):
 
     def fit(self, stage: Stage, items: Items, first: int) -> None:
         """Train on the stage."""
-        model = self.models[0]
-        self.minimise(items, lambda batch: mean_of(self.item_losses, model(batch.inputs), batch))
+        self.minimise(items, self.loss_with(self.models[0]))
+
+    def loss_with(self, network: Classifier) -> Loss:
+        """Return the mean loss of a batch with a network."""
+        return lambda batch: mean_of(self.item_losses, network(batch.inputs), batch)
+
+    def begin(self, stage: Stage, items: Items) -> int:
+        """Let components do what comes before training.
+
+        Raises:
+            Unsuitable: one trains by passes, and the protocol counts gradient steps.
+        """
+        network = self.models[0]
+        chain = chain_of(network)
+        if chain is None or not chain.with_hook("begin"):
+            return 0
+        if self.context.gradient_steps:
+            raise Unsuitable(f"components={self.components} trains by passes, and this protocol counts steps")
+
+        def teacher(name: str, passes: int) -> Classifier:
+            made = Classifier(self.context, init=name).grow(stage)
+            train(
+                made,
+                items,
+                self.loss_with(made),
+                self.new_optimiser([made]),
+                unheard(self.context),
+                augment=augmenting(self.context),
+                epochs=passes,
+                schedule=self.rates(),
+                rate_changes=self.rate_changes,
+            )
+            return made.requires_grad_(False)
+
+        return chain.begin(
+            Task(stage=stage, items=items, network=network, passes=self.context.epochs, teacher=teacher)
+        )
 
 
 class CrossEntropy(LossLearner):

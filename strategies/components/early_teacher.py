@@ -1,0 +1,63 @@
+"""Soft labels of teachers that stopped early: what lies in distillation under wrong labels, without the rest of it.
+
+Teachers are networks like the learner's, trained with its own loss for the first share of the passes, before they
+learn wrong labels by heart; the learner is then shown the mean of their probabilities for what it is shown, and no
+label. It is the control beside MEAL V2 (Shen and Savvides 2020, arXiv 2009.08453), whose targets these are and whose
+discriminator is left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+
+from harness.contracts import param
+from harness.errors import Unsuitable
+from strategies.components.contract import Component, Need, Task
+from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.training.eval_mode import eval_mode
+from strategies.toolkit.training.loop import Batch
+
+
+class EarlyTeacher(Component):
+    """Learn from the soft labels of teachers that stopped early."""
+
+    teachers: int = param(2, "networks whose probabilities are averaged", ge=1, ablate=[1])
+    share: float = param(
+        0.1, "passes of each, of the learner's; late teachers have memorised", gt=0, le=1, ablate=[0.5]
+    )
+    extra: bool = param(
+        False,
+        "whether the teachers' passes come on top of the learner's, and are not taken from them",
+        ablate=[True],
+    )
+
+    needs: ClassVar[frozenset[Need]] = frozenset({"targets"})
+
+    def begin(self, task: Task) -> int:
+        """Train the teachers.
+
+        Raises:
+            Unsuitable: no pass would be left for the learner.
+        """
+        passes = max(1, round(self.share * task.passes))
+        spent = 0 if self.extra else self.teachers * passes
+        if spent >= task.passes:
+            raise Unsuitable(
+                f"component {self.name} takes {spent} passes of {task.passes}, and leaves none to learn in"
+            )
+        self.trained = [task.teacher(f"{self.stream_name}-{place}", passes) for place in range(self.teachers)]
+        return spent
+
+    def change(self, network: Classifier, batch: Batch) -> Batch:
+        """Return the batch with the teachers' probabilities as its targets."""
+        targets = []
+        for teacher in self.trained:
+            with eval_mode(teacher):
+                targets.append(teacher(batch.inputs).float().softmax(dim=1))
+        return batch._replace(targets=torch.stack(targets).mean(dim=0))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: every stage has teachers of its own."""
+        return {}
