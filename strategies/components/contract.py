@@ -40,8 +40,8 @@ class Rate(NamedTuple):
 class Task:
     """A stage before the learner trains on it.
 
-    passes: how many the learner takes over the stage.  teacher: gives a network trained as the learner's, with its loss,
-    for so many passes, without components, with weights from the named stream.
+    passes: how many the learner takes over the stage.  teacher: gives a network trained as the learner's, with its
+    loss, for so many passes, without components, with weights from the named stream.
     """
 
     stage: Stage
