@@ -30,7 +30,7 @@ def list_plugins(
     ] = None,
     as_json: options.Json = False,
 ) -> None:
-    """List strategies, scenarios, data sets, backbones, encoders and augmentations, or the parameters of one."""
+    """List what is installed, kind by kind, or the parameters of one plugin."""
     kinds: dict[str, Kind] = {plural: kind for kind, plural in PLURAL.items()}
     if what is None or what in kinds:
         chosen = list(kinds.values()) if what is None else [kinds[what]]
@@ -93,6 +93,8 @@ def _kind_of(found: Any) -> Kind:
             if issubclass(found, Scenario)
             else "dataset"
         )
+    if hasattr(found, "hooks"):
+        return "component"
     return "backbone" if "item_shape" in inspect.signature(found).parameters else "augmentation"
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from harness.contracts import Context
 from harness.errors import Unsuitable, UserError
+from harness.plugins import find
 from harness.selection import configured, single, split_outside
 from strategies.components.contract import Component, Hook, Rate, Task
 from strategies.toolkit.classifier import Classifier
@@ -34,10 +35,9 @@ def components_of(text: str) -> dict[str, Component]:
         name = single(part.strip()).name
         if name in found:
             raise UserError(f"component {name} is there twice in {text!r}")
-        made = configured("component", part.strip())
-        if not isinstance(made, Component):
+        if not issubclass(find("component", name).cls, Component):
             raise UserError(f"{name} is no component: it should be a class below Component")
-        found[name] = made
+        found[name] = configured("component", part.strip())
     own = [name for name, part in found.items() if "own-step" in part.needs]
     if len(own) > 1:
         raise UserError(f"{' and '.join(own)} each take the gradient steps themselves: leave one of them")
