@@ -138,6 +138,11 @@ def judge(cells: Cells, scenario: Scenario, *, reveal: bool = False) -> list[Fin
     return _held(_claims(scenario), _case(cells, scenario, reveal=reveal))
 
 
+def case_of(make: Make, scenario: Scenario) -> _Case:
+    """Return the small part of `scenario` for a strategy that runs in this process."""
+    return _case(_Here(make), scenario, reveal=False)
+
+
 def _case(cells: Cells, scenario: Scenario, *, reveal: bool) -> _Case:
     def deal() -> Deal:
         small = _shrunk(scenario.deal(_SEED))
@@ -390,4 +395,4 @@ def _some(size: int, address: int) -> IntArray:
     return np.sort(seeds.stream("check", seed=_SEED, at=address).permutation(size)[:_ITEMS]).astype(np.int64)
 
 
-__all__ = ["Cells", "check_strategy", "digest_of_last", "judge"]
+__all__ = ["Cells", "Make", "case_of", "check_strategy", "digest_of_last", "judge"]

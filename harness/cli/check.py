@@ -1,4 +1,4 @@
-"""`owb check`: hold a strategy or scenario against the conformance suite."""
+"""`owb check`: hold a strategy, scenario or component against the conformance suite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 
 from harness.cli import console, options
 from harness.errors import UserError, unknown
+from harness.networks import addressed
 from harness.plugins import Kind, Plugin, find, is_by_path, registered
+from harness.syntax import Selection
 
 if TYPE_CHECKING:
     from harness.checks.finding import Finding
@@ -24,6 +26,7 @@ EPILOGUE = options.examples(
     "owb check 'class-incremental[dataset=glyphs]' a scenario",
     "owb check my.py:Mine -s 'class-incremental[dataset=mnist5k]'",
     "owb check happy -s 'cgcd[preset=clinc150]'",
+    "owb check 'compander[a=2]'                    a component, with a learner that takes any",
 )
 
 DEFAULT_SCENARIOS = (
@@ -35,14 +38,16 @@ DEFAULT_SCENARIOS = (
     "anomaly[setting=continual,n_train=12]",
 )
 """One of every family, tried in this order until the strategy can take part."""
+LEARNER = "cross-entropy"
+"""What a component is checked with: it offers every hook."""
 
 
 def check(
     plugin: Annotated[
         str,
         typer.Argument(
-            help="A strategy or scenario: name with parameters, or file.py:Class.",
-            autocompletion=options.names_of("strategy", "scenario"),
+            help="A strategy, scenario or component: name with parameters, or file.py:Class.",
+            autocompletion=options.names_of("strategy", "scenario", "component"),
         ),
     ],
     scenario: Annotated[
@@ -95,8 +100,28 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
     params = resolved(plugin, selection)
     if issubclass(plugin.cls, Scenario):
         return check_scenario(plugin.cls(**params))
+    if hasattr(plugin.cls, "hooks"):
+        return _of_component(plugin, addressed(text), scenario_text)
     if not issubclass(plugin.cls, Strategy):
-        raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario")
+        raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario, and no Component")
+    return _of_learner(plugin, params, scenario_text)[0]
+
+
+def _of_component(plugin: Plugin, text: str, scenario: str) -> list[Finding]:
+    from harness.checks.components import check_component, with_components
+    from harness.selection import configured, resolved
+
+    learner = find("strategy", LEARNER)
+    params = resolved(learner, Selection(LEARNER, {"components": text}))
+    findings, tried = _of_learner(learner, params, scenario)
+    own = check_component(text, plugin, with_components(LEARNER), configured("scenario", tried))
+    return [*findings, *own]
+
+
+def _of_learner(plugin: Plugin, params: Mapping[str, Any], scenario_text: str) -> tuple[list[Finding], str]:
+    """Return the findings and the scenario they are of, the first that the strategy can take part in."""
+    from harness.selection import resolved, single
+
     refused: list[str] = []
     for tried in [scenario_text] if scenario_text else DEFAULT_SCENARIOS:
         chosen = single(tried)
@@ -107,7 +132,7 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
             for reason in refused:
                 console.note(f"not tried on {reason}")
             console.note(f"checked on {tried}")
-            return findings
+            return findings, tried
         refused.append(f"{tried}: it {findings[-1].detail}")
     raise UserError(f"{plugin.name} cannot take part in {'; '.join(refused)}; choose another --scenario")
 
@@ -146,8 +171,13 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 def _kind(name: str) -> Kind:
     if is_by_path(name) or name.endswith(".py") or name in registered("strategy"):
         return "strategy"
-    if name in registered("scenario"):
-        return "scenario"
+    kinds: tuple[Kind, ...] = ("scenario", "component")
+    for kind in kinds:
+        if name in registered(kind):
+            return kind
     raise unknown(
-        "strategy or scenario", name, [*registered("strategy"), *registered("scenario")], "owb list"
+        "strategy, scenario or component",
+        name,
+        [*registered("strategy"), *registered("scenario"), *registered("component")],
+        "owb list",
     )

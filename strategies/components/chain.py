@@ -67,17 +67,16 @@ class Chain:
         """Return the components that override a hook, in their order."""
         return [part for part in self.parts.values() if hook in part.hooks()]
 
-    def check_offer(self, learner: str, offers: frozenset[str]) -> None:
+    def check_offer(self, offers: frozenset[str]) -> None:
         """Raise `Unsuitable` for a component that needs what a learner does not offer.
 
         Args:
-            learner: what to call it.
             offers: hooks, and `targets` where it takes targets and weights.
         """
         for name, part in self.parts.items():
             lacking = [*sorted(part.hooks() - offers), *sorted((part.needs & {"targets"}) - offers)]
             if lacking:
-                raise Unsuitable(f"component {name} needs {lacking[0]}, which {learner} does not offer")
+                raise Unsuitable(f"does not offer {lacking[0]}, which component {name} needs")
 
     def network(self, network: Classifier, part: nn.Module) -> None:
         """Change a new backbone or head.
@@ -88,7 +87,7 @@ class Chain:
         for name, one in self.parts.items():
             if "images" in one.needs and len(network.item_shape) != 3:
                 raise Unsuitable(
-                    f"component {name} needs images, and the items have shape {network.item_shape}"
+                    f"has items of shape {network.item_shape}, and component {name} needs images"
                 )
         for one in self.with_hook("network"):
             with drawn_from(self.context, f"{one.stream_name}{'-head' if part is network.head else ''}"):
@@ -102,7 +101,7 @@ class Chain:
         """
         for name, one in self.parts.items():
             if "validation" in one.needs and task.stage.validation is None:
-                raise Unsuitable(f"component {name} needs validation items, and this protocol holds none out")
+                raise Unsuitable(f"has no validation items in this protocol, which component {name} needs")
         return sum(one.begin(task) for one in self.with_hook("begin"))
 
     def rates(self, network: Classifier) -> dict[nn.Parameter, Rate]:

@@ -23,7 +23,7 @@ from strategies.toolkit.training.loop import Batch
 class EarlyTeacher(Component):
     """Learn from the soft labels of teachers that stopped early."""
 
-    teachers: int = param(2, "networks whose probabilities are averaged", ge=1, ablate=[1])
+    teachers: int = param(1, "networks whose probabilities are averaged (published 2)", ge=1, ablate=[2])
     share: float = param(
         0.1, "passes of each, of the learner's; late teachers have memorised", gt=0, le=1, ablate=[0.5]
     )
@@ -45,7 +45,7 @@ class EarlyTeacher(Component):
         spent = 0 if self.extra else self.teachers * passes
         if spent >= task.passes:
             raise Unsuitable(
-                f"component {self.name} takes {spent} passes of {task.passes}, and leaves none to learn in"
+                f"is left no pass to learn in: component {self.name} takes {spent} of {task.passes}"
             )
         self.trained = [task.teacher(f"{self.stream_name}-{place}", passes) for place in range(self.teachers)]
         return spent

@@ -32,5 +32,5 @@ class TakesComponents(Strategy):
         if not self.components:
             return None
         chain = Chain(self.components, self.context, init)
-        chain.check_offer(type(self).__name__, self.offers)
+        chain.check_offer(self.offers)
         return chain

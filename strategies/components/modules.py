@@ -65,6 +65,6 @@ def replaced(part: nn.Module, kind: type[nn.Module], make: Callable[[], nn.Modul
         if isinstance(child, kind)
     ]
     if not found:
-        raise Unsuitable(f"component {name} replaces {kind.__name__} modules, and this network has none")
+        raise Unsuitable(f"has a network without {kind.__name__} modules, which component {name} replaces")
     for parent, own in found:
         setattr(parent, own, make())

@@ -29,7 +29,7 @@ _INSIDE = 1e-4
 
 
 class Policy(nn.Module):
-    """a and b of every cell for images (B, C, H, W), each (B, G, G)."""
+    """a and b of every cell for images (B, C, H, W), each float32 (B, G, G)."""
 
     def __init__(self, grid: int) -> None:
         super().__init__()
@@ -40,8 +40,9 @@ class Policy(nn.Module):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Return nine tenths of the running mean and a tenth of what the image says; then the mean moves."""
-        pooled = functional.adaptive_avg_pool2d(inputs.mean(dim=1, keepdim=True), self.grid)
-        own = self.linear(pooled.flatten(1)).view(-1, 2, self.grid, self.grid)
+        with torch.autocast(inputs.device.type, enabled=False):
+            pooled = functional.adaptive_avg_pool2d(inputs.float().mean(dim=1, keepdim=True), self.grid)
+            own = self.linear(pooled.flatten(1)).view(-1, 2, self.grid, self.grid)
         mixed = 0.9 * self.base + 0.1 * own
         self.base.lerp_(own.detach().mean(dim=0), 0.01)
         return mixed[:, 0], mixed[:, 1]
@@ -80,7 +81,7 @@ class NoiseMask(Masks):
         self.drawn: tuple[Tensor, Tensor, Tensor] | None = None
         if batch.done >= self.share:
             return batch
-        a, b = _policy_of(network)(batch.inputs.float())
+        a, b = _policy_of(network)(batch.inputs)
         law = [each.detach().double().exp().cpu().numpy() for each in (a, b)]
         cells = torch.from_numpy(self.stream(f"masks-{batch.step}").beta(*law)).to(a)
         self.drawn = (a, b, cells)

@@ -56,7 +56,7 @@ class LossLearner(LabelLearner):
         if chain is None or not chain.with_hook("begin"):
             return 0
         if self.context.gradient_steps:
-            raise Unsuitable(f"components={self.components} trains by passes, and this protocol counts steps")
+            raise Unsuitable(f"counts steps in this protocol, and components={self.components} takes passes")
 
         def teacher(name: str, passes: int) -> Classifier:
             made = Classifier(self.context, init=name).grow(stage)

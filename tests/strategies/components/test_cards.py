@@ -104,7 +104,7 @@ def test_crrelu_and_its_slopes_are_the_closed_forms() -> None:
 def test_a_network_without_relu_modules_is_refused() -> None:
     for name in ("crrelu", "hermite"):
         with pytest.raises(
-            Unsuitable, match=f"component {name} replaces ReLU modules, and this network has none"
+            Unsuitable, match=f"has a network without ReLU modules, which component {name} replaces"
         ):
             _network(name, backbone="linear")
 

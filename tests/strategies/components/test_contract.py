@@ -162,7 +162,7 @@ def test_targets_stand_for_the_expectation_of_the_loss_and_weights_multiply_it()
 
 def test_teachers_take_their_passes_from_the_learner_and_say_what_it_is_shown() -> None:
     counted = FakeContext(epochs=10)
-    learner = configured("strategy", "cross-entropy[components=early-teacher[share=0.2]]")
+    learner = configured("strategy", "cross-entropy[components=early-teacher[share=0.2,teachers=2]]")
     learner.start(counted)
     learner.learn(STAGE)
     assert counted.ended == [1, 2, 3, 4, 5, 6]  # two teachers took two passes each
@@ -174,8 +174,8 @@ def test_teachers_take_their_passes_from_the_learner_and_say_what_it_is_shown() 
     assert torch.allclose(targets, by_hand)
     fresh = Classifier(FakeContext(), init=f"{one.stream_name}-1").grow(STAGE)
     assert not torch.equal(fresh.evaluated(batch.inputs), one.trained[1].evaluated(batch.inputs))
-    with pytest.raises(Unsuitable, match="takes 4 passes of 4, and leaves none to learn in"):
-        _learned("cross-entropy[components=early-teacher[share=0.5]]", epochs=4)
+    with pytest.raises(Unsuitable, match="is left no pass to learn in: component early-teacher takes 4 of 4"):
+        _learned("cross-entropy[components=early-teacher[share=0.5,teachers=2]]", epochs=4)
 
 
 @pytest.mark.parametrize("name", sorted(registered("component")))
@@ -254,14 +254,10 @@ def test_what_is_wrong_is_one_sentence_before_anything_runs(text: str, sentence:
 @pytest.mark.parametrize(
     ("learner", "component", "sentence"),
     [
-        (
-            "cross-entropy",
-            "fixed-mask",
-            r"component fixed-mask needs images, and the items have shape \(5,\)",
-        ),
-        ("elr-plus", "quantise", "component quantise needs term, which ELRPlus does not offer"),
-        ("replay", "early-teacher", "component early-teacher needs begin, which Replay does not offer"),
-        ("ps-kd", "early-teacher", "component early-teacher needs begin, which PSKD does not offer"),
+        ("cross-entropy", "fixed-mask", r"has items of shape \(5,\), and component fixed-mask needs images"),
+        ("elr-plus", "quantise", "does not offer term, which component quantise needs"),
+        ("replay", "early-teacher", "does not offer begin, which component early-teacher needs"),
+        ("ps-kd", "early-teacher", "does not offer begin, which component early-teacher needs"),
     ],
 )
 def test_what_a_learner_does_not_offer_does_not_apply(learner: str, component: str, sentence: str) -> None:
@@ -270,7 +266,9 @@ def test_what_a_learner_does_not_offer_does_not_apply(learner: str, component: s
 
 
 def test_a_protocol_that_counts_steps_has_no_passes_to_give_away() -> None:
-    with pytest.raises(Unsuitable, match="trains by passes, and this protocol counts steps"):
+    with pytest.raises(
+        Unsuitable, match="counts steps in this protocol, and components=early-teacher takes passes"
+    ):
         _learned("cross-entropy[components=early-teacher]", gradient_steps=7)
 
 
