@@ -261,6 +261,18 @@ def test_masks_follow_the_step_and_end_with_their_share(name: str) -> None:
         assert float(shown.mean()) == pytest.approx(1, abs=0.1)  # scaled by the mean of Beta(1, 1)
 
 
+def test_a_policy_counts_in_float32_whatever_the_learner_does() -> None:
+    network = _network("noise-mask", "cnn[width=8]", (1, 8, 8))
+    assert isinstance(network.components, Chain)
+    (one,) = network.components.with_hook("change")
+    batch = Batch(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), torch.arange(4))
+    with torch.autocast("cpu", torch.bfloat16):
+        shown = one.change(network, batch)
+    assert shown.inputs.dtype == torch.float32
+    policy: nn.Module = network.backbone.get_submodule("mask_policy")
+    assert {weights.dtype for weights in policy.state_dict().values()} == {torch.float32}
+
+
 def test_the_gradient_of_the_policy_is_that_of_the_log_density() -> None:
     rng = np.random.default_rng(0)
     a, b = (torch.from_numpy(rng.normal(size=(3, 2, 2))).requires_grad_() for _ in range(2))
