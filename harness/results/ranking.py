@@ -31,6 +31,7 @@ from harness.errors import UserError
 from harness.results.costs import common, where_measured
 from harness.results.placing import Figures, Ranks, interval, minimum_detectable, notes_on, ranks_of
 from harness.statistics import Comparison, Interval, Letters, Times
+from harness.syntax import single
 
 if TYPE_CHECKING:
     from harness.store.record import Record
@@ -245,10 +246,13 @@ def _entries(
 
 
 def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
-    name = label.partition("[")[0]
-    if name == upper_bound:
-        return "upper bound"
-    return "lower bound" if name == lower_bound else "contender"
+    """Return what a strategy is in a ranking; a bound with components is a contender, since they are what is asked
+    about.
+    """
+    said = single(label)
+    if "components" in said.params or said.name not in (lower_bound, upper_bound):
+        return "contender"
+    return "upper bound" if said.name == upper_bound else "lower bound"
 
 
 def _row(
@@ -321,7 +325,11 @@ class _Bound(NamedTuple):
 
 def _bound(name: str, entries: Mapping[str, _Entry], primary: Metric) -> _Bound:
     """Find the label that stands for a bound: the bare name, else its only variant."""
-    variants = [label for label in entries if label.partition("[")[0] == name]
+    variants = [
+        label
+        for label, entry in entries.items()
+        if label.partition("[")[0] == name and entry.role != "contender"
+    ]
     if name not in variants and len(variants) != 1:
         why = (
             f"it has {len(variants)} variants and none with default parameters"
