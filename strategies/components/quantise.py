@@ -45,6 +45,11 @@ class Quantised(nn.Module):
         rounded: Tensor = (inside + (inside.round() - inside).detach()) * step
         return rounded
 
+    def right_inverse(self, weights: Tensor) -> Tensor:
+        """Return the weights, for which the step is chosen anew: another component has drawn them."""
+        self.step.data.copy_(self._best_step(weights.detach()))
+        return weights
+
     def _best_step(self, weights: Tensor) -> Tensor:
         largest = weights.abs().max()
         steps = torch.stack([largest * (1 - place / 100) / self.high for place in range(80)])

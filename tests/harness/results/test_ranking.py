@@ -453,7 +453,7 @@ def test_shares_are_printed_in_per_cent_and_counts_are_not() -> None:
 def test_a_bound_with_components_competes_and_is_no_variant_of_the_bound() -> None:
     figures = {"fine-tune[components=rate+crrelu[start=0.05]]": [0.3, 0.4, 0.5], **SOUND}
     ranking = _rank(figures)
-    (row,) = [row for row in ranking.rows if "components" in row.label]
+    (row,) = [row for row in ranking.rows if "components" in row.strategy]
     assert row.role == "contender"
     assert ranking.lower == "fine-tune"
 

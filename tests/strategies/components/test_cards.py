@@ -212,6 +212,14 @@ def test_the_first_step_is_the_best_of_eighty() -> None:
     assert error(float(made.step) + 1e-6) == pytest.approx(min(errors), rel=1e-4)
 
 
+def test_weights_that_are_drawn_behind_it_get_a_step_of_their_own() -> None:
+    before, behind = _network("critical+quantise[bits=3]"), _network("quantise[bits=3]+critical")
+    inputs = torch.rand(7, 5)
+    assert torch.equal(before(inputs), behind(inputs))
+    for layer in layers_of(behind):
+        assert len(layer.weight.unique()) <= 8
+
+
 def test_moments_and_the_penalty() -> None:
     kurtosis, skewness = moments(torch.tensor([-1.0, 1.0, -1.0, 1.0], dtype=torch.float64))
     assert (float(kurtosis), float(skewness)) == pytest.approx(((3 / 4) ** 2, 0.0))  # unbiased variance 4/3
