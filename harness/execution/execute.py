@@ -33,7 +33,7 @@ from harness.execution.plan import Plan, plan
 from harness.execution.pool import Ended, Pool, job_folder
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, Shape
+from harness.protocol.cells import Cell, Shape, addressed_params
 from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
 from harness.store.mlflow_store import PREDICTIONS, Store
@@ -296,7 +296,7 @@ class _Run:
             key=cell.key,
             strategy=plugin.address,
             source=plugin.source,
-            params=cell.contender.params,
+            params=addressed_params(cell.contender),
             code=cell.contender.code,
             lent_code=tuple(cell.protocol.content.get("code", {}).values()),
             settings=settings,

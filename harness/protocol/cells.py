@@ -29,6 +29,7 @@ from pydantic import (
 
 from harness.contracts import DealtStage, Inputs, Scenario, Stage, TrainingBudget
 from harness.errors import UserError
+from harness.networks import addressed
 from harness.parameters import model_of
 from harness.places import written
 from harness.plugins import Kind, Plugin, find, of_others
@@ -263,7 +264,7 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     for plugin, selection in _selections("strategy", texts):
         code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
         params = recorded(plugin, selection)
-        code = with_components(code, "+".join(_named_components(plugin, params)))
+        code = with_components(code, "+".join(text for _, text in _named_components(plugin, params)))
         found.append(Contender(label=str(selection), plugin=plugin, params=params, code=code))
     return found
 
@@ -285,12 +286,20 @@ def with_components(code: str, text: str) -> str:
     return fingerprint.of_value([code, own]) if own else code
 
 
-def _named_components(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[str]:
+def addressed_params(contender: Contender) -> dict[str, Any]:
+    """Return the parameters of a contender with the files of components by their whole paths, so that a process with
+    another working folder finds them.
+    """
+    named = {name: addressed(text) for name, text in _named_components(contender.plugin, contender.params)}
+    return {**contender.params, **named}
+
+
+def _named_components(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     owner: type = plugin.cls
     for name, field in model_of(owner).model_fields.items():
         extra = field.json_schema_extra
         if params.get(name) and isinstance(extra, dict) and extra.get("selects") == "component":
-            yield params[name]
+            yield name, params[name]
 
 
 def cells(

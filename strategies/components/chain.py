@@ -61,7 +61,7 @@ class Chain:
     def __init__(self, text: str, context: Context, prefix: str) -> None:
         self.parts, self.context = components_of(text), context
         for name, part in self.parts.items():
-            part.attach(context, name, f"{prefix}-{name}")
+            part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}")
 
     def with_hook(self, hook: Hook) -> list[Component]:
         """Return the components that override a hook, in their order."""

@@ -17,7 +17,7 @@ from harness.checkpoint import kept_state
 from harness.contracts import Query, Stage
 from harness.errors import Unsuitable, UserError
 from harness.plugins import registered
-from harness.protocol.cells import contenders
+from harness.protocol.cells import addressed_params, contenders
 from harness.selection import configured
 from strategies.components.chain import Chain, components_of
 from strategies.components.contract import Component, Rate, Task
@@ -296,6 +296,22 @@ def test_a_key_has_the_code_of_components_and_nothing_where_there_are_none(tmp_p
         file.write_text(text.format(number))
         codes.append(contenders([f"cross-entropy[components={file}:Mine]"])[0].code)
     assert codes[0] != codes[1]
+
+
+def test_a_worker_is_told_whole_paths_and_the_folder_of_a_component_moves_no_draw(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from strategies.components.rate import RateMatched\nclass Mine(RateMatched): ...\n"
+    )
+    (one,) = contenders(["cross-entropy[components=mine.py:Mine+rate]"])
+    assert one.params["components"] == "mine.py:Mine+rate"
+    assert addressed_params(one)["components"] == f"{tmp_path}/mine.py:Mine+rate"
+    names = []
+    for text in (one.params["components"], addressed_params(one)["components"]):
+        names.append([part.stream_name for part in Chain(text, FakeContext(), "init").parts.values()])
+    assert names == [["init-mine.py:Mine", "init-rate"]] * 2
 
 
 def test_the_list_has_them_with_their_parameters(call_owb: Owb) -> None:
