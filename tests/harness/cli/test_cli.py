@@ -92,7 +92,7 @@ WRONG = {
     "run patchcore -s anomaly[backbone=timm]": "encoder timm needs name: say timm:NAME",
     "run replay -s class-incremental[backbone=cnn:16]": "unknown backbone 'cnn:16'; did you mean 'cnn'?",
     "run happy -s cgcd[preset=happy-cifar100]": "'cifar100' has to be read from your disk",
-    "check nothing-like-it": "unknown strategy or scenario 'nothing-like-it'",
+    "check nothing-like-it": "unknown strategy, scenario or component 'nothing-like-it'",
     "data show digit": "unknown dataset 'digit'; did you mean 'digits'? (all: owb list datasets)",
     "list strategy": "unknown name 'strategy'; did you mean 'strategies'? (all: owb list)",
     "board show mine": "there are no boards in leaderboards/boards",
