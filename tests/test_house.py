@@ -39,7 +39,7 @@ HARNESS = (
 """The rooms of the harness: a file imports from its own room and from those before it."""
 SHARED = {
     "scenarios": {"shared", "datasets", "model_selection"},
-    "strategies": {"toolkit", "components"},
+    "strategies": {"ood_scores", "toolkit", "components"},
     "leaderboards": {"publishing"},
 }
 """The rooms that all others of a package may import; its `cli` may import each of them."""
@@ -186,11 +186,14 @@ def test_families_and_rooms_of_a_package_know_only_what_they_share() -> None:
     _holds(said for file, other, said in _own_imports(*SHARED) if not allowed(file, other))
 
 
-def test_components_lie_above_the_toolkit_and_below_the_families() -> None:
+def test_what_families_share_lies_in_floors_below_them() -> None:
+    """OOD scores, above them the toolkit, above it components."""
+    floors = ["ood_scores", "toolkit", "components"]
     _holds(
         said
-        for file, other, said in _own_imports("strategies/toolkit", "strategies/components")
-        if _room(other)[0] == "strategies" and _room(other)[1] not in {"toolkit", _room(file)[1]}
+        for file, other, said in _own_imports(*(f"strategies/{room}" for room in floors))
+        if _room(other)[0] == "strategies"
+        and _room(other)[1] not in floors[: floors.index(_room(file)[1]) + 1]
     )
 
 

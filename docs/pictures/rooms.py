@@ -64,7 +64,7 @@ ROOMS: Sequence[Room] = [
     Room("scenarios/datasets, shared", "data; splits, noise", 16, 468, 204, 44, PLUGIN),
     Room("strategies/<family>", "the same names, and avalanche_adapter", 740, 318, 204, 94, PLUGIN),
     Room(
-        "strategies/toolkit, components",
+        "strategies/ood_scores, toolkit, components",
         "what families share: training, networks, augmentations; changes to training by name",
         740,
         418,

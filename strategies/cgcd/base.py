@@ -23,12 +23,12 @@ from harness.clustering import k_by_silhouette
 from harness.contracts import HIDDEN, Prediction, Query, Stage, Strategy, param
 from harness.errors import Diverged, Unsuitable
 from strategies.cgcd.prototypes import class_means, spreads
+from strategies.ood_scores import MEANING, NONE, OODScore, Seen, detector_of
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
 from strategies.toolkit.discovery.network import DiscoveryNetwork
 from strategies.toolkit.discovery.split_network import Trainable
 from strategies.toolkit.discovery.two_views import Fresh
-from strategies.toolkit.ood_scores import MEANING, NONE, OODScore, Seen, detector_of
 from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
 from strategies.toolkit.training.loop import Batch, RateChanges, cosine_to, sgd, train, warmed_at
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of

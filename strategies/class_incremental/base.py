@@ -7,9 +7,9 @@ import torch
 from harness.contracts import Prediction, Query, param
 from strategies.components.chain import weights_of, with_components
 from strategies.components.learner import TakesComponents
+from strategies.ood_scores import MEANING, NONE, OODScore, detector_of
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.ood_scores import MEANING, NONE, OODScore, detector_of
 from strategies.toolkit.training.loop import Loss, sgd, train
 from strategies.toolkit.training.tensors import Items
 

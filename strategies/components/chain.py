@@ -17,9 +17,9 @@ from harness.errors import Unsuitable, UserError
 from harness.plugins import find
 from harness.selection import configured, single, split_outside
 from strategies.components.contract import Component, Hook, Rate, Task
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import drawn_from
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch, Loss
 
 

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from harness.checkpoint import restore, state_of
 from harness.contracts import Context, Stage
 from harness.parameters import model_of, validated
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items
 

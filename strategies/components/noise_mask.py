@@ -19,9 +19,9 @@ from torch.nn import functional
 from harness.contracts import param
 from strategies.components.contract import Rate
 from strategies.components.masks import Masks
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses.robust import cross_entropy
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch
 
 _INSIDE = 1e-4

@@ -20,8 +20,8 @@ from torch.nn.utils.parametrize import is_parametrized, register_parametrization
 from harness.contracts import param
 from strategies.components.contract import Component
 from strategies.components.modules import layers_of
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch
 
 _EPSILON = 1e-6

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
 from harness.errors import Unsuitable
+from strategies.ood_scores import Detector, Seen
 from strategies.toolkit.networks import backbone, drawn_from
-from strategies.toolkit.ood_scores import Detector, Seen
 from strategies.toolkit.training.eval_mode import eval_mode
 from strategies.toolkit.training.tensors import as_tensor
 

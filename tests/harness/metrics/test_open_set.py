@@ -34,8 +34,9 @@ from harness.store import predictions
 from scenarios.cgcd.scenario import CGCD
 from scenarios.class_incremental.scenario import ClassIncremental
 from scenarios.shared import open_set as reported
+from strategies.ood_scores import SCORES, Detector, Seen, detector_of
+from strategies.ood_scores.formulas import origin_of, whitening
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.ood_scores import SCORES, Detector, Seen, detector_of, origin_of, whitening
 
 Vectors = NDArray[np.float64]
 

@@ -22,8 +22,8 @@ from strategies.components.masks import spread
 from strategies.components.modules import activations_behind, layers_of
 from strategies.components.noise_mask import policy_loss
 from strategies.components.quantise import Quantised, moments
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch
 
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(120)

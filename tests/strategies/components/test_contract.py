@@ -23,9 +23,9 @@ from strategies.components.chain import Chain, components_of
 from strategies.components.contract import Component, Rate, Task
 from strategies.components.losses import mean_cross_entropy, mean_of
 from strategies.noisy_labels.loss_learners import CrossEntropy
+from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses.robust import cross_entropy, soft_cross_entropy
-from strategies.toolkit.ood_scores import Seen
 from strategies.toolkit.training.loop import Batch
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
