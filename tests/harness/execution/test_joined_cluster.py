@@ -1,0 +1,122 @@
+"""A run on a Ray cluster of several nodes that was started by hand: who may work, who leaves, who joins, and
+its token.
+
+Every node is a real raylet on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from checkout import ROOT
+from raylets import Cluster
+from runs import BLOBS, Run, world
+
+from harness.contracts import Status
+from harness.store.mlflow_store import Store
+
+OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
+PACKAGES = ("harness", "openworld", "scenarios", "strategies")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster with a token, of a head with one core."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "home" / ".ray").mkdir(parents=True)
+    (folder / "home" / ".ray" / "auth_token").write_text("5" * 64)
+    with Cluster(folder) as found:
+        yield found
+
+
+def _owb(cluster: Cluster, *words: str, **further: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*OWB, *words, "--address", cluster.address],
+        cwd=cluster.folder,
+        env=cluster.environment(OMP_NUM_THREADS="1", **further),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_token_that_is_there_is_used_and_another_one_is_one_sentence(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Ray itself offers no token to an address that is written out, and tries one that is refused for minutes."""
+    process = _owb(cluster, "doctor", "--json")
+    said, _ = process.communicate(timeout=120)
+    (node,) = json.loads(said)["nodes"]["facts"]["nodes"]
+    assert (node["name"].partition(" (")[0], node["room"], node["refusal"]) == ("head", 1, "")
+    for how, why in (
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "it is not the one that RAY_AUTH_TOKEN holds"),
+        ({"HOME": str(tmp_path)}, "there is none here"),
+        ({"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}, "there is none here"),
+    ):
+        process = _owb(cluster, "run", world("Means"), "-s", BLOBS, **how)
+        _, said = process.communicate(timeout=120)
+        assert (process.returncode, said.count("\n")) == (2, 1), said
+        assert said.startswith(
+            f"owb: the cluster at {cluster.address} asks for a token, and {why}: copy ~/.ray"
+        )
+
+
+@pytest.mark.slow
+def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
+    cluster: Cluster, tmp_path: Path, tiny_run: Run
+) -> None:
+    """Nodes that join in mid-run are asked, and used or left out; predictions are those of a run on this machine."""
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / "other" / package)
+    with (tmp_path / "other" / "harness" / "seeds.py").open("a") as file:
+        file.write("\nLATE = True\n")
+    cluster.add("good", RAY_AUTH_MODE="token")
+    cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=str(tmp_path / "other"))
+    mark, seeds = tmp_path / "mark", 6
+    store = str(tmp_path / "joined")
+    strategy = f"{world('Announces')}[mark={mark},pause=1.0]"
+    run = _owb(
+        cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", store, "--json"
+    )
+    try:
+        _wait_for(
+            lambda: mark.is_file() and len({line.split()[0] for line in mark.read_text().splitlines()}) > 1
+        )
+        cluster.kill("good")
+        cluster.add("late", RAY_AUTH_MODE="token")
+        _, err = run.communicate(timeout=240)
+    finally:
+        run.kill()
+    assert (run.returncode, "Traceback" in err) == (0, False), err
+    left_out = [line for line in err.splitlines() if " is left out: " in line]
+    assert [line.startswith("node other (") for line in left_out] == [True]
+    assert "it has other code of this program" in left_out[0]
+    assert re.search(
+        r"^node good \(.*\) has left the cluster: 1 cell runs again elsewhere$", err, re.MULTILINE
+    )
+    records = Store(store).records()
+    assert [record.status for record in records] == [Status.DONE] * seeds
+    alone = tiny_run(
+        [f"{world('Announces')}[mark={tmp_path / 'calm'},pause=0.0]"], seeds=seeds, store="alone"
+    )
+    assert {record.seed: record.digest for record in records} == {
+        record.seed: record.digest for record in alone
+    }
+    stated = json.loads(Store(store).file(records[0], "cell.json").read_text())["environment"]
+    assert stated["processor"]
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
