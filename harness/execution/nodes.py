@@ -215,9 +215,9 @@ class Nodes:
         for identity, node in alive.items():
             if identity not in self._there:
                 self._there[identity] = self._met(identity, node)
-        for node in self._there.values():
-            if node.asked is not None and self.ray.wait([node.asked], timeout=0)[0]:
-                self._take_in(node)
+        for met in self._there.values():
+            if met.asked is not None and self.ray.wait([met.asked], timeout=0)[0]:
+                self._take_in(met)
         if not any(node.room and not node.refusal for node in self._there.values()):
             said = [f"{node.name}: {node.refusal}" for node in self._there.values() if node.refusal]
             raise UserError(

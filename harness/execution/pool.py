@@ -43,6 +43,10 @@ _MOST_FAILURES = 4
 """How many workers in a row may die while they load, and how often a local Ray may, before the run ends."""
 _LOOK_S = 1.0
 """How often the nodes of a cluster are looked at."""
+_SETTLE_S = 45.0
+"""How long a worker of a cluster that cannot be reached keeps its task: so late may Ray notice that its node is
+no more.
+"""
 _LONGEST_TICK_S = 1.0
 """What a look counts for at most, so that a driver that was stopped for an hour takes nobody for lost."""
 
@@ -51,6 +55,7 @@ _LONGEST_TICK_S = 1.0
 class _Seat:
     """A place for one worker: the actor that sits there, and what it runs. node: where, in a cluster that was
     joined.  stream: what it says of its task.  silent_s: since its last word.
+    died: of what, where it is still to be seen whether its node did.
     """
 
     node: str
@@ -60,6 +65,7 @@ class _Seat:
     stream: Any = None
     pid: int = 0
     silent_s: float = 0.0
+    died: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +150,8 @@ class Pool:
         waiting += self._nodes.waiting if self._nodes else []
         if waiting:
             self.ray.wait(waiting, timeout=seconds)
+        else:
+            time.sleep(seconds)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
         if self._watch and (trouble := self._watch.trouble(passed)):
@@ -216,25 +224,31 @@ class Pool:
     def _heard(self, seat: _Seat, passed: float) -> Iterator[Event | Ended]:
         """Take in what a worker said; where it can say nothing any more, it is replaced."""
         seat.silent_s += passed
-        while seat.task is not None and self._is_there(seat.stream):
+        while seat.task is not None and seat.died is None and self._is_there(seat.stream):
             seat.silent_s = 0.0
             try:
                 message = self.ray.get(next(seat.stream))
             except (self.ray.exceptions.RayError, StopIteration) as error:
-                if self._nodes is None or self._nodes.is_there(seat.node):
-                    yield self._replace(
-                        seat,
-                        _words(error),
-                        out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError),
-                    )
-                return
+                seat.died, seat.stream = error, None
+                break
             if isinstance(message, Outcome):
                 yield Ended(task=seat.task, outcome=message)
                 seat.task = seat.stream = None
             elif not isinstance(message, Heartbeat):
                 yield message
-        if seat.task is not None and seat.silent_s > _SILENT_S:
+        if seat.died is not None:
+            if not self._may_have_left(seat):
+                is_memory = isinstance(seat.died, self.ray.exceptions.OutOfMemoryError)
+                yield self._replace(seat, _words(seat.died), out_of_memory=is_memory)
+        elif seat.task is not None and seat.silent_s > _SILENT_S:
             yield self._replace(seat, f"its worker said nothing for {_SILENT_S:g} s")
+
+    def _may_have_left(self, seat: _Seat) -> bool:
+        """Whether the node of a worker that died is gone, or it is still to be seen."""
+        if self._nodes is None:
+            return False
+        is_unsure = isinstance(seat.died, self.ray.exceptions.ActorUnavailableError)
+        return (is_unsure and seat.silent_s <= _SETTLE_S) or not self._nodes.is_there(seat.node)
 
     def _replace(self, seat: _Seat, reason: str, *, out_of_memory: bool = False) -> Ended:
         """Have another worker in the place of one; return the end of what it ran."""

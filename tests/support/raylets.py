@@ -34,7 +34,11 @@ class Cluster:
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._sockets = tempfile.mkdtemp(prefix="owb-ray-")  # a socket's path may have 107 letters
         port = self.address.partition(":")[2]
-        self._start("head", cores, ["--head", "--port", port, "--temp-dir", self._sockets])
+        self._start(
+            "head",
+            cores,
+            ["--head", "--port", port, "--temp-dir", self._sockets, "--include-dashboard", "false"],
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -57,18 +61,21 @@ class Cluster:
 
     def kill(self, name: str) -> None:
         """Kill a node with all its processes, as when its machine loses power."""
-        process = psutil.Process(self._nodes.pop(name).pid)
+        node = self._nodes.pop(name)
+        if node.poll() is not None:
+            return
+        process = psutil.Process(node.pid)
         for each in (process, *process.children(recursive=True)):
             try:
                 each.send_signal(signal.SIGKILL)
             except psutil.NoSuchProcess:
                 continue
-        process.wait()
+        node.wait()
 
     def _start(self, name: str, cores: int, options: list[str], **further: str) -> None:
         ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
         size = ["--num-cpus", str(cores), "--object-store-memory", str(80 << 20)]
-        here = ["--node-name", name, "--include-dashboard", "false"]
+        here = ["--node-name", name]
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
             self._nodes[name] = subprocess.Popen(
