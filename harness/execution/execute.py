@@ -27,9 +27,9 @@ from harness.cell.sessions import new_session
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
+from harness.execution.facts import question
 from harness.execution.lock import locked
 from harness.execution.machine import Machine
-from harness.execution.nodes import question
 from harness.execution.plan import Plan, plan
 from harness.execution.pool import Ended, Pool, job_folder
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started

@@ -1,178 +1,42 @@
-"""The nodes of a Ray cluster that was joined: each is asked what it has before it works, and those that would
-answer otherwise are left out.
+"""The nodes of a Ray cluster that was joined: who is there, who may work, and how many workers each has room
+for.
 
-The key of a cell names the code and the library versions that it was planned with. A node that has others
-would put other numbers under the same key, without a word. So every node says what it has (`facts`), and the
-driver compares: with other code, of this program or of a plugin, with other libraries or another Python, or
-without the device, it gets no cell, and the run goes on with the others. Processors may differ; the record of
-a cell names the one that it ran on.
+Every node says what it has before it works (`facts`), and the driver compares. With other code, of this
+program or of a plugin, with other libraries or another Python, or without the device, a node gets no cell, and
+the run goes on with the others. Processors may differ; the record of a cell names the one that it ran on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import sys
+import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from harness.code import by_path
-from harness.code.imports import OURS, module_named
-from harness.contracts import TrainingBudget
+from harness.code.imports import OURS
 from harness.errors import UserError, in_one_line
 from harness.execution.cluster import nodes_there, start, stop
-from harness.execution.environment import of_this_machine
-from harness.execution.machine import Machine, check_device
-from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, code_of_files
+from harness.execution.facts import Question, difference, facts, question_of
+from harness.execution.machine import Machine
 
 _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What a node is asked.
-
-    device, precision: to be had there.  path: where the driver finds modules.
-    modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
-    text that is sent.  budgets: whose networks and augmentations may be files.
-    """
-
-    device: str = "cpu"
-    precision: Any = "float32"
-    path: tuple[str, ...] = ()
-    modules: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
-    budgets: tuple[TrainingBudget, ...] = ()
-
-
-def question(cells: Iterable[Cell], machine: Machine) -> Question:
-    """Return what to ask of a node that is to run these cells."""
-    from harness.cell.run import settings_of
-
-    cells = list(cells)
-    plugins = {cell.contender.plugin.name: cell.contender.plugin for cell in cells}.values()
-    protocols = {cell.protocol.hash: cell.protocol for cell in cells}.values()
-    return Question(
-        device=machine.device,
-        precision=machine.precision,
-        path=tuple(sys.path),
-        modules={
-            plugin.name: plugin.cls.__module__
-            for plugin in plugins
-            if plugin.source is None and plugin.cls.__module__.partition(".")[0] not in OURS
-        },
-        files={plugin.address: plugin.source for plugin in plugins if plugin.source is not None},
-        budgets=tuple(settings_of(protocol.scenario, 0).budget for protocol in protocols),
-    )
-
-
-def facts(asked: Question) -> dict[str, Any]:
-    """Return what this machine has, in plain values: a node with another version of this program answers too.
-
-    environment: as in a record.  version, code: of this program.  plugins: digests by name, empty of what
-    cannot be read.  device: why it cannot be used, empty where it can.
-    """
-    sys.path += [place for place in asked.path if place not in sys.path]
-    try:
-        check_device(asked.device, asked.precision)
-        device = ""
-    except UserError as error:
-        device = str(error)
-    plugins = {name: fingerprint.of_code(module) for name, module in asked.modules.items()}
-    for address, source in asked.files.items():
-        folder = by_path.folder_of(address.rpartition(":")[0])
-        plugins[address] = fingerprint.of_code("", source, folder)
-    for budget in asked.budgets:
-        plugins |= _code_of_files(budget)
-    return {
-        "environment": of_this_machine(),
-        "version": _version(),
-        "code": code_here(),
-        "plugins": plugins,
-        "device": device,
-    }
-
-
-def _code_of_files(budget: TrainingBudget) -> dict[str, str]:
-    try:
-        return code_of_files(budget)
-    except (UserError, OSError):  # a file that is not there
-        return {f"{budget.backbone} or {budget.augmentations}": ""}
-
-
-@cache
-def code_here() -> str:
-    """Return the SHA-256 of this program's source: names and bytes of the modules that run cells."""
-    digest = hashlib.sha256()
-    for package in OURS:
-        for place in module_named(package)[-1].places if module_named(package) else ():
-            for path in sorted(Path(place).rglob("*.py")):
-                digest.update(f"{package}/{path.relative_to(place).as_posix()}|".encode())
-                digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
-
-
-def _version() -> str:
-    try:
-        return version("openworld-bench")
-    except PackageNotFoundError:
-        return ""
-
-
-def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """Say what keeps a machine from working for this one, and what to do about it; empty where nothing does.
-
-    Args:
-        here: `facts` of the driver.
-        there: `facts` of the machine, to the same question.
-    """
-    if there["code"] != here["code"]:
-        versions = (
-            f"{there['version'] or 'no release'} there, {here['version'] or 'no release'} here"
-            if there["version"] != here["version"]
-            else f"both call themselves {here['version']}"
-        )
-        return f"it has other code of this program ({versions}): install the same commit there"
-    ours, theirs = here["environment"], there["environment"]
-    if _minor(theirs["python"]) != _minor(ours["python"]):
-        return f"it has Python {theirs['python']}, not {ours['python']}: install that one there"
-    known, found = ours["libraries"], theirs["libraries"]
-    others = [
-        f"{name} {found.get(name, 'missing')} instead of {known.get(name, 'none')}"
-        for name in sorted({*known, *found})
-        if known.get(name) != found.get(name)
-    ]
-    if others:
-        return f"it has other libraries ({', '.join(others)}): install the same versions there"
-    for name, digest in here["plugins"].items():
-        if there["plugins"].get(name) != digest:
-            return (
-                f"what {name} says or imports is not the same there: copy the folder of that file to the same "
-                "place"
-            )
-    return f"{there['device']}" if there["device"] else ""
-
-
-def _minor(python: str) -> list[str]:
-    return python.split(".")[:2]
+_LOADING_S = 240.0
+"""How long a node that runs may take to answer; one whose GPUs are taken may take any time."""
 
 
 @dataclass(slots=True)
 class _Node:
-    """A node that is there. asked: its answer to come.  environment: what it said, once it was admitted.
-    refusal: why it was not.
+    """A node that is there. met_s: when it was met.  asked: its answer to come.  environment: what it said, once it
+    was admitted.  refusal: why it was not.
     """
 
     name: str
     room: int
+    met_s: float
     asked: Any = None
     environment: dict[str, Any] | None = None
     refusal: str = ""
@@ -218,6 +82,11 @@ class Nodes:
         for met in self._there.values():
             if met.asked is not None and self.ray.wait([met.asked], timeout=0)[0]:
                 self._take_in(met)
+            elif (
+                met.asked is not None and not self.machine.gpus and time.monotonic() - met.met_s > _LOADING_S
+            ):
+                met.asked = None
+                self._refuse(met, f"it gave no answer in {_LOADING_S:g} s")
         if not any(node.room and not node.refusal for node in self._there.values()):
             said = [f"{node.name}: {node.refusal}" for node in self._there.values() if node.refusal]
             raise UserError(
@@ -254,7 +123,7 @@ class Nodes:
         return seats(rooms, taken, self.machine.workers)
 
     def _met(self, identity: str, node: Mapping[str, Any]) -> _Node:
-        met = _Node(_called(node), room(node["Resources"], self.machine))
+        met = _Node(_called(node), room(node["Resources"], self.machine), time.monotonic())
         if met.room:
             met.asked = _ask(identity, self.question, gpus=self.machine.gpus)
         return met
@@ -285,38 +154,39 @@ class Inspected:
 
 
 def inspect(machine: Machine) -> list[Inspected]:
-    """Join the cluster at the machine's address, ask every node, wait up to a minute, and leave.
+    """Join the cluster at the machine's address, ask every node, and leave.
 
     Raises:
         UserError: the cluster cannot be joined.
     """
     start(machine)
-    import ray
-
     try:
-        asked = Question(device=machine.device, precision=machine.precision, path=tuple(sys.path))
-        here, there = facts(asked), nodes_there()
-        answers = [_ask(node["NodeID"], asked, gpus=machine.gpus) for node in there]
-        come, _ = ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE_S)
-        found = []
-        for node, answer in zip(there, answers, strict=True):
-            said, refusal = (
-                _heard(answer, here) if answer in come else ({}, f"it gave no answer in {_PATIENCE_S:g} s")
-            )
-            fits = room(node["Resources"], machine)
-            if not fits and not refusal:
-                refusal = "it has no room for a worker: start it with more --num-cpus"
-            found.append(
-                Inspected(
-                    name=_called(node),
-                    room=fits,
-                    environment=said["environment"] if said else {},
-                    refusal=refusal,
-                )
-            )
-        return found
+        return inspected(machine, question_of([], [], machine))
     finally:
         stop()
+
+
+def inspected(machine: Machine, asked: Question) -> list[Inspected]:
+    """Ask every node of the cluster that was joined; wait up to a minute."""
+    import ray
+
+    here, there = facts(asked), nodes_there()
+    answers = [
+        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node["Resources"], machine) else 0.0)
+        for node in there
+    ]
+    come, _ = ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE_S)
+    found = []
+    for node, answer in zip(there, answers, strict=True):
+        said, refusal = (
+            _heard(answer, here) if answer in come else ({}, f"it gave no answer in {_PATIENCE_S:g} s")
+        )
+        fits = room(node["Resources"], machine)
+        if not fits and not refusal:
+            refusal = "it has no room for a worker: start it with more --num-cpus"
+        environment = said["environment"] if said else {}
+        found.append(Inspected(name=_called(node), room=fits, environment=environment, refusal=refusal))
+    return found
 
 
 def seats(rooms: Mapping[str, int], taken: Sequence[str], most: int | None) -> list[str]:
@@ -387,15 +257,4 @@ def room(has: Mapping[str, float], machine: Machine) -> int:
     return min(cores, int(has.get("GPU", 0.0) / machine.gpus + 1e-9)) if machine.gpus else cores
 
 
-__all__ = [
-    "Inspected",
-    "Nodes",
-    "Question",
-    "difference",
-    "facts",
-    "inspect",
-    "on",
-    "question",
-    "room",
-    "seats",
-]
+__all__ = ["Inspected", "Nodes", "inspect", "inspected", "on", "room", "seats"]

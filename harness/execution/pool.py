@@ -26,8 +26,9 @@ from harness.contracts import Status
 from harness.errors import UserError
 from harness.execution.cluster import Watch, on_one_machine, start, stop
 from harness.execution.environment import of_this_machine
+from harness.execution.facts import Question
 from harness.execution.machine import Machine
-from harness.execution.nodes import Nodes, Question, on
+from harness.execution.nodes import Nodes, on
 from harness.execution.worker import Worker, tail
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task

@@ -25,7 +25,6 @@ from harness.contracts import Status
 from harness.store.mlflow_store import Store
 
 OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
-PACKAGES = ("harness", "openworld", "scenarios", "strategies")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +35,17 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     (folder / "home" / ".ray" / "auth_token").write_text("5" * 64)
     with Cluster(folder) as found:
         yield found
+
+
+@pytest.fixture(scope="module")
+def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder with a version of this program in which one line is another."""
+    folder = tmp_path_factory.mktemp("other")
+    for package in ("harness", "openworld", "scenarios", "strategies"):
+        shutil.copytree(ROOT / package, folder / package)
+    with (folder / "harness" / "seeds.py").open("a") as file:
+        file.write("\nLATE = True\n")
+    return str(folder)
 
 
 def _owb(cluster: Cluster, *words: str, **further: str) -> subprocess.Popen[str]:
@@ -72,16 +82,35 @@ def test_a_token_that_is_there_is_used_and_another_one_is_one_sentence(
 
 
 @pytest.mark.slow
+def test_a_run_that_no_node_may_work_for_ends_in_one_sentence(cluster: Cluster, other_code: str) -> None:
+    process = _owb(cluster, "run", world("Means"), "-s", BLOBS, "--no-bounds", PYTHONPATH=other_code)
+    _, said = process.communicate(timeout=120)
+    left_out, end = said.splitlines()
+    assert process.returncode == 2
+    assert re.match(r"node head \(.*\) is left out: it has other code of this program \(both call", left_out)
+    assert re.match(
+        r"error: no node of the cluster is left to work; head \(.*\): it has other code .*: install the same commit "
+        r"there; mend it, and the same command continues$",
+        end,
+    )
+
+    settings = ["replay[lr=log:1e-3..1]", "-s", "class-incremental[stages=2]"]
+    search = ["sweep", *settings, "--search", "asha", "--trials", "1", "--seeds", "1"]
+    process = _owb(cluster, *search, PYTHONPATH=other_code)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    assert said.startswith("error: a search runs on every node of a cluster, and not all may work; head ("), (
+        said
+    )
+
+
+@pytest.mark.slow
 def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
-    cluster: Cluster, tmp_path: Path, tiny_run: Run
+    cluster: Cluster, other_code: str, tmp_path: Path, tiny_run: Run
 ) -> None:
     """Nodes that join in mid-run are asked, and used or left out; predictions are those of a run on this machine."""
-    for package in PACKAGES:
-        shutil.copytree(ROOT / package, tmp_path / "other" / package)
-    with (tmp_path / "other" / "harness" / "seeds.py").open("a") as file:
-        file.write("\nLATE = True\n")
     cluster.add("good", RAY_AUTH_MODE="token")
-    cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=str(tmp_path / "other"))
+    cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=other_code)
     mark, seeds = tmp_path / "mark", 6
     store = str(tmp_path / "joined")
     strategy = f"{world('Announces')}[mark={mark},pause=1.0]"

@@ -15,13 +15,14 @@ import pytest
 from checkout import ROOT
 from runs import BLOBS, world
 
+from harness.execution.facts import Question, difference, facts, question
 from harness.execution.machine import Machine
-from harness.execution.nodes import Question, difference, facts, question, room, seats
+from harness.execution.nodes import room, seats
 from harness.protocol.cells import cells, contenders, protocols
 
 ASKED = """
 import json
-from harness.execution.nodes import Question, facts
+from harness.execution.facts import Question, facts
 print(json.dumps(facts(Question())))
 """
 
