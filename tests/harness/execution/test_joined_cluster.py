@@ -41,8 +41,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return a folder with a version of this program in which one line is another."""
     folder = tmp_path_factory.mktemp("other")
-    for package in ("harness", "openworld", "scenarios", "strategies"):
-        shutil.copytree(ROOT / package, folder / package)
+    for package in ("harness", "leaderboards", "openworld", "scenarios", "strategies"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("boards"))
     with (folder / "harness" / "seeds.py").open("a") as file:
         file.write("\nLATE = True\n")
     return str(folder)
