@@ -119,13 +119,13 @@ class _Lending(Pool):
         self._seats = [seat for seat in self._seats if seat.task is not None]
         super().__exit__(*error)
 
-    def _new_seat(self) -> Any:
+    def _new_seat(self, node: str = "") -> Any:
         for place, (kind, seat) in enumerate(self.idle):
             if kind == self._kind():
                 del self.idle[place]
                 return seat
         self.dismiss()  # else those of another kind would hold the cores
-        return super()._new_seat()
+        return super()._new_seat(node)
 
     def _kind(self) -> object:
         return (self.machine.threads, self.machine.gpus, tuple(sys.path))

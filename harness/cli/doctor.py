@@ -11,25 +11,40 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from harness.cli import console, options, packages, plugged
 from harness.cli.plugged import Finding
+from harness.errors import UserError
 from harness.places import cache_folder, home_folder, written
 
 BROKEN = 1
 _GIB = 2**30
 _LEAST_FREE_GIB = 1
 
-EPILOGUE = options.examples("owb doctor", "owb doctor --json", "owb doctor --store /data/owb-store")
+EPILOGUE = options.examples(
+    "owb doctor",
+    "owb doctor --json",
+    "owb doctor --store /data/owb-store",
+    "owb doctor --address 10.0.0.1:6379            every node of a cluster too",
+)
 
 
-def doctor(store: options.Store = "owb-store", as_json: options.Json = False) -> None:
+def doctor(
+    store: options.Store = "owb-store",
+    address: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster, whose nodes are asked too.")
+    ] = None,
+    as_json: options.Json = False,
+) -> None:
     """Say what was found: cores, memory, CUDA, processes, compiler, faiss, store, cache, data sets, weights;
     and what to do next.
     """
     found = examine(store)
+    if address:
+        found["nodes"] = _nodes(address)
     broken = [line for finding in found.values() for line in finding.broken]
     advice = [line for finding in found.values() for line in finding.advice]
     if as_json:
@@ -271,6 +286,26 @@ def _store(where: str) -> Finding:
     facts = {"experiments": experiments, "cells": cells, "files": files, "mib": size >> 20, "free_gib": free}
     text = f"{folder}, {experiments} experiments, {cells} cells, {size / 2**20:.0f} MiB, {free:.0f} GiB free"
     return Finding(text=text, facts=facts, advice=advice, broken=broken)
+
+
+def _nodes(address: str) -> Finding:
+    """Ask every node of a cluster what a run would ask it."""
+    from harness.execution.machine import Machine
+    from harness.execution.nodes import inspect
+
+    try:
+        nodes = inspect(Machine(address=address))
+    except UserError as error:
+        return Finding(text=f"none at {address}", broken=[str(error)])
+    fit = [node for node in nodes if not node.refusal]
+    workers = sum(node.room for node in fit)
+    processors = sorted({node.environment["processor"] for node in fit})
+    text = f"{len(fit)} of {len(nodes)} can work, {workers} workers"
+    return Finding(
+        text=f"{text}; {'; '.join(processors)}" if fit else text,
+        facts={"nodes": [asdict(node) for node in nodes]},
+        broken=[f"node {node.name}: {node.refusal}" for node in nodes if node.refusal],
+    )
 
 
 def _cache() -> Finding:

@@ -94,7 +94,8 @@ Timeout = Annotated[float, typer.Option("--timeout", min=0.1, help="Seconds a ce
 Memory = Annotated[int, typer.Option("--memory", min=64, help="MiB a cell may take.")]
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Worker processes; by default cores / threads.")
+    int | None,
+    typer.Option("--workers", min=1, help="Worker processes; by default cores / threads, of all nodes."),
 ]
 
 _MACHINE: dict[str, Any] = {

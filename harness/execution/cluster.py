@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -41,6 +42,9 @@ def start(machine: Machine) -> bool:
     os.environ.setdefault("OMP_NUM_THREADS", str(machine.threads))
     if machine.address is None:
         _stay_on_this_machine()
+    else:
+        _take_token()
+        _check_answer(machine.address)
     import ray
 
     is_ours = machine.address is not None or not ray.is_initialized()
@@ -130,7 +134,7 @@ def on_one_machine(machine: Machine) -> bool:
     """Return whether all workers will run where this process does, so that they can map the same files. Ray
     has to run already.
     """
-    return machine.address is None and len(_nodes()) == 1
+    return machine.address is None and len(nodes_there()) == 1
 
 
 class Watch:
@@ -185,7 +189,8 @@ def _started() -> list[psutil.Process]:
     return found
 
 
-def _nodes() -> list[dict[str, Any]]:
+def nodes_there() -> list[dict[str, Any]]:
+    """Return what Ray says of every node that has not left."""
     import ray
 
     nodes: list[dict[str, Any]] = ray.nodes()  # type: ignore[no-untyped-call]
@@ -195,7 +200,7 @@ def _nodes() -> list[dict[str, Any]]:
 def _shortage(machine: Machine) -> str:
     """Say what no node has, which a worker would wait for without end; empty where there is enough."""
     needed = {"CPU": float(machine.threads), "GPU": machine.gpus}
-    nodes: list[dict[str, float]] = [node["Resources"] for node in _nodes()]
+    nodes: list[dict[str, float]] = [node["Resources"] for node in nodes_there()]
     if any(all(node.get(kind, 0.0) >= amount for kind, amount in needed.items()) for node in nodes):
         return ""
     asked = f"{machine.threads} {'thread' if machine.threads == 1 else 'threads'}"
@@ -227,10 +232,80 @@ def _bring_token() -> None:
     """Give Ray the token by which its processes know one another, where there is none: it would write one to
     the home folder.
     """
+    if not _where_token_is():
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+
+
+def _where_token_is() -> str:
+    """Return where Ray finds a token; empty where there is none."""
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        if name in os.environ:
+            return name
     home = home_folder()
     is_kept = home is not None and os.access(home / ".ray" / "auth_token", os.R_OK)
-    if not is_kept and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    return f"{home}/.ray/auth_token" if is_kept else ""
+
+
+def _take_token() -> None:
+    """Join with the token that is there: `ray start` asks for it wherever there is one, and so wherever Ray
+    was started before, but does not offer it to an address that is written out. A cluster without a token
+    does not mind.
+    """
+    if _where_token_is() and "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+
+
+def _check_answer(address: str) -> None:
+    """Refuse an address where nobody listens, or not for this driver: Ray tries it for minutes.
+
+    Raises:
+        UserError: nobody listens there, or the cluster asks for another token.
+    """
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal():  # such as "auto"
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"nobody answers at {address} ({error}): start a cluster there (ray start --head), or mend --address"
+        ) from None
+    if os.environ.get("RAY_AUTH_MODE") == "token" and not _where_token_is():  # Ray would abort this process
+        raise UserError(_other_token(address))
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
+    from ray.exceptions import AuthenticationError
+
+    try:
+        with _without_errors():
+            GcsClient(address=address).internal_kv_keys(b"", None, timeout=_PATIENCE_S)
+    except AuthenticationError:
+        raise UserError(_other_token(address)) from None
+    except Exception:  # what else it may be, joining says better
+        return
+
+
+@contextlib.contextmanager
+def _without_errors() -> Iterator[None]:
+    """Drop what is written to standard error by whatever part of this process: Ray says there, in words of its
+    own, what is said here in one sentence.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _other_token(address: str) -> str:
+    token = _where_token_is()
+    found = f"it is not the one that {token} holds" if token else "there is none here"
+    return (
+        f"the cluster at {address} asks for a token, and {found}: copy ~/.ray/auth_token of its head node to the "
+        "same place on every node"
+    )
 
 
 def _keep_quiet() -> None:
@@ -243,4 +318,4 @@ def _keep_quiet() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-__all__ = ["Watch", "on_one_machine", "start", "stop"]
+__all__ = ["Watch", "nodes_there", "on_one_machine", "start", "stop"]

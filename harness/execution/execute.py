@@ -27,6 +27,7 @@ from harness.cell.sessions import new_session
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
+from harness.execution.facts import question
 from harness.execution.lock import locked
 from harness.execution.machine import Machine
 from harness.execution.plan import Plan, plan
@@ -201,7 +202,7 @@ class _Run:
         ] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
         self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
-        self.environment = environment(machine)
+        self.question = question((cell for pack in packs for cell in pack), machine)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}
         for pack in packs:
@@ -217,7 +218,7 @@ class _Run:
         """Run everything; return the records by key."""
         with (
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
-            Pool(self.machine) as self.pool,
+            Pool(self.machine, self.question) as self.pool,
             _signals_as_interrupt(),
         ):
             try:
@@ -286,7 +287,7 @@ class _Run:
             self.store.begin,
             cell,
             experiment=self.experiment,
-            environment=self.environment,
+            environment=environment(self.machine, self.pool.environment),
             parent=self.parent,
         )
         dealt = self.deals[_deal_of(cell)]

@@ -52,12 +52,14 @@ class Machine:
         """Refuse a device, number format or compilation that cannot be had, before a worker is started for
         it; raise `UserError`.
         """
-        _check_device(self.device, self.precision)
+        if self.address is None or self.device == "cpu":
+            check_device(self.device, self.precision)
         if self.compile and self.address is None:
             check_compiler(self.device)
 
 
-def _check_device(device: str, precision: Precision) -> None:
+def check_device(device: str, precision: Precision) -> None:
+    """Refuse a device or number format that cannot be had on this machine; raise `UserError`."""
     if device == "cpu":
         if precision == "float16":
             raise UserError(
@@ -73,4 +75,4 @@ def _check_device(device: str, precision: Precision) -> None:
         raise UserError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None
 
 
-__all__ = ["Machine"]
+__all__ = ["Machine", "check_device"]

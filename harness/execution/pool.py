@@ -3,16 +3,19 @@ they die.
 
 Every worker has its stated cores and threads. Whatever is lost (a worker at work, one that is still loading,
 a node, a local Ray itself) is begun again, and the task that ran there ends as lost, which says that it may
-be tried once more.
+be tried once more. In a cluster that was joined, workers sit on the nodes that may work (`nodes`), as many as
+these have room for; nodes may join and leave meanwhile.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +25,15 @@ from harness.cell.sealing import Episode
 from harness.contracts import Status
 from harness.errors import UserError
 from harness.execution.cluster import Watch, on_one_machine, start, stop
+from harness.execution.environment import of_this_machine
+from harness.execution.facts import Question
 from harness.execution.machine import Machine
+from harness.execution.nodes import Nodes, on
 from harness.execution.worker import Worker, tail
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
+
+_log = logging.getLogger(__name__)
 
 _SILENT_S = 60.0
 """Seconds after which a worker that says nothing is taken for lost; one that is well says something every
@@ -34,22 +42,31 @@ _SILENT_S = 60.0
 _LOADING_S = 240.0
 _MOST_FAILURES = 4
 """How many workers in a row may die while they load, and how often a local Ray may, before the run ends."""
+_LOOK_S = 1.0
+"""How often the nodes of a cluster are looked at."""
+_SETTLE_S = 45.0
+"""How long a worker of a cluster that cannot be reached keeps its task: so late may Ray notice that its node is
+no more.
+"""
 _LONGEST_TICK_S = 1.0
 """What a look counts for at most, so that a driver that was stopped for an hour takes nobody for lost."""
 
 
 @dataclass(slots=True, kw_only=True)
 class _Seat:
-    """A place for one worker: the actor that sits there, and what it runs. stream: what it says of that.
-    silent_s: since its last word.
+    """A place for one worker: the actor that sits there, and what it runs. node: where, in a cluster that was
+    joined.  stream: what it says of its task.  silent_s: since its last word.
+    died: of what, where it is still to be seen whether its node did.
     """
 
+    node: str
     worker: Any
     arriving: Any
     task: Task | None = None
     stream: Any = None
     pid: int = 0
     silent_s: float = 0.0
+    died: Exception | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,11 +80,11 @@ class Ended:
 class Pool:
     """The workers of one run; a context manager that stops them all."""
 
-    def __init__(self, machine: Machine) -> None:
-        """Start Ray as `start` does and seat the workers."""
-        self.machine = machine
+    def __init__(self, machine: Machine, question: Question) -> None:
+        """Start Ray as `start` does and seat the workers; the nodes of a cluster are asked `question` first."""
+        self.machine, self.question = machine, question
         self._mapped: dict[str, Mapped] = {}
-        self._failures = 0
+        self._failures: Counter[str] = Counter()
         self._restarts = 0
         self._looked = time.monotonic()
         self._open()
@@ -104,11 +121,22 @@ class Pool:
     @property
     def has_room(self) -> bool:
         """Whether a worker is ready for a task."""
-        return any(seat.arriving is None and seat.task is None for seat in self._seats)
+        return self._free is not None
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """What a record says of the machine of the worker that takes the next task."""
+        there = self._nodes.environment(self._free.node) if self._nodes and self._free else None
+        return there or self._here
+
+    @property
+    def _free(self) -> _Seat | None:
+        return next((seat for seat in self._seats if seat.arriving is None and seat.task is None), None)
 
     def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
-        """Give `task` to a worker that is ready; `episodes` of every cell in it."""
-        seat = next(seat for seat in self._seats if seat.arriving is None and seat.task is None)
+        """Give `task` to the first worker that is ready; `episodes` of every cell in it."""
+        seat = self._free
+        assert seat is not None
         seat.task, seat.silent_s = task, 0.0
         seat.stream = seat.worker.run.options(num_returns="streaming").remote(task, episodes)
 
@@ -117,20 +145,23 @@ class Pool:
         it.
 
         Raises:
-            UserError: workers, or Ray itself, die again and again.
+            UserError: workers, or Ray itself, die again and again, or no node of a cluster is left to work.
         """
         waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
+        waiting += self._nodes.waiting if self._nodes else []
         if waiting:
             self.ray.wait(waiting, timeout=seconds)
+        else:
+            time.sleep(seconds)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
         if self._watch and (trouble := self._watch.trouble(passed)):
             return self._start_over(trouble)
         heard: list[Event | Ended] = []
-        for place in range(len(self._seats)):
-            self._seat_arrival(place, passed)
-            heard += self._heard(place, passed)
-        return heard
+        for seat in list(self._seats):
+            self._seat_arrival(seat, passed)
+            heard += self._heard(seat, passed)
+        return heard + self._followed(passed)
 
     def _open(self) -> None:
         self.own = start(self.machine)
@@ -139,7 +170,10 @@ class Pool:
         self.ray = ray
         self._one_machine = on_one_machine(self.machine)
         self._watch = Watch() if self.own and self.machine.address is None else None
-        self._seats = [self._new_seat() for _ in range(self.machine.processes)]
+        self._nodes = Nodes(self.machine, self.question) if self.machine.address else None
+        self._here = of_this_machine()
+        self._since_look_s = 0.0
+        self._seats = [] if self._nodes else [self._new_seat() for _ in range(self.machine.processes)]
 
     def _start_over(self, trouble: str) -> list[Event | Ended]:
         """Start a local Ray again; what ran in the old one is lost."""
@@ -157,42 +191,80 @@ class Pool:
         self._open()
         return lost
 
-    def _heard(self, place: int, passed: float) -> Iterator[Event | Ended]:
+    def _followed(self, passed: float) -> list[Event | Ended]:
+        """Follow a cluster: what ran on nodes that have left is lost, and workers sit down where there is room."""
+        if self._nodes is None:
+            return []
+        self._since_look_s += passed
+        if self._since_look_s < _LOOK_S and not self._nodes.has_news:
+            return []
+        self._since_look_s = 0.0
+        names = {seat.node: self._nodes.name(seat.node) for seat in self._seats}
+        self._nodes.look()
+        lost: list[Event | Ended] = []
+        for node, name in names.items():
+            if self._nodes.environment(node) is None:
+                lost += self._left(node, f"node {name} has left the cluster")
+        self._seats += [
+            self._new_seat(node) for node in self._nodes.free([seat.node for seat in self._seats])
+        ]
+        return lost
+
+    def _left(self, node: str, reason: str) -> list[Event | Ended]:
+        """Clear the seats of a node that is no more; return the ends of what ran there."""
+        seats = [seat for seat in self._seats if seat.node == node]
+        self._seats = [seat for seat in self._seats if seat.node != node]
+        tasks = [seat.task for seat in seats if seat.task is not None]
+        cells = sum(len(task.jobs) for task in tasks)
+        runs = f": {cells} {'cell runs' if cells == 1 else 'cells run'} again elsewhere" if cells else ""
+        _log.warning("%s%s", reason, runs)
+        for seat in seats:
+            self._dismiss(seat)
+        return [_lost(task, reason, elsewhere=True) for task in tasks]
+
+    def _heard(self, seat: _Seat, passed: float) -> Iterator[Event | Ended]:
         """Take in what a worker said; where it can say nothing any more, it is replaced."""
-        seat = self._seats[place]
         seat.silent_s += passed
-        while seat.task is not None and self._is_there(seat.stream):
+        while seat.task is not None and seat.died is None and self._is_there(seat.stream):
             seat.silent_s = 0.0
             try:
                 message = self.ray.get(next(seat.stream))
             except (self.ray.exceptions.RayError, StopIteration) as error:
-                yield self._replace(
-                    place,
-                    _words(error),
-                    out_of_memory=isinstance(error, self.ray.exceptions.OutOfMemoryError),
-                )
-                return
+                seat.died, seat.stream = error, None
+                break
             if isinstance(message, Outcome):
                 yield Ended(task=seat.task, outcome=message)
                 seat.task = seat.stream = None
             elif not isinstance(message, Heartbeat):
                 yield message
-        if seat.task is not None and seat.silent_s > _SILENT_S:
-            yield self._replace(place, f"its worker said nothing for {_SILENT_S:g} s")
+        if seat.died is not None:
+            if not self._may_have_left(seat):
+                is_memory = isinstance(seat.died, self.ray.exceptions.OutOfMemoryError)
+                yield self._replace(seat, _words(seat.died), out_of_memory=is_memory)
+        elif seat.task is not None and seat.silent_s > _SILENT_S:
+            yield self._replace(seat, f"its worker said nothing for {_SILENT_S:g} s")
 
-    def _replace(self, place: int, reason: str, *, out_of_memory: bool = False) -> Ended:
+    def _may_have_left(self, seat: _Seat) -> bool:
+        """Whether the node of a worker that died is gone, or it is still to be seen."""
+        if self._nodes is None:
+            return False
+        is_unsure = isinstance(seat.died, self.ray.exceptions.ActorUnavailableError)
+        return (is_unsure and seat.silent_s <= _SETTLE_S) or not self._nodes.is_there(seat.node)
+
+    def _replace(self, seat: _Seat, reason: str, *, out_of_memory: bool = False) -> Ended:
         """Have another worker in the place of one; return the end of what it ran."""
-        seat = self._seats[place]
         assert seat.task is not None
-        self._dismiss(seat)
-        self._seats[place] = self._new_seat()
+        self._seat_anew(seat)
         return _lost(seat.task, reason, out_of_memory=out_of_memory)
 
-    def _seat_arrival(self, place: int, passed: float) -> None:
+    def _seat_anew(self, seat: _Seat) -> None:
+        self._dismiss(seat)
+        self._seats[self._seats.index(seat)] = self._new_seat(seat.node)
+
+    def _seat_arrival(self, seat: _Seat, passed: float) -> None:
         """Notice that a worker is ready; one that died while it loaded, or that takes too long on this
         machine, is replaced.
         """
-        seat = self._seats[place]
         if seat.arriving is None:
             return
         reason = (
@@ -204,22 +276,35 @@ class Pool:
             except self.ray.exceptions.RayError as error:
                 reason = _words(error)
             else:
-                self._failures = 0
-        if not reason:
+                self._failures[seat.node] = 0
+        if not reason or (self._nodes and not self._nodes.is_there(seat.node)):
             return
-        self._failures += 1
-        if self._failures >= _MOST_FAILURES * len(self._seats):
+        self._failures[seat.node] += 1
+        is_enough = self._failures[seat.node] >= _MOST_FAILURES * self._on(seat.node)
+        if is_enough and self._nodes is None:
             raise UserError(f"workers do not start: {reason}; see `owb doctor`")
-        self._dismiss(seat)
-        self._seats[place] = self._new_seat()
+        if is_enough and self._nodes:
+            self._nodes.refuse(seat.node, f"workers do not start there: {reason}")
+            self._dismiss(seat)
+            self._seats.remove(seat)
+        else:
+            self._seat_anew(seat)
 
-    def _new_seat(self) -> _Seat:
+    def _on(self, node: str) -> int:
+        """Return how many workers sit on a node, or on this machine."""
+        return sum(seat.node == node for seat in self._seats)
+
+    def _new_seat(self, node: str = "") -> _Seat:
         need = self.machine
         actor: Any = self.ray.remote(Worker).options(
-            num_cpus=need.threads, num_gpus=need.gpus, max_restarts=0, max_task_retries=0
+            num_cpus=need.threads,
+            num_gpus=need.gpus,
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy=on(node) if node else "DEFAULT",
         )
         worker = actor.remote(need.threads, path=sys.path)
-        return _Seat(worker=worker, arriving=worker.ready.remote())
+        return _Seat(node=node, worker=worker, arriving=worker.ready.remote())
 
     def _dismiss(self, seat: _Seat) -> None:
         """End a worker, also one that is stopped, or whose Ray is no more."""

@@ -41,6 +41,7 @@ class _Environment(BaseModel):
     python: Word
     system: Word
     machine: Word
+    processor: Word = ""
     cores: Annotated[StrictInt, Field(ge=1, le=65536)] | None
     threads_per_worker: Annotated[StrictInt, Field(ge=1, le=1024)]
     libraries: dict[Literal[LIBRARIES], Word]  # type: ignore[valid-type]

@@ -20,8 +20,10 @@ from harness.cell.run import settings_of
 from harness.cell.sealing import build
 from harness.errors import UserError
 from harness.execution.cluster import on_one_machine, start, stop
+from harness.execution.facts import question_of
 from harness.execution.lock import locked
 from harness.execution.machine import Machine
+from harness.execution.nodes import inspected
 from harness.plugins import find
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes
@@ -173,6 +175,7 @@ def _try(search: Search, log: _Log, assignment: Assignment, machine: Machine) ->
     is_ours = start(machine)
     import ray
 
+    _check_nodes(search, machine)
     scenario = search.choosing.scenario
     plugin = find("scenario", search.choosing.scenario_name)
     sealed = [build(scenario, seed) for seed in search.seeds]
@@ -204,6 +207,21 @@ def _try(search: Search, log: _Log, assignment: Assignment, machine: Machine) ->
             stop()
         else:
             ray.kill(judge)
+
+
+def _check_nodes(search: Search, machine: Machine) -> None:
+    """Refuse a cluster with a node that would answer otherwise: Ray Tune chooses among all of them.
+
+    Raises:
+        UserError: there is one.
+    """
+    if machine.address is None:
+        return
+    plugins = [find(search.space.kind, search.space.name)] if search.space.kind == "strategy" else []
+    nodes = inspected(machine, question_of(plugins, [search.choosing.scenario], machine))
+    if unfit := [f"{node.name}: {node.refusal}" for node in nodes if node.room and node.refusal]:
+        stop()
+        raise UserError(f"a search runs on every node of a cluster, and not all may work; {'; '.join(unfit)}")
 
 
 def _tune(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import types
@@ -62,6 +63,18 @@ def test_every_finding_is_a_line_and_nothing_is_written(call_owb: Owb, tmp_path:
     assert found["cache"] == f"{tmp_path / 'cache'}, 0 files, 0 MiB"
     assert found["weights"].endswith(f"timm: none in {tmp_path / 'hub'}")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_nodes_are_a_line_where_an_address_is_given(call_owb: Owb, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it says of nodes that answer is tried with a cluster in `test_joined_cluster.py`."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        said = call_owb("doctor", "--address", address)
+    assert said.code == 1
+    assert _lines(said.out)["nodes"] == f"none at {address}"
+    assert f"nobody answers at {address} (" in said.err
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,16 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.execution.cluster import start
+from harness.execution.machine import Machine
 
 LISTENING = """
 import json, os, psutil, ray, subprocess, sys
@@ -78,3 +85,15 @@ def test_a_local_ray_listens_on_this_machine_alone_and_asks_for_its_token(tmp_pa
     own = said["said"].pop("its own")
     assert own == "joined"
     assert set(said["said"].values()) == {"AuthenticationError"}
+
+
+def test_an_address_where_nobody_answers_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself tries it for minutes."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{nobody.getsockname()[1]}"
+        with pytest.raises(
+            UserError, match=rf"^nobody answers at {address} \(.*refused\): start a cluster there"
+        ):
+            start(Machine(address=address))

@@ -1,0 +1,162 @@
+"""What a machine has that decides what a cell answers there, and whether it is the same as on another one.
+
+The key of a cell names the code and the library versions that it was planned with. A machine that has others
+would put other numbers under the same key, without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from harness.cell.run import settings_of
+from harness.code import by_path
+from harness.code.imports import OURS, module_named
+from harness.contracts import Scenario, TrainingBudget
+from harness.errors import UserError
+from harness.execution.environment import of_this_machine
+from harness.execution.machine import Machine, check_device
+from harness.plugins import Plugin
+from harness.protocol import fingerprint
+from harness.protocol.cells import Cell, code_of_files
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a node is asked.
+
+    device, precision: to be had there.  path: where the driver finds modules.
+    modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
+    text that is sent.  budgets: whose networks and augmentations may be files.
+    """
+
+    device: str = "cpu"
+    precision: Any = "float32"
+    path: tuple[str, ...] = ()
+    modules: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    budgets: tuple[TrainingBudget, ...] = ()
+
+
+def question(cells: Iterable[Cell], machine: Machine) -> Question:
+    """Return what to ask of a node that is to run these cells."""
+    cells = list(cells)
+    plugins = {cell.contender.plugin.name: cell.contender.plugin for cell in cells}
+    scenarios = {cell.protocol.hash: cell.protocol.scenario for cell in cells}
+    return question_of(plugins.values(), scenarios.values(), machine)
+
+
+def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], machine: Machine) -> Question:
+    """Return what to ask of a node that is to run these strategies on these scenarios."""
+    return Question(
+        device=machine.device,
+        precision=machine.precision,
+        path=tuple(sys.path),
+        modules={
+            plugin.name: plugin.cls.__module__
+            for plugin in plugins
+            if plugin.source is None and plugin.cls.__module__.partition(".")[0] not in OURS
+        },
+        files={plugin.address: plugin.source for plugin in plugins if plugin.source is not None},
+        budgets=tuple(settings_of(scenario, 0).budget for scenario in scenarios),
+    )
+
+
+def facts(asked: Question) -> dict[str, Any]:
+    """Return what this machine has, in plain values: a node with another version of this program answers too.
+
+    environment: as in a record.  version, code: of this program.  plugins: digests by name, empty of what
+    cannot be read.  device: why it cannot be used, empty where it can.
+    """
+    sys.path += [place for place in asked.path if place not in sys.path]
+    try:
+        check_device(asked.device, asked.precision)
+        device = ""
+    except UserError as error:
+        device = str(error)
+    plugins = {name: fingerprint.of_code(module) for name, module in asked.modules.items()}
+    for address, source in asked.files.items():
+        folder = by_path.folder_of(address.rpartition(":")[0])
+        plugins[address] = fingerprint.of_code("", source, folder)
+    for budget in asked.budgets:
+        plugins |= _code_of_files(budget)
+    return {
+        "environment": of_this_machine(),
+        "version": _version(),
+        "code": code_here(),
+        "plugins": plugins,
+        "device": device,
+    }
+
+
+def _code_of_files(budget: TrainingBudget) -> dict[str, str]:
+    try:
+        return code_of_files(budget)
+    except (UserError, OSError):  # a file that is not there
+        return {f"{budget.backbone} or {budget.augmentations}": ""}
+
+
+@cache
+def code_here() -> str:
+    """Return the SHA-256 of this program's source: names and bytes of the modules that run cells."""
+    digest = hashlib.sha256()
+    for package in OURS:
+        for place in module_named(package)[-1].places if module_named(package) else ():
+            for path in sorted(Path(place).rglob("*.py")):
+                digest.update(f"{package}/{path.relative_to(place).as_posix()}|".encode())
+                digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _version() -> str:
+    try:
+        return version("openworld-bench")
+    except PackageNotFoundError:
+        return ""
+
+
+def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Say what keeps a machine from working for this one, and what to do about it; empty where nothing does.
+
+    Args:
+        here: `facts` of the driver.
+        there: `facts` of the machine, to the same question.
+    """
+    if there["code"] != here["code"]:
+        versions = (
+            f"{there['version'] or 'no release'} there, {here['version'] or 'no release'} here"
+            if there["version"] != here["version"]
+            else f"both call themselves {here['version']}"
+        )
+        return f"it has other code of this program ({versions}): install the same commit there"
+    ours, theirs = here["environment"], there["environment"]
+    if _minor(theirs["python"]) != _minor(ours["python"]):
+        return f"it has Python {theirs['python']}, not {ours['python']}: install that one there"
+    known, found = ours["libraries"], theirs["libraries"]
+    others = [
+        f"{name} {found.get(name, 'missing')} instead of {known.get(name, 'none')}"
+        for name in sorted({*known, *found})
+        if known.get(name) != found.get(name)
+    ]
+    if others:
+        return f"it has other libraries ({', '.join(others)}): install the same versions there"
+    for name, digest in here["plugins"].items():
+        if there["plugins"].get(name) != digest:
+            return (
+                f"what {name} says or imports is not the same there: copy the folder of that file to the same "
+                "place"
+            )
+    return f"{there['device']}" if there["device"] else ""
+
+
+def _minor(python: str) -> list[str]:
+    return python.split(".")[:2]
+
+
+__all__ = ["Question", "difference", "facts", "question", "question_of"]

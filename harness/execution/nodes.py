@@ -1,0 +1,260 @@
+"""The nodes of a Ray cluster that was joined: who is there, who may work, and how many workers each has room
+for.
+
+Every node says what it has before it works (`facts`), and the driver compares. With other code, of this
+program or of a plugin, with other libraries or another Python, or without the device, a node gets no cell, and
+the run goes on with the others. Processors may differ; the record of a cell names the one that it ran on.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from harness.code.imports import OURS
+from harness.errors import UserError, in_one_line
+from harness.execution.cluster import nodes_there, start, stop
+from harness.execution.facts import Question, difference, facts, question_of
+from harness.execution.machine import Machine
+
+_log = logging.getLogger(__name__)
+
+_PATIENCE_S = 60.0
+_LOADING_S = 240.0
+"""How long a node that runs may take to answer; one whose GPUs are taken may take any time."""
+
+
+@dataclass(slots=True)
+class _Node:
+    """A node that is there. met_s: when it was met.  asked: its answer to come.  environment: what it said, once it
+    was admitted.  refusal: why it was not.
+    """
+
+    name: str
+    room: int
+    met_s: float
+    asked: Any = None
+    environment: dict[str, Any] | None = None
+    refusal: str = ""
+
+
+class Nodes:
+    """The nodes of the cluster that this process has joined: who is there, who may work, and for how many
+    workers each has room.
+    """
+
+    def __init__(self, machine: Machine, asked: Question) -> None:
+        """Ask every node."""
+        import ray
+
+        self.ray = ray
+        self.machine, self.question = machine, asked
+        self._here = facts(asked)
+        self._there: dict[str, _Node] = {}
+        self.look()
+
+    @property
+    def waiting(self) -> list[Any]:
+        """References to the answers that are still to come."""
+        return [node.asked for node in self._there.values() if node.asked is not None]
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a node has answered since the last look."""
+        return bool(self.waiting) and bool(self.ray.wait(self.waiting, timeout=0)[0])
+
+    def look(self) -> None:
+        """Ask nodes that have joined, forget those that have left, and take in what was answered.
+
+        Raises:
+            UserError: no node is left that may work or has yet to answer.
+        """
+        alive = {node["NodeID"]: node for node in nodes_there()}
+        for identity in [each for each in self._there if each not in alive]:
+            del self._there[identity]
+        for identity, node in alive.items():
+            if identity not in self._there:
+                self._there[identity] = self._met(identity, node)
+        for met in self._there.values():
+            if met.asked is not None and self.ray.wait([met.asked], timeout=0)[0]:
+                self._take_in(met)
+            elif (
+                met.asked is not None and not self.machine.gpus and time.monotonic() - met.met_s > _LOADING_S
+            ):
+                met.asked = None
+                self._refuse(met, f"it gave no answer in {_LOADING_S:g} s")
+        if not any(node.room and not node.refusal for node in self._there.values()):
+            said = [f"{node.name}: {node.refusal}" for node in self._there.values() if node.refusal]
+            raise UserError(
+                f"no node of the cluster is left to work{'; ' if said else ''}{'; '.join(said)}; mend it, and the "
+                "same command continues"
+            )
+
+    def is_there(self, identity: str) -> bool:
+        """Whether a node has not left, as far as Ray knows at this moment."""
+        return any(node["NodeID"] == identity for node in nodes_there())
+
+    def name(self, identity: str) -> str:
+        """Return what people call a node that is there, or was at the last look."""
+        return self._there[identity].name if identity in self._there else identity
+
+    def environment(self, identity: str) -> dict[str, Any] | None:
+        """Return what a record says of a node; None of one that has left."""
+        return self._there[identity].environment if identity in self._there else None
+
+    def refuse(self, identity: str, reason: str) -> None:
+        """Leave a node out from now on."""
+        if identity in self._there and not self._there[identity].refusal:
+            self._refuse(self._there[identity], reason)
+
+    def free(self, taken: Sequence[str]) -> list[str]:
+        """Return the nodes that further workers are to sit on, where `taken` names those of the workers that
+        are there: see `seats`.
+        """
+        rooms = {
+            identity: node.room
+            for identity, node in self._there.items()
+            if node.environment is not None and not node.refusal
+        }
+        return seats(rooms, taken, self.machine.workers)
+
+    def _met(self, identity: str, node: Mapping[str, Any]) -> _Node:
+        met = _Node(_called(node), room(node["Resources"], self.machine), time.monotonic())
+        if met.room:
+            met.asked = _ask(identity, self.question, gpus=self.machine.gpus)
+        return met
+
+    def _take_in(self, node: _Node) -> None:
+        answer, node.asked = node.asked, None
+        said, reason = _heard(answer, self._here)
+        if reason:
+            self._refuse(node, reason)
+        else:
+            node.environment = said["environment"]
+
+    def _refuse(self, node: _Node, reason: str) -> None:
+        node.refusal = reason
+        _log.warning("node %s is left out: %s", node.name, reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspected:
+    """What was found of a node. room: for how many workers.  environment: empty where it gave no answer.
+    refusal: why it would get no cell, empty where it would.
+    """
+
+    name: str
+    room: int
+    environment: Mapping[str, Any]
+    refusal: str
+
+
+def inspect(machine: Machine) -> list[Inspected]:
+    """Join the cluster at the machine's address, ask every node, and leave.
+
+    Raises:
+        UserError: the cluster cannot be joined.
+    """
+    start(machine)
+    try:
+        return inspected(machine, question_of([], [], machine))
+    finally:
+        stop()
+
+
+def inspected(machine: Machine, asked: Question) -> list[Inspected]:
+    """Ask every node of the cluster that was joined; wait up to a minute."""
+    import ray
+
+    here, there = facts(asked), nodes_there()
+    answers = [
+        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node["Resources"], machine) else 0.0)
+        for node in there
+    ]
+    come, _ = ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE_S)
+    found = []
+    for node, answer in zip(there, answers, strict=True):
+        said, refusal = (
+            _heard(answer, here) if answer in come else ({}, f"it gave no answer in {_PATIENCE_S:g} s")
+        )
+        fits = room(node["Resources"], machine)
+        if not fits and not refusal:
+            refusal = "it has no room for a worker: start it with more --num-cpus"
+        environment = said["environment"] if said else {}
+        found.append(Inspected(name=_called(node), room=fits, environment=environment, refusal=refusal))
+    return found
+
+
+def seats(rooms: Mapping[str, int], taken: Sequence[str], most: int | None) -> list[str]:
+    """Return where further workers sit, a name per worker, spread evenly.
+
+    Args:
+        rooms: for how many workers each node has room.
+        taken: the nodes of the workers that are there, a name per worker.
+        most: how many workers there may be in all; None for as many as there is room for.
+    """
+    held = Counter(taken)
+    found: list[str] = []
+    while most is None or len(taken) + len(found) < most:
+        open_ = [name for name, size in rooms.items() if held[name] < size]
+        if not open_:
+            break
+        found.append(min(open_, key=lambda name: held[name]))
+        held[found[-1]] += 1
+    return found
+
+
+def _ask(identity: str, asked: Question, *, gpus: float = 0.0) -> Any:
+    """Return a reference to the `facts` of a node, which need none of its cores, and see this share of GPUs."""
+    import ray
+
+    remote: Any = ray.remote(facts).options(
+        num_cpus=0, num_gpus=gpus, max_retries=0, scheduling_strategy=on(identity)
+    )
+    return remote.remote(asked)
+
+
+def on(identity: str) -> Any:
+    """Return Ray's word for: on this node and no other."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    return NodeAffinitySchedulingStrategy(identity, soft=False)
+
+
+def _heard(answer: Any, here: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Return what a node answered, and what keeps it from working: see `difference`."""
+    import ray
+
+    try:
+        said = ray.get(answer)
+    except ray.exceptions.RayError as error:
+        return {}, _unanswered(error)
+    return said, difference(here, said)
+
+
+def _unanswered(error: Exception) -> str:
+    """Say why a node gave no answer."""
+    text = str(error)
+    if any(f"No module named '{name}" in text for name in OURS) or "AttributeError" in text:
+        return "this program, or this version of it, is not installed there: install the same commit"
+    return f"it does not answer ({in_one_line(getattr(error, 'cause', None) or error)})"
+
+
+def _called(node: Mapping[str, Any]) -> str:
+    """Return what people call a node: the name it was given, or its host's, with its address."""
+    address = str(node["NodeManagerAddress"])
+    name = str(node.get("NodeName") or address)
+    return f"{name if name != address else node.get('NodeManagerHostname') or name} ({address})"
+
+
+def room(has: Mapping[str, float], machine: Machine) -> int:
+    """Return how many workers fit on a node with these resources."""
+    cores = int(has.get("CPU", 0.0) // machine.threads)
+    return min(cores, int(has.get("GPU", 0.0) / machine.gpus + 1e-9)) if machine.gpus else cores
+
+
+__all__ = ["Inspected", "Nodes", "inspect", "inspected", "on", "room", "seats"]

@@ -1,0 +1,155 @@
+"""A run on a Ray cluster of several nodes that was started by hand: who may work, who leaves, who joins, and
+its token.
+
+Every node is a real raylet on this machine.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from checkout import ROOT
+from raylets import Cluster
+from runs import BLOBS, Run, world
+
+from harness.contracts import Status
+from harness.store.mlflow_store import Store
+
+OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Return a cluster with a token, of a head with one core."""
+    folder = tmp_path_factory.mktemp("cluster")
+    (folder / "home" / ".ray").mkdir(parents=True)
+    (folder / "home" / ".ray" / "auth_token").write_text("5" * 64)
+    with Cluster(folder) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a folder with a version of this program in which one line is another."""
+    folder = tmp_path_factory.mktemp("other")
+    for package in ("harness", "leaderboards", "openworld", "scenarios", "strategies"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("boards"))
+    with (folder / "harness" / "seeds.py").open("a") as file:
+        file.write("\nLATE = True\n")
+    return str(folder)
+
+
+def _owb(cluster: Cluster, *words: str, **further: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*OWB, *words, "--address", cluster.address],
+        cwd=cluster.folder,
+        env=cluster.environment(OMP_NUM_THREADS="1", **further),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_a_token_that_is_there_is_used_and_another_one_is_one_sentence(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Ray itself offers no token to an address that is written out, and tries one that is refused for minutes."""
+    process = _owb(cluster, "doctor", "--json")
+    said, _ = process.communicate(timeout=120)
+    (node,) = json.loads(said)["nodes"]["facts"]["nodes"]
+    assert (node["name"].partition(" (")[0], node["room"], node["refusal"]) == ("head", 1, "")
+    for how, why in (
+        ({"RAY_AUTH_TOKEN": "0" * 64}, "it is not the one that RAY_AUTH_TOKEN holds"),
+        ({"HOME": str(tmp_path)}, "there is none here"),
+        ({"HOME": str(tmp_path), "RAY_AUTH_MODE": "token"}, "there is none here"),
+    ):
+        process = _owb(cluster, "run", world("Means"), "-s", BLOBS, **how)
+        _, said = process.communicate(timeout=120)
+        assert (process.returncode, said.count("\n")) == (2, 1), said
+        assert said.startswith(
+            f"error: the cluster at {cluster.address} asks for a token, and {why}: copy ~/.ray"
+        )
+
+
+@pytest.mark.slow
+def test_a_run_that_no_node_may_work_for_ends_in_one_sentence(cluster: Cluster, other_code: str) -> None:
+    process = _owb(cluster, "run", world("Means"), "-s", BLOBS, "--no-bounds", PYTHONPATH=other_code)
+    _, said = process.communicate(timeout=120)
+    left_out, end = said.splitlines()
+    assert process.returncode == 2
+    assert re.match(r"node head \(.*\) is left out: it has other code of this program \(both call", left_out)
+    assert re.match(
+        r"error: no node of the cluster is left to work; head \(.*\): it has other code .*: install the same commit "
+        r"there; mend it, and the same command continues$",
+        end,
+    )
+
+    settings = ["replay[lr=log:1e-3..1]", "-s", "class-incremental[stages=2]"]
+    search = ["sweep", *settings, "--search", "asha", "--trials", "1", "--seeds", "1"]
+    process = _owb(cluster, *search, PYTHONPATH=other_code)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 2
+    end = said.splitlines()[-1]
+    assert end.startswith("error: a search runs on every node of a cluster, and not all may work; head (")
+
+
+@pytest.mark.slow
+def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
+    cluster: Cluster, other_code: str, tmp_path: Path, tiny_run: Run
+) -> None:
+    """Nodes that join in mid-run are asked, and used or left out; predictions are those of a run on this machine."""
+    cluster.add("good", RAY_AUTH_MODE="token")
+    cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=other_code)
+    mark, seeds = tmp_path / "mark", 6
+    store = str(tmp_path / "joined")
+    strategy = f"{world('Announces')}[mark={mark},pause=1.0]"
+    run = _owb(
+        cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", store, "--json"
+    )
+    try:
+        _wait_for(lambda: len(_at_work(mark)) > 1)
+        cluster.kill("good")
+        cluster.add("late", RAY_AUTH_MODE="token")
+        _, err = run.communicate(timeout=240)
+    finally:
+        run.kill()
+    assert (run.returncode, "Traceback" in err) == (0, False), err
+    left_out = [line for line in err.splitlines() if " is left out: " in line]
+    assert [line.startswith("node other (") for line in left_out] == [True]
+    assert "it has other code of this program" in left_out[0]
+    assert re.search(
+        r"^node good \(.*\) has left the cluster: 1 cell runs again elsewhere$", err, re.MULTILINE
+    )
+    records = Store(store).records()
+    assert [record.status for record in records] == [Status.DONE] * seeds
+    alone = tiny_run(
+        [f"{world('Announces')}[mark={tmp_path / 'calm'},pause=0.0]"], seeds=seeds, store="alone"
+    )
+    assert {record.seed: record.digest for record in records} == {
+        record.seed: record.digest for record in alone
+    }
+    stated = json.loads(Store(store).file(records[0], "cell.json").read_text())["environment"]
+    assert stated["processor"]
+
+
+def _at_work(mark: Path) -> set[int]:
+    """Return the processes of cells that learn at this moment; a node with one core has one at a time."""
+    lines = mark.read_text().splitlines() if mark.is_file() else []
+    return {number for number in (int(line.split()[0]) for line in lines) if psutil.pid_exists(number)}
+
+
+def _wait_for(what: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
