@@ -43,13 +43,15 @@ def resolved(plugin: Plugin, selection: Selection) -> dict[str, Any]:
 
 
 def recorded(plugin: Plugin, selection: Selection) -> dict[str, Any]:
-    """Return the parameters as keys and records have them: all but those that came `later` and have their default."""
-    owner: type = plugin.cls
+    """Return the parameters as keys and records have them."""
+    return as_recorded(plugin.cls, resolved(plugin, selection))
+
+
+def as_recorded(owner: type, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters without those that came `later` and have their default, which keys and records leave out."""
     fields, later = model_of(owner).model_fields, getattr(owner, "later", ())
     return {
-        name: value
-        for name, value in resolved(plugin, selection).items()
-        if name not in later or value != fields[name].default
+        name: value for name, value in params.items() if name not in later or value != fields[name].default
     }
 
 
@@ -70,6 +72,7 @@ def former_parameters(kind: Kind, text: str) -> Mapping[str, str]:
 __all__ = [
     "Selection",
     "as_declared",
+    "as_recorded",
     "chosen",
     "configured",
     "expand",

@@ -49,6 +49,7 @@ NOT_RUN = {
     r"owb board (build$|check class|publish)": "take minutes over all boards; tests/leaderboards does each on small ones",
     r"owb (new (dataset|scenario)|data check mine|run .*-s mine)": "tests/harness/cli/test_new.py follows scaffolds",
     r"owb export here": "needs two stores; tests/harness/cli/test_export.py makes them",
+    r"owb check calm": "needs the file of its page, which a test below checks",
     r"owb compare replay ewc": "says of two strategies what the README's says of its own",
     r"owb (submit|verify|accept)": "need a submission; tests/leaderboards/gate and cli make, judge and accept some",
 }
@@ -204,6 +205,18 @@ def test_no_command_is_lost_after_a_block_of_python(tmp_path: Path) -> None:
         "```python\nowb\n```\nowb run a\n```\n$ owb run b  # c\nowb is said\n```\n```sh\nowb x && owb y\n```\n"
     )
     assert _commands(page) == ["owb run b", "owb is said", "owb x", "owb y"]
+
+
+def test_the_component_of_its_page_changes_what_is_learned_and_nothing_at_weight_0(tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "components.md").read_text(encoding="utf-8")
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Calm" in code]
+    (tmp_path / "calm.py").write_text(block, encoding="utf-8")
+
+    def accuracy(components: str) -> float:
+        return debug(f"cross-entropy[components='{components}']", BLOBS)["average_accuracy"]
+
+    calm = f"{tmp_path}/calm.py:Calm"
+    assert accuracy(f"{calm}[weight=0]") == accuracy("") != accuracy(f"{calm}[weight=1]")
 
 
 @pytest.fixture

@@ -175,10 +175,11 @@ def _prepared(task: Task) -> Any:
 def _made(task: Task) -> Any:
     from harness.parameters import validated
     from harness.plugins import find
+    from harness.selection import as_recorded
 
     plugin = find("strategy", task.strategy, source=task.source)
     resolved = validated(plugin.cls, task.params)
-    if task.exact and resolved != dict(task.params):
+    if task.exact and as_recorded(plugin.cls, resolved) != as_recorded(plugin.cls, task.params):
         raise ValueError(f"its parameters are {resolved}, not those submitted")
     return plugin.cls
 

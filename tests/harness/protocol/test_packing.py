@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -329,6 +330,7 @@ class _OneDeal:
     """A pool that keeps what it is given and then is interrupted."""
 
     given: list[Any]
+    environment: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, *_: object) -> None:
         type(self).given = []
