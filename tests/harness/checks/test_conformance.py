@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,15 @@ def test_every_registered_strategy_conforms_where_it_can_take_part(name: str) ->
     surfaces = configured(
         "scenario", "anomaly[categories=brick+rock,setting=continual,n_train=12,n_good=4,n_bad=4]"
     )
-    for world in (Blobs(), HiddenBlobs(), NovelBlobs(), NoisyBlobs(), Residues(), surfaces):
+    short: dict[str, Any] = {"epochs": 3}  # what is claimed does not hang on how long is trained
+    for world in (
+        Blobs(**short),
+        HiddenBlobs(),
+        NovelBlobs(),
+        NoisyBlobs(**short),
+        Residues(**short),
+        surfaces,
+    ):
         findings = check_strategy(
             find("strategy", name).cls, world, reveal=name == world.upper_bound, before=before
         )
