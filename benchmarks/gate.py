@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from harness import seeds
-from harness.cli.new import STRATEGY
+from harness.cli.scaffolds import STRATEGY
 from harness.contracts import Status, StoredPrediction
 from harness.execution.environment import environment
 from harness.execution.machine import Machine

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-from harness.cli.new import STRATEGY
+from harness.cli.scaffolds import STRATEGY
 from leaderboards.publishing.board import read_header
 
 BOARDS = Path(__file__).parent.parent / "leaderboards" / "boards"

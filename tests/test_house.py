@@ -206,6 +206,37 @@ def test_rooms_of_the_harness_import_downwards() -> None:
     _holds(broken)
 
 
+def test_scripts_that_no_test_runs_import_what_is_there() -> None:
+    """Benchmarks, and what draws the pictures of the docs."""
+    _holds(
+        f"{file}:{taken.line} imports {taken.full}, which is not there"
+        for file in _files("benchmarks", "docs")
+        for taken in _imports(file)
+        if taken.module.partition(".")[0] in PACKAGES and taken.name and not _has(taken.module, taken.name)
+    )
+
+
+def _has(module: str, name: str) -> bool:
+    """Say whether a module of ours has a submodule of this name, or says the name at its top."""
+    file = _file_of(module)
+    if _file_of(f"{module}.{name}") != file:
+        return True
+    said = {
+        made
+        for node in _nodes(file)
+        for made in (
+            [node.name]
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef))
+            else [node.id]
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            else [alias.asname or alias.name for alias in node.names]
+            if isinstance(node, (ast.Import, ast.ImportFrom))
+            else []
+        )
+    }
+    return name in said
+
+
 def test_no_file_imports_in_a_circle() -> None:
     arrows: dict[str, set[str]] = {}
     for file, other, _ in _own_imports(*PACKAGES):
