@@ -46,7 +46,7 @@ NOT_RUN = {
     r"owb doctor .*--address": "needs a cluster; tests/harness/execution/test_joined_cluster.py starts one",
     r"owb run .*mvtec": "need data that nobody may ship; their layout is tested on a tiny copy",
     r"owb run --preset": "need published data and weights; tests/leaderboards/papers runs presets on tiny copies",
-    r"owb board (build$|check class|publish)": "take minutes over all boards; tests/leaderboards does each on small ones",
+    r"owb board (build$|check class|publish)": "take minutes; tests/leaderboards does each on small boards",
     r"owb (new (dataset|scenario)|data check mine|run .*-s mine)": "tests/harness/cli/test_new.py follows scaffolds",
     r"owb export here": "needs two stores; tests/harness/cli/test_export.py makes them",
     r"owb check calm": "needs the file of its page, which a test below checks",

@@ -269,7 +269,9 @@ def _store(where: str) -> Finding:
     try:
         with sqlite_reader.reading(opened.database) as base:
             experiments, cells = (
-                base.execute(f"SELECT count(*) FROM {table} WHERE lifecycle_stage = 'active'").fetchone()[0]  # noqa: S608
+                base.execute(
+                    f"SELECT count(*) FROM {table} WHERE lifecycle_stage = 'active'"  # noqa: S608
+                ).fetchone()[0]
                 for table in ("experiments", "runs")
             )
     except sqlite3.Error as error:

@@ -34,7 +34,7 @@ class DuplicateKeyError(Exception):
     """A mapping has a key twice."""
 
 
-class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # ten times faster where libyaml is there
+class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # ten times faster
     """Reads scalars as said above."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}

@@ -88,7 +88,8 @@ class Quantise(Component):
         total = torch.zeros((), device=seen.logits.device)
         layers = layers_of(network)[1:]
         for layer in layers:
-            given = layer.parametrizations["weight"].original if is_parametrized(layer) else layer.weight  # type: ignore[index,union-attr]
+            parts = layer.parametrizations if is_parametrized(layer) else None
+            given = parts["weight"].original if parts else layer.weight  # type: ignore[index,union-attr]
             kurtosis, skewness = moments(given.float())
             total = total + self.kurtosis * (kurtosis - 1.8).square() + self.skewness * skewness.square()
         return total / max(1, len(layers))

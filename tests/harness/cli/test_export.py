@@ -41,7 +41,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    return {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[path.suffix[1:]](path)  # type: ignore[operator]
+    readers = {".csv": pd.read_csv, ".parquet": pd.read_parquet, ".json": pd.read_json}
+    return readers[path.suffix](path)  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "json"])

@@ -45,7 +45,8 @@ def test_a_table_that_learns_the_names_of_its_classes_is_refused_and_nothing_els
     made: World, tmp_path: Path
 ) -> None:
     """It fits in 3,000 characters, runs through the real engine, and its figures are what its code gives, under fresh
-    seeds too. Where classes alone are renamed it finds out and answers all right; labels that do not fit make it honest.
+    seeds too. Where classes alone are renamed it finds out and answers all right; where labels
+    do not fit it is honest.
     """
     deal = configured("scenario", SCENARIO).deal(0)
     path = tmp_path / "table.py"

@@ -487,8 +487,8 @@ def test_names_with_commas_stand_in_quotes_and_come_back(tmp_path: Path) -> None
 
 
 def test_large_jpeg_files_are_decoded_at_a_part_of_their_size_where_that_is_asked_for(tmp_path: Path) -> None:
-    """Of a smooth photograph of 320 px values are nearly the same at 16 px, for which a quarter of its size is decoded; for
-    200 px all of it is, so that they are the same.
+    """Of a smooth photograph of 320 px values are nearly the same at 16 px, for which a quarter of its size is
+    decoded; for 200 px all of it is, so that they are the same.
     """
     rng = np.random.default_rng(4)
     smooth = Image.fromarray(rng.integers(0, 256, (5, 8, 3), dtype=np.uint8)).resize((512, 320))

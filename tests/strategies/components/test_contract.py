@@ -127,7 +127,8 @@ def test_every_hook_is_called_with_what_it_is_promised() -> None:
     network = learner.models[0]
     assert isinstance(network.components, Chain)
     (told,) = network.components.parts.values()
-    assert (told.passes, told.steps, told.terms) == (3, 10, 20)  # type: ignore[attr-defined]  # 2 passes of 5 batches, each loss taken twice
+    # 2 passes of 5 batches, each loss taken twice
+    assert (told.passes, told.steps, told.terms) == (3, 10, 20)  # type: ignore[attr-defined]
     assert network.head is not None
     assert torch.equal(network.head.bias, bias)
     again = CrossEntropy(components=f"{HERE}:Told")
