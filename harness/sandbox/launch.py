@@ -100,6 +100,7 @@ def run(task: Task, episodes: Iterable[Episode] = (), bounds: Bounds = Bounds())
             process.send(packed(task.header()))
             while not gathered.ready and gathered.ended is None:
                 gathered.take(process.receive())
+            process.limits.most = 0  # what libraries start while they load ahead is not the submission's
             if task.kind == "cell":
                 _hand_over(process, episodes, gathered)
             while gathered.ended is None:

@@ -129,9 +129,7 @@ class Browser:
         """Load a file in the window as it is, as for somebody who follows a link."""
         self.requests, self.complaints, self._events = [], [], []
         self.call("Page.navigate", url=page.absolute().as_uri())
-        until = time.monotonic() + _PATIENCE_S
-        while not any(event["method"] == "Page.loadEventFired" for event in self._events):
-            self._note(self._next(until))
+        self.wait_for("document.readyState === 'complete'")
 
     def ask(self, expression: str) -> Any:
         """Return the value of a JavaScript expression, awaited where it is a promise."""
@@ -141,9 +139,18 @@ class Browser:
         return found["result"].get("value")
 
     def wait_for(self, expression: str) -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true, also on a page that a link is still leading to."""
+
+        def is_true() -> bool:
+            try:
+                return bool(self.ask(f"Boolean({expression})"))
+            except RuntimeError as error:
+                if "navigated" not in str(error):
+                    raise
+                return False
+
         until = time.monotonic() + _PATIENCE_S
-        while not self.ask(f"Boolean({expression})"):
+        while not is_true():
             if time.monotonic() > until:
                 raise TimeoutError(f"never true: {expression}; complaints: {self.complaints}")
             time.sleep(0.05)
