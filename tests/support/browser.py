@@ -49,7 +49,6 @@ class Browser:
         assert CHROMIUM
         self.requests: list[str] = []
         self.complaints: list[str] = []
-        self._events: list[dict[str, Any]] = []
         self._number, self._rest = 0, b""
         to_read, self._write = os.pipe()
         self._read, to_write = os.pipe()
@@ -127,7 +126,7 @@ class Browser:
 
     def go(self, page: Path) -> None:
         """Load a file in the window as it is, as for somebody who follows a link."""
-        self.requests, self.complaints, self._events = [], [], []
+        self.requests, self.complaints = [], []
         self.call("Page.navigate", url=page.absolute().as_uri())
         self.wait_for("document.readyState === 'complete'")
 
@@ -233,7 +232,6 @@ class Browser:
 
     def _note(self, event: dict[str, Any]) -> None:
         method, params = event.get("method", ""), event.get("params", {})
-        self._events.append(event)
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":

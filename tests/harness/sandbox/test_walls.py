@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from checkout import SUPPORT
 from tries import EPISODES, SILENCED, run_attack, run_source
@@ -118,6 +119,21 @@ def test_code_that_runs_when_it_is_imported_is_held(run: Run) -> None:
     result = run_source(source, sandbox.Bounds(timeout_s=60))
     assert result.violations == ("opens the network (socketpair)",)
     assert result.reason.endswith("ValueError: 1")  # EPERM
+
+
+def test_what_runs_before_the_walls_stand_is_not_the_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a library that starts a process while it is loaded ahead: the first look sees one, no later one does."""
+    tasks, looks = launch._Sandbox.tasks, 0
+
+    def seen(of: launch._Sandbox) -> list[psutil.Process]:
+        nonlocal looks
+        looks += 1
+        return [psutil.Process()] * 2 if looks == 1 else tasks(of)
+
+    monkeypatch.setattr(launch._Sandbox, "tasks", seen)
+    result = run_source("raise ValueError('loaded')\n", sandbox.Bounds(timeout_s=60))
+    assert looks > 1
+    assert result.violations == ()
 
 
 def test_a_library_that_a_submission_names_is_loaded_behind_the_walls_but_for_those_of_a_fixed_list() -> None:
