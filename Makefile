@@ -9,7 +9,7 @@ demo: .venv/ready
 	$(BIN)/owb demo
 
 test: .venv/ready
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(if $(SHUFFLE),--shuffle $(SHUFFLE)) $(if $(SLOW),-m slow)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(if $(SHUFFLE),--shuffle $(SHUFFLE)) $(if $(SLOW),-m slow)
 
 check: .venv/ready
 	$(BIN)/ruff format --check .

@@ -20,6 +20,7 @@ from tries import EPISODES, SILENCED, run_attack, run_source
 
 from harness import sandbox
 from harness.contracts import Status
+from harness.processes.fork_server import ForkServer
 from harness.sandbox import launch
 
 pytestmark = pytest.mark.skipif(not launch.walls_here().filtered, reason="this machine has no filter")
@@ -123,14 +124,14 @@ def test_code_that_runs_when_it_is_imported_is_held(run: Run) -> None:
 
 def test_what_runs_before_the_walls_stand_is_not_the_submissions(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of a library that starts a process while it is loaded ahead: the first look sees one, no later one does."""
-    tasks, looks = launch._Sandbox.tasks, 0
+    tasks, looks = ForkServer.tasks, 0
 
-    def seen(of: launch._Sandbox) -> list[psutil.Process]:
+    def seen(of: ForkServer) -> list[psutil.Process]:
         nonlocal looks
         looks += 1
         return [psutil.Process()] * 2 if looks == 1 else tasks(of)
 
-    monkeypatch.setattr(launch._Sandbox, "tasks", seen)
+    monkeypatch.setattr(ForkServer, "tasks", seen)
     result = run_source("raise ValueError('loaded')\n", sandbox.Bounds(timeout_s=60))
     assert looks > 1
     assert result.violations == ()
