@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
+from harness.code.public import NAME
 from harness.places import cache_folder, data_folder, home_folder
 
 _SHIPPED = (
@@ -66,7 +67,7 @@ def _needed() -> tuple[Path, ...]:
         if group.startswith(_GROUPS)
         for point in found.select(group=group)
     }
-    roots = [Path(root) for package in sorted({"harness", *plugins}) for root in _folders(package)]
+    roots = [Path(root) for package in sorted({"harness", NAME, *plugins}) for root in _folders(package)]
     packages = [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return tuple(path.resolve() for path in (Path(sys.prefix), Path(sys.base_prefix), *packages, *roots))
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tries import SILENCED, run_attack
+from site_records import BOARDS
+from tries import SILENCED, run_attack, run_source, source_of
 
 from harness import sandbox
 from harness.contracts import Status
@@ -56,3 +57,15 @@ self.predict = lambda query: Prediction(classes=np.resize(seen or [-1], len(quer
         assert np.unique(result.answers[0].arrays["classes"]).tolist() == [-1]
         assert (home / "labels").read_text() == "labels"
         assert Path(memory.name).read_text() == ""
+
+
+@pytest.mark.skipif(not launch.walls_here().namespaces, reason="this machine lends no namespaces")
+def test_what_submissions_are_written_with_is_there_where_the_boards_lie_in_this_checkout(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "submissions" / "mine"
+    folder.mkdir(parents=True)
+    imports = "from openworld import Strategy\nfrom strategies.toolkit.classifier import Classifier\n"
+    bounds = sandbox.Bounds(timeout_s=60, hidden=hidden(folder, BOARDS / "class-incremental"))
+    result = run_source(imports + source_of("pass"), bounds)
+    assert (result.status, result.reason, result.violations) == (Status.DONE, "", ())
