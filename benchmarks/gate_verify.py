@@ -74,6 +74,8 @@ def main(runs: int) -> None:
         for _ in range(runs):
             began = time.monotonic()
             said, cpu = watched(folder, "verify", "submissions/slow", "--root", str(BOARDS))
+            if "Passed" not in said:
+                sys.exit(said)
             seconds, fresh = time.monotonic() - began, len(re.findall(r"\b\d{19}\b", said))
             print(
                 f"{seconds:.0f} s, {cpu:.0f} s of the processor, {fresh} fresh cells: {said.splitlines()[-1]}",
