@@ -23,6 +23,7 @@ from harness.store import tracking
 from harness.store.mlflow_store import Store
 from harness.store.record import Record
 
+gc.disable()  # until all is collected, see below: it would take 7 s of the processor
 LONGEST = (
     "test_execute.py",
     "test_isolation.py",
@@ -53,6 +54,7 @@ def pytest_collection_finish() -> None:
     """Take the objects of all libraries out of what the garbage collector walks: they outlive every test."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
