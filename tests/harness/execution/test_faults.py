@@ -38,7 +38,7 @@ PARENT = "harness.processes.parent"
 class _Launch:
     """A running `owb run` of cells that announce their stages in a file."""
 
-    def __init__(self, folder: Path, seeds: int) -> None:
+    def __init__(self, folder: Path, seeds: int, workers: int = 1) -> None:
         self.mark, self.store, self.name = folder / "mark", folder / "store", f"{os.getpid()} {folder}"
         owb = [
             sys.executable,
@@ -55,7 +55,7 @@ class _Launch:
             str(seeds),
             "--no-bounds",
             "--workers",
-            "2",
+            str(workers),
             "--store",
             str(self.store),
             "--json",
@@ -151,7 +151,7 @@ def _alone(seed: int, folder: Path) -> str:
 
 
 def test_a_run_outlives_workers_cells_fork_servers_and_ray_itself(tmp_path: Path) -> None:
-    launch = _Launch(tmp_path, SEEDS)
+    launch = _Launch(tmp_path, SEEDS, workers=2)
     launch.kill(lambda line, _: line.startswith("ray::Worker"))  # it is still loading
     for kill in (
         lambda: os.kill(launch.stages[-1], signal.SIGKILL),
@@ -193,6 +193,7 @@ def test_a_request_to_end_is_taken_as_ctrl_c_also_where_ray_does_not_answer(
     launch.leaves_nothing()
 
 
+@pytest.mark.slow
 def test_a_raylet_that_is_stopped_while_ray_starts_is_continued(tmp_path: Path) -> None:
     """Ray waits for it without a limit; for a GCS that is stopped it gives up by itself, after half a minute."""
     launch = _Launch(tmp_path, seeds=1)
