@@ -7,11 +7,16 @@ from typing import ClassVar
 from harness.contracts import Strategy, param
 from strategies.components.chain import Chain, Named
 
+_LOOP = {"learn", "fit", "minimise"}
+"""Methods of which one calls the hooks, or does not."""
+
 
 class TakesComponents(Strategy):
     """A learner whose networks can have components.
 
-    offers: the hooks it calls, and `targets` where its loss takes targets and weights of a batch.
+    offers: the hooks it calls, and `targets` where its loss takes targets and weights of a batch. What trains says
+    so itself: a class that overrides `learn`, `fit` or `minimise` declares `offers` too, or is taken to call the one
+    that needs no loop, `network`.
     """
 
     components: Named = param(
@@ -21,7 +26,7 @@ class TakesComponents(Strategy):
     )
 
     later: ClassVar[tuple[str, ...]] = ("components",)
-    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates", "change", "term", "step"})
+    offers: ClassVar[frozenset[str]] = frozenset({"network"})
 
     def chain(self, init: str = "init") -> Chain | None:
         """Return new components for the network that is drawn from the stream `init`; None where none are named.
@@ -32,5 +37,15 @@ class TakesComponents(Strategy):
         if not self.components:
             return None
         chain = Chain(self.components, self.context, init)
-        chain.check_offer(self.offers)
+        chain.check_offer(self.called())
         return chain
+
+    @classmethod
+    def called(cls) -> frozenset[str]:
+        """Return what it offers: what is declared at or below the class that trains."""
+        for owner in cls.__mro__:
+            if "offers" in vars(owner):
+                return cls.offers
+            if _LOOP & vars(owner).keys():
+                return TakesComponents.offers
+        return cls.offers

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,9 @@ class Networks(Together[Classifier]):
 
 
 class LabelLearner(TakesComponents):
-    """A learner from labels that may be wrong."""
+    """A learner from labels that may be wrong. `minimise` calls every hook of components but `begin`."""
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates", "change", "term", "step"})
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)

@@ -128,6 +128,8 @@ class Bootstrapping(LossLearner):
 class GCE(LossLearner):
     """Between cross-entropy and absolute error; truncated, it drops items whose label has become unlikely."""
 
+    offers: ClassVar[frozenset[str]] = LossLearner.offers
+
     q: float = param(0.7, "0 is cross-entropy, 1 absolute error", gt=0, le=1, ablate=[1.0])
     truncation: float = param(
         0.0, "drop items with p_y at most this (published 0.5); 0 keeps all", ge=0, lt=1, ablate=[0.5]

@@ -21,12 +21,14 @@ from harness.protocol.cells import addressed_params, contenders
 from harness.selection import configured
 from strategies.components.chain import Chain, components_of
 from strategies.components.contract import Component, Rate, Task
+from strategies.components.learner import TakesComponents
 from strategies.components.losses import mean_cross_entropy, mean_of
 from strategies.noisy_labels.loss_learners import CrossEntropy
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses.robust import cross_entropy, soft_cross_entropy
-from strategies.toolkit.training.loop import Batch
+from strategies.toolkit.training.loop import Batch, train
+from strategies.toolkit.training.tensors import Items
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
 LEARNERS = ("cross-entropy", "fine-tune", "replay", "co-teaching[forget_rate=0.2]", "elr", "loss-correction")
@@ -264,6 +266,46 @@ def test_what_is_wrong_is_one_sentence_before_anything_runs(text: str, sentence:
 def test_what_a_learner_does_not_offer_does_not_apply(learner: str, component: str, sentence: str) -> None:
     with pytest.raises(Unsuitable, match=sentence):
         _learned(f"{learner}[components={component}]")
+
+
+class Loop(CrossEntropy):
+    """A loop of its own, which calls no hook."""
+
+    def fit(self, stage: Stage, items: Items, first: int) -> None:
+        network, optimiser = self.models[0], self.new_optimiser()
+        train(
+            network,
+            items,
+            lambda batch: network(batch.inputs).logsumexp(dim=1).mean(),
+            optimiser,
+            self.context,
+        )
+
+
+class ToldLoop(Loop):
+    """The same, which says what holds all the same."""
+
+    offers = frozenset({"network", "rates"})
+
+
+def test_what_a_learner_offers_is_not_inherited_past_a_loop_of_its_own() -> None:
+    for learner, components, lacks in (
+        ("Loop", f"{HERE}:Told", "begin"),
+        ("Loop", "rate", "rates"),
+        ("Loop", "quantise", "term"),
+        ("ToldLoop", "quantise", "term"),
+    ):
+        with pytest.raises(Unsuitable, match=f"does not offer {lacks}, which component"):
+            _learned(f"{HERE}:{learner}[components={components}]")
+    assert not _same(_learned(f"{HERE}:Loop"), _learned(f"{HERE}:Loop[components=critical]"))
+    assert not _same(_learned(f"{HERE}:ToldLoop"), _learned(f"{HERE}:ToldLoop[components=rate]"))
+
+
+@pytest.mark.parametrize("name", sorted(registered("strategy")))
+def test_every_learner_of_ours_declares_what_its_loop_calls(name: str) -> None:
+    cls = registered("strategy")[name].load()
+    if issubclass(cls, TakesComponents):
+        assert cls.called() == cls.offers
 
 
 def test_a_protocol_that_counts_steps_has_no_passes_to_give_away() -> None:
