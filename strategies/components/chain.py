@@ -58,10 +58,10 @@ runs.
 class Chain:
     """The components of one network."""
 
-    def __init__(self, text: str, context: Context, prefix: str) -> None:
+    def __init__(self, text: str, context: Context, prefix: str, optimiser: str = "sgd") -> None:
         self.parts, self.context = components_of(text), context
         for name, part in self.parts.items():
-            part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}")
+            part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}", optimiser)
 
     def with_hook(self, hook: Hook) -> list[Component]:
         """Return the components that override a hook, in their order."""

@@ -28,6 +28,9 @@ Need = Literal["images", "validation", "targets", "own-step"]
 only component that takes the gradient steps itself.
 """
 
+_LENT = ("context", "name", "stream_name", "optimiser")
+"""What `attach` gives, which is no state."""
+
 
 class Rate(NamedTuple):
     """Factors on the learning rate and the weight decay of a weight."""
@@ -66,15 +69,17 @@ class Component:
     """As it was said."""
     stream_name: str
     """With which the names of its random streams begin."""
+    optimiser: str
+    """The learner's: sgd or adamw."""
 
     def __init__(self, **values: Any) -> None:
         """Check `values` against the declared parameters; raise `UserError` as a strategy does."""
         for name, value in validated(type(self), values).items():
             setattr(self, name, value)
 
-    def attach(self, context: Context, name: str, stream_name: str) -> None:
+    def attach(self, context: Context, name: str, stream_name: str, optimiser: str) -> None:
         """Take the context and the names. Called once for a network, also before `load_state_dict`."""
-        self.context, self.name, self.stream_name = context, name, stream_name
+        self.context, self.name, self.stream_name, self.optimiser = context, name, stream_name, optimiser
 
     def stream(self, name: str) -> np.random.Generator:
         """Return a random stream of its own for the current stage; the same name gives the same numbers again."""
@@ -133,7 +138,7 @@ class Component:
     def state_dict(self) -> dict[str, Any]:
         """Return what was set on the component, without its parameters."""
         owner: type = type(self)
-        return state_of(self, skip={*model_of(owner).model_fields, "context", "name", "stream_name"})
+        return state_of(self, skip={*model_of(owner).model_fields, *_LENT})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` was taken from."""

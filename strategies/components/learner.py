@@ -36,7 +36,7 @@ class TakesComponents(Strategy):
         """
         if not self.components:
             return None
-        chain = Chain(self.components, self.context, init)
+        chain = Chain(self.components, self.context, init, getattr(self, "optimiser", "sgd"))
         chain.check_offer(self.called())
         return chain
 
