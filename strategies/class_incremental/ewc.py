@@ -31,7 +31,7 @@ Weights = dict[str, Tensor]
 class EWC(ClassLearner):
     """Pull weights back to where earlier stages left them, the important ones harder."""
 
-    offers: ClassVar[frozenset[str]] = ClassLearner.offers
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"own-step"}
 
     strength: float = param(10.0, "weight of the penalty", ge=0, ablate=[0.0], since_stage=1)
     fisher: Literal["sample", "batch"] = param("sample", "whose gradients are squared", ablate=["batch"])

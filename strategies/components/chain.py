@@ -16,7 +16,7 @@ from harness.contracts import Context
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find
 from harness.selection import configured, single, split_outside
-from strategies.components.contract import Component, Hook, Rate, Task
+from strategies.components.contract import PLAIN, Component, Hook, Optimiser, Rate, Task
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import drawn_from
@@ -58,7 +58,7 @@ runs.
 class Chain:
     """The components of one network."""
 
-    def __init__(self, text: str, context: Context, prefix: str, optimiser: str = "sgd") -> None:
+    def __init__(self, text: str, context: Context, prefix: str, optimiser: Optimiser = PLAIN) -> None:
         self.parts, self.context = components_of(text), context
         for name, part in self.parts.items():
             part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}", optimiser)
@@ -71,10 +71,14 @@ class Chain:
         """Raise `Unsuitable` for a component that needs what a learner does not offer.
 
         Args:
-            offers: hooks, and `targets` where it takes targets and weights.
+            offers: hooks; `targets` where it takes targets and weights; `own-step` where its loss of a batch can be
+                taken again.
         """
         for name, part in self.parts.items():
-            lacking = [*sorted(part.hooks() - offers), *sorted((part.needs & {"targets"}) - offers)]
+            lacking = [
+                *sorted(part.hooks() - offers),
+                *sorted((part.needs & {"targets", "own-step"}) - offers),
+            ]
             if lacking:
                 raise Unsuitable(f"does not offer {lacking[0]}, which component {name} needs")
 

@@ -25,7 +25,7 @@ Hook = Literal["network", "begin", "rates", "change", "term", "step"]
 HOOKS: tuple[Hook, ...] = ("network", "begin", "rates", "change", "term", "step")
 Need = Literal["images", "validation", "targets", "own-step"]
 """images (C, H, W); validation items of the stage; a learner that takes targets and weights in a batch; to be the
-only component that takes the gradient steps itself.
+only component that takes the gradient steps itself, with a learner whose loss of a batch can be taken again.
 """
 
 _LENT = ("context", "name", "stream_name", "optimiser")
@@ -37,6 +37,16 @@ class Rate(NamedTuple):
 
     lr: float = 1.0
     decay: float = 1.0
+
+
+class Optimiser(NamedTuple):
+    """What takes a learner's gradient steps, and the weight decay of weights that have no rate of their own."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    weight_decay: float = 0.0
+
+
+PLAIN = Optimiser()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,15 +79,15 @@ class Component:
     """As it was said."""
     stream_name: str
     """With which the names of its random streams begin."""
-    optimiser: str
-    """The learner's: sgd or adamw."""
+    optimiser: Optimiser
+    """The learner's."""
 
     def __init__(self, **values: Any) -> None:
         """Check `values` against the declared parameters; raise `UserError` as a strategy does."""
         for name, value in validated(type(self), values).items():
             setattr(self, name, value)
 
-    def attach(self, context: Context, name: str, stream_name: str, optimiser: str) -> None:
+    def attach(self, context: Context, name: str, stream_name: str, optimiser: Optimiser) -> None:
         """Take the context and the names. Called once for a network, also before `load_state_dict`."""
         self.context, self.name, self.stream_name, self.optimiser = context, name, stream_name, optimiser
 
@@ -131,7 +141,8 @@ class Component:
         """Act between the backward pass and the gradient step: change gradients, or weights and give gradients anew.
 
         One with need `own-step` moves the weights itself and sets gradients to None, which the optimiser passes
-        over. `loss` takes the learner's loss on the batch again; a learner with a memory moves it again.
+        over. `loss` takes the learner's loss on the batch again; a learner with a memory moves it again, and offers no
+        `own-step`.
         """
         raise NotImplementedError
 

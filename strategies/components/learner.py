@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from harness.contracts import Strategy, param
 from strategies.components.chain import Chain, Named
+from strategies.components.contract import Optimiser
 
 _LOOP = {"learn", "fit", "minimise"}
 """Methods of which one calls the hooks, or does not."""
@@ -14,7 +15,8 @@ _LOOP = {"learn", "fit", "minimise"}
 class TakesComponents(Strategy):
     """A learner whose networks can have components.
 
-    offers: the hooks it calls, and `targets` where its loss takes targets and weights of a batch. What trains says
+    offers: the hooks it calls, `targets` where its loss takes targets and weights of a batch, `own-step` where that
+    loss can be taken again with nothing moved but the weights. What trains says
     so itself: a class that overrides `learn`, `fit` or `minimise` declares `offers` too, or is taken to call the one
     that needs no loop, `network`.
     """
@@ -36,7 +38,8 @@ class TakesComponents(Strategy):
         """
         if not self.components:
             return None
-        chain = Chain(self.components, self.context, init, getattr(self, "optimiser", "sgd"))
+        optimiser = Optimiser(getattr(self, "optimiser", "sgd"), getattr(self, "weight_decay", 0.0))
+        chain = Chain(self.components, self.context, init, optimiser)
         chain.check_offer(self.called())
         return chain
 

@@ -114,7 +114,7 @@ class MaximalUpdate(Component):
                         write(network.head, name, torch.zeros_like(weights))
             return
         for name, layer in list(part.named_modules()):
-            if isinstance(layer, Layer):
+            if isinstance(layer, Layer) and f"{name}.weight" in base.shapes:  # not what another component added
                 self._start(layer, f"{name}.weight", base)
 
     def rates(self, network: Classifier) -> Mapping[nn.Parameter, Rate]:
@@ -151,7 +151,7 @@ class MaximalUpdate(Component):
 
     def _rate(self, outputs: float, inputs: float) -> Rate:
         """Return the rate of weights that scale with the width by these factors along outputs and inputs."""
-        if self.optimiser == "adamw":
+        if self.optimiser.kind == "adamw":
             return Rate(lr=1 / inputs if outputs != 1 else 1.0)
         factor = outputs / inputs if outputs != 1 else inputs
         return Rate(lr=factor, decay=1 / factor)

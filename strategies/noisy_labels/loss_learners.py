@@ -31,7 +31,7 @@ from strategies.toolkit.training.tensors import Items
 class LossLearner(LabelLearner):
     """Minimise the mean of a loss per item."""
 
-    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets"}
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets", "own-step"}
 
     @abstractmethod
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from fakes import FakeContext, stage_of
 
 from harness.contracts import Stage
 from strategies.components.chain import Chain
-from strategies.components.contract import Component
+from strategies.components.contract import PLAIN, Component, Optimiser
 from strategies.toolkit.classifier import Classifier
 
 
@@ -19,7 +19,7 @@ def networked(
     shape: tuple[int, ...] = (5,),
     *,
     classes: int = 2,
-    optimiser: str = "sgd",
+    optimiser: Optimiser = PLAIN,
 ) -> Classifier:
     """Return a network with a head, from the same start whatever the components."""
     context: Any = FakeContext(backbone=backbone)

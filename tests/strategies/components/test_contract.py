@@ -31,6 +31,7 @@ from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
+QUICKER = {"gns": "[cg=2,tries=2]"}
 LEARNERS = ("cross-entropy", "fine-tune", "replay", "co-teaching[forget_rate=0.2]", "elr", "loss-correction")
 
 
@@ -213,7 +214,7 @@ def test_a_learner_goes_on_from_its_state_and_old_rows_outlive_a_stage_boundary(
         )
 
     def fresh() -> Any:
-        learner = configured("strategy", f"cross-entropy[components={name}]")
+        learner = configured("strategy", f"cross-entropy[components={name}{QUICKER.get(name, '')}]")
         learner.start(FakeContext(epochs=4, backbone=backbone))
         return learner
 
@@ -260,6 +261,7 @@ def test_what_is_wrong_is_one_sentence_before_anything_runs(text: str, sentence:
         ("cross-entropy", "fixed-mask", r"has items of shape \(5,\), and component fixed-mask needs images"),
         ("elr-plus", "quantise", "does not offer term, which component quantise needs"),
         ("replay", "early-teacher", "does not offer begin, which component early-teacher needs"),
+        ("replay", "gns", "does not offer own-step, which component gns needs"),
         ("ps-kd", "early-teacher", "does not offer begin, which component early-teacher needs"),
     ],
 )

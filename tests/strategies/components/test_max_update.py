@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.errors import Unsuitable
 from strategies.components.chain import weights_of
-from strategies.components.contract import Rate
+from strategies.components.contract import Optimiser, Rate
 
 VIT = "timm:vit_tiny_patch16_224[img_size=8,patch_size=4,depth=1,embed_dim={},num_heads={}]"
 
@@ -91,13 +93,15 @@ def test_starts_are_those_of_the_base_network_and_the_head_is_multiplied() -> No
     ],
 )
 @pytest.mark.parametrize("backbone", ["mlp", "cnn", "vit"])
-def test_rates_follow_the_kind_of_the_weights(backbone: str, optimiser: str, rates: dict[str, Rate]) -> None:
+def test_rates_follow_the_kind_of_the_weights(
+    backbone: str, optimiser: Literal["sgd", "adamw"], rates: dict[str, Rate]
+) -> None:
     text, shape, base = {
         "mlp": ("mlp[width=32,depth=2]", (5,), 4),
         "cnn": ("cnn[width=64]", (1, 8, 8), 8),
         "vit": (VIT.format(64, 8), (3, 8, 8), 8),
     }[backbone]
-    network = networked(f"max-update[base_width={base}]", text, shape, optimiser=optimiser)
+    network = networked(f"max-update[base_width={base}]", text, shape, optimiser=Optimiser(optimiser))
     found = only(network).rates(network)
     first = next(weights for weights in network.backbone.parameters() if weights.ndim in (2, 4))
     for name, weights in network.named_parameters():
