@@ -114,7 +114,9 @@ class MaximalUpdate(Component):
                         write(network.head, name, torch.zeros_like(weights))
             return
         for name, layer in list(part.named_modules()):
-            if isinstance(layer, Layer) and f"{name}.weight" in base.shapes:  # not what another component added
+            if (
+                isinstance(layer, Layer) and f"{name}.weight" in base.shapes
+            ):  # not what another component added
                 self._start(layer, f"{name}.weight", base)
 
     def rates(self, network: Classifier) -> Mapping[nn.Parameter, Rate]:
