@@ -49,12 +49,13 @@ class Optimiser(NamedTuple):
 PLAIN = Optimiser()
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class Task:
     """A stage before the learner trains on it.
 
-    passes: how many the learner takes over the stage.  teacher: gives a network trained as the learner's, with its
-    loss, for so many passes, without components, with weights from the named stream.
+    items: what is trained on, those of the stage, to which a component may add.  passes: how many the learner takes
+    over the stage.  teacher: gives a network trained as the learner's, with its loss, for so many passes, without
+    components, with weights from the named stream.
     """
 
     stage: Stage

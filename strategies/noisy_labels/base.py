@@ -82,15 +82,14 @@ class LabelLearner(TakesComponents):
         for model in self.models:
             model.grow(stage)
         first = self.handed.add(stage)
-        items = items_of(stage, self.context)
-        self.spent = self.begin(stage, items)
+        items, self.spent = self.begin(stage, items_of(stage, self.context))
         self.fit(stage, items, first)
 
-    def begin(self, stage: Stage, items: Items) -> int:
-        """Return how many of the stage's passes components took before the learner trains; a learner that offers
-        `begin` asks them.
+    def begin(self, stage: Stage, items: Items) -> tuple[Items, int]:
+        """Return what to train on, and how many of the stage's passes components took before the learner trains; a
+        learner that offers `begin` asks them.
         """
-        return 0
+        return items, 0
 
     @abstractmethod
     def fit(self, stage: Stage, items: Items, first: int) -> None:
