@@ -101,6 +101,62 @@ def conjugate_gradients(product: Product, wanted: Tensor, steps: int, tolerance:
     return x
 
 
+def look_at(
+    network: Classifier,
+    weights: Sequence[nn.Parameter],
+    loss: Callable[[], Tensor],
+    decay: float,
+    rng: Tensor,
+) -> Look:
+    """Return what the loss is here, with the random draws that follow `rng`."""
+    assert network.head is not None
+    seen: list[tuple[Tensor, Tensor]] = []
+    watch = network.head.register_forward_hook(lambda _, given, logits: seen.append((given[0], logits)))
+    try:
+        with torch.random.fork_rng(devices=None if weights[0].is_cuda else []):
+            torch.set_rng_state(rng)
+            value = loss()
+    finally:
+        watch.remove()
+    features, logits = seen[0]
+    *gradient, slope = torch.autograd.grad(
+        value, [*weights, logits], retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    here = _flat(weights)
+    return Look(
+        value=value.detach() + decay / 2 * here.square().sum(),
+        gradient=_flat(gradient) + decay * here,
+        features=features,
+        logits=logits,
+        slope=slope.detach(),
+    )
+
+
+def curvature_product(kind: Curvature, weights: Sequence[nn.Parameter], look: Look) -> Product:
+    """Return v -> H v, (P,) to (P,): the slope of J^T u in u gives J v."""
+    u = torch.zeros_like(look.logits, requires_grad=True)
+
+    def back(given: Tensor, *, differentiable: bool = False) -> Tensor:
+        found = torch.autograd.grad(
+            look.logits,
+            weights,
+            given,
+            retain_graph=True,
+            create_graph=differentiable,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        return _flat(found)
+
+    pulled = back(u, differentiable=True)
+
+    def product(v: Tensor) -> Tensor:
+        (pushed,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
+        return back(curved(kind, look.logits, look.slope, pushed)).detach()
+
+    return product
+
+
 class GradientNormalised(Component):
     """Take regularised Newton steps whose regulariser follows the gradient's norm."""
 
@@ -118,7 +174,7 @@ class GradientNormalised(Component):
         weights = [each for each in network.parameters() if each.requires_grad]
         decay = self.optimiser.weight_decay if self.l2 < 0 else self.l2
         rng = torch.get_rng_state()
-        look = self._look(network, weights, loss, decay, rng)
+        look = look_at(network, weights, loss, decay, rng)
         norm, radius = float(look.gradient.norm()), float(getattr(self, "radius", self.gamma))
         solve, before = self._solver(network, weights, look, decay), _flat(weights)
         for _ in range(self.tries if norm > 0 else 0):
@@ -126,7 +182,7 @@ class GradientNormalised(Component):
             move = solve(bound)
             if move is not None:
                 _put(weights, before + move)
-                there = self._look(network, weights, loss, decay, rng)
+                there = look_at(network, weights, loss, decay, rng)
                 # said so that what is no number is refused
                 if look.value - there.value >= there.gradient.square().sum() / (8 * bound):
                     radius = max(2 * radius, 1e-9)
@@ -137,37 +193,6 @@ class GradientNormalised(Component):
         for each in weights:
             each.grad = None
 
-    def _look(
-        self,
-        network: Classifier,
-        weights: Sequence[nn.Parameter],
-        loss: Callable[[], Tensor],
-        decay: float,
-        rng: Tensor,
-    ) -> Look:
-        """Return what the loss is here, with the random draws that follow `rng`."""
-        assert network.head is not None
-        seen: list[tuple[Tensor, Tensor]] = []
-        watch = network.head.register_forward_hook(lambda _, given, logits: seen.append((given[0], logits)))
-        try:
-            with torch.random.fork_rng(devices=None if weights[0].is_cuda else []):
-                torch.set_rng_state(rng)
-                value = loss()
-        finally:
-            watch.remove()
-        features, logits = seen[0]
-        *gradient, slope = torch.autograd.grad(
-            value, [*weights, logits], retain_graph=True, allow_unused=True, materialize_grads=True
-        )
-        here = _flat(weights)
-        return Look(
-            value=value.detach() + decay / 2 * here.square().sum(),
-            gradient=_flat(gradient) + decay * here,
-            features=features,
-            logits=logits,
-            slope=slope.detach(),
-        )
-
     def _solver(
         self, network: Classifier, weights: Sequence[nn.Parameter], look: Look, decay: float
     ) -> Solve:
@@ -175,11 +200,11 @@ class GradientNormalised(Component):
         if self.hessian == "none":
             return lambda bound: -look.gradient / (decay + bound)
         assert network.head is not None
-        own = [each for each in network.head._parameters.values() if each is not None]
+        own = [*network.head.parameters(recurse=False)]
         # weights of a parametrised head are none of its own
         if [*map(id, own)] == [*map(id, weights)] and len(look.gradient) <= _EXACT:
             return self._exact(look, decay, bias=len(own) == 2)
-        product = self._product(weights, look)
+        product = curvature_product(self.hessian, weights, look)
 
         def solve(bound: float) -> Tensor:
             def regularised(v: Tensor) -> Tensor:
@@ -204,30 +229,6 @@ class GradientNormalised(Component):
             return None if failed else -torch.cholesky_solve(look.gradient[:, None], factor)[:, 0]
 
         return solve
-
-    def _product(self, weights: Sequence[nn.Parameter], look: Look) -> Product:
-        """Return v -> H v: the slope of J^T u in u gives J v."""
-        u = torch.zeros_like(look.logits, requires_grad=True)
-
-        def back(given: Tensor, *, differentiable: bool = False) -> Tensor:
-            found = torch.autograd.grad(
-                look.logits,
-                weights,
-                given,
-                retain_graph=True,
-                create_graph=differentiable,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-            return _flat(found)
-
-        pulled = back(u, differentiable=True)
-
-        def product(v: Tensor) -> Tensor:
-            (pushed,) = torch.autograd.grad(pulled, u, v, retain_graph=True)
-            return back(curved(self.hessian, look.logits, look.slope, pushed)).detach()
-
-        return product
 
 
 def _flat(values: Sequence[Tensor]) -> Tensor:

@@ -28,7 +28,21 @@ def test_a_new_dataset_is_sound_and_can_be_dealt(call_owb: Owb) -> None:
     assert call_owb("run", "joint", "-s", scenario, "--debug", "--json").json["average_accuracy"] > 0.5
 
 
-@pytest.mark.parametrize("kind", ["strategy", "scenario", "dataset", "notebook"])
+def test_a_new_component_changes_what_is_learned(call_owb: Owb) -> None:
+    assert "owb check mine.py:Mine" in call_owb("new", "component", "mine").out
+    scenario = "class-incremental[dataset=digits,stages=1,epochs=2]"
+    learners = ("cross-entropy", "cross-entropy[components=mine.py:Mine[weight=10]]")
+    plain, calm = (call_owb("run", each, "-s", scenario, "--debug", "--json").json for each in learners)
+    assert calm["average_accuracy"] != plain["average_accuracy"]
+
+
+@pytest.mark.slow
+def test_a_new_component_holds_every_claim(call_owb: Owb) -> None:
+    call_owb("new", "component", "mine")
+    assert all(claim["holds"] for claim in call_owb("check", "mine.py:Mine", "--json").json)
+
+
+@pytest.mark.parametrize("kind", ["strategy", "scenario", "dataset", "component", "notebook"])
 def test_a_new_file_imports_the_public_face_and_replaces_none(call_owb: Owb, kind: str) -> None:
     assert call_owb("new", kind, "mine").code == 0
     (file,) = Path().iterdir()

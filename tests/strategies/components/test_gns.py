@@ -15,7 +15,7 @@ from torch.func import functional_call, jacrev
 from torch.nn.functional import cross_entropy, dropout
 
 from strategies.components.contract import Optimiser
-from strategies.components.gns import conjugate_gradients, curved, head_curvature
+from strategies.components.gns import conjugate_gradients, curvature_product, curved, head_curvature, look_at
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.loop import Batch
 
@@ -35,9 +35,9 @@ def _block(kind: str, p: Tensor, r: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_curvature_of_a_network_is_the_sum_over_items(kind: Any) -> None:
-    network = networked(f"gns[hessian={kind}]", "mlp[width=3,depth=1]", (4,), classes=3).double()
-    one, weights = only(network), list(network.parameters())
-    look = one._look(network, weights, _loss(network), 0.0, torch.get_rng_state())
+    network = networked("", "mlp[width=3,depth=1]", (4,), classes=3).double()
+    weights = list(network.parameters())
+    look = look_at(network, weights, _loss(network), 0.0, torch.get_rng_state())
     slopes = jacrev(lambda values: functional_call(network, values, (INPUTS,)))(
         dict(network.named_parameters())
     )
@@ -46,7 +46,7 @@ def test_curvature_of_a_network_is_the_sum_over_items(kind: Any) -> None:
     residual = p - torch.eye(3, dtype=p.dtype)[LABELS]
     blocks = [_block(kind, *item) for item in zip(p, residual, strict=True)]
     by_hand = sum(j.T @ block @ j for j, block in zip(jacobians, blocks, strict=True)) / 12
-    product = one._product(weights, look)
+    product = curvature_product(kind, weights, look)
     units = torch.eye(jacobians.shape[2], dtype=p.dtype)
     assert torch.allclose(torch.stack([product(unit) for unit in units], dim=1), by_hand, atol=1e-12)
     assert torch.allclose(look.slope, residual / 12, atol=1e-12)
