@@ -31,7 +31,7 @@ from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
-SETTINGS = ("gns[cg=2,tries=2]", "fire-together[mode=joint]+crrelu", "region-labels[selfmix=0.5,drop=0.4]")
+SETTINGS = ("gns[cg=1,tries=1]", "fire-together[mode=joint]+crrelu", "region-labels[selfmix=0.5,drop=0.4]")
 """Components as they are not by default, which are cut and resumed too."""
 LEARNERS = ("cross-entropy", "fine-tune", "replay", "co-teaching[forget_rate=0.2]", "elr", "loss-correction")
 

@@ -11,7 +11,6 @@ import torch
 from componented import networked, only
 from scipy.optimize import minimize
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev
 from torch.nn.functional import cross_entropy, dropout
 
 from strategies.components.contract import Optimiser
@@ -38,10 +37,9 @@ def test_curvature_of_a_network_is_the_sum_over_items(kind: Any) -> None:
     network = networked("", "mlp[width=3,depth=1]", (4,), classes=3).double()
     weights = list(network.parameters())
     look = look_at(network, weights, _loss(network), 0.0, torch.get_rng_state())
-    slopes = jacrev(lambda values: functional_call(network, values, (INPUTS,)))(
-        dict(network.named_parameters())
-    )
-    jacobians = torch.cat([each.reshape(12, 3, -1) for each in slopes.values()], dim=2).detach()
+    logits = network(INPUTS)
+    slopes = [torch.autograd.grad(one, weights, retain_graph=True) for one in logits.flatten()]
+    jacobians = torch.stack([torch.cat([part.flatten() for part in each]) for each in slopes]).view(12, 3, -1)
     p = network(INPUTS).softmax(dim=1).detach()
     residual = p - torch.eye(3, dtype=p.dtype)[LABELS]
     blocks = [_block(kind, *item) for item in zip(p, residual, strict=True)]
