@@ -20,7 +20,7 @@ from strategies.components.contract import PLAIN, Component, Hook, Optimiser, Ra
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import drawn_from
-from strategies.toolkit.training.loop import Batch, Loss
+from strategies.toolkit.training.loop import Batch, BeforeStep, Loss
 
 
 def components_of(text: str) -> dict[str, Component]:
@@ -161,9 +161,7 @@ def weights_of(
     ]
 
 
-def with_components(
-    networks: Sequence[Classifier], loss: Loss
-) -> tuple[Loss, Callable[[Batch], None] | None]:
+def with_components(networks: Sequence[Classifier], loss: Loss) -> tuple[Loss, BeforeStep | None]:
     """Return the loss of a batch and what is called before a gradient step, with what components make of them;
     without components `loss` itself and None.
 
@@ -187,9 +185,15 @@ def with_components(
             value = sum((term for term in terms if term is not None), value)
         return value
 
-    def before_step(batch: Batch) -> None:
-        for network, one in stepping:
-            one.step(network, batch, lambda: total(batch))
+    def before_step(batch: Batch) -> Callable[[], None] | None:
+        found = [one.step(network, batch, lambda: total(batch)) for network, one in stepping]
+        behind = [each for each in found if each is not None]
+
+        def after_step() -> None:
+            for each in behind:
+                each()
+
+        return after_step if behind else None
 
     return total, before_step if stepping else None
 

@@ -138,8 +138,11 @@ class Component:
         """
         raise NotImplementedError
 
-    def step(self, network: Classifier, batch: Batch, loss: Callable[[], Tensor]) -> None:
-        """Act between the backward pass and the gradient step: change gradients, or weights and give gradients anew.
+    def step(
+        self, network: Classifier, batch: Batch, loss: Callable[[], Tensor]
+    ) -> Callable[[], None] | None:
+        """Act between the backward pass and the gradient step: change gradients, or weights and give gradients anew;
+        return what to do behind the step, or None.
 
         One with need `own-step` moves the weights itself and sets gradients to None, which the optimiser passes
         over. `loss` takes the learner's loss on the batch again; a learner with a memory moves it again, and offers no

@@ -46,9 +46,7 @@ class FixedDropout(Component):
 
     def change(self, network: Classifier, batch: Batch) -> Batch:
         """Return the batch as it is; the draws of its step begin."""
-        if not batch.step or not hasattr(self, "seed"):
-            self.seed = int(self.stream("units").integers(2**62))
-        self.draws.manual_seed(self.seed + batch.step)
+        self.draws.manual_seed(int(self.stream(f"units-{batch.step}").integers(2**62)))
         return batch
 
     def state_dict(self) -> dict[str, Any]:
