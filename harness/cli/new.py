@@ -50,6 +50,16 @@ def new_dataset(name: Name, folder: Folder = Path()) -> None:
     )
 
 
+@app.command("component", epilog=_epilogue("component"))
+def new_component(name: Name, folder: Folder = Path()) -> None:
+    """Write a working component in one file: a change to how learners train."""
+    plugin = _written(name, folder, scaffolds.COMPONENT)
+    _say_next(
+        f"owb check {plugin}",
+        f"owb run cross-entropy 'cross-entropy[components={plugin}]' -s 'noisy-labels[preset=digits]' --seeds 3",
+    )
+
+
 @app.command("notebook", epilog=_epilogue("notebook"))
 def new_notebook(name: Name, folder: Folder = Path()) -> None:
     """Write a notebook with data, a strategy and a run of one's own."""

@@ -117,6 +117,26 @@ class {cls}(Dataset):
         )
 '''
 
+COMPONENT = '''"""{name}: say here in one sentence what it changes about training, and where it comes from."""
+
+from torch import Tensor
+
+from openworld import param
+from strategies.components.contract import Component
+
+
+class {cls}(Component):
+    """Add the mean square of the logits to the loss."""
+
+    weight: float = param(0.01, "of the penalty", ge=0, ablate=[0.0])
+
+    neutral = {{"weight": 0.0}}  # with which a learner answers as without it
+
+    def term(self, network, batch, seen) -> Tensor:
+        """Return what to add to the loss of a batch; other hooks change networks, rates, batches and steps."""
+        return self.weight * seen.logits.float().square().mean()
+'''
+
 NOTEBOOK = (
     (
         "markdown",
@@ -149,4 +169,4 @@ NOTEBOOK = (
 )
 """The cells of a notebook: their kind and their text."""
 
-__all__ = ["DATASET", "NOTEBOOK", "SCENARIO", "STRATEGY"]
+__all__ = ["COMPONENT", "DATASET", "NOTEBOOK", "SCENARIO", "STRATEGY"]

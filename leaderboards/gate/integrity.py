@@ -78,13 +78,13 @@ def _configuration(case: Case) -> Iterator[str]:
     """
     entry = case.entry
     said = single(entry.label)
+    if _names_file(said.text("components")) or _names_file(str(entry.params.get("components", ""))):
+        yield f"{entry.label} names a component in a file, which nobody else has"
+        return
     if case.source is not None:
         for name, value in said.params.items():
             if name != "preset" and entry.params.get(name) not in (value, said.text(name)):
                 yield f"the label says {name}={value}, the configuration {name}={entry.params.get(name)!r}"
-        return
-    if _names_file(said.text("components")):
-        yield f"{entry.label} names a component in a file, which nobody else has"
         return
     try:
         plugin = find("strategy", entry.strategy)
@@ -98,7 +98,10 @@ def _configuration(case: Case) -> Iterator[str]:
 
 
 def _names_file(components: str) -> bool:
-    return any(is_by_path(single(part).name) for part in split_outside(components, "+"))
+    try:
+        return any(is_by_path(single(part).name) for part in split_outside(components, "+"))
+    except UserError:
+        return False  # a strategy of somebody else may mean something else by the word
 
 
 def _code(case: Case) -> Iterator[str]:
@@ -115,7 +118,7 @@ def _code(case: Case) -> Iterator[str]:
         return
     components = str(case.entry.params.get("components", ""))
     if not _names_file(components):
-        with suppress(UserError):  # a strategy of somebody else may mean something else by the word
+        with suppress(UserError):
             code = with_components(code, components)
     if code != case.entry.code:
         what = SOURCE if source is not None else f"the installed {case.entry.strategy}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 
 from harness.contracts import Prediction, Query, param
@@ -16,8 +18,10 @@ from strategies.toolkit.training.tensors import Items
 
 class ClassLearner(TakesComponents):
     """A learner with one classifier, which answers the likeliest class and, where `ood_score` names one, the OOD
-    score of an item.
+    score of an item. `minimise` calls every hook of components but `begin`.
     """
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates", "change", "term", "step"})
 
     lr: float
     momentum: float

@@ -11,6 +11,8 @@ not exist when an example was stored are left out of its squared error.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -30,6 +32,8 @@ def logit_error(logits: Tensor, stored: Tensor) -> Tensor:
 
 class DERpp(ClassLearner):
     """Replay stored examples together with the logits they once had."""
+
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers
 
     memory: int = param(
         200, "stored examples, a uniform sample of the stream", ge=1, unit="examples", ablate=[50, 500]

@@ -12,7 +12,7 @@ did not exist at stage k carry no weight for it.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ Weights = dict[str, Tensor]
 
 class EWC(ClassLearner):
     """Pull weights back to where earlier stages left them, the important ones harder."""
+
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"own-step"}
 
     strength: float = param(10.0, "weight of the penalty", ge=0, ablate=[0.0], since_stage=1)
     fisher: Literal["sample", "batch"] = param("sample", "whose gradients are squared", ablate=["batch"])

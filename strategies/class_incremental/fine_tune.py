@@ -16,7 +16,7 @@ from strategies.toolkit.training.tensors import items_of
 class FineTune(ClassLearner):
     """Train on each stage alone; the lower bound."""
 
-    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"targets"}
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"targets", "own-step"}
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)

@@ -20,7 +20,7 @@ from strategies.toolkit.training.tensors import Items, items_of
 class Joint(ClassLearner):
     """Train a fresh network on all stages so far; the upper bound."""
 
-    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"targets"}
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"targets", "own-step"}
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)

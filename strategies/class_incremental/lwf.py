@@ -7,6 +7,8 @@ which has the same gradient; neither multiplies by T^2.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax
@@ -32,6 +34,8 @@ def distillation(logits: Tensor, old_logits: Tensor, temperature: float) -> Tens
 
 class LwF(ClassLearner):
     """Distil the network of the previous stage on the inputs of the new one."""
+
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers | {"own-step"}
 
     strength: float = param(1.0, "weight of the distillation", ge=0, ablate=[0.0], since_stage=1)
     temperature: float = param(2.0, "softens both distributions", gt=0, ablate=[1.0], since_stage=1)

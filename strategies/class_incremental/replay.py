@@ -7,6 +7,8 @@ both. The memory is refilled when the stage ends, the same share for every class
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 
 from harness.contracts import Stage, param
@@ -20,6 +22,8 @@ from strategies.toolkit.training.tensors import Items, items_of
 
 class Replay(ClassLearner):
     """Mix stored examples of earlier stages into every batch."""
+
+    offers: ClassVar[frozenset[str]] = ClassLearner.offers
 
     memory: int = param(
         200,

@@ -16,11 +16,11 @@ from harness.contracts import Context
 from harness.errors import Unsuitable, UserError
 from harness.plugins import find
 from harness.selection import configured, single, split_outside
-from strategies.components.contract import Component, Hook, Rate, Task
+from strategies.components.contract import PLAIN, Component, Hook, Optimiser, Rate, Task
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.networks import drawn_from
-from strategies.toolkit.training.loop import Batch, Loss
+from strategies.toolkit.training.loop import Batch, BeforeStep, Loss
 
 
 def components_of(text: str) -> dict[str, Component]:
@@ -58,10 +58,10 @@ runs.
 class Chain:
     """The components of one network."""
 
-    def __init__(self, text: str, context: Context, prefix: str) -> None:
+    def __init__(self, text: str, context: Context, prefix: str, optimiser: Optimiser = PLAIN) -> None:
         self.parts, self.context = components_of(text), context
         for name, part in self.parts.items():
-            part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}")
+            part.attach(context, name, f"{prefix}-{name.rpartition('/')[2]}", optimiser)
 
     def with_hook(self, hook: Hook) -> list[Component]:
         """Return the components that override a hook, in their order."""
@@ -71,10 +71,14 @@ class Chain:
         """Raise `Unsuitable` for a component that needs what a learner does not offer.
 
         Args:
-            offers: hooks, and `targets` where it takes targets and weights.
+            offers: hooks; `targets` where it takes targets and weights; `own-step` where its loss of a batch can be
+                taken again.
         """
         for name, part in self.parts.items():
-            lacking = [*sorted(part.hooks() - offers), *sorted((part.needs & {"targets"}) - offers)]
+            lacking = [
+                *sorted(part.hooks() - offers),
+                *sorted((part.needs & {"targets", "own-step"}) - offers),
+            ]
             if lacking:
                 raise Unsuitable(f"does not offer {lacking[0]}, which component {name} needs")
 
@@ -157,9 +161,7 @@ def weights_of(
     ]
 
 
-def with_components(
-    networks: Sequence[Classifier], loss: Loss
-) -> tuple[Loss, Callable[[Batch], None] | None]:
+def with_components(networks: Sequence[Classifier], loss: Loss) -> tuple[Loss, BeforeStep | None]:
     """Return the loss of a batch and what is called before a gradient step, with what components make of them;
     without components `loss` itself and None.
 
@@ -183,9 +185,15 @@ def with_components(
             value = sum((term for term in terms if term is not None), value)
         return value
 
-    def before_step(batch: Batch) -> None:
-        for network, one in stepping:
-            one.step(network, batch, lambda: total(batch))
+    def before_step(batch: Batch) -> Callable[[], None] | None:
+        found = [one.step(network, batch, lambda: total(batch)) for network, one in stepping]
+        behind = [each for each in found if each is not None]
+
+        def after_step() -> None:
+            for each in behind:
+                each()
+
+        return after_step if behind else None
 
     return total, before_step if stepping else None
 

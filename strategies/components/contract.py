@@ -25,8 +25,11 @@ Hook = Literal["network", "begin", "rates", "change", "term", "step"]
 HOOKS: tuple[Hook, ...] = ("network", "begin", "rates", "change", "term", "step")
 Need = Literal["images", "validation", "targets", "own-step"]
 """images (C, H, W); validation items of the stage; a learner that takes targets and weights in a batch; to be the
-only component that takes the gradient steps itself.
+only component that takes the gradient steps itself, with a learner whose loss of a batch can be taken again.
 """
+
+_LENT = ("context", "name", "stream_name", "optimiser")
+"""What `attach` gives, which is no state."""
 
 
 class Rate(NamedTuple):
@@ -36,12 +39,23 @@ class Rate(NamedTuple):
     decay: float = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
+class Optimiser(NamedTuple):
+    """What takes a learner's gradient steps, and the weight decay of weights that have no rate of their own."""
+
+    kind: Literal["sgd", "adamw"] = "sgd"
+    weight_decay: float = 0.0
+
+
+PLAIN = Optimiser()
+
+
+@dataclass(kw_only=True)
 class Task:
     """A stage before the learner trains on it.
 
-    passes: how many the learner takes over the stage.  teacher: gives a network trained as the learner's, with its
-    loss, for so many passes, without components, with weights from the named stream.
+    items: what is trained on, those of the stage, to which a component may add.  passes: how many the learner takes
+    over the stage.  teacher: gives a network trained as the learner's, with its loss, for so many passes, without
+    components, with weights from the named stream.
     """
 
     stage: Stage
@@ -66,15 +80,17 @@ class Component:
     """As it was said."""
     stream_name: str
     """With which the names of its random streams begin."""
+    optimiser: Optimiser
+    """The learner's."""
 
     def __init__(self, **values: Any) -> None:
         """Check `values` against the declared parameters; raise `UserError` as a strategy does."""
         for name, value in validated(type(self), values).items():
             setattr(self, name, value)
 
-    def attach(self, context: Context, name: str, stream_name: str) -> None:
+    def attach(self, context: Context, name: str, stream_name: str, optimiser: Optimiser) -> None:
         """Take the context and the names. Called once for a network, also before `load_state_dict`."""
-        self.context, self.name, self.stream_name = context, name, stream_name
+        self.context, self.name, self.stream_name, self.optimiser = context, name, stream_name, optimiser
 
     def stream(self, name: str) -> np.random.Generator:
         """Return a random stream of its own for the current stage; the same name gives the same numbers again."""
@@ -122,18 +138,22 @@ class Component:
         """
         raise NotImplementedError
 
-    def step(self, network: Classifier, batch: Batch, loss: Callable[[], Tensor]) -> None:
-        """Act between the backward pass and the gradient step: change gradients, or weights and give gradients anew.
+    def step(
+        self, network: Classifier, batch: Batch, loss: Callable[[], Tensor]
+    ) -> Callable[[], None] | None:
+        """Act between the backward pass and the gradient step: change gradients, or weights and give gradients anew;
+        return what to do behind the step, or None.
 
         One with need `own-step` moves the weights itself and sets gradients to None, which the optimiser passes
-        over. `loss` takes the learner's loss on the batch again; a learner with a memory moves it again.
+        over. `loss` takes the learner's loss on the batch again; a learner with a memory moves it again, and offers no
+        `own-step`.
         """
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was set on the component, without its parameters."""
         owner: type = type(self)
-        return state_of(self, skip={*model_of(owner).model_fields, "context", "name", "stream_name"})
+        return state_of(self, skip={*model_of(owner).model_fields, *_LENT})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Become what `state_dict` was taken from."""

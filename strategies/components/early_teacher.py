@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
 from harness.contracts import param
 from harness.errors import Unsuitable
@@ -52,11 +53,16 @@ class EarlyTeacher(Component):
 
     def change(self, network: Classifier, batch: Batch) -> Batch:
         """Return the batch with the teachers' probabilities as its targets."""
-        targets = []
+        return batch._replace(targets=self.probabilities(batch.inputs))
+
+    def probabilities(self, inputs: Tensor) -> Tensor:
+        """Return the mean of the teachers' probabilities (B, C)."""
+        found = []
         for teacher in self.trained:
             with eval_mode(teacher):
-                targets.append(teacher(batch.inputs).float().softmax(dim=1))
-        return batch._replace(targets=torch.stack(targets).mean(dim=0))
+                logits = teacher(inputs)
+                found.append((logits if logits.dtype == torch.float64 else logits.float()).softmax(dim=1))
+        return torch.stack(found).mean(dim=0)
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: every stage has teachers of its own."""

@@ -26,6 +26,14 @@ def write(layer: Layer, name: str, values: Tensor) -> None:
         layer.get_parameter(name).data.copy_(values)
 
 
+def trained(layer: Layer) -> Tensor:
+    """Return what is trained of a layer's weights: these, or where they are parametrised what they are made from."""
+    if is_parametrized(layer, "weight"):
+        found: Tensor = layer.parametrizations["weight"].original  # type: ignore[index,union-attr]
+        return found
+    return layer.weight
+
+
 def fan_in(layer: Layer) -> int:
     """Return how many inputs a unit of a layer sums."""
     return layer.weight[0].numel()

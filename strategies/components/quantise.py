@@ -15,11 +15,11 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import is_parametrized, register_parametrization
+from torch.nn.utils.parametrize import register_parametrization
 
 from harness.contracts import param
 from strategies.components.contract import Component
-from strategies.components.modules import layers_of
+from strategies.components.modules import layers_of, trained
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.loop import Batch
@@ -88,8 +88,6 @@ class Quantise(Component):
         total = torch.zeros((), device=seen.logits.device)
         layers = layers_of(network)[1:]
         for layer in layers:
-            parts = layer.parametrizations if is_parametrized(layer) else None
-            given = parts["weight"].original if parts else layer.weight  # type: ignore[index,union-attr]
-            kurtosis, skewness = moments(given.float())
+            kurtosis, skewness = moments(trained(layer).float())
             total = total + self.kurtosis * (kurtosis - 1.8).square() + self.skewness * skewness.square()
         return total / max(1, len(layers))

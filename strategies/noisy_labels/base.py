@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,9 @@ class Networks(Together[Classifier]):
 
 
 class LabelLearner(TakesComponents):
-    """A learner from labels that may be wrong."""
+    """A learner from labels that may be wrong. `minimise` calls every hook of components but `begin`."""
+
+    offers: ClassVar[frozenset[str]] = frozenset({"network", "rates", "change", "term", "step"})
 
     lr: float = param(0.05, "learning rate", gt=0)
     momentum: float = param(0.9, "momentum of the gradient steps", ge=0, lt=1)
@@ -80,15 +82,14 @@ class LabelLearner(TakesComponents):
         for model in self.models:
             model.grow(stage)
         first = self.handed.add(stage)
-        items = items_of(stage, self.context)
-        self.spent = self.begin(stage, items)
+        items, self.spent = self.begin(stage, items_of(stage, self.context))
         self.fit(stage, items, first)
 
-    def begin(self, stage: Stage, items: Items) -> int:
-        """Return how many of the stage's passes components took before the learner trains; a learner that offers
-        `begin` asks them.
+    def begin(self, stage: Stage, items: Items) -> tuple[Items, int]:
+        """Return what to train on, and how many of the stage's passes components took before the learner trains; a
+        learner that offers `begin` asks them.
         """
-        return 0
+        return items, 0
 
     @abstractmethod
     def fit(self, stage: Stage, items: Items, first: int) -> None:

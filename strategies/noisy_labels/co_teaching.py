@@ -8,7 +8,7 @@ the mean counts.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -30,6 +30,8 @@ from strategies.toolkit.training.tensors import Items
 
 class CoTeaching(LabelLearner):
     """Two networks teach each other with the items that they find easy."""
+
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers
 
     forget_rate: float = param(
         -1.0, "share of a batch that is left out; negative for the rate that the protocol tells", ge=-1, lt=1

@@ -41,6 +41,8 @@ from strategies.toolkit.training.tensors import Items
 class ELR(LabelLearner):
     """Cross-entropy, and a reward for agreeing with a running average of one's own predictions."""
 
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers
+
     weight: float = param(
         3.0,
         "lambda, of the regulariser (published: CIFAR-10 3, asymmetric 1, CIFAR-100 7)",

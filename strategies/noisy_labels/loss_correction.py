@@ -9,7 +9,7 @@ in streams.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -46,6 +46,8 @@ def anchor_matrix(probabilities: Tensor, quantile: float) -> Tensor:
 
 class LossCorrection(LabelLearner):
     """Teach the network how labels come about: correct the loss by the transition matrix."""
+
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"own-step"}
 
     matrix: Literal["estimated", "told"] = param(
         "estimated", "where T comes from; told is the true one, an oracle that the protocol has to reveal"

@@ -31,7 +31,7 @@ from strategies.toolkit.training.tensors import Items
 class LossLearner(LabelLearner):
     """Minimise the mean of a loss per item."""
 
-    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets"}
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets", "own-step"}
 
     @abstractmethod
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,7 +45,7 @@ class LossLearner(LabelLearner):
         """Return the mean loss of a batch with a network."""
         return lambda batch: mean_of(self.item_losses, network(batch.inputs), batch)
 
-    def begin(self, stage: Stage, items: Items) -> int:
+    def begin(self, stage: Stage, items: Items) -> tuple[Items, int]:
         """Let components do what comes before training.
 
         Raises:
@@ -54,7 +54,7 @@ class LossLearner(LabelLearner):
         network = self.models[0]
         chain = chain_of(network)
         if chain is None or not chain.with_hook("begin"):
-            return 0
+            return items, 0
         if self.context.gradient_steps:
             raise Unsuitable(f"counts steps in this protocol, and components={self.components} takes passes")
 
@@ -73,9 +73,9 @@ class LossLearner(LabelLearner):
             )
             return made.requires_grad_(False)
 
-        return chain.begin(
-            Task(stage=stage, items=items, network=network, passes=self.context.epochs, teacher=teacher)
-        )
+        task = Task(stage=stage, items=items, network=network, passes=self.context.epochs, teacher=teacher)
+        spent = chain.begin(task)
+        return task.items, spent
 
 
 class CrossEntropy(LossLearner):
@@ -127,6 +127,8 @@ class Bootstrapping(LossLearner):
 
 class GCE(LossLearner):
     """Between cross-entropy and absolute error; truncated, it drops items whose label has become unlikely."""
+
+    offers: ClassVar[frozenset[str]] = LossLearner.offers
 
     q: float = param(0.7, "0 is cross-entropy, 1 absolute error", gt=0, le=1, ablate=[1.0])
     truncation: float = param(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -14,6 +16,8 @@ from strategies.toolkit.training.tensors import Items
 
 class Mixup(LabelLearner):
     """Train on mixtures of items, one weight per batch."""
+
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers
 
     alpha: float = param(
         1.0,

@@ -7,7 +7,7 @@ other one finds easy.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,6 +35,8 @@ from strategies.toolkit.training.tensors import Items
 
 class NestedCoTeaching(NestedDropout):
     """Two networks with compressed features, which then teach each other with the items they find easy."""
+
+    offers: ClassVar[frozenset[str]] = NestedDropout.offers
 
     first_share: float = param(0.67, "share of the epochs that the networks train apart", gt=0, lt=1)
     stage_two: bool = param(True, "whether the second stage takes place", ablate=[False])

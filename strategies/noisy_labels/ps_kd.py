@@ -8,6 +8,8 @@ for clean labels: as trust grows, so does trust in what has been memorised.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor
 from torch.nn.functional import one_hot
 
@@ -20,6 +22,8 @@ from strategies.toolkit.training.tensors import Items
 
 class PSKD(LabelLearner):
     """Distil the network's own earlier predictions."""
+
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers
 
     trust: float = param(0.8, "weight of the own prediction in the last epoch", ge=0, le=1, ablate=[0.0])
 

@@ -49,6 +49,7 @@ class Batch(NamedTuple):
 
 
 Loss = Callable[[Batch], Tensor]
+BeforeStep = Callable[[Batch], Callable[[], None] | None]
 Augment = Callable[[Tensor], Tensor]
 RateChanges = Literal["step", "epoch"]
 """When the learning rate follows its schedule: at every step, or between passes alone, as most released code
@@ -129,7 +130,7 @@ def train(
     schedule: Schedule = constant,
     rate_changes: RateChanges = "step",
     clip_norm: float | None = None,
-    before_step: Callable[[Batch], None] | None = None,
+    before_step: BeforeStep | None = None,
     first_epoch: int = 0,
     at_epoch: Callable[[int], None] | None = None,
 ) -> None:
@@ -148,7 +149,8 @@ def train(
         rate_changes: when it is looked up.
         clip_norm: largest norm of the whole gradient, or None.
         before_step: called with the batch, augmented, between the backward pass and the step, or None. It may
-            change gradients, which are in their true scale, or weights and give gradients anew.
+            change gradients, which are in their true scale, or weights and give gradients anew; what it returns is
+            called behind the step.
         first_epoch: passes over the stage that are behind already.
         at_epoch: called with the number of finished passes before each one, or None.
 
@@ -190,12 +192,13 @@ def train(
                 scaler.scale(value).backward()  # type: ignore[no-untyped-call]
                 if before_step is not None or clip_norm is not None:
                     scaler.unscale_(optimiser)
-                if before_step is not None:
-                    before_step(batch)
+                after_step = None if before_step is None else before_step(batch)
                 if clip_norm is not None:
                     nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
                 scaler.step(optimiser)
                 scaler.update()
+                if after_step is not None:
+                    after_step()
                 losses.append(value.detach())
                 step += 1
                 context.progress(step, total)

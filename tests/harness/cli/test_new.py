@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from runs import Owb
 
+from harness.selection import configured
+
 
 @pytest.fixture(autouse=True)
 def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -28,7 +30,19 @@ def test_a_new_dataset_is_sound_and_can_be_dealt(call_owb: Owb) -> None:
     assert call_owb("run", "joint", "-s", scenario, "--debug", "--json").json["average_accuracy"] > 0.5
 
 
-@pytest.mark.parametrize("kind", ["strategy", "scenario", "dataset", "notebook"])
+def test_a_new_component_is_one_that_a_learner_takes(call_owb: Owb) -> None:
+    assert "owb check mine.py:Mine" in call_owb("new", "component", "mine").out
+    text = "cross-entropy[components=mine.py:Mine[weight=0.1]+rate]"
+    assert vars(configured("strategy", text))["components"] == "mine.py:Mine[weight=0.1]+rate"
+
+
+@pytest.mark.slow
+def test_a_new_component_holds_every_claim(call_owb: Owb) -> None:
+    call_owb("new", "component", "mine")
+    assert all(claim["holds"] for claim in call_owb("check", "mine.py:Mine", "--json").json)
+
+
+@pytest.mark.parametrize("kind", ["strategy", "scenario", "dataset", "component", "notebook"])
 def test_a_new_file_imports_the_public_face_and_replaces_none(call_owb: Owb, kind: str) -> None:
     assert call_owb("new", kind, "mine").code == 0
     (file,) = Path().iterdir()

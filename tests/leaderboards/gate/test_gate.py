@@ -165,6 +165,23 @@ def test_a_forgery_is_refused_with_its_name(
     assert {stage["verdict"] for stage in said.report["stages"][7:]} == {"not run"}
 
 
+def test_a_component_in_a_file_is_refused_wherever_it_is_said(
+    made: World, gate: Verify, tmp_path: Path
+) -> None:
+    by_name = submit("replay", made.board, forgeries.METADATA, made.store, tmp_path / "by-name")
+    in_source = copies(made.submissions["first"], tmp_path / "in-source")
+    for folder in (by_name, in_source):
+        forgeries.edit(
+            folder / "entry.yaml", lambda entry: entry["params"].update(components="rate+calm.py:Calm")
+        )
+        forgeries.sign(folder)
+        said = gate(folder)
+        assert (said.code, "integrity" in stages_that_refuse(said.report)) == (3, True)
+        assert any(
+            "names a component in a file, which nobody else has" in each for each in problems_of(said.report)
+        )
+
+
 def test_a_failed_cell_that_is_left_out_is_missed(made: World, gate: Verify, tmp_path: Path) -> None:
     folder = copies(made.submissions["clumsy"], tmp_path / "submission")
     forgeries.missing_failed_cell(folder)

@@ -14,21 +14,25 @@ from runs import Owb
 from torch import Tensor, nn
 
 from harness.checkpoint import kept_state
-from harness.contracts import Query, Stage
+from harness.contracts import Query, Stage, Validation
 from harness.errors import Unsuitable, UserError
 from harness.plugins import registered
 from harness.protocol.cells import addressed_params, contenders
 from harness.selection import configured
 from strategies.components.chain import Chain, components_of
 from strategies.components.contract import Component, Rate, Task
+from strategies.components.learner import TakesComponents
 from strategies.components.losses import mean_cross_entropy, mean_of
 from strategies.noisy_labels.loss_learners import CrossEntropy
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.losses.robust import cross_entropy, soft_cross_entropy
-from strategies.toolkit.training.loop import Batch
+from strategies.toolkit.training.loop import Batch, train
+from strategies.toolkit.training.tensors import Items
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
+SETTINGS = ("gns[cg=1,tries=1]", "fire-together[mode=joint]+crrelu", "region-labels[selfmix=0.5,drop=0.4]")
+"""Components as they are not by default, which are cut and resumed too."""
 LEARNERS = ("cross-entropy", "fine-tune", "replay", "co-teaching[forget_rate=0.2]", "elr", "loss-correction")
 
 
@@ -82,6 +86,21 @@ def _learned(text: str, stage: Stage = STAGE, **context: Any) -> Any:
     learner.start(FakeContext(**context))
     learner.learn(stage)
     return learner
+
+
+def _stage_of_images(index: int = 0) -> Stage:
+    images = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32) + index
+    labels = STAGE.labels + index
+    held = Validation(ids=STAGE.ids[:12] + 1000, inputs=images[:12], labels=labels[:12])
+    return Stage(
+        index=index,
+        ids=STAGE.ids + 40 * index,
+        inputs=images,
+        labels=labels,
+        named_classes=3 + index,
+        new_classes=None,
+        validation=held,
+    )
 
 
 def _logits(learner: Any) -> Tensor:
@@ -185,30 +204,17 @@ def test_with_neutral_parameters_a_learner_answers_as_without(name: str) -> None
     if neutral is None:
         return
     said = ",".join(f"{key}={str(value).lower()}" for key, value in neutral.items())
-    images = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
-    stage = Stage(
-        index=0, ids=STAGE.ids, inputs=images, labels=STAGE.labels, named_classes=3, new_classes=None
-    )
+    stage = _stage_of_images()
     with_it = _learned(f"cross-entropy[components={name}[{said}]]", stage)
     without = _learned("cross-entropy", stage)
-    inputs = torch.from_numpy(images)
+    inputs = torch.from_numpy(np.asarray(stage.inputs))
     assert torch.allclose(with_it.models[0].evaluated(inputs), without.models[0].evaluated(inputs), atol=1e-5)
 
 
-@pytest.mark.parametrize("name", sorted(registered("component")))
+@pytest.mark.parametrize("name", [*sorted({*registered("component")} - {"gns"}), *SETTINGS])
 def test_a_learner_goes_on_from_its_state_and_old_rows_outlive_a_stage_boundary(name: str) -> None:
-    backbone = "cnn[width=8]"
-    images = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
-
-    def stage(index: int) -> Stage:
-        return Stage(
-            index=index,
-            ids=STAGE.ids + 40 * index,
-            inputs=images + index,
-            labels=STAGE.labels + index,
-            named_classes=3 + index,
-            new_classes=None,
-        )
+    backbone, stage = "cnn[width=8]", _stage_of_images
+    images = np.asarray(stage().inputs)
 
     def fresh() -> Any:
         learner = configured("strategy", f"cross-entropy[components={name}]")
@@ -258,12 +264,53 @@ def test_what_is_wrong_is_one_sentence_before_anything_runs(text: str, sentence:
         ("cross-entropy", "fixed-mask", r"has items of shape \(5,\), and component fixed-mask needs images"),
         ("elr-plus", "quantise", "does not offer term, which component quantise needs"),
         ("replay", "early-teacher", "does not offer begin, which component early-teacher needs"),
+        ("replay", "gns", "does not offer own-step, which component gns needs"),
         ("ps-kd", "early-teacher", "does not offer begin, which component early-teacher needs"),
     ],
 )
 def test_what_a_learner_does_not_offer_does_not_apply(learner: str, component: str, sentence: str) -> None:
     with pytest.raises(Unsuitable, match=sentence):
         _learned(f"{learner}[components={component}]")
+
+
+class Loop(CrossEntropy):
+    """A loop of its own, which calls no hook."""
+
+    def fit(self, stage: Stage, items: Items, first: int) -> None:
+        network, optimiser = self.models[0], self.new_optimiser()
+        train(
+            network,
+            items,
+            lambda batch: network(batch.inputs).logsumexp(dim=1).mean(),
+            optimiser,
+            self.context,
+        )
+
+
+class ToldLoop(Loop):
+    """The same, which says what holds all the same."""
+
+    offers = frozenset({"network", "rates"})
+
+
+def test_what_a_learner_offers_is_not_inherited_past_a_loop_of_its_own() -> None:
+    for learner, components, lacks in (
+        ("Loop", f"{HERE}:Told", "begin"),
+        ("Loop", "rate", "rates"),
+        ("Loop", "quantise", "term"),
+        ("ToldLoop", "quantise", "term"),
+    ):
+        with pytest.raises(Unsuitable, match=f"does not offer {lacks}, which component"):
+            _learned(f"{HERE}:{learner}[components={components}]")
+    assert not _same(_learned(f"{HERE}:Loop"), _learned(f"{HERE}:Loop[components=critical]"))
+    assert not _same(_learned(f"{HERE}:ToldLoop"), _learned(f"{HERE}:ToldLoop[components=rate]"))
+
+
+@pytest.mark.parametrize("name", sorted(registered("strategy")))
+def test_every_learner_of_ours_declares_what_its_loop_calls(name: str) -> None:
+    cls = registered("strategy")[name].load()
+    if issubclass(cls, TakesComponents):
+        assert cls.called() == cls.offers
 
 
 def test_a_protocol_that_counts_steps_has_no_passes_to_give_away() -> None:
