@@ -15,7 +15,7 @@ import numpy as np
 from harness.checks.conformance import Make, case_of
 from harness.checks.finding import Finding, found
 from harness.contracts import Precision, Scenario, StoredPrediction, Strategy
-from harness.errors import Unsuitable, UserError
+from harness.errors import Diverged, Unsuitable, UserError
 from harness.plugins import Plugin, find, registered
 
 Learner = Callable[[str], Strategy]
@@ -59,9 +59,9 @@ def check_component(text: str, plugin: Plugin, learner: Learner, scenario: Scena
                 continue
             try:
                 answers(f"{text}+{other}")
-            except (Unsuitable, UserError) as error:
+            except (Diverged, Unsuitable, UserError) as error:
                 refused.append(f"{other} ({error})")
-        return f"note: refused beside {', '.join(refused)}" if refused else ""
+        return f"note: not beside {', '.join(refused)}" if refused else ""
 
     def costs() -> str:
         took = [_seconds(partial(learner, components), scenario) for components in ("", text)]
@@ -70,7 +70,7 @@ def check_component(text: str, plugin: Plugin, learner: Learner, scenario: Scena
     claims: dict[str, Callable[[], str]] = {
         "with neutral parameters the learner answers as without it": is_neutral,
         "its numbers stay finite in bfloat16": holds_in_half_precision,
-        "beside any other component it runs, or is refused in one sentence": has_company,
+        "beside any other component it runs, diverges, or is refused in one sentence": has_company,
         "its cost is known": costs,
     }
     return [found(claim, test) for claim, test in claims.items()]

@@ -101,12 +101,15 @@ class Chain:
         """Return how many passes the components took before the learner trains.
 
         Raises:
-            Unsuitable: a component needs validation items, and there are none.
+            Unsuitable: a component needs validation items, and there are none; or together they leave no pass.
         """
         for name, one in self.parts.items():
             if "validation" in one.needs and task.stage.validation is None:
                 raise Unsuitable(f"has no validation items in this protocol, which component {name} needs")
-        return sum(one.begin(task) for one in self.with_hook("begin"))
+        spent = sum(one.begin(task) for one in self.with_hook("begin"))
+        if spent and spent >= task.passes:
+            raise Unsuitable(f"is left no pass to learn in: components take {spent} of {task.passes}")
+        return spent
 
     def rates(self, network: Classifier) -> dict[nn.Parameter, Rate]:
         """Return the factors on the rates of weights, of those of all components their product."""
@@ -116,6 +119,11 @@ class Chain:
                 before = found.get(weights, Rate())
                 found[weights] = Rate(before.lr * rate.lr, before.decay * rate.decay)
         return found
+
+    def judge(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return what the first component that judges labels makes of those of items, None where none does."""
+        judged = (one.judge(rows) for one in self.parts.values())
+        return next((one for one in judged if one is not None), None)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of every component, by name."""
@@ -198,6 +206,21 @@ def with_components(networks: Sequence[Classifier], loss: Loss) -> tuple[Loss, B
     return total, before_step if stepping else None
 
 
+def arranged_by(networks: Sequence[Classifier]) -> Callable[[Tensor], Tensor] | None:
+    """Return what rearranges the rows of a pass, the first component of the first network that does; None for none.
+
+    Raises:
+        Unsuitable: two components would.
+    """
+    chain = chain_of(networks[0])
+    ordering = [] if chain is None else chain.with_hook("order")
+    if len(ordering) > 1:
+        raise Unsuitable(
+            f"has one order of items, which {' and '.join(one.name for one in ordering)} would change"
+        )
+    return ordering[0].order if ordering else None
+
+
 @contextmanager
 def _seen(networks: Sequence[Classifier]) -> Iterator[list[list[Seen]]]:
     """Collect features and logits of every forward pass of the heads of networks."""
@@ -218,4 +241,4 @@ def _seen(networks: Sequence[Classifier]) -> Iterator[list[list[Seen]]]:
             watch.remove()
 
 
-__all__ = ["Chain", "Named", "chain_of", "components_of", "weights_of", "with_components"]
+__all__ = ["Chain", "Named", "arranged_by", "chain_of", "components_of", "weights_of", "with_components"]

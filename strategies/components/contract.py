@@ -21,8 +21,8 @@ from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items
 
-Hook = Literal["network", "begin", "rates", "change", "term", "step"]
-HOOKS: tuple[Hook, ...] = ("network", "begin", "rates", "change", "term", "step")
+Hook = Literal["network", "begin", "rates", "order", "change", "term", "step"]
+HOOKS: tuple[Hook, ...] = ("network", "begin", "rates", "order", "change", "term", "step")
 Need = Literal["images", "validation", "targets", "own-step"]
 """images (C, H, W); validation items of the stage; a learner that takes targets and weights in a batch; to be the
 only component that takes the gradient steps itself, with a learner whose loss of a batch can be taken again.
@@ -54,8 +54,8 @@ class Task:
     """A stage before the learner trains on it.
 
     items: what is trained on, those of the stage, to which a component may add.  passes: how many the learner takes
-    over the stage.  teacher: gives a network trained as the learner's, with its loss, for so many passes, without
-    components, with weights from the named stream.
+    over the stage; 0 where it counts gradient steps.  teacher: gives a network trained as the learner's, with its
+    loss, for so many passes, without components, with weights from the named stream.
     """
 
     stage: Stage
@@ -121,6 +121,10 @@ class Component:
         """Return the rates of weights whose rate is not the learner's; asked at every stage."""
         raise NotImplementedError
 
+    def order(self, rows: Tensor) -> Tensor:
+        """Return the rows of a stage (N,) in the order in which a pass shows them, for the one that has been drawn."""
+        raise NotImplementedError
+
     def change(self, network: Classifier, batch: Batch) -> Batch:
         """Return what is shown instead of a batch, which has been augmented: other inputs, labels, targets or
         weights.
@@ -149,6 +153,14 @@ class Component:
         `own-step`.
         """
         raise NotImplementedError
+
+    def judge(self, rows: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Return how wrong labels look and whether each is kept, float (n,) and bool (n,); None where it cannot say.
+
+        Args:
+            rows: int64 (n,), numbers of the items in the order in which they were handed over, over all stages.
+        """
+        return None
 
     def state_dict(self) -> dict[str, Any]:
         """Return what was set on the component, without its parameters."""

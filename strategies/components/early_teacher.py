@@ -14,24 +14,19 @@ import torch
 from torch import Tensor
 
 from harness.contracts import param
-from harness.errors import Unsuitable
-from strategies.components.contract import Component, Need, Task
+from strategies.components.before import Before
+from strategies.components.contract import Need, Task
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.eval_mode import eval_mode
 from strategies.toolkit.training.loop import Batch
 
 
-class EarlyTeacher(Component):
+class EarlyTeacher(Before):
     """Learn from the soft labels of teachers that stopped early."""
 
     teachers: int = param(1, "networks whose probabilities are averaged (published 2)", ge=1, ablate=[2])
     share: float = param(
         0.1, "passes of each, of the learner's; late teachers have memorised", gt=0, le=1, ablate=[0.5]
-    )
-    extra: bool = param(
-        False,
-        "whether the teachers' passes come on top of the learner's, and are not taken from them",
-        ablate=[True],
     )
 
     needs: ClassVar[frozenset[Need]] = frozenset({"targets"})
@@ -42,12 +37,7 @@ class EarlyTeacher(Component):
         Raises:
             Unsuitable: no pass would be left for the learner.
         """
-        passes = max(1, round(self.share * task.passes))
-        spent = 0 if self.extra else self.teachers * passes
-        if spent >= task.passes:
-            raise Unsuitable(
-                f"is left no pass to learn in: component {self.name} takes {spent} of {task.passes}"
-            )
+        passes, spent = self.passes(task, self.share, self.teachers)
         self.trained = [task.teacher(f"{self.stream_name}-{place}", passes) for place in range(self.teachers)]
         return spent
 
@@ -57,12 +47,16 @@ class EarlyTeacher(Component):
 
     def probabilities(self, inputs: Tensor) -> Tensor:
         """Return the mean of the teachers' probabilities (B, C)."""
+        return self.answers(inputs).softmax(dim=2).mean(dim=0)
+
+    def answers(self, inputs: Tensor) -> Tensor:
+        """Return the logits of every teacher, (teachers, B, C), in evaluation mode."""
         found = []
         for teacher in self.trained:
             with eval_mode(teacher):
                 logits = teacher(inputs)
-                found.append((logits if logits.dtype == torch.float64 else logits.float()).softmax(dim=1))
-        return torch.stack(found).mean(dim=0)
+                found.append(logits if logits.dtype == torch.float64 else logits.float())
+        return torch.stack(found)
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: every stage has teachers of its own."""

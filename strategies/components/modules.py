@@ -18,12 +18,21 @@ def layers_of(part: nn.Module) -> list[Layer]:
     return [module for module in part.modules() if isinstance(module, Layer)]
 
 
-def write(layer: Layer, name: str, values: Tensor) -> None:
-    """Give weights of a layer values, through its parametrisation where it has one."""
-    if is_parametrized(layer, name):
-        setattr(layer, name, values)
+def write(module: nn.Module, name: str, values: Tensor) -> None:
+    """Give a weight or buffer of a module values, through its parametrisation where it has one."""
+    if is_parametrized(module, name):
+        setattr(module, name, values)
     else:
-        layer.get_parameter(name).data.copy_(values)
+        getattr(module, name).data.copy_(values)
+
+
+def started_from(network: nn.Module, other: nn.Module) -> None:
+    """Give a network the weights and buffers of another of its architecture, which has no components: what a
+    component has added keeps its own.
+    """
+    for path, values in [*other.named_parameters(), *other.named_buffers()]:
+        owner, _, name = path.rpartition(".")
+        write(network.get_submodule(owner), name, values.detach())
 
 
 def trained(layer: Layer) -> Tensor:

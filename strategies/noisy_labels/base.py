@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from harness.contracts import IntArray, Prediction, Query, Stage, param
 from harness.errors import Unsuitable
-from strategies.components.chain import weights_of, with_components
+from strategies.components.chain import arranged_by, weights_of, with_components
 from strategies.components.learner import TakesComponents
 from strategies.noisy_labels.schedules import Named, schedule_of
 from strategies.noisy_labels.state_list import Together
@@ -160,6 +160,7 @@ class LabelLearner(TakesComponents):
             rate_changes=self.rate_changes,
             before_step=before_step,
             at_epoch=at_epoch,
+            arrange=arranged_by(self.models),
         )
 
     def rates(self) -> Schedule:

@@ -14,8 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from harness.contracts import Stage, param
-from harness.errors import Unsuitable
+from harness.contracts import IntArray, Stage, param
 from strategies.components.chain import chain_of
 from strategies.components.contract import Task
 from strategies.components.losses import mean_of
@@ -31,7 +30,7 @@ from strategies.toolkit.training.tensors import Items
 class LossLearner(LabelLearner):
     """Minimise the mean of a loss per item."""
 
-    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "targets", "own-step"}
+    offers: ClassVar[frozenset[str]] = LabelLearner.offers | {"begin", "order", "targets", "own-step"}
 
     @abstractmethod
     def item_losses(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -45,18 +44,18 @@ class LossLearner(LabelLearner):
         """Return the mean loss of a batch with a network."""
         return lambda batch: mean_of(self.item_losses, network(batch.inputs), batch)
 
-    def begin(self, stage: Stage, items: Items) -> tuple[Items, int]:
-        """Let components do what comes before training.
+    def judge_labels(self, logits: Tensor, labels: Tensor, rows: IntArray) -> tuple[Tensor, Tensor]:
+        """Return what a component makes of the labels that judges them, else what the network does."""
+        chain = chain_of(self.models[0])
+        judged = None if chain is None else chain.judge(torch.from_numpy(rows))
+        return super().judge_labels(logits, labels, rows) if judged is None else judged
 
-        Raises:
-            Unsuitable: one trains by passes, and the protocol counts gradient steps.
-        """
+    def begin(self, stage: Stage, items: Items) -> tuple[Items, int]:
+        """Let components do what comes before training."""
         network = self.models[0]
         chain = chain_of(network)
         if chain is None or not chain.with_hook("begin"):
             return items, 0
-        if self.context.gradient_steps:
-            raise Unsuitable(f"counts steps in this protocol, and components={self.components} takes passes")
 
         def teacher(name: str, passes: int) -> Classifier:
             made = Classifier(self.context, init=name).grow(stage)
@@ -73,7 +72,8 @@ class LossLearner(LabelLearner):
             )
             return made.requires_grad_(False)
 
-        task = Task(stage=stage, items=items, network=network, passes=self.context.epochs, teacher=teacher)
+        passes = 0 if self.context.gradient_steps else self.context.epochs
+        task = Task(stage=stage, items=items, network=network, passes=passes, teacher=teacher)
         spent = chain.begin(task)
         return task.items, spent
 

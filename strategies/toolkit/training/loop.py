@@ -133,6 +133,7 @@ def train(
     before_step: BeforeStep | None = None,
     first_epoch: int = 0,
     at_epoch: Callable[[int], None] | None = None,
+    arrange: Callable[[Tensor], Tensor] | None = None,
 ) -> None:
     """Take the protocol's number of passes over `items`, one step a batch; or, where it counts them, its
     number of gradient steps.
@@ -153,6 +154,7 @@ def train(
             called behind the step.
         first_epoch: passes over the stage that are behind already.
         at_epoch: called with the number of finished passes before each one, or None.
+        arrange: from the rows of a pass (N,), in the order drawn, to that in which they are shown, or None.
 
     Raises:
         Diverged: the mean loss of an epoch is not a number or infinite.
@@ -176,6 +178,8 @@ def train(
         if at_epoch:
             at_epoch(first_epoch + epoch)
         order = torch.from_numpy(rng.permutation(len(items))).to(items.labels.device)
+        if arrange is not None:
+            order = arrange(order)
         losses: list[Tensor] = []
         batches = torch.split(order, sizes)[: total - step]
         with closing(in_turn(items.inputs, batches)) as read:

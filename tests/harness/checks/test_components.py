@@ -10,6 +10,7 @@ from harness.selection import configured
 
 BROKEN = """
 from harness.contracts import param
+from harness.errors import Diverged
 from strategies.components.contract import Component
 
 
@@ -18,6 +19,8 @@ class Loud(Component):
     neutral = {"size": 1.0}
 
     def change(self, network, batch):
+        if len(network.components.parts) > 1:
+            raise Diverged("too loud in company")
         return batch._replace(inputs=batch.inputs * (self.size + 4))
 
 
@@ -38,6 +41,8 @@ def test_what_is_not_neutral_or_takes_no_half_precision_is_said_and_the_rest_hol
         found[name] = check_component(plugin.name, plugin, learner, scenario)
     assert [finding.holds for finding in found["Loud"]] == [False, True, True, True]
     assert "differ" in found["Loud"][0].detail
+    assert found["Loud"][2].detail.startswith("not beside aggregate (")
+    assert "crrelu (too loud in company)" in found["Loud"][2].detail
     assert [finding.holds for finding in found["Narrow"]] == [True, False, True, True]
     assert found["Narrow"][0].detail == "names no neutral parameters"
     assert "half precision" in found["Narrow"][1].detail
