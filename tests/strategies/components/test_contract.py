@@ -31,7 +31,16 @@ from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
 STAGE = stage_of(0, np.arange(40) % 3, 3)
-SETTINGS = ("gns[cg=1,tries=1]", "fire-together[mode=joint]+crrelu", "region-labels[selfmix=0.5,drop=0.4]")
+SETTINGS = (
+    "gns[cg=1,tries=1]",
+    "fire-together[mode=joint]+crrelu",
+    "region-labels[selfmix=0.5,drop=0.4]",
+    "self-tuning[warmup=0,tunes=dropout+noise+smoothing]",
+    "random-teacher[freeze=true]",
+    "distil[teachers=1,discriminator=adversarial]",
+    "pretext[kind=mixture,stages=all,width=3]",
+    "aggregate[size=4,privacy=1]",
+)
 """Components as they are not by default, which are cut and resumed too."""
 LEARNERS = ("cross-entropy", "fine-tune", "replay", "co-teaching[forget_rate=0.2]", "elr", "loss-correction")
 
@@ -315,7 +324,7 @@ def test_every_learner_of_ours_declares_what_its_loop_calls(name: str) -> None:
 
 def test_a_protocol_that_counts_steps_has_no_passes_to_give_away() -> None:
     with pytest.raises(
-        Unsuitable, match="counts steps in this protocol, and components=early-teacher takes passes"
+        Unsuitable, match="counts steps in this protocol, and component early-teacher takes passes"
     ):
         _learned("cross-entropy[components=early-teacher]", gradient_steps=7)
 
