@@ -85,6 +85,16 @@ class Leases:
         self._beating.join(timeout=self.beat_s)
         self._leave()
 
+    @property
+    def name(self) -> str:
+        """What this driver is called in the roster; another name after it was struck and entered anew."""
+        return self._me.name
+
+    @property
+    def since(self) -> float:
+        """When it entered first, in seconds of its clock."""
+        return self._me.since
+
     def claim(self, keys: Collection[str]) -> set[str]:
         """Return those of these cells that are this driver's now: those that nobody else has."""
         with self._lock:

@@ -117,7 +117,7 @@ class FolderRoster:
     def enter(self, driver: Driver) -> str:  # noqa: D102  (Roster)
         row = (driver.process, driver.host, driver.pid, driver.since, driver.alone, driver.beat)
         with self._alone() as base:
-            return str(base.execute(f"INSERT INTO drivers VALUES (NULL{', ?' * len(row)})", row).lastrowid)
+            return str(base.execute("INSERT INTO drivers VALUES (NULL, ?, ?, ?, ?, ?, ?)", row).lastrowid)
 
     def beat(self, name: str, beat: int) -> None:  # noqa: D102
         with self._alone() as base:
@@ -256,7 +256,7 @@ class RunRoster:
             for key in sorted(keys):
                 self.client.delete_tag(name, f"{_LEASE}{key}")
 
-    def strike(self, name: str, beat: int | None = None) -> bool:  # noqa: ARG002, D102  (MLflow cannot compare)
+    def strike(self, name: str, beat: int | None = None) -> bool:  # noqa: D102  (MLflow cannot compare)
         with self._unless_struck(name):
             self.client.delete_run(name)
         return True
