@@ -230,6 +230,7 @@ class _Run:
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
         self.stages_due = 0.0
+        self.is_waiting = False
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
@@ -271,6 +272,9 @@ class _Run:
             self.users[_deal_of(cell)] += 1
         for cell in self.others.freed():
             self._enqueue((cell,))
+        if self.others.elsewhere and not (self.queue or self.running or self.is_waiting):
+            self.is_waiting = True
+            _log.warning("waiting for %d cells that other drivers work on", len(self.others.elsewhere))
 
     def _enqueue(self, pack: tuple[Cell, ...], *, first: bool = False) -> None:
         if len(pack) > 1:

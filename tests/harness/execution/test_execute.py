@@ -355,13 +355,3 @@ def test_a_failed_cell_is_tried_again_by_the_next_run(tiny_run: Run, tmp_path: P
     assert (first.status, second.status) == (Status.FAILED, Status.FAILED)
     assert first.run_id != second.run_id
     assert [record.run_id for record in Store(str(tmp_path / "store")).records("test")] == [second.run_id]
-
-
-def test_two_runs_do_not_write_to_one_store(tiny_run: Run, tmp_path: Path) -> None:
-    from filelock import FileLock
-
-    from harness.errors import UserError
-
-    (tmp_path / "store").mkdir()
-    with FileLock(tmp_path / "store" / "run.lock"), pytest.raises(UserError, match="another run is writing"):
-        tiny_run([world("Means")])
