@@ -98,12 +98,13 @@ class Leases:
     def claim(self, keys: Collection[str]) -> set[str]:
         """Return those of these cells that are this driver's now: those that nobody else has."""
         with self._lock:
-            taken = {key for other in self.others.values() for key in other.keys}
-            free = set(keys) - taken if not any(other.alone for other in self.others.values()) else set()
-            mine = self.roster.claim(self._me.name, free) if free else set()
-            if self.look() is None:
-                mine = self.roster.claim(self._me.name, free)
-                self.look()
+            if any(other.alone for other in self.others.values()):
+                return set()
+            free = set(keys) - {key for other in self.others.values() for key in other.keys}
+            mine, sight = self.roster.claim(self.name, free)
+            if not self._take_in(sight):
+                mine, sight = self.roster.claim(self.name, free)
+                self._take_in(sight)
             return mine
 
     def release(self, keys: Collection[str]) -> None:
@@ -112,42 +113,42 @@ class Leases:
 
     def holds(self, key: str) -> bool:
         """Say whether a cell that was claimed is still this driver's."""
-        own = self.roster.read().drivers.get(self._me.name)
+        own = self.roster.read().drivers.get(self.name)
         return own is not None and key in own.keys
 
-    def look(self) -> Sight | None:
-        """Read who else is there, into `others`, and strike those who lapsed; enter anew, and return None, where this
-        driver was struck itself.
-
-        `had_company` says whether anybody else has been there since this driver entered, if only in between.
+    def look(self) -> None:
+        """Read who else is there, into `others`, and strike those who lapsed. `had_company` says whether anybody else
+        has been there since this driver entered, if only in between.
         """
         with self._lock:
-            sight = self.roster.read()
-            now = time.monotonic()
-            passed, self._looked = min(now - self._looked, self.beat_s), now
-            others = {name: driver for name, driver in sight.drivers.items() if name != self._me.name}
-            self._silent = {name: self._silence(driver, passed) for name, driver in others.items()}
-            self.others = {
-                name: driver
-                for name, driver in others.items()
-                if not (self._has_lapsed(driver) and self.roster.strike(name, driver.beat))
-            }
-            self.had_company |= bool(others) or str(sight.entered) != self._me.name
-            if self._me.name in sight.drivers:
-                return sight
-            _log.warning("this driver said nothing for %g s: others may take its cells", self.lapse_s)
-            self.had_company = True
-            self._enter()
-            return None
+            self._take_in(self.roster.read())
+
+    def _take_in(self, sight: Sight) -> bool:
+        """Take in what was read; enter anew, and return False, where this driver was struck itself."""
+        now = time.monotonic()
+        passed, self._looked = min(now - self._looked, self.beat_s), now
+        others = {name: driver for name, driver in sight.drivers.items() if name != self.name}
+        self._silent = {name: self._silence(driver, passed) for name, driver in others.items()}
+        self.others = {
+            name: driver
+            for name, driver in others.items()
+            if not (self._has_lapsed(driver) and self.roster.strike(name, driver.beat))
+        }
+        self.had_company |= bool(others) or str(sight.entered) != self.name
+        if self.name in sight.drivers:
+            return True
+        _log.warning("this driver said nothing for %g s: others may take its cells", self.lapse_s)
+        self.had_company = True
+        self._enter()
+        return False
 
     def _enter(self) -> None:
-        self._me = replace(self._me, name="")
         self._me = replace(self._me, name=self.roster.enter(self._me))
         self.look()
 
     def _leave(self) -> None:
         with suppress(Exception):  # where it is out of reach now, this driver lapses there
-            self.roster.strike(self._me.name)
+            self.roster.strike(self.name)
 
     def _silence(self, driver: Driver, passed: float) -> tuple[int, float]:
         beat, silent_s = self._silent.get(driver.name, (driver.beat, 0.0))
@@ -173,7 +174,7 @@ class Leases:
             with suppress(
                 Exception
             ):  # a server that is down: who is there says so, and nobody lapses meanwhile
-                self.roster.beat(self._me.name, beat)
+                self.roster.beat(self.name, beat)
                 self.look()
 
 

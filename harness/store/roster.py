@@ -70,6 +70,10 @@ class Sight:
     drivers: dict[str, Driver]
     entered: int | None
 
+    def rivals(self, name: str, key: str) -> list[str]:
+        """Return the drivers but `name` that have, or claim, a cell."""
+        return [other for other, driver in self.drivers.items() if other != name and key in driver.keys]
+
 
 class Roster(Protocol):
     """Where the drivers of a store are written down. Every method is safe in several threads and processes."""
@@ -80,8 +84,10 @@ class Roster(Protocol):
     def beat(self, name: str, beat: int) -> None:
         """Say that a driver lives; nothing happens to one that was struck."""
 
-    def claim(self, name: str, keys: Collection[str]) -> set[str]:
-        """Give a driver the cells that no other has; return which ones. None to one that was struck."""
+    def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:
+        """Give a driver the cells that no other has; return which ones, none to one that was struck, and what was
+        read after that.
+        """
 
     def release(self, name: str, keys: Collection[str]) -> None:
         """Take cells from a driver."""
@@ -123,15 +129,16 @@ class FolderRoster:
         with self._alone() as base:
             base.execute("UPDATE drivers SET beat = ? WHERE number = ?", (beat, int(name)))
 
-    def claim(self, name: str, keys: Collection[str]) -> set[str]:  # noqa: D102
+    def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:  # noqa: D102
         with self._alone() as base:
             for key in keys:
                 base.execute(
                     "INSERT OR IGNORE INTO leases SELECT ?, number FROM drivers WHERE number = ?",
                     (key, int(name)),
                 )
-            own = base.execute("SELECT key FROM leases WHERE driver = ?", (int(name),))
-            return {key for (key,) in own} & set(keys)
+            sight = _read(base)
+        own = sight.drivers.get(name)
+        return set(own.keys) & set(keys) if own else set(), sight
 
     def release(self, name: str, keys: Collection[str]) -> None:  # noqa: D102
         with self._alone() as base:
@@ -150,29 +157,7 @@ class FolderRoster:
 
     def read(self) -> Sight:  # noqa: D102
         with self._alone() as base:
-            rows = base.execute(
-                "SELECT number, process, host, pid, since, alone, beat FROM drivers"
-            ).fetchall()
-            keys: dict[int, set[str]] = {}
-            for key, number in base.execute("SELECT key, driver FROM leases"):
-                keys.setdefault(number, set()).add(key)
-            (entered,) = base.execute(
-                "SELECT max(seq) FROM sqlite_sequence WHERE name = 'drivers'"
-            ).fetchone()
-        drivers = {
-            str(number): Driver(
-                name=str(number),
-                process=process,
-                host=host,
-                pid=pid,
-                since=since,
-                alone=bool(alone),
-                beat=beat,
-                keys=frozenset(keys.get(number, ())),
-            )
-            for number, process, host, pid, since, alone, beat in rows
-        }
-        return Sight(drivers, entered or 0)
+            return _read(base)
 
     @contextmanager
     def _alone(self) -> Iterator[sqlite3.Connection]:
@@ -196,6 +181,28 @@ class FolderRoster:
             base.close()
             raise
         return base
+
+
+def _read(base: sqlite3.Connection) -> Sight:
+    rows = base.execute("SELECT number, process, host, pid, since, alone, beat FROM drivers").fetchall()
+    keys: dict[int, set[str]] = {}
+    for key, number in base.execute("SELECT key, driver FROM leases"):
+        keys.setdefault(number, set()).add(key)
+    (entered,) = base.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'drivers'").fetchone()
+    drivers = {
+        str(number): Driver(
+            name=str(number),
+            process=process,
+            host=host,
+            pid=pid,
+            since=since,
+            alone=bool(alone),
+            beat=beat,
+            keys=frozenset(keys.get(number, ())),
+        )
+        for number, process, host, pid, since, alone, beat in rows
+    }
+    return Sight(drivers, entered or 0)
 
 
 class RunRoster:
@@ -233,23 +240,23 @@ class RunRoster:
         with self._unless_struck(name):
             self.client.set_tag(name, "owb.beat", str(beat))
 
-    def claim(self, name: str, keys: Collection[str]) -> set[str]:  # noqa: D102
+    def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:  # noqa: D102
         with self._unless_struck(name):
             self._write(name, sorted(keys))
         mine: set[str] = set()
         undecided = set(keys)
         for seconds in (*_READ_AGAIN_S, 0.0):
-            drivers = self.read().drivers
-            if drivers.pop(name, None) is None:
-                return set()
-            rivals = {key: [other for other in drivers if key in drivers[other].keys] for key in undecided}
+            sight = self.read()
+            if name not in sight.drivers:
+                return set(), sight
+            rivals = {key: sight.rivals(name, key) for key in undecided}
             mine |= {key for key, others in rivals.items() if not others}
             undecided = {key for key, others in rivals.items() if others and name < min(others)}
             if not undecided:
                 break
             self.pause(seconds)
         self.release(name, set(keys) - mine)
-        return mine
+        return mine, sight
 
     def release(self, name: str, keys: Collection[str]) -> None:  # noqa: D102
         with self._unless_struck(name):
