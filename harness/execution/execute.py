@@ -274,7 +274,9 @@ class _Run:
             self._enqueue((cell,))
         if self.others.elsewhere and not (self.queue or self.running or self.is_waiting):
             self.is_waiting = True
-            _log.warning("waiting for %d of these cells, which other drivers work on", len(self.others.elsewhere))
+            _log.warning(
+                "waiting for %d of these cells, which other drivers work on", len(self.others.elsewhere)
+            )
 
     def _enqueue(self, pack: tuple[Cell, ...], *, first: bool = False) -> None:
         if len(pack) > 1:

@@ -10,6 +10,9 @@ Who lapses is struck from the roster with all its leases. If it was only frozen,
 look, enters anew with nothing, and leaves unrecorded what it ran (`holds`). Between that question and the record
 lies a moment: a driver frozen just there, for longer than `lapse_s`, records its cell beside the one who took it
 over. Both records have the same key and the same predictions, and the newer one counts.
+
+While a server does not answer, nobody can enter its roster. A driver that saw no other at its last look goes on, and
+writes its claims down when the server is back; one that saw another claims nothing until then.
 """
 
 from __future__ import annotations
@@ -19,20 +22,23 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from harness.errors import UserError
 from harness.store import driver_id
-from harness.store.roster import Driver, FolderRoster, Roster, RunRoster, Sight
+from harness.store.roster import Driver, FolderRoster, OutOfReach, Roster, RunRoster, Sight
 
 if TYPE_CHECKING:
     from harness.store.mlflow_store import Store
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+_ASK_AGAIN_S = 5.0
 _LOOK_S = 0.2
 """How often a store that another needs for itself is looked at."""
 
@@ -64,6 +70,9 @@ class Leases:
             since=time.time(),
             alone=alone,
         )
+        self._unwritten: set[str] = set()
+        self._unreleased: set[str] = set()
+        self._silent_until = 0.0
         self._silent: dict[str, tuple[int, float]] = {}
         self._looked = time.monotonic()
         self._lock = threading.RLock()
@@ -71,7 +80,10 @@ class Leases:
         self._beating = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
 
     def __enter__(self) -> Self:
-        self._enter()
+        try:
+            self._enter()
+        except OutOfReach as error:
+            raise UserError(f"the store does not answer: {error}") from error
         try:
             self._wait_for_one_alone()
         except BaseException:
@@ -101,27 +113,66 @@ class Leases:
             if any(other.alone for other in self.others.values()):
                 return set()
             free = set(keys) - {key for other in self.others.values() for key in other.keys}
-            mine, sight = self.roster.claim(self.name, free)
-            if not self._take_in(sight):
-                mine, sight = self.roster.claim(self.name, free)
-                self._take_in(sight)
-            return mine
+            try:
+                return self._claimed(free)
+            except OutOfReach:
+                if self.others:
+                    return set()
+                self._unwritten |= free
+                return free
 
     def release(self, keys: Collection[str]) -> None:
         """Let others have these cells."""
-        self.roster.release(self._me.name, keys)
+        with self._lock:
+            self._unwritten -= set(keys)
+            self._unreleased |= set(keys)
+            with suppress(OutOfReach):
+                self._catch_up()
 
     def holds(self, key: str) -> bool:
         """Say whether a cell that was claimed is still this driver's."""
-        own = self.roster.read().drivers.get(self.name)
-        return own is not None and key in own.keys
+        with self._lock:
+            try:
+                own = self._asked(self.roster.read).drivers.get(self.name)
+            except OutOfReach:
+                return True
+            return key in self._unwritten or (own is not None and key in own.keys)
 
     def look(self) -> None:
         """Read who else is there, into `others`, and strike those who lapsed. `had_company` says whether anybody else
         has been there since this driver entered, if only in between.
         """
-        with self._lock:
-            self._take_in(self.roster.read())
+        with self._lock, suppress(OutOfReach):
+            self._take_in(self._asked(self.roster.read))
+
+    def _claimed(self, keys: Collection[str]) -> set[str]:
+        self._unreleased -= set(keys)
+        self._catch_up()
+        mine, sight = self._asked(lambda: self.roster.claim(self.name, keys))
+        if not self._take_in(sight):
+            mine, sight = self._asked(lambda: self.roster.claim(self.name, keys))
+            self._take_in(sight)
+        return mine
+
+    def _catch_up(self) -> None:
+        """Write down what could not be written when it was said."""
+        if self._unreleased:
+            self._asked(lambda: self.roster.release(self.name, self._unreleased))
+            self._unreleased.clear()
+        if self._unwritten:
+            _, sight = self._asked(lambda: self.roster.claim(self.name, self._unwritten))
+            if self._take_in(sight):
+                self._unwritten.clear()
+
+    def _asked(self, action: Callable[[], T]) -> T:
+        """Return what the roster answers; where it has just not answered, it is not asked."""
+        if time.monotonic() < self._silent_until:
+            raise OutOfReach
+        try:
+            return action()
+        except OutOfReach:
+            self._silent_until = time.monotonic() + _ASK_AGAIN_S
+            raise
 
     def _take_in(self, sight: Sight) -> bool:
         """Take in what was read; enter anew, and return False, where this driver was struck itself."""

@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import UserError
 from harness.store.busy import opened, patiently
+from harness.store.tracking import first_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -40,6 +42,10 @@ _LEASE = "owb.lease."
 _MOST_DRIVERS = 1000
 _MOST_TAGS = 100  # that MLflow takes in one call
 _READ_AGAIN_S = (0.01, 0.03, 0.1, 0.3)
+
+
+class OutOfReach(Exception):
+    """The server that has the roster does not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +82,9 @@ class Sight:
 
 
 class Roster(Protocol):
-    """Where the drivers of a store are written down. Every method is safe in several threads and processes."""
+    """Where the drivers of a store are written down. Every method is safe in several threads and processes, and may
+    raise `OutOfReach`.
+    """
 
     def enter(self, driver: Driver) -> str:
         """Write down a driver without cells; return its name."""
@@ -233,7 +241,8 @@ class RunRoster:
             "owb.alone": "yes" if driver.alone else "",
             "owb.beat": str(driver.beat),
         }
-        run = self.client.create_run(self.experiment, run_name=str(driver), tags=tags)
+        with _reached():
+            run = self.client.create_run(self.experiment, run_name=str(driver), tags=tags)
         return str(run.info.run_id)
 
     def beat(self, name: str, beat: int) -> None:  # noqa: D102
@@ -269,7 +278,8 @@ class RunRoster:
         return True
 
     def read(self) -> Sight:  # noqa: D102
-        runs = self.client.search_runs([self.experiment], max_results=_MOST_DRIVERS)
+        with _reached():
+            runs = self.client.search_runs([self.experiment], max_results=_MOST_DRIVERS)
         return Sight({run.info.run_id: _driver(run) for run in runs if "owb.beat" in run.data.tags}, None)
 
     @contextmanager
@@ -277,11 +287,12 @@ class RunRoster:
         """Let a change come to nothing where the driver's run has been deleted, by which MLflow refuses it."""
         from mlflow.exceptions import MlflowException
 
-        try:
-            yield
-        except MlflowException:
-            if name in self.read().drivers:
-                raise
+        with _reached():
+            try:
+                yield
+            except MlflowException:
+                if name in self.read().drivers:
+                    raise
 
     def _write(self, name: str, keys: Sequence[str]) -> None:
         from mlflow.entities import RunTag
@@ -289,6 +300,27 @@ class RunRoster:
         for start in range(0, len(keys), _MOST_TAGS):
             tags = [RunTag(f"{_LEASE}{key}", "claimed") for key in keys[start : start + _MOST_TAGS]]
             self.client.log_batch(name, tags=tags)
+
+
+@contextmanager
+def _reached() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if is_outage(error):
+            raise OutOfReach(first_line(error)) from error
+        raise
+
+
+def is_outage(error: BaseException) -> bool:
+    """Say whether an error means that the server does not answer, or not now."""
+    from mlflow.exceptions import MlflowException
+    from requests import RequestException
+
+    if isinstance(error, MlflowException):
+        code: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
+        return code >= HTTPStatus.INTERNAL_SERVER_ERROR
+    return isinstance(error, RequestException)
 
 
 def _driver(run: Run) -> Driver:
@@ -305,4 +337,4 @@ def _driver(run: Run) -> Driver:
     )
 
 
-__all__ = ["Driver", "FolderRoster", "Roster", "RunRoster", "Sight"]
+__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight"]

@@ -14,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,7 +29,7 @@ from harness.errors import UserError
 from harness.store import driver_id
 from harness.store.leases import Leases, alone
 from harness.store.mlflow_store import Store
-from harness.store.roster import Driver, FolderRoster, RunRoster
+from harness.store.roster import Driver, FolderRoster, OutOfReach, RunRoster
 
 KEYS = [f"{number:02d}" for number in range(40)]
 DRIVER = """
@@ -369,6 +370,55 @@ def test_a_driver_of_another_host_or_container_is_not_taken_for_dead() -> None:
     assert not driver_id.is_alive(name)
     assert driver_id.is_alive(name.replace(here, f"{here}1"))
     assert driver_id.is_alive(name.replace(here, f"another{here}"))
+
+
+# --- a server that does not answer ----------------------------------------------------------------------------
+
+
+class _Roster(FolderRoster):
+    """One that is out of reach for a while."""
+
+    is_down = False
+
+    @contextmanager
+    def _alone(self) -> Iterator[Any]:
+        if self.is_down:
+            raise OutOfReach
+        with super()._alone() as base:
+            yield base
+
+
+def test_a_driver_that_was_by_itself_goes_on_without_the_server_and_says_so_when_it_is_back(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    roster = _Roster(tmp_path, 10)
+    with Leases(roster) as leases:
+        assert leases.claim(["before"]) == {"before"}
+        roster.is_down = True
+        assert leases.claim(["meanwhile", "ended"]) == {"meanwhile", "ended"}
+        assert all(leases.holds(key) for key in ("before", "meanwhile", "ended"))
+        leases.release(["ended"])
+        leases.release(["before"])
+        roster.is_down = False
+        clock[0] += 10
+        assert leases.claim(["after"]) == {"after"}
+        with Leases(FolderRoster(tmp_path, 10)) as other:
+            assert other.claim(["before", "meanwhile", "ended", "after"]) == {"before", "ended"}
+        assert leases.holds("meanwhile") and not leases.holds("ended")
+
+
+def test_a_driver_that_is_not_by_itself_claims_nothing_without_the_server(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    roster = _Roster(tmp_path, 10)
+    with Leases(FolderRoster(tmp_path, 10)) as other, Leases(roster) as leases:
+        assert leases.claim(["mine"]) == {"mine"}
+        roster.is_down = True
+        assert leases.claim(["k"]) == set() and leases.holds("mine")
+        assert other.claim(["k", "mine"]) == {"k"}
+        roster.is_down = False
+        clock[0] += 10
+        assert leases.claim(["k", "l"]) == {"l"}
 
 
 # --- the store for oneself ------------------------------------------------------------------------------------
