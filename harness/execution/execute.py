@@ -28,6 +28,7 @@ from typing import Any
 from harness.cell.run import StageResult, settings_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
+from harness.cell.shared_stage import is_in_hand
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
@@ -528,11 +529,15 @@ def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> No
 def next_cell(
     queue: deque[tuple[Cell, int]], sharing: Sharing, awaited: Collection[Path]
 ) -> tuple[Cell, int]:
-    """Take the next cell, if possible one that need not wait for a stage (one of `awaited`) which another cell
-    is still learning for it.
+    """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for
+    it: one of `awaited`, or one that a cell of another driver has in hand.
     """
+    elsewhere: dict[Path, bool] = {}
     for place, (cell, attempt) in enumerate(queue):
-        if not awaited or sharing.next_to_learn(cell) not in awaited:
+        path = sharing.next_to_learn(cell)
+        if path is not None and path not in awaited and path not in elsewhere:
+            elsewhere[path] = is_in_hand(path)
+        if path is None or not (path in awaited or elsewhere[path]):
             del queue[place]
             return cell, attempt
     return queue.popleft()

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from runs import BLOBS, Owb, Run, world
 
 from harness import checkpoint
@@ -65,6 +66,18 @@ def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
     second, _ = next_cell(queue, sharing, sharing.still_to_learn(first, 0))
     assert (first.seed, second.seed) == (0, 1)
     assert [cell for cell, _ in queue] == [cell for cell in todo if cell not in (first, second)]
+
+
+def test_a_stage_that_another_drivers_cell_is_learning_is_not_waited_for_while_there_is_other_work(
+    tmp_path: Path,
+) -> None:
+    todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd"]), 2)
+    sharing, queue = Sharing(todo, tmp_path), deque((cell, 1) for cell in todo)
+    with FileLock(sharing.paths(todo[0])[0].with_suffix(".lock")):  # type: ignore[union-attr]
+        first, _ = next_cell(queue, sharing, ())
+        second, _ = next_cell(queue, sharing, sharing.still_to_learn(first, 0))
+    assert first.seed == 1, "the other seed has a stage 0 of its own"
+    assert second == todo[0], "where all would wait, one does"
 
 
 def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(
