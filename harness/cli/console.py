@@ -215,6 +215,7 @@ class RunView:
         self.counts: dict[str, int] = {}
         self.running: dict[str, tuple[Update, float]] = {}
         self.others: Sequence[tuple[str, int]] = ()
+        self.met: set[str] = set()
         self.live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -251,13 +252,14 @@ class RunView:
 
     def meet(self, others: Sequence[tuple[str, int]]) -> None:
         """Take in who else works on cells of this run, and on how many."""
-        known, self.others = {name for name, _ in self.others}, others
+        self.others = others
         if self.live:
             self.live.update(self._table())
         elif not self.quiet:
             for name, count in others:
-                if name not in known:
+                if name not in self.met:
                     note(_at_work(name, count))
+        self.met |= {name for name, _ in others}
 
     @property
     def summary(self) -> str:
