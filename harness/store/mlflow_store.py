@@ -30,7 +30,15 @@ from harness.store.busy import PATIENCE_S, look, opened, patiently
 from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
 from harness.store.provenance import provenance
 from harness.store.record import FINAL, ORPHANED, SCHEMA, Ending, Record, newest_by_key, params_of, record_of
-from harness.store.tracking import Waiting, database_of, first_line, make, uri_of, with_store_errors
+from harness.store.tracking import (
+    Waiting,
+    database_of,
+    experiment_of,
+    first_line,
+    make,
+    uri_of,
+    with_store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -485,16 +493,12 @@ class Store:
     def _experiment(self, name: str) -> str:
         """Return the id of an experiment that is written to, which is made where it is not there."""
         if name not in self._experiments:
-            found = self.client.get_experiment_by_name(name)
+            client = self.client
             if self.is_local:
                 self._waits(self._settle, writes=True)()
             place = artifact_places.folder_of_new(self.folder, name).as_uri() if self.is_local else None
-            made = (
-                found.experiment_id
-                if found
-                else self.client.create_experiment(name, place, tags={"owb": "experiment", **TRAINING_VIEW})
-            )
-            self._experiments[name] = made
+            tags = {"owb": "experiment", **TRAINING_VIEW}
+            self._experiments[name] = experiment_of(client, name, place, tags)
         return self._experiments[name]
 
     def _settle(self) -> None:

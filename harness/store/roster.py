@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import UserError
 from harness.store.busy import opened, patiently
-from harness.store.tracking import first_line
+from harness.store.tracking import experiment_of, first_line
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -218,19 +218,8 @@ class RunRoster:
 
     def __init__(self, client: MlflowClient, *, pause: Callable[[float], None] = time.sleep) -> None:
         """Make the experiment where there is none; `pause` waits for seconds."""
-        from mlflow.exceptions import MlflowException
-
         self.client, self.pause = client, pause
-        found = client.get_experiment_by_name(EXPERIMENT)
-        if found is None:
-            try:
-                self.experiment = client.create_experiment(EXPERIMENT)
-                return
-            except MlflowException:  # another driver was quicker
-                found = client.get_experiment_by_name(EXPERIMENT)
-                if found is None:
-                    raise
-        self.experiment = found.experiment_id
+        self.experiment = experiment_of(client, EXPERIMENT)
 
     def enter(self, driver: Driver) -> str:  # noqa: D102
         tags = {
