@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from runs import BLOBS, Owb, world
@@ -42,8 +45,9 @@ def _begun(folder: Path) -> int:
     return len(mark.read_text().splitlines()) if mark.is_file() else 0
 
 
-def _run(todo: Sequence[Cell], folder: Path, *, again: bool = False, **options: Any) -> list[Record]:
-    store = Store(str(folder / "store"))
+def _run(todo: Sequence[Cell], where: Path | str, *, again: bool = False, **options: Any) -> list[Record]:
+    """Run cells on the store in a folder, or on a server."""
+    store = Store(str(where / "store") if isinstance(where, Path) else where)
     machine = Machine(workers=1, object_store_mib=128)
     planned = plan(todo, store, again=again)
     return execute(planned, store, experiment="test", machine=machine, limits=Limits(), **options)
@@ -56,7 +60,7 @@ def _ends(store: Store, experiment: str, key: str = "") -> list[str]:
 
 
 def _wait_for(what: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -202,6 +206,56 @@ def test_forget_waits_for_no_run_and_says_who_is_at_work(tmp_path: Path, call_ow
     other.leases.__exit__()
     assert call_owb(*command).code == 0
     assert other.store.experiments() == []
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[str]:
+    """Run a tracking server; yield its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "2"),
+        *(
+            "--backend-store-uri",
+            f"sqlite:///{folder}/server.db",
+            "--artifacts-destination",
+            str(folder / "files"),
+        ),
+    ]
+    with (folder / "server.log").open("w") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+    try:
+        _wait_for(lambda: _answers(port) or process.poll() is not None)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def _answers(port: int) -> bool:
+    with suppress(OSError), urlopen(f"http://127.0.0.1:{port}/health", timeout=5):
+        return True
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("warm_ray")
+def test_two_drivers_split_the_cells_of_a_tracking_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    todo = _todo(tmp_path, 4)
+    with _server(tmp_path) as uri:
+        with ThreadPoolExecutor(2) as both:
+            runs = [both.submit(_run, todo, uri) for _ in range(2)]
+            mine, others = (run.result() for run in runs)
+        assert _ends(Store(uri), "test") == [Status.DONE] * len(todo)
+        assert roster_of(Store(uri)).read().drivers == {}
+    assert [(record.run_id, record.digest) for record in mine] == [
+        (record.run_id, record.digest) for record in others
+    ]
+    assert _begun(tmp_path) == STAGES * len(todo), "no stage was learned twice"
 
 
 @pytest.mark.slow
