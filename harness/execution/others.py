@@ -10,6 +10,7 @@ from harness.protocol.cells import Cell
 from harness.store.leases import Leases
 from harness.store.mlflow_store import Store
 from harness.store.record import FINAL, INTERRUPTED, ORPHANED, Record
+from harness.store.roster import is_outage
 
 _LOOK_S = 2.0
 
@@ -86,6 +87,14 @@ class Others:
         """
         if not self.leases.had_company:
             return None
+        try:
+            return self._looked_up(cell)
+        except Exception as error:
+            if is_outage(error):  # then it was claimed because nobody else was there
+                return None
+            raise
+
+    def _looked_up(self, cell: Cell) -> Record | None:
         for left in self.store.running(key=cell.key):
             self.store.mark_orphan_failed(left.run_id)
         record = self.store.newest(cell.key)

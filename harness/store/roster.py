@@ -326,4 +326,4 @@ def _driver(run: Run) -> Driver:
     )
 
 
-__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight"]
+__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight", "is_outage"]
