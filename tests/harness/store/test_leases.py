@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import psutil
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -334,7 +335,8 @@ def test_what_a_killed_driver_had_is_free_at_once(tmp_path: Path) -> None:
     with Leases(FolderRoster(tmp_path, 10)) as leases:
         assert leases.claim(["k"]) == set()
         other.process.kill()
-        os.waitid(os.P_PID, other.process.pid, os.WEXITED | os.WNOWAIT)
+        while psutil.Process(other.process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
         leases.look()
         assert leases.claim(["k"]) == {"k"}
         assert leases.others == {}
