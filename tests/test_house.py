@@ -44,7 +44,7 @@ SHARED = {
 }
 """The rooms that all others of a package may import; its `cli` may import each of them."""
 HOMES = {
-    "mlflow": ("harness/store/mlflow_store.py", "harness/store/tracking.py"),
+    "mlflow": ("harness/store/",),
     "ray": ("harness/execution/", "harness/studies/search/"),
     "rich": ("harness/cli/console.py",),
     "avalanche": ("strategies/avalanche_adapter/",),

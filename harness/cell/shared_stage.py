@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from harness import checkpoint
 
@@ -37,7 +37,7 @@ def compute_once(
         session: where it is learned, if it is; empty where nobody says.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
+    with _lock_on(path):
         if path.is_file():
             try:
                 kept = checkpoint.load(path)
@@ -49,3 +49,18 @@ def compute_once(
         state = learn()
         checkpoint.save(path, {"state": state, "learn_s": time.perf_counter() - started, "session": session})
         return 0.0, session
+
+
+def is_in_hand(path: Path) -> bool:
+    """Say whether a cell, of this run or another, is at work on a state."""
+    if not path.parent.is_dir():
+        return False
+    try:
+        with _lock_on(path).acquire(timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _lock_on(path: Path) -> FileLock:
+    return FileLock(path.with_suffix(".lock"))

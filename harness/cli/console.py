@@ -214,6 +214,8 @@ class RunView:
         self.ended = 0
         self.counts: dict[str, int] = {}
         self.running: dict[str, tuple[Update, float]] = {}
+        self.others: Sequence[tuple[str, int]] = ()
+        self.met: set[str] = set()
         self.live: Live | None = None
 
     def __enter__(self) -> Self:
@@ -248,6 +250,17 @@ class RunView:
         if self.live:
             self.live.update(self._table())
 
+    def meet(self, others: Sequence[tuple[str, int]]) -> None:
+        """Take in who else works on cells of this run, and on how many."""
+        self.others = others
+        if self.live:
+            self.live.update(self._table())
+        elif not self.quiet:
+            for name, count in others:
+                if name not in self.met:
+                    note(_at_work(name, count))
+        self.met |= {name for name, _ in others}
+
     @property
     def summary(self) -> str:
         """How many cells ended in which way."""
@@ -279,6 +292,8 @@ class RunView:
                 bar,
                 f"{time.monotonic() - started:.0f} s",
             )
+        for name, count in self.others:
+            table.add_row(Text("elsewhere", style="dim"), Text(printable(_at_work(name, count)), style="dim"))
         table.add_row(
             Text(f"{self.ended}/{self.total}", style="bold"),
             Text(self.summary),
@@ -287,6 +302,10 @@ class RunView:
             self._time_left(),
         )
         return table
+
+
+def _at_work(name: str, count: int) -> str:
+    return f"another driver works on {count} of these cells: {name}"
 
 
 @contextmanager

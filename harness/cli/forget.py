@@ -20,7 +20,7 @@ def forget(
     store: options.Store = "owb-store",
 ) -> None:
     """Delete an experiment, a cell or a study from the store, with its files. What is forgotten runs anew."""
-    from harness.execution.lock import locked
+    from harness.store.leases import alone
     from harness.store.mlflow_store import Store
     from harness.studies.study import condition_of, study_by_key
 
@@ -34,7 +34,7 @@ def forget(
         words = f"{record.scenario} | {record.strategy} | seed {record.seed}"
     if not yes:
         typer.confirm(f"forget {words}, for good?", abort=True, err=True)
-    with locked(opened.folder):
+    with alone(opened):
         if what in opened.experiments():
             opened.forget_experiment(what)
         elif study is not None:

@@ -202,6 +202,7 @@ def run_cells(
             parent=parent,
             session=session,
             listen=view,
+            meet=view.meet,
         )
     if parent:
         end(store, parent, records)

@@ -4,6 +4,10 @@ The driver deals and scores; workers only see public stages. Recording happens o
 the data base has one writer and the workers never wait for it. Cells that can learn together
 (`harness.protocol.packing`) go to a worker as one pack; whatever goes wrong there, its cells run again one by
 one, so that a pack costs no cell its result and the right one gets the blame.
+
+A cell is claimed before it is begun (`store.leases`), so that several drivers split the cells of a store. One that
+another driver has waits until everything else is begun; its record is taken over when it is there, and where that
+driver is no more, the cell runs here.
 """
 
 from __future__ import annotations
@@ -24,22 +28,24 @@ from typing import Any
 from harness.cell.run import StageResult, settings_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
+from harness.cell.shared_stage import is_in_hand
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment
 from harness.execution.facts import question
-from harness.execution.lock import locked
 from harness.execution.machine import Machine
-from harness.execution.plan import Plan, plan
+from harness.execution.others import Meet, Others, mark_orphans_failed
+from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape, addressed_params
 from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
+from harness.store.leases import Leases, roster_of
 from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, write_answers
-from harness.store.record import Ending, Record, params_of
+from harness.store.record import INTERRUPTED, Ending, Record, params_of
 
 _log = logging.getLogger(__name__)
 
@@ -86,14 +92,16 @@ def execute(
     parent: str = "",
     session: str = "",
     listen: Listener = lambda _: None,
+    meet: Meet = lambda _: None,
 ) -> list[Record]:
     """Run what the plan leaves open; return one record per cell in the plan's order.
 
     `parent` is the run of the store that those of the cells are put below. Costs compare within a `session`,
-    which is one of its own unless several calls are said to be one.
+    which is one of its own unless several calls are said to be one. `listen` is told what happens to each cell,
+    `meet` who else works on them.
 
     Raises:
-        UserError: the store is in use by another run, or cannot be written.
+        UserError: the store cannot be written.
     """
     for cell in plan.cells:
         if cell.key in plan.cached:
@@ -101,15 +109,22 @@ def execute(
     if not plan.open:
         return [plan.cached[cell.key] for cell in plan.cells]
     store.check_room()
-    with locked(store.folder):
+    with Leases(roster_of(store)) as leases:
+        plan, before = renewed(plan, store), plan
+        for cell in before.open:
+            if cell.key in plan.cached:
+                listen(_cached(cell, plan.cached[cell.key]))
+        if not plan.open:
+            return [plan.cached[cell.key] for cell in plan.cells]
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
-            store.mark_orphans_failed(protocol_hash)
+            mark_orphans_failed(store, leases, protocol_hash)
         sharing = Sharing(plan.open if machine.share else [], store.folder / FOLDER)
         if plan.again:
-            _forget(plan.open, sharing, store.folder / CELLS)
+            _forget_stages(plan.open, sharing)
         run = _Run(
             plan.packs if machine.together else [(cell,) for cell in plan.open],
             store,
+            others=Others(leases, store, again=plan.again, meet=meet),
             experiment=experiment,
             machine=machine,
             limits=limits,
@@ -124,11 +139,10 @@ def execute(
 
 @dataclass(slots=True)
 class _Dealt:
-    """A deal in use: references for the workers, the truth for the scorer, and how many cells still need it."""
+    """A deal in use: references for the workers, and the truth for the scorer."""
 
     episodes: Episodes
     truth: Truth
-    users: int
     shape: Shape | None
 
 
@@ -188,6 +202,7 @@ class _Run:
         packs: Sequence[tuple[Cell, ...]],
         store: Store,
         *,
+        others: Others,
         experiment: str,
         machine: Machine,
         limits: Limits,
@@ -201,10 +216,13 @@ class _Run:
             str, tuple[Cell, ...]
         ] = {}  # by the key of the first cell, which stands in the queue for all
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
+        self.others = others
         self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
-        self.question = question((cell for pack in packs for cell in pack), machine)
+        self.cells = [cell for pack in packs for cell in pack]
+        self.stale = {cell.key for cell in self.cells if others.again}  # to be begun from nothing
+        self.question = question(self.cells, machine)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
-        self.users: dict[tuple[str, int, bool], int] = {}
+        self.users: dict[tuple[str, int, bool], int] = {}  # of a deal: the cells that still need it
         for pack in packs:
             self._enqueue(pack)
             for cell in pack:
@@ -213,6 +231,7 @@ class _Run:
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
         self.stages_due = 0.0
+        self.is_waiting = False
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
@@ -222,7 +241,8 @@ class _Run:
             _signals_as_interrupt(),
         ):
             try:
-                while self.queue or self.running:
+                while self._goes_on():
+                    self._look_elsewhere()
                     while self.queue and self.pool.has_room:
                         self._submit(*next_cell(self.queue, self.sharing, self._awaited()))
                     heard = self.pool.wait(_TICK_S)
@@ -239,6 +259,26 @@ class _Run:
             self._check_writes(allowed=0)
         return self.records
 
+    def _goes_on(self) -> bool:
+        """Say whether there are cells to run or to wait for; the last to be seen are those that were lost to another
+        driver when they were to be recorded.
+        """
+        if not (self.queue or self.running or self.others.elsewhere):
+            self._check_writes(allowed=0)
+        return bool(self.queue or self.running or self.others.elsewhere or self.others.lost)
+
+    def _look_elsewhere(self) -> None:
+        """Put cells back that are to be run here after all."""
+        for cell in self.others.taken():
+            self.users[_deal_of(cell)] += 1
+        for cell in self.others.freed():
+            self._enqueue((cell,))
+        if self.others.elsewhere and not (self.queue or self.running or self.is_waiting):
+            self.is_waiting = True
+            _log.warning(
+                "waiting for %d of these cells, which other drivers work on", len(self.others.elsewhere)
+            )
+
     def _enqueue(self, pack: tuple[Cell, ...], *, first: bool = False) -> None:
         if len(pack) > 1:
             self.packs[pack[0].key] = pack
@@ -246,9 +286,14 @@ class _Run:
 
     def _submit(self, cell: Cell, attempt: int) -> None:
         """Give a worker the cell, or the pack that it stands for; cells that were dealt another shape than
-        the first wait.
+        the first wait, and so do those that another driver has.
         """
-        pack = self.packs.pop(cell.key, (cell,))
+        before = self.packs.pop(cell.key, (cell,))
+        pack, ended = self.others.claim(before)
+        for each in (each for each in before if each.key in ended):
+            self._take_over(each, ended[each.key])
+        if not pack:
+            return
         by_shape: dict[Shape | None, list[Cell]] = {}
         for each in pack:
             by_shape.setdefault(self._deal(each).shape, []).append(each)
@@ -276,7 +321,7 @@ class _Run:
                 raise UserError(
                     f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}"
                 ) from error
-            self.deals[where] = _Dealt(published, sealed.truth, self.users[where], shape)
+            self.deals[where] = _Dealt(published, sealed.truth, shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:
@@ -293,6 +338,9 @@ class _Run:
         dealt = self.deals[_deal_of(cell)]
         self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
         plugin = cell.contender.plugin
+        if cell.key in self.stale:
+            self.stale.remove(cell.key)
+            shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         return Job(
             key=cell.key,
             strategy=plugin.address,
@@ -355,7 +403,7 @@ class _Run:
             return
         running = self.running.pop(task.key)
         if ended.outcome.lost and (running.attempt < _MAX_ATTEMPTS or ended.outcome.elsewhere):
-            self._write(_record_end, self.store, running, ended, task, self.records, self.listen, None)
+            self._write(self._record, running, ended, task, None)
             self.queue.appendleft((running.cell, running.attempt + (not ended.outcome.elsewhere)))
             return
         if ended.outcome.lost:
@@ -377,30 +425,53 @@ class _Run:
             reason = f"{len(members)} cells together: {outcome.reason}; it runs again by itself"
             failed = replace(ended, outcome=replace(outcome, status=Status.FAILED, reason=reason))
             for job, running in members:
-                self._write(_record_end, self.store, running, failed, job, self.records, self.listen, None)
+                self._write(self._record, running, failed, job, None)
             self.queue.extendleft((running.cell, 1) for _, running in reversed(members))
         self._write(shutil.rmtree, pack.keep, ignore_errors=True)
 
     def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
-        running.dealt.users -= 1
-        if running.dealt.users == 0:
-            self.pool.withdraw(self.deals.pop(_deal_of(running.cell)).episodes)
-        self._write(_record_end, self.store, running, ended, job, self.records, self.listen, job.keep)
+        self._let_go(running.cell)
+        self._write(self._record, running, ended, job, job.keep)
+
+    def _record(self, running: _Running, ended: Ended, job: Job, keep: Path | None) -> None:
+        """Record how a cell ended, and with `keep`, for the last time, let others have it. Of one that is not this
+        driver's any more nothing is recorded.
+        """
+        is_held = self.others.leases.holds(running.cell.key)
+        if is_held:
+            _record_end(self.store, running, ended, job, self.records, self.listen, keep)
+        if keep is not None:
+            (self.others.release if is_held else self.others.lost.append)(running.cell)
+
+    def _take_over(self, cell: Cell, record: Record) -> None:
+        """Take the record of a cell that another driver has ended."""
+        self._let_go(cell)
+        self.records[cell.key] = record
+        self.listen(_cached(cell, record))
+
+    def _let_go(self, cell: Cell) -> None:
+        """Note that a cell needs its deal no more."""
+        where = _deal_of(cell)
+        self.users[where] -= 1
+        if self.users[where] == 0 and where in self.deals:
+            self.pool.withdraw(self.deals.pop(where).episodes)
 
     def _interrupted(self) -> None:
         """Ctrl-C, or a signal to end: record every cell that did not finish as failed; its state between
         stages is kept.
         """
         self._write_stages()
-        waiting = [cell for first, _ in self.queue for cell in self.packs.get(first.key, (first,))]
-        for cell in [*(running.cell for running in self.running.values()), *waiting]:
-            reason = "interrupted; the same command continues"
-            running = self.running.get(cell.key)
-            ending = Ending(status=Status.FAILED, reason=reason)
-            if running:
-                self._write(self.store.end, running.run_id.result(), ending)
+        ending = Ending(status=Status.FAILED, reason=INTERRUPTED)
+        for running in self.running.values():
+            self._write(self._record_interrupted, running, ending)
+        self._check_writes(allowed=0)
+        for cell in (cell for cell in self.cells if cell.key not in self.records):
             self.records[cell.key] = _row(cell, "", ending, None)
-            self.listen(Update(cell=cell, status=ending.status, reason=reason))
+            self.listen(Update(cell=cell, status=ending.status, reason=ending.reason))
+
+    def _record_interrupted(self, running: _Running, ending: Ending) -> None:
+        if self.others.leases.holds(running.cell.key):
+            self.store.end(running.run_id.result(), ending)
 
     def _write(self, action: Callable[..., Any], *args: Any, **options: Any) -> Future[Any]:
         future = self.writer.submit(action, *args, **options)
@@ -443,13 +514,11 @@ def _signals_as_interrupt() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _forget(cells: Sequence[Cell], sharing: Sharing, kept: Path) -> None:
-    """Remove what earlier runs have left of these cells: the state each was in, and the stages they share."""
-    for cell in cells:
-        shutil.rmtree(kept / cell.key, ignore_errors=True)
-        for path in sharing.paths(cell):
-            if path is not None:
-                path.unlink(missing_ok=True)
+def _forget_stages(cells: Sequence[Cell], sharing: Sharing) -> None:
+    """Remove the stages that earlier runs have left for these cells."""
+    for path in (path for cell in cells for path in sharing.paths(cell)):
+        if path is not None:
+            path.unlink(missing_ok=True)
 
 
 def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> None:
@@ -460,11 +529,15 @@ def _record_stages(store: Store, running: _Running, stages: Sequence[int]) -> No
 def next_cell(
     queue: deque[tuple[Cell, int]], sharing: Sharing, awaited: Collection[Path]
 ) -> tuple[Cell, int]:
-    """Take the next cell, if possible one that need not wait for a stage (one of `awaited`) which another cell
-    is still learning for it.
+    """Take the next cell, if possible one that need not wait for a stage which another cell is still learning for
+    it: one of `awaited`, or one that a cell of another driver has in hand.
     """
+    elsewhere: dict[Path, bool] = {}
     for place, (cell, attempt) in enumerate(queue):
-        if not awaited or sharing.next_to_learn(cell) not in awaited:
+        path = sharing.next_to_learn(cell)
+        if path is not None and path not in awaited and path not in elsewhere:
+            elsewhere[path] = is_in_hand(path)
+        if path is None or not (path in awaited or elsewhere[path]):
             del queue[place]
             return cell, attempt
     return queue.popleft()

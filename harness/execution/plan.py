@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.protocol.cells import Cell
 from harness.protocol.packing import packs
@@ -35,13 +35,20 @@ class Plan:
 
 def plan(cells: Sequence[Cell], store: Store, *, again: bool = False) -> Plan:
     """Look up which cells have a finished record with its predictions; `again`: none counts."""
-    if again:
-        return Plan(cells=cells, cached={}, again=True)
+    return Plan(cells=cells, cached={} if again else _finished(cells, store), again=again)
+
+
+def renewed(plan: Plan, store: Store) -> Plan:
+    """Return a plan with what was finished since it was made."""
+    return plan if plan.again else replace(plan, cached={**plan.cached, **_finished(plan.open, store)})
+
+
+def _finished(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
     known = store.finished({cell.protocol.hash for cell in cells})
     cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
     for key in store.lost(cached.values()):
         del cached[key]
-    return Plan(cells=cells, cached=cached)
+    return cached
 
 
-__all__ = ["Plan", "plan"]
+__all__ = ["Plan", "plan", "renewed"]

@@ -81,8 +81,10 @@ def strategy_of(job: Job) -> Strategy:
 
 
 def scratch_of(job: Job) -> Path:
-    """Return the folder that a cell's strategy may write to."""
-    return job.keep / "scratch"
+    """Return the folder that a cell's strategy may write to: of this run alone, for a driver that was taken for
+    dead may have left a worker that is not.
+    """
+    return job.keep / f"scratch-{job.settings.session}"
 
 
 def throttled(key: str, link: Link) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def write_page(files: Mapping[str, str | bytes], folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            temporary = folder / f".{name}.tmp"
+            temporary = folder / f".{name}.tmp{os.getpid()}"
             temporary.write_bytes(printable(content).encode() if isinstance(content, str) else content)
             temporary.replace(folder / name)
     except OSError as error:

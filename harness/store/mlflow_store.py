@@ -29,8 +29,16 @@ from harness.store import artifact_places, driver_id, sqlite_reader
 from harness.store.busy import PATIENCE_S, look, opened, patiently
 from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
 from harness.store.provenance import provenance
-from harness.store.record import FINAL, SCHEMA, Ending, Record, newest_by_key, params_of, record_of
-from harness.store.tracking import Waiting, database_of, first_line, make, uri_of, with_store_errors
+from harness.store.record import FINAL, ORPHANED, SCHEMA, Ending, Record, newest_by_key, params_of, record_of
+from harness.store.tracking import (
+    Waiting,
+    database_of,
+    experiment_of,
+    first_line,
+    make,
+    uri_of,
+    with_store_errors,
+)
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput, Run
@@ -268,19 +276,16 @@ class Store:
             if batch or run_tags:
                 self.client.log_batch(run_id, metrics=batch, tags=run_tags)
 
-    def mark_orphans_failed(self, protocol_hash: str) -> int:
-        """Mark `running` records of this protocol whose driver is dead as failed; return how many there were."""
-        buried = 0
-        for run in self._search(f"tags.`owb.protocol` = '{protocol_hash}' and tags.`owb.status` = 'running'"):
-            if not driver_id.is_alive(run.data.tags.get("owb.driver", "")):
-                self.end(
-                    run.info.run_id,
-                    Ending(
-                        status=Status.FAILED, reason="its driver was killed; the next run continues the cell"
-                    ),
-                )
-                buried += 1
-        return buried
+    def running(self, *, protocol: str = "", key: str = "") -> list[Record]:
+        """Return the records of a protocol, or a cell, that say `running`."""
+        said = {"status": Status.RUNNING.value, "protocol": protocol, "key": key}
+        condition = " and ".join(f"tags.`owb.{name}` = '{value}'" for name, value in said.items() if value)
+        return [record_of(_row(run)) for run in self._search(condition)]
+
+    def mark_orphan_failed(self, run_id: str) -> None:
+        """Mark a record as failed that still says `running`, though nobody works on its cell."""
+        if self.client.get_run(run_id).data.tags.get("owb.status") == Status.RUNNING:
+            self.end(run_id, Ending(status=Status.FAILED, reason=ORPHANED))
 
     @with_store_errors
     def rename_experiment(self, name: str, new: str) -> None:
@@ -335,6 +340,10 @@ class Store:
         wanted = sorted(set(protocol_hashes))
         newest = newest_by_key(self._records(protocols=wanted)) if wanted else {}
         return {key: record for key, record in newest.items() if record.status in FINAL}
+
+    def newest(self, key: str) -> Record | None:
+        """Return the newest record of a cell, None where there is none."""
+        return newest_by_key(self._records(key=key)).get(key)
 
     def records(self, experiment: str = "") -> list[Record]:
         """Return the newest record of every cell of an experiment, of all experiments if none is named,
@@ -484,16 +493,12 @@ class Store:
     def _experiment(self, name: str) -> str:
         """Return the id of an experiment that is written to, which is made where it is not there."""
         if name not in self._experiments:
-            found = self.client.get_experiment_by_name(name)
+            client = self.client
             if self.is_local:
                 self._waits(self._settle, writes=True)()
             place = artifact_places.folder_of_new(self.folder, name).as_uri() if self.is_local else None
-            made = (
-                found.experiment_id
-                if found
-                else self.client.create_experiment(name, place, tags={"owb": "experiment", **TRAINING_VIEW})
-            )
-            self._experiments[name] = made
+            tags = {"owb": "experiment", **TRAINING_VIEW}
+            self._experiments[name] = experiment_of(client, name, place, tags)
         return self._experiments[name]
 
     def _settle(self) -> None:

@@ -18,6 +18,9 @@ FINAL = (Status.DONE, Status.DIVERGED, Status.SKIPPED)
 """Ends that follow from the cell alone. The others depend on the machine, its limits or on code that may be
 mended: they run again.
 """
+INTERRUPTED = "interrupted; the same command continues"
+ORPHANED = "its driver was killed; the next run continues the cell"
+"""Reasons of a cell that failed because its driver did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +120,14 @@ def record_of(run: Row) -> Record:
     )
 
 
-__all__ = ["FINAL", "SCHEMA", "Ending", "Record", "newest_by_key", "params_of", "record_of"]
+__all__ = [
+    "FINAL",
+    "INTERRUPTED",
+    "ORPHANED",
+    "SCHEMA",
+    "Ending",
+    "Record",
+    "newest_by_key",
+    "params_of",
+    "record_of",
+]

@@ -100,6 +100,23 @@ def make(database: Path) -> None:
             shutil.rmtree(being_made, ignore_errors=True)
 
 
+def experiment_of(
+    client: MlflowClient, name: str, place: str | None = None, tags: dict[str, str] | None = None
+) -> str:
+    """Return the id of an experiment; where it is not there, it is made, unless another driver does at this moment."""
+    from mlflow.exceptions import MlflowException
+
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        try:
+            return client.create_experiment(name, place, tags=tags)
+        except MlflowException:
+            found = client.get_experiment_by_name(name)
+            if found is None:
+                raise
+    return str(found.experiment_id)
+
+
 def _is_there(database: Path) -> bool:
     return database.is_file() and database.stat().st_size > 0
 
@@ -110,4 +127,4 @@ def first_line(error: BaseException) -> str:
     return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
 
 
-__all__ = ["Waiting", "database_of", "first_line", "make", "uri_of", "with_store_errors"]
+__all__ = ["Waiting", "database_of", "experiment_of", "first_line", "make", "uri_of", "with_store_errors"]

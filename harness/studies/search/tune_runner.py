@@ -21,13 +21,13 @@ from harness.cell.sealing import build
 from harness.errors import UserError
 from harness.execution.cluster import on_one_machine, start, stop
 from harness.execution.facts import question_of
-from harness.execution.lock import locked
 from harness.execution.machine import Machine
 from harness.execution.nodes import inspected
 from harness.plugins import find
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes
 from harness.selection import Selection, resolved
+from harness.studies.search.lock import locked
 from harness.studies.search.proposers import Mode, Setting, asha, drawn, listed, parzen
 from harness.studies.search.search import Search
 from harness.studies.search.trial_worker import Assignment, Judge, attempt

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import console
+
 TABLE = "from harness.cli import console; console.grid(['forgetting % ↓', 'mean'], [['é', '2 ± 1'], ['ß漢', '\\udcc3']])"
 
 
@@ -66,6 +68,7 @@ def update(status, number):
     cell = SimpleNamespace(key=str(number))
     return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
 with console.RunView(2000, remaining_s=1e6) as view:
+    view.meet([("vm, process 7, since 18:24", 3)])
     for number in range(2000):
         view(update("running", number))
         view(update("failed", number))
@@ -103,6 +106,24 @@ def test_the_live_table_is_shown_on_any_terminal(columns: str) -> None:
     )
     assert shown.isascii()
     assert columns != "80" or b"about 11 d 13 h left" in shown
+    assert columns != "80" or b"another driver works" in shown
+
+
+def test_whoever_else_works_on_the_cells_is_named_once_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.RunView(5) as view:
+        for others in (
+            [("vm, process 7", 3)],
+            [("vm, process 7", 2), ("vm, process 8", 1)],
+            [],
+            [("vm, process 8", 1)],
+        ):
+            view.meet(others)
+    with console.RunView(5, quiet=True) as view:
+        view.meet([("vm, process 9", 1)])
+    assert capsys.readouterr().err.splitlines() == [
+        "another driver works on 3 of these cells: vm, process 7",
+        "another driver works on 1 of these cells: vm, process 8",
+    ]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")

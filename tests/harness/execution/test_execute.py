@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from runs import BLOBS, Owb, Run, world
 
 from harness import checkpoint
@@ -65,6 +66,18 @@ def test_cells_that_need_not_wait_for_a_stage_0_go_first() -> None:
     second, _ = next_cell(queue, sharing, sharing.still_to_learn(first, 0))
     assert (first.seed, second.seed) == (0, 1)
     assert [cell for cell, _ in queue] == [cell for cell in todo if cell not in (first, second)]
+
+
+def test_a_stage_that_another_drivers_cell_is_learning_is_not_waited_for_while_there_is_other_work(
+    tmp_path: Path,
+) -> None:
+    todo = cells(protocols(["cgcd[preset=digits]"]), contenders(["happy", "simgcd"]), 2)
+    sharing, queue = Sharing(todo, tmp_path), deque((cell, 1) for cell in todo)
+    with FileLock(sharing.paths(todo[0])[0].with_suffix(".lock")):  # type: ignore[union-attr]
+        first, _ = next_cell(queue, sharing, ())
+        second, _ = next_cell(queue, sharing, sharing.still_to_learn(first, 0))
+    assert first.seed == 1, "the other seed has a stage 0 of its own"
+    assert second == todo[0], "where all would wait, one does"
 
 
 def test_what_a_cell_cost_is_recorded_in_parts_with_the_run_it_was_measured_in(
@@ -355,13 +368,3 @@ def test_a_failed_cell_is_tried_again_by_the_next_run(tiny_run: Run, tmp_path: P
     assert (first.status, second.status) == (Status.FAILED, Status.FAILED)
     assert first.run_id != second.run_id
     assert [record.run_id for record in Store(str(tmp_path / "store")).records("test")] == [second.run_id]
-
-
-def test_two_runs_do_not_write_to_one_store(tiny_run: Run, tmp_path: Path) -> None:
-    from filelock import FileLock
-
-    from harness.errors import UserError
-
-    (tmp_path / "store").mkdir()
-    with FileLock(tmp_path / "store" / "run.lock"), pytest.raises(UserError, match="another run is writing"):
-        tiny_run([world("Means")])

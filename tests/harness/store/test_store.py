@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import pytest
@@ -300,3 +301,23 @@ def test_a_store_whose_making_was_killed_is_made_again(
     _record(store)
     assert store.by_key("k").status is Status.DONE
     assert sorted(path.name for path in store.folder.iterdir()) == ["being-made.lock", "mlflow.db"]
+
+
+def test_an_experiment_that_two_drivers_make_at_once_is_one(tmp_path: Path) -> None:
+    client = Store(str(tmp_path)).client
+
+    class Slower:
+        """Asks before the other one has made it, and makes it after."""
+
+        made = ""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(client, name)
+
+        def get_experiment_by_name(self, name: str) -> Any:
+            before = client.get_experiment_by_name(name)
+            self.made = self.made or client.create_experiment(name)
+            return before
+
+    slower = Slower()
+    assert tracking.experiment_of(slower, "both") == slower.made  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, HowSelected, Suite, contenders, protocols, read_suite
 from harness.selection import configured
 from harness.store.mlflow_store import Store
+from harness.studies.search.lock import locked
 from harness.studies.search.proposers import asha, default_of, drawn
 from harness.studies.search.search import FIRST_SEED, Search, wanted
 from harness.studies.search.trial_worker import Looks, watched
@@ -279,6 +280,12 @@ def test_random_trials_are_the_same_one_by_one_or_two_at_a_time_and_the_best_is_
         "run.lock",
         "trials.jsonl",
     ]
+
+
+def test_two_searches_of_one_question_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    asked = _search()
+    with locked(tmp_path / asked.key), pytest.raises(UserError, match="another search of the same question"):
+        run(asked, 1, tmp_path, machine=Machine())
 
 
 def test_optuna_continues_as_if_it_had_never_ended(tried: Try, tmp_path: Path) -> None:
