@@ -8,10 +8,9 @@ True
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
-
-from harness.code.public import homes
 
 if TYPE_CHECKING:  # the one list of these names: `harness.code.public` reads it too
     from harness.api.data import as_dataset as as_dataset
@@ -27,11 +26,22 @@ if TYPE_CHECKING:  # the one list of these names: `harness.code.public` reads it
 
 def __getattr__(name: str) -> Any:
     if name == "__all__":
-        return [*homes()]
-    if name not in homes():
+        return [*_homes()]
+    if name not in _homes():
         raise AttributeError(f"module 'openworld' has no attribute {name!r}")
-    return getattr(import_module(homes()[name]), name)
+    return getattr(import_module(_homes()[name]), name)
 
 
 def __dir__() -> list[str]:
-    return [*homes()]
+    return [*_homes()]
+
+
+def _homes() -> Mapping[str, str]:
+    """Return the module of every name; raise `ImportError` where the harness is another distribution's."""
+    from openworld.command import foreign
+
+    if said := foreign():
+        raise ImportError(said)
+    from harness.code.public import homes
+
+    return homes()

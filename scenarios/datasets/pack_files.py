@@ -1,8 +1,9 @@
-"""Files of packed items: written item by item, digested while they are written, mapped into memory to be read.
+"""Files of packed items: written in place by several threads, which digest what they write, and read item by item.
 
-A pack is a .npy file with its SHA-256 beside it, by which one that was changed later is told. Nothing of it stays
-in a process that writes it, and of what is read of it `HELD` bytes at most: a pass over a pack that is larger than
-memory takes none.
+A pack is a .npy file with a seal beside it: the SHA-256 over those of its parts, by which one that was changed later is
+told, and the stamp that it had then, by which one that was not is known without reading it. Nothing of a pack stays in
+a process that writes it. One of `HELD` bytes at most is mapped into memory; of a larger one the items asked for are
+read and nothing else is kept, so a pass over it takes no memory.
 """
 
 from __future__ import annotations
@@ -11,14 +12,13 @@ import contextlib
 import ctypes
 import errno
 import hashlib
+import json
 import math
-import mmap
 import os
 import shutil
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -28,17 +28,15 @@ import numpy as np
 
 from harness.contracts import AnyArray, IntArray
 from harness.errors import UserError
-from scenarios.datasets.file_digests import digests_of
+from harness.stamps import Stamp, noted, stamp_of, stamp_once_written
 
 S = TypeVar("S")
 
 HELD = 128 << 20
-"""Bytes of mapped packs that a process keeps in its memory."""
+"""Bytes of the largest pack that is mapped, and known by its stamp only once it was left alone for a while."""
 
-_AT_ONCE = 2 << 20
-"""Bytes of the items that one thread makes before it hands them over."""
-_READ: dict[int, int] = {}
-"""Bytes that were read of every mapped pack since its pages were let go, by its address."""
+_PART = 2 << 20
+"""Bytes of whole items that a thread makes, digests and writes at once; a single item may have more."""
 
 
 def write_pack(
@@ -49,21 +47,31 @@ def write_pack(
     Raises:
         UserError: as `read`; or the file cannot be kept. Nothing is left of it then.
     """
+    head, size = _head(len(sources), shape, np.dtype(dtype)), math.prod(shape) * np.dtype(dtype).itemsize
+    step = _step(size)
+    found: list[bytes] = []
 
     def fill(temporary: Path) -> None:
-        needed = len(sources) * math.prod(shape) * np.dtype(dtype).itemsize
+        def part(start: int) -> bytes:
+            own = sources[start : start + step]
+            items = np.empty((len(own), *shape), dtype=dtype)
+            for place, source in enumerate(own):
+                items[place] = read(source)
+            with temporary.open("r+b") as file:
+                file.seek(len(head) + start * size)
+                file.write(items.data)
+            return hashlib.sha256(items.data).digest()
+
+        needed = len(head) + len(sources) * size
         if shutil.disk_usage(temporary.parent).free < needed:
             raise OSError(errno.ENOSPC, f"{needed >> 20} MiB are needed")
-        whole = hashlib.sha256()
         with temporary.open("wb") as file:
-            for content in _contents(sources, shape, np.dtype(dtype), read):
-                whole.update(content)
-                file.write(content)
-        digest = whole.hexdigest()
-        if (reason := _written(_seal(path), lambda seal: seal.write_text(digest))) is not None:
-            raise OSError(reason)
+            file.write(head)
+            file.truncate(needed)
+        with _freed_memory_kept(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            found.extend(pool.map(part, range(0, len(sources), step)))
 
-    if (reason := _written(path, fill)) is not None:
+    if (reason := _written(path, fill) or _sealed(path, _joined(head, found))) is not None:
         raise UserError(
             f"cannot keep the packed items in {path.parent} ({reason}); set OWB_CACHE to a folder with room for them"
         )
@@ -72,61 +80,68 @@ def write_pack(
 def is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     """Whether a pack of this shape lies there as it was written."""
     try:
-        return bool(_mapped(str(path)).shape == shape) and digests_of([path]) == [_seal(path).read_text()]
-    except (OSError, ValueError, EOFError, UserError):
+        content = _mapped(str(path))
+        seal = json.loads(_seal(path).read_text())
+        if content.shape != shape:
+            return False
+        if seal["stamp"] is not None and Stamp(*seal["stamp"]) == noted(path):
+            return True
+        stamp = stamp_of(path)
+        if _digest(path, content) != seal["digest"]:
+            return False
+        if stamp is not None:
+            _seal_kept(path, seal["digest"], stamp)
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return False
+    return True
 
 
 def rows_of(path: str, rows: IntArray) -> AnyArray:
     """Return the items at `rows` of a pack."""
     content = _mapped(path)
-    items: AnyArray = content[rows]
-    mapped = content.base
-    if isinstance(mapped, mmap.mmap) and hasattr(mapped, "madvise"):
-        address = content.ctypes.data
-        _READ[address] = _READ.get(address, 0) + items.nbytes
-        if _READ[address] >= HELD:
-            mapped.madvise(mmap.MADV_DONTNEED)  # they stay in the system's cache of files
-            _READ[address] = 0
+    if content.nbytes <= HELD:
+        return content[rows]
+    items = np.empty((*rows.shape, *content.shape[1:]), dtype=content.dtype)
+    size = content.nbytes // len(content)
+    room = items.reshape(-1).view(np.uint8).data
+    with Path(path).open("rb", buffering=0) as file:
+        for place, row in enumerate(rows.ravel().tolist()):
+            file.seek(content.offset + row * size)
+            if file.readinto(room[place * size : (place + 1) * size]) != size:
+                raise UserError(f"{path} is damaged: remove it, it is made again")
     return items
 
 
-def _contents(
-    sources: Sequence[S], shape: tuple[int, ...], dtype: np.dtype[Any], read: Callable[[S], AnyArray]
-) -> Iterator[memoryview]:
-    """Yield the bytes of a .npy file of all items, of which some are made ahead."""
+def _head(items: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return what a .npy file of these items begins with."""
     head = BytesIO()
     np.lib.format.write_array_header_1_0(
-        head,
-        {
-            "descr": np.lib.format.dtype_to_descr(dtype),
-            "fortran_order": False,
-            "shape": (len(sources), *shape),
-        },
+        head, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (items, *shape)}
     )
-    yield head.getbuffer()
+    return head.getvalue()
 
-    def made(start: int) -> AnyArray:
-        own = sources[start : start + step]
-        items = np.empty((len(own), *shape), dtype=dtype)
-        for place, source in enumerate(own):
-            items[place] = read(source)
-        return items
 
-    step = max(1, _AT_ONCE // max(1, math.prod(shape) * dtype.itemsize))
-    threads = os.cpu_count() or 1
-    waiting: deque[Future[AnyArray]] = deque()
-    with _freed_memory_kept(), ThreadPoolExecutor(threads) as pool:
-        try:
-            for start in range(0, len(sources), step):
-                waiting.append(pool.submit(made, start))
-                if len(waiting) > 2 * threads:
-                    yield waiting.popleft().result().data
-            for items in waiting:
-                yield items.result().data
-        finally:
-            for items in waiting:
-                items.cancel()
+def _step(size: int) -> int:
+    """Return how many items of so many bytes are a part."""
+    return max(1, _PART // max(1, size))
+
+
+def _digest(path: Path, content: np.memmap[Any, Any]) -> str:
+    """Return the digest of a pack as it lies there, read by several threads."""
+    size = content.nbytes // max(1, len(content))
+    step = _step(size)
+
+    def part(start: int) -> bytes:
+        with path.open("rb", buffering=0) as file:
+            file.seek(content.offset + start * size)
+            return hashlib.sha256(file.read(min(step, len(content) - start) * size)).digest()
+
+    with path.open("rb") as file, ThreadPoolExecutor(os.cpu_count()) as pool:
+        return _joined(file.read(content.offset), pool.map(part, range(0, len(content), step)))
+
+
+def _joined(head: bytes, parts: Iterable[bytes]) -> str:
+    return hashlib.sha256(hashlib.sha256(head).digest() + b"".join(parts)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -169,21 +184,37 @@ def _written(path: Path, fill: Callable[[Path], Any]) -> str | None:
     return None
 
 
+def _sealed(path: Path, digest: str) -> str | None:
+    """Seal a pack that was just written; take it away and return why where that could not be kept."""
+    try:
+        stamp = stamp_once_written(path) if path.stat().st_size > HELD else None
+    except OSError as error:
+        return error.strerror
+    if (reason := _seal_kept(path, digest, stamp)) is not None:
+        path.unlink(missing_ok=True)
+    return reason
+
+
+def _seal_kept(path: Path, digest: str, stamp: Stamp | None) -> str | None:
+    """Keep the seal of a pack; return why it could not be kept, if so."""
+    content = json.dumps({"digest": digest, "stamp": stamp})
+    return _written(_seal(path), lambda temporary: temporary.write_text(content))
+
+
 def _seal(path: Path) -> Path:
-    """Return where the SHA-256 of a pack is kept."""
-    return path.with_name(f"{path.name}.sha256")
+    """Return where the seal of a pack is kept."""
+    return path.with_name(f"{path.name}.json")
 
 
-def _mapped(path: str) -> AnyArray:
+def _mapped(path: str) -> np.memmap[Any, Any]:
     """Return a pack as it lies there now; a pack that was made again is another file."""
     return opened(path, Path(path).stat().st_ino)
 
 
 @lru_cache(maxsize=16)
-def opened(path: str, number: int) -> AnyArray:
+def opened(path: str, number: int) -> np.memmap[Any, Any]:
     """Return the array of a file, mapped; `number` is its inode, so that a file written anew is opened anew."""
-    content: AnyArray = np.load(path, mmap_mode="r", allow_pickle=False)
-    return content
+    return np.lib.format.open_memmap(path, mode="r")
 
 
 __all__ = ["HELD", "is_whole", "opened", "rows_of", "write_pack"]

@@ -242,5 +242,7 @@ def squared(image: Image, sizes: Sizes) -> Image:
 
 
 def planes(picture: Image) -> NDArray[np.uint8]:
-    """Return a picture as uint8 (channels, height, width)."""
-    return np.stack([np.asarray(plane) for plane in picture.split()])
+    """Return a picture of mode L or RGB as uint8 (channels, height, width)."""
+    bands = picture.getbands()
+    content = b"".join(picture.tobytes("raw", band) for band in bands)
+    return np.frombuffer(content, dtype=np.uint8).reshape(len(bands), picture.height, picture.width)

@@ -21,7 +21,7 @@ from PIL import Image
 
 from harness import stamps, weights
 from harness.selection import configured
-from harness.stamps import Stamp, stamp_of
+from harness.stamps import Stamp, noted, stamp_of, stamp_once_written
 from scenarios.datasets import file_digests
 from scenarios.datasets.file_digests import digests_of
 from scenarios.shared.human_labels import human_labels
@@ -99,6 +99,23 @@ def test_where_ctime_is_the_time_of_creation_nothing_is_known(
     assert stamp_of(path) is not None
     monkeypatch.setattr(stamps, "os", SimpleNamespace(name="nt"))
     assert stamp_of(path) is None
+
+
+def test_who_has_written_a_file_knows_it_by_its_stamp_once_a_tick_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Times of whole seconds, or of hundredths, say nothing of what changes within one."""
+    path = tmp_path / "a"
+    path.write_bytes(b"one")
+    stamp = stamp_once_written(path)
+    assert stamp == noted(path) is not None
+    in_place(path, b"two")
+    os.utime(path, ns=(0, stamp.changed_ns))
+    assert noted(path) != stamp
+    for ticks in (1_000_000_000, 10_000_000):
+        seen = SimpleNamespace(st_size=3, st_mtime_ns=5, st_ctime_ns=7 * ticks, st_ino=11)
+        monkeypatch.setattr(Path, "stat", lambda _, seen=seen: seen)
+        assert stamp_once_written(path) is None
 
 
 @pytest.mark.parametrize("change", [in_place, replaced])

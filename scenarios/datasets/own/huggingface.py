@@ -20,7 +20,8 @@ from harness.contracts import Card, param
 from harness.errors import UserError
 from harness.places import below_data, cache_folder
 from scenarios.datasets.file_digests import digests_of
-from scenarios.datasets.own.base import Content, hashes_of, own_card
+from scenarios.datasets.own.base import Content, Labelling, hashes_of, own_card
+from scenarios.datasets.own.class_columns import as_classes, without_none
 from scenarios.datasets.own.columns import matching, matrix_of, text_column
 from scenarios.datasets.own.marks import PARTS, Marks, column_of, marks_of, nearest
 from scenarios.datasets.own.pictures import Pictures, Source
@@ -55,7 +56,12 @@ class HuggingFace(Pictures):
         "", "columns of numbers, by name or as PREFIX*, several joined by +; instead of image"
     )
     label: str = param(
-        "", "column with the classes; empty for the only column of classes, or the one called label"
+        "",
+        "column with the classes; empty for the only column of classes beside given, or the one called label; where "
+        "there is neither, given has all the labels there are",
+    )
+    given: str = param(
+        "", "column with the labels that came with the items, some of them wrong; empty for none"
     )
     split: str = param("", "column that says train, val or test; empty for the data set's own splits")
     parts: str = param("", "which of the data set's splits, joined by +; empty for all")
@@ -65,16 +71,40 @@ class HuggingFace(Pictures):
 
     def content(self) -> Content:
         """Return the items, those of train before those of val and test, each in the order of the rows."""
+        with self._read() as (datasets, found):
+            return self._content(datasets, found)
+
+    def labelling(self) -> Labelling:
+        """Return which columns of labels there are."""
+        if not self.given:
+            return super().labelling()
+        with self._read() as (datasets, found):
+            label = self._label(datasets, next(iter(found.values())).features)
+        return Labelling(true=self.labels_are_true and bool(label), given=bool(label))
+
+    @contextmanager
+    def _read(self) -> Iterator[tuple[Any, dict[str, Any]]]:
+        """Yield the library and the splits that are asked for."""
         if not self.path:
             raise UserError(f"say where your data are: {self.usage}")
         with _library(self.path) as datasets:
-            found = self._chosen(_opened(datasets, self.path, self.config))
-            return self._content(datasets, found)
+            yield datasets, self._chosen(_opened(datasets, self.path, self.config))
+
+    def _label(self, datasets: Any, features: Mapping[str, Any]) -> str:
+        """Return the column of classes; nothing where the given labels are all there are."""
+        others = {name: kind for name, kind in features.items() if name != self.given}
+        if self.label or (
+            self.given
+            and "label" not in others
+            and not any(isinstance(kind, datasets.ClassLabel) for kind in others.values())
+        ):
+            return self.label
+        return _only(others, datasets.ClassLabel, "label", self.path)
 
     def _content(self, datasets: Any, found: Mapping[str, Any]) -> Content:
         features = next(iter(found.values())).features
-        label = self.label or _only(features, datasets.ClassLabel, "label", self.path)
-        marks = self._marks(found, label, getattr(features.get(label), "names", ()))
+        label = self._label(datasets, features)
+        marks = self._marks(found, label)
         starts = np.cumsum([0, *(len(part) for part in found.values())])
 
         def name(row: int) -> str:
@@ -85,7 +115,9 @@ class HuggingFace(Pictures):
         files = [Path(file["filename"]) for part in found.values() for file in part.cache_files]
         digest = sha256("\n".join([*found, *digests_of(files)]).encode()).hexdigest()
         if self.features:
-            names = matching(self.features, [*features], self.path, [label, self.split, self.group])
+            names = matching(
+                self.features, [*features], self.path, [label, self.given, self.split, self.group]
+            )
             values = matrix_of(_arrow(found, names), names, self.path)
             return Content(
                 marks=marks,
@@ -126,18 +158,27 @@ class HuggingFace(Pictures):
         rank = {part: _ORDER.index(PARTS.get(part.lower(), "test")) for part in chosen}
         return dict(sorted(chosen.items(), key=lambda item: rank[item[0]]))
 
-    def _marks(self, found: Mapping[str, Any], label: str, class_names: Sequence[str]) -> Marks:
+    def _marks(self, found: Mapping[str, Any], label: str) -> Marks:
         features = next(iter(found.values())).features
-        for name in (label, self.split, self.group):
-            if name and name not in features:
+        roles = [name for name in (label, self.given, self.split, self.group) if name]
+        for name in roles:
+            if name not in features:
                 raise nearest(f"column of {self.path}", name, features)
-        table = _arrow(found, [name for name in (label, self.split, self.group) if name])
-        split = text_column(table, self.split, self.path) if self.split else None
+        table = _arrow(found, roles)
+        split, group = (
+            text_column(table, name, self.path) if name else None for name in (self.split, self.group)
+        )
         if split is None and [*found] != [""]:
             parts = [part for part, rows in found.items() for _ in range(len(rows))]
             split = column_of(f"the splits of {self.path}", parts)
-        group = text_column(table, self.group, self.path) if self.group else None
-        return marks_of(text_column(table, label, self.path), split, group, class_names)
+        labels, given = (
+            without_none(text_column(table, name, self.path), features[name]) if name else None
+            for name in (label, self.given)
+        )
+        names = getattr(features[label or self.given], "names", ())
+        if labels is not None and given is not None:
+            given = as_classes(given, features[self.given], names)
+        return marks_of(labels, split, group, names, given=given, all_true=self.labels_are_true)
 
 
 @contextmanager

@@ -135,8 +135,9 @@ def _given(
 ) -> IntArray:
     """Return the numbers of the given labels, for test items without one those of their true classes."""
     meant = dict(zip(names, range(len(names)), strict=True))
+    named = {str(place): name for place, name in enumerate(class_names)}
     if class_names:
-        meant = {str(place): meant[name] for place, name in enumerate(class_names) if name in meant}
+        meant = {place: meant[name] for place, name in named.items() if name in meant}
     stripped = [value.strip() for value in column.values]
     lacking = np.array([not value for value in stripped], dtype=bool)[column.codes]
     _check_filled(column, "label", lacking if is_test is None else lacking & ~is_test)
@@ -144,9 +145,9 @@ def _given(
         if value and value not in meant:
             raise unknown(
                 f"class in {column.row_of(place)} of {column.title}, one without any true item:",
-                value,
-                meant,
-                ", ".join([*meant][:20]),
+                named.get(value, value),
+                names,
+                ", ".join(names[:20]),
             )
     numbers = np.array([meant.get(value, -1) for value in stripped], dtype=np.int64)[column.codes]
     return np.where(lacking, labels, numbers)

@@ -77,8 +77,28 @@ def _folder(lot: Lot, folder: Path, true: list[str], said: str) -> str:
     return f"folder[root={folder / 'points'}]"
 
 
+def _hugging_face(lot: Lot, folder: Path, true: list[str], said: str) -> str:
+    """Both columns are of classes, which each names in an order of its own."""
+    datasets = pytest.importorskip("datasets")
+    kinds = {
+        "species": datasets.ClassLabel(names=["bee", "ant", "cat"]),
+        "crowd": datasets.ClassLabel(names=["cat", "bee", "ant"]),
+    }
+    labels = {"species": true, "crowd": lot.given} if any(true) else {"crowd": lot.given}
+    columns = {
+        name: [kinds[name].str2int(label) if label else -1 for label in found]
+        for name, found in labels.items()
+    }
+    kinds = {name: kinds[name] for name in labels}
+    plain = {"f": lot.inputs.tolist(), "part": lot.parts}
+    features = {"f": datasets.Sequence(datasets.Value("float32")), "part": datasets.Value("string"), **kinds}
+    made = datasets.Dataset.from_dict({**plain, **columns}, features=datasets.Features(features))
+    made.save_to_disk(str(folder / "points"))
+    return f"huggingface[path={folder / 'points'},features=f,given=crowd,split=part]"
+
+
 Write = Callable[[Lot, Path, list[str], str], str]
-KINDS = pytest.mark.parametrize("write", [_table, _arrays, _folder])
+KINDS = pytest.mark.parametrize("write", [_table, _arrays, _folder, _hugging_face])
 
 
 def _noisy(dataset: str, said: str = "noise=published") -> str:
@@ -100,7 +120,7 @@ def test_given_labels_are_handed_over_and_true_ones_score(write: Write, lot: Lot
     deal = scenario.deal(3)
     (stage,) = deal.stages
     assert deal.class_numbers is not None
-    names = np.array(["ant", "bee", "cat"])[deal.class_numbers]
+    names = np.array(data_of(text).class_names)[deal.class_numbers]
     assert names[deal.labels].tolist() == lot.true
     assert names[stage.observed_labels].tolist() == [lot.given[row] for row in stage.rows]
     assert sorted(stage.rows) == [row for row in range(75) if lot.parts[row] == "train"]
@@ -205,6 +225,107 @@ def test_given_labels_that_are_no_classes_are_named(
     with pytest.raises(UserError) as refused:
         data_of(_table(lot, tmp_path, lot.true, "label=species"))
     assert str(refused.value) == sentence.format(tmp_path / "points.csv")
+
+
+@pytest.mark.parametrize("label_is_text", [True, False])
+@pytest.mark.parametrize("given_is", ["text", "classes", "numbers"])
+def test_labels_of_hugging_face_mean_the_same_as_names_and_as_numbers(
+    label_is_text: bool, given_is: str, tmp_path: Path, lot: Lot
+) -> None:
+    """A test item without a given label keeps its true one; numbers without names are those of the true classes."""
+    datasets = pytest.importorskip("datasets")
+    names, others = ["bee", "ant", "cat"], ["cat", "bee", "ant"]
+    true, given = ["ant", "bee", "cat", "ant"], ["bee", "bee", "cat", ""]
+    kinds = {
+        "text": ("string", given),
+        "classes": (
+            datasets.ClassLabel(names=others),
+            [others.index(name) if name else -1 for name in given],
+        ),
+        "numbers": ("int64", [names.index(name) if name else None for name in given]),
+    }
+    kind, values = kinds[given_is]
+    features = {
+        "f": datasets.Sequence(datasets.Value("float32")),
+        "part": datasets.Value("string"),
+        "species": datasets.Value("string") if label_is_text else datasets.ClassLabel(names=names),
+        "crowd": datasets.Value(kind) if isinstance(kind, str) else kind,
+    }
+    columns = {
+        "f": [[1.0]] * 4,
+        "part": ["train"] * 3 + ["test"],
+        "species": true if label_is_text else [names.index(name) for name in true],
+        "crowd": values,
+    }
+    made = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    made.save_to_disk(str(tmp_path / "points"))
+    text = f"huggingface[path={tmp_path / 'points'},features=f,label=species,given=crowd,split=part]"
+    if label_is_text and given_is == "numbers":
+        with pytest.raises(UserError, match="unknown class in row 0 of column 'crowd'"):
+            data_of(text)
+        return
+    data = data_of(text)
+    assert data.given is not None
+    assert [data.class_names[label] for label in data.labels] == true
+    assert [data.class_names[label] for label in data.given] == [*given[:3], "ant"]
+    assert data.class_names == tuple(sorted(names) if label_is_text else names)
+
+
+def test_a_given_label_of_hugging_face_that_is_no_class_is_named(tmp_path: Path, lot: Lot) -> None:
+    datasets = pytest.importorskip("datasets")
+    points = {
+        "f": [[1.0]] * 3,
+        "species": [0, 1, 0],
+        "first": ["ant", "bee", "dog"],
+        "second": ["ant", "bee", "cat"],
+    }
+    features = datasets.Features(
+        {
+            "f": datasets.Sequence(datasets.Value("float32")),
+            "species": datasets.ClassLabel(names=["ant", "bee", "cat"]),
+            "first": datasets.Value("string"),
+            "second": datasets.Value("string"),
+        }
+    )
+    datasets.Dataset.from_dict(points, features=features).save_to_disk(str(tmp_path / "points"))
+    text = f"huggingface[path={tmp_path / 'points'},features=f,given="
+    for given, sentence in (
+        ("first", r"unknown class in row 2 of column 'first' of .*: 'dog' \(all: ant, bee, cat\)"),
+        (
+            "second",
+            r"unknown class in row 2 of column 'second' of .*, one without any true item: 'cat'.* \(all: ant, bee\)",
+        ),
+        ("secnd", "unknown column of .*points 'secnd'; did you mean 'second'"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            data_of(f"{text}{given}]")
+
+
+def test_true_labels_of_some_items_of_hugging_face_stand_beside_given_ones(tmp_path: Path, lot: Lot) -> None:
+    """Where only the test has true labels, -1 elsewhere, the given ones count there."""
+    datasets = pytest.importorskip("datasets")
+    kind = datasets.ClassLabel(names=["ant", "bee"])
+    columns = {
+        "f": [[1.0]] * 4,
+        "part": ["train", "train", "test", "test"],
+        "species": [-1, -1, 1, 0],
+        "crowd": [0, 1, 0, 0],
+    }
+    features = datasets.Features(
+        {
+            "f": datasets.Sequence(datasets.Value("float32")),
+            "part": datasets.Value("string"),
+            "species": kind,
+            "crowd": kind,
+        }
+    )
+    datasets.Dataset.from_dict(columns, features=features).save_to_disk(str(tmp_path / "points"))
+    text = f"huggingface[path={tmp_path / 'points'},features=f,given=crowd,split=part"
+    with pytest.raises(UserError, match=r"has no label in row 0 \(2 of 4 rows have none\)"):
+        data_of(f"{text}]")
+    data = data_of(f"{text},labels_are_true=false]")
+    assert data.given is not None
+    assert (data.labels.tolist(), data.given.tolist()) == ([0, 1, 1, 0], [0, 1, 0, 0])
 
 
 def test_labels_that_are_wrong_already_are_not_corrupted_unasked(lot: Lot, tmp_path: Path) -> None:
