@@ -129,8 +129,9 @@ def say(text: str = "") -> None:
 
 
 def note(text: str) -> None:
-    """Print a line beside the result, on standard error."""
-    err.print(printable(text), markup=False, style="dim")
+    """Print a line beside the result, on standard error; a full disk below it ends no run."""
+    with contextlib.suppress(OSError):
+        err.print(printable(text), markup=False, style="dim")
 
 
 def complain(text: str) -> None:
