@@ -17,11 +17,12 @@ from strategies.components.chain import Chain
 from strategies.components.compander import Companded
 from strategies.components.critical import constants
 from strategies.components.crrelu import CorrectedReLU
+from strategies.components.grids import Quantised
 from strategies.components.hermite import Hermite
 from strategies.components.masks import spread
 from strategies.components.modules import activations_behind, layers_of
 from strategies.components.noise_mask import policy_loss
-from strategies.components.quantise import Quantised, moments
+from strategies.components.quantise import moments
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.loop import Batch
