@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
@@ -22,9 +23,35 @@ from harness.contracts import param
 from strategies.components.contract import Component, Rate
 from strategies.components.modules import layers_of
 from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.networks.lookups import is_transformed
 
 _ROOM = 1.4
 """Largest |w| / a at the start that v is made from: tan grows without bound towards pi / 2 = 1.57."""
+
+
+class Arctangent(torch.autograd.Function):
+    """a atan(v / b) of v (...), a and b (1,), on the CPU, with its slopes in closed form, which can be differentiated
+    again. The arc tangent is numpy's, which takes a tenth of the time of torch's.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, v: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return the values."""
+        ctx.save_for_backward(v, a, b)
+        values = v / b
+        np.arctan(values.numpy(), out=values.numpy())
+        return values.mul_(a)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of v, a and b."""
+        (gradient,), (v, a, b) = gradients, ctx.saved_tensors
+        x = v / b
+        if not torch.is_grad_enabled() and not any(ctx.needs_input_grad[1:]):  # in place, with one tensor
+            return torch.div(gradient, x.mul_(x).add_(1), out=x).mul_(a / b), None, None
+        along = gradient * (a / b) / (1 + x * x)
+        of_a, of_b = (gradient * torch.atan(x)).sum().view(1), -(along * x).sum().view(1)
+        return along, of_a, of_b
 
 
 class Companded(nn.Module):
@@ -49,7 +76,11 @@ class Companded(nn.Module):
 
     def forward(self, v: Tensor) -> Tensor:
         """Return a atan(v / b)."""
-        return self.log_a.exp() * torch.atan(v / self.log_b.exp())
+        a, b = self.log_a.exp(), self.log_b.exp()
+        if v.device.type != "cpu" or is_transformed() or torch.compiler.is_compiling():
+            return a * torch.atan(v / b)
+        values: Tensor = Arctangent.apply(v, a, b)
+        return values
 
     def right_inverse(self, w: Tensor) -> Tensor:
         """Return b tan(w / a), or w itself where the start is not kept."""

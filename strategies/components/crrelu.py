@@ -17,6 +17,33 @@ from harness.contracts import param
 from strategies.components.contract import Component, Rate
 from strategies.components.modules import replaced
 from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.networks.lookups import is_transformed
+
+
+class Corrected(torch.autograd.Function):
+    """max(0, x) + e x exp(-x^2 / 2) of x (...), e (1,), with its slopes in closed form, which can be differentiated
+    again.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, e: Tensor) -> Tensor:
+        """Return the values."""
+        ctx.save_for_backward(x, e)
+        ctx.bell = torch.mul(x, x).mul_(-0.5).exp_()
+        ctx.odd = x * ctx.bell
+        return torch.mul(ctx.odd, e).add_(x.clamp_min(0))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """Return the gradients of x and e."""
+        (gradient,), (x, e) = gradients, ctx.saved_tensors
+        if torch.is_grad_enabled():
+            bell = torch.exp(-0.5 * x * x)
+            slope = (x > 0) + e * (1 - x * x) * bell
+            return gradient * slope, (gradient * x * bell).sum().view(1)
+        slope = torch.addcmul(ctx.bell, x, ctx.odd, value=-1).mul_(e).add_(x > 0)
+        of_e = torch.mul(gradient, ctx.odd).sum().view(1) if ctx.needs_input_grad[1] else None
+        return slope.mul_(gradient), of_e
 
 
 class CorrectedReLU(nn.Module):
@@ -33,8 +60,11 @@ class CorrectedReLU(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """Return max(0, x) + e x exp(-x^2 / 2)."""
         wide = inputs.float() if inputs.dtype in (torch.float16, torch.bfloat16) else inputs
-        step = (wide > 0).to(wide.dtype)
-        return (wide * (step + self.correction * torch.exp(-0.5 * wide.square()))).to(inputs.dtype)
+        if is_transformed() or torch.compiler.is_compiling():
+            bell = torch.exp(-0.5 * wide.square())
+            return (wide.clamp_min(0) + self.correction * wide * bell).to(inputs.dtype)
+        values: Tensor = Corrected.apply(wide, self.correction)
+        return values.to(inputs.dtype)
 
 
 class CRReLU(Component):

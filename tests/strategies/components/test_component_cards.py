@@ -10,18 +10,20 @@ import torch
 from fakes import FakeContext, stage_of
 from scipy.special import digamma
 from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
 
 from harness.contracts import Stage
 from harness.errors import Unsuitable
 from strategies.components.chain import Chain
-from strategies.components.compander import Companded
+from strategies.components.compander import Arctangent, Companded
 from strategies.components.critical import constants
-from strategies.components.crrelu import CorrectedReLU
+from strategies.components.crrelu import Corrected, CorrectedReLU
+from strategies.components.grids import Quantised
 from strategies.components.hermite import Hermite
 from strategies.components.masks import spread
 from strategies.components.modules import activations_behind, layers_of
 from strategies.components.noise_mask import policy_loss
-from strategies.components.quantise import Quantised, moments
+from strategies.components.quantise import moments
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
 from strategies.toolkit.training.loop import Batch
@@ -79,6 +81,30 @@ def test_a_companded_network_starts_as_the_plain_one_and_old_rows_stay_when_its_
     )
     loaded.load_state_dict(companded.state_dict())
     assert torch.equal(loaded(inputs), companded(inputs))
+
+
+def test_slopes_in_closed_form_are_those_of_finite_differences_and_their_own_slopes_too() -> None:
+    rng = torch.Generator().manual_seed(0)
+    v = torch.randn(6, generator=rng, dtype=torch.float64).requires_grad_()
+    a, b = (torch.tensor([value], dtype=torch.float64, requires_grad=True) for value in (2.0, 0.5))
+    for function, given in ((Arctangent.apply, (v, a, b)), (Corrected.apply, (v, b))):
+        assert torch.autograd.gradcheck(function, given)
+        assert torch.autograd.gradgradcheck(function, given)
+
+
+def test_single_items_have_their_gradients_too() -> None:
+    network = _network("compander[learned=true]+crrelu")
+    weights = {name: values.detach() for name, values in network.named_parameters()}
+
+    def value(own: dict[str, Tensor], item: Tensor) -> Tensor:
+        return functional_call(network, own, (item[None],)).square().sum()
+
+    inputs = torch.rand(3, 5)
+    singly = vmap(grad(value), in_dims=(None, 0))(weights, inputs)
+    network(inputs).square().sum().backward()
+    for name, values in network.named_parameters():
+        assert values.grad is not None
+        assert torch.allclose(singly[name].sum(dim=0), values.grad, rtol=1e-4, atol=1e-6)
 
 
 # --- crrelu -------------------------------------------------------------------------------------------------

@@ -271,7 +271,7 @@ def test_what_is_wrong_is_one_sentence_before_anything_runs(text: str, sentence:
     ("learner", "component", "sentence"),
     [
         ("cross-entropy", "fixed-mask", r"has items of shape \(5,\), and component fixed-mask needs images"),
-        ("elr-plus", "quantise", "does not offer term, which component quantise needs"),
+        ("elr-plus", "quantise", "does not offer change, which component quantise needs"),
         ("replay", "early-teacher", "does not offer begin, which component early-teacher needs"),
         ("replay", "gns", "does not offer own-step, which component gns needs"),
         ("ps-kd", "early-teacher", "does not offer begin, which component early-teacher needs"),
@@ -306,8 +306,8 @@ def test_what_a_learner_offers_is_not_inherited_past_a_loop_of_its_own() -> None
     for learner, components, lacks in (
         ("Loop", f"{HERE}:Told", "begin"),
         ("Loop", "rate", "rates"),
-        ("Loop", "quantise", "term"),
-        ("ToldLoop", "quantise", "term"),
+        ("Loop", "quantise", "change"),
+        ("ToldLoop", "quantise", "change"),
     ):
         with pytest.raises(Unsuitable, match=f"does not offer {lacks}, which component"):
             _learned(f"{HERE}:{learner}[components={components}]")
