@@ -1,6 +1,6 @@
 """What a lease costs: a cell is claimed, asked for before its record is written, and released.
 
-On a store in a folder, with one driver, and with a second one that claims and releases all the while; and as on a
+On a store in a folder, with one driver, and with a second one that has up to a hundred cells a second; and as on a
 tracking server, through MLflow's client, here over an sqlite file without a server between.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/lease.py [cells]
@@ -43,6 +43,7 @@ def beside_another_ms(roster: Roster, cells: int) -> list[float]:
             while not is_over.is_set():
                 leases.claim(["another"])
                 leases.release(["another"])
+                time.sleep(0.01)
 
     other = threading.Thread(target=work)
     other.start()
