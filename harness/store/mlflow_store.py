@@ -2,7 +2,8 @@
 
 By default the store is a folder with an sqlite data base and an artifact tree; any tracking server works by
 URI. A cell's predictions are stored before its status says `done`, so a half-written record is never read as
-a result; pictures follow when somebody looks (`results.cell_pictures`). One process writes: the driver.
+a result; pictures follow when somebody looks (`results.cell_pictures`). A folder is written by `sqlite_writer`,
+a server by `server_writer`, which keeps on the disk what a server does not take.
 `mlflow ui --backend-store-uri sqlite:///owb-store/mlflow.db` shows everything. A folder may be moved and
 copied (`artifact_places`), and a data base that is busy is waited for (`busy`).
 """
@@ -14,8 +15,6 @@ import math
 import os
 import shutil
 import sqlite3
-import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -27,9 +26,14 @@ from harness.places import settle_home
 from harness.protocol.cells import Cell
 from harness.store import artifact_places, driver_id, sqlite_reader
 from harness.store.busy import PATIENCE_S, look, opened, patiently
+from harness.store.entries import Addition, Start, ending, figures_of
+from harness.store.outbox import Outbox
 from harness.store.predictions import digest, looks_whole, read_answers, stamp_of
 from harness.store.provenance import provenance
 from harness.store.record import FINAL, ORPHANED, SCHEMA, Ending, Record, newest_by_key, params_of, record_of
+from harness.store.run_files import put_files
+from harness.store.server_writer import ServerWriter
+from harness.store.sqlite_writer import SqliteWriter
 from harness.store.tracking import (
     Waiting,
     database_of,
@@ -41,7 +45,7 @@ from harness.store.tracking import (
 )
 
 if TYPE_CHECKING:
-    from mlflow.entities import DatasetInput, Run
+    from mlflow.entities import Run
     from mlflow.tracking import MlflowClient
 
 P = ParamSpec("P")
@@ -50,8 +54,10 @@ PREDICTIONS = "predictions.npz"
 TRAINING_VIEW = {"mlflow.experimentKind": "custom_model_development"}
 """What makes MLflow's page open an experiment on its runs, not on traces of language models."""
 _PAGE = 1000
-_DIGEST = 36
-_BATCH = 900  # figures; MLflow takes 1,000 figures and tags together
+_REMOTE = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # MLflow's seven take minutes; what a server misses is kept and sent
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
 
 
 class Store:
@@ -70,6 +76,8 @@ class Store:
         os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "CRITICAL")  # it logs what it raises, with a traceback
         os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+        for name, value in _REMOTE.items():
+            os.environ.setdefault(name, value)
         local = database_of(where)
         self.is_local = local is not None
         self.database = (local or Path("owb-store", "mlflow.db")).absolute()
@@ -81,6 +89,8 @@ class Store:
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
         self._places: dict[str, str] = {}  # of the files of runs that are open
+        self._server: ServerWriter | None = None
+        self._sqlite: SqliteWriter | None = None
 
     @property
     def exists(self) -> bool:
@@ -154,8 +164,6 @@ class Store:
     @with_store_errors
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
         """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
-        from mlflow.entities import Param
-
         tags = {
             **provenance(),
             "owb.schema": SCHEMA,
@@ -165,26 +173,35 @@ class Store:
             "owb.strategy": cell.contender.label,
             "owb.seed": str(cell.seed),
             "owb.code": cell.contender.code,
-            "owb.status": Status.RUNNING,
+            "owb.status": Status.RUNNING.value,
             "owb.driver": driver_id.this_driver(),
         }
         tags |= {"mlflow.parentRunId": parent} if parent else {}
-        name = f"{cell.contender.label} | {cell.protocol.label} | seed {cell.seed}"
-        run_id = self.open_run(experiment, name=name, tags=tags)
-        params = [Param(name, value) for name, value in params_of(cell).items()]
-        self.client.log_batch(run_id, params=params)
-        if inputs := _inputs(cell):
-            self.client.log_inputs(run_id, datasets=inputs)
         content = {"protocol": cell.protocol.content, "environment": dict(environment)}
-        self.add_text(run_id, "cell.json", json.dumps(content, indent=2))
-        return run_id
+        return self._begin(
+            Start(
+                experiment=experiment,
+                name=f"{cell.contender.label} | {cell.protocol.label} | seed {cell.seed}",
+                tags=tags,
+                params=params_of(cell),
+                data=dict(cell.protocol.content["data"]),
+                texts={"cell.json": json.dumps(content, indent=2)},
+            )
+        )
 
     @with_store_errors
     def open_run(self, experiment: str, *, name: str, tags: Mapping[str, str]) -> str:
         """Make a run in an experiment, which is made where it is not there, and return its id."""
-        run = self.client.create_run(self._experiment(experiment), run_name=name, tags=dict(tags))
-        self._places[run.info.run_id] = run.info.artifact_uri
-        return str(run.info.run_id)
+        return self._begin(Start(experiment=experiment, name=name, tags=dict(tags)))
+
+    def _begin(self, start: Start) -> str:
+        if not self.is_local:
+            return self._to_server().begin(start)
+        experiment = self._experiment(start.experiment)
+        run_id, place = self._waiting_for_it(lambda: self._to_sqlite().begin(start, experiment))
+        self._places[run_id] = place
+        self._add(run_id, Addition(texts=start.texts))
+        return run_id
 
     @with_store_errors
     def close_run(
@@ -194,10 +211,13 @@ class Store:
         status: Status,
         tags: Mapping[str, str],
         figures: Sequence[tuple[str, float, int]] = (),
+        files: Path | None = None,
     ) -> None:
-        """Store figures, then tags, then the status."""
-        self.log(run_id, figures, tags={**tags, "owb.status": status})
-        self.client.set_terminated(run_id, "FINISHED" if status is Status.DONE else "FAILED")
+        """Store files, then figures, then tags and the status."""
+        said = {**tags, "owb.status": status.value}
+        self._add(
+            run_id, Addition(figures=figures_of(figures), tags=said, files=files, status=ending(status))
+        )
         self._places.pop(run_id, None)
 
     @with_store_errors
@@ -216,8 +236,6 @@ class Store:
         stages: Sequence[int] = (),
     ) -> None:
         """Store files and figures first, also those after `stages`, then the status."""
-        if files is not None:
-            self.add_files(run_id, files)
         figures = dict(scores.final) if scores else {}
         figures |= {
             "cost/seconds": ending.seconds,
@@ -236,45 +254,66 @@ class Store:
             "owb.file": stamp_of(files / PREDICTIONS) if files and (files / PREDICTIONS).is_file() else "",
         }
         said = {name: value for name, value in tags.items() if value}
-        self.close_run(run_id, status=ending.status, tags=said, figures=rows)
+        self.close_run(run_id, status=ending.status, tags=said, figures=rows, files=files)
 
     @with_store_errors
     def add_files(self, run_id: str, folder: Path) -> None:
-        """Store the files of `folder` with a run, open or ended. The client's own way would hold on to a
-        repository object per run.
-        """
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+        """Store the files of `folder` with a run, open or ended."""
+        self._add(run_id, Addition(files=folder))
 
-        place = self._places.get(run_id) or self._place_of(run_id)
-        get_artifact_repository(place, tracking_uri=self.uri).log_artifacts(str(folder))  # type: ignore[no-untyped-call]
-
+    @with_store_errors
     def add_text(self, run_id: str, name: str, text: str) -> None:
-        """Store a text as a file of a run."""
-        with tempfile.TemporaryDirectory() as folder:
-            Path(folder, name).write_text(text, encoding="utf-8")
-            self.add_files(run_id, Path(folder))
+        """Store a text as a file of a run, of a server's one that is open."""
+        self._add(run_id, Addition(texts={name: text}))
+
+    @with_store_errors
+    def log(self, run_id: str, rows: Sequence[tuple[str, float, int]]) -> None:
+        """Store figures: name, value, stage or step."""
+        self._add(run_id, Addition(figures=figures_of(rows)))
+
+    def _add(self, run_id: str, addition: Addition) -> None:
+        """Store what is added to a run, its files first."""
+        if not self.is_local:
+            self._to_server().add(run_id, addition)
+            return
+        if addition.texts or addition.files:
+            put_files(
+                self._places.get(run_id) or self._place_of(run_id), self.uri, addition.texts, addition.files
+            )
+        if addition.figures or addition.tags or addition.status:
+            self._waiting_for_it(lambda: self._to_sqlite().add(run_id, addition))
+
+    def _to_sqlite(self) -> SqliteWriter:
+        if self._sqlite is None:
+            _ = self.client  # which makes the data base
+            self._sqlite = SqliteWriter(self.uri, self.folder / artifact_places.FOLDER)
+        return self._sqlite
+
+    def _to_server(self) -> ServerWriter:
+        if self._server is None:
+            self._server = ServerWriter(
+                self.client, self.uri, Outbox(self.folder, self.uri), self._experiment
+            )
+        return self._server
+
+    def _waiting_for_it(self, action: Callable[[], T]) -> T:
+        """Return what writes to the data base return, which is waited for while it is busy."""
+        return patiently(action, self.database, self.patience_s)
 
     def _place_of(self, run_id: str) -> str:
         here = self._files_here(run_id)
         return here.as_uri() if here else str(self.client.get_run(run_id).info.artifact_uri)
 
-    def log(
-        self, run_id: str, rows: Sequence[tuple[str, float, int]], *, tags: Mapping[str, str] | None = None
-    ) -> None:
-        """Store figures, and tags with the last of them; MLflow writes the figures of a batch before its
-        tags.
-        """
-        from mlflow.entities import Metric, RunTag
+    @with_store_errors
+    def flush(self) -> None:
+        """Wait until everything is with the server, or on the disk where it does not answer (`unsent`)."""
+        if self._server:
+            self._server.flush()
 
-        now = int(time.time() * 1000)
-        for start in range(0, max(len(rows), 1), _BATCH):
-            batch = [
-                Metric(name, float(value), now, step) for name, value, step in rows[start : start + _BATCH]
-            ]
-            is_last = start + _BATCH >= len(rows)
-            run_tags = [RunTag(name, value) for name, value in (tags or {}).items()] if is_last else []
-            if batch or run_tags:
-                self.client.log_batch(run_id, metrics=batch, tags=run_tags)
+    @property
+    def unsent(self) -> int:
+        """How many records wait on this machine for a server that did not answer."""
+        return 0 if self.is_local else len(Outbox(self.folder, self.uri))
 
     def running(self, *, protocol: str = "", key: str = "") -> list[Record]:
         """Return the records of a protocol, or a cell, that say `running`."""
@@ -557,18 +596,6 @@ class Store:
             token = page.token
             if not token:
                 return runs
-
-
-def _inputs(cell: Cell) -> list[DatasetInput]:
-    """Return the data sets of a cell, by name and the beginning of their digest: MLflow takes 36 letters."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag
-
-    found = []
-    for name, digest_ in cell.protocol.content["data"].items():
-        source = json.dumps({"tags": {"mlflow.source.type": "LOCAL", "mlflow.source.name": name}})
-        data = Dataset(name=name, digest=digest_[:_DIGEST], source_type="code", source=source)
-        found.append(DatasetInput(data, [InputTag("mlflow.data.context", "training")]))
-    return found
 
 
 def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]]:
