@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from harness.store.record import Record
     from harness.studies.study import Study
 
-SOME_FAILED = 1
+SOME_FAILED, UNSENT = 1, 2
 _MOST_SEEDS = 1000
 _LARGEST_SEED = 2**63 - 1  # of a word that every store and generator takes
 
@@ -108,10 +108,19 @@ def run(
         plugged.suites_of(preset).show_comparison(preset, records, as_json=as_json)
     elif not plan:
         show_ranking(records, as_json=as_json)
+    if not plan and is_unsent(store):
+        raise typer.Exit(UNSENT)
     if not (smoke or plan or as_json):
         _write_page(records, suite.name, store)
     if any(record.status not in ("done", "cached") for record in records):
         raise typer.Exit(SOME_FAILED)
+
+
+def is_unsent(store_uri: str) -> bool:
+    """Say whether records wait for the server of a store, which the log has said."""
+    from harness.store.mlflow_store import Store
+
+    return Store(store_uri).unsent > 0
 
 
 def _write_page(records: Sequence[Record], experiment: str, store_uri: str) -> None:
@@ -206,6 +215,8 @@ def run_cells(
         )
     if parent:
         end(store, parent, records)
+        if store.unsent:
+            raise UserError(f"the study is shown when {store.uri} has its records: give the command again")
     if not as_json:
         console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
     return records

@@ -133,7 +133,7 @@ def execute(
             session=session or new_session(),
             sharing=sharing,
         )
-        fresh = run.to_the_end()
+        fresh = store.settled(run.to_the_end())
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
 
 

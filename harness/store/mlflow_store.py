@@ -17,6 +17,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -121,6 +122,8 @@ class Store:
             except Exception as error:
                 raise UserError(f"cannot open store {self.uri}: {first_line(error)}") from error
             self._client = waiting
+            if self.unsent:
+                with_store_errors(self._to_server().send_left)()
         return self._client
 
     def _waits(self, action: Callable[P, T], *, writes: bool = False) -> Callable[P, T]:
@@ -306,9 +309,15 @@ class Store:
 
     @with_store_errors
     def flush(self) -> None:
-        """Wait until everything is with the server, or on the disk where it does not answer (`unsent`)."""
+        """Wait until a server has everything; what it does not take stays on the disk, and the log says so."""
         if self._server:
             self._server.flush()
+
+    def settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
+        """Flush; return the records with the ids that their runs have now, empty of one that is not sent."""
+        self.flush()
+        known = self._server.run_of if self._server else str
+        return {key: replace(record, run_id=known(record.run_id)) for key, record in records.items()}
 
     @property
     def unsent(self) -> int:

@@ -83,7 +83,7 @@ class ServerWriter:
         self._raise_refusals()
         addition = _joined(self._unsaid.pop(run_id, None), addition)
         if addition.status or addition.files:
-            entry = self._box.keep(self.run_of(run_id), self._starts.pop(run_id, None), addition)
+            entry = self._box.keep(self._made.get(run_id, run_id), self._starts.pop(run_id, None), addition)
             self._submit(entry)
             return
         try:
@@ -96,12 +96,9 @@ class ServerWriter:
             self._note_outage(error)
 
     def run_of(self, run_id: str) -> str:
-        """Return the id of a run, by that or by the name it had before it was sent."""
-        return self._made.get(run_id, run_id)
-
-    def is_sent(self, run_id: str) -> bool:
-        """Say whether the server has a run of this id or name."""
-        return not self.run_of(run_id).startswith(_UNSENT)
+        """Return the id of a run, by that or by the name it had before it was sent; empty where it was not."""
+        known = self._made.get(run_id, run_id)
+        return "" if known.startswith(_UNSENT) else known
 
     def flush(self) -> None:
         """Wait until every record is sent, or the server does not answer. Raises what it refused."""
@@ -116,6 +113,14 @@ class ServerWriter:
         wait(self._sends)
         self._box.unlock()
         self._raise_refusals()
+        if waiting := len(self._box):
+            _log.warning(
+                "%s finished and not sent to %s, which does not answer: they wait in %s, and the next command with "
+                "this store sends them",
+                _records(waiting),
+                self._uri,
+                self._box.shared,
+            )
 
     def send_left(self) -> None:
         """Send the records that earlier commands could not send.
@@ -136,7 +141,7 @@ class ServerWriter:
                         "%s refuses the record in %s: %s", self._uri, entry.folder, first_line(error)
                     )
         if sent:
-            _log.warning("sent %d records to %s that had waited for it", sent, self._uri)
+            _log.warning("sent %s to %s that had waited for it", _records(sent), self._uri)
 
     def _submit(self, *entries: Entry) -> None:
         self._sends += [self._pool.submit(self._try, entry) for entry in entries]
@@ -164,9 +169,10 @@ class ServerWriter:
     def _send(self, entry: Entry) -> None:
         """Send what an entry has, the tags with its status last; then remove it."""
         start, addition = entry.start, entry.addition
-        run_id = self.run_of(entry.run_id)
+        run_id = self._made.get(entry.run_id, entry.run_id)
         if start and run_id.startswith(_UNSENT):
-            run_id = self._made[run_id] = self._found(start) or self._make(start)
+            run_id = self._found(start) or self._make(start)
+            self._made[entry.run_id] = run_id
             entry = outbox.made(entry, run_id)
         texts = {**(start.texts if start else {}), **addition.texts}
         self._upload(run_id, texts, addition.files)
@@ -232,7 +238,7 @@ class ServerWriter:
                 self._asking = None
                 waiting = self._box.mine()
                 if waiting:
-                    _log.warning("%s answers again: sending %d records", self._uri, len(waiting))
+                    _log.warning("%s answers again: sending %s", self._uri, _records(len(waiting)))
                     self._submit(*waiting)
                 return
 
@@ -249,6 +255,10 @@ def is_outage(error: BaseException) -> bool:
     else:
         return isinstance(error, RequestException)
     return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def _records(count: int) -> str:
+    return f"{count} record{'s' if count != 1 else ''}"
 
 
 def _joined(before: Addition | None, addition: Addition) -> Addition:

@@ -92,6 +92,7 @@ def end(store: Store, run_id: str, records: Sequence[Record]) -> None:
     tags = {"owb.cells": ", ".join(f"{count} {status}" for status, count in sorted(counts.items())), **best}
     store.add_text(run_id, CELLS, _cells_csv(records))
     store.close_run(run_id, status=Status.DONE if is_done else Status.FAILED, tags=tags, figures=figures)
+    store.flush()
 
 
 def _means(records: Sequence[Record]) -> tuple[list[tuple[str, float, int]], dict[str, str]]:
