@@ -218,7 +218,8 @@ def run_cells(
         if store.unsent:
             raise UserError(f"the study is shown when {store.uri} has its records: give the command again")
     if not as_json:
-        console.note(f"{view.summary}; recorded in {store.uri} as {suite.name!r}")
+        recorded = "" if store.unsent else f"; recorded in {store.uri} as {suite.name!r}"
+        console.note(f"{view.summary}{recorded}")
     return records
 
 

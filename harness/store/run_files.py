@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 
@@ -21,7 +22,7 @@ def put_files(place: str, uri: str, texts: Mapping[str, str], folder: Path | Non
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         # not by MLflow's client, which would hold on to a repository object per run
-        repository = get_artifact_repository(place, tracking_uri=uri)  # type: ignore[no-untyped-call]
+        repository: Any = get_artifact_repository(place, tracking_uri=uri)
         if texts:
             with tempfile.TemporaryDirectory() as written:
                 _copy(Path(written), texts, None)

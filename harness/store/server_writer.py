@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 RETRY_S = 3.0
 _SENDERS = 4
 _UNSENT = "unsent-"
+_WORDS = 200  # letters of a reason
 
 _log = logging.getLogger(__name__)
 
@@ -226,7 +227,7 @@ class ServerWriter:
             "%s does not answer: records wait in %s and are sent when it does (%s)",
             self._uri,
             self._box.shared,
-            first_line(error),
+            _why(error),
         )
         self._asking.start()
 
@@ -251,10 +252,19 @@ def is_outage(error: BaseException) -> bool:
     if isinstance(error, HTTPError) and error.response is not None:
         code = error.response.status_code
     elif isinstance(error, MlflowException):
-        code = error.get_http_status_code()
+        code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
     else:
         return isinstance(error, RequestException)
     return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
+
+
+def _why(error: BaseException) -> str:
+    """Return why a server does not answer: what its own words are, or how the line to it failed."""
+    from requests import RequestException
+
+    behind = error.__cause__ or error.__context__
+    failed = next((each for each in (error, behind) if isinstance(each, RequestException)), None)
+    return type(failed).__name__ if failed else first_line(error)[:_WORDS]
 
 
 def _records(count: int) -> str:

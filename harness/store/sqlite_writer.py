@@ -30,7 +30,7 @@ class SqliteWriter:
     def __init__(self, uri: str, artifacts: Path) -> None:
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
-        self._tables = SqlAlchemyStore(uri, artifacts.as_uri())
+        self._tables: Any = SqlAlchemyStore(uri, artifacts.as_uri())  # type: ignore[no-untyped-call]
         self._lock = threading.Lock()
 
     def begin(self, start: Start, experiment_id: str) -> tuple[str, str]:
