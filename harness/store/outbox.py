@@ -142,7 +142,7 @@ def _entries(folder: Path) -> list[Entry]:
 
 
 def _lock_on(folder: Path) -> FileLock:
-    return FileLock(folder.with_suffix(".lock"))
+    return FileLock(folder.with_suffix(".lock"), thread_local=False)  # another thread gives it up
 
 
 def _unlock(folder: Path, lock: FileLock) -> None:

@@ -227,7 +227,7 @@ class ServerWriter:
             "%s does not answer: records wait in %s and are sent when it does (%s)",
             self._uri,
             self._box.shared,
-            _why(error),
+            first_line(error)[:_WORDS],
         )
         self._asking.start()
 
@@ -256,15 +256,6 @@ def is_outage(error: BaseException) -> bool:
     else:
         return isinstance(error, RequestException)
     return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
-
-
-def _why(error: BaseException) -> str:
-    """Return why a server does not answer: what its own words are, or how the line to it failed."""
-    from requests import RequestException
-
-    behind = error.__cause__ or error.__context__
-    failed = next((each for each in (error, behind) if isinstance(each, RequestException)), None)
-    return type(failed).__name__ if failed else first_line(error)[:_WORDS]
 
 
 def _records(count: int) -> str:

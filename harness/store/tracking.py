@@ -122,9 +122,21 @@ def _is_there(database: Path) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """Return what went wrong: the data base's own words where it is behind it, else the first line."""
-    lines = (str(error) or type(error).__name__).strip().splitlines()
+    """Return what went wrong: the data base's own words, or why the line to a server failed, where that is behind
+    it, else the first line.
+    """
+    lines = (_of_the_line(error) or str(error) or type(error).__name__).strip().splitlines()
     return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
+
+
+def _of_the_line(error: BaseException) -> str:
+    """Return why a server could not be reached, without the layers that say so; empty where that is not it."""
+    behind: BaseException | None = error
+    while behind is not None and not type(behind).__module__.startswith("requests."):
+        behind = behind.__cause__ or behind.__context__
+    if behind is None or not behind.args:
+        return ""
+    return str(getattr(behind.args[0], "reason", None) or behind)
 
 
 __all__ = ["Waiting", "database_of", "experiment_of", "first_line", "make", "uri_of", "with_store_errors"]
