@@ -9,12 +9,9 @@ import json
 import os
 import re
 import shlex
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +20,7 @@ import pytest
 import typer
 from checkout import ROOT, SUPPORT
 from runs import BLOBS, Owb, Run, world
+from tracking_server import TrackingServer
 
 from harness.api import default_scenario
 from harness.cli.app import app
@@ -446,64 +444,71 @@ main()
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    """Return the address of an MLflow tracking server of this machine's own."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mlflow = [
-        Path(sys.executable).parent / "mlflow",
-        "server",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    keep = [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        f"{tmp_path}/server-files",
-    ]
-    process = subprocess.Popen(
-        [*mlflow, *keep], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                break
-        time.sleep(0.2)
-    yield f"http://127.0.0.1:{port}"
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def server(tmp_path: Path) -> Iterator[TrackingServer]:
+    """Return an MLflow tracking server of this machine's own."""
+    server = TrackingServer(tmp_path)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
-def test_a_tracking_server_keeps_the_records_as_well(owb: Owb, server: str, tmp_path: Path) -> None:
-    ran = owb(
-        "run",
-        world("Means"),
-        "-s",
-        BLOBS,
-        "--no-bounds",
-        "--seeds",
-        "1",
-        "--workers",
-        "1",
-        "--store",
-        server,
-        "--json",
-    )
+ON_SERVER = ("run", world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--workers", "1")
+
+
+def test_a_tracking_server_keeps_the_records_as_well(
+    owb: Owb, server: TrackingServer, tmp_path: Path
+) -> None:
+    ran = owb(*ON_SERVER, "--store", server.uri, "--json")
     assert ran.code == 0
     assert json.loads(ran.out)["rankings"][0]["seeds"] == [0]
-    (cell,) = json.loads(owb("show", "runs", "--cells", "--json", "--store", server).out)
+    (cell,) = json.loads(owb("show", "runs", "--cells", "--json", "--store", server.uri).out)
     assert cell["status"] == "done"
     (predictions,) = (tmp_path / "server-files").rglob("predictions.npz")
     assert digest(read_answers(predictions)) == cell["digest"]
-    again = owb("run", world("Means"), "-s", BLOBS, "--no-bounds", "--seeds", "1", "--store", server)
-    assert "1 cached" in again.err
+    assert "1 cached" in owb(*ON_SERVER, "--store", server.uri).err
+
+
+@pytest.mark.slow
+def test_a_run_whose_server_goes_away_says_so_and_is_sent_by_the_next_command(
+    owb: Owb, server: TrackingServer, tmp_path: Path
+) -> None:
+    """The strategy of the first cell kills the server, which no run of ours does."""
+    assert server.process
+    (tmp_path / "killer.py").write_text(
+        "import os, signal\n"
+        f"import sys\nsys.path.insert(0, {str(SUPPORT)!r})\n"
+        "from worlds import Means\n\n\n"
+        "class Killer(Means):\n"
+        "    def learn(self, stage):\n"
+        f"        if os.path.exists({str(tmp_path / 'armed')!r}):\n"
+        f"            os.remove({str(tmp_path / 'armed')!r})\n"
+        f"            os.killpg({server.process.pid}, signal.SIGKILL)\n"
+        "        super().learn(stage)\n"
+    )
+    (tmp_path / "armed").touch()
+    words = (
+        "run",
+        f"{tmp_path}/killer.py:Killer",
+        *ON_SERVER[2:6],
+        "2",
+        *ON_SERVER[7:],
+        "--store",
+        server.uri,
+    )
+    ran = owb(*words)
+    assert ran.code == 2
+    assert "2/2" in ran.out
+    assert ran.err.count("does not answer: records wait in") == 1
+    assert "2 records finished and not sent" in ran.err
+    assert "recorded in" not in ran.err
+    server.kill()
+    server.start()
+    again = owb(*words)
+    assert again.code == 0
+    assert f"sent 2 records to {server.uri}" in again.err
+    assert "2 cached" in again.err
 
 
 def test_mlflow_itself_shows_what_was_recorded(tiny_run: Run, tmp_path: Path) -> None:

@@ -4,14 +4,8 @@ store, through a client whose calls can be cut off before they act, or before th
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import os
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
 from requests import ConnectionError as NoConnection
 from requests import Response
-from requests.exceptions import HTTPError, RequestException
+from requests.exceptions import HTTPError
+from tracking_server import TrackingServer
 
 from harness.contracts import Status
 from harness.protocol.cells import cells, contenders, protocols
@@ -278,74 +272,34 @@ def test_only_what_asking_again_may_help_is_an_outage(error: Exception, *, expec
 # --- a server of its own, which is killed and started again -----------------------------------------------
 
 
-def _serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
-    """Start MLflow's server with its files in a folder, in a group of processes of its own."""
-    words = ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--serve-artifacts"]
-    there = [
-        "--backend-store-uri",
-        f"sqlite:///{folder}/mlflow.db",
-        "--artifacts-destination",
-        str(folder / "files"),
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "mlflow", "server", *words, *there],
-        env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
-        start_new_session=True,
-    )
-
-
-def _wait_for(condition: Callable[[], bool], seconds: float) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.2)
-
-
-@pytest.fixture
-def port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        return int(taken.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_a_server_that_is_killed_in_mid_run_has_every_record_soon_after_it_is_back(
-    tmp_path: Path, files: Path, port: int, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, files: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    uri = f"http://127.0.0.1:{port}"
-
-    def answers() -> bool:
-        with contextlib.suppress(RequestException):
-            return requests.get(f"{uri}/health", timeout=5).ok
-        return False
-
     todo = cells(protocols(["class-incremental"]), contenders(["replay"]), 4)
-    first = _serve(tmp_path, port)
-    second = None
+    server = TrackingServer(tmp_path)
     try:
-        _wait_for(answers, 120)
-        store = Store(uri)
+        server.start()
+        store = Store(server.uri)
         before = [store.begin(cell, experiment="runs", environment={}) for cell in todo[:2]]
         store.end(before[0], Ending(status=Status.DONE), files=files)
         store.flush()
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        server.kill()
         store.end(before[1], Ending(status=Status.DONE), files=files)
         for cell in todo[2:]:
-            store.end(
-                store.begin(cell, experiment="runs", environment={}), Ending(status=Status.DONE), files=files
-            )
+            run_id = store.begin(cell, experiment="runs", environment={})
+            store.end(run_id, Ending(status=Status.DONE), files=files)
         assert store.unsent == 3
-        second = _serve(tmp_path, port)
-        _wait_for(answers, 120)
-        _wait_for(lambda: store.unsent == 0, 60)
+        server.start()
+        until = time.monotonic() + 60
+        while store.unsent:
+            assert time.monotonic() < until
+            time.sleep(0.1)
         records = store.records("runs")
         assert [record.status for record in records] == [Status.DONE] * 4
         assert {record.key for record in records} == {cell.key for cell in todo}
         assert len(store.search("", "runs")) == 4, "nothing is there twice"
         assert all(store.file(record, "predictions.npz").read_bytes() == b"content" for record in records)
     finally:
-        for server in filter(None, (first, second)):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+        server.kill()
