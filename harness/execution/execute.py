@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -440,8 +441,10 @@ class _Run:
         is_held = self.others.leases.holds(running.cell.key)
         if is_held:
             _record_end(self.store, running, ended, job, self.records, self.listen, keep)
-        if keep is not None:
-            (self.others.release if is_held else self.others.lost.append)(running.cell)
+        if keep is not None and is_held:
+            self.store.when_sent(running.run_id.result(), partial(self.others.release, running.cell))
+        elif keep is not None:
+            self.others.lost.append(running.cell)
 
     def _take_over(self, cell: Cell, record: Record) -> None:
         """Take the record of a cell that another driver has ended."""

@@ -10,7 +10,7 @@ from harness.protocol.cells import Cell
 from harness.store.leases import Leases
 from harness.store.mlflow_store import Store
 from harness.store.record import FINAL, INTERRUPTED, ORPHANED, Record
-from harness.store.roster import is_outage
+from harness.store.tracking import is_outage
 
 _LOOK_S = 2.0
 

@@ -313,6 +313,13 @@ class Store:
         if self._server:
             self._server.flush()
 
+    def when_sent(self, run_id: str, action: Callable[[], object]) -> None:
+        """Call `action` when others see the end of a run: now, where the store is not a server's."""
+        if self._server:
+            self._server.when_sent(run_id, action)
+        else:
+            action()
+
     def settled(self, records: Mapping[str, Record]) -> dict[str, Record]:
         """Flush; return the records with the ids that their runs have now, empty of one that is not sent."""
         self.flush()
@@ -334,6 +341,8 @@ class Store:
         """Mark a record as failed that still says `running`, though nobody works on its cell."""
         if self.client.get_run(run_id).data.tags.get("owb.status") == Status.RUNNING:
             self.end(run_id, Ending(status=Status.FAILED, reason=ORPHANED))
+            if self._server:
+                self._server.wait()
 
     @with_store_errors
     def rename_experiment(self, name: str, new: str) -> None:

@@ -19,13 +19,12 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import UserError
 from harness.store.busy import opened, patiently
-from harness.store.tracking import experiment_of, first_line
+from harness.store.tracking import experiment_of, first_line, is_outage
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -301,17 +300,6 @@ def _reached() -> Iterator[None]:
         raise
 
 
-def is_outage(error: BaseException) -> bool:
-    """Say whether an error means that the server does not answer, or not now."""
-    from mlflow.exceptions import MlflowException
-    from requests import RequestException
-
-    if isinstance(error, MlflowException):
-        code: int = error.get_http_status_code()  # type: ignore[no-untyped-call]
-        return code >= HTTPStatus.INTERNAL_SERVER_ERROR
-    return isinstance(error, RequestException)
-
-
 def _driver(run: Run) -> Driver:
     tags = run.data.tags
     return Driver(
@@ -326,4 +314,4 @@ def _driver(run: Run) -> Driver:
     )
 
 
-__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight", "is_outage"]
+__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight"]

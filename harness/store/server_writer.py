@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
@@ -24,7 +23,7 @@ from harness.store import outbox
 from harness.store.entries import Addition, Start, batches, inputs_of
 from harness.store.outbox import Entry, Outbox
 from harness.store.run_files import put_files
-from harness.store.tracking import first_line
+from harness.store.tracking import first_line, is_outage
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -62,6 +61,8 @@ class ServerWriter:
         self._made: dict[str, str] = {}  # runs by the names they had before
         self._places: dict[str, str] = {}  # of their files
         self._in_hand: set[Path] = set()
+        self._folders: dict[str, Path] = {}  # of the entries of runs that ended, until `when_sent`
+        self._actions: dict[Path, Callable[[], object]] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._asking: threading.Thread | None = None  # as long as the server does not answer
@@ -85,6 +86,7 @@ class ServerWriter:
         addition = _joined(self._unsaid.pop(run_id, None), addition)
         if addition.status or addition.files:
             entry = self._box.keep(self._made.get(run_id, run_id), self._starts.pop(run_id, None), addition)
+            self._folders[run_id] = entry.folder
             self._submit(entry)
             return
         try:
@@ -95,6 +97,15 @@ class ServerWriter:
         except Exception as error:
             self._unsaid[run_id] = addition
             self._note_outage(error)
+
+    def when_sent(self, run_id: str, action: Callable[[], object]) -> None:
+        """Call `action` when the server has the end of a run, now if it has."""
+        with self._lock:
+            folder = self._folders.pop(run_id, None)
+            if is_waiting := folder is not None and folder.exists():
+                self._actions[folder] = action
+        if not is_waiting:
+            action()
 
     def run_of(self, run_id: str) -> str:
         """Return the id of a run, by that or by the name it had before it was sent; empty where it was not."""
@@ -111,9 +122,8 @@ class ServerWriter:
             with suppress(Exception):
                 self._client.search_experiments(max_results=1)
                 self._submit(*self._box.mine())
-        wait(self._sends)
+        self.wait()
         self._box.unlock()
-        self._raise_refusals()
         if waiting := len(self._box):
             _log.warning(
                 "%s finished and not sent to %s, which does not answer: they wait in %s, and the next command with "
@@ -122,6 +132,11 @@ class ServerWriter:
                 self._uri,
                 self._box.shared,
             )
+
+    def wait(self) -> None:
+        """Wait for what is being sent. Raises what the server refused."""
+        wait(self._sends)
+        self._raise_refusals()
 
     def send_left(self) -> None:
         """Send the records that earlier commands could not send.
@@ -145,12 +160,15 @@ class ServerWriter:
             _log.warning("sent %s to %s that had waited for it", _records(sent), self._uri)
 
     def _submit(self, *entries: Entry) -> None:
-        self._sends += [self._pool.submit(self._try, entry) for entry in entries]
+        sends = [self._pool.submit(self._try, entry) for entry in entries]
+        with self._lock:
+            self._sends = [*self._sends, *sends]
 
     def _raise_refusals(self) -> None:
         """Raise what the server refused, once; the record stays where it waits."""
-        ended = [send for send in self._sends if send.done()]
-        self._sends = [send for send in self._sends if not send.done()]
+        with self._lock:
+            ended = [send for send in self._sends if send.done()]
+            self._sends = [send for send in self._sends if send not in ended]
         for send in ended:
             send.result()
 
@@ -186,7 +204,11 @@ class ServerWriter:
         if addition.status:
             self._client.set_terminated(run_id, addition.status, addition.at)
             self._places.pop(run_id, None)
-        outbox.done(entry)
+        with self._lock:
+            outbox.done(entry)
+            action = self._actions.pop(entry.folder, None)
+        if action:
+            action()
 
     def _say(self, run_id: str, addition: Addition) -> None:
         """Send what is said of a run that goes on."""
@@ -244,20 +266,6 @@ class ServerWriter:
                 return
 
 
-def is_outage(error: BaseException) -> bool:
-    """Say whether an error means that the server does not answer, or not now, so that asking again may help."""
-    from mlflow.exceptions import MlflowException
-    from requests import HTTPError, RequestException
-
-    if isinstance(error, HTTPError) and error.response is not None:
-        code = error.response.status_code
-    elif isinstance(error, MlflowException):
-        code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
-    else:
-        return isinstance(error, RequestException)
-    return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
-
-
 def _records(count: int) -> str:
     return f"{count} record{'s' if count != 1 else ''}"
 
@@ -274,4 +282,4 @@ def _joined(before: Addition | None, addition: Addition) -> Addition:
     )
 
 
-__all__ = ["ServerWriter", "is_outage"]
+__all__ = ["ServerWriter"]

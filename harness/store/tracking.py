@@ -9,6 +9,7 @@ import re
 import shutil
 import sqlite3
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from urllib.parse import unquote
@@ -121,6 +122,20 @@ def _is_there(database: Path) -> bool:
     return database.is_file() and database.stat().st_size > 0
 
 
+def is_outage(error: BaseException) -> bool:
+    """Say whether an error means that the server does not answer, or not now, so that asking again may help."""
+    from mlflow.exceptions import MlflowException
+    from requests import HTTPError, RequestException
+
+    if isinstance(error, HTTPError) and error.response is not None:
+        code = error.response.status_code
+    elif isinstance(error, MlflowException):
+        code = int(error.get_http_status_code())  # type: ignore[no-untyped-call]
+    else:
+        return isinstance(error, RequestException)
+    return code >= HTTPStatus.INTERNAL_SERVER_ERROR or code == HTTPStatus.TOO_MANY_REQUESTS
+
+
 def first_line(error: BaseException) -> str:
     """Return what went wrong: the data base's own words, or why the line to a server failed, where that is behind
     it, else the first line.
@@ -139,4 +154,13 @@ def _of_the_line(error: BaseException) -> str:
     return str(getattr(behind.args[0], "reason", None) or behind)
 
 
-__all__ = ["Waiting", "database_of", "experiment_of", "first_line", "make", "uri_of", "with_store_errors"]
+__all__ = [
+    "Waiting",
+    "database_of",
+    "experiment_of",
+    "first_line",
+    "is_outage",
+    "make",
+    "uri_of",
+    "with_store_errors",
+]

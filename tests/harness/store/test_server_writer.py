@@ -27,8 +27,8 @@ from harness.store.entries import Addition, Figure, Start
 from harness.store.mlflow_store import Store
 from harness.store.outbox import Outbox
 from harness.store.record import Ending
-from harness.store.server_writer import ServerWriter, is_outage
-from harness.store.tracking import make, uri_of
+from harness.store.server_writer import ServerWriter
+from harness.store.tracking import is_outage, make, uri_of
 
 START = Start(
     experiment="runs",
@@ -233,6 +233,26 @@ def test_what_is_half_written_is_no_record(server: Server, files: Path) -> None:
     server.line.is_cut = False
     server.writer().send_left()
     assert server.content() == [WHOLE]
+
+
+def test_what_waits_for_a_record_is_done_when_the_server_has_it(server: Server, files: Path) -> None:
+    """A lease on a cell is given up then, lest another driver sees a record that still says `running`."""
+    seen: list[tuple[int, bool]] = []
+
+    def look() -> None:
+        seen.append((server.waiting, server.content() == [WHOLE]))
+
+    server.line.is_cut = True
+    writer = server.writer(retry_s=0.01)
+    writer.when_sent(_recorded(writer, files), look)
+    assert seen == []
+    server.line.is_cut = False
+    while not seen:
+        threading.Event().wait(0.01)
+    assert seen == [(0, True)]
+    writer.flush()
+    writer.when_sent("a run that nothing waits of", look)
+    assert len(seen) == 2
 
 
 def test_what_a_server_refuses_is_raised_and_stays(server: Server, files: Path) -> None:
