@@ -42,7 +42,7 @@ PROGRAMS = ("owb", "make", "python", "python3", "mlflow", "ray", "git", "source"
 """What a line of a shell begins with where it is a command and no output."""
 NOT_RUN = {
     r"make|git|source|python3 -m venv": "set up or change a checkout",
-    r"ray |mlflow ui": "start servers of other projects that stay, or write a token to the home folder",
+    r"ray |mlflow (ui|server)": "start servers of other projects that stay, or write a token to the home folder",
     r"owb doctor .*--address": "needs a cluster; tests/harness/execution/test_joined_cluster.py starts one",
     r"owb run .*mvtec": "need data that nobody may ship; their layout is tested on a tiny copy",
     r"owb run --preset": "need published data and weights; tests/leaderboards/papers runs presets on tiny copies",
