@@ -9,6 +9,9 @@ from torch.nn import functional
 from strategies.toolkit.losses.robust import ItemLoss, cross_entropy
 from strategies.toolkit.training.loop import Batch
 
+_MOST = 2**22
+"""Numbers of the logits of which losses are taken at once."""
+
 
 def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
     """Return the mean loss of a batch: of its labels, or where it has targets of their expectation, sum_k t_k loss(z,
@@ -24,11 +27,12 @@ def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
     if batch.targets is None:
         losses = item_losses(logits, batch.labels)
     else:
+        labels = torch.arange(batch.targets.shape[1], device=logits.device)
         by_class = [
-            item_losses(logits, torch.full_like(batch.labels, label))
-            for label in range(batch.targets.shape[1])
+            item_losses(logits.repeat(len(some), 1), some.repeat_interleave(len(logits)))
+            for some in labels.split(max(1, _MOST // logits.numel()))
         ]
-        losses = (batch.targets * torch.stack(by_class, dim=1)).sum(dim=1)
+        losses = (batch.targets * torch.cat(by_class).view(len(labels), -1).T).sum(dim=1)
     return (losses if batch.weights is None else batch.weights * losses).mean()
 
 
