@@ -50,7 +50,8 @@ def moved_as_released(features: Tensor, factors: Tensor, offsets: Tensor) -> Ten
     """
     deviation, mean = torch.std_mean(features, dim=1, keepdim=True)
     standard = (features - mean) / deviation.clamp_min(1e-12)
-    return (1 + deviation * factors) * standard + mean + deviation * offsets
+    found: Tensor = (1 + deviation * factors) * standard + mean + deviation * offsets
+    return found
 
 
 class Fluctuate(Component):

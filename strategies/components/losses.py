@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from strategies.toolkit.losses.robust import ItemLoss, cross_entropy
+from strategies.toolkit.losses.robust import ItemLoss, cross_entropy, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch
 
 _MOST = 2**22
@@ -26,6 +26,8 @@ def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
     """
     if batch.targets is None:
         losses = item_losses(logits, batch.labels)
+    elif item_losses is cross_entropy:
+        losses = soft_cross_entropy(logits, batch.targets)
     else:
         labels = torch.arange(batch.targets.shape[1], device=logits.device)
         by_class = [
