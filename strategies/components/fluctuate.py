@@ -38,7 +38,8 @@ def moved(features: Tensor, sizes: Tensor, noise: Tensor) -> Tensor:
     """Return features (B, D) plus noise (B, D) of `sizes` (B,) of their length, at the length they had."""
     length = torch.linalg.vector_norm(features, dim=1, keepdim=True)
     found = features + sizes[:, None] * length * functional.normalize(noise, dim=1)
-    return length * functional.normalize(found, dim=1)
+    there: Tensor = length * functional.normalize(found, dim=1)
+    return there
 
 
 def moved_as_released(features: Tensor, factors: Tensor, offsets: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional
 from strategies.toolkit.losses.robust import ItemLoss, cross_entropy, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch
 
-_MOST = 2**22
+AT_ONCE = 2**22
 """Numbers of the logits of which losses are taken at once."""
 
 
@@ -32,7 +32,7 @@ def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
         labels = torch.arange(batch.targets.shape[1], device=logits.device)
         by_class = [
             item_losses(logits.repeat(len(some), 1), some.repeat_interleave(len(logits)))
-            for some in labels.split(max(1, _MOST // logits.numel()))
+            for some in torch.split(labels, max(1, AT_ONCE // logits.numel()))
         ]
         losses = (batch.targets * torch.cat(by_class).view(len(labels), -1).T).sum(dim=1)
     return (losses if batch.weights is None else batch.weights * losses).mean()

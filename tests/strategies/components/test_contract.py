@@ -193,7 +193,7 @@ def test_targets_stand_for_the_expectation_of_the_loss_and_weights_multiply_it()
 def test_any_loss_has_an_expectation_however_many_classes_are_taken_at_once(
     at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("strategies.components.losses._MOST", at_once)
+    monkeypatch.setattr("strategies.components.losses.AT_ONCE", at_once)
     rng = torch.Generator().manual_seed(0)
     logits, targets = (torch.randn(6, 3, generator=rng, dtype=torch.float64) for _ in range(2))
     targets = targets.softmax(dim=1)
