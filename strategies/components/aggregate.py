@@ -39,37 +39,33 @@ from strategies.toolkit.training.loop import Batch
 Kind = Literal["cross-entropy", "squared"]
 
 
-def bag_loss(logits: Tensor, shares: Tensor, bags: Tensor, kind: Kind) -> Tensor:
+def bag_loss(logits: Tensor, shares: Tensor, size: int, kind: Kind) -> Tensor:
     """Return L_bag, bags weighted by their items.
 
     Args:
-        logits: (B, C).
+        logits: (B, C), bag by bag, `size` items each; those left over are a bag too.
         shares: (B, C) y of the bag of every item.
-        bags: (B,) number of the bag of every item.
+        size: items of a bag.
         kind: of the loss.
     """
-    _, inverse, sizes = torch.unique(bags, return_inverse=True, return_counts=True)
-    logs = logits.log_softmax(dim=1)
-    places = inverse[:, None].expand_as(logs)
-    top = logs.detach().new_full((len(sizes), logs.shape[1]), -math.inf)
-    top = top.scatter_reduce(0, places, logs.detach(), "amax")
-    total = torch.zeros_like(top).index_add(0, inverse, (logs - top[inverse]).exp())
-    means = (total.log() + top - sizes.to(logs).log()[:, None])[inverse]
-    if kind == "squared":
-        return _mean_of_sums((shares - means.exp()).square())
-    return _mean_of_sums(-shares * means)
+    whole = len(logits) // size * size
+    logs, total = logits.log_softmax(dim=1), logits.new_zeros(())
+    for own, y in (
+        (logs[:whole].view(whole // size, size, logits.shape[1]), shares[:whole:size]),
+        (logs[None, whole:], shares[whole : whole + 1]),
+    ):
+        if own.numel():
+            means = own.logsumexp(dim=1) - math.log(own.shape[1])
+            lost = -y * means if kind == "cross-entropy" else (y - means.exp()).square()
+            total = total + own.shape[1] * lost.sum()
+    return total / len(logits)
 
 
 def instance_loss(logits: Tensor, shares: Tensor, kind: Kind) -> Tensor:
     """Return L_ins of logits (B, C) for the y of the bag of every item (B, C)."""
     if kind == "squared":
-        return _mean_of_sums((shares - logits.softmax(dim=1)).square())
+        return functional.mse_loss(logits.softmax(dim=1), shares, reduction="sum") / len(logits)
     return soft_cross_entropy(logits, shares).mean()
-
-
-def _mean_of_sums(values: Tensor) -> Tensor:
-    """Return the mean over rows of the sums of rows."""
-    return values.sum(dim=1).mean()
 
 
 class Aggregate(Component):
@@ -120,9 +116,9 @@ class Aggregate(Component):
         """Return what L_rho differs by from the cross-entropy to the targets."""
         if self.size == 1 and self.kind == "cross-entropy":
             return None
-        bags = self.bag_of[batch.rows]
-        logits, shares = seen.logits[: len(bags)].float(), self.shares[bags]
-        wanted = (1 - self.rho) * bag_loss(logits, shares, bags, self.kind)
+        shares = self.shares[self.bag_of[batch.rows]]
+        logits = seen.logits[: len(shares)].float()
+        wanted = (1 - self.rho) * bag_loss(logits, shares, self.size, self.kind)
         wanted = wanted + self.rho * instance_loss(logits, shares, self.kind)
         return wanted - instance_loss(logits, shares, "cross-entropy")
 

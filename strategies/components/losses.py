@@ -6,8 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from strategies.toolkit.losses.robust import ItemLoss, cross_entropy
+from strategies.toolkit.losses.robust import ItemLoss, cross_entropy, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch
+
+AT_ONCE = 2**22
+"""Numbers of the logits of which losses are taken at once."""
 
 
 def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
@@ -23,12 +26,15 @@ def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
     """
     if batch.targets is None:
         losses = item_losses(logits, batch.labels)
+    elif item_losses is cross_entropy:
+        losses = soft_cross_entropy(logits, batch.targets)
     else:
+        labels = torch.arange(batch.targets.shape[1], device=logits.device)
         by_class = [
-            item_losses(logits, torch.full_like(batch.labels, label))
-            for label in range(batch.targets.shape[1])
+            item_losses(logits.repeat(len(some), 1), some.repeat_interleave(len(logits)))
+            for some in torch.split(labels, max(1, AT_ONCE // logits.numel()))
         ]
-        losses = (batch.targets * torch.stack(by_class, dim=1)).sum(dim=1)
+        losses = (batch.targets * torch.cat(by_class).view(len(labels), -1).T).sum(dim=1)
     return (losses if batch.weights is None else batch.weights * losses).mean()
 
 

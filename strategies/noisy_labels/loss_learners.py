@@ -90,6 +90,11 @@ class CrossEntropy(LossLearner):
         """Return the loss that was chosen."""
         return losses.loss_of(self.loss)(logits, labels)
 
+    def loss_with(self, network: Classifier) -> Loss:
+        """Return the mean loss of a batch with a network, whose name is read once."""
+        own = losses.cross_entropy if self.loss == "cross-entropy" else losses.loss_of(self.loss)
+        return lambda batch: mean_of(own, network(batch.inputs), batch)
+
 
 class LabelSmoothing(LossLearner):
     """Cross-entropy to labels that leave every class a chance."""

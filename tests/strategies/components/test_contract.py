@@ -26,7 +26,7 @@ from strategies.components.losses import mean_cross_entropy, mean_of
 from strategies.noisy_labels.loss_learners import CrossEntropy
 from strategies.ood_scores import Seen
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.losses.robust import cross_entropy, soft_cross_entropy
+from strategies.toolkit.losses.robust import cross_entropy, generalised_cross_entropy, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch, train
 from strategies.toolkit.training.tensors import Items
 
@@ -187,6 +187,22 @@ def test_targets_stand_for_the_expectation_of_the_loss_and_weights_multiply_it()
         assert torch.allclose(
             mean(logits, batch._replace(targets=targets, weights=weights)), (weights * soft).mean()
         )
+
+
+@pytest.mark.parametrize("at_once", [10**6, 40, 1])
+def test_any_loss_has_an_expectation_however_many_classes_are_taken_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strategies.components.losses.AT_ONCE", at_once)
+    rng = torch.Generator().manual_seed(0)
+    logits, targets = (torch.randn(6, 3, generator=rng, dtype=torch.float64) for _ in range(2))
+    targets = targets.softmax(dim=1)
+    batch = Batch(torch.zeros(6, 1), torch.zeros(6, dtype=torch.long), torch.arange(6), targets=targets)
+    p = logits.softmax(dim=1)
+    by_hand = (targets * (1 - p**0.7) / 0.7).sum(dim=1).mean()
+    assert float(mean_of(generalised_cross_entropy, logits, batch)) == pytest.approx(
+        float(by_hand), abs=1e-12
+    )
 
 
 def test_teachers_take_their_passes_from_the_learner_and_say_what_it_is_shown() -> None:

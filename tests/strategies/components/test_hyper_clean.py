@@ -146,13 +146,13 @@ def test_the_released_loop_adds_gradients_up_over_ten_steps_and_asks_no_validati
 
 def test_wrong_labels_are_found_with_right_validation_labels_and_the_learner_says_so() -> None:
     rng = np.random.default_rng(0)
-    stage = noisy_stage(items=240)
-    true = np.arange(240) % 3
+    stage = noisy_stage(items=120)
+    true = np.arange(120) % 3
     wrong = stage.labels != true
     assert stage.validation is not None
     held = stage.validation.inputs
     stage = replace(stage, validation=replace(stage.validation, inputs=held, labels=np.arange(24) % 3))
-    learner: Any = learner_with("hyper-clean", epochs=30)
+    learner: Any = learner_with("hyper-clean", epochs=20)
     learner.learn(stage)
     said = learner.predict(Query(ids=stage.ids, inputs=stage.inputs)).suspicion
     pairs = [
