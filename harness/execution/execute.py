@@ -221,7 +221,7 @@ class _Run:
         self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
         self.cells = [cell for pack in packs for cell in pack]
         self.stale = {cell.key for cell in self.cells if others.again}  # to be begun from nothing
-        self.question = question(self.cells, machine)
+        self.question = question(self.cells, machine, store.folder / CELLS)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}  # of a deal: the cells that still need it
         for pack in packs:

@@ -7,9 +7,11 @@ would put other numbers under the same key, without a word.
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,7 +35,8 @@ class Question:
 
     device, precision: to be had there.  path: where the driver finds modules.
     modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
-    text that is sent.  budgets: whose networks and augmentations may be files.
+    text that is sent.  budgets: whose networks and augmentations may be files.  mark: a file in the folder of
+    the store, of this run alone: who finds it sees that folder.
     """
 
     device: str = "cpu"
@@ -42,14 +45,16 @@ class Question:
     modules: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     budgets: tuple[TrainingBudget, ...] = ()
+    mark: Path | None = None
 
 
-def question(cells: Iterable[Cell], machine: Machine) -> Question:
-    """Return what to ask of a node that is to run these cells."""
+def question(cells: Iterable[Cell], machine: Machine, folder: Path | None = None) -> Question:
+    """Return what to ask of a node that is to run these cells, whose files lie in `folder`."""
     cells = list(cells)
     plugins = {cell.contender.plugin.name: cell.contender.plugin for cell in cells}
     scenarios = {cell.protocol.hash: cell.protocol.scenario for cell in cells}
-    return question_of(plugins.values(), scenarios.values(), machine)
+    asked = question_of(plugins.values(), scenarios.values(), machine)
+    return replace(asked, mark=folder and folder.absolute() / f"run-{secrets.token_hex(8)}")
 
 
 def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], machine: Machine) -> Question:
@@ -72,7 +77,8 @@ def facts(asked: Question) -> dict[str, Any]:
     """Return what this machine has, in plain values: a node with another version of this program answers too.
 
     environment: as in a record.  version, code: of this program.  plugins: digests by name, empty of what
-    cannot be read.  device: why it cannot be used, empty where it can.
+    cannot be read.  device: why it cannot be used, empty where it can.  sees_store: whether the folder of the
+    store is the driver's, and can be written to.
     """
     sys.path += [place for place in asked.path if place not in sys.path]
     try:
@@ -92,6 +98,9 @@ def facts(asked: Question) -> dict[str, Any]:
         "code": code_here(),
         "plugins": plugins,
         "device": device,
+        "sees_store": asked.mark is not None
+        and asked.mark.is_file()
+        and os.access(asked.mark.parent, os.W_OK),
     }
 
 

@@ -31,7 +31,7 @@ _LOADING_S = 240.0
 @dataclass(slots=True)
 class _Node:
     """A node that is there. met_s: when it was met.  asked: its answer to come.  environment: what it said, once it
-    was admitted.  refusal: why it was not.
+    was admitted.  refusal: why it was not.  sees_store: whether it sees the driver's folder of the store.
     """
 
     name: str
@@ -40,6 +40,7 @@ class _Node:
     asked: Any = None
     environment: dict[str, Any] | None = None
     refusal: str = ""
+    sees_store: bool = True
 
 
 class Nodes:
@@ -106,6 +107,10 @@ class Nodes:
         """Return what a record says of a node; None of one that has left."""
         return self._there[identity].environment if identity in self._there else None
 
+    def sees_store(self, identity: str) -> bool:
+        """Whether a node sees the driver's folder of the store, or did before it left."""
+        return identity not in self._there or self._there[identity].sees_store
+
     def refuse(self, identity: str, reason: str) -> None:
         """Leave a node out from now on."""
         if identity in self._there and not self._there[identity].refusal:
@@ -134,7 +139,7 @@ class Nodes:
         if reason:
             self._refuse(node, reason)
         else:
-            node.environment = said["environment"]
+            node.environment, node.sees_store = said["environment"], said["sees_store"]
 
     def _refuse(self, node: _Node, reason: str) -> None:
         node.refusal = reason

@@ -12,17 +12,18 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import pytest
 from checkout import ROOT
-from raylets import Cluster
+from raylets import CAN_HIDE, Cluster
 from runs import BLOBS, Run, world
 
 from harness.contracts import Status
 from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
 OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
 
@@ -140,6 +141,56 @@ def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
     }
     stated = json.loads(Store(store).file(records[0], "cell.json").read_text())["environment"]
     assert stated["processor"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not CAN_HIDE, reason="needs the right to mount")
+def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine(
+    tmp_path: Path, tiny_run: Run
+) -> None:
+    """Three of them; one is killed in mid-cell. Nothing that a node has finished is learned again elsewhere."""
+    folder, store, own = tmp_path / "cluster", tmp_path / "joined", tmp_path / "temporary"
+    for each in (folder, store, own):
+        each.mkdir()
+    mark, seeds = tmp_path / "mark", 5
+    with Cluster(folder, hidden=[store]) as cluster:
+        for name in ("second", "third"):
+            cluster.add(name, TMPDIR=str(own))
+        strategy = f"{world('Announces')}[mark={mark},pause=2.0]"
+        run = _owb(
+            cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", str(store)
+        )
+        try:
+            _wait_for(lambda: len({line for line in _lines(mark) if line.endswith(" 1")}) > 2)
+            cluster.kill("second")
+            _, err = run.communicate(timeout=240)
+        finally:
+            run.kill()
+        assert (run.returncode, "Traceback" in err) == (0, False), err
+        assert "node second" in err
+        stages = [line.split()[1] for line in _lines(mark)]
+        assert (stages.count("0"), stages.count("1") + stages.count("2")) == (seeds, 2 * seeds + 1)
+        assert [*(store / "cells").iterdir()] == []
+
+        learners = ["ewc[strength=1.0]", "ewc[strength=2.0]", "ewc[strength=3.0]"]
+        words = [*learners, "-s", BLOBS, "-n", "1", "--no-bounds", "--store", str(store)]
+        shared = _owb(cluster, "run", *words)
+        _, err = shared.communicate(timeout=240)
+        assert (shared.returncode, "Traceback" in err) == (0, False), err
+        assert len([*(store / "stages").glob("*.pt")]) == 1
+        assert [*own.glob("owb-*")] == []
+    calm = f"{world('Announces')}[mark={tmp_path / 'calm'},pause=0.0]"
+    alone = tiny_run([calm], seeds=seeds, store="alone") + tiny_run(learners, store="alone")
+    assert _digests(Store(str(store)).records()) == _digests(alone)
+    assert len(alone) == seeds + len(learners)
+
+
+def _digests(records: Sequence[Record]) -> dict[tuple[str, int], str]:
+    return {(re.sub("mark=.*", "", each.strategy), each.seed): each.digest for each in records}
+
+
+def _lines(mark: Path) -> list[str]:
+    return mark.read_text().splitlines() if mark.is_file() else []
 
 
 def _at_work(mark: Path) -> set[int]:
