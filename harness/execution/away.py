@@ -137,11 +137,14 @@ def _fetched(carried: Carried) -> Carried:
     """Return it with its content in place of the references to it."""
     import ray
 
-    files, states = (
-        {name: each if isinstance(each, bytes) else ray.get(each) for name, each in content.items()}
-        for content in (carried.files, carried.states)
+    def fetched(content: Any) -> Any:
+        return content if isinstance(content, bytes) else ray.get(content)
+
+    return replace(
+        carried,
+        files={name: fetched(content) for name, content in carried.files.items()},
+        states={stage: fetched(content) for stage, content in carried.states.items()},
     )
-    return replace(carried, files=files, states=states)
 
 
 def _files(job: Job) -> dict[str, Path]:

@@ -119,7 +119,7 @@ def execute(
             return [plan.cached[cell.key] for cell in plan.cells]
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             mark_orphans_failed(store, leases, protocol_hash)
-        sharing = Sharing(plan.open if machine.share else [], store.folder / FOLDER)
+        sharing = Sharing(plan.open if machine.share and not machine.mixed else [], store.folder / FOLDER)
         if plan.again:
             _forget_stages(plan.open, sharing)
         run = _Run(

@@ -36,7 +36,8 @@ class Question:
     device, precision: to be had there.  path: where the driver finds modules.
     modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
     text that is sent.  budgets: whose networks and augmentations may be files.  mark: a file in the folder of
-    the store, of this run alone: who finds it sees that folder.
+    the store, of this run alone: who finds it sees that folder.  moved: files of plugins by path that were
+    sent: where they lie there, by where they lie here.
     """
 
     device: str = "cpu"
@@ -46,6 +47,7 @@ class Question:
     files: Mapping[str, str] = field(default_factory=dict)
     budgets: tuple[TrainingBudget, ...] = ()
     mark: Path | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
 def question(cells: Iterable[Cell], machine: Machine, folder: Path | None = None) -> Question:
@@ -88,10 +90,10 @@ def facts(asked: Question) -> dict[str, Any]:
         device = str(error)
     plugins = {name: fingerprint.of_code(module) for name, module in asked.modules.items()}
     for address, source in asked.files.items():
-        folder = by_path.folder_of(address.rpartition(":")[0])
+        folder = by_path.folder_of(readdressed(address, asked.moved).rpartition(":")[0])
         plugins[address] = fingerprint.of_code("", source, folder)
     for budget in asked.budgets:
-        plugins |= _code_of_files(budget)
+        plugins |= _code_of_files(budget, asked.moved)
     return {
         "environment": of_this_machine(),
         "version": _version(),
@@ -104,9 +106,22 @@ def facts(asked: Question) -> dict[str, Any]:
     }
 
 
-def _code_of_files(budget: TrainingBudget) -> dict[str, str]:
+def readdressed(text: str, moved: Mapping[str, str]) -> str:
+    """Return a text that names plugins by path (`my.py:Net`), with files that were moved by their new paths."""
+    for old, new in moved.items():
+        text = text.replace(f"{old}:", f"{new}:")
+    return text
+
+
+def _code_of_files(budget: TrainingBudget, moved: Mapping[str, str]) -> dict[str, str]:
+    back = {new: old for old, new in moved.items()}
+    there = replace(
+        budget,
+        backbone=readdressed(budget.backbone, moved),
+        augmentations=readdressed(budget.augmentations, moved),
+    )
     try:
-        return code_of_files(budget)
+        return {readdressed(name, back): code for name, code in code_of_files(there).items()}
     except (UserError, OSError):  # a file that is not there
         return {f"{budget.backbone} or {budget.augmentations}": ""}
 
@@ -130,37 +145,48 @@ def _version() -> str:
         return ""
 
 
-def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """Say what keeps a machine from working for this one, and what to do about it; empty where nothing does.
-
-    Args:
-        here: `facts` of the driver.
-        there: `facts` of the machine, to the same question.
-    """
+def lacks_code(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Say what code a machine lacks to work for this one; empty where it has it all. Arguments as of `difference`."""
     if there["code"] != here["code"]:
         versions = (
             f"{there['version'] or 'no release'} there, {here['version'] or 'no release'} here"
             if there["version"] != here["version"]
             else f"both call themselves {here['version']}"
         )
-        return f"it has other code of this program ({versions}): install the same commit there"
-    ours, theirs = here["environment"], there["environment"]
-    if _minor(theirs["python"]) != _minor(ours["python"]):
-        return f"it has Python {theirs['python']}, not {ours['python']}: install that one there"
-    known, found = ours["libraries"], theirs["libraries"]
-    others = [
+        return f"it has other code of this program ({versions})"
+    for name, digest in here["plugins"].items():
+        if there["plugins"].get(name) != digest:
+            return f"what {name} says or imports is not the same there"
+    return ""
+
+
+def other_libraries(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Say which libraries a machine has in other versions; empty where there is none. Arguments as of
+    `difference`.
+    """
+    known, found = here["environment"]["libraries"], there["environment"]["libraries"]
+    return ", ".join(
         f"{name} {found.get(name, 'missing')} instead of {known.get(name, 'none')}"
         for name in sorted({*known, *found})
         if known.get(name) != found.get(name)
-    ]
-    if others:
-        return f"it has other libraries ({', '.join(others)}): install the same versions there"
-    for name, digest in here["plugins"].items():
-        if there["plugins"].get(name) != digest:
-            return (
-                f"what {name} says or imports is not the same there: copy the folder of that file to the same "
-                "place"
-            )
+    )
+
+
+def difference(here: Mapping[str, Any], there: Mapping[str, Any], *, mixed: bool = False) -> str:
+    """Say what keeps a machine from working for this one, whatever code it is sent, and what to do about it;
+    empty where nothing does.
+
+    Args:
+        here: `facts` of the driver.
+        there: `facts` of the machine, to the same question.
+        mixed: whether it may have other libraries.
+    """
+    ours, theirs = here["environment"]["python"], there["environment"]["python"]
+    if _minor(theirs) != _minor(ours):
+        return f"it has Python {theirs}, not {ours}: install that one there"
+    others = other_libraries(here, there)
+    if others and not mixed:
+        return f"it has other libraries ({others}): install the same versions there, or say --mixed"
     return f"{there['device']}" if there["device"] else ""
 
 
@@ -168,4 +194,13 @@ def _minor(python: str) -> list[str]:
     return python.split(".")[:2]
 
 
-__all__ = ["Question", "difference", "facts", "question", "question_of"]
+__all__ = [
+    "Question",
+    "difference",
+    "facts",
+    "lacks_code",
+    "other_libraries",
+    "question",
+    "question_of",
+    "readdressed",
+]

@@ -24,6 +24,7 @@ class Machine:
     object_store_mib: shared memory that a Ray started here has, in MiB.
     device, precision, compile: of the networks, as in `Context`.
     together: whether cells learn at once where their strategy can; otherwise every cell learns alone.
+    mixed: whether nodes of a cluster may have other libraries, which the records of their cells then name.
     share: whether stages that several cells begin with are learned once; otherwise every cell learns all its
     stages itself.
     """
@@ -38,6 +39,7 @@ class Machine:
     compile: bool = False
     together: bool = True
     share: bool = True
+    mixed: bool = False
 
     @property
     def processes(self) -> int:

@@ -30,6 +30,7 @@ from harness.execution.environment import of_this_machine
 from harness.execution.facts import Question
 from harness.execution.machine import Machine
 from harness.execution.nodes import Nodes, on
+from harness.execution.shipping import Sent
 from harness.execution.worker import Worker, tail
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
@@ -145,7 +146,10 @@ class Pool:
         assert seat is not None
         seat.task, seat.silent_s = task, 0.0
         brought = [] if self._sees_store(seat.node) else self._packed(seat, task)
-        seat.stream = seat.worker.run.options(num_returns="streaming").remote(task, episodes, brought)
+        sent = self._sent(seat.node)
+        seat.stream = seat.worker.run.options(num_returns="streaming").remote(
+            sent.readdressed(task) if sent else task, episodes, brought
+        )
 
     def wait(self, seconds: float) -> list[Event | Ended]:
         """Wait up to `seconds` until something is heard; return it, in the order in which every worker said
@@ -173,6 +177,14 @@ class Pool:
     def _sees_store(self, node: str) -> bool:
         """Whether workers on this node see the folder of the store."""
         return self._nodes is None or self._nodes.sees_store(node)
+
+    def _sent(self, node: str) -> Sent | None:
+        """Return the code that a node was sent; None where it has its own."""
+        return self._nodes.sent(node) if self._nodes else None
+
+    def _runtime_env(self, node: str) -> dict[str, Any] | None:
+        sent = self._sent(node)
+        return sent.runtime_env if sent else None
 
     @property
     def _run(self) -> str:
@@ -213,9 +225,9 @@ class Pool:
             self._dismiss(seat)
         clear: Any = self.ray.remote(sweep)
         asked = [
-            clear.options(num_cpus=0, max_retries=0, scheduling_strategy=on(node)).remote(
-                self._run, patience_s=_CLEAR_S
-            )
+            clear.options(
+                num_cpus=0, max_retries=0, scheduling_strategy=on(node), runtime_env=self._runtime_env(node)
+            ).remote(self._run, patience_s=_CLEAR_S)
             for node in {seat.node for seat in away}
         ]
         self.ray.wait(asked, num_returns=len(asked), timeout=2 * _CLEAR_S)
@@ -365,6 +377,7 @@ class Pool:
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy=on(node) if node else "DEFAULT",
+            runtime_env=self._runtime_env(node),
         )
         away = "" if self._sees_store(node) else self._run
         worker = actor.remote(need.threads, path=sys.path, away=away)

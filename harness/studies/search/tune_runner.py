@@ -219,7 +219,12 @@ def _check_nodes(search: Search, machine: Machine) -> None:
         return
     plugins = [find(search.space.kind, search.space.name)] if search.space.kind == "strategy" else []
     nodes = inspected(machine, question_of(plugins, [search.choosing.scenario], machine))
-    if unfit := [f"{node.name}: {node.refusal}" for node in nodes if node.room and node.refusal]:
+    unfit = [
+        f"{node.name}: {node.refusal or f'{node.lacks}, and a search sends none: install the same there'}"
+        for node in nodes
+        if node.room and (node.refusal or node.lacks)
+    ]
+    if unfit:
         stop()
         raise UserError(f"a search runs on every node of a cluster, and not all may work; {'; '.join(unfit)}")
 

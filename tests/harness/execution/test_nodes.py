@@ -15,7 +15,7 @@ import pytest
 from checkout import ROOT
 from runs import BLOBS, world
 
-from harness.execution.facts import Question, difference, facts, question
+from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question
 from harness.execution.machine import Machine
 from harness.execution.nodes import room, seats
 from harness.protocol.cells import cells, contenders, protocols
@@ -41,10 +41,10 @@ def test_a_process_that_finds_other_code_is_told_from_one_that_does_not(tmp_path
     for package in ("harness", "openworld", "scenarios", "strategies"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     here = facts(Question())
-    assert difference(here, _said_with(tmp_path)) == ""
+    assert lacks_code(here, _said_with(tmp_path)) == difference(here, _said_with(tmp_path)) == ""
     with (tmp_path / "strategies" / "class_incremental" / "replay.py").open("a") as file:
         file.write("\nLATE = True\n")
-    assert difference(here, _said_with(tmp_path)).startswith("it has other code of this program (both call")
+    assert lacks_code(here, _said_with(tmp_path)).startswith("it has other code of this program (both call")
 
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -58,15 +58,15 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "versions": (
         lambda there: there["environment"].update(libraries={"torch": "2.6", "timm": "1.0"}),
         "it has other libraries (numpy missing instead of 2.1, timm 1.0 instead of none, torch 2.6 instead of 2.7): "
-        "install the same versions there",
+        "install the same versions there, or say --mixed",
     ),
     "code": (
         lambda there: there.update(code="b", version="0.10"),
-        "it has other code of this program (0.10 there, 0.11 here): install the same commit there",
+        "it has other code of this program (0.10 there, 0.11 here)",
     ),
     "a plugin": (
         lambda there: there["plugins"].update({"my.py:Mine": "c"}),
-        "what my.py:Mine says or imports is not the same there: copy the folder of that file to the same place",
+        "what my.py:Mine says or imports is not the same there",
     ),
     "a device": (lambda there: there.update(device="no such device"), "no such device"),
 }
@@ -88,7 +88,11 @@ def test_what_differs_is_said_in_one_sentence(name: str) -> None:
     there = copy.deepcopy(here)
     change, said = CHANGES[name]
     change(there)
-    assert difference(here, there) == said
+    assert (lacks_code(here, there) or difference(here, there)) == said
+    assert bool(lacks_code(here, there)) == (name in ("code", "a plugin")), "only code can be sent"
+    if name == "versions":
+        assert difference(here, there, mixed=True) == ""
+        assert said.startswith(f"it has other libraries ({other_libraries(here, there)}): ")
 
 
 def test_the_code_behind_a_strategy_by_path_and_a_network_by_path_is_asked_for(tmp_path: Path) -> None:
@@ -102,11 +106,11 @@ def test_the_code_behind_a_strategy_by_path_and_a_network_by_path_is_asked_for(t
     asked = question(cells(protocols([BLOBS]), contenders([f"{mine}:Mine"]), 1), Machine())
     here = facts(asked)
     assert list(here["plugins"]) == [f"{mine}:Mine"]
-    assert difference(here, facts(asked)) == ""
+    assert lacks_code(here, facts(asked)) == ""
     (tmp_path / "helper.py").write_text("ANSWER = 2\n")
-    assert "what " in difference(here, facts(asked))
+    assert "what " in lacks_code(here, facts(asked))
     mine.unlink()
-    assert "what " in difference(here, facts(asked))
+    assert "what " in lacks_code(here, facts(asked))
 
     alone = question(cells(protocols([BLOBS]), contenders([world("Means")]), 1), Machine())
     (address, source), *_ = alone.files.items()
