@@ -123,6 +123,10 @@ _MACHINE: dict[str, Any] = {
     "share": Annotated[
         bool, typer.Option("--share/--no-share", help="Train stages once that several cells have in common.")
     ],
+    "mixed": Annotated[
+        bool,
+        typer.Option("--mixed", help="Use nodes with other versions of libraries too; their records say so."),
+    ],
 }
 """The options of a `Machine`, by field; their defaults are the fields' own."""
 

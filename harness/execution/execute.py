@@ -32,7 +32,7 @@ from harness.cell.sessions import new_session
 from harness.cell.shared_stage import is_in_hand
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
-from harness.execution.environment import environment
+from harness.execution.environment import environment, marked
 from harness.execution.facts import question
 from harness.execution.machine import Machine
 from harness.execution.others import Meet, Others, mark_orphans_failed
@@ -329,11 +329,12 @@ class _Run:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
         settings = replace(self.machine.computing(settings_of(scenario, cell.seed)), session=self.session)
+        keep = job_folder(self.store.folder / CELLS, cell.key)
         run_id = self._write(
             self.store.begin,
             cell,
             experiment=self.experiment,
-            environment=environment(self.machine, self.pool.environment),
+            environment=marked(environment(self.machine, self.pool.environment), keep),
             parent=self.parent,
         )
         dealt = self.deals[_deal_of(cell)]
@@ -350,7 +351,7 @@ class _Run:
             code=cell.contender.code,
             lent_code=tuple(cell.protocol.content.get("code", {}).values()),
             settings=settings,
-            keep=job_folder(self.store.folder / CELLS, cell.key),
+            keep=keep,
             shared=self.sharing.paths(cell),
             timeout_s=self.limits.timeout_s,
             memory_mib=self.limits.memory_mib,
