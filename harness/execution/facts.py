@@ -27,6 +27,7 @@ from harness.execution.machine import Machine, check_device
 from harness.plugins import Plugin
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, code_of_files
+from harness.weights import declared_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +36,9 @@ class Question:
 
     device, precision: to be had there.  path: where the driver finds modules.
     modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
-    text that is sent.  budgets: whose networks and augmentations may be files.  mark: a file in the folder of
-    the store, of this run alone: who finds it sees that folder.  moved: files of plugins by path that were
-    sent: where they lie there, by where they lie here.
+    text that is sent.  budgets: whose networks and augmentations may be files, and networks have weights.
+    mark: a file in the folder of the store, of this run alone: who finds it sees that folder.
+    moved: files of plugins by path that were sent: where they lie there, by where they lie here.
     """
 
     device: str = "cpu"
@@ -79,8 +80,9 @@ def facts(asked: Question) -> dict[str, Any]:
     """Return what this machine has, in plain values: a node with another version of this program answers too.
 
     environment: as in a record.  version, code: of this program.  plugins: digests by name, empty of what
-    cannot be read.  device: why it cannot be used, empty where it can.  sees_store: whether the folder of the
-    store is the driver's, and can be written to.
+    cannot be read.  weights: digests of files of weights by the networks that name them, empty of those that
+    are not there; relative paths count from this machine's OWB_DATA.  device: why it cannot be used, empty
+    where it can.  sees_store: whether the folder of the store is the driver's, and can be written to.
     """
     sys.path += [place for place in asked.path if place not in sys.path]
     try:
@@ -99,6 +101,7 @@ def facts(asked: Question) -> dict[str, Any]:
         "version": _version(),
         "code": code_here(),
         "plugins": plugins,
+        "weights": {budget.backbone: _weights_of(budget.backbone) for budget in asked.budgets},
         "device": device,
         "sees_store": asked.mark is not None
         and asked.mark.is_file()
@@ -124,6 +127,13 @@ def _code_of_files(budget: TrainingBudget, moved: Mapping[str, str]) -> dict[str
         return {readdressed(name, back): code for name, code in code_of_files(there).items()}
     except (UserError, OSError):  # a file that is not there
         return {f"{budget.backbone} or {budget.augmentations}": ""}
+
+
+def _weights_of(backbone: str) -> str:
+    try:
+        return declared_weights(backbone).get("sha256", "none")
+    except UserError:  # they are not there, or are others than the text says
+        return ""
 
 
 @cache
@@ -187,6 +197,12 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any], *, mixed: bool
     others = other_libraries(here, there)
     if others and not mixed:
         return f"it has other libraries ({others}): install the same versions there, or say --mixed"
+    for network, digest in here["weights"].items():
+        if there["weights"].get(network) != digest:
+            return (
+                f"it lacks the weights of {network} (SHA-256 {digest[:16]}), or has others: put the same file "
+                "there, in the same place, or, with a relative path, under its own OWB_DATA"
+            )
     return f"{there['device']}" if there["device"] else ""
 
 

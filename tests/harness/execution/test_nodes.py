@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ import pytest
 from checkout import ROOT
 from runs import BLOBS, world
 
+from harness.contracts import TrainingBudget
+from harness.execution.environment import marked
 from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question
 from harness.execution.machine import Machine
 from harness.execution.nodes import room, seats
@@ -68,6 +72,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         lambda there: there["plugins"].update({"my.py:Mine": "c"}),
         "what my.py:Mine says or imports is not the same there",
     ),
+    "weights": (
+        lambda there: there["weights"].update({"vit_b16[weights=b16.pt]": ""}),
+        "it lacks the weights of vit_b16[weights=b16.pt] (SHA-256 0123456789abcdef), or has others: put the same file "
+        "there, in the same place, or, with a relative path, under its own OWB_DATA",
+    ),
     "a device": (lambda there: there.update(device="no such device"), "no such device"),
 }
 
@@ -83,6 +92,7 @@ def test_what_differs_is_said_in_one_sentence(name: str) -> None:
         "version": "0.11",
         "code": "a",
         "plugins": {"my.py:Mine": "b"},
+        "weights": {"vit_b16[weights=b16.pt]": "0123456789abcdef0123", "mlp": "none"},
         "device": "",
     }
     there = copy.deepcopy(here)
@@ -118,6 +128,27 @@ def test_the_code_behind_a_strategy_by_path_and_a_network_by_path_is_asked_for(t
     assert facts(gone)["plugins"][str(tmp_path / "gone.py")] == facts(alone)["plugins"][address]
 
 
+def test_weights_are_found_under_a_nodes_own_folder_of_data_by_what_they_hold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("driver", "same", "other", "without"):
+        (tmp_path / name).mkdir()
+    for name in ("driver", "same", "other"):
+        (tmp_path / name / "b16.pt").write_bytes(b"others" if name == "other" else b"weights")
+    usual = TrainingBudget(epochs=1, batch_size=1)
+    asked = Question(budgets=(replace(usual, backbone="vit_b16[weights=b16.pt]"), usual))
+    said: dict[str, dict[str, Any]] = {}
+    for name in ("driver", "same", "other", "without"):
+        monkeypatch.setenv("OWB_DATA", str(tmp_path / name))
+        said[name] = facts(asked)
+    assert said["driver"]["weights"]["vit_b16[weights=b16.pt]"] == hashlib.sha256(b"weights").hexdigest()
+    assert difference(said["driver"], said["same"]) == ""
+    for name in ("other", "without"):
+        assert difference(said["driver"], said[name]).startswith(
+            "it lacks the weights of vit_b16[weights=b16.pt]"
+        )
+
+
 def test_a_device_that_a_node_lacks_is_said() -> None:
     assert facts(Question(device="cuda:97"))["device"].startswith("device 'cuda:97' cannot be used")
     assert facts(Question())["device"] == ""
@@ -136,6 +167,15 @@ def test_a_device_that_a_node_lacks_is_said() -> None:
 )
 def test_how_many_workers_a_node_has_room_for(has: dict[str, float], machine: Machine, workers: int) -> None:
     assert room(has, machine) == workers
+
+
+def test_a_cell_that_continues_elsewhere_stays_marked(tmp_path: Path) -> None:
+    usual = {"processor": "one"}
+    assert marked(usual, tmp_path) == usual
+    assert [*tmp_path.iterdir()] == []
+    assert marked({**usual, "mixed": "torch 2"}, tmp_path)["mixed"] == "torch 2"
+    assert marked(usual, tmp_path) == {**usual, "mixed": "torch 2"}
+    assert marked({**usual, "mixed": "timm 1"}, tmp_path)["mixed"] == "torch 2; timm 1"
 
 
 def test_workers_sit_where_there_is_room_and_evenly() -> None:
