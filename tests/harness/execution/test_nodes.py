@@ -135,7 +135,7 @@ def test_weights_are_found_under_a_nodes_own_folder_of_data_by_what_they_hold(
         (tmp_path / name).mkdir()
     for name in ("driver", "same", "other"):
         (tmp_path / name / "b16.pt").write_bytes(b"others" if name == "other" else b"weights")
-    usual = TrainingBudget(epochs=1, batch_size=1)
+    usual = TrainingBudget(epochs=1, batch_size=1, backbone="mlp")
     asked = Question(budgets=(replace(usual, backbone="vit_b16[weights=b16.pt]"), usual))
     said: dict[str, dict[str, Any]] = {}
     for name in ("driver", "same", "other", "without"):
