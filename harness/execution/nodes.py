@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.code.imports import OURS
 from harness.errors import UserError, in_one_line
-from harness.execution.cluster import nodes_there, start, stop
+from harness.execution.cluster import has_labels, nodes_there, start, stop
 from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question_of
 from harness.execution.machine import Machine
 from harness.execution.shipping import Parcel, Sent, by_value, parcel, sent
@@ -139,7 +139,7 @@ class Nodes:
         return seats(rooms, taken, self.machine.workers)
 
     def _met(self, identity: str, node: Mapping[str, Any]) -> _Node:
-        met = _Node(_called(node), room(node["Resources"], self.machine), time.monotonic())
+        met = _Node(_called(node), room(node, self.machine), time.monotonic())
         if met.room:
             met.asked = _ask(identity, self.question, gpus=self.machine.gpus)
         return met
@@ -225,8 +225,7 @@ def inspected(machine: Machine, asked: Question) -> list[Inspected]:
 
     here, there = facts(asked), nodes_there()
     answers = [
-        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node["Resources"], machine) else 0.0)
-        for node in there
+        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node, machine) else 0.0) for node in there
     ]
     come, _ = ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE_S)
     found = []
@@ -236,9 +235,9 @@ def inspected(machine: Machine, asked: Question) -> list[Inspected]:
             if answer in come
             else ({}, "", f"it gave no answer in {_PATIENCE_S:g} s")
         )
-        fits = room(node["Resources"], machine)
+        fits = room(node, machine)
         if not fits and not refusal:
-            refusal = "it has no room for a worker: start it with more --num-cpus"
+            refusal = "it has no room for a worker: start it with more --num-cpus or other resources"
         environment = said["environment"] if said else {}
         found.append(
             Inspected(name=_called(node), room=fits, environment=environment, lacks=lacks, refusal=refusal)
@@ -316,10 +315,12 @@ def _called(node: Mapping[str, Any]) -> str:
     return f"{name if name != address else node.get('NodeManagerHostname') or name} ({address})"
 
 
-def room(has: Mapping[str, float], machine: Machine) -> int:
-    """Return how many workers fit on a node with these resources."""
-    cores = int(has.get("CPU", 0.0) // machine.threads)
-    return min(cores, int(has.get("GPU", 0.0) / machine.gpus + 1e-9)) if machine.gpus else cores
+def room(node: Mapping[str, Any], machine: Machine) -> int:
+    """Return how many workers fit on a node, by what Ray says of its resources and labels."""
+    has = node["Resources"]
+    if not has_labels(node, machine):
+        return 0
+    return min(int(has.get(kind, 0.0) / amount + 1e-9) for kind, amount in machine.needed.items())
 
 
 __all__ = ["Inspected", "Nodes", "inspect", "inspected", "on", "room", "seats"]

@@ -371,9 +371,12 @@ class Pool:
 
     def _new_seat(self, node: str = "") -> _Seat:
         need = self.machine
+        further = {kind: amount for kind, amount in need.needed.items() if kind not in ("CPU", "GPU")}
         actor: Any = self.ray.remote(Worker).options(
             num_cpus=need.threads,
             num_gpus=need.gpus,
+            memory=further.pop("memory", None),
+            resources=further,
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy=on(node) if node else "DEFAULT",

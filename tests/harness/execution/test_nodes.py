@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from checkout import ROOT
 from runs import BLOBS, world
 
 from harness.contracts import TrainingBudget
+from harness.errors import UserError
 from harness.execution.environment import marked
 from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question
 from harness.execution.machine import Machine
@@ -163,10 +165,40 @@ def test_a_device_that_a_node_lacks_is_said() -> None:
         ({"CPU": 2.0, "GPU": 1.0}, Machine(gpus=0.1), 2),
         ({"CPU": 64.0}, Machine(gpus=1), 0),
         ({}, Machine(), 0),
+        ({"CPU": 8.0, "memory": 20e9}, Machine(resources="memory=8e9"), 2),
+        ({"CPU": 8.0, "memory": 20e9, "licence": 1.0}, Machine(resources="memory=4e9, licence=0.25"), 4),
+        ({"CPU": 8.0}, Machine(resources="licence=1"), 0),
+        ({"CPU": 8.0}, Machine(labels="region=eu"), 8),
+        ({"CPU": 8.0}, Machine(labels="region=eu,kind=large"), 0),
+        ({"CPU": 8.0}, Machine(labels="region=us"), 0),
     ],
 )
 def test_how_many_workers_a_node_has_room_for(has: dict[str, float], machine: Machine, workers: int) -> None:
-    assert room(has, machine) == workers
+    assert room({"Resources": has, "Labels": {"region": "eu", "other": "1"}}, machine) == workers
+
+
+@pytest.mark.parametrize(
+    ("machine", "said"),
+    [
+        (
+            Machine(resources="licence", address="auto"),
+            "--resources takes NAME=VALUE, several separated by commas, got",
+        ),
+        (Machine(labels="=eu", address="auto"), "--labels takes NAME=VALUE"),
+        (Machine(resources="licence=many", address="auto"), "licence=many: an amount is a number above 0"),
+        (Machine(resources="licence=0", address="auto"), "an amount is a number above 0"),
+        (Machine(resources="licence=inf", address="auto"), "an amount is a number above 0"),
+        (Machine(resources="GPU=1", address="auto"), "--resources GPU=1: say --gpus"),
+        (
+            Machine(resources="licence=1"),
+            "--resources and --labels choose among the nodes of a cluster: say --address",
+        ),
+        (Machine(labels="region=eu"), "say --address"),
+    ],
+)
+def test_resources_that_are_none_are_one_sentence(machine: Machine, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        machine.check()
 
 
 def test_a_cell_that_continues_elsewhere_stays_marked(tmp_path: Path) -> None:
