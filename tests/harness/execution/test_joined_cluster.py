@@ -54,12 +54,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a folder with a version of this program in which a line is another, by which every cell would fail."""
+    """Return a folder with a version of this program in which a line is another, so that no worker runs a cell."""
     folder = tmp_path_factory.mktemp("other")
     for package in ("harness", "leaderboards", "openworld", "scenarios", "strategies"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("boards"))
-    with (folder / "harness" / "seeds.py").open("a") as file:
-        file.write("\nstream = None\n")
+    with (folder / "harness" / "execution" / "worker.py").open("a") as file:
+        file.write("\nWorker.run = None\n")
     return str(folder)
 
 

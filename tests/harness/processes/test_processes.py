@@ -121,6 +121,7 @@ def test_a_cell_continues_on_a_node_that_sees_no_folder_of_the_one_that_was_lost
     ]
     *events, outcome = Worker(1, workshop=workshop, away="other").run(job, [mapped.path], written)
     mapped.close()
+    assert isinstance(outcome, Outcome)
     assert (outcome.status, [each for each in events if isinstance(each, Carried)]) == (Status.DONE, [])
     assert [line.split()[1] for line in mark.read_text().splitlines()][-1:] == ["2"]
     assert len(mark.read_text().splitlines()) in (3, 4)  # the first may have begun its last stage
