@@ -104,7 +104,7 @@ def parcel(asked: Question) -> Parcel:
     for package in sorted(own):
         files |= _package(package)
     for found in _distributions(own):
-        files |= _metadata(found)
+        files |= _dist_info(found)
     if sum(map(len, files.values())) > _MOST_MIB << 20:
         raise UserError(f"the code is larger than {_MOST_MIB} MiB: install the same on every node")
     return _archived(files, places)
@@ -165,7 +165,7 @@ def _distributions(packages: set[str]) -> Iterator[Distribution]:
             continue
 
 
-def _metadata(found: Distribution) -> dict[str, bytes]:
+def _dist_info(found: Distribution) -> dict[str, bytes]:
     folder = f"{found.name.replace('-', '_')}-{found.version}.dist-info"
     kept = ("METADATA", "entry_points.txt", "direct_url.json")
     said = {name: found.read_text(name) for name in kept}
