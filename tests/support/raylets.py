@@ -74,6 +74,10 @@ class Cluster:
         """Have a node join, with further variables in its environment."""
         self._start(name, 1, ["--address", self.address], **further)
 
+    def processes(self, name: str) -> set[int]:
+        """Return the ids of all processes of a node."""
+        return {each.pid for each in psutil.Process(self._nodes[name].pid).children(recursive=True)}
+
     def kill(self, name: str) -> None:
         """Kill a node with all its processes, as when its machine loses power."""
         node = self._nodes.pop(name)

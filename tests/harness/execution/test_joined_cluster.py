@@ -152,14 +152,15 @@ def test_a_node_with_other_code_is_sent_this_one_and_one_that_leaves_costs_no_ce
     """Nodes that join in mid-run are asked and used; predictions are those of a run on this machine."""
     cluster.add("good", RAY_AUTH_MODE="token")
     cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=other_code)
-    mark, seeds = tmp_path / "mark", 6
+    mark, seeds = tmp_path / "mark", 16
     store = str(tmp_path / "joined")
-    strategy = f"{world('Announces')}[mark={mark},pause=1.0]"
+    strategy = f"{world('Announces')}[mark={mark},pause=1.5]"
     run = _owb(
         cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", store, "--json"
     )
     try:
-        _wait_for(lambda: len(_at_work(mark)) > 2)
+        _wait_for(lambda: cluster.processes("other") & {pid for pid, _ in _lines(mark)})
+        _wait_for(lambda: _at_work(mark) & cluster.processes("good"))
         cluster.kill("good")
         cluster.add("late", RAY_AUTH_MODE="token")
         _, err = run.communicate(timeout=240)
@@ -207,15 +208,15 @@ def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine
             cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", str(store)
         )
         try:
-            _wait_for(lambda: len({line for line in _lines(mark) if line.endswith(" 1")}) > 2)
+            _wait_for(lambda: any(stage for pid, stage in _lines(mark) if pid in cluster.processes("second")))
             cluster.kill("second")
             _, err = run.communicate(timeout=240)
         finally:
             run.kill()
         assert (run.returncode, "Traceback" in err) == (0, False), err
         assert "node second" in err
-        stages = [line.split()[1] for line in _lines(mark)]
-        assert (stages.count("0"), stages.count("1") + stages.count("2")) == (seeds, 2 * seeds + 1)
+        stages = [stage for _, stage in _lines(mark)]
+        assert (stages.count(0), len(stages)) == (seeds, 3 * seeds + 1)
         assert [*(store / "cells").iterdir()] == []
 
         learners = ["ewc[strength=1.0]", "ewc[strength=2.0]", "ewc[strength=3.0]", f"{home / 'mine.py'}:Mine"]
@@ -235,14 +236,15 @@ def _digests(records: Sequence[Record]) -> dict[tuple[str, int], str]:
     return {(re.sub("mark=.*", "", each.strategy), each.seed): each.digest for each in records}
 
 
-def _lines(mark: Path) -> list[str]:
-    return mark.read_text().splitlines() if mark.is_file() else []
+def _lines(mark: Path) -> list[tuple[int, int]]:
+    """Return the process and the stage of every stage that was begun."""
+    lines = mark.read_text().splitlines() if mark.is_file() else []
+    return [(int(process), int(stage)) for process, stage in map(str.split, lines)]
 
 
 def _at_work(mark: Path) -> set[int]:
     """Return the processes of cells that learn at this moment; a node with one core has one at a time."""
-    lines = mark.read_text().splitlines() if mark.is_file() else []
-    return {number for number in (int(line.split()[0]) for line in lines) if psutil.pid_exists(number)}
+    return {process for process, _ in _lines(mark) if psutil.pid_exists(process)}
 
 
 def _wait_for(what: Callable[[], object]) -> None:
