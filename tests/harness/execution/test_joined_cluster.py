@@ -207,8 +207,15 @@ def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine
         run = _owb(
             cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", str(store)
         )
+
+        def second_is_in_mid_cell() -> bool:
+            learning = {pid: stage for pid, stage in _lines(mark) if psutil.pid_exists(pid)}
+            kept = len([*(store / "cells").glob("*/answers-*.pt")])
+            is_past_first = any(learning.get(pid) for pid in cluster.processes("second"))
+            return is_past_first and kept >= sum(learning.values())
+
         try:
-            _wait_for(lambda: any(stage for pid, stage in _lines(mark) if pid in cluster.processes("second")))
+            _wait_for(second_is_in_mid_cell)
             cluster.kill("second")
             _, err = run.communicate(timeout=240)
         finally:
