@@ -20,13 +20,13 @@ from typing import Any
 from harness.cell.run import settings_of
 from harness.code import by_path
 from harness.code.imports import OURS, module_named
-from harness.contracts import Scenario, TrainingBudget
+from harness.contracts import Scenario
 from harness.errors import UserError
 from harness.execution.environment import of_this_machine
 from harness.execution.machine import Machine, check_device
 from harness.plugins import Plugin
 from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, code_of_files
+from harness.protocol.cells import Cell, code_lent, lent_texts
 from harness.weights import declared_weights
 
 
@@ -36,8 +36,8 @@ class Question:
 
     device, precision: to be had there.  path: where the driver finds modules.
     modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
-    text that is sent.  budgets: whose networks and augmentations may be files, and networks have weights.
-    mark: a file in the folder of the store, of this run alone: who finds it sees that folder.
+    text that is sent.  lent: what selects networks, augmentations and components.  networks: these, which may
+    have weights.  mark: a file in the folder of the store, of this run alone: who finds it sees that folder.
     moved: files of plugins by path that were sent: where they lie there, by where they lie here.
     """
 
@@ -46,7 +46,8 @@ class Question:
     path: tuple[str, ...] = ()
     modules: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    budgets: tuple[TrainingBudget, ...] = ()
+    lent: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
     mark: Path | None = None
     moved: Mapping[str, str] = field(default_factory=dict)
 
@@ -57,11 +58,16 @@ def question(cells: Iterable[Cell], machine: Machine, folder: Path | None = None
     plugins = {cell.contender.plugin.name: cell.contender.plugin for cell in cells}
     scenarios = {cell.protocol.hash: cell.protocol.scenario for cell in cells}
     asked = question_of(plugins.values(), scenarios.values(), machine)
-    return replace(asked, mark=folder and folder.absolute() / f"run-{secrets.token_hex(8)}")
+    return replace(
+        asked,
+        lent=tuple(dict.fromkeys(text for cell in cells for text in lent_texts(cell))),
+        mark=folder and folder.absolute() / f"run-{secrets.token_hex(8)}",
+    )
 
 
 def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], machine: Machine) -> Question:
     """Return what to ask of a node that is to run these strategies on these scenarios."""
+    budgets = [settings_of(scenario, 0).budget for scenario in scenarios]
     return Question(
         device=machine.device,
         precision=machine.precision,
@@ -72,7 +78,8 @@ def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], mach
             if plugin.source is None and plugin.cls.__module__.partition(".")[0] not in OURS
         },
         files={plugin.address: plugin.source for plugin in plugins if plugin.source is not None},
-        budgets=tuple(settings_of(scenario, 0).budget for scenario in scenarios),
+        lent=tuple(dict.fromkeys(each for one in budgets for each in (one.backbone, one.augmentations))),
+        networks=tuple(dict.fromkeys(one.backbone for one in budgets)),
     )
 
 
@@ -94,14 +101,15 @@ def facts(asked: Question) -> dict[str, Any]:
     for address, source in asked.files.items():
         folder = by_path.folder_of(readdressed(address, asked.moved).rpartition(":")[0])
         plugins[address] = fingerprint.of_code("", source, folder)
-    for budget in asked.budgets:
-        plugins |= _code_of_files(budget, asked.moved)
+    back = {new: old for old, new in asked.moved.items()}
+    lent = code_lent(readdressed(text, asked.moved) for text in asked.lent)
+    plugins |= {readdressed(f"{name}:", back).removesuffix(":"): code for name, code in lent.items()}
     return {
         "environment": of_this_machine(),
         "version": _version(),
         "code": code_here(),
         "plugins": plugins,
-        "weights": {budget.backbone: _weights_of(budget.backbone) for budget in asked.budgets},
+        "weights": {network: _weights_of(network) for network in asked.networks},
         "device": device,
         "sees_store": asked.mark is not None
         and asked.mark.is_file()
@@ -114,19 +122,6 @@ def readdressed(text: str, moved: Mapping[str, str]) -> str:
     for old, new in moved.items():
         text = text.replace(f"{old}:", f"{new}:")
     return text
-
-
-def _code_of_files(budget: TrainingBudget, moved: Mapping[str, str]) -> dict[str, str]:
-    back = {new: old for old, new in moved.items()}
-    there = replace(
-        budget,
-        backbone=readdressed(budget.backbone, moved),
-        augmentations=readdressed(budget.augmentations, moved),
-    )
-    try:
-        return {readdressed(name, back): code for name, code in code_of_files(there).items()}
-    except (UserError, OSError):  # a file that is not there
-        return {f"{budget.backbone} or {budget.augmentations}": ""}
 
 
 def _weights_of(backbone: str) -> str:

@@ -22,10 +22,10 @@ from harness.code.imports import OURS, module_named
 from harness.errors import UserError
 from harness.execution import sent_first, unpacking
 from harness.execution.facts import Question, readdressed
-from harness.plugins import is_by_path
+from harness.plugins import is_by_path, registered
 from harness.processes.messages import Job, Task
 from harness.protocol import fingerprint
-from harness.protocol.cells import code_of_files
+from harness.protocol.cells import LENT, code_lent
 
 _MOST_MIB = 64
 
@@ -88,7 +88,7 @@ def parcel(asked: Question) -> Parcel:
     files = {"sitecustomize.py": Path(sent_first.__file__).read_bytes()}
     for package in OURS:
         files |= _package(package)
-    own = {name.partition(".")[0] for name in asked.modules.values()}
+    own = _own_packages(asked)
     places = {}
     for path, source in _by_path(asked):
         folder = by_path.folder_of(path)
@@ -132,11 +132,18 @@ def _by_path(asked: Question) -> Iterator[tuple[str, str]]:
     """Yield the files of plugins by path, whole paths, and what they say."""
     for address, source in asked.files.items():
         yield address.rpartition(":")[0], source
-    for budget in asked.budgets:
-        for name in code_of_files(budget):
-            if is_by_path(name):
-                path = name.rpartition(":")[0]
-                yield path, Path(path).read_text(encoding="utf-8")
+    for name in code_lent(asked.lent):
+        if is_by_path(name):
+            path = name.rpartition(":")[0]
+            yield path, Path(path).read_text(encoding="utf-8")
+
+
+def _own_packages(asked: Question) -> set[str]:
+    """Return the packages of the plugins of others that are registered."""
+    modules = list(asked.modules.values())
+    for name in code_lent(asked.lent):
+        modules += [registered(kind)[name].module for kind in LENT if name in registered(kind)]
+    return {name.partition(".")[0] for name in modules} - {*OURS}
 
 
 def _package(name: str) -> dict[str, bytes]:

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ import pytest
 from checkout import ROOT
 from runs import BLOBS, world
 
-from harness.contracts import TrainingBudget
 from harness.errors import UserError
 from harness.execution.environment import marked
 from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question
@@ -130,6 +128,19 @@ def test_the_code_behind_a_strategy_by_path_and_a_network_by_path_is_asked_for(t
     assert facts(gone)["plugins"][str(tmp_path / "gone.py")] == facts(alone)["plugins"][address]
 
 
+def test_a_component_by_path_is_asked_for(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from strategies.components.contract import Component\n"
+        'class Mine(Component):\n    """A component."""\n'
+    )
+    asked = question(cells(protocols([BLOBS]), contenders([f"replay[components={mine}:Mine]"]), 1), Machine())
+    here = facts(asked)
+    assert list(here["plugins"]) == [f"{mine}:Mine"]
+    mine.write_text(mine.read_text() + "    late = True\n")
+    assert lacks_code(here, facts(asked)) == f"what {mine}:Mine says or imports is not the same there"
+
+
 def test_weights_are_found_under_a_nodes_own_folder_of_data_by_what_they_hold(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,8 +148,7 @@ def test_weights_are_found_under_a_nodes_own_folder_of_data_by_what_they_hold(
         (tmp_path / name).mkdir()
     for name in ("driver", "same", "other"):
         (tmp_path / name / "b16.pt").write_bytes(b"others" if name == "other" else b"weights")
-    usual = TrainingBudget(epochs=1, batch_size=1, backbone="mlp")
-    asked = Question(budgets=(replace(usual, backbone="vit_b16[weights=b16.pt]"), usual))
+    asked = Question(networks=("vit_b16[weights=b16.pt]", "mlp"))
     said: dict[str, dict[str, Any]] = {}
     for name in ("driver", "same", "other", "without"):
         monkeypatch.setenv("OWB_DATA", str(tmp_path / name))

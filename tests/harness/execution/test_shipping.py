@@ -67,8 +67,8 @@ def test_a_process_elsewhere_runs_what_was_sent_and_not_what_lies_in_its_folder(
         (elsewhere / package / "__init__.py").write_text("raise ImportError('the other version')")
     address = f"{home / 'mine.py'}:Mine"
     asked = question(cells(protocols([BLOBS]), contenders([address]), 1), Machine())
-    budget = replace(asked.budgets[0], backbone=f"{home / 'mine.py'}:Net[width=3]")
-    asked = replace(asked, budgets=(budget,))
+    network = f"{home / 'mine.py'}:Net[width=3]"
+    asked = replace(asked, lent=(network,))
     here = facts(asked)
     made = parcel(asked)
     there = sent(made, unpack_code(made.archive, made.digest))
@@ -83,7 +83,7 @@ def test_a_process_elsewhere_runs_what_was_sent_and_not_what_lies_in_its_folder(
 
     import cloudpickle
 
-    job = _job(address, budget.backbone)
+    job = _job(address, network)
     moved = there.readdressed(job)
     assert isinstance(moved, Job)
     told = cloudpickle.dumps((there.asked(replace(asked, path=())), moved.strategy, MINE))
