@@ -183,7 +183,8 @@ class Nodes:
         try:
             node.sent, node.parcel = sent(node.parcel, self.ray.get(answer)), None
         except self.ray.exceptions.RayError as error:
-            self._refuse(node, f"this code cannot be sent there ({in_one_line(getattr(error, "cause", None) or error)})")
+            why = in_one_line(getattr(error, "cause", None) or error)
+            self._refuse(node, f"this code cannot be sent there ({why})")
             return
         node.met_s = time.monotonic()
         node.asked = _ask(identity, self.question, gpus=self.machine.gpus, sent=node.sent)
