@@ -329,6 +329,9 @@ class _Run:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
         settings = replace(self.machine.computing(settings_of(scenario, cell.seed)), session=self.session)
+        if cell.key in self.stale:
+            self.stale.remove(cell.key)
+            shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         keep = job_folder(self.store.folder / CELLS, cell.key)
         run_id = self._write(
             self.store.begin,
@@ -340,9 +343,6 @@ class _Run:
         dealt = self.deals[_deal_of(cell)]
         self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
         plugin = cell.contender.plugin
-        if cell.key in self.stale:
-            self.stale.remove(cell.key)
-            shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         return Job(
             key=cell.key,
             strategy=plugin.address,
