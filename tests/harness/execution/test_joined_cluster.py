@@ -187,6 +187,7 @@ def test_a_node_with_other_code_is_sent_this_one_and_one_that_leaves_costs_no_ce
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not CAN_HIDE, reason="needs the right to mount")
 def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine(
     tmp_path: Path, tiny_run: Run
