@@ -301,11 +301,14 @@ def _nodes(address: str) -> Finding:
         return Finding(text=f"none at {address}", broken=[str(error)])
     fit = [node for node in nodes if not node.refusal]
     workers = sum(node.room for node in fit)
-    processors = sorted({node.environment["processor"] for node in fit})
+    processors = sorted({node.environment["processor"] for node in fit if node.environment})
     text = f"{len(fit)} of {len(nodes)} can work, {workers} workers"
     return Finding(
-        text=f"{text}; {'; '.join(processors)}" if fit else text,
+        text=f"{text}; {'; '.join(processors)}" if processors else text,
         facts={"nodes": [asdict(node) for node in nodes]},
+        advice=[
+            f"node {node.name}: {node.lacks}; a run sends it, a search does not" for node in fit if node.lacks
+        ],
         broken=[f"node {node.name}: {node.refusal}" for node in nodes if node.refusal],
     )
 

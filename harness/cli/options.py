@@ -114,6 +114,10 @@ _MACHINE: dict[str, Any] = {
         str | None,
         typer.Option("--address", help="Address of a Ray cluster; by default Ray is started here."),
     ],
+    "resources": Annotated[
+        str, typer.Option("--resources", help="What a worker takes of a node besides: memory=8e9,tpu=1.")
+    ],
+    "labels": Annotated[str, typer.Option("--labels", help="Labels of the nodes to be used: region=eu.")],
     "together": Annotated[
         bool,
         typer.Option(
@@ -122,6 +126,10 @@ _MACHINE: dict[str, Any] = {
     ],
     "share": Annotated[
         bool, typer.Option("--share/--no-share", help="Train stages once that several cells have in common.")
+    ],
+    "mixed": Annotated[
+        bool,
+        typer.Option("--mixed", help="Use nodes with other versions of libraries too; their records say so."),
     ],
 }
 """The options of a `Machine`, by field; their defaults are the fields' own."""

@@ -16,7 +16,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -197,23 +197,38 @@ def nodes_there() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
+def has_labels(node: Mapping[str, Any], machine: Machine) -> bool:
+    """Say whether a node has the labels that the machine asks for."""
+    return machine.labelled.items() <= dict(node.get("Labels") or {}).items()
+
+
 def _shortage(machine: Machine) -> str:
     """Say what no node has, which a worker would wait for without end; empty where there is enough."""
-    needed = {"CPU": float(machine.threads), "GPU": machine.gpus}
-    nodes: list[dict[str, float]] = [node["Resources"] for node in nodes_there()]
+    needed, labels = machine.needed, machine.labelled
+    there = nodes_there()
+    nodes: list[dict[str, float]] = [node["Resources"] for node in there if has_labels(node, machine)]
+    if not nodes:
+        known = sorted(
+            {f"{name}={value}" for node in there for name, value in dict(node.get("Labels") or {}).items()}
+        )
+        asked = ",".join(f"{name}={value}" for name, value in labels.items())
+        return f"no node has the labels {asked} (labels there: {', '.join(known) or 'none'}): mend --labels"
     if any(all(node.get(kind, 0.0) >= amount for kind, amount in needed.items()) for node in nodes):
         return ""
-    asked = f"{machine.threads} {'thread' if machine.threads == 1 else 'threads'}"
-    asked += (
-        f" and {machine.gpus:g} of a GPU"
-        if 0 < machine.gpus < 1
-        else f" and GPUs: {machine.gpus:g}"
-        if machine.gpus
-        else ""
-    )
-    cores, gpus = (max((node.get(kind, 0.0) for node in nodes), default=0.0) for kind in needed)
-    there = f"at most {cores:g} cores and {gpus:g} GPUs are to be had"
-    return f"no node has what a worker needs ({asked}): {there} on one; say less with --threads or --gpus"
+    asked = " and ".join(_in_words(kind, amount) for kind, amount in needed.items())
+    most = {kind: max(node.get(kind, 0.0) for node in nodes) for kind in {"CPU": 0.0, "GPU": 0.0, **needed}}
+    had = ", ".join(f"{name} {most.pop(kind):g}" for kind, name in (("CPU", "cores"), ("GPU", "GPUs")))
+    had += "".join(f", {kind} {amount:g}" for kind, amount in most.items())
+    less = "say less with --threads, --gpus or --resources"
+    return f"no node has what a worker needs ({asked}): at most {had} on one; {less}"
+
+
+def _in_words(kind: str, amount: float) -> str:
+    if kind == "CPU":
+        return f"{amount:g} {'thread' if amount == 1 else 'threads'}"
+    if kind == "GPU":
+        return f"{amount:g} of a GPU" if amount < 1 else f"GPUs: {amount:g}"
+    return f"{kind}: {amount:g}"
 
 
 def _stay_on_this_machine() -> None:
@@ -318,4 +333,4 @@ def _keep_quiet() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-__all__ = ["Watch", "nodes_there", "on_one_machine", "start", "stop"]
+__all__ = ["Watch", "has_labels", "nodes_there", "on_one_machine", "start", "stop"]

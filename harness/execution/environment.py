@@ -36,6 +36,19 @@ def environment(machine: Machine, here: Mapping[str, Any] | None = None) -> dict
     }
 
 
+def marked(found: Mapping[str, Any], keep: Path) -> dict[str, Any]:
+    """Return `found` with what its libraries differ in from the driver's (`mixed`), noted in `keep`, the folder of a
+    cell: one that continues elsewhere what it began with other libraries stays marked.
+    """
+    note = keep / "mixed.txt"
+    noted = note.read_text(encoding="utf-8").splitlines() if note.is_file() else []
+    differences = dict.fromkeys([*noted, *filter(None, [found.get("mixed")])])
+    if not differences:
+        return dict(found)
+    note.write_text("\n".join(differences), encoding="utf-8")
+    return {**found, "mixed": "; ".join(differences)}
+
+
 def of_this_machine() -> dict[str, Any]:
     """Return versions, and which kind of machine and processor this is."""
     return {
@@ -62,4 +75,4 @@ def processor() -> str:
     return ", ".join(filter(None, [" ".join(model.split()), widest]))[:100]
 
 
-__all__ = ["environment", "of_this_machine", "processor"]
+__all__ = ["environment", "marked", "of_this_machine", "processor"]

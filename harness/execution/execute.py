@@ -32,7 +32,7 @@ from harness.cell.sessions import new_session
 from harness.cell.shared_stage import is_in_hand
 from harness.contracts import Scenario, Scorer, Scores, Status, StoredPrediction, Truth, scorer_of
 from harness.errors import UserError, in_one_line
-from harness.execution.environment import environment
+from harness.execution.environment import environment, marked
 from harness.execution.facts import question
 from harness.execution.machine import Machine
 from harness.execution.others import Meet, Others, mark_orphans_failed
@@ -119,7 +119,7 @@ def execute(
             return [plan.cached[cell.key] for cell in plan.cells]
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             mark_orphans_failed(store, leases, protocol_hash)
-        sharing = Sharing(plan.open if machine.share else [], store.folder / FOLDER)
+        sharing = Sharing(plan.open if machine.share and not machine.mixed else [], store.folder / FOLDER)
         if plan.again:
             _forget_stages(plan.open, sharing)
         run = _Run(
@@ -221,7 +221,7 @@ class _Run:
         self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
         self.cells = [cell for pack in packs for cell in pack]
         self.stale = {cell.key for cell in self.cells if others.again}  # to be begun from nothing
-        self.question = question(self.cells, machine)
+        self.question = question(self.cells, machine, store.folder / CELLS)
         self.deals: dict[tuple[str, int, bool], _Dealt] = {}
         self.users: dict[tuple[str, int, bool], int] = {}  # of a deal: the cells that still need it
         for pack in packs:
@@ -329,19 +329,20 @@ class _Run:
         """Open the record of a cell and return what its worker is told."""
         scenario = cell.protocol.scenario
         settings = replace(self.machine.computing(settings_of(scenario, cell.seed)), session=self.session)
+        if cell.key in self.stale:
+            self.stale.remove(cell.key)
+            shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
+        keep = job_folder(self.store.folder / CELLS, cell.key)
         run_id = self._write(
             self.store.begin,
             cell,
             experiment=self.experiment,
-            environment=environment(self.machine, self.pool.environment),
+            environment=marked(environment(self.machine, self.pool.environment), keep),
             parent=self.parent,
         )
         dealt = self.deals[_deal_of(cell)]
         self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
         plugin = cell.contender.plugin
-        if cell.key in self.stale:
-            self.stale.remove(cell.key)
-            shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         return Job(
             key=cell.key,
             strategy=plugin.address,
@@ -350,7 +351,7 @@ class _Run:
             code=cell.contender.code,
             lent_code=tuple(cell.protocol.content.get("code", {}).values()),
             settings=settings,
-            keep=job_folder(self.store.folder / CELLS, cell.key),
+            keep=keep,
             shared=self.sharing.paths(cell),
             timeout_s=self.limits.timeout_s,
             memory_mib=self.limits.memory_mib,

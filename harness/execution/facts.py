@@ -7,9 +7,11 @@ would put other numbers under the same key, without a word.
 from __future__ import annotations
 
 import hashlib
+import os
+import secrets
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -18,13 +20,14 @@ from typing import Any
 from harness.cell.run import settings_of
 from harness.code import by_path
 from harness.code.imports import OURS, module_named
-from harness.contracts import Scenario, TrainingBudget
+from harness.contracts import Scenario
 from harness.errors import UserError
 from harness.execution.environment import of_this_machine
 from harness.execution.machine import Machine, check_device
 from harness.plugins import Plugin
 from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, code_of_files
+from harness.protocol.cells import Cell, code_lent, lent_texts
+from harness.weights import declared_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,7 +36,9 @@ class Question:
 
     device, precision: to be had there.  path: where the driver finds modules.
     modules: of strategies by their names, those of other packages.  files: paths of strategies, with the
-    text that is sent.  budgets: whose networks and augmentations may be files.
+    text that is sent.  lent: what selects networks, augmentations and components.  networks: these, which may
+    have weights.  mark: a file in the folder of the store, of this run alone: who finds it sees that folder.
+    moved: files of plugins by path that were sent: where they lie there, by where they lie here.
     """
 
     device: str = "cpu"
@@ -41,19 +46,28 @@ class Question:
     path: tuple[str, ...] = ()
     modules: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
-    budgets: tuple[TrainingBudget, ...] = ()
+    lent: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
+    mark: Path | None = None
+    moved: Mapping[str, str] = field(default_factory=dict)
 
 
-def question(cells: Iterable[Cell], machine: Machine) -> Question:
-    """Return what to ask of a node that is to run these cells."""
+def question(cells: Iterable[Cell], machine: Machine, folder: Path | None = None) -> Question:
+    """Return what to ask of a node that is to run these cells, whose files lie in `folder`."""
     cells = list(cells)
     plugins = {cell.contender.plugin.name: cell.contender.plugin for cell in cells}
     scenarios = {cell.protocol.hash: cell.protocol.scenario for cell in cells}
-    return question_of(plugins.values(), scenarios.values(), machine)
+    asked = question_of(plugins.values(), scenarios.values(), machine)
+    return replace(
+        asked,
+        lent=tuple(dict.fromkeys(text for cell in cells for text in lent_texts(cell))),
+        mark=folder and folder.absolute() / f"run-{secrets.token_hex(8)}",
+    )
 
 
 def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], machine: Machine) -> Question:
     """Return what to ask of a node that is to run these strategies on these scenarios."""
+    budgets = [settings_of(scenario, 0).budget for scenario in scenarios]
     return Question(
         device=machine.device,
         precision=machine.precision,
@@ -64,7 +78,8 @@ def question_of(plugins: Collection[Plugin], scenarios: Iterable[Scenario], mach
             if plugin.source is None and plugin.cls.__module__.partition(".")[0] not in OURS
         },
         files={plugin.address: plugin.source for plugin in plugins if plugin.source is not None},
-        budgets=tuple(settings_of(scenario, 0).budget for scenario in scenarios),
+        lent=tuple(dict.fromkeys(each for one in budgets for each in (one.backbone, one.augmentations))),
+        networks=tuple(dict.fromkeys(one.backbone for one in budgets)),
     )
 
 
@@ -72,7 +87,9 @@ def facts(asked: Question) -> dict[str, Any]:
     """Return what this machine has, in plain values: a node with another version of this program answers too.
 
     environment: as in a record.  version, code: of this program.  plugins: digests by name, empty of what
-    cannot be read.  device: why it cannot be used, empty where it can.
+    cannot be read.  weights: digests of files of weights by the networks that name them, empty of those that
+    are not there; relative paths count from this machine's OWB_DATA.  device: why it cannot be used, empty
+    where it can.  sees_store: whether the folder of the store is the driver's, and can be written to.
     """
     sys.path += [place for place in asked.path if place not in sys.path]
     try:
@@ -82,24 +99,36 @@ def facts(asked: Question) -> dict[str, Any]:
         device = str(error)
     plugins = {name: fingerprint.of_code(module) for name, module in asked.modules.items()}
     for address, source in asked.files.items():
-        folder = by_path.folder_of(address.rpartition(":")[0])
+        folder = by_path.folder_of(readdressed(address, asked.moved).rpartition(":")[0])
         plugins[address] = fingerprint.of_code("", source, folder)
-    for budget in asked.budgets:
-        plugins |= _code_of_files(budget)
+    back = {new: old for old, new in asked.moved.items()}
+    lent = code_lent(readdressed(text, asked.moved) for text in asked.lent)
+    plugins |= {readdressed(f"{name}:", back).removesuffix(":"): code for name, code in lent.items()}
     return {
         "environment": of_this_machine(),
         "version": _version(),
         "code": code_here(),
         "plugins": plugins,
+        "weights": {network: _weights_of(network) for network in asked.networks},
         "device": device,
+        "sees_store": asked.mark is not None
+        and asked.mark.is_file()
+        and os.access(asked.mark.parent, os.W_OK),
     }
 
 
-def _code_of_files(budget: TrainingBudget) -> dict[str, str]:
+def readdressed(text: str, moved: Mapping[str, str]) -> str:
+    """Return a text that names plugins by path (`my.py:Net`), with files that were moved by their new paths."""
+    for old, new in moved.items():
+        text = text.replace(f"{old}:", f"{new}:")
+    return text
+
+
+def _weights_of(backbone: str) -> str:
     try:
-        return code_of_files(budget)
-    except (UserError, OSError):  # a file that is not there
-        return {f"{budget.backbone} or {budget.augmentations}": ""}
+        return declared_weights(backbone).get("sha256", "none")
+    except UserError:  # they are not there, or are others than the text says
+        return ""
 
 
 @cache
@@ -121,36 +150,53 @@ def _version() -> str:
         return ""
 
 
-def difference(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
-    """Say what keeps a machine from working for this one, and what to do about it; empty where nothing does.
-
-    Args:
-        here: `facts` of the driver.
-        there: `facts` of the machine, to the same question.
-    """
+def lacks_code(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Say what code a machine lacks to work for this one; empty where it has it all. Arguments as of `difference`."""
     if there["code"] != here["code"]:
         versions = (
             f"{there['version'] or 'no release'} there, {here['version'] or 'no release'} here"
             if there["version"] != here["version"]
             else f"both call themselves {here['version']}"
         )
-        return f"it has other code of this program ({versions}): install the same commit there"
-    ours, theirs = here["environment"], there["environment"]
-    if _minor(theirs["python"]) != _minor(ours["python"]):
-        return f"it has Python {theirs['python']}, not {ours['python']}: install that one there"
-    known, found = ours["libraries"], theirs["libraries"]
-    others = [
+        return f"it has other code of this program ({versions})"
+    for name, digest in here["plugins"].items():
+        if there["plugins"].get(name) != digest:
+            return f"what {name} says or imports is not the same there"
+    return ""
+
+
+def other_libraries(here: Mapping[str, Any], there: Mapping[str, Any]) -> str:
+    """Say which libraries a machine has in other versions; empty where there is none. Arguments as of
+    `difference`.
+    """
+    known, found = here["environment"]["libraries"], there["environment"]["libraries"]
+    return ", ".join(
         f"{name} {found.get(name, 'missing')} instead of {known.get(name, 'none')}"
         for name in sorted({*known, *found})
         if known.get(name) != found.get(name)
-    ]
-    if others:
-        return f"it has other libraries ({', '.join(others)}): install the same versions there"
-    for name, digest in here["plugins"].items():
-        if there["plugins"].get(name) != digest:
+    )
+
+
+def difference(here: Mapping[str, Any], there: Mapping[str, Any], *, mixed: bool = False) -> str:
+    """Say what keeps a machine from working for this one, whatever code it is sent, and what to do about it;
+    empty where nothing does.
+
+    Args:
+        here: `facts` of the driver.
+        there: `facts` of the machine, to the same question.
+        mixed: whether it may have other libraries.
+    """
+    ours, theirs = here["environment"]["python"], there["environment"]["python"]
+    if _minor(theirs) != _minor(ours):
+        return f"it has Python {theirs}, not {ours}: install that one there"
+    others = other_libraries(here, there)
+    if others and not mixed:
+        return f"it has other libraries ({others}): install the same versions there, or say --mixed"
+    for network, digest in here["weights"].items():
+        if there["weights"].get(network) != digest:
             return (
-                f"what {name} says or imports is not the same there: copy the folder of that file to the same "
-                "place"
+                f"it lacks the weights of {network} (SHA-256 {digest[:16]}), or has others: put the same file "
+                "there, in the same place, or, with a relative path, under its own OWB_DATA"
             )
     return f"{there['device']}" if there["device"] else ""
 
@@ -159,4 +205,13 @@ def _minor(python: str) -> list[str]:
     return python.split(".")[:2]
 
 
-__all__ = ["Question", "difference", "facts", "question", "question_of"]
+__all__ = [
+    "Question",
+    "difference",
+    "facts",
+    "lacks_code",
+    "other_libraries",
+    "question",
+    "question_of",
+    "readdressed",
+]

@@ -1,14 +1,16 @@
 """The nodes of a Ray cluster that was joined: who is there, who may work, and how many workers each has room
 for.
 
-Every node says what it has before it works (`facts`), and the driver compares. With other code, of this
-program or of a plugin, with other libraries or another Python, or without the device, a node gets no cell, and
-the run goes on with the others. Processors may differ; the record of a cell names the one that it ran on.
+Every node says what it has before it works (`facts`), and the driver compares. To one with other code, of this
+program or of a plugin, that of the driver is sent (`shipping`), and it is asked again. With other libraries or
+another Python, or without the device, a node gets no cell, and the run goes on with the others. Processors may
+differ, and libraries where the machine says so; the record of a cell names those that it ran on.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,9 +19,10 @@ from typing import Any
 
 from harness.code.imports import OURS
 from harness.errors import UserError, in_one_line
-from harness.execution.cluster import nodes_there, start, stop
-from harness.execution.facts import Question, difference, facts, question_of
+from harness.execution.cluster import has_labels, nodes_there, start, stop
+from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question_of
 from harness.execution.machine import Machine
+from harness.execution.shipping import Parcel, Sent, by_value, parcel, sent
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +34,8 @@ _LOADING_S = 240.0
 @dataclass(slots=True)
 class _Node:
     """A node that is there. met_s: when it was met.  asked: its answer to come.  environment: what it said, once it
-    was admitted.  refusal: why it was not.
+    was admitted.  refusal: why it was not.  sees_store: whether it sees the driver's folder of the store.
+    parcel: code on its way to it, which is what it is asked for then.  sent: code that it got.
     """
 
     name: str
@@ -40,6 +44,9 @@ class _Node:
     asked: Any = None
     environment: dict[str, Any] | None = None
     refusal: str = ""
+    sees_store: bool = True
+    parcel: Parcel | None = None
+    sent: Sent | None = None
 
 
 class Nodes:
@@ -55,6 +62,7 @@ class Nodes:
         self.machine, self.question = machine, asked
         self._here = facts(asked)
         self._there: dict[str, _Node] = {}
+        self._parcel: tuple[Parcel, Any] | None = None
         self.look()
 
     @property
@@ -79,9 +87,9 @@ class Nodes:
         for identity, node in alive.items():
             if identity not in self._there:
                 self._there[identity] = self._met(identity, node)
-        for met in self._there.values():
+        for identity, met in self._there.items():
             if met.asked is not None and self.ray.wait([met.asked], timeout=0)[0]:
-                self._take_in(met)
+                self._take_in(identity, met)
             elif (
                 met.asked is not None and not self.machine.gpus and time.monotonic() - met.met_s > _LOADING_S
             ):
@@ -106,6 +114,14 @@ class Nodes:
         """Return what a record says of a node; None of one that has left."""
         return self._there[identity].environment if identity in self._there else None
 
+    def sees_store(self, identity: str) -> bool:
+        """Whether a node sees the driver's folder of the store, or did before it left."""
+        return identity not in self._there or self._there[identity].sees_store
+
+    def sent(self, identity: str) -> Sent | None:
+        """Return the code that a node got; None where it has its own."""
+        return self._there[identity].sent if identity in self._there else None
+
     def refuse(self, identity: str, reason: str) -> None:
         """Leave a node out from now on."""
         if identity in self._there and not self._there[identity].refusal:
@@ -123,18 +139,55 @@ class Nodes:
         return seats(rooms, taken, self.machine.workers)
 
     def _met(self, identity: str, node: Mapping[str, Any]) -> _Node:
-        met = _Node(_called(node), room(node["Resources"], self.machine), time.monotonic())
+        met = _Node(_called(node), room(node, self.machine), time.monotonic())
         if met.room:
             met.asked = _ask(identity, self.question, gpus=self.machine.gpus)
         return met
 
-    def _take_in(self, node: _Node) -> None:
+    def _take_in(self, identity: str, node: _Node) -> None:
         answer, node.asked = node.asked, None
-        said, reason = _heard(answer, self._here)
-        if reason:
-            self._refuse(node, reason)
+        if node.parcel is not None:
+            self._take_in_sent(identity, node, answer)
+            return
+        said, lacks, reason = _heard(answer, self._here, mixed=self.machine.mixed)
+        if lacks and node.sent is None:
+            self._send(identity, node, lacks)
+        elif lacks or reason:
+            self._refuse(node, f"{lacks}, also with the files that it was sent" if lacks else reason)
         else:
-            node.environment = said["environment"]
+            others = other_libraries(self._here, said)
+            node.environment = said["environment"] | ({"mixed": others} if others else {})
+            node.sees_store = said["sees_store"]
+            if others:
+                _log.warning("node %s has other libraries (%s): its cells are marked", node.name, others)
+
+    def _send(self, identity: str, node: _Node, lacks: str) -> None:
+        """Send a node the code that it lacks; it is made up once for all nodes."""
+        try:
+            if self._parcel is None:
+                made = parcel(self.question)
+                self._parcel = made, self.ray.put(made.archive)
+        except UserError as error:
+            self._refuse(node, f"{lacks}, and {error}")
+            return
+        node.parcel, archive = self._parcel
+        unpack: Any = self.ray.remote(by_value()).options(
+            num_cpus=0, max_retries=0, scheduling_strategy=on(identity)
+        )
+        node.asked, node.met_s = unpack.remote(archive, node.parcel.digest), time.monotonic()
+        _log.warning("node %s is sent this code: %s", node.name, lacks)
+
+    def _take_in_sent(self, identity: str, node: _Node, answer: Any) -> None:
+        """Ask a node again that has got the code."""
+        assert node.parcel is not None
+        try:
+            node.sent, node.parcel = sent(node.parcel, self.ray.get(answer)), None
+        except self.ray.exceptions.RayError as error:
+            why = in_one_line(getattr(error, "cause", None) or error)
+            self._refuse(node, f"this code cannot be sent there ({why})")
+            return
+        node.met_s = time.monotonic()
+        node.asked = _ask(identity, self.question, gpus=self.machine.gpus, sent=node.sent)
 
     def _refuse(self, node: _Node, reason: str) -> None:
         node.refusal = reason
@@ -144,12 +197,13 @@ class Nodes:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspected:
     """What was found of a node. room: for how many workers.  environment: empty where it gave no answer.
-    refusal: why it would get no cell, empty where it would.
+    lacks: what code a run would have to send it.  refusal: why it would get no cell even so, empty where it would.
     """
 
     name: str
     room: int
     environment: Mapping[str, Any]
+    lacks: str
     refusal: str
 
 
@@ -172,20 +226,23 @@ def inspected(machine: Machine, asked: Question) -> list[Inspected]:
 
     here, there = facts(asked), nodes_there()
     answers = [
-        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node["Resources"], machine) else 0.0)
-        for node in there
+        _ask(node["NodeID"], asked, gpus=machine.gpus if room(node, machine) else 0.0) for node in there
     ]
     come, _ = ray.wait(answers, num_returns=len(answers), timeout=_PATIENCE_S)
     found = []
     for node, answer in zip(there, answers, strict=True):
-        said, refusal = (
-            _heard(answer, here) if answer in come else ({}, f"it gave no answer in {_PATIENCE_S:g} s")
+        said, lacks, refusal = (
+            _heard(answer, here, mixed=machine.mixed)
+            if answer in come
+            else ({}, "", f"it gave no answer in {_PATIENCE_S:g} s")
         )
-        fits = room(node["Resources"], machine)
+        fits = room(node, machine)
         if not fits and not refusal:
-            refusal = "it has no room for a worker: start it with more --num-cpus"
+            refusal = "it has no room for a worker: start it with more --num-cpus or other resources"
         environment = said["environment"] if said else {}
-        found.append(Inspected(name=_called(node), room=fits, environment=environment, refusal=refusal))
+        found.append(
+            Inspected(name=_called(node), room=fits, environment=environment, lacks=lacks, refusal=refusal)
+        )
     return found
 
 
@@ -208,14 +265,18 @@ def seats(rooms: Mapping[str, int], taken: Sequence[str], most: int | None) -> l
     return found
 
 
-def _ask(identity: str, asked: Question, *, gpus: float = 0.0) -> Any:
+def _ask(identity: str, asked: Question, *, gpus: float = 0.0, sent: Sent | None = None) -> Any:
     """Return a reference to the `facts` of a node, which need none of its cores, and see this share of GPUs."""
     import ray
 
     remote: Any = ray.remote(facts).options(
-        num_cpus=0, num_gpus=gpus, max_retries=0, scheduling_strategy=on(identity)
+        num_cpus=0,
+        num_gpus=gpus,
+        max_retries=0,
+        scheduling_strategy=on(identity),
+        runtime_env=sent and sent.runtime_env,
     )
-    return remote.remote(asked)
+    return remote.remote(sent.asked(asked) if sent else asked)
 
 
 def on(identity: str) -> Any:
@@ -225,23 +286,27 @@ def on(identity: str) -> Any:
     return NodeAffinitySchedulingStrategy(identity, soft=False)
 
 
-def _heard(answer: Any, here: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Return what a node answered, and what keeps it from working: see `difference`."""
+def _heard(answer: Any, here: Mapping[str, Any], *, mixed: bool) -> tuple[dict[str, Any], str, str]:
+    """Return what a node answered, what code it lacks, and what keeps it from working even with that: see
+    `difference`.
+    """
     import ray
 
     try:
         said = ray.get(answer)
     except ray.exceptions.RayError as error:
-        return {}, _unanswered(error)
-    return said, difference(here, said)
+        return {}, *_unanswered(error)
+    return said, lacks_code(here, said), difference(here, said, mixed=mixed)
 
 
-def _unanswered(error: Exception) -> str:
-    """Say why a node gave no answer."""
+def _unanswered(error: Exception) -> tuple[str, str]:
+    """Say why a node gave no answer: what code it lacks, or what else it is."""
     text = str(error)
     if any(f"No module named '{name}" in text for name in OURS) or "AttributeError" in text:
-        return "this program, or this version of it, is not installed there: install the same commit"
-    return f"it does not answer ({in_one_line(getattr(error, 'cause', None) or error)})"
+        return "this program, or this version of it, is not installed there", ""
+    if missing := re.search("No module named '([^']+)'", text):
+        return "", f"it lacks the library {missing[1]}: install what this program needs there"
+    return "", f"it does not answer ({in_one_line(getattr(error, 'cause', None) or error)})"
 
 
 def _called(node: Mapping[str, Any]) -> str:
@@ -251,10 +316,12 @@ def _called(node: Mapping[str, Any]) -> str:
     return f"{name if name != address else node.get('NodeManagerHostname') or name} ({address})"
 
 
-def room(has: Mapping[str, float], machine: Machine) -> int:
-    """Return how many workers fit on a node with these resources."""
-    cores = int(has.get("CPU", 0.0) // machine.threads)
-    return min(cores, int(has.get("GPU", 0.0) / machine.gpus + 1e-9)) if machine.gpus else cores
+def room(node: Mapping[str, Any], machine: Machine) -> int:
+    """Return how many workers fit on a node, by what Ray says of its resources and labels."""
+    has = node["Resources"]
+    if not has_labels(node, machine):
+        return 0
+    return min(int(has.get(kind, 0.0) / amount + 1e-9) for kind, amount in machine.needed.items())
 
 
 __all__ = ["Inspected", "Nodes", "inspect", "inspected", "on", "room", "seats"]

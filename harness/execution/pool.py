@@ -17,18 +17,20 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.cell.sealing import Episode
 from harness.contracts import Status
 from harness.errors import UserError
+from harness.execution.away import Carried, packed, sweep, unpack
 from harness.execution.cluster import Watch, on_one_machine, start, stop
 from harness.execution.environment import of_this_machine
 from harness.execution.facts import Question
 from harness.execution.machine import Machine
 from harness.execution.nodes import Nodes, on
+from harness.execution.shipping import Sent
 from harness.execution.worker import Worker, tail
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
@@ -48,6 +50,8 @@ _SETTLE_S = 45.0
 """How long a worker of a cluster that cannot be reached keeps its task: so late may Ray notice that its node is
 no more.
 """
+_CLEAR_S = 5.0
+"""How long nodes may take to remove what workers have left there."""
 _LONGEST_TICK_S = 1.0
 """What a look counts for at most, so that a driver that was stopped for an hour takes nobody for lost."""
 
@@ -57,6 +61,7 @@ class _Seat:
     """A place for one worker: the actor that sits there, and what it runs. node: where, in a cluster that was
     joined.  stream: what it says of its task.  silent_s: since its last word.
     died: of what, where it is still to be seen whether its node did.
+    brought: what was sent with its task, by file and when that was written.
     """
 
     node: str
@@ -67,6 +72,7 @@ class _Seat:
     pid: int = 0
     silent_s: float = 0.0
     died: Exception | None = None
+    brought: dict[tuple[Path, int], Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +101,7 @@ class Pool:
     def __exit__(self, *_: object) -> None:
         for path in list(self._mapped):
             self.withdraw(path)
+        self._clear_away()
         if self.own:
             stop()
         else:
@@ -138,7 +145,11 @@ class Pool:
         seat = self._free
         assert seat is not None
         seat.task, seat.silent_s = task, 0.0
-        seat.stream = seat.worker.run.options(num_returns="streaming").remote(task, episodes)
+        brought = [] if self._sees_store(seat.node) else self._packed(seat, task)
+        sent = self._sent(seat.node)
+        seat.stream = seat.worker.run.options(num_returns="streaming").remote(
+            sent.readdressed(task) if sent else task, episodes, brought
+        )
 
     def wait(self, seconds: float) -> list[Event | Ended]:
         """Wait up to `seconds` until something is heard; return it, in the order in which every worker said
@@ -163,6 +174,64 @@ class Pool:
             heard += self._heard(seat, passed)
         return heard + self._followed(passed)
 
+    def _sees_store(self, node: str) -> bool:
+        """Whether workers on this node see the folder of the store."""
+        return self._nodes is None or self._nodes.sees_store(node)
+
+    def _sent(self, node: str) -> Sent | None:
+        """Return the code that a node was sent; None where it has its own."""
+        return self._nodes.sent(node) if self._nodes else None
+
+    def _runtime_env(self, node: str) -> dict[str, Any] | None:
+        sent = self._sent(node)
+        return sent.runtime_env if sent else None
+
+    @property
+    def _run(self) -> str:
+        """What the folders of this run's workers are called by, on nodes that do not see that of the store."""
+        return self.question.mark.name if self.question.mark else ""
+
+    def _packed(self, seat: _Seat, task: Task) -> list[Carried]:
+        """Return references to what the cells of a task continue from; what another worker was sent is sent to no
+        node twice.
+        """
+        sent = {file: reference for each in self._seats for file, reference in each.brought.items()}
+        seat.brought = {}
+
+        def stored(path: Path) -> Any:
+            file = path, path.stat().st_mtime_ns
+            seat.brought[file] = sent[file] if file in sent else self.ray.put(path.read_bytes())
+            return seat.brought[file]
+
+        return [carried for job in task.jobs if (carried := packed(job, {}, read=stored)) is not None]
+
+    def _keep(self, task: Task, carried: Carried) -> None:
+        """Keep what a cell has written on a node that does not see the folder of the store."""
+        try:
+            unpack(task, carried)
+        except OSError as error:
+            _log.warning(
+                "a stage of a cell cannot be kept (%s): where its node is lost, it is learned again", error
+            )
+
+    def _clear_away(self) -> None:
+        """End the workers on nodes that do not see the folder of the store, and have these removed theirs."""
+        if self.question.mark:
+            self.question.mark.unlink(missing_ok=True)
+        away = [seat for seat in self._seats if not self._sees_store(seat.node)]
+        if not away:
+            return
+        for seat in away:
+            self._dismiss(seat)
+        clear: Any = self.ray.remote(sweep)
+        asked = [
+            clear.options(
+                num_cpus=0, max_retries=0, scheduling_strategy=on(node), runtime_env=self._runtime_env(node)
+            ).remote(self._run, patience_s=_CLEAR_S)
+            for node in {seat.node for seat in away}
+        ]
+        self.ray.wait(asked, num_returns=len(asked), timeout=2 * _CLEAR_S)
+
     def _open(self) -> None:
         self.own = start(self.machine)
         import ray
@@ -170,6 +239,9 @@ class Pool:
         self.ray = ray
         self._one_machine = on_one_machine(self.machine)
         self._watch = Watch() if self.own and self.machine.address is None else None
+        if self.machine.address and self.question.mark:
+            self.question.mark.parent.mkdir(parents=True, exist_ok=True)
+            self.question.mark.touch()
         self._nodes = Nodes(self.machine, self.question) if self.machine.address else None
         self._here = of_this_machine()
         self._since_look_s = 0.0
@@ -235,6 +307,9 @@ class Pool:
             if isinstance(message, Outcome):
                 yield Ended(task=seat.task, outcome=message)
                 seat.task = seat.stream = None
+                seat.brought = {}
+            elif isinstance(message, Carried):
+                self._keep(seat.task, message)
             elif not isinstance(message, Heartbeat):
                 yield message
         if seat.died is not None:
@@ -296,14 +371,19 @@ class Pool:
 
     def _new_seat(self, node: str = "") -> _Seat:
         need = self.machine
+        further = {kind: amount for kind, amount in need.needed.items() if kind not in ("CPU", "GPU")}
         actor: Any = self.ray.remote(Worker).options(
             num_cpus=need.threads,
             num_gpus=need.gpus,
+            memory=further.pop("memory", None),
+            resources=further,
             max_restarts=0,
             max_task_retries=0,
             scheduling_strategy=on(node) if node else "DEFAULT",
+            runtime_env=self._runtime_env(node),
         )
-        worker = actor.remote(need.threads, path=sys.path)
+        away = "" if self._sees_store(node) else self._run
+        worker = actor.remote(need.threads, path=sys.path, away=away)
         return _Seat(node=node, worker=worker, arriving=worker.ready.remote())
 
     def _dismiss(self, seat: _Seat) -> None:

@@ -13,17 +13,20 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.contracts import Status
+from harness.execution.away import Carried, OwnFolder, packed
 from harness.processes.cell import End, Order, scratch_of
 from harness.processes.limits import LOOK_S, Limits, Stopped
 from harness.processes.link import Gone, Inbox
 from harness.processes.mapped import Mapped
-from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Started, Task
+from harness.processes.mapped import episodes as mapped_episodes
+from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, StageEnded, Started, Task
 from harness.processes.out_of_memory import what_to_try
 from harness.processes.workshop import Process, Workshop, open_workshop
 
@@ -34,11 +37,15 @@ _LARGEST_LOG = 16 << 20
 
 class Worker:
     """Actor: has cells learned one at a time, or a pack of them at once. path: where the driver finds
-    modules, and cells do too.
+    modules, and cells do too.  away: on a node that does not see the folder of the store, the name of the run;
+    its cells then lie in a folder of the worker's own.
     """
 
-    def __init__(self, threads: int, *, path: Sequence[str] = (), workshop: Workshop | None = None) -> None:
+    def __init__(
+        self, threads: int, *, path: Sequence[str] = (), away: str = "", workshop: Workshop | None = None
+    ) -> None:
         self.threads = threads
+        self._own = OwnFolder(away) if away else None
         sys.path += [place for place in path if place not in sys.path]
         self.workshop = workshop or open_workshop(threads)
         self._mapped: dict[str, Mapped] = {}
@@ -48,17 +55,37 @@ class Worker:
         self.workshop.wait_ready()
         return os.getpid()
 
-    def run(self, task: Task, episodes: Sequence[Episodes]) -> Iterator[Event | Heartbeat | Outcome]:
+    def run(
+        self, task: Task, episodes: Sequence[Episodes], brought: Sequence[Carried] = ()
+    ) -> Iterator[Event | Heartbeat | Outcome | Carried]:
         """Run one cell or pack in a process of its own; yield what it says, every finished stage before the
         next begins, and last its end.
 
         Args:
             task: the cell or pack.
             episodes: of every cell: a file of this machine, or references to every stage and query.
+            brought: to a node that does not see the folder of the store: files that the cells continue from.
+                Those that they write are yielded.
         """
-        yield from self._learned(
-            Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
-        )
+        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
+        if self._own is None:
+            yield from self._learned(order)
+            return
+        stages = {
+            job.key: sum(1 for _ in mapped_episodes(path))
+            for job, path in zip(task.jobs, order.mapped, strict=True)
+        }
+        with self._own.moved(task, brought) as here:
+            jobs = {job.key: job for job in here.jobs}
+            known: dict[Path, int] = {}
+            for job in here.jobs:
+                packed(job, known, read=lambda _: b"")
+            for message in self._learned(replace(order, task=here)):
+                if isinstance(message, StageEnded) and message.result.stage + 1 < stages[message.key]:
+                    written = packed(jobs[message.key], known)
+                    if written is not None:
+                        yield written
+                yield message
 
     def _learned(self, order: Order) -> Iterator[Any]:
         task = order.task

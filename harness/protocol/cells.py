@@ -213,6 +213,10 @@ class Contender:
     code: str
 
 
+LENT: tuple[Kind, ...] = ("backbone", "encoder", "augmentation", "component")
+"""Kinds of plugins that a strategy learns with."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Cell:
     """One unit of work: a contender on a protocol under a seed."""
@@ -314,6 +318,20 @@ def cells(
         Cell(protocol=p, contender=c, seed=seed) for p in protocols for seed in chosen for c in contenders
     ]
     return list({cell.key: cell for cell in every}.values())
+
+
+def lent_texts(cell: Cell) -> list[str]:
+    """Return what selects the network, the augmentations and the components of a cell, files by their whole paths."""
+    budget, contender = cell.protocol.scenario.budget(), cell.contender
+    components = [text for _, text in _named_components(contender.plugin, contender.params)]
+    return [addressed(text) for text in (budget.backbone, budget.augmentations, *components)]
+
+
+def code_lent(texts: Iterable[str]) -> dict[str, str]:
+    """Return the digests of the code of networks, augmentations and components of others that `texts` select, by
+    name; of files that are not there, none.
+    """
+    return _code_of_others(texts, LENT)
 
 
 def code_of_files(budget: TrainingBudget) -> dict[str, str]:

@@ -114,6 +114,15 @@ def of_code(
     return of_value(_closure(own, engine, source))
 
 
+def behind(source: str, folder: str) -> list[Module]:
+    """Return the modules that are digested because a plugin by path, with this text, imports them, those of this
+    project left out; `folder` and what is raised as for `of_code`.
+    """
+    own = Module("", folder=folder)
+    importlib.invalidate_caches()
+    return [module for module in _all_read([own], (), source) if module != own and not module.is_ours]
+
+
 @cache
 def _of_ours(module: str, engine: tuple[str, ...]) -> str:
     """Return the digest for a module of this project, whose files are as they were when it was loaded."""
@@ -147,6 +156,21 @@ def _closure(own: Sequence[Module], engine: Sequence[str], source: str | None) -
     """Return the digests of the plugin's module, the last of `own`, and of all modules behind it, and the
     releases that these use.
     """
+    read = _all_read(own, engine, source)
+    releases = {
+        release
+        for one in read.values()
+        for release in one.releases
+        if release.partition("==")[0] not in LIBRARIES
+    }
+    return [
+        read[own[-1]].digest if own else "",
+        sorted({one.digest for one in read.values()}),
+        sorted(releases),
+    ]
+
+
+def _all_read(own: Sequence[Module], engine: Sequence[str], source: str | None) -> dict[Module, _Read]:
     read: dict[Module, _Read] = {}
     package = own[0].name.partition(".")[0] if own else ""
     queue = [*own, *(module for name in engine for module in module_named(name))]
@@ -160,17 +184,7 @@ def _closure(own: Sequence[Module], engine: Sequence[str], source: str | None) -
                 else _read(module, normal_form(source) if is_text else _form(module), package)
             )
             queue += read[module].behind
-    releases = {
-        release
-        for one in read.values()
-        for release in one.releases
-        if release.partition("==")[0] not in LIBRARIES
-    }
-    return [
-        read[own[-1]].digest if own else "",
-        sorted({one.digest for one in read.values()}),
-        sorted(releases),
-    ]
+    return read
 
 
 def _read(module: Module, form: NormalForm, package: str) -> _Read:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -17,15 +18,29 @@ from typing import Self
 import psutil
 
 _PATIENCE_S = 120.0
+_UNSHARE = ["unshare", "--mount", "sh", "-c"]
+CAN_HIDE = (
+    bool(shutil.which("unshare")) and not subprocess.run([*_UNSHARE, "true"], capture_output=True).returncode
+)
+"""Whether processes may have mounts of their own here."""
+
+
+def _hiding(folders: Sequence[Path]) -> list[str]:
+    """Return the words before a command that sees empty folders in place of these."""
+    mounts = "".join(f"mount -t tmpfs none '{folder}' && " for folder in folders)
+    return [*_UNSHARE, f'{mounts}exec "$@"', "sh"] if folders else []
 
 
 class Cluster:
     """A head and further nodes, a core each, which are ended together.
 
     home: where Ray looks for a token; every process of the cluster, and who joins it, has it as home folder.
+    hidden: folders of which no node sees the driver's, but one of its own, which is empty, as on another machine
+    (needs the right to mount: `CAN_HIDE`).
     """
 
-    def __init__(self, folder: Path, *, cores: int = 1) -> None:
+    def __init__(self, folder: Path, *, cores: int = 1, hidden: Sequence[Path] = ()) -> None:
+        self._hidden = hidden
         self.folder, self.home = folder, folder / "home"
         self.home.mkdir(exist_ok=True)
         with socket.socket() as free:
@@ -59,6 +74,10 @@ class Cluster:
         """Have a node join, with further variables in its environment."""
         self._start(name, 1, ["--address", self.address], **further)
 
+    def processes(self, name: str) -> set[int]:
+        """Return the ids of all processes of a node."""
+        return {each.pid for each in psutil.Process(self._nodes[name].pid).children(recursive=True)}
+
     def kill(self, name: str) -> None:
         """Kill a node with all its processes, as when its machine loses power."""
         node = self._nodes.pop(name)
@@ -79,7 +98,7 @@ class Cluster:
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
             self._nodes[name] = subprocess.Popen(
-                [*ray, *options, *size, *here],
+                [*_hiding(self._hidden), *ray, *options, *size, *here],
                 cwd=self.folder,
                 env=self.environment(**further),
                 stdout=out,

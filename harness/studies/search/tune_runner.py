@@ -217,9 +217,19 @@ def _check_nodes(search: Search, machine: Machine) -> None:
     """
     if machine.address is None:
         return
+    if machine.labels:
+        stop()
+        raise UserError(
+            "a search runs on every node of a cluster: leave --labels out, or start a cluster of those"
+        )
     plugins = [find(search.space.kind, search.space.name)] if search.space.kind == "strategy" else []
     nodes = inspected(machine, question_of(plugins, [search.choosing.scenario], machine))
-    if unfit := [f"{node.name}: {node.refusal}" for node in nodes if node.room and node.refusal]:
+    unfit = [
+        f"{node.name}: {node.refusal or f'{node.lacks}, and a search sends none: install the same there'}"
+        for node in nodes
+        if node.room and (node.refusal or node.lacks)
+    ]
+    if unfit:
         stop()
         raise UserError(f"a search runs on every node of a cluster, and not all may work; {'; '.join(unfit)}")
 
@@ -240,7 +250,10 @@ def _tune(
     shutil.rmtree(log.folder / _TUNE, ignore_errors=True)
     function = tune.with_parameters(attempt, assignment=assignment, episodes=episodes, judge=judge)
     tune.Tuner(
-        tune.with_resources(function, {"cpu": machine.threads, "gpu": machine.gpus}),
+        tune.with_resources(
+            function,
+            {{"CPU": "cpu", "GPU": "gpu"}.get(kind, kind): each for kind, each in machine.needed.items()},
+        ),
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=asha(mode, whole, earlier) if search.method == "asha" else None,

@@ -206,11 +206,19 @@ def test_a_raylet_that_is_stopped_while_ray_starts_is_continued(tmp_path: Path) 
 def test_what_no_node_has_is_one_sentence(warm_ray: None) -> None:
     with pytest.raises(
         UserError,
-        match=r"no node has what a worker needs \(1 thread and GPUs: 64\): at most .* say less with",
+        match=r"no node has what a worker needs \(1 thread and GPUs: 64\): at most cores .*, GPUs 0 on one; say less with",
     ):
         start(Machine(gpus=64))
     with pytest.raises(UserError, match=r"no node has what a worker needs \(4096 threads\)"):
         start(Machine(threads=4096))
+    with pytest.raises(
+        UserError, match=r"\(1 thread and licence: 2\): at most .*, GPUs 0, licence 0 on one; say less"
+    ):
+        start(Machine(resources="licence=2"))
+    with pytest.raises(
+        UserError, match=r"no node has the labels region=eu \(labels there: .*\): mend --labels"
+    ):
+        start(Machine(labels="region=eu"))
 
 
 def test_whatever_ray_raises_while_it_starts_is_one_sentence() -> None:

@@ -7,23 +7,39 @@ Every node is a real raylet on this machine.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import pytest
 from checkout import ROOT
-from raylets import Cluster
+from raylets import CAN_HIDE, Cluster
 from runs import BLOBS, Run, world
 
 from harness.contracts import Status
 from harness.store.mlflow_store import Store
+from harness.store.record import Record
 
+MINE = """
+import numpy as np
+from harness.contracts import Prediction, Strategy
+from helper import SHIFT
+
+class Mine(Strategy):
+    def learn(self, stage):
+        self.classes = stage.named_classes
+
+    def predict(self, query):
+        scores = self.context.stream("method").normal(size=(len(query.ids), self.classes)) + SHIFT
+        return Prediction(classes=scores.argmax(axis=1), scores=scores)
+"""
 OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
 
 
@@ -39,12 +55,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def other_code(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Return a folder with a version of this program in which one line is another."""
+    """Return a folder with a version of this program in which a line is another, so that no worker runs a cell."""
     folder = tmp_path_factory.mktemp("other")
     for package in ("harness", "leaderboards", "openworld", "scenarios", "strategies"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("boards"))
-    with (folder / "harness" / "seeds.py").open("a") as file:
-        file.write("\nLATE = True\n")
+    with (folder / "harness" / "execution" / "worker.py").open("a") as file:
+        file.write("\nWorker.run = None\n")
     return str(folder)
 
 
@@ -81,18 +97,45 @@ def test_a_token_that_is_there_is_used_and_another_one_is_one_sentence(
         )
 
 
+@pytest.fixture
+def other_timm(tmp_path: Path) -> str:
+    """Return a folder by which timm seems to be of another version."""
+    (tmp_path / "timm-0.0.1.dist-info").mkdir()
+    (tmp_path / "timm-0.0.1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: timm\nVersion: 0.0.1\n"
+    )
+    return str(tmp_path)
+
+
 @pytest.mark.slow
-def test_a_run_that_no_node_may_work_for_ends_in_one_sentence(cluster: Cluster, other_code: str) -> None:
-    process = _owb(cluster, "run", world("Means"), "-s", BLOBS, "--no-bounds", PYTHONPATH=other_code)
+def test_nodes_with_other_libraries_are_refused_or_used_and_their_cells_marked(
+    cluster: Cluster, other_timm: str, other_code: str, tmp_path: Path
+) -> None:
+    words = ["run", world("Means"), "-s", BLOBS, "--no-bounds", "-n", "1", "--store", str(tmp_path / "store")]
+    process = _owb(cluster, *words, PYTHONPATH=other_timm)
     _, said = process.communicate(timeout=120)
     left_out, end = said.splitlines()
     assert process.returncode == 2
-    assert re.match(r"node head \(.*\) is left out: it has other code of this program \(both call", left_out)
+    differs = rf"timm {re.escape(version('timm'))} instead of 0\.0\.1"
+    assert re.match(rf"node head \(.*\) is left out: it has other libraries \({differs}\): install", left_out)
     assert re.match(
-        r"error: no node of the cluster is left to work; head \(.*\): it has other code .*: install the same commit "
-        r"there; mend it, and the same command continues$",
+        rf"error: no node of the cluster is left to work; head \(.*\): it has other libraries \({differs}\): install "
+        r"the same versions there, or say --mixed; mend it, and the same command continues$",
         end,
     )
+
+    process = _owb(cluster, *words, "--mixed", PYTHONPATH=other_timm)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 0, said
+    assert re.search(
+        rf"^node head \(.*\) has other libraries \({differs}\): its cells are marked$", said, re.MULTILINE
+    )
+    store = Store(str(tmp_path / "store"))
+    stated = [
+        json.loads(store.file(each, "cell.json").read_text())["environment"] for each in store.records()
+    ]
+    assert [re.fullmatch(differs, each.get("mixed", "")) is not None for each in stated] == [True]
+    assert [each["libraries"]["timm"] for each in stated] == [version("timm")]
 
     settings = ["replay[lr=log:1e-3..1]", "-s", "class-incremental[stages=2]"]
     search = ["sweep", *settings, "--search", "asha", "--trials", "1", "--seeds", "1"]
@@ -104,29 +147,30 @@ def test_a_run_that_no_node_may_work_for_ends_in_one_sentence(cluster: Cluster, 
 
 
 @pytest.mark.slow
-def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
+def test_a_node_with_other_code_is_sent_this_one_and_one_that_leaves_costs_no_cell(
     cluster: Cluster, other_code: str, tmp_path: Path, tiny_run: Run
 ) -> None:
-    """Nodes that join in mid-run are asked, and used or left out; predictions are those of a run on this machine."""
+    """Nodes that join in mid-run are asked and used; predictions are those of a run on this machine."""
     cluster.add("good", RAY_AUTH_MODE="token")
     cluster.add("other", RAY_AUTH_MODE="token", PYTHONPATH=other_code)
-    mark, seeds = tmp_path / "mark", 6
+    mark, seeds = tmp_path / "mark", 16
     store = str(tmp_path / "joined")
-    strategy = f"{world('Announces')}[mark={mark},pause=1.0]"
+    strategy = f"{world('Announces')}[mark={mark},pause=1.5]"
     run = _owb(
         cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", store, "--json"
     )
     try:
-        _wait_for(lambda: len(_at_work(mark)) > 1)
+        _wait_for(lambda: cluster.processes("other") & {pid for pid, _ in _lines(mark)})
+        _wait_for(lambda: _at_work(mark) & cluster.processes("good"))
         cluster.kill("good")
         cluster.add("late", RAY_AUTH_MODE="token")
         _, err = run.communicate(timeout=240)
     finally:
         run.kill()
     assert (run.returncode, "Traceback" in err) == (0, False), err
-    left_out = [line for line in err.splitlines() if " is left out: " in line]
-    assert [line.startswith("node other (") for line in left_out] == [True]
-    assert "it has other code of this program" in left_out[0]
+    sent = [line for line in err.splitlines() if " is sent this code: it has other code of this" in line]
+    assert [line.startswith("node other (") for line in sent] == [True]
+    assert " is left out: " not in err
     assert re.search(
         r"^node good \(.*\) has left the cluster: 1 cell runs again elsewhere$", err, re.MULTILINE
     )
@@ -142,10 +186,74 @@ def test_a_node_with_other_code_gets_no_cell_and_one_that_leaves_costs_none(
     assert stated["processor"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not CAN_HIDE, reason="needs the right to mount")
+def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine(
+    tmp_path: Path, tiny_run: Run
+) -> None:
+    """Three of them, which lack this program and a plugin's files too; one is killed in mid-cell. Nothing that a node
+    has finished is learned again elsewhere.
+    """
+    folder, store, own, home = (tmp_path / name for name in ("cluster", "joined", "temporary", "home"))
+    for each in (folder, store, own, home):
+        each.mkdir()
+    (home / "mine.py").write_text(MINE)
+    (home / "helper.py").write_text("SHIFT = 0.25\n")
+    lacks = [ROOT / package for package in ("harness", "openworld", "scenarios", "strategies")]
+    mark, seeds = tmp_path / "mark", 5
+    with Cluster(folder, hidden=[store, home, *lacks]) as cluster:
+        for name in ("second", "third"):
+            cluster.add(name, TMPDIR=str(own))
+        strategy = f"{world('Announces')}[mark={mark},pause=2.0]"
+        run = _owb(
+            cluster, "run", strategy, "-s", BLOBS, "-n", str(seeds), "--no-bounds", "--store", str(store)
+        )
+
+        def second_is_in_mid_cell() -> bool:
+            learning = {pid: stage for pid, stage in _lines(mark) if psutil.pid_exists(pid)}
+            kept = len([*(store / "cells").glob("*/answers-*.pt")])
+            is_past_first = any(learning.get(pid) for pid in cluster.processes("second"))
+            return is_past_first and kept >= sum(learning.values())
+
+        try:
+            _wait_for(second_is_in_mid_cell)
+            cluster.kill("second")
+            _, err = run.communicate(timeout=240)
+        finally:
+            run.kill()
+        assert (run.returncode, "Traceback" in err) == (0, False), err
+        assert "node second" in err
+        stages = [stage for _, stage in _lines(mark)]
+        assert (stages.count(0), len(stages)) == (seeds, 3 * seeds + 1)
+        assert [*(store / "cells").iterdir()] == []
+
+        learners = ["ewc[strength=1.0]", "ewc[strength=2.0]", "ewc[strength=3.0]", f"{home / 'mine.py'}:Mine"]
+        words = [*learners, "-s", BLOBS, "-n", "1", "--no-bounds", "--store", str(store)]
+        shared = _owb(cluster, "run", *words)
+        _, err = shared.communicate(timeout=240)
+        assert (shared.returncode, "Traceback" in err) == (0, False), err
+        assert len([*(store / "stages").glob("*.pt")]) == 1
+        assert [path.name for path in own.glob("owb-*")] == [f"owb-code-{os.getuid()}"]
+    calm = f"{world('Announces')}[mark={tmp_path / 'calm'},pause=0.0]"
+    alone = tiny_run([calm], seeds=seeds, store="alone") + tiny_run(learners, store="alone")
+    assert _digests(Store(str(store)).records()) == _digests(alone)
+    assert len(alone) == seeds + len(learners)
+
+
+def _digests(records: Sequence[Record]) -> dict[tuple[str, int], str]:
+    return {(re.sub("mark=.*", "", each.strategy), each.seed): each.digest for each in records}
+
+
+def _lines(mark: Path) -> list[tuple[int, int]]:
+    """Return the process and the stage of every stage that was begun."""
+    lines = mark.read_text().splitlines() if mark.is_file() else []
+    return [(int(process), int(stage)) for process, stage in map(str.split, lines)]
+
+
 def _at_work(mark: Path) -> set[int]:
     """Return the processes of cells that learn at this moment; a node with one core has one at a time."""
-    lines = mark.read_text().splitlines() if mark.is_file() else []
-    return {number for number in (int(line.split()[0]) for line in lines) if psutil.pid_exists(number)}
+    return {process for process, _ in _lines(mark) if psutil.pid_exists(process)}
 
 
 def _wait_for(what: Callable[[], object]) -> None:

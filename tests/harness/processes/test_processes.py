@@ -17,6 +17,7 @@ from worlds import Blobs
 from harness.cell.run import CellSettings, learner_seed, run_cell
 from harness.cell.sealing import Episode, build
 from harness.contracts import Query, Stage, Status
+from harness.execution.away import Carried
 from harness.execution.worker import Worker, tail
 from harness.plugins import find
 from harness.processes.fork_server import ForkServer, Place
@@ -80,6 +81,53 @@ def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_
             [answer for event in events if isinstance(event, StageEnded) for answer in event.result.answers]
         )
         == here
+    )
+
+
+@pytest.mark.parametrize("workshop", ["forked"], indirect=True)
+def test_a_cell_continues_on_a_node_that_sees_no_folder_of_the_one_that_was_lost(
+    workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each worker has a folder of its own; all that reaches the second is what the first has said."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    mark, calm = tmp_path / "mark", tmp_path / "calm"
+    plugin = find("strategy", world("Announces"))
+    here = run_cell(
+        plugin.cls(pause=0.0, mark=str(calm)), build(BLOBS, 0).episodes, SETTINGS, scratch=tmp_path
+    )
+    job = Job(
+        key="cell",
+        strategy=plugin.name,
+        source=plugin.source,
+        params={"mark": str(mark), "pause": 0.0},
+        settings=SETTINGS,
+        keep=Path("/nowhere/cells/cell"),
+        shared=(Path("/nowhere/stages/first.pt"), None),
+        timeout_s=60.0,
+        memory_mib=4096.0,
+    )
+    mapped = Mapped(build(BLOBS, 0).episodes)
+    lost = Worker(1, workshop=workshop, away="one").run(job, [mapped.path])
+    written = []
+    for message in lost:
+        written += [message] if isinstance(message, Carried) else []
+        if isinstance(message, StageEnded) and message.result.stage == 1:
+            break
+    lost.close()  # type: ignore[attr-defined]
+    assert [path.name for path in tmp_path.glob("owb-cells-one-*/*")] == ["lock"]
+    assert [(sorted(each.files), sorted(each.states)) for each in written] == [
+        (["answers-000.pt", "state.pt"], [0]),
+        (["answers-001.pt", "state.pt"], []),
+    ]
+    *events, outcome = Worker(1, workshop=workshop, away="other").run(job, [mapped.path], written)
+    mapped.close()
+    assert isinstance(outcome, Outcome)
+    assert (outcome.status, [each for each in events if isinstance(each, Carried)]) == (Status.DONE, [])
+    assert [line.split()[1] for line in mark.read_text().splitlines()][-1:] == ["2"]
+    assert len(mark.read_text().splitlines()) in (3, 4)  # the first may have begun its last stage
+    results = [event.result for event in events if isinstance(event, StageEnded)]
+    assert digest([answer for each in results for answer in each.answers]) == digest(
+        [answer for each in here for answer in each.answers]
     )
 
 
