@@ -30,6 +30,7 @@ from harness.cli import (
     rename,
     run,
     show,
+    slurm,
     sweep,
 )
 from harness.errors import UserError, unknown
@@ -73,6 +74,7 @@ _OWN = {
     "export": export.export,
     "ablate": ablate.ablate,
     "sweep": sweep.sweep,
+    "slurm": slurm.slurm,
     "check": check.check,
     "new": new.app,
     "doctor": doctor.doctor,
@@ -89,6 +91,7 @@ _ORDER = (
     "export",
     "ablate",
     "sweep",
+    "slurm",
     "board",
     "check",
     "new",

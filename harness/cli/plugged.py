@@ -2,8 +2,9 @@
 lines of `owb doctor`.
 
 They register under entry points, as plugins do: `openworld.commands` (verb -> a Typer app, or a function
-whose module has an EPILOGUE), `openworld.suites` (prefix of `--preset` names -> a module like `Suites`),
-`openworld.doctor` (name of a line -> a function without arguments that returns a `Finding`).
+whose module has an EPILOGUE, and SETTINGS of its context where it needs any), `openworld.suites` (prefix of
+`--preset` names -> a module like `Suites`), `openworld.doctor` (name of a line -> a function without arguments
+that returns a `Finding`).
 """
 
 from __future__ import annotations
@@ -93,7 +94,9 @@ def add_commands(app: typer.Typer, own: dict[str, Any], order: Sequence[str]) ->
         if isinstance(verb, typer.Typer):
             app.add_typer(verb, name=name)
         else:
-            app.command(name, epilog=getattr(sys.modules[verb.__module__], "EPILOGUE", None))(verb)
+            module = sys.modules[verb.__module__]
+            settings = getattr(module, "SETTINGS", None)
+            app.command(name, epilog=getattr(module, "EPILOGUE", None), context_settings=settings)(verb)
 
 
 def suites_of(preset: str) -> Suites:
