@@ -22,6 +22,7 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import yaml
 from notebooks import Notebook
 from own_formats import pictures, table
 from runs import BLOBS, Owb
@@ -192,6 +193,35 @@ def test_the_readmes_own_strategy_runs_as_it_stands_and_so_does_what_looks_at_a_
         assert code == 0, answers[command]
     assert len(answers) > len(OF_README) + 1
     assert all("mine.py:Mine" in said for said in answers.values() if "place" in said)
+
+
+def test_the_files_for_kubernetes_fit_the_lock_file_and_one_another(owb: Shown) -> None:
+    """The image is built on the Ray that `requirements.lock` names, every node has that image, and the head the
+    store.
+    """
+    folder = ROOT / "docs" / "cluster"
+    lock = (ROOT / "requirements.lock").read_text()
+    (ray,) = re.findall(r"^ray==(\S+)", lock, re.MULTILINE)
+    (python,) = re.findall(r"Python 3\.(\d+)", lock)
+    image = (folder / "Dockerfile").read_text()
+    assert f"\nFROM rayproject/ray:{ray}-py3{python}\n" in image
+    (program,) = re.findall(r"^RUN (\S+)", image, re.MULTILINE)
+    assert (ROOT / program).is_file()
+    (tag,) = re.findall(r"--tag (\S+)", image)
+
+    claim, job = yaml.safe_load_all((folder / "rayjob.yaml").read_text())
+    spec = job["spec"]["rayClusterSpec"]
+    assert (spec["rayVersion"], spec["authOptions"]) == (ray, {"mode": "token"})
+    head, *workers = (each["template"]["spec"] for each in (spec["headGroupSpec"], *spec["workerGroupSpecs"]))
+    assert {pod["containers"][0]["image"] for pod in (head, *workers)} == {tag}
+    (volume,) = head["volumes"]
+    assert volume["persistentVolumeClaim"]["claimName"] == claim["metadata"]["name"]
+    (mount,) = head["containers"][0]["volumeMounts"]
+    assert mount["name"] == volume["name"]
+    command = job["spec"]["entrypoint"]
+    assert f"--address auto --store {mount['mountPath']}" in command
+    code, said = owb(f"{command.partition(' --address')[0]} --plan")
+    assert code == 0, said
 
 
 def test_every_reason_not_to_run_a_command_has_one() -> None:

@@ -26,10 +26,12 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN=$(od -An -N32 -tx1 /dev/urandom | tr -d ' \n')
 folder=$(mktemp -d /tmp/owb-ray-XXXXXX)
 
-# Ray listens on the loopback address where the job has one node.
-host=127.0.0.1
+# The servers of a job with one node listen on its loopback address alone.
 if (( SLURM_NNODES > 1 )); then
   host=$(python3 -c 'import ray.util; print(ray.util.get_node_ip_address())')
+else
+  host=127.0.0.1
+  export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0
 fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])')
 

@@ -43,8 +43,15 @@ def test_bash_reads_every_word_as_it_was_said(words: list[str]) -> None:
         (Allocation(), ["--nodes=1", "--ntasks-per-node=1", "--exclusive", "--no-kill"]),
         (
             Allocation(nodes=3, cores=8, gpus=2, time="2-12", partition="long,short"),
-            ["--nodes=3", "--ntasks-per-node=1", "--cpus-per-task=8", "--gpus-per-node=2", "--time=2-12"]
-            + ["--partition=long,short", "--no-kill"],
+            [
+                "--nodes=3",
+                "--ntasks-per-node=1",
+                "--cpus-per-task=8",
+                "--gpus-per-node=2",
+                "--time=2-12",
+                "--partition=long,short",
+                "--no-kill",
+            ],
         ),
     ],
 )
@@ -96,9 +103,9 @@ def slurm() -> Iterator[Slurm]:
     """Return a Slurm of two nodes; without its programs the test is skipped."""
     if program := lacking():
         pytest.skip(f"{program} of Slurm is not installed (Debian: apt-get install slurm-wlm)")
-    with tempfile.TemporaryDirectory(prefix="owb-slurm-") as folder:  # a socket's path may have 107 letters
-        with Slurm(Path(folder)) as found:
-            yield found
+    short = tempfile.TemporaryDirectory(prefix="owb-slurm-")  # a socket's path may have 107 letters
+    with short as folder, Slurm(Path(folder)) as found:
+        yield found
 
 
 @pytest.mark.slow
