@@ -45,6 +45,7 @@ NOT_RUN = {
     r"make|git|source|python3 -m venv": "set up or change a checkout",
     r"ray |mlflow (ui|server)": "start servers of other projects that stay, or write a token to the home folder",
     r"owb doctor .*--address": "needs a cluster; tests/harness/execution/test_joined_cluster.py starts one",
+    r"owb slurm": "write a file; tests/harness/execution/test_slurm.py has Slurm run some",
     r"owb run .*mvtec": "need data that nobody may ship; their layout is tested on a tiny copy",
     r"owb run --preset": "need published data and weights; tests/leaderboards/papers runs presets on tiny copies",
     r"owb board (build$|check class|publish)": "take minutes; tests/leaderboards does each on small boards",
