@@ -40,7 +40,7 @@ from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
-from harness.protocol.cells import Cell, Shape, addressed_params
+from harness.protocol.cells import Cell, Shape, addressed_components, components_of
 from harness.protocol.packing import shape_of_only_stage
 from harness.protocol.stage_sharing import FOLDER, Sharing
 from harness.store.leases import Leases, roster_of
@@ -347,9 +347,13 @@ class _Run:
             key=cell.key,
             strategy=plugin.address,
             source=plugin.source,
-            params=addressed_params(cell.contender),
-            code=cell.contender.code,
-            lent_code=tuple(cell.protocol.content.get("code", {}).values()),
+            params={**cell.contender.params, **addressed_components(cell.contender)},
+            components=tuple(components_of(cell.contender)),
+            code=cell.contender.own_code,
+            lent_code=(
+                *cell.protocol.content.get("code", {}).values(),
+                *cell.contender.component_code.values(),
+            ),
             settings=settings,
             keep=keep,
             shared=self.sharing.paths(cell),

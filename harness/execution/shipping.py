@@ -73,7 +73,10 @@ class Sent:
             name: self._text(value) if isinstance(value, str) else value for name, value in job.params.items()
         }
         settings = replace(job.settings, budget=budget)
-        return replace(job, strategy=self._text(job.strategy), params=params, settings=settings)
+        components = tuple(map(self._text, job.components))
+        return replace(
+            job, strategy=self._text(job.strategy), params=params, components=components, settings=settings
+        )
 
     def _text(self, text: str) -> str:
         return readdressed(text, self.moved)

@@ -209,8 +209,8 @@ def _ahead(task: Task) -> tuple[str, ...]:
 
 
 def _changed(task: Task) -> str:
-    """Say whether what a strategy or a network from a file imports is no longer what its cells were planned
-    with; empty where it is.
+    """Say whether what a strategy, a component or a network from a file imports is no longer what its cells were
+    planned with; empty where it is.
     """
     from harness.code import by_path
     from harness.protocol import fingerprint
@@ -218,7 +218,7 @@ def _changed(task: Task) -> str:
 
     job = task.jobs[0]
     folder = by_path.folder_of(job.strategy.rpartition(":")[0]) if job.source is not None else ""
-    lent = code_of_files(job.settings.budget)
+    lent = code_of_files(job.settings.budget, job.components)
     changed = [name for name, code in lent.items() if job.lent_code and code not in job.lent_code]
     if folder and job.code and fingerprint.of_code("", job.source, folder) != job.code:
         changed.append(job.strategy)

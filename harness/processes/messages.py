@@ -20,8 +20,9 @@ class Job:
     rebuilt.
 
     ahead: modules to be loaded before the cell's process begins (`Strategy.loaded_ahead`).
-    code: digest of what the cell was planned with; empty where nobody compares.
-    lent_code: digests of the code of others that its protocol was planned with, networks by path among it.
+    components: what `params` name of them.
+    code: digest of the strategy that the cell was planned with; empty where nobody compares.
+    lent_code: digests of the code of others that the cell was planned with, networks and components by path among it.
     """
 
     key: str
@@ -34,6 +35,7 @@ class Job:
     timeout_s: float
     memory_mib: float
     ahead: tuple[str, ...] = ()
+    components: tuple[str, ...] = ()
     code: str = ""
     lent_code: tuple[str, ...] = ()
 

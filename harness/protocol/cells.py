@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -205,12 +205,17 @@ def shape_of(stage: DealtStage | Stage, inputs: Inputs, rows: int, held: int) ->
 
 @dataclass(frozen=True, kw_only=True)
 class Contender:
-    """A strategy with all its parameters; `label` is what was asked for, `code` the digest of what it runs."""
+    """A strategy with all its parameters; `label` is what was asked for, `code` the digest of what it runs.
+
+    own_code: digest of the strategy without its components.  component_code: of those, by name.
+    """
 
     label: str
     plugin: Plugin
     params: Mapping[str, Any]
     code: str
+    own_code: str = ""
+    component_code: Mapping[str, str] = field(default_factory=dict)
 
 
 LENT: tuple[Kind, ...] = ("backbone", "encoder", "augmentation", "component")
@@ -266,16 +271,29 @@ def contenders(texts: Iterable[str]) -> list[Contender]:
     """Return the contenders that the selections stand for."""
     found = []
     for plugin, selection in _selections("strategy", texts):
-        code = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
+        own = fingerprint.of_code(plugin.cls.__module__, plugin.source, plugin.folder)
         params = recorded(plugin, selection)
-        code = with_components(code, "+".join(text for _, text in _named_components(plugin, params)))
-        found.append(Contender(label=str(selection), plugin=plugin, params=params, code=code))
+        parts = code_of_components("+".join(_named_components(plugin, params).values()))
+        found.append(
+            Contender(
+                label=str(selection),
+                plugin=plugin,
+                params=params,
+                code=with_components(own, parts),
+                own_code=own,
+                component_code=parts,
+            )
+        )
     return found
 
 
-def with_components(code: str, text: str) -> str:
-    """Return the digest of a strategy's code together with that of the components that `text` joins by +; `code`
-    itself where it names none.
+def with_components(code: str, parts: Mapping[str, str]) -> str:
+    """Return the digest of a strategy's code together with that of components; `code` itself where it has none."""
+    return fingerprint.of_value([code, parts]) if parts else code
+
+
+def code_of_components(text: str) -> dict[str, str]:
+    """Return the digests of the components that `text` joins by +, by name.
 
     Raises:
         UserError: no such component.
@@ -283,27 +301,33 @@ def with_components(code: str, text: str) -> str:
     parts = {
         name: find("component", name) for name in (single(part).name for part in split_outside(text, "+"))
     }
-    own = {
+    return {
         name: fingerprint.of_code(part.cls.__module__, part.source, part.folder, engine=())
         for name, part in parts.items()
     }
-    return fingerprint.of_value([code, own]) if own else code
 
 
-def addressed_params(contender: Contender) -> dict[str, Any]:
-    """Return the parameters of a contender with the files of components by their whole paths, so that a process with
+def addressed_components(contender: Contender) -> dict[str, str]:
+    """Return the parameters of a contender that name components, files by their whole paths, so that a process with
     another working folder finds them.
     """
-    named = {name: addressed(text) for name, text in _named_components(contender.plugin, contender.params)}
-    return {**contender.params, **named}
+    named = _named_components(contender.plugin, contender.params)
+    return {name: addressed(text) for name, text in named.items()}
 
 
-def _named_components(plugin: Plugin, params: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def components_of(contender: Contender) -> list[str]:
+    """Return what selects the components of a contender, one by one, files by their whole paths."""
+    return [part for text in addressed_components(contender).values() for part in split_outside(text, "+")]
+
+
+def _named_components(plugin: Plugin, params: Mapping[str, Any]) -> dict[str, str]:
     owner: type = plugin.cls
-    for name, field in model_of(owner).model_fields.items():
-        extra = field.json_schema_extra
-        if params.get(name) and isinstance(extra, dict) and extra.get("selects") == "component":
-            yield name, params[name]
+    extras = {name: known.json_schema_extra for name, known in model_of(owner).model_fields.items()}
+    return {
+        name: params[name]
+        for name, extra in extras.items()
+        if params.get(name) and isinstance(extra, dict) and extra.get("selects") == "component"
+    }
 
 
 def cells(
@@ -323,8 +347,7 @@ def cells(
 def lent_texts(cell: Cell) -> list[str]:
     """Return what selects the network, the augmentations and the components of a cell, files by their whole paths."""
     budget, contender = cell.protocol.scenario.budget(), cell.contender
-    components = [text for _, text in _named_components(contender.plugin, contender.params)]
-    return [addressed(text) for text in (budget.backbone, budget.augmentations, *components)]
+    return [addressed(budget.backbone), addressed(budget.augmentations), *components_of(contender)]
 
 
 def code_lent(texts: Iterable[str]) -> dict[str, str]:
@@ -334,9 +357,11 @@ def code_lent(texts: Iterable[str]) -> dict[str, str]:
     return _code_of_others(texts, LENT)
 
 
-def code_of_files(budget: TrainingBudget) -> dict[str, str]:
-    """Return the digests of the code of the network and the augmentations that `budget` names by path."""
-    return _code_of_others([budget.backbone, budget.augmentations], ())
+def code_of_files(budget: TrainingBudget, components: Iterable[str] = ()) -> dict[str, str]:
+    """Return the digests of the code of what is named by path: the network and the augmentations of `budget`, and
+    components.
+    """
+    return _code_of_others([budget.backbone, budget.augmentations, *components], ())
 
 
 def _code_of_others(values: Iterable[Any], kinds: Sequence[Kind]) -> dict[str, str]:

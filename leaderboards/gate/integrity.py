@@ -11,7 +11,7 @@ from harness.errors import UserError
 from harness.parameters import with_new_names
 from harness.plugins import find, is_by_path
 from harness.protocol import fingerprint
-from harness.protocol.cells import Protocol, with_components
+from harness.protocol.cells import Protocol, code_of_components, with_components
 from harness.selection import recorded, single, split_outside
 from harness.store import predictions
 from leaderboards.gate.case import Case, where
@@ -119,7 +119,7 @@ def _code(case: Case) -> Iterator[str]:
     components = str(case.entry.params.get("components", ""))
     if not _names_file(components):
         with suppress(UserError):
-            code = with_components(code, components)
+            code = with_components(code, code_of_components(components))
     if code != case.entry.code:
         what = SOURCE if source is not None else f"the installed {case.entry.strategy}"
         yield f"{what}, with what it imports and the engine, is not the code that ran: run it again as it is now"

@@ -223,3 +223,26 @@ def test_two_plugins_of_one_folder_do_not_unload_each_other(tmp_path: Path) -> N
     (tmp_path / "second.py").write_text((tmp_path / "mine.py").read_text())
     second = find("strategy", f"{tmp_path}/second.py:Mine").cls
     assert find("strategy", f"{tmp_path}/mine.py:Mine").cls is first is not second
+
+
+def test_a_learner_and_a_component_from_files_run_until_the_component_changes(
+    tiny_run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from strategies.class_incremental.fine_tune import FineTune\nclass Mine(FineTune):\n    '''Mine.'''\n"
+    )
+    (tmp_path / "calm.py").write_text(
+        "from strategies.components.rate import RateMatched\nclass Calm(RateMatched):\n    '''Calm.'''\n"
+    )
+    name = f"{tmp_path}/mine.py:Mine[components={tmp_path}/calm.py:Calm+rate]"
+    todo = cells(protocols([BLOBS]), contenders([name]), 1)
+    opened = Store(str(tmp_path / "late"))
+    planned = plan(todo, opened)
+    (record,) = tiny_run([name])
+    assert (record.status, record.reason) == (Status.DONE, "")
+    (tmp_path / "calm.py").write_text((tmp_path / "calm.py").read_text() + "    more = 1\n")
+    (record,) = execute(planned, opened, experiment="late", machine=Machine(workers=1), limits=Limits())
+    assert (
+        record.reason
+        == "calm.py:Calm, or a module that it imports, changed after the run began: run the same command again"
+    )

@@ -17,7 +17,7 @@ from harness.checkpoint import kept_state
 from harness.contracts import Query, Stage, Validation
 from harness.errors import Unsuitable, UserError
 from harness.plugins import registered
-from harness.protocol.cells import addressed_params, contenders
+from harness.protocol.cells import addressed_components, contenders
 from harness.selection import configured
 from strategies.components.chain import Chain, components_of
 from strategies.components.contract import Component, Rate, Task
@@ -380,9 +380,9 @@ def test_a_worker_is_told_whole_paths_and_the_folder_of_a_component_moves_no_dra
     )
     (one,) = contenders(["cross-entropy[components=mine.py:Mine+rate]"])
     assert one.params["components"] == "mine.py:Mine+rate"
-    assert addressed_params(one)["components"] == f"{tmp_path}/mine.py:Mine+rate"
+    assert addressed_components(one)["components"] == f"{tmp_path}/mine.py:Mine+rate"
     names = []
-    for text in (one.params["components"], addressed_params(one)["components"]):
+    for text in (one.params["components"], addressed_components(one)["components"]):
         names.append([part.stream_name for part in Chain(text, FakeContext(), "init").parts.values()])
     assert names == [["init-mine.py:Mine", "init-rate"]] * 2
 
