@@ -233,7 +233,7 @@ def _entries(
 ) -> dict[str, _Entry]:
     found: dict[str, _Entry] = {}
     for record in sorted(records, key=lambda record: (record.strategy, record.seed)):
-        role = _role(record.strategy, lower_bound, upper_bound)
+        role = role_of(record.strategy, lower_bound, upper_bound)
         entry = found.setdefault(
             record.strategy, _Entry(record.strategy, role, [], {metric.name: {} for metric in metrics})
         )
@@ -245,9 +245,9 @@ def _entries(
     return found
 
 
-def _role(label: str, lower_bound: str, upper_bound: str) -> Role:
-    """Return what a strategy is in a ranking; a bound with components is a contender, since they are what is asked
-    about.
+def role_of(label: str, lower_bound: str, upper_bound: str) -> Role:
+    """Return what a strategy is in the ranking of a scenario with these bounds; one with components is a contender,
+    since they are what is asked about.
     """
     said = single(label)
     if "components" in said.params or said.name not in (lower_bound, upper_bound):
@@ -343,4 +343,4 @@ def _bound(name: str, entries: Mapping[str, _Entry], primary: Metric) -> _Bound:
     return _Bound(label)
 
 
-__all__ = ["Failure", "Ranking", "Role", "Row", "by_protocol", "rank", "rankings"]
+__all__ = ["Failure", "Ranking", "Role", "Row", "by_protocol", "rank", "rankings", "role_of"]

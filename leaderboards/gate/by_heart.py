@@ -19,6 +19,7 @@ import numpy as np
 from harness.cell.sealing import Episode
 from harness.contracts import IntArray, StoredPrediction
 from harness.plugins import is_by_path
+from harness.results.ranking import role_of
 from leaderboards.gate.case import Case, where
 from leaderboards.gate.fresh import LEVEL, fresh_seed
 from leaderboards.gate.renaming import mapped_back, new_names, renamed
@@ -148,14 +149,18 @@ def _rivals(case: Case, label: str) -> list[Case]:
     """Return the installed rivals of the board that take least time on a scenario, but for its bounds: each as a
     case with its entry in place of the submitted one.
     """
-    protocol = case.protocols[label]
-    others = (protocol.lower_bound, protocol.upper_bound, case.entry.strategy)
+    protocol, own = case.protocols[label], case.entry
+    bounds = protocol.lower_bound, protocol.upper_bound
 
     def seconds(entry: Entry) -> float:
         stated = [cell.seconds for cell in entry.done if cell.scenario == label]
         return sum(math.inf if each is None else each for each in stated) if stated else math.inf
 
-    rivals = [e for e in case.board.entries if e.strategy not in others and not is_by_path(e.strategy)]
+    def is_rival(entry: Entry) -> bool:
+        other = entry.label != own.label and (entry.strategy != own.strategy or own.strategy in bounds)
+        return other and role_of(entry.label, *bounds) == "contender" and not is_by_path(entry.strategy)
+
+    rivals = filter(is_rival, case.board.entries)
     return [replace(case, entry=entry, sound=frozenset()) for entry in sorted(rivals, key=seconds)[:RIVALS]]
 
 

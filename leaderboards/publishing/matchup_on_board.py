@@ -9,6 +9,7 @@ from pathlib import Path
 
 from harness.protocol.cells import Protocol
 from harness.results.matchup import Cells, Matchup, Pair, Read, check_pair
+from harness.results.ranking import role_of
 from harness.store.predictions import read_answers
 from leaderboards.publishing.board import Board, BoardCell, BoardProtocol, Entry, predictions_file, read_board
 
@@ -50,11 +51,11 @@ def on_board(folder: Path, pair: Pair) -> list[Matchup]:
 
 def _field(board: Board, protocol: BoardProtocol, pair: Pair) -> dict[str, Cells]:
     """Return the figures of both sides and of every contender, of those that have all seeds."""
-    bounds = (protocol.lower_bound, protocol.upper_bound)
+    bounds = protocol.lower_bound, protocol.upper_bound
     found: dict[str, Cells] = {}
     for entry in board.entries:
         cells = {cell.seed: cell.metrics for cell in entry.done if cell.scenario == protocol.label}
-        is_asked = entry.label in pair or entry.label.partition("[")[0] not in bounds
+        is_asked = entry.label in pair or role_of(entry.label, *bounds) == "contender"
         if is_asked and len(cells) == board.header.suite.seeds:
             found[entry.label] = cells
     return found
