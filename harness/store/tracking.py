@@ -140,8 +140,20 @@ def first_line(error: BaseException) -> str:
     """Return what went wrong: the data base's own words, or why the line to a server failed, where that is behind
     it, else the first line.
     """
-    lines = (_of_the_line(error) or str(error) or type(error).__name__).strip().splitlines()
-    return next((line for line in lines if line.startswith("(sqlite3.")), lines[0])
+    said = _of_the_database(error) or _of_the_line(error) or str(error) or type(error).__name__
+    return said.strip().splitlines()[0]
+
+
+def _of_the_database(error: BaseException | None) -> str:
+    """Return what sqlite refused first: where a disk is full, taking back what was begun is refused as well. Empty
+    where it refused nothing.
+    """
+    said = ""
+    while error is not None:
+        if isinstance(error, sqlite3.Error):
+            said = str(error)
+        error = error.__cause__ or error.__context__
+    return said
 
 
 def _of_the_line(error: BaseException) -> str:
