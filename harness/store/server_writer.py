@@ -114,7 +114,9 @@ class ServerWriter:
 
     def flush(self) -> None:
         """Wait until every record is sent, or the server does not answer. Raises what it refused."""
-        if asking := self._asking:
+        with self._lock:  # a thread that is made there has begun
+            asking = self._asking
+        if asking:
             self._stop.set()
             asking.join()
             self._stop.clear()
@@ -244,14 +246,14 @@ class ServerWriter:
         with self._lock:
             if self._asking:
                 return
+            _log.warning(
+                "%s does not answer: records wait in %s and are sent when it does (%s)",
+                self._uri,
+                self._box.shared,
+                first_line(error)[:_WORDS],
+            )
             self._asking = threading.Thread(target=self._ask, daemon=True)
-        _log.warning(
-            "%s does not answer: records wait in %s and are sent when it does (%s)",
-            self._uri,
-            self._box.shared,
-            first_line(error)[:_WORDS],
-        )
-        self._asking.start()
+            self._asking.start()
 
     def _ask(self) -> None:
         """Ask a server that does not answer until it does; then send what has waited."""
