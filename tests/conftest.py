@@ -31,6 +31,11 @@ LONGEST = (
     "test_papers.py",
     "test_conformance.py",
     "test_cli.py",
+    "test_faults.py",
+    "test_docs.py",
+    "test_grokking_claims.py",
+    "test_novel_strategies.py",
+    "test_workflows.py",
 )
 """Files that take a process longest: begun first, so that none is left alone with one of them at the end."""
 

@@ -94,7 +94,7 @@ class Outbox:
 
     def __len__(self) -> int:
         """Return how many records for this server wait, of all writers."""
-        return sum(len(_entries(folder)) for folder in _folders(self.shared))
+        return sum(len(_places(folder)) for folder in _folders(self.shared))
 
 
 def made(entry: Entry, run_id: str) -> Entry:
@@ -136,9 +136,17 @@ def _folders(shared: Path) -> list[Path]:
     return [path for path in shared.iterdir() if path.is_dir()] if shared.is_dir() else []
 
 
+def _places(folder: Path) -> list[Path]:
+    return sorted(path for path in _folders(folder) if not path.name.startswith(_MAKING))
+
+
 def _entries(folder: Path) -> list[Entry]:
-    found = sorted(path for path in _folders(folder) if not path.name.startswith(_MAKING))
-    return [read(path) for path in found]
+    """Return the entries of a writer, oldest first, but for those that are sent and removed meanwhile."""
+    found = []
+    for place in _places(folder):
+        with suppress(FileNotFoundError):
+            found.append(read(place))
+    return found
 
 
 def _lock_on(folder: Path) -> FileLock:
@@ -147,7 +155,7 @@ def _lock_on(folder: Path) -> FileLock:
 
 def _unlock(folder: Path, lock: FileLock) -> None:
     """Give up a folder, which is removed where no record is in it."""
-    if not _entries(folder):
+    if not _places(folder):
         shutil.rmtree(folder, ignore_errors=True)
         Path(lock.lock_file).unlink(missing_ok=True)
     lock.release()
