@@ -556,45 +556,31 @@ CLAIMS = [
         (ALL,),
         "",
     ),
-    Claim(
-        COMPONENTS,
-        "at a quarter of the rate cross-entropy repeats 28 and 35 % of the wrong labels, and 100 % with either",
-        "components",
-        _with("rate[factor=0.25]"),
-        _with("crrelu+rate[factor=0.25]"),
-        NOISY,
-        NOISY,
-        "memorised",
+    *(
+        Claim(
+            COMPONENTS,
+            "at a quarter of the rate cross-entropy repeats 28 and 35 % of the wrong labels, and 100 % with either",
+            "components",
+            _with("rate[factor=0.25]"),
+            _with(f"{component}+rate[factor=0.25]"),
+            NOISY,
+            NOISY,
+            "memorised",
+        )
+        for component in ("crrelu", "compander")
     ),
-    Claim(
-        COMPONENTS,
-        "at a quarter of the rate cross-entropy repeats 28 and 35 % of the wrong labels, and 100 % with either",
-        "components",
-        _with("rate[factor=0.25]"),
-        _with("compander+rate[factor=0.25]"),
-        NOISY,
-        NOISY,
-        "memorised",
-    ),
-    Claim(
-        COMPONENTS,
-        "Two bits a weight and `shrink` memorise less (by 35.5 and 33.7, 63.1 and 67.7 points)",
-        "components",
-        _with("quantise[bits=2]"),
-        "cross-entropy",
-        NOISY,
-        NOISY,
-        "memorised",
-    ),
-    Claim(
-        COMPONENTS,
-        "Two bits a weight and `shrink` memorise less (by 35.5 and 33.7, 63.1 and 67.7 points)",
-        "components",
-        _with("shrink"),
-        "cross-entropy",
-        NOISY,
-        NOISY,
-        "memorised",
+    *(
+        Claim(
+            COMPONENTS,
+            "Two bits a weight and `shrink` memorise less (by 35.5 and 33.7, 63.1 and 67.7 points)",
+            "components",
+            _with(component),
+            "cross-entropy",
+            NOISY,
+            NOISY,
+            "memorised",
+        )
+        for component in ("quantise[bits=2]", "shrink")
     ),
     Claim(
         COMPONENTS,
