@@ -111,16 +111,16 @@ def check_strategy(
         before: what was around before the first of several checks in this process; looked at here by default.
     """
     case, one = _case(_Here(make), scenario, reveal=reveal), make()
-    looked, after = cache(surroundings), cache(surroundings)  # looked at once each, also where it refuses
+    looked = cache(surroundings)  # once, also where it refuses
 
-    def around() -> tuple[Surroundings, Surroundings]:
+    def around() -> Surroundings:
         was = before or looked()
         _ = case.alone
-        return was, after()
+        return was
 
     first: dict[str, Callable[[_Case], str]] = {
-        "leaves global state alone": lambda _: changed_globals(*around()),
-        "leaves nothing running and no library patched": lambda _: left_behind(*around()),
+        "leaves global state alone": lambda _: changed_globals(around()),
+        "leaves nothing running and no library patched": lambda _: left_behind(around()),
     }  # while nothing has been changed yet
     last = {_NO_SEED: _knows_no_seed} | (
         {_TOGETHER: lambda case: _learns_together(make, case)} if one.together else {}

@@ -28,41 +28,32 @@ _MOST_NAMED = 5
 @dataclass(frozen=True, slots=True)
 class Traces:
     """What can be left behind, as it is now. threads: by number, with names.  processes: by id, with names.
-    libraries: what each module of a library, and each class that it defines, holds under which name.
+    libraries: what each module of a library holds under which name, and each class that it defines.
     """
 
     threads: dict[int, str]
     processes: dict[int, str]
     timers: dict[str, float]
-    libraries: dict[str, dict[str, Any]]
+    libraries: dict[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]]
 
 
 def traces() -> Traces:
     """Return what runs in this process now, and what the libraries that are loaded hold."""
-    return Traces(
-        threads={thread.ident or 0: thread.name for thread in threading.enumerate()},
-        processes={child.pid: child.name() for child in psutil.Process().children(recursive=True)},
-        timers={
-            name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)
-        },
-        libraries=dict(_libraries()),
-    )
+    return Traces(threads=_threads(), processes=_processes(), timers=_timers(), libraries=dict(_libraries()))
 
 
-def left(before: Traces, after: Traces) -> list[str]:
-    """Return in words what is there after and was not there before."""
-    found = [f"a thread ({name})" for number, name in after.threads.items() if number not in before.threads]
+def left(before: Traces) -> list[str]:
+    """Return in words what is there now and was not there before."""
+    found = [f"a thread ({name})" for number, name in _threads().items() if number not in before.threads]
     found += [
-        f"a process ({name})" for number, name in after.processes.items() if number not in before.processes
+        f"a process ({name})" for number, name in _processes().items() if number not in before.processes
     ]
     found += [
-        f"a timer ({name})"
-        for name, seconds in after.timers.items()
-        if seconds and not before.timers.get(name)
+        f"a timer ({name})" for name, seconds in _timers().items() if seconds and not before.timers.get(name)
     ]
     patched = [
         name
-        for name, function, other in _replaced(before.libraries, after.libraries)
+        for name, function, other in _replaced(before.libraries)
         if not _wrapped_by_its_own(name, function, other)
     ]
     found += [f"{name} replaced" for name in patched[:_MOST_NAMED]]
@@ -72,7 +63,19 @@ def left(before: Traces, after: Traces) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _libraries() -> Iterator[tuple[str, dict[str, Any]]]:
+def _threads() -> dict[int, str]:
+    return {thread.ident or 0: thread.name for thread in threading.enumerate()}
+
+
+def _processes() -> dict[int, str]:
+    return {child.pid: child.name() for child in psutil.Process().children(recursive=True)}
+
+
+def _timers() -> dict[str, float]:
+    return {name: signal.getitimer(getattr(signal, name))[0] for name in _TIMERS if hasattr(signal, name)}
+
+
+def _libraries() -> Iterator[tuple[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]]]:
     """Yield copies of what the modules of the standard library and of installed packages hold, and of what
     their classes do.
     """
@@ -81,26 +84,38 @@ def _libraries() -> Iterator[tuple[str, dict[str, Any]]]:
         if not isinstance(module, ModuleType) or not _is_library(module, roots):
             continue
         held = dict(vars(module))
-        yield name, held
-        for attribute, value in held.items():
-            if issubclass(type(value), type) and getattr(value, "__module__", "") == name:
-                yield f"{name}.{attribute}", dict(vars(value))
+        classes = {
+            attribute: dict(vars(value))
+            for attribute, value in held.items()
+            if issubclass(type(value), type) and getattr(value, "__module__", "") == name
+        }
+        yield name, (held, classes)
 
 
 def _replaced(
-    before: Mapping[str, dict[str, Any]], after: Mapping[str, dict[str, Any]]
+    before: Mapping[str, tuple[dict[str, Any], dict[str, dict[str, Any]]]],
 ) -> Iterator[tuple[str, Any, Any]]:
-    """Yield the dotted names of functions that are others now, with both; those that are gone stay out.
-
-    There are a hundred thousand; so that owners which hold the very same objects are passed over as a whole.
-    """
-    for owner, held in before.items():
-        now = after.get(owner, held)
-        if len(held) == len(now) and all(map(operator.is_, held.values(), now.values())):
+    """Yield the dotted names of functions that are others now, with both; those that are gone stay out."""
+    for name, (held, classes) in before.items():
+        module = sys.modules.get(name)
+        if not isinstance(module, ModuleType):
             continue
-        for name, function in held.items():
-            if type(function) in _FUNCTIONS and now.get(name, function) is not function:
-                yield f"{owner}.{name}", function, now[name]
+        yield from _others(name, held, vars(module))
+        for attribute, own in classes.items():
+            value = vars(module).get(attribute)
+            if isinstance(value, type):
+                yield from _others(f"{name}.{attribute}", own, vars(value))
+
+
+def _others(owner: str, held: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the functions of one owner that are others now. There are a hundred thousand in all: an owner that
+    holds the very same objects is passed over as a whole.
+    """
+    if len(held) == len(now) and all(map(operator.is_, held.values(), tuple(now.values()))):
+        return
+    for name, function in held.items():
+        if type(function) in _FUNCTIONS and now.get(name, function) is not function:
+            yield f"{owner}.{name}", function, now[name]
 
 
 def _wrapped_by_its_own(name: str, function: Any, other: Any) -> bool:

@@ -21,20 +21,21 @@ class Surroundings(NamedTuple):
 
 
 def surroundings() -> Surroundings:
-    """Return what is around now, to be compared with what is around after a cell."""
+    """Return what is around now, to be held against what is around after a cell."""
     _load_what_looks_around()
     return Surroundings(_global_state(), traces())
 
 
-def changed_globals(before: Surroundings, after: Surroundings) -> str:
+def changed_globals(before: Surroundings) -> str:
     """Say which global state is another one now; empty where none is."""
-    changed = [name for name, value in before.state.items() if after.state[name] != value]
+    now = _global_state()
+    changed = [name for name, value in before.state.items() if now[name] != value]
     return f"changed: {', '.join(changed)}" if changed else ""
 
 
-def left_behind(before: Surroundings, after: Surroundings) -> str:
+def left_behind(before: Surroundings) -> str:
     """Say, as a warning, what still runs or was patched; empty where nothing was."""
-    found = left(before.traces, after.traces)
+    found = left(before.traces)
     return f"warning: {', '.join(found)}" if found else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -80,6 +81,7 @@ def test_class_incremental_conforms() -> None:
 
 @pytest.mark.parametrize("way", ["frames", "garbage"])
 def test_the_permutation_probe_catches_a_strategy_that_finds_the_truth(way: str) -> None:
+    gc.freeze()  # what other tests left is walked at every search otherwise, for seconds
     broken = _broken(check_strategy(lambda: Cheats(way=way), Blobs(stages=2)))
     assert broken[PROBE].startswith("the answers differ after stage 0 (worlds.py:")
 
