@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import psutil
 
+from harness.processes.descendants import children, descendants
 from harness.processes.parent import ANSWER, BEGUN, ENDED, IMPORT, LOADED, TASK
 
 _START_S = 120.0
@@ -151,9 +152,9 @@ class ForkServer:
         with contextlib.suppress(psutil.NoSuchProcess):
             first = psutil.Process(self.process.pid)
             if self.place.prefix:  # the command itself, which waits for the first process of the namespace
-                inside = first.children()
-                return inside[0].children(recursive=True) if inside else []
-            return first.children(recursive=True)
+                inside = children(first)
+                return descendants(inside[0]) if inside else []
+            return descendants(first)
         return []
 
     def close(self) -> None:

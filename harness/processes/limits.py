@@ -17,7 +17,7 @@ from harness.contracts import Status
 LOOK_S = 0.1
 """Seconds between two looks at the memory of a task."""
 _PATIENCE_S = 10.0
-_TREE_S = 1.0  # finding processes reads all of /proc, so it is done less often
+_TREE_S = 1.0  # finding processes reads all of /proc on some machines, so it is done less often
 
 
 class Stopped(Exception):

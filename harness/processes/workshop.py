@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from harness.processes.descendants import descendants
 from harness.processes.fork_server import ForkServer, Line, Place, kill
 from harness.processes.link import Link
 
@@ -136,7 +137,7 @@ class Fresh:
 def _tree(root: psutil.Process) -> list[psutil.Process]:
     """Return a process and all below it; nothing where it is gone."""
     try:
-        return [root, *root.children(recursive=True)]
+        return [root, *descendants(root)]
     except psutil.NoSuchProcess:
         return []
 
