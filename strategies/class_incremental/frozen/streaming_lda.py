@@ -66,5 +66,5 @@ class StreamingLDA(FrozenFeatures):
         eye = torch.eye(len(covariance), dtype=features.dtype, device=features.device)
         shrunk = (1 - self.shrinkage) * covariance + self.shrinkage * eye
         weights = torch.linalg.solve(shrunk, self.means.T)
-        found = features @ weights - (self.means.T * weights).sum(dim=0) / 2
+        found: Tensor = features @ weights - (self.means.T * weights).sum(dim=0) / 2
         return found.masked_fill(self.counts == 0, -torch.inf)
