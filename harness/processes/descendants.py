@@ -9,6 +9,9 @@ from pathlib import Path
 
 import psutil
 
+LISTED = Path("/proc/thread-self/children").exists()
+"""Whether the kernel lists children."""
+
 
 def children(process: psutil.Process) -> list[psutil.Process]:
     """Return the processes that it started and that are still there.
@@ -20,7 +23,7 @@ def children(process: psutil.Process) -> list[psutil.Process]:
     Raises:
         psutil.NoSuchProcess: it is gone.
     """
-    if not _LISTED:
+    if not LISTED:
         return process.children()
     if not process.is_running():
         raise psutil.NoSuchProcess(process.pid)
@@ -47,6 +50,4 @@ def descendants(process: psutil.Process) -> list[psutil.Process]:
     return found
 
 
-_LISTED = Path("/proc/thread-self/children").exists()
-
-__all__ = ["children", "descendants"]
+__all__ = ["LISTED", "children", "descendants"]

@@ -39,12 +39,12 @@ class FrozenFeatures(Strategy):
         """Update the statistics with the features of a stage."""
         self.model.grow(stage)
         items = items_of(stage, self.context)
-        self.update(torch.cat([*self._features(items.inputs)]), items.labels, stage.named_classes)
+        self.update(torch.cat([*self.seen(items.inputs)]), items.labels, stage.named_classes)
 
     def predict(self, query: Query) -> Prediction:
         """Return the class of the largest logit among those seen so far."""
         inputs = as_tensor(query.inputs, self.context.device)
-        logits = torch.cat([self.logits(part) for part in self._features(inputs)])
+        logits = torch.cat([self.logits(part) for part in self.seen(inputs)])
         return likeliest(logits.cpu(), self.model.task_of, query)
 
     @abstractmethod
@@ -55,7 +55,8 @@ class FrozenFeatures(Strategy):
     def logits(self, features: Tensor) -> Tensor:
         """Return logits, float64 (N, C), of features float64 (N, d); minus infinity for classes without an item."""
 
-    def _features(self, inputs: Tensor) -> Iterator[Tensor]:
+    def seen(self, inputs: Tensor) -> Iterator[Tensor]:
+        """Yield the features of items (N, ...) in chunks, float64 (n, d)."""
         for part in torch.split(inputs, _CHUNK):
             if self.features == "inputs":
                 yield of_some_length(part.flatten(1).double())

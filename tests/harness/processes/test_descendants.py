@@ -33,7 +33,7 @@ def family() -> Iterator[psutil.Process]:
 def test_all_below_a_process_are_found_each_behind_its_parent(
     family: psutil.Process, listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LISTED", listed and module._LISTED)
+    monkeypatch.setattr(module, "LISTED", listed and module.LISTED)
     assert set(children(family)) == set(family.children())
     found = descendants(family)
     assert len(found) == 3 and set(found) == set(family.children(recursive=True))
@@ -68,7 +68,7 @@ def test_a_child_that_another_thread_started_is_found() -> None:
 def test_what_is_below_a_process_that_is_gone_is_not_asked(
     listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_LISTED", listed and module._LISTED)
+    monkeypatch.setattr(module, "LISTED", listed and module.LISTED)
     process = subprocess.Popen(["sleep", "60"])
     gone = psutil.Process(process.pid)
     process.kill()

@@ -166,7 +166,7 @@ def test_features_are_inputs_or_what_the_network_makes_of_them_which_stays_as_dr
     learner.learn(stage)
     torch.testing.assert_close(learner.model.backbone.state_dict(), before)
     answered = learner.predict(Query(ids=stage.ids, inputs=stage.inputs)).classes
-    (features,) = learner._features(torch.from_numpy(np.asarray(stage.inputs)))
+    (features,) = learner.seen(torch.from_numpy(np.asarray(stage.inputs)))
     expected = np.asarray(stage.inputs).reshape(40, -1)
     assert (features.shape == expected.shape and np.allclose(features, expected)) is (seen == "inputs")
     np.testing.assert_array_equal(answered, learner.logits(features).argmax(dim=1))
