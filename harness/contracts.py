@@ -313,8 +313,8 @@ class Context(Protocol):
         ...
 
     def probe(self, step: int) -> None:
-        """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and
-        keeps the predictions.
+        """Offer the strategy for evaluation in mid-stage, after so many gradient steps, and at 0 before the first;
+        the harness decides whether a probe is due and keeps the predictions.
         """
         ...
 

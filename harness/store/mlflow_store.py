@@ -229,6 +229,11 @@ class Store:
         self.log(run_id, _after(stages, scores))
 
     @with_store_errors
+    def add_probes(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, int, float]]]) -> None:
+        """Add curves of probes to a run, open or ended."""
+        self.log(run_id, _probes(curves))
+
+    @with_store_errors
     def end(
         self,
         run_id: str,
@@ -624,8 +629,18 @@ def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]
         for name, values in scores.per_stage.items()
         if len(values) > k
     ]
-    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows if row[0] in stages]
-    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
+    return ended + _probes(
+        {name: [row for row in rows if row[0] in stages] for name, rows in scores.probes.items()}
+    )
+
+
+def _probes(curves: Mapping[str, Sequence[tuple[int, int, float]]]) -> list[tuple[str, float, int]]:
+    """Return curves as figures. MLflow takes no @ in a name, so that `probe/nc1@train` is probe/nc1/train there."""
+    return [
+        (f"probe/{name.removeprefix('probe/').replace('@', '/')}/stage-{stage}", value, step)
+        for name, rows in curves.items()
+        for stage, step, value in rows
+    ]
 
 
 def _row(run: Run) -> sqlite_reader.Row:

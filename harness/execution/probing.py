@@ -1,0 +1,173 @@
+"""Figures of probes, where the truth is: worked out from what learners showed as it comes, and kept by cell.
+
+They are kept under a cell's key, the moments of the looks and the identity of the probe: a cell whose figures are all
+there is not learned again for them, and neither is one whose features were kept.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from harness.cell.looks import Looks, Shown, group_of, measured
+from harness.cell.run import StageResult, learner_seed
+from harness.cell.sealing import build
+from harness.contracts import Scores, Status, Truth
+from harness.probes.contract import Look, Of
+from harness.protocol import fingerprint
+from harness.protocol.cells import Cell
+from harness.store.mlflow_store import Store
+from harness.store.probe_figures import Figures, Ledger
+
+if TYPE_CHECKING:
+    from harness.store.record import Record
+
+_MARK = "looks.txt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probing:
+    """What is measured in a run. keep_features: what learners show is kept too, for probes that are asked later."""
+
+    looks: Looks
+    keep_features: bool = False
+
+    def ledger(self, store: Store, key: str) -> Ledger:
+        """Return what is kept of a cell."""
+        return Ledger(store.folder, key, self.looks.at)
+
+    def is_answered(self, store: Store, key: str) -> bool:
+        """Say whether all figures of a cell are there, or follow from features that were kept."""
+        ledger = self.ledger(store, key)
+        missing = self._missing(ledger)
+        if not missing:
+            return True
+        probes = [asked.made() for asked in self.looks.probes if asked.identity in missing]
+        kept = ledger.drawn() if all(probe.place == "scorer" for probe in probes) else set()
+        return {(group_of(probe.of), probe.items) for probe in probes} <= kept
+
+    def counts(self, store: Store, record: Record) -> bool:
+        """Say whether a finished record does for this run; one of a cell that came to no result has no figures."""
+        return record.status is not Status.DONE or self.is_answered(store, record.key)
+
+    def complete(self, store: Store, cell: Cell, record: Record) -> None:
+        """See to it that the record of a finished cell has all figures, without learning it again."""
+        ledger = self.ledger(store, cell.key)
+        if missing := self._missing(ledger):
+            only = replace(
+                self.looks, probes=tuple(one for one in self.looks.probes if one.identity in missing)
+            )
+            scorer = ProbeScorer(only, build(cell.protocol.scenario, cell.seed).truth, cell.seed)
+            for shown in ledger.shown():
+                scorer.add_shown(shown)
+            ledger.add(scorer.figures)
+        wanted = {asked.identity for asked in self.looks.probes}
+        if new := wanted - ledger.recorded(record.run_id):
+            store.add_probes(record.run_id, ledger.curves(new))
+            ledger.note(record.run_id, new)
+
+    def settle(self, keep: Path) -> None:
+        """Clear what an earlier run with other looks has left of a cell: its stages would go on without these."""
+        mark, said = (
+            keep / _MARK,
+            fingerprint.of_value([self.looks.at, [one.identity for one in self.looks.probes]]),
+        )
+        if not mark.is_file() or mark.read_text(encoding="utf-8") != said:
+            shutil.rmtree(keep, ignore_errors=True)
+            keep.mkdir(parents=True)
+            mark.write_text(said, encoding="utf-8")
+
+    def _missing(self, ledger: Ledger) -> set[str]:
+        return {asked.identity for asked in self.looks.probes} - ledger.identities()
+
+
+class ProbeScorer:
+    """Makes the figures of one cell from what its learner showed."""
+
+    def __init__(self, looks: Looks, truth: Truth, seed: int) -> None:
+        """Take the truth of the cell under the run's `seed`."""
+        self.truth, self.root_seed = truth, learner_seed(seed)
+        self.probes = [(asked, asked.made()) for asked in looks.probes]
+        self.figures: dict[str, Figures] = {asked.identity: {} for asked, _ in self.probes}
+
+    def add(self, result: StageResult) -> None:
+        """Take in what was shown in a stage."""
+        for plain in result.shown:
+            self.add_shown(Shown(**plain))
+
+    def add_shown(self, shown: Shown) -> None:
+        """Take in what was shown at one look."""
+        from threadpoolctl import threadpool_limits
+
+        for asked, probe in self.probes:
+            names = asked.names(probe)
+            if (group_of(probe.of), probe.items) != (shown.group, shown.items):
+                continue
+            if probe.place == "learner":
+                found = {name: shown.figures[name] for name in names.values() if name in shown.figures}
+            else:
+                with threadpool_limits(1):
+                    found = measured(probe, names, self._look(shown, probe.of), self.root_seed)
+            for name, value in found.items():
+                rows = self.figures[asked.identity].setdefault(name, [])
+                rows.append((shown.stage, shown.step, value))
+
+    def with_figures(self, scores: Scores) -> Scores:
+        """Return scores with the curves of the probes."""
+        return with_curves(scores, self.figures.values())
+
+    def _look(self, shown: Shown, of: Of) -> Look:
+        """Return a look with true labels, at those of the items that are wanted."""
+        labels = self.truth.labels[shown.ids]
+        is_known = labels < self.truth.named_classes[shown.stage]
+        rows = is_known if of == "known" else ~is_known if of == "novel" else np.ones(len(labels), dtype=bool)
+        items = {"features": shown.features, "logits": shown.logits}
+        whole = {"head": shown.head, "bias": shown.bias}
+        arrays: dict[str, Any] = {
+            name: None if a is None else a[rows].astype(np.float32) for name, a in items.items()
+        }
+        arrays |= {name: None if a is None else a.astype(np.float32) for name, a in whole.items()}
+        return Look(
+            labels=labels[rows],
+            given=shown.given[rows],
+            stage=shown.stage,
+            step=shown.step,
+            total=shown.total,
+            **arrays,
+        )
+
+
+def with_curves(scores: Scores, figures: Iterable[Mapping[str, Sequence[Any]]]) -> Scores:
+    """Return scores with further curves."""
+    return replace(
+        scores, probes={**scores.probes, **{name: rows for each in figures for name, rows in each.items()}}
+    )
+
+
+def keep_figures(
+    probing: Probing,
+    store: Store,
+    cell: Cell,
+    record: Record,
+    scorer: ProbeScorer,
+    results: Iterable[StageResult],
+) -> None:
+    """Keep the figures of a cell that is done, and with `keep_features` what it showed."""
+    if record.status is not Status.DONE:
+        return
+    ledger = probing.ledger(store, cell.key)
+    ledger.add(scorer.figures)
+    if probing.keep_features:
+        ledger.keep([Shown(**plain) for result in results for plain in result.shown])
+    ledger.note(record.run_id, set(scorer.figures))
+    if others := ledger.identities() - set(scorer.figures):
+        store.add_probes(record.run_id, ledger.curves(others))
+        ledger.note(record.run_id, others)
+
+
+__all__ = ["ProbeScorer", "Probing", "keep_figures", "with_curves"]
