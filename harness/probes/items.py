@@ -6,16 +6,19 @@ Legend: N items, d features, C classes that occur.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from pydantic import Field
 
 from harness.contracts import HIDDEN, IntArray, Metric
 from harness.probes.contract import Look
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+Bandwidth = Annotated[float, Field(gt=0)] | Literal["median"]
 
 NAN = float("nan")
 
@@ -26,6 +29,11 @@ class Items(NamedTuple):
     features: Floats
     labels: IntArray
     given: IntArray
+
+
+def finite(look: Look) -> bool:
+    """Say whether the features are numbers, which those of a learner that has diverged are not."""
+    return bool(np.isfinite(np.asarray(look.features)).all())
 
 
 def items_of(look: Look) -> Items:
@@ -45,6 +53,13 @@ def in_classes(labels: IntArray, smallest: int = 1) -> Mask:
     _, index, counts = np.unique(labels, return_inverse=True, return_counts=True)
     found: Mask = (labels != HIDDEN) & (counts[index] >= smallest)
     return found
+
+
+def permuted(labels: IntArray, rng: np.random.Generator) -> IntArray:
+    """Return labels (N,) with those that there are dealt anew among the items that have one."""
+    dealt = labels.copy()
+    dealt[labels != HIDDEN] = rng.permutation(labels[labels != HIDDEN])
+    return dealt
 
 
 def squared_distances(features: ArrayLike) -> Floats:

@@ -29,7 +29,7 @@ from numpy.typing import ArrayLike
 
 from harness.contracts import HIDDEN, IntArray, Metric, param
 from harness.probes.contract import Look, Probe
-from harness.probes.items import NAN, Floats, not_applicable
+from harness.probes.items import NAN, Floats, finite, not_applicable
 
 Centre = Literal["classes", "items"]
 
@@ -208,9 +208,9 @@ class NeuralCollapse(Probe):
     def measure(self, look: Look, rng: np.random.Generator) -> Mapping[str, float]:
         """Return the figures of a look."""
         found = not_applicable(self.figures)
-        features = np.asarray(look.features, dtype=np.float64)
-        if not np.isfinite(features).all():
+        if not finite(look):
             return found
+        features = np.asarray(look.features, dtype=np.float64)
         for suffix, labels in (("_given", look.given), ("", look.labels)):
             shown = labels != HIDDEN
             if shown.any():
