@@ -32,6 +32,7 @@ from harness.probes.items import (
     Bandwidth,
     Floats,
     finite,
+    gaussian,
     in_classes,
     items_of,
     median_of_pairs,
@@ -41,12 +42,6 @@ from harness.probes.items import (
 )
 
 Walk = Literal["walk", "anisotropic"]
-
-
-def gaussian(squared: Floats, sigma: float) -> Floats:
-    """Return exp(-`squared` / (2 sigma^2)) of squared distances (N, N)."""
-    kernel: Floats = np.exp(squared / (-2 * sigma**2))
-    return kernel
 
 
 def spectral_entropy(kernel: Floats, t: float = 1, walk: Walk = "walk") -> float:

@@ -76,6 +76,12 @@ def squared_distances(features: ArrayLike) -> Floats:
     return distances
 
 
+def gaussian(squared: Floats, sigma: float) -> Floats:
+    """Return exp(-`squared` / (2 sigma^2)) of squared distances (N, N)."""
+    kernel: Floats = np.exp(squared / (-2 * sigma**2))
+    return kernel
+
+
 def median_of_pairs(distances: Floats) -> float:
     """Return the median over pairs of different items of `distances` (N, N), symmetric; NaN where there is no pair."""
     pairs = distances[np.tri(len(distances), k=-1, dtype=bool)]

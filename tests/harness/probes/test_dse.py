@@ -14,8 +14,8 @@ from scipy.spatial.distance import cdist
 
 from harness.contracts import HIDDEN
 from harness.probes import dse as module
-from harness.probes.dse import DSE, gaussian, spectral_entropy, spectral_information
-from harness.probes.items import squared_distances
+from harness.probes.dse import DSE, spectral_entropy, spectral_information
+from harness.probes.items import gaussian, squared_distances
 
 ITEMS = look_at(160, 5, 3)
 X = np.asarray(ITEMS.features, dtype=np.float64)
