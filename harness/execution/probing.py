@@ -6,6 +6,7 @@ there is not learned again for them, and neither is one whose features were kept
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +19,11 @@ from harness.cell.looks import Looks, Shown, group_of, measured
 from harness.cell.run import StageResult, learner_seed
 from harness.cell.sealing import build
 from harness.contracts import Scores, Status, Truth
+from harness.errors import UserError
 from harness.probes.contract import Look, Of
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell
+from harness.protocol.probes import looks_of
 from harness.store.mlflow_store import Store
 from harness.store.probe_figures import Figures, Ledger
 
@@ -86,6 +89,16 @@ class Probing:
         return {asked.identity for asked in self.looks.probes} - ledger.identities()
 
 
+def probing_of(
+    texts: Iterable[str], at: str = "", *, share: float = 0.2, keep_features: bool = False
+) -> Probing | None:
+    """Return what is measured in a run, None where nothing is; arguments and errors are those of `looks_of`."""
+    looks = looks_of(texts, at, share=share)
+    if looks is None and keep_features:
+        raise UserError("--keep-features keeps what probes were shown: name one with --probe too")
+    return None if looks is None else Probing(looks=looks, keep_features=keep_features)
+
+
 class ProbeScorer:
     """Makes the figures of one cell from what its learner showed."""
 
@@ -142,11 +155,15 @@ class ProbeScorer:
         )
 
 
-def with_curves(scores: Scores, figures: Iterable[Mapping[str, Sequence[Any]]]) -> Scores:
-    """Return scores with further curves."""
-    return replace(
-        scores, probes={**scores.probes, **{name: rows for each in figures for name, rows in each.items()}}
-    )
+def with_curves(scores: Scores, figures: Iterable[Mapping[str, Sequence[tuple[int, int, float]]]]) -> Scores:
+    """Return scores with further curves; one without a figure at any look does not apply, and is left out."""
+    curves = {
+        name: rows
+        for each in figures
+        for name, rows in each.items()
+        if any(math.isfinite(row[2]) for row in rows)
+    }
+    return replace(scores, probes={**scores.probes, **curves})
 
 
 def keep_figures(
@@ -170,4 +187,4 @@ def keep_figures(
         ledger.note(record.run_id, others)
 
 
-__all__ = ["ProbeScorer", "Probing", "keep_figures", "with_curves"]
+__all__ = ["ProbeScorer", "Probing", "keep_figures", "probing_of", "with_curves"]

@@ -38,13 +38,14 @@ class Ledger:
         return set(self._read()["figures"].get(self.at, {}))
 
     def curves(self, identities: Collection[str]) -> Figures:
-        """Return the figures of these probes."""
+        """Return the figures of these probes, but those that did not apply at any look."""
         kept = self._read()["figures"].get(self.at, {})
         return {
             name: [(stage, step, math.nan if value is None else value) for stage, step, value in rows]
             for identity in kept
             if identity in identities
             for name, rows in kept[identity].items()
+            if any(value is not None for _, _, value in rows)
         }
 
     def add(self, figures: Mapping[str, Mapping[str, Sequence[tuple[int, int, float]]]]) -> None:
