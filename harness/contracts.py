@@ -458,7 +458,7 @@ class Strategy(ABC):
         where it has none. The default finds the network as `observed` does.
         """
         network = _observable(vars(self))
-        return None if network is None else network.surface(inputs, labels)
+        return network.surface(inputs, labels) if hasattr(network, "surface") else None
 
     def state(self) -> dict[str, Any]:
         """Return all that later stages need: arrays, tensors, numbers, strings, and dicts, lists and tuples
@@ -475,10 +475,10 @@ class Strategy(ABC):
 
 
 def _observable(values: Mapping[str, Any]) -> Any:
-    """Return the first of `values`, or of the lists among them, that says `observed` and `surface` itself."""
+    """Return the first of `values`, or of the lists among them, that says `observed` itself."""
     for value in values.values():
         for one in value if isinstance(value, list | tuple) else (value,):
-            if hasattr(one, "observed") and hasattr(one, "surface"):
+            if hasattr(one, "observed"):
                 return one
     return None
 
