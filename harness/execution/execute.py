@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.cell.probe_scorer import ProbeScorer
 from harness.cell.run import StageResult, settings_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
@@ -38,7 +39,7 @@ from harness.execution.machine import Machine
 from harness.execution.others import Meet, Others, mark_orphans_failed
 from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
-from harness.execution.probing import ProbeScorer, Probing, keep_figures
+from harness.execution.probing import Probing, keep_figures
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape, addressed_components, components_of

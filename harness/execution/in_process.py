@@ -13,11 +13,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from harness.cell.looks import Looks, Watcher
+from harness.cell.probe_scorer import ProbeScorer
 from harness.cell.run import run_cell, settings_of
 from harness.cell.sealing import build
 from harness.contracts import Scenario, Scores, Strategy, scorer_of
 from harness.execution.machine import Machine
-from harness.execution.probing import ProbeScorer
 
 
 def run_in_process(

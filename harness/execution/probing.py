@@ -1,31 +1,28 @@
-"""Figures of probes, where the truth is: worked out from what learners showed as it comes, and kept by cell.
+"""What probes give for the cells of a run: which cells have to be learned for it, and what is kept by cell.
 
-They are kept under a cell's key, the moments of the looks and the identity of the probe: a cell whose figures are all
-there is not learned again for them, and neither is one whose features were kept.
+Figures are kept under a cell's key, the moments of the looks and the identity of the probe: a cell whose figures are
+all there is not learned again for them, and neither is one whose features were kept.
 """
 
 from __future__ import annotations
 
-import math
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from harness.cell.looks import Looks, Shown, group_of, measured
-from harness.cell.run import StageResult, learner_seed
+from harness.cell.looks import Looks, Shown, group_of
+from harness.cell.probe_scorer import ProbeScorer
+from harness.cell.run import StageResult
 from harness.cell.sealing import build
-from harness.contracts import Scores, Status, Truth
+from harness.contracts import Status
 from harness.errors import UserError
-from harness.probes.contract import Look, Of
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell
 from harness.protocol.probes import looks_of
 from harness.store.mlflow_store import Store
-from harness.store.probe_figures import Figures, Ledger
+from harness.store.probe_figures import Ledger
 
 if TYPE_CHECKING:
     from harness.store.record import Record
@@ -99,73 +96,6 @@ def probing_of(
     return None if looks is None else Probing(looks=looks, keep_features=keep_features)
 
 
-class ProbeScorer:
-    """Makes the figures of one cell from what its learner showed."""
-
-    def __init__(self, looks: Looks, truth: Truth, seed: int) -> None:
-        """Take the truth of the cell under the run's `seed`."""
-        self.truth, self.root_seed = truth, learner_seed(seed)
-        self.probes = [(asked, asked.made()) for asked in looks.probes]
-        self.figures: dict[str, Figures] = {asked.identity: {} for asked, _ in self.probes}
-
-    def add(self, result: StageResult) -> None:
-        """Take in what was shown in a stage."""
-        for plain in result.shown:
-            self.add_shown(Shown(**plain))
-
-    def add_shown(self, shown: Shown) -> None:
-        """Take in what was shown at one look."""
-        from threadpoolctl import threadpool_limits
-
-        for asked, probe in self.probes:
-            names = asked.names(probe)
-            if (group_of(probe.of), probe.items) != (shown.group, shown.items):
-                continue
-            if probe.place == "learner":
-                found = {name: shown.figures[name] for name in names.values() if name in shown.figures}
-            else:
-                with threadpool_limits(1):
-                    found = measured(probe, names, self._look(shown, probe.of), self.root_seed)
-            for name, value in found.items():
-                rows = self.figures[asked.identity].setdefault(name, [])
-                rows.append((shown.stage, shown.step, value))
-
-    def with_figures(self, scores: Scores) -> Scores:
-        """Return scores with the curves of the probes."""
-        return with_curves(scores, self.figures.values())
-
-    def _look(self, shown: Shown, of: Of) -> Look:
-        """Return a look with true labels, at those of the items that are wanted."""
-        labels = self.truth.labels[shown.ids]
-        is_known = labels < self.truth.named_classes[shown.stage]
-        rows = is_known if of == "known" else ~is_known if of == "novel" else np.ones(len(labels), dtype=bool)
-        items = {"features": shown.features, "logits": shown.logits}
-        whole = {"head": shown.head, "bias": shown.bias}
-        arrays: dict[str, Any] = {
-            name: None if a is None else a[rows].astype(np.float32) for name, a in items.items()
-        }
-        arrays |= {name: None if a is None else a.astype(np.float32) for name, a in whole.items()}
-        return Look(
-            labels=labels[rows],
-            given=shown.given[rows],
-            stage=shown.stage,
-            step=shown.step,
-            total=shown.total,
-            **arrays,
-        )
-
-
-def with_curves(scores: Scores, figures: Iterable[Mapping[str, Sequence[tuple[int, int, float]]]]) -> Scores:
-    """Return scores with further curves; one without a figure at any look does not apply, and is left out."""
-    curves = {
-        name: rows
-        for each in figures
-        for name, rows in each.items()
-        if any(math.isfinite(row[2]) for row in rows)
-    }
-    return replace(scores, probes={**scores.probes, **curves})
-
-
 def keep_figures(
     probing: Probing,
     store: Store,
@@ -187,4 +117,4 @@ def keep_figures(
         ledger.note(record.run_id, others)
 
 
-__all__ = ["ProbeScorer", "Probing", "keep_figures", "probing_of", "with_curves"]
+__all__ = ["Probing", "keep_figures", "probing_of"]

@@ -76,29 +76,28 @@ class Bridge:
         return likeliest(logits, self.task_of, query)
 
     def observed(self, inputs: Inputs, *, chunk: int = 512) -> Observation | None:
-        """Return what goes into the last linear layer, the logits and the layer's rows, of the classes that have come;
-        the layer is None where the model answers without it (iCaRL's nearest means), and all before there is a model.
+        """Return what goes into the last linear layer, what comes out and its rows, of the classes that have come;
+        None before there is a model. iCaRL answers without that layer, which it trains: it shows no logits.
         """
         if self.strategy is None:
             return None
         model, classes = self.strategy.model, len(self.task_of)
-        head = [part for part in model.modules() if isinstance(part, nn.Linear)][-1]
+        answers = not hasattr(model, "train_classifier")
+        shown = model if answers else nn.Sequential(model.feature_extractor, model.train_classifier)
+        head = [part for part in shown.modules() if isinstance(part, nn.Linear)][-1]
         caught: list[Tensor] = []
         hook = head.register_forward_hook(lambda _, given, __: caught.append(given[0].detach()))
         try:
-            with eval_mode(model):
+            with eval_mode(shown):
                 parts = torch.split(as_tensor(inputs, self.context.device), chunk)
-                logits = torch.cat([model(part) for part in parts])[:, :classes]
+                logits = torch.cat([shown(part) for part in parts])[:, :classes]
         finally:
             hook.remove()
-        if not caught:
-            return Observation(logits=as_array(logits))
-        bias = None if head.bias is None else as_array(head.bias[:classes])
         return Observation(
             features=as_array(torch.cat(caught)),
-            logits=as_array(logits),
+            logits=as_array(logits) if answers else None,
             head=as_array(head.weight[:classes]),
-            bias=bias,
+            bias=None if head.bias is None else as_array(head.bias[:classes]),
         )
 
     def _start(self, stage: Stage) -> Any:
