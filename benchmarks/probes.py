@@ -1,7 +1,7 @@
 """What a look costs: milliseconds of each probe, 512 items of 128 features in 10 classes, on one thread.
 
-Curvature is that of a multilayer perceptron of 51 thousand weights, beside one gradient of the same items. Median and
-middle half of the rounds, and the fastest.
+Processor time, so that what else the machine does stays out: median and middle half of the rounds, and the fastest.
+Curvature is that of a multilayer perceptron of 51 thousand weights, beside one gradient of the same items.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/probes.py [PROBE ...]
 """
@@ -46,9 +46,9 @@ def _look() -> Look:
 
 
 def _milliseconds(probe: Probe, look: Look) -> float:
-    start = time.perf_counter()
+    start = time.process_time()
     probe.measure(look, np.random.default_rng(0))
-    return 1000 * (time.perf_counter() - start)
+    return 1000 * (time.process_time() - start)
 
 
 if __name__ == "__main__":
