@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from harness.api import DEFAULT_SCENARIO, default_scenario
 from harness.api.naming import AnyScenario, AnyStrategy, selections_of
 from harness.api.results import Results
+from harness.cell.looks import SHARE
 from harness.contracts import Strategy
 from harness.errors import Unsuitable, UserError
 from harness.execution.execute import Limits, Listener, execute, plan
@@ -37,7 +38,7 @@ def run(
     smoke: bool = False,
     probes: str | Sequence[str] = (),
     probe_at: str = "",
-    probe_share: float = 0.2,
+    probe_share: float = SHARE,
     keep_features: bool = False,
     listen: Listener = lambda _: None,
 ) -> Results:

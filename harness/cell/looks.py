@@ -30,8 +30,11 @@ DEFAULT_AT = "geometric[n=12]"
 MOST_FEATURES = 256
 """More features than these are projected before they travel."""
 
-FREE_S = 2.0
-"""Seconds of looks that no share is asked of."""
+FREE_S = 10.0
+"""Seconds of looks in a stage that may pass whatever learning takes."""
+
+SHARE = 1.0
+"""What part of the time of learning further looks of a stage may take."""
 
 Unit = Literal["step", "epoch"]
 Group = Literal["train", "asked", "watched"]
@@ -127,7 +130,7 @@ class Looks:
 
     probes: tuple[AskedProbe, ...]
     at: str = DEFAULT_AT
-    share: float = 0.2
+    share: float = SHARE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,10 +301,10 @@ class Watcher:
 
 
 def measured(probe: Probe, names: Mapping[str, str], look: Look, root_seed: int) -> dict[str, float]:
-    """Return the figures of a look by their names in scores, nothing where it lacks what the probe needs; of a probe
-    that raises, or does not say a figure, NaN, and a line in the log.
+    """Return the figures of a look by their names in scores, nothing where it has no items or lacks what the probe
+    needs; of a probe that raises, or does not say a figure, NaN, and a line in the log.
     """
-    if not all(look.has(need) for need in probe.needs):
+    if not len(look.labels) or not all(look.has(need) for need in probe.needs):
         return {}
     rng = seeds.stream("probe-measure", seed=root_seed, stage=look.stage)
     found: Mapping[str, float] = {}
@@ -371,6 +374,7 @@ def group_of(of: Of) -> Group:
 
 __all__ = [
     "DEFAULT_AT",
+    "SHARE",
     "AskedProbe",
     "Looks",
     "Moments",

@@ -8,6 +8,7 @@ import copy
 import math
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
@@ -33,14 +34,21 @@ _SEED = 0
 _TOLERANCE = 1e-6
 
 
+class _Kept(NamedTuple):
+    """A look that was measured twice, and the generator before."""
+
+    look: Look
+    first: Mapping[str, float]
+    again: Mapping[str, float]
+    rng: np.random.Generator
+
+
 class _Measured(NamedTuple):
-    """A cell that was looked at after every step. shown: without the truth.  looks: what was measured, with what came
-    of it the first time and the second.
-    """
+    """A cell that was looked at after every step. shown: without the truth.  looks: what was measured."""
 
     digest: str
     shown: list[Mapping[str, Any]]
-    looks: list[tuple[Look, Mapping[str, float], Mapping[str, float]]]
+    looks: list[_Kept]
     seconds: float
 
 
@@ -77,7 +85,7 @@ def check_probe(text: str, make: Make, scenario: Scenario) -> list[Finding]:
         if not measured:
             return f"note: does not apply here: the learner does not show {' and '.join(probe.needs)}"
         names = {figure.name for figure in probe.figures}
-        for look, first, again in measured:
+        for look, first, again, _ in measured:
             if set(first) != names:
                 return f"figures {', '.join(sorted(names ^ set(first)))} are declared and missing, or the other way"
             if not _close(first, again):
@@ -85,17 +93,18 @@ def check_probe(text: str, make: Make, scenario: Scenario) -> list[Finding]:
         return ""
 
     def ignores_order() -> str:
-        for look, first, _ in cell(probed=True).looks if "surface" not in probe.needs else []:
-            turned = _turned(look)
-            if not _close(first, probe.measure(turned, _rng())):
+        for look, first, _, rng in cell(probed=True).looks if "surface" not in probe.needs else []:
+            if not _close(first, probe.measure(_turned(look), copy.deepcopy(rng))):
                 return f"depends on the order of the items, at step {look.step}"
         return ""
 
     def raises_nothing() -> str:
-        for look, *_ in cell(probed=True).looks[:1] if "surface" not in probe.needs else []:
+        for look, *_, rng in cell(probed=True).looks[:1] if "surface" not in probe.needs else []:
             for what, poor in _poor(look).items():
                 try:
-                    probe.measure(poor, _rng())
+                    with warnings.catch_warnings(), np.errstate(all="ignore"):
+                        warnings.simplefilter("ignore")
+                        probe.measure(poor, copy.deepcopy(rng))
                 except Exception as error:
                     return f"raises {type(error).__name__} on {what}, where NaN is wanted: {error}"
         return ""
@@ -126,7 +135,7 @@ def _cell(looks: Looks | None, make: Make, deal: Deal, case: Any) -> _Measured:
     sealed, root_seed = seal(deal, _SEED), case.settings.root_seed
     watcher = None if looks is None else Watcher(looks, root_seed=root_seed)
     scorer = None if looks is None else ProbeScorer(looks, sealed.truth, _SEED)
-    kept: list[tuple[Look, Mapping[str, float], Mapping[str, float]]] = []
+    kept: list[_Kept] = []
     spent = [0.0]
     for side in (watcher, scorer):
         if side is not None:
@@ -141,24 +150,20 @@ def _cell(looks: Looks | None, make: Make, deal: Deal, case: Any) -> _Measured:
     return _Measured(digest(answers), [one for result in results for one in result.shown], kept, spent[0])
 
 
-def _recording(probe: Probe, kept: list[Any], spent: list[float]) -> Probe:
+def _recording(probe: Probe, kept: list[_Kept], spent: list[float]) -> Probe:
     """Return the probe, which measures every look twice and keeps what it was given and gave."""
-    again, measure = copy.copy(probe), probe.measure
+    recording, measure = copy.copy(probe), probe.measure
 
     def twice(look: Look, rng: np.random.Generator) -> Mapping[str, float]:
-        other = copy.deepcopy(rng)
+        before, other = copy.deepcopy(rng), copy.deepcopy(rng)
         started = time.process_time()
         first = measure(look, rng)
         spent[0] += time.process_time() - started
-        kept.append((look, dict(first), dict(measure(look, other))))
+        kept.append(_Kept(look, dict(first), dict(measure(look, other)), before))
         return first
 
-    again.measure = twice  # type: ignore[method-assign]
-    return again
-
-
-def _rng() -> np.random.Generator:
-    return np.random.default_rng(_SEED)
+    recording.measure = twice  # type: ignore[method-assign]
+    return recording
 
 
 def _turned(look: Look) -> Look:
@@ -176,7 +181,6 @@ def _poor(look: Look) -> dict[str, Look]:
     """Return looks at which little can be measured."""
     one = np.zeros(len(look.labels), dtype=np.int64)
     poor = {
-        "no item": _rows(look, slice(0, 0)),
         "one item": _rows(look, slice(0, 1)),
         "one class": replace(look, labels=one, given=one),
         "items without labels": replace(look, labels=one + HIDDEN, given=one + HIDDEN),

@@ -91,7 +91,7 @@ def run(
     probe_share: Annotated[
         float,
         typer.Option("--probe-share", min=0.0, help="Share of the time of learning that looks may take."),
-    ] = 0.2,
+    ] = 1.0,
     keep_features: Annotated[
         bool,
         typer.Option("--keep-features", help="Keep what probes were shown, for others that are asked later."),
@@ -213,7 +213,7 @@ def run_cells(
     as_json: bool = False,
     study: Study | None = None,
     session: str = "",
-    probe_share: float = 0.2,
+    probe_share: float = 1.0,
     keep_features: bool = False,
 ) -> list[Record]:
     """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell,
@@ -367,7 +367,7 @@ def _plan(
     *,
     seeds: Sequence[int] = (),
     again: bool = False,
-    probe_share: float = 0.2,
+    probe_share: float = 1.0,
     keep_features: bool = False,
 ) -> Plan:
     from harness.execution.execute import plan

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.cell.looks import Looks, Shown, group_of
+from harness.cell.looks import SHARE, Looks, Shown, group_of
 from harness.cell.probe_scorer import ProbeScorer
 from harness.cell.run import StageResult
 from harness.cell.sealing import build
@@ -87,7 +87,7 @@ class Probing:
 
 
 def probing_of(
-    texts: Iterable[str], at: str = "", *, share: float = 0.2, keep_features: bool = False
+    texts: Iterable[str], at: str = "", *, share: float = SHARE, keep_features: bool = False
 ) -> Probing | None:
     """Return what is measured in a run, None where nothing is; arguments and errors are those of `looks_of`."""
     looks = looks_of(texts, at, share=share)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from harness.cell.looks import DEFAULT_AT, AskedProbe, Looks, moments
+from harness.cell.looks import DEFAULT_AT, SHARE, AskedProbe, Looks, moments
 from harness.errors import UserError
 from harness.parameters import model_of
 from harness.plugins import find
@@ -20,7 +20,7 @@ _NOT_IN_NAMES = re.compile(r"[^\w\-.]+")
 """What the name of a figure may not hold."""
 
 
-def looks_of(texts: Iterable[str], at: str = "", *, share: float = 0.2) -> Looks | None:
+def looks_of(texts: Iterable[str], at: str = "", *, share: float = SHARE) -> Looks | None:
     """Return what is looked at for these probes, None where there are none.
 
     Args:

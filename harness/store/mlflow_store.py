@@ -498,22 +498,39 @@ class Store:
 
     def stages_of(self, records: Sequence[Record]) -> list[dict[str, dict[int, float]]]:
         """Return of every record the figures after every stage; nothing of one that has no run."""
+        return self._curves_of(records, "stage/")
+
+    def probes_of(self, records: Sequence[Record]) -> list[dict[str, list[tuple[int, int, float]]]]:
+        """Return of every record the curves of the probes that were asked for, by name: rows of stage, step, value."""
+        found = []
+        for named in self._curves_of(records, "probe/"):
+            curves: dict[str, list[tuple[int, int, float]]] = {}
+            for name, values in named.items():
+                whole, _, stage = name.rpartition("/stage-")
+                figure, is_of_probe, items = whole.rpartition("/")
+                if is_of_probe:  # the others are of the scenario
+                    rows = [(int(stage), step, value) for step, value in values.items()]
+                    curves.setdefault(f"{figure}@{items}", []).extend(rows)
+            found.append({name: sorted(rows, key=lambda row: row[:2]) for name, rows in curves.items()})
+        return found
+
+    def _curves_of(self, records: Sequence[Record], prefix: str) -> list[dict[str, dict[int, float]]]:
         runs = [record.run_id for record in records]
         if not self.is_local:
-            return [self._stages(run) if run else {} for run in runs]
+            return [self._curves(run, prefix) if run else {} for run in runs]
         if not self.exists:
             return [{} for _ in runs]
         with self._reading() as base:
-            found = sqlite_reader.stages(base, runs)
+            found = sqlite_reader.curves(base, runs, prefix)
         return [found.get(run, {}) for run in runs]
 
-    def _stages(self, run_id: str) -> dict[str, dict[int, float]]:
+    def _curves(self, run_id: str, prefix: str) -> dict[str, dict[int, float]]:
         """Return the same of one run by MLflow's own way."""
         found = {}
         for name in self.client.get_run(run_id).data.metrics:
-            if name.startswith("stage/"):
+            if name.startswith(prefix):
                 history = self.client.get_metric_history(run_id, name)
-                found[name.removeprefix("stage/")] = {metric.step: float(metric.value) for metric in history}
+                found[name.removeprefix(prefix)] = {metric.step: float(metric.value) for metric in history}
         return found
 
     def file(self, record: Record, name: str) -> Path:
