@@ -12,7 +12,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -234,6 +234,7 @@ class Watcher:
         given = self._given(ids)
         seen = strategy.observed(inputs)
         arrays = {} if seen is None else _arrays(seen, len(rows))
+        whole: dict[str, Any] = {name: values.astype(np.float32) for name, values in arrays.items()}
         look = Look(
             labels=given,
             given=given,
@@ -241,7 +242,7 @@ class Watcher:
             stage=self.stage.index,
             step=self.now,
             total=self.total,
-            **{name: values.astype(np.float32) for name, values in arrays.items()},
+            **whole,
         )
         figures: dict[str, float] = {}
         for asked, probe in self.probes:
@@ -268,12 +269,10 @@ class Watcher:
 
     def _measured(self, asked: AskedProbe, probe: Probe, look: Look, strategy: Strategy) -> dict[str, float]:
         names = asked.names(probe)
-        surface = None
-        if "surface" in probe.needs:
+        if "surface" in probe.needs and look.inputs is not None:
             labelled = look.labels != HIDDEN
-            surface = strategy.surface(look.inputs[labelled], look.labels[labelled])  # type: ignore[index]
-        whole = Look(**{one.name: getattr(look, one.name) for one in fields(look)} | {"surface": surface})
-        return measured(probe, names, whole, self.root_seed)
+            look = replace(look, surface=strategy.surface(look.inputs[labelled], look.labels[labelled]))
+        return measured(probe, names, look, self.root_seed)
 
     def _given(self, ids: IntArray) -> IntArray:
         """Return the labels that were handed over with items in this stage, `HIDDEN` for the others."""

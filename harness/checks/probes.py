@@ -23,7 +23,7 @@ from harness.cell.run import run_cell
 from harness.cell.sealing import seal, with_permuted_truth
 from harness.checks.conformance import Make, case_of
 from harness.checks.finding import Finding, found
-from harness.contracts import HIDDEN, Deal, Scenario
+from harness.contracts import HIDDEN, AnyArray, Deal, Scenario
 from harness.plugins import is_by_path
 from harness.probes.contract import Look, Probe
 from harness.protocol.probes import looks_of
@@ -172,9 +172,17 @@ def _turned(look: Look) -> Look:
 
 
 def _rows(look: Look, rows: Any) -> Look:
-    per_item = ("features", "logits", "labels", "given", "inputs")
-    values = {name: getattr(look, name) for name in per_item}
-    return replace(look, **{name: value if value is None else value[rows] for name, value in values.items()})
+    def part(values: AnyArray | None) -> Any:
+        return None if values is None else values[rows]
+
+    return replace(
+        look,
+        features=part(look.features),
+        logits=part(look.logits),
+        labels=look.labels[rows],
+        given=look.given[rows],
+        inputs=part(look.inputs),
+    )
 
 
 def _poor(look: Look) -> dict[str, Look]:

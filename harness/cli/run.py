@@ -119,7 +119,7 @@ def run(
     )
     count, chosen = _seeds_given(seeds, seed)
     named = f"{name}-smoke" if name and smoke else name
-    changes = {"seeds": count, "name": named, "timeout_s": timeout, "memory_mib": memory}
+    changes: dict[str, Any] = {"seeds": count, "name": named, "timeout_s": timeout, "memory_mib": memory}
     changes |= {"probes": tuple(probe) if probe else None, "probe_at": probe_at}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if debug:

@@ -36,8 +36,8 @@ def how_it_learns(measured: Measured) -> Table:
             if curves:
                 last = fmean(points[-1][1] for points in curves)
                 turns = [at for points in curves if not math.isnan(at := largest_change(points))]
-                at = rounded(median(turns), 6) if turns else ""
-                rows.append([strategy, name.replace("@", ", "), rounded(last, 4), at, str(len(curves))])
+                when = rounded(median(turns), 6) if turns else ""
+                rows.append([strategy, name.replace("@", ", "), rounded(last, 4), when, str(len(curves))])
     return Table(["strategy", "figure", "last", "turns at", "seeds"], rows)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -16,18 +17,15 @@ class LossSurface:
 
     name = "cross-entropy"
 
-    def __init__(
-        self,
-        network: nn.Module,
-        inputs: Tensor,
-        labels: Tensor,
-        *,
-        rate: float = math.nan,
-        momentum: float = math.nan,
-    ) -> None:
-        """Take items (N, ...) and their labels (N,), and what is known of the gradient steps."""
+    def __init__(self, network: nn.Module, inputs: Tensor, labels: Tensor) -> None:
+        """Take items (N, ...) and their labels (N,); nothing is known of the gradient steps."""
         self.network, self.inputs, self.labels = network, inputs, labels
+        self.rate = self.momentum = math.nan
+
+    def stepped(self, *, rate: float, momentum: float) -> Self:
+        """Take the rate and the momentum of gradient descent; return the surface."""
         self.rate, self.momentum = rate, momentum
+        return self
 
     def parameters(self) -> list[Tensor]:
         """Return the weights that are trained."""
