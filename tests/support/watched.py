@@ -27,7 +27,10 @@ class Shows(Trains):
     def observed(self, inputs: Inputs) -> Observation:
         with torch.no_grad():
             logits = self.layer(torch.from_numpy(np.array(inputs))).numpy()
-        own = {"head": self.layer.weight.detach().numpy().copy(), "bias": self.layer.bias.detach().numpy().copy()}
+        own = {
+            "head": self.layer.weight.detach().numpy().copy(),
+            "bias": self.layer.bias.detach().numpy().copy(),
+        }
         return Observation(features=np.asarray(inputs), logits=logits, **own)
 
     def surface(self, inputs: Inputs, labels: IntArray) -> LossSurface:
@@ -50,7 +53,10 @@ class Counts(Probe):
 
     def measure(self, look: Look, rng: np.random.Generator) -> Mapping[str, float]:
         counts = (len(look.labels), (look.labels != HIDDEN).sum(), (look.given != HIDDEN).sum())
-        return {figure.name: self.factor * float(count) for figure, count in zip(self.figures, counts, strict=True)}
+        return {
+            figure.name: self.factor * float(count)
+            for figure, count in zip(self.figures, counts, strict=True)
+        }
 
 
 class Loss(Probe):
@@ -85,4 +91,4 @@ class Unseeded(Counts):
     """Draws from numpy's global generator."""
 
     def measure(self, look: Look, rng: np.random.Generator) -> Mapping[str, float]:
-        return dict.fromkeys(("n", "n_true", "n_given"), float(np.random.random()))  # noqa: NPY002
+        return dict.fromkeys(("n", "n_true", "n_given"), float(np.random.random()))

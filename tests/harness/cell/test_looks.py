@@ -67,7 +67,11 @@ def test_looks_are_due_where_the_text_says() -> None:
     assert steps("geometric", 1) == [1]
     assert steps("every=3", 10) == [3, 6, 9]
     assert steps("epochs=1, 2,5", 6) == [1, 2, 5]
-    assert (moments("epochs=4").unit, moments("every=4").unit, moments("geometric").spread) == ("epoch", "step", 12)
+    assert (moments("epochs=4").unit, moments("every=4").unit, moments("geometric").spread) == (
+        "epoch",
+        "step",
+        12,
+    )
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,9 @@ def test_moments_that_are_none_are_refused_in_a_sentence(text: str, said: str) -
         moments(text)
 
 
-def test_a_cell_is_looked_at_before_the_first_step_when_it_is_due_and_after_every_stage(tmp_path: Path) -> None:
+def test_a_cell_is_looked_at_before_the_first_step_when_it_is_due_and_after_every_stage(
+    tmp_path: Path,
+) -> None:
     looks = asked(probe("Counts"), at="every=8")
     results, sealed = learned(looks, tmp_path)
     rows = figures(looks, results, sealed)["probe/n@asked"]
@@ -262,7 +268,10 @@ def test_what_raises_is_a_line_in_the_log_and_nan(tmp_path: Path, caplog: pytest
 def test_predictions_are_the_same_bytes_and_looks_count_as_no_learning(tmp_path: Path) -> None:
     plain, _ = learned(None, tmp_path)
     watched, _ = learned(asked(probe("Counts"), probe("Loss"), probe("Unseeded"), at="every=1"), tmp_path)
-    assert len({digest([answer for one in results for answer in one.answers]) for results in (plain, watched)}) == 1
+    assert (
+        len({digest([answer for one in results for answer in one.answers]) for results in (plain, watched)})
+        == 1
+    )
     assert [one.probe_s for one in plain] == [0, 0, 0]
     assert all(one.probe_s > 0 and one.shown for one in watched)
 
