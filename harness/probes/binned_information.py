@@ -78,7 +78,8 @@ class Information(NamedTuple):
 def by_layer(states: IntArray, labels: IntArray) -> Floats:
     """Return how often (S, C) each of the S rows that `states` (N, d) has meets each of the C labels (N,)."""
     _, state = np.unique(states, axis=0, return_inverse=True)
-    return by_unit(state.reshape(-1, 1), labels)[0]
+    table: Floats = by_unit(state.reshape(-1, 1), labels)[0]
+    return table
 
 
 def by_unit(states: IntArray, labels: IntArray) -> Floats:
@@ -178,7 +179,7 @@ class BinnedInformation(Probe):
             return 0.01
         if self.variance == "scaled":
             return 0.01 * float((activations**2).max())
-        return 0.01 * median_of_pairs(squared_distances(activations)) / activations.shape[1]
+        return 0.01 * median_of_pairs(squared_distances(activations)) / int(activations.shape[1])
 
     def _by_bins(self, activations: Floats, of_labels: Mapping[str, IntArray]) -> dict[str, float]:
         values = activations.astype(np.float32)

@@ -59,7 +59,8 @@ _ROUNDING = 1e-24
 
 def equal_labels(labels: IntArray) -> Floats:
     """Return the kernel (N, N) of labels (N,): 1 where they are equal, 0 elsewhere."""
-    return (labels[:, None] == labels).astype(np.float64)
+    kernel: Floats = (labels[:, None] == labels).astype(np.float64)
+    return kernel
 
 
 class CSQMI(Probe):

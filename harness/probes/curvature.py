@@ -195,7 +195,7 @@ class Curvature(Probe):
         product = _until(deadline, hessian_product(surface.loss(slice(0, shown)), weights))
         rate = NAN if np.isnan(surface.momentum) else surface.rate
         size = sum(weight.numel() for weight in weights)
-        vectors = (2.0 * rng.integers(0, 2, size) - 1 for _ in range(self.vectors + 1))
+        vectors = (rng.choice([-1.0, 1.0], size) for _ in range(self.vectors + 1))
         start = next(vectors)
         try:
             found["trace"], found["trace_error"], found["frobenius"] = traces(product, vectors)

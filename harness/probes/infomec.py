@@ -148,7 +148,8 @@ def _regressors(latents: NDArray[Any]) -> Floats:
     if latents.dtype.kind in "iu":
         return np.concatenate([(z[:, None] == np.unique(z)).astype(np.float64) for z in latents.T], axis=1)
     spread = latents.std(axis=0)
-    return (latents - latents.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    scaled: Floats = (latents - latents.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    return scaled
 
 
 def _log_loss(x: Floats, y: IntArray, others: Floats, truth: IntArray) -> tuple[float, bool]:

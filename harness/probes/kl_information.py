@@ -42,7 +42,7 @@ def neighbour_weights(neighbours: int, dimensions: int) -> Floats:
     for few neighbours.
     """
     if dimensions <= 4:
-        return np.eye(neighbours)[0]
+        return np.array([1.0, *np.zeros(neighbours - 1)])
     k = np.arange(1, neighbours + 1)
     rows = [np.ones(neighbours) / neighbours]
     for order in range(1, dimensions // 4 + 1):
@@ -70,7 +70,7 @@ def entropy(features: ArrayLike, neighbours: int = 5, *, whiten: bool = True) ->
             return NAN
         x = (x - x.mean(axis=0)) @ axes / np.sqrt(spread)
         shift = float(np.log(spread).sum()) / 2
-    distances = cKDTree(x).query(x, neighbours + 1)[0][:, 1:]
+    distances = np.asarray(cKDTree(x).query(x, neighbours + 1)[0])[:, 1:]
     weights = neighbour_weights(neighbours, dimensions)
     counted = np.flatnonzero(weights)
     with np.errstate(divide="ignore"):

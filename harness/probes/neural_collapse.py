@@ -146,7 +146,8 @@ def nearest(features: ArrayLike, means: Floats) -> IntArray:
     x = np.asarray(features, dtype=np.float64)
     centre = means.mean(axis=0)
     x, m = x - centre, means - centre
-    return np.argmin((m**2).sum(axis=1) - 2 * x @ m.T, axis=1)
+    found: IntArray = np.argmin((m**2).sum(axis=1) - 2 * x @ m.T, axis=1)
+    return found
 
 
 def _divided(above: float, below: float) -> float:
