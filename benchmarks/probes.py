@@ -60,7 +60,7 @@ def _look(items: int) -> Look:
         nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, CLASSES)
     )
     inputs = torch.as_tensor(rng.normal(size=(items, 64)), dtype=torch.float32)
-    surface = LossSurface(network, inputs, torch.as_tensor(labels), rate=0.05, momentum=0.9)
+    surface = LossSurface(network, inputs, torch.as_tensor(labels)).stepped(rate=0.05, momentum=0.9)
     return Look(
         features=features, logits=features @ head.T, head=head, labels=labels, given=given, surface=surface
     )

@@ -92,7 +92,7 @@ class Perturbation(Probe):
     )
     head_decay: float = param(0.001, "weight decay of the classifier", gt=0)
     price: float = param(0.01, "price of moving features, half of it for a squared distance of 1", gt=0)
-    rounds: int = param(500, "rounds at most", ge=1)
+    rounds: int = param(100, "rounds at most", ge=1)
 
     def measure(self, look: Look, rng: np.random.Generator) -> Mapping[str, float]:
         """Return the figures of a look."""
