@@ -120,9 +120,9 @@ def kernel_information(kernel: Floats, labels: IntArray) -> Information:
 
 
 class BinnedInformation(Probe):
-    """Information of activations and inputs, and of activations and labels, by adaptive bins (EBAB) and by kernels
-    (KDE), in bits: with true labels, those given, and random ones.
+    """Information of activations by adaptive bins (EBAB) and by kernels (KDE), in bits.
 
+    It is with the inputs, with true labels, with those given, and with random ones.
     `by=units` is the mean over single units, the `units` of largest variance, and stays informative. Whole layers of
     more than some five units do not: every state is then unique, and the figures are log2 N and the entropy of the
     labels whatever the network does; `by=layer` is for narrow layers, `by=pca` for the first `components` principal

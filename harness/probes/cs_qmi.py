@@ -64,8 +64,9 @@ def equal_labels(labels: IntArray) -> Floats:
 
 
 class CSQMI(Probe):
-    """Cauchy-Schwarz quadratic mutual information of features and true labels, those given, and random ones, in bits.
+    """Cauchy-Schwarz quadratic mutual information of features and labels, in bits.
 
+    It is with true labels, with those given, and with random ones.
     With `sigma=median` a turn, shift or scale of the features changes nothing. It works where classes have few items,
     and depends little on their number. Random labels are the true ones permuted: what it comes to where there is
     nothing to know, which is above 0. Cost: O(N^2 d).

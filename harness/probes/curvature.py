@@ -152,8 +152,7 @@ def _until(deadline: float, product: Product) -> Product:
 
 
 class Curvature(Probe):
-    """Curvature of the training loss: trace, Frobenius norm and largest eigenvalue of its Hessian, and the last and the
-    first against the learning rate now.
+    """Curvature of the training loss, and how it stands against the learning rate.
 
     It takes the loss that the learner says it minimises, in evaluation mode and without weight decay, which would add
     its constant to every eigenvalue, over the items measured, which have the labels given. Of two networks it is the

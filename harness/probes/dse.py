@@ -85,8 +85,9 @@ def _entropies(kernels: Floats, t: float, walk: Walk) -> Floats:
 
 
 class DSE(Probe):
-    """Diffusion spectral entropy of features, and information with true labels, those given, and random ones, in bits.
+    """Diffusion spectral entropy of features, and their information with labels, in bits.
 
+    Information is with true labels, with those given, and with random ones.
     With `sigma=median`, half the median distance of two items, a turn, shift or scale of the features changes nothing;
     with a number, 10 as published, all figures grow with the scale of the features. Both depend on the number of
     items, and information on the sizes of classes too: compare at equal ones. Random labels are the true ones

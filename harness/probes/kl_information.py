@@ -142,9 +142,9 @@ def bottleneck(features: ArrayLike, dimensions: int, seed: int) -> tuple[Floats,
 
 
 class KLInformation(Probe):
-    """Information of features and labels by nearest neighbours after compression, in bits: with true labels, those
-    given, random ones, and what the former two exceed the last by.
+    """Information of features and labels by nearest neighbours after compression, in bits.
 
+    It is with true labels, with those given, with random ones, and what the former two exceed the last by.
     Features are compressed to `dimensions` and given noise of one size, `noise` times the root mean square of what
     came out, without which equal items are infinitely informed. A turn, shift or scale of the features changes nothing
     with `pca`. The estimate is too high by half at a few hundred items, and more in more dimensions: the excess over

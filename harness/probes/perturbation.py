@@ -67,9 +67,10 @@ def nearness(features: ArrayLike, before: ArrayLike) -> float:
 
 
 class Perturbation(Probe):
-    """Collapse that is still to come by the model of perturbed collapse, with true labels and with those given: NC1 of
-    where features would come to rest, how much less that is than NC1 now, and how far they would move.
+    """Collapse that is still to come by the model of perturbed collapse.
 
+    With true labels and with those given: NC1 where features would come to rest, how much less that is than NC1 now,
+    and how far they would move.
     Features are scaled to a mean squared length of 1 first, so a turn or a scale changes nothing. Where classes are
     apart already nothing is left to collapse, and the share is near 0. Cost: O(N d^2) a round.
     """

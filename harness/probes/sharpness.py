@@ -57,11 +57,11 @@ def calibration_error(p: Floats, labels: IntArray, bins: int = 10) -> float:
 
 
 class Sharpness(Probe):
-    """How sure predictions are, and whether they are right: entropy, share of near-certain ones, negative
-    log-likelihood, calibration error, and top-1 accuracy.
+    """How sure predictions are, and whether they are right.
 
-    The last three are of items whose true label is known and has a row in the classifier. Nothing depends on the
-    features, nor on the order of items or classes, nor on a constant added to the logits of an item.
+    Likelihood, calibration and top-1 accuracy are of items whose true label is known and has a row in the classifier.
+    Nothing depends on the features, nor on the order of items or classes, nor on a constant added to the logits of an
+    item.
     """
 
     needs = ("logits",)

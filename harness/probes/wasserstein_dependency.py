@@ -98,9 +98,9 @@ def _solved(cost: Floats, supply: Floats, demand: Floats, used: Mask) -> tuple[f
 
 
 class WassersteinDependency(Probe):
-    """Wasserstein dependency of features and labels: with true labels, those given, random ones, and what the former
-    two exceed the last by.
+    """Wasserstein dependency of features and labels, exactly.
 
+    It is with true labels, with those given, with random ones, and what the former two exceed the last by.
     A turn, shift or scale of the features changes nothing, nor do the names of classes. Few items seem dependent
     where they are not: random labels, the mean over `shuffles` permutations of the true ones, show by how much, and
     the excess is the figure to read. A check at the end of stages rather than a curve: seconds at 200 items.
