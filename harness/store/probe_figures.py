@@ -31,7 +31,7 @@ class Ledger:
         """Take the folder of a store and the key of the cell."""
         self.at = at
         self._file = store / FOLDER / f"{key}.json"
-        self._features = store / FOLDER / f"{key}-{hashlib.sha256(at.encode()).hexdigest()[:12]}.npz"
+        self._archive = store / FOLDER / f"{key}-{hashlib.sha256(at.encode()).hexdigest()[:12]}.npz"
 
     def identities(self) -> set[str]:
         """Return the probes whose figures are there."""
@@ -83,17 +83,17 @@ class Ledger:
             plain = each.plain()
             arrays |= {f"{place}.{name}": plain[name] for name in _ARRAYS if plain[name] is not None}
             said.append({name: plain[name] for name in plain if name not in (*_ARRAYS, "figures")})
-        self._features.parent.mkdir(parents=True, exist_ok=True)
-        there = self._features.with_name(f".{self._features.name}-{os.getpid()}")
+        self._archive.parent.mkdir(parents=True, exist_ok=True)
+        there = self._archive.with_name(f".{self._archive.name}-{os.getpid()}")
         with there.open("wb") as file:
             np.savez_compressed(file, said=np.array(json.dumps(said)), **arrays)
-        there.replace(self._features)
+        there.replace(self._archive)
 
     def shown(self) -> list[Shown]:
         """Return what was kept, nothing where there is none."""
-        if not self._features.is_file():
+        if not self._archive.is_file():
             return []
-        with np.load(self._features, allow_pickle=False) as file:
+        with np.load(self._archive, allow_pickle=False) as file:
             said = json.loads(str(file["said"]))
             return [
                 Shown(**one, **{name: file[f"{at}.{name}"] for name in _ARRAYS if f"{at}.{name}" in file})
@@ -102,9 +102,9 @@ class Ledger:
 
     def drawn(self) -> set[tuple[str, int]]:
         """Return the groups of items that were kept, and how many were drawn."""
-        if not self._features.is_file():
+        if not self._archive.is_file():
             return set()
-        with np.load(self._features, allow_pickle=False) as file:
+        with np.load(self._archive, allow_pickle=False) as file:
             return {(one["group"], one["items"]) for one in json.loads(str(file["said"]))}
 
     def _read(self) -> dict[str, Any]:
