@@ -89,7 +89,7 @@ def test_figures_are_recorded_kept_and_asked_for_later_without_a_byte_of_a_predi
     (same,) = tiny_run([SHOWS], probing=later)
     assert same.run_id == kept.run_id
     (curves,) = store.probes_of([same])
-    assert curves["n factor-2.0 items-64@asked"][0][2] == 128
+    assert curves["n items-64 factor-2.0@asked"][0][2] == 128
     assert curves["n items-64@known"][0][2] < 64
     assert open_cells(probing("Counts[items=65]")) == 1
 
