@@ -36,6 +36,9 @@ from harness.parameters import (
     with_new_names,
 )
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 IntArray = NDArray[np.int64]
 FloatArray = NDArray[np.float32]
 AnyArray = NDArray[Any]
@@ -310,8 +313,8 @@ class Context(Protocol):
         ...
 
     def probe(self, step: int) -> None:
-        """Offer the strategy for evaluation in mid-stage; the harness decides whether a probe is due and
-        keeps the predictions.
+        """Offer the strategy for evaluation in mid-stage, after so many gradient steps, and at 0 before the first;
+        the harness decides whether a probe is due and keeps the predictions.
         """
         ...
 
@@ -319,6 +322,40 @@ class Context(Protocol):
         """Say that `epoch` passes over the stage are done, out of `epochs`; the same offer as `probe`,
         counted in epochs.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """What a learner shows of itself for N items, in evaluation mode, as `predict` sees them.
+
+    features: float (N, d), what the classifier gets, several axes laid out flat.  logits: float (N, C).  head: float
+    (C, d), the classifier's rows; bias: float (C,). Whatever a learner does not have is None.
+    """
+
+    features: AnyArray | None = None
+    logits: AnyArray | None = None
+    head: AnyArray | None = None
+    bias: AnyArray | None = None
+
+
+class Surface(Protocol):
+    """The training loss around the weights as they are, for items that came with labels. Nothing here changes the
+    weights, their gradients, a running statistic or a random generator.
+
+    name: which loss it is.  rate: the learning rate now.  momentum: of the gradient steps. NaN where there is none.
+    """
+
+    name: str
+    rate: float
+    momentum: float
+
+    def parameters(self) -> list[Tensor]:
+        """Return the weights that are trained, each of which requires a gradient."""
+        ...
+
+    def loss(self, rows: slice) -> Tensor:
+        """Return the mean loss of the items in `rows`, a scalar in evaluation mode with its graph."""
         ...
 
 
@@ -407,6 +444,22 @@ class Strategy(ABC):
     def predict(self, query: Query) -> Prediction:
         """Answer `query`; the answer for an item must not depend on the other items or their order."""
 
+    def observed(self, inputs: Inputs) -> Observation | None:
+        """Return what probes see of the learner for `inputs`; None where it has no network that could show it.
+
+        It changes nothing of the learner. Of several networks it is the one that is named first. The default finds
+        a network that says `observed` itself, among what was set on the strategy.
+        """
+        network = _observable(vars(self))
+        return None if network is None else network.observed(inputs)
+
+    def surface(self, inputs: Inputs, labels: IntArray) -> Surface | None:
+        """Return the loss that the method minimises around its weights, for items whose labels (N,) it may see; None
+        where it has none. The default finds the network as `observed` does.
+        """
+        network = _observable(vars(self))
+        return network.surface(inputs, labels) if hasattr(network, "surface") else None
+
     def state(self) -> dict[str, Any]:
         """Return all that later stages need: arrays, tensors, numbers, strings, and dicts, lists and tuples
         of them.
@@ -419,6 +472,15 @@ class Strategy(ABC):
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Become what `state()` was taken from. Called after `start` on a fresh instance."""
         restore(self, state)
+
+
+def _observable(values: Mapping[str, Any]) -> Any:
+    """Return the first of `values`, or of the lists among them, that says `observed` itself."""
+    for value in values.values():
+        for one in value if isinstance(value, list | tuple) else (value,):
+            if hasattr(one, "observed"):
+                return one
+    return None
 
 
 # --- what only the scorer holds -----------------------------------------------------------------------------
@@ -845,6 +907,7 @@ __all__ = [
     "IntArray",
     "Metric",
     "NoiseInfo",
+    "Observation",
     "Precision",
     "Prediction",
     "Preset",
@@ -857,6 +920,7 @@ __all__ = [
     "Status",
     "StoredPrediction",
     "Strategy",
+    "Surface",
     "TaskAccess",
     "TrainingBudget",
     "Truth",

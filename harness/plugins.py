@@ -1,5 +1,5 @@
-"""Finding scenarios, strategies, data sets, backbones, encoders, augmentations and components: by entry point, or
-by path (`my.py:Mine`). Nothing is imported until it is used.
+"""Finding scenarios, strategies, data sets, backbones, encoders, augmentations, components and probes: by entry
+point, or by path (`my.py:Mine`). Nothing is imported until it is used.
 
 Built-ins register under the same entry-point groups as everybody else's, so a package that is installed is
 found without a line here. `summaries` reads first sentences of docstrings from the source with `ast`, so that
@@ -24,7 +24,7 @@ from harness.code.imports import OURS, released
 from harness.errors import UserError, unknown
 from harness.places import written
 
-Kind = Literal["strategy", "scenario", "dataset", "backbone", "encoder", "augmentation", "component"]
+Kind = Literal["strategy", "scenario", "dataset", "backbone", "encoder", "augmentation", "component", "probe"]
 PLURAL: Mapping[Kind, str] = {
     "strategy": "strategies",
     "scenario": "scenarios",
@@ -33,6 +33,7 @@ PLURAL: Mapping[Kind, str] = {
     "encoder": "encoders",
     "augmentation": "augmentations",
     "component": "components",
+    "probe": "probes",
 }
 _SENTENCE_ENDS = re.compile(r"(?<=\.) (?=[A-Z])")
 _CALLED: tuple[Kind, ...] = ("backbone", "encoder", "augmentation")

@@ -18,6 +18,7 @@ from harness.execution.cluster import start
 from harness.execution.execute import Limits, execute, plan
 from harness.execution.machine import Machine
 from harness.execution.pool import Pool
+from harness.execution.probing import Probing
 from harness.protocol.cells import cells, contenders, protocols
 from harness.store import tracking
 from harness.store.mlflow_store import Store
@@ -165,10 +166,10 @@ def tiny_run(tmp_path: Path, warm_ray: None) -> Run:
     """Return a function that runs strategies on blobs through the real pool and store."""
 
     def run(strategies: Sequence[str], *, scenario: str = BLOBS, seeds: int = 1, workers: int = 2, store: str = "store",
-            limits: Limits = Limits(), reverse: bool = False, share: bool = True, again: bool = False) -> list[Record]:  # fmt: skip  # noqa: B008
+            limits: Limits = Limits(), reverse: bool = False, share: bool = True, again: bool = False, probing: Probing | None = None) -> list[Record]:  # fmt: skip  # noqa: B008
         todo = cells(protocols([scenario]), contenders(strategies), seeds)
         opened = Store(str(tmp_path / store))
-        planned = plan(todo[::-1] if reverse else todo, opened, again=again)
+        planned = plan(todo[::-1] if reverse else todo, opened, again=again, probing=probing)
         machine = Machine(workers=workers, object_store_mib=128, share=share)
         return execute(planned, opened, experiment="test", machine=machine, limits=limits)
 

@@ -28,9 +28,12 @@ from own_formats import pictures, table
 from runs import BLOBS, Owb
 
 import openworld
+from harness.checks.probes import check_probe
 from harness.cli.scaffolds import STRATEGY
+from harness.selection import configured
 from harness.store import line_plots, matrix_plots
 from openworld import debug
+from strategies.class_incremental.fine_tune import FineTune
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
@@ -51,7 +54,7 @@ NOT_RUN = {
     r"owb board (build$|check class|publish)": "take minutes; tests/leaderboards does each on small boards",
     r"owb (new (dataset|scenario)|data check mine|run .*-s mine)": "tests/harness/cli/test_new.py follows scaffolds",
     r"owb export here": "needs two stores; tests/harness/cli/test_export.py makes them",
-    r"owb check calm": "needs the file of its page, which a test below checks",
+    r"owb check (calm|norms)": "needs the file of its page, which a test below checks",
     r"owb compare replay ewc": "says of two strategies what the README's says of its own",
     r"owb (submit|verify|accept)": "need a submission; tests/leaderboards/gate and cli make, judge and accept some",
 }
@@ -123,6 +126,7 @@ def own_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert suite
     (home / "mine.yaml").write_text(suite[1], encoding="utf-8")
+    (home / "norms.py").write_text(_block("probes", "class Norms"), encoding="utf-8")
     folder = home / "data"
     folder.mkdir()
     lot = pictures(folder / "birds", train=20, test=5)
@@ -142,6 +146,13 @@ def _at_hand(own_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("OWB_DATA", str(own_data / "data"))
     monkeypatch.setenv("OWB_STORE", str(tmp_path / "store"))
     monkeypatch.chdir(own_data)
+
+
+def _block(page: str, word: str) -> str:
+    """Return the block of Python on a page that has this word."""
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    (block,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if word in code]
+    return block
 
 
 @cache
@@ -239,15 +250,21 @@ def test_no_command_is_lost_after_a_block_of_python(tmp_path: Path) -> None:
 
 
 def test_the_component_of_its_page_changes_what_is_learned_and_nothing_at_weight_0(tmp_path: Path) -> None:
-    text = (ROOT / "docs" / "components.md").read_text(encoding="utf-8")
-    (block,) = [code for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class Calm" in code]
-    (tmp_path / "calm.py").write_text(block, encoding="utf-8")
+    (tmp_path / "calm.py").write_text(_block("components", "class Calm"), encoding="utf-8")
 
     def accuracy(components: str) -> float:
         return debug(f"cross-entropy[components='{components}']", BLOBS)["average_accuracy"]
 
     calm = f"{tmp_path}/calm.py:Calm"
     assert accuracy(f"{calm}[weight=0]") == accuracy("") != accuracy(f"{calm}[weight=1]")
+
+
+def test_the_probe_of_its_page_keeps_what_is_asked_of_one(own_data: Path) -> None:
+    probe = f"{own_data}/norms.py:Norms"
+    figures = debug("fine-tune", BLOBS, probes=[probe, f"{probe}[power=2]"], probe_at="every=5")
+    assert figures["probe/norm@asked"] > figures["probe/spread@asked"] > 0
+    assert figures["probe/norm power-2.0@asked"] > figures["probe/norm@asked"] ** 2
+    assert all(finding.holds for finding in check_probe(probe, FineTune, configured("scenario", BLOBS)))
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """The house keeps its order: what a room may import, where a library lives, who prints, and which names are
 private. A rule is one test; its message lists every line that breaks it.
 
-The rooms are computed from paths: what lies loose in `harness/` and in `harness/metrics` is the surface, all
+The rooms are computed from paths: what lies loose in `harness/`, in `harness/metrics` and in `harness/probes` is the surface, all
 that scenarios and strategies may use; every other folder is a room by its name.
 """
 
@@ -120,7 +120,7 @@ def _room(file: str) -> tuple[str, str]:
     """Return the package of a file and its room: the first folder below the package."""
     package, *rest = Path(file).parts
     room = rest[0] if len(rest) > 1 else ""
-    return package, SURFACE if package == "harness" and room in ("", "metrics") else room
+    return package, SURFACE if package == "harness" and room in ("", "metrics", "probes") else room
 
 
 def _holds(broken: Iterable[str]) -> None:

@@ -73,7 +73,7 @@ ROOMS: Sequence[Room] = [
         PLUGIN,
     ),
     Room(
-        "harness/*.py, harness/metrics",
+        "harness/*.py, harness/metrics, harness/probes",
         "the plugin surface: contracts, parameters, selections, plugins, errors, seeds, weights, clustering",
         16,
         528,

@@ -9,12 +9,15 @@ from collections.abc import Mapping, Sequence
 from harness.api import DEFAULT_SCENARIO, default_scenario
 from harness.api.naming import AnyScenario, AnyStrategy, selections_of
 from harness.api.results import Results
+from harness.cell.looks import SHARE
 from harness.contracts import Strategy
 from harness.errors import Unsuitable, UserError
 from harness.execution.execute import Limits, Listener, execute, plan
 from harness.execution.in_process import run_in_process
 from harness.execution.machine import Machine
+from harness.execution.probing import probing_of
 from harness.protocol.cells import Suite, cells, contenders, protocols
+from harness.protocol.probes import looks_of
 from harness.protocol.smoke import smoke_of
 from harness.selection import configured, expand
 from harness.store.mlflow_store import Store
@@ -33,6 +36,10 @@ def run(
     memory_mib: int = 4096,
     again: bool = False,
     smoke: bool = False,
+    probes: str | Sequence[str] = (),
+    probe_at: str = "",
+    probe_share: float = SHARE,
+    keep_features: bool = False,
     listen: Listener = lambda _: None,
 ) -> Results:
     """Run every strategy on every scenario under every seed; cells that are finished in the store are reused.
@@ -51,6 +58,10 @@ def run(
         again: run all cells anew.
         smoke: try data and code on a few items and two gradient steps a stage, under one seed unless `seeds` says
             others; recorded as NAME-smoke. The figures mean nothing.
+        probes: what is measured of the learners while they learn, such as "neural-collapse[of=train]".
+        probe_at: when: "geometric[n=12]" by default, "epochs=1,2,5" or "every=100"; and before and after a stage.
+        probe_share: the share of the time of learning that looks may take.
+        keep_features: keep what probes were shown, so that others can be asked later without learning again.
         listen: told what happens to each cell.
 
     Raises:
@@ -69,10 +80,12 @@ def run(
     suite = smoke_of(suite) if smoke else suite
     where = machine or Machine()
     where.check()
+    asked = [probes] if isinstance(probes, str) else probes
+    probing = probing_of(asked, probe_at, share=probe_share, keep_features=keep_features)
     chosen = suite.seeds if seeds is None else seeds
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
     records = execute(
-        plan(todo, kept, again=again),
+        plan(todo, kept, again=again, probing=probing),
         kept,
         experiment=suite.name,
         machine=where,
@@ -88,6 +101,8 @@ def debug(
     *,
     seed: int = 0,
     machine: Machine | None = None,
+    probes: Sequence[str] = (),
+    probe_at: str = "",
 ) -> Mapping[str, float]:
     """Learn one cell in this process, without workers, limits or a record; return its figures by metric.
 
@@ -97,6 +112,7 @@ def debug(
     Args:
         strategy, scenario: a selection, a class or an instance. Of several that a selection with lists stands for,
             the first. Without a scenario, that of the strategy's family.
+        probes, probe_at: as in `run`; the last figure of each is returned too.
 
     Raises:
         UserError: a name or parameter that does not fit, or a strategy that cannot take part.
@@ -115,11 +131,13 @@ def debug(
         made: Strategy = contender.plugin.cls(**contender.params)
     else:
         made = strategy() if isinstance(strategy, type) else strategy
+    looks = looks_of(probes, probe_at)
     try:
-        scores = run_in_process(made, dealing, seed, machine or Machine(), reveal=reveal)
+        scores = run_in_process(made, dealing, seed, machine or Machine(), reveal=reveal, looks=looks)
     except Unsuitable as error:
         raise UserError(f"{type(made).__name__} cannot take part in {label}: {error}") from error
-    return dict(scores.final)
+    measured = {name: rows[-1][2] for name, rows in scores.probes.items() if looks and "@" in name and rows}
+    return {**scores.final, **measured}
 
 
 def load(store: str = "owb-store", name: str = "") -> Results:

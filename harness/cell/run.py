@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -86,6 +86,31 @@ def settings_of(scenario: Scenario, seed: int) -> CellSettings:
     )
 
 
+class Watcher(Protocol):
+    """Looks at a learner while it learns, for probes, and changes nothing of it (`harness.cell.looks`).
+
+    shown: what the looks of the stage have given so far, plain values.
+    """
+
+    shown: list[dict[str, Any]]
+
+    def begin(self, stage: Stage, query: Query, context: Any) -> None:
+        """Take a stage that is about to be learned."""
+        ...
+
+    def is_due(self, unit: Literal["step", "epoch"], at: int) -> bool:
+        """Say whether to look after so many steps or epochs."""
+        ...
+
+    def at_end(self) -> bool:
+        """Say whether to look after the stage."""
+        ...
+
+    def look(self, strategy: Strategy) -> None:
+        """Look now."""
+        ...
+
+
 Progress = Callable[[int, int, int, dict[str, float]], None]
 """Told (stage, step, total steps, figures)."""
 
@@ -100,6 +125,7 @@ class CellContext:
     on_progress: Progress
     stage: int = 0
     _probe: Callable[[int], None] = lambda _: None
+    _offer: Callable[[Literal["step", "epoch"], int], None] = lambda *_: None
 
     def __post_init__(self) -> None:
         self.device = self.settings.device
@@ -118,10 +144,11 @@ class CellContext:
         self.on_progress(self.stage, step, total, values)
 
     def probe(self, step: int) -> None:
-        """Let the harness ask in mid-stage, where a probe is due."""
+        """Let the harness ask in mid-stage, where a probe is due; before the first step (0) it looks alone."""
         every = self.settings.budget.probe_every
-        if every and step % every == 0:
+        if every and step and step % every == 0:
             self._probe(step)
+        self._offer("step", step)
 
     def epoch_ended(self, epoch: int) -> None:
         """Let the harness ask after an epoch, where a probe is due; after the last one the whole stage is
@@ -130,10 +157,13 @@ class CellContext:
         every, tail = self.settings.budget.probe_epochs, self.settings.budget.probe_tail
         if epoch < self.epochs and ((every and epoch % every == 0) or epoch > self.epochs - tail):
             self._probe(epoch)
+        self._offer("epoch", epoch)
 
-    def enter(self, stage: int, probe: Callable[[int], None]) -> None:
-        """Begin a stage; `probe` asks the strategy now and keeps the answer."""
-        self.stage, self._probe = stage, probe
+    def enter(
+        self, stage: int, probe: Callable[[int], None], offer: Callable[[Literal["step", "epoch"], int], None]
+    ) -> None:
+        """Begin a stage; `probe` asks the strategy now and keeps the answer, `offer` lets a look be taken."""
+        self.stage, self._probe, self._offer = stage, probe, offer
         self._take(self.settings.budget.for_stage(stage))
 
     def _take(self, budget: TrainingBudget) -> None:
@@ -150,6 +180,7 @@ class StageResult:
     earlier attempt at this one.
     together: how many cells were learned at once; `learn_s` is then an equal share.
     session: where the seconds were measured (`sessions.session_here`); empty where that is not known.
+    shown: what was shown to probes, in plain values (`looks.Shown`).
     """
 
     stage: int
@@ -160,6 +191,7 @@ class StageResult:
     borrowed_s: float = 0.0
     together: int = 1
     session: str = ""
+    shown: tuple[Mapping[str, Any], ...] = ()
 
 
 def run_cell(
@@ -171,6 +203,7 @@ def run_cell(
     keep: Path | None = None,
     shared: Sequence[Path | None] = (),
     on_progress: Progress = lambda *_: None,
+    watcher: Watcher | None = None,
 ) -> Iterator[StageResult]:
     """Yield the result of every stage; with `keep`, continue from what an interrupted call left there.
 
@@ -183,6 +216,7 @@ def run_cell(
         shared: for the first stages, where the state after each is kept for cells that share it, or None to
             learn it here.
         on_progress: told about every step.
+        watcher: looks at the learner for probes.
 
     Raises:
         InvalidPrediction: a prediction of the wrong shape or kind.
@@ -190,7 +224,7 @@ def run_cell(
         Diverged: training or a prediction left the finite numbers.
         Exception: whatever the strategy raises.
     """
-    learner = _Learner(strategy, settings, scratch, on_progress)
+    learner = _Learner(strategy, settings, scratch, on_progress, watcher)
     finished = _continue(learner, keep) if keep else []
     yield from finished
     refusal: CannotKeep | None = None
@@ -216,9 +250,15 @@ class _Learner:
     context: CellContext
 
     def __init__(
-        self, strategy: Strategy, settings: CellSettings, scratch: Path, on_progress: Progress
+        self,
+        strategy: Strategy,
+        settings: CellSettings,
+        scratch: Path,
+        on_progress: Progress,
+        watcher: Watcher | None = None,
     ) -> None:
         self.settings, self.scratch, self.on_progress = settings, scratch, on_progress
+        self.watcher = watcher
         self.blank = copy.copy(strategy)
         self._start(strategy, 0)
 
@@ -230,7 +270,7 @@ class _Learner:
         """Learn a stage and answer it; with `shared`, adopt the state after it where another cell has kept
         one.
         """
-        looks = _enter(self.strategy, stage, query, self.context)
+        looks = _Looks(self.strategy, stage, query, self.context, self.watcher)
         seen = replace(stage, index=0) if self.settings.budget.apart else stage
         borrowed_s, session, seed = (0.0, session_here(self.settings.session), _seed_of(stage, self.settings))
 
@@ -242,7 +282,7 @@ class _Learner:
             strategy, context = self.strategy, self.context
             if stage.index:
                 self.begin()
-                _enter(self.strategy, stage, query, self.context)
+                _Looks(self.strategy, stage, query, self.context, self.watcher)
             try:
                 with _seeded(seed, self.settings):
                     self.strategy.load_state(state)
@@ -251,7 +291,7 @@ class _Learner:
                     self.strategy, self.context = strategy, context
                 else:  # it was fresh, and is no longer
                     self.begin()
-                    _enter(self.strategy, stage, query, self.context)
+                    _Looks(self.strategy, stage, query, self.context, self.watcher)
                 raise
 
         with _seeded(seed, self.settings):
@@ -263,14 +303,17 @@ class _Learner:
             learned = clock(self.settings)
             answer = _predict(self.strategy, query, self.settings, stage.index, None)
             ended = clock(self.settings)
+        learn_s = learned - started - looks.seconds + borrowed_s
+        looks.end()
         return StageResult(
             stage=stage.index,
             answers=(*looks.answers, answer),
-            learn_s=learned - started - looks.seconds + borrowed_s,
+            learn_s=learn_s,
             predict_s=ended - learned,
             probe_s=looks.seconds,
             borrowed_s=borrowed_s,
             session=session,
+            shown=looks.shown,
         )
 
     def _start(self, strategy: Strategy, stage: int) -> None:
@@ -293,6 +336,7 @@ class Member:
     scratch: Path
     keep: Path | None = None
     on_progress: Progress = lambda *_: None
+    watcher: Watcher | None = None
 
 
 def run_together(members: Sequence[Member]) -> list[StageResult]:
@@ -307,7 +351,7 @@ def run_together(members: Sequence[Member]) -> list[StageResult]:
     done: dict[int, StageResult] = {}
     learning: list[tuple[int, Member, _Learner]] = []
     for place, one in enumerate(members):
-        learner = _Learner(one.strategy, one.settings, one.scratch, one.on_progress)
+        learner = _Learner(one.strategy, one.settings, one.scratch, one.on_progress, one.watcher)
         finished = _continue(learner, one.keep) if one.keep else []
         if finished:
             done[place] = finished[0]
@@ -326,7 +370,9 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
         [learner.strategy for _, learner in learning],
         [episode.stage for episode, _ in learning],
     )
-    looked = [_enter(learner.strategy, *episode, learner.context) for episode, learner in learning]
+    looked = [
+        _Looks(learner.strategy, *episode, learner.context, learner.watcher) for episode, learner in learning
+    ]
     first = learning[0][1].settings
     started = clock(first)
     with _seeded(_seed_of(stages[0], first), first):
@@ -341,43 +387,67 @@ def _learned(learning: Sequence[tuple[Episode, _Learner]]) -> list[StageResult]:
         started = clock(settings)
         with _seeded(_seed_of(stage, settings), settings):
             answer = _predict(learner.strategy, query, settings, stage.index, None)
+        predict_s = clock(settings) - started
+        looks.end()
         results.append(
             StageResult(
                 stage=stage.index,
                 answers=(*looks.answers, answer),
                 learn_s=learn_s,
-                predict_s=clock(settings) - started,
+                predict_s=predict_s,
                 probe_s=looks.seconds,
                 together=len(learning),
                 session=session_here(settings.session),
+                shown=looks.shown,
             )
         )
     return results
 
 
-@dataclass(slots=True)
 class _Looks:
-    """What the probes of a stage gave so far, and the seconds they took."""
+    """What is asked and looked at in a stage, and the seconds that took."""
 
-    answers: list[StoredPrediction] = field(default_factory=list)
-    seconds: float = 0.0
+    def __init__(
+        self, strategy: Strategy, stage: Stage, query: Query, context: CellContext, watcher: Watcher | None
+    ) -> None:
+        self.strategy, self.stage, self.query, self.context = strategy, stage, query, context
+        self.settings, self.watcher = context.settings, watcher
+        self.answers: list[StoredPrediction] = []
+        self.seconds = 0.0
+        context.enter(stage.index, self.ask, self.offer)
+        if watcher is not None:
+            watcher.begin(stage, query, context)
 
+    @property
+    def shown(self) -> tuple[Mapping[str, Any], ...]:
+        """What was shown to probes."""
+        return () if self.watcher is None else tuple(self.watcher.shown)
 
-def _enter(strategy: Strategy, stage: Stage, query: Query, context: CellContext) -> _Looks:
-    """Begin a stage; return what its probes will be added to."""
-    looks = _Looks()
+    def ask(self, step: int) -> None:
+        """Keep what the strategy answers now."""
+        with self._apart("probe", step):
+            self.answers.append(_predict(self.strategy, self.query, self.settings, self.stage.index, step))
 
-    def probe(step: int) -> None:
-        started = clock(context.settings)
-        with _seeded(
-            seeds.derive("probe", seed=context.settings.root_seed, stage=stage.index, step=step),
-            context.settings,
-        ):
-            looks.answers.append(_predict(strategy, query, context.settings, stage.index, step))
-        looks.seconds += clock(context.settings) - started
+    def offer(self, unit: Literal["step", "epoch"], at: int) -> None:
+        """Look at the strategy, where that is due."""
+        if self.watcher is not None and self.watcher.is_due(unit, at):
+            with self._apart("look", at):
+                self.watcher.look(self.strategy)
 
-    context.enter(stage.index, probe)
-    return looks
+    def end(self) -> None:
+        """Look at the strategy after the stage."""
+        if self.watcher is not None and self.watcher.at_end():
+            with self._apart("look", -1):
+                self.watcher.look(self.strategy)
+
+    @contextmanager
+    def _apart(self, name: str, step: int) -> Iterator[None]:
+        """Do something under seeds of its own, in time of its own."""
+        started = clock(self.settings)
+        address = {"seed": self.settings.root_seed, "stage": self.stage.index, "step": step}
+        with _seeded(seeds.derive(name, **address), self.settings):
+            yield
+        self.seconds += clock(self.settings) - started
 
 
 def clock(settings: CellSettings) -> float:
@@ -428,6 +498,7 @@ def _keep(learner: _Learner, result: StageResult, keep: Path) -> CannotKeep | No
         "probe_s": result.probe_s,
         "together": result.together,
         "session": result.session,
+        **({"shown": list(result.shown)} if result.shown else {}),
     }
     checkpoint.save(keep / f"answers-{result.stage:03d}.pt", {"answers": rows, **times})
     if learner.strategy.resumable:
@@ -466,6 +537,7 @@ def _continue(learner: _Learner, keep: Path) -> list[StageResult]:
 def _kept_result(path: Path) -> StageResult:
     content = checkpoint.load(path)
     answers = tuple(StoredPrediction(**row) for row in content.pop("answers"))
+    content["shown"] = tuple(content.get("shown", ()))
     result = StageResult(answers=answers, **content)
     return replace(result, borrowed_s=result.learn_s + result.probe_s + result.predict_s)
 

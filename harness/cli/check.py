@@ -1,4 +1,4 @@
-"""`owb check`: hold a strategy, scenario or component against the conformance suite."""
+"""`owb check`: hold a strategy, scenario, component or probe against the conformance suite."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ EPILOGUE = options.examples(
     "owb check my.py:Mine -s 'class-incremental[dataset=mnist5k]'",
     "owb check happy -s 'cgcd[preset=clinc150]'",
     "owb check 'compander[a=2]'                    a component, with a learner that takes any",
+    "owb check 'dse[of=train]'                     a probe",
 )
 
 DEFAULT_SCENARIOS = (
@@ -38,16 +39,18 @@ DEFAULT_SCENARIOS = (
     "anomaly[setting=continual,n_train=12]",
 )
 """One of every family, tried in this order until the strategy can take part."""
+ON = "noisy-labels"
+"""What a probe is checked on: labels that were handed over differ from the true ones there."""
 LEARNER = "cross-entropy"
-"""What a component is checked with: it offers every hook."""
+"""What a component or a probe is checked with: it offers every hook."""
 
 
 def check(
     plugin: Annotated[
         str,
         typer.Argument(
-            help="A strategy, scenario or component: name with parameters, or file.py:Class.",
-            autocompletion=options.names_of("strategy", "scenario", "component"),
+            help="A strategy, scenario, component or probe: name with parameters, or file.py:Class.",
+            autocompletion=options.names_of("strategy", "scenario", "component", "probe"),
         ),
     ],
     scenario: Annotated[
@@ -91,9 +94,10 @@ def check(
 
 
 def _findings(text: str, scenario_text: str) -> list[Finding]:
+    from harness.checks.probes import check_probe
     from harness.checks.scenarios import check_scenario
     from harness.contracts import Scenario, Strategy
-    from harness.selection import resolved, single
+    from harness.selection import configured, resolved, single
 
     selection = single(text)
     plugin = find(_kind(selection.name), selection.name)
@@ -102,8 +106,10 @@ def _findings(text: str, scenario_text: str) -> list[Finding]:
         return check_scenario(plugin.cls(**params))
     if hasattr(plugin.cls, "hooks"):
         return _of_component(plugin, addressed(text), scenario_text)
+    if hasattr(plugin.cls, "measure"):
+        return check_probe(text, find("strategy", LEARNER).cls, configured("scenario", scenario_text or ON))
     if not issubclass(plugin.cls, Strategy):
-        raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario, and no Component")
+        raise UserError(f"{plugin.name} is neither a Strategy nor a Scenario, and no Component or Probe")
     return _of_learner(plugin, params, scenario_text)[0]
 
 
@@ -171,13 +177,13 @@ def _of_strategy(plugin: Plugin, params: Mapping[str, Any], scenario: str, *, re
 def _kind(name: str) -> Kind:
     if is_by_path(name) or name.endswith(".py") or name in registered("strategy"):
         return "strategy"
-    kinds: tuple[Kind, ...] = ("scenario", "component")
+    kinds: tuple[Kind, ...] = ("scenario", "component", "probe")
     for kind in kinds:
         if name in registered(kind):
             return kind
     raise unknown(
-        "strategy, scenario or component",
+        "strategy, scenario, component or probe",
         name,
-        [*registered("strategy"), *registered("scenario"), *registered("component")],
+        [plugin for kind in ("strategy", *kinds) for plugin in registered(kind)],
         "owb list",
     )

@@ -95,6 +95,8 @@ def _kind_of(found: Any) -> Kind:
         )
     if hasattr(found, "hooks"):
         return "component"
+    if hasattr(found, "measure"):
+        return "probe"
     return "backbone" if "item_shape" in inspect.signature(found).parameters else "augmentation"
 
 

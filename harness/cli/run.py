@@ -73,6 +73,29 @@ def run(
     timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds a cell may take.")] = None,
     memory: Annotated[int | None, typer.Option(min=64, help="MiB a cell may take.")] = None,
     store: options.Store = "owb-store",
+    probe: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--probe",
+            help="Measure the learners while they learn: neural-collapse[of=train], file.py:Class; repeat for several.",
+            autocompletion=options.names_of("probe"),
+        ),
+    ] = None,
+    probe_at: Annotated[
+        str | None,
+        typer.Option(
+            "--probe-at",
+            help="When: geometric[n=12] (by default), epochs=1,2,5 or every=100 steps; and before and after a stage.",
+        ),
+    ] = None,
+    probe_share: Annotated[
+        float,
+        typer.Option("--probe-share", min=0.0, help="Share of the time of learning that looks may take."),
+    ] = 1.0,
+    keep_features: Annotated[
+        bool,
+        typer.Option("--keep-features", help="Keep what probes were shown, for others that are asked later."),
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Run the cells anew, from nothing that earlier runs have left.")
     ] = False,
@@ -96,12 +119,23 @@ def run(
     )
     count, chosen = _seeds_given(seeds, seed)
     named = f"{name}-smoke" if name and smoke else name
-    changes = {"seeds": count, "name": named, "timeout_s": timeout, "memory_mib": memory}
+    changes: dict[str, Any] = {"seeds": count, "name": named, "timeout_s": timeout, "memory_mib": memory}
+    changes |= {"probes": tuple(probe) if probe else None, "probe_at": probe_at}
     suite = suite.model_copy(update={key: value for key, value in changes.items() if value is not None})
     if debug:
         _debug(suite, chosen[0] if chosen else 0, machine, as_json=as_json)
         return
-    records = run_cells(suite, machine, store, seeds=chosen, again=again, only_plan=plan, as_json=as_json)
+    records = run_cells(
+        suite,
+        machine,
+        store,
+        seeds=chosen,
+        again=again,
+        only_plan=plan,
+        as_json=as_json,
+        probe_share=probe_share,
+        keep_features=keep_features,
+    )
     if smoke and not plan:
         tables.show_smoke(records, as_json=as_json)
     elif preset and not plan:
@@ -139,7 +173,14 @@ def _debug(suite: Suite, seed: int, machine: Machine, *, as_json: bool) -> None:
     """Run the first cell of a suite here and show its figures."""
     from harness.api.running import debug
 
-    figures = debug(suite.strategies[0], suite.scenarios[0], seed=seed, machine=machine)
+    figures = debug(
+        suite.strategies[0],
+        suite.scenarios[0],
+        seed=seed,
+        machine=machine,
+        probes=suite.probes,
+        probe_at=suite.probe_at,
+    )
     if as_json:
         console.dump(figures)
         return
@@ -172,12 +213,15 @@ def run_cells(
     as_json: bool = False,
     study: Study | None = None,
     session: str = "",
+    probe_share: float = 1.0,
+    keep_features: bool = False,
 ) -> list[Record]:
     """Plan, run and record a suite, as the cells of `study` where there is one; return one record per cell,
     none of a plan.
 
     `seeds` are run in place of the suite's, `again` runs every cell anew, from nothing that earlier runs have
-    left. Costs compare within a `session`; a command that runs several suites gives all of them the same.
+    left. Costs compare within a `session`; a command that runs several suites gives all of them the same. Looks of
+    probes may take `probe_share` of the time of learning; with `keep_features` what they were shown is kept.
 
     Raises:
         UserError: a name, parameter or file that does not fit, or a store that cannot be used.
@@ -188,7 +232,9 @@ def run_cells(
     from harness.studies.study import end, keep
 
     store = Store(store_uri)
-    planned = _plan(suite, machine, store, seeds=seeds, again=again)
+    planned = _plan(
+        suite, machine, store, seeds=seeds, again=again, probe_share=probe_share, keep_features=keep_features
+    )
     if only_plan:
         if as_json:
             console.dump(_items(planned))
@@ -315,16 +361,25 @@ def plan_items(suite: Suite, machine: Machine, store_uri: str) -> list[dict[str,
 
 
 def _plan(
-    suite: Suite, machine: Machine, store: Store, *, seeds: Sequence[int] = (), again: bool = False
+    suite: Suite,
+    machine: Machine,
+    store: Store,
+    *,
+    seeds: Sequence[int] = (),
+    again: bool = False,
+    probe_share: float = 1.0,
+    keep_features: bool = False,
 ) -> Plan:
     from harness.execution.execute import plan
+    from harness.execution.probing import probing_of
     from harness.protocol.cells import cells, contenders, protocols
 
     machine.check()
     scenarios = protocols(suite.scenarios)
     _check_networks_and_augmentations(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
-    return plan(todo, store, again=again)
+    probing = probing_of(suite.probes, suite.probe_at, share=probe_share, keep_features=keep_features)
+    return plan(todo, store, again=again, probing=probing)
 
 
 def _items(planned: Plan) -> list[dict[str, Any]]:

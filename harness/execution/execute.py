@@ -26,6 +26,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from harness.cell.probe_scorer import ProbeScorer
 from harness.cell.run import StageResult, settings_of
 from harness.cell.sealing import build
 from harness.cell.sessions import new_session
@@ -38,6 +39,7 @@ from harness.execution.machine import Machine
 from harness.execution.others import Meet, Others, mark_orphans_failed
 from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
+from harness.execution.probing import Probing, keep_figures
 from harness.processes.messages import Episodes, Event, Job, Pack, Progressed, StageEnded, Started
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, Shape, addressed_components, components_of
@@ -108,7 +110,7 @@ def execute(
         if cell.key in plan.cached:
             listen(_cached(cell, plan.cached[cell.key]))
     if not plan.open:
-        return [plan.cached[cell.key] for cell in plan.cells]
+        return _all_there(plan, store)
     store.check_room()
     with Leases(roster_of(store)) as leases:
         plan, before = renewed(plan, store), plan
@@ -116,16 +118,25 @@ def execute(
             if cell.key in plan.cached:
                 listen(_cached(cell, plan.cached[cell.key]))
         if not plan.open:
-            return [plan.cached[cell.key] for cell in plan.cells]
+            return _all_there(plan, store)
         for protocol_hash in dict.fromkeys(cell.protocol.hash for cell in plan.open):
             mark_orphans_failed(store, leases, protocol_hash)
-        sharing = Sharing(plan.open if machine.share and not machine.mixed else [], store.folder / FOLDER)
+        shares = (
+            machine.share and not machine.mixed and plan.probing is None
+        )  # a stage adopted shows no looks
+        sharing = Sharing(plan.open if shares else [], store.folder / FOLDER)
         if plan.again:
             _forget_stages(plan.open, sharing)
         run = _Run(
             plan.packs if machine.together else [(cell,) for cell in plan.open],
             store,
-            others=Others(leases, store, again=plan.again, meet=meet),
+            others=Others(
+                leases,
+                store,
+                again=plan.again,
+                meet=meet,
+                counts=(lambda _: True) if plan.probing is None else partial(plan.probing.counts, store),
+            ),
             experiment=experiment,
             machine=machine,
             limits=limits,
@@ -133,9 +144,20 @@ def execute(
             parent=parent,
             session=session or new_session(),
             sharing=sharing,
+            probing=plan.probing,
         )
         fresh = store.settled(run.to_the_end())
+    _all_there(plan, store)
     return [plan.cached.get(cell.key) or fresh[cell.key] for cell in plan.cells]
+
+
+def _all_there(plan: Plan, store: Store) -> list[Record]:
+    """Return the records of the cells that were there already, each with the figures of the probes asked for."""
+    found = [(cell, plan.cached[cell.key]) for cell in plan.cells if cell.key in plan.cached]
+    for cell, record in found:
+        if plan.probing is not None and record.status is Status.DONE:
+            plan.probing.complete(store, cell, record)
+    return [record for _, record in found]
 
 
 @dataclass(slots=True)
@@ -156,6 +178,7 @@ class _Scoring:
 
     scenario: Scenario
     truth: Truth
+    probes: ProbeScorer | None = None
     scorer: Scorer | None = None
     stages: int = 0
     failure: str = ""
@@ -169,8 +192,13 @@ class _Scoring:
                 self.scorer = self.scorer or scorer_of(self.scenario, self.truth)
                 for answer in results[self.stages].answers:
                     self.scorer.add(answer)
+                if self.probes is not None:
+                    self.probes.add(results[self.stages])
                 self.stages += 1
-            return self.scorer.scores() if self.scorer and not self.failure else None
+            if self.scorer is None or self.failure:
+                return None
+            scores = self.scorer.scores()
+            return scores if self.probes is None else self.probes.with_figures(scores)
         except Exception as error:
             self.failure = f"scoring failed: {in_one_line(error)}"
             return None
@@ -211,6 +239,7 @@ class _Run:
         sharing: Sharing,
         parent: str,
         session: str,
+        probing: Probing | None,
     ) -> None:
         self.queue: deque[tuple[Cell, int]] = deque()
         self.packs: dict[
@@ -219,6 +248,7 @@ class _Run:
         self.store, self.experiment, self.limits, self.parent = store, experiment, limits, parent
         self.others = others
         self.machine, self.sharing, self.session, self.listen = machine, sharing, session, listen
+        self.probing = probing
         self.cells = [cell for pack in packs for cell in pack]
         self.stale = {cell.key for cell in self.cells if others.again}  # to be begun from nothing
         self.question = question(self.cells, machine, store.folder / CELLS)
@@ -333,6 +363,8 @@ class _Run:
             self.stale.remove(cell.key)
             shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         keep = job_folder(self.store.folder / CELLS, cell.key)
+        if self.probing is not None:
+            self.probing.settle(keep)
         run_id = self._write(
             self.store.begin,
             cell,
@@ -341,7 +373,10 @@ class _Run:
             parent=self.parent,
         )
         dealt = self.deals[_deal_of(cell)]
-        self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
+        probes = None if self.probing is None else ProbeScorer(self.probing.looks, dealt.truth, cell.seed)
+        self.running[cell.key] = _Running(
+            cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth, probes)
+        )
         plugin = cell.contender.plugin
         return Job(
             key=cell.key,
@@ -360,6 +395,7 @@ class _Run:
             timeout_s=self.limits.timeout_s,
             memory_mib=self.limits.memory_mib,
             ahead=plugin.loaded_ahead,
+            looks=None if self.probing is None else self.probing.looks,
         )
 
     def _awaited(self) -> set[Path]:
@@ -446,6 +482,9 @@ class _Run:
         is_held = self.others.leases.holds(running.cell.key)
         if is_held:
             _record_end(self.store, running, ended, job, self.records, self.listen, keep)
+            if self.probing is not None and keep is not None and running.scoring.probes is not None:
+                record, results = self.records[running.cell.key], running.results.values()
+                keep_figures(self.probing, self.store, running.cell, record, running.scoring.probes, results)
         if keep is not None and is_held:
             self.store.when_sent(running.run_id.result(), partial(self.others.release, running.cell))
         elif keep is not None:

@@ -21,8 +21,19 @@ Meet = Callable[[Sequence[tuple[str, int]]], None]
 class Others:
     """Claims the cells of a run, and keeps account of those that other drivers have."""
 
-    def __init__(self, leases: Leases, store: Store, *, again: bool, meet: Meet) -> None:
-        """Take the leases of this driver; `again`: what others have ended does not count."""
+    def __init__(
+        self,
+        leases: Leases,
+        store: Store,
+        *,
+        again: bool,
+        meet: Meet,
+        counts: Callable[[Record], bool] = lambda _: True,
+    ) -> None:
+        """Take the leases of this driver; `again`: what others have ended does not count, nor do records for which
+        `counts` says no.
+        """
+        self.counts = counts
         self.leases, self.store, self.again, self.meet = leases, store, again, meet
         self.elsewhere: dict[str, Cell] = {}
         self.lost: deque[Cell] = deque()
@@ -101,7 +112,7 @@ class Others:
         if record is None or self.again:
             return None
         if record.status in FINAL:
-            return None if self.store.lost([record]) else record
+            return record if self.counts(record) and not self.store.lost([record]) else None
         is_of_now = cell.key in self._met or record.started >= self.leases.since
         return record if is_of_now and record.reason not in (INTERRUPTED, ORPHANED) else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from harness.execution.probing import Probing
 from harness.protocol.cells import Cell
 from harness.protocol.packing import packs
 from harness.store.mlflow_store import Store
@@ -14,12 +15,13 @@ from harness.store.record import Record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that
-    earlier runs have left.
+    earlier runs have left.  probing: what is measured while they learn.
     """
 
     cached: dict[str, Record]
     cells: Sequence[Cell]
     again: bool = False
+    probing: Probing | None = None
 
     @property
     def open(self) -> list[Cell]:
@@ -33,22 +35,31 @@ class Plan:
         return [pack for pack in left if pack]
 
 
-def plan(cells: Sequence[Cell], store: Store, *, again: bool = False) -> Plan:
-    """Look up which cells have a finished record with its predictions; `again`: none counts."""
-    return Plan(cells=cells, cached={} if again else _finished(cells, store), again=again)
+def plan(cells: Sequence[Cell], store: Store, *, again: bool = False, probing: Probing | None = None) -> Plan:
+    """Look up which cells have a finished record with its predictions, and with figures of the probes that are asked
+    for; `again`: none counts.
+    """
+    cached = {} if again else _finished(cells, store, probing)
+    return Plan(cells=cells, cached=cached, again=again, probing=probing)
 
 
 def renewed(plan: Plan, store: Store) -> Plan:
     """Return a plan with what was finished since it was made."""
-    return plan if plan.again else replace(plan, cached={**plan.cached, **_finished(plan.open, store)})
+    return (
+        plan
+        if plan.again
+        else replace(plan, cached={**plan.cached, **_finished(plan.open, store, plan.probing)})
+    )
 
 
-def _finished(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
+def _finished(cells: Sequence[Cell], store: Store, probing: Probing | None) -> dict[str, Record]:
     known = store.finished({cell.protocol.hash for cell in cells})
     cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
     for key in store.lost(cached.values()):
         del cached[key]
-    return cached
+    if probing is None:
+        return cached
+    return {key: record for key, record in cached.items() if probing.counts(store, record)}
 
 
 __all__ = ["Plan", "plan", "renewed"]

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cell.looks import Watcher
 from harness.cell.run import Member, StageResult, run_cell, run_together
 from harness.contracts import Status, Strategy
 from harness.errors import Diverged, Unsuitable, UserError, in_one_line, shortage
@@ -78,6 +79,11 @@ def strategy_of(job: Job) -> Strategy:
 
     strategy: Strategy = find("strategy", job.strategy, source=job.source).cls(**job.params)
     return strategy
+
+
+def watcher_of(job: Job) -> Watcher | None:
+    """Return what looks at a cell's learner for probes, None where nothing does."""
+    return None if job.looks is None else Watcher(job.looks, root_seed=job.settings.root_seed)
 
 
 def scratch_of(job: Job) -> Path:
@@ -154,6 +160,7 @@ def _cell_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
         keep=job.keep,
         shared=job.shared,
         on_progress=throttled(job.key, link),
+        watcher=watcher_of(job),
     )
     return ((job.key, result) for result in results)
 
@@ -168,6 +175,7 @@ def _pack_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
             scratch=scratch_of(job),
             keep=job.keep,
             on_progress=throttled(job.key, link),
+            watcher=watcher_of(job),
         )
         for job, path in zip(jobs, order.mapped, strict=True)
     ]
@@ -192,4 +200,4 @@ if __name__ == "__main__":
     served()
 
 
-__all__ = ["End", "Order", "learn", "scratch_of", "strategy_of", "task", "throttled"]
+__all__ = ["End", "Order", "learn", "scratch_of", "strategy_of", "task", "throttled", "watcher_of"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.cell.looks import Looks
 from harness.cell.run import CellSettings, StageResult
 from harness.contracts import Status
 
@@ -23,6 +24,7 @@ class Job:
     components: what `params` name of them.
     code: digest of the strategy that the cell was planned with; empty where nobody compares.
     lent_code: digests of the code of others that the cell was planned with, networks and components by path among it.
+    looks: what is looked at for probes, None where nothing is.
     """
 
     key: str
@@ -38,6 +40,7 @@ class Job:
     components: tuple[str, ...] = ()
     code: str = ""
     lent_code: tuple[str, ...] = ()
+    looks: Looks | None = None
 
     @property
     def jobs(self) -> tuple[Job, ...]:

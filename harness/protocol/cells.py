@@ -67,6 +67,8 @@ class Suite(BaseModel):
 
     ablation: which differences between its strategies say what a component contributes, where that is what it
     is for.
+    probes: what is measured of the learners while they learn, and `probe_at` when (`harness.cell.looks`); they
+    change no prediction and are in no key.
     chosen: by label, how a search chose the configuration of a strategy, where one did.
     """
 
@@ -79,6 +81,8 @@ class Suite(BaseModel):
     seeds: int = Field(default=5, ge=1, le=1000)
     timeout_s: float = Field(default=3600.0, gt=0)
     memory_mib: int = Field(default=4096, ge=64)
+    probes: tuple[str, ...] = ()
+    probe_at: str = ""
     ablation: Ablation | None = None
     chosen: dict[str, HowSelected] = {}
 
@@ -100,7 +104,7 @@ class Suite(BaseModel):
         return {
             name: value
             for name, value in handler(self).items()
-            if value or name not in ("ablation", "chosen")
+            if value or name not in ("ablation", "chosen", "probes", "probe_at")
         }
 
 

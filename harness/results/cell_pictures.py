@@ -1,4 +1,5 @@
-"""Pictures of one cell: drawn when somebody looks, from its stored predictions, and kept with its record.
+"""Pictures of one cell: drawn when somebody looks, from its stored predictions and
+what probes measured, and kept with its record.
 
 To draw them while cells run would cost more than recording does, and few are ever looked at.
 """
@@ -9,6 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cell.probe_scorer import with_curves
 from harness.cell.sealing import build
 from harness.errors import UserError
 from harness.protocol.cells import protocols
@@ -32,6 +34,8 @@ def add_pictures(store: Store, record: Record) -> list[str]:
     if protocol.hash != record.protocol_hash:
         raise UserError(f"this installation deals {record.scenario} otherwise than when it was run")
     scores = protocol.scenario.score(build(protocol.scenario, record.seed).truth, store.answers(record))
+    (measured,) = store.probes_of([record])
+    scores = with_curves(scores, [{f"probe/{name}": rows for name, rows in measured.items()}])
     failed: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
         title = f"{record.scenario} | {record.strategy} | seed {record.seed}"

@@ -12,11 +12,14 @@ from harness.results.tables import Table
 
 
 class PlainSection(NamedTuple):
-    """A heading, sentences, and tables with what each shows, empty where the heading says it."""
+    """A heading, sentences, tables with what each shows, empty where the heading says it, and an `svg` element of our
+    own making above them, empty where there is none.
+    """
 
     heading: str
     facts: Sequence[str]
     tables: Sequence[tuple[str, Table]]
+    picture: Markup = Markup()
 
 
 def plain_page(
@@ -45,7 +48,7 @@ def plain_page(
         {
             "title": title,
             "lead": lead,
-            "picture": Markup(picture),  # noqa: S704  (matplotlib escapes every text in it)
+            "picture": drawn(picture),
             "alt": alt,
             "notes": notes,
             "sections": sections,
@@ -55,9 +58,14 @@ def plain_page(
     )
 
 
+def drawn(picture: str) -> Markup:
+    """Return an `svg` element of our own making as it stands in a page; matplotlib escapes every text in it."""
+    return Markup(picture)  # noqa: S704
+
+
 def sections_html(sections: Sequence[PlainSection]) -> str:
     """Return the sections alone, as a notebook shows them below a cell."""
     return filled("sections.html", {"sections": sections})
 
 
-__all__ = ["PlainSection", "plain_page", "sections_html"]
+__all__ = ["PlainSection", "drawn", "plain_page", "sections_html"]

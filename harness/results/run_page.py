@@ -9,8 +9,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from harness.contracts import Status
+from harness.results import learning
 from harness.results.latex import latex
-from harness.results.plain_page import PlainSection, plain_page
+from harness.results.plain_page import PlainSection, drawn, plain_page
 from harness.results.ranking import Ranking, rankings
 from harness.results.tables import csv_of, failures_table, ranking_notes, ranking_table
 from harness.results.write_files import write_page
@@ -44,10 +45,19 @@ def write_run(store: Store, records: Sequence[Record], title: str, folder: Path)
         )
         for ranking in found
     ]
+    pictures = {}
+    for ranking in found:
+        if measured := _measured(store, records, ranking):
+            figure = learning.plot(measured, ranking.scenario)
+            pictures[f"learning-{ranking.protocol_hash}.png"] = png(figure)
+            table = learning.how_it_learns(measured)
+            heading = f"How it learns: {ranking.scenario}"
+            sections.append(PlainSection(heading, [learning.READING], [("", table)], drawn(svg(figure))))
     if (failures := failures_table(found)).rows:
         sections.append(PlainSection("Cells without a result", [], [("", failures)]))
     files: dict[str, str | bytes] = {
         "curves.png": png(plot),
+        **pictures,
         "tables.tex": latex(found),
         "cells.csv": _cells(records, curves),
     }
@@ -62,6 +72,21 @@ def write_run(store: Store, records: Sequence[Record], title: str, folder: Path)
     )
     write_page(files, folder)
     return folder / PAGE
+
+
+def _measured(store: Store, records: Sequence[Record], ranking: Ranking) -> learning.Measured:
+    """Return what probes measured of the cells of a protocol, by strategy in the order of the ranking."""
+    own = [record for record in _done(records) if record.protocol_hash == ranking.protocol_hash]
+    curves = list(zip(own, store.probes_of(own), strict=True))
+    found = {
+        row.strategy: [one for record, one in curves if record.strategy == row.strategy and one]
+        for row in ranking.rows
+    }
+    return {strategy: seeds for strategy, seeds in found.items() if seeds}
+
+
+def _done(records: Sequence[Record]) -> list[Record]:
+    return [record for record in records if record.status in (Status.DONE, Status.CACHED)]
 
 
 def _cells(records: Sequence[Record], curves: Curves) -> str:
@@ -91,11 +116,7 @@ def _plot(found: Sequence[Ranking], records: Sequence[Record], curves: Curves) -
     figure = canvas(1.5 + 3.6 * max(1, len(drawn)), 3.0, layout="constrained")
     panels = figure.subplots(1, max(1, len(drawn)), squeeze=False)[0]
     for axes, ranking in zip(panels, drawn, strict=False):
-        own = [
-            record
-            for record in records
-            if record.protocol_hash == ranking.protocol_hash and record.status in (Status.DONE, Status.CACHED)
-        ]
+        own = [record for record in _done(records) if record.protocol_hash == ranking.protocol_hash]
         labels = [row.strategy for row in ranking.rows]
         name = _first_curve(own, curves)
         if name:

@@ -229,6 +229,11 @@ class Store:
         self.log(run_id, _after(stages, scores))
 
     @with_store_errors
+    def add_probes(self, run_id: str, curves: Mapping[str, Sequence[tuple[int, int, float]]]) -> None:
+        """Add curves of probes to a run, open or ended."""
+        self.log(run_id, _probes(curves))
+
+    @with_store_errors
     def end(
         self,
         run_id: str,
@@ -493,22 +498,39 @@ class Store:
 
     def stages_of(self, records: Sequence[Record]) -> list[dict[str, dict[int, float]]]:
         """Return of every record the figures after every stage; nothing of one that has no run."""
+        return self._curves_of(records, "stage/")
+
+    def probes_of(self, records: Sequence[Record]) -> list[dict[str, list[tuple[int, int, float]]]]:
+        """Return of every record the curves of the probes that were asked for, by name: rows of stage, step, value."""
+        found = []
+        for named in self._curves_of(records, "probe/"):
+            curves: dict[str, list[tuple[int, int, float]]] = {}
+            for name, values in named.items():
+                whole, _, stage = name.rpartition("/stage-")
+                figure, is_of_probe, items = whole.rpartition("/")
+                if is_of_probe:  # the others are of the scenario
+                    rows = [(int(stage), step, value) for step, value in values.items()]
+                    curves.setdefault(f"{figure}@{items}", []).extend(rows)
+            found.append({name: sorted(rows, key=lambda row: row[:2]) for name, rows in curves.items()})
+        return found
+
+    def _curves_of(self, records: Sequence[Record], prefix: str) -> list[dict[str, dict[int, float]]]:
         runs = [record.run_id for record in records]
         if not self.is_local:
-            return [self._stages(run) if run else {} for run in runs]
+            return [self._curves(run, prefix) if run else {} for run in runs]
         if not self.exists:
             return [{} for _ in runs]
         with self._reading() as base:
-            found = sqlite_reader.stages(base, runs)
+            found = sqlite_reader.curves(base, runs, prefix)
         return [found.get(run, {}) for run in runs]
 
-    def _stages(self, run_id: str) -> dict[str, dict[int, float]]:
+    def _curves(self, run_id: str, prefix: str) -> dict[str, dict[int, float]]:
         """Return the same of one run by MLflow's own way."""
         found = {}
         for name in self.client.get_run(run_id).data.metrics:
-            if name.startswith("stage/"):
+            if name.startswith(prefix):
                 history = self.client.get_metric_history(run_id, name)
-                found[name.removeprefix("stage/")] = {metric.step: float(metric.value) for metric in history}
+                found[name.removeprefix(prefix)] = {metric.step: float(metric.value) for metric in history}
         return found
 
     def file(self, record: Record, name: str) -> Path:
@@ -624,8 +646,18 @@ def _after(stages: Sequence[int], scores: Scores) -> list[tuple[str, float, int]
         for name, values in scores.per_stage.items()
         if len(values) > k
     ]
-    probes = [(name, *row) for name, rows in scores.probes.items() for row in rows if row[0] in stages]
-    return ended + [(f"probe/{name}/stage-{k}", value, step) for name, k, step, value in probes]
+    return ended + _probes(
+        {name: [row for row in rows if row[0] in stages] for name, rows in scores.probes.items()}
+    )
+
+
+def _probes(curves: Mapping[str, Sequence[tuple[int, int, float]]]) -> list[tuple[str, float, int]]:
+    """Return curves as figures. MLflow takes no @ in a name, so that `probe/nc1@train` is probe/nc1/train there."""
+    return [
+        (f"probe/{name.removeprefix('probe/').replace('@', '/')}/stage-{stage}", value, step)
+        for name, rows in curves.items()
+        for stage, step, value in rows
+    ]
 
 
 def _row(run: Run) -> sqlite_reader.Row:

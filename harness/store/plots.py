@@ -5,7 +5,7 @@ values as histograms.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import numpy as np
 
 from harness.contracts import Axes, Scores
 from harness.errors import in_one_line
-from harness.store.line_plots import curve, histogram, panel, prune_curves, stage_lines
+from harness.store.line_plots import Curve, curve, histogram, panel, prune_curves, stage_lines
 from harness.store.matrix_plots import KNOWN_AXES, heat_map, strip
+from harness.store.probe_plots import multiples
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +59,11 @@ def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], An
     for name, together in scores.panels.items():
         if curves := {one: scores.probes[one] for one in together if scores.probes.get(one)}:
             yield f"{name}_panel", partial(panel, curves, title=title, by_step=name in _BY_STEP)
-    for name in scores.probes.keys() - {one for together in scores.panels.values() for one in together}:
+    asked = {name: rows for name, rows in scores.probes.items() if "@" in name}
+    if asked:
+        yield "probes", partial(multiples, _by_figure(asked), title=title)
+    together_in_panels = {one for together in scores.panels.values() for one in together}
+    for name in scores.probes.keys() - asked.keys() - together_in_panels:
         if scores.probes[name]:
             yield f"{name}_curve", partial(curve, scores.probes[name], title=title, quantity=name)
     for name, groups in scores.histograms.items():
@@ -70,6 +75,15 @@ def _pictures(scores: Scores, title: str) -> Iterator[tuple[str, Callable[[], An
         yield f"{name}_strip", partial(strip, cases, captions, title=title)
     if any(len(values) > 1 for values in scores.per_stage.values()):
         yield "stages", partial(stage_lines, [scores.per_stage], [""], title=title)
+
+
+def _by_figure(asked: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """Return curves of probes by figure, and by the items they are of."""
+    found: dict[str, dict[str, Curve]] = {}
+    for name, rows in asked.items():
+        figure, _, items = name.removeprefix("probe/").rpartition("@")
+        found.setdefault(figure, {})[items] = rows
+    return found
 
 
 __all__ = ["draw"]

@@ -37,9 +37,9 @@ _CONTENT = f"""
     ORDER BY place
 """  # noqa: S608
 
-_STAGES = """
+_CURVES = """
     SELECT run_uuid, key, step, CASE WHEN is_nan THEN NULL ELSE value END
-    FROM temp.asked CROSS JOIN metrics USING (run_uuid) WHERE key LIKE 'stage/%' ORDER BY run_uuid, key, timestamp
+    FROM temp.asked CROSS JOIN metrics USING (run_uuid) WHERE key LIKE ? ORDER BY run_uuid, key, timestamp
 """
 
 
@@ -112,15 +112,19 @@ def rows(
         yield row
 
 
-def stages(base: sqlite3.Connection, runs: Collection[str]) -> dict[str, dict[str, dict[int, float]]]:
-    """Return the figures of runs after every stage: by run, name and stage (NaN where it is not a number)."""
+def curves(
+    base: sqlite3.Connection, runs: Collection[str], prefix: str
+) -> dict[str, dict[str, dict[int, float]]]:
+    """Return the figures of runs whose names begin so, the last at every step: by run, name without the prefix, and
+    stage or step (NaN where it is not a number).
+    """
     base.execute("CREATE TEMP TABLE IF NOT EXISTS asked (run_uuid TEXT)")
     base.execute("DELETE FROM temp.asked")
     base.executemany("INSERT INTO temp.asked VALUES (?)", [(run,) for run in runs])
     found: dict[str, dict[str, dict[int, float]]] = {}
-    for run, name, step, value in base.execute(_STAGES):
+    for run, name, step, value in base.execute(_CURVES, [f"{prefix}%"]):
         of_run = found.setdefault(run, {})
-        of_run.setdefault(name.removeprefix("stage/"), {})[step] = math.nan if value is None else float(value)
+        of_run.setdefault(name.removeprefix(prefix), {})[step] = math.nan if value is None else float(value)
     return found
 
 
@@ -137,4 +141,4 @@ def _begun(database: Path) -> sqlite3.Connection:
     return base
 
 
-__all__ = ["Row", "experiment_id", "experiments", "reading", "rows", "stages"]
+__all__ = ["Row", "curves", "experiment_id", "experiments", "reading", "rows"]

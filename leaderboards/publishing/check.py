@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.contracts import Status
 from harness.errors import UserError
+from harness.plugins import is_by_path
 from harness.protocol.cells import Protocol
 from harness.selection import expand
 from leaderboards.publishing.accepted import ACCEPTED, read_accepted
@@ -109,6 +110,11 @@ def _suite_problems(board: Board) -> Iterator[str]:
     in_suite, labels = _labels(suite.strategies), _labels(entry.label for entry in board.entries)
     yield from (
         f"the suite names {label!r}, which has no readable entry" for label in in_suite if label not in labels
+    )
+    yield from (
+        f"the suite names the probe {text!r} in a file, which nobody else has"
+        for text in suite.probes
+        if is_by_path(text.partition("[")[0])
     )
     yield from (f"entry {label!r} is not named in the suite" for label in labels if label not in in_suite)
     wanted = sorted(

@@ -6,16 +6,17 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from harness.contracts import Context, Prediction, Query, Stage
+from harness.contracts import Context, Inputs, Observation, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.avalanche_adapter.experiences import SeenSoFar, experience_of
 from strategies.avalanche_adapter.loading import avalanche, quiet
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import likeliest
 from strategies.toolkit.networks import backbone, drawn_from
-from strategies.toolkit.training.tensors import as_tensor
+from strategies.toolkit.training.eval_mode import eval_mode
+from strategies.toolkit.training.tensors import as_array, as_tensor
 
 Make = Callable[..., Any]
 
@@ -74,6 +75,31 @@ class Bridge:
         model.train(was_training)
         return likeliest(logits, self.task_of, query)
 
+    def observed(self, inputs: Inputs, *, chunk: int = 512) -> Observation | None:
+        """Return what goes into the last linear layer, what comes out and its rows, of the classes that have come;
+        None before there is a model. iCaRL answers without that layer, which it trains: it shows no logits.
+        """
+        if self.strategy is None:
+            return None
+        model, classes = self.strategy.model, len(self.task_of)
+        answers = not hasattr(model, "train_classifier")
+        shown = model if answers else nn.Sequential(model.feature_extractor, model.train_classifier)
+        head = [part for part in shown.modules() if isinstance(part, nn.Linear)][-1]
+        caught: list[Tensor] = []
+        hook = head.register_forward_hook(lambda _, given, __: caught.append(given[0].detach()))
+        try:
+            with eval_mode(shown):
+                parts = torch.split(as_tensor(inputs, self.context.device), chunk)
+                logits = torch.cat([shown(part) for part in parts])[:, :classes]
+        finally:
+            hook.remove()
+        return Observation(
+            features=as_array(torch.cat(caught)),
+            logits=as_array(logits) if answers else None,
+            head=as_array(head.weight[:classes]),
+            bias=None if head.bias is None else as_array(head.bias[:classes]),
+        )
+
     def _start(self, stage: Stage) -> Any:
         features: Any = backbone(self.context, tuple(stage.inputs.shape[1:]))
         with drawn_from(self.context, "head"):
@@ -106,6 +132,7 @@ class Bridge:
 
             def before_training_exp(self, strategy: Any, **_: Any) -> None:
                 self.step, self.augment = 0, augmenting(context)
+                context.probe(0)
 
             def before_forward(self, strategy: Any, **_: Any) -> None:
                 strategy.mbatch[0] = self.augment(strategy.mb_x)

@@ -6,12 +6,13 @@ from typing import ClassVar
 
 import torch
 
-from harness.contracts import Prediction, Query, param
+from harness.contracts import Inputs, IntArray, Prediction, Query, param
 from strategies.components.chain import weights_of, with_components
 from strategies.components.learner import TakesComponents
 from strategies.ood_scores import MEANING, NONE, OODScore, detector_of
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier
+from strategies.toolkit.loss_surface import LossSurface
 from strategies.toolkit.training.loop import Loss, sgd, train
 from strategies.toolkit.training.tensors import Items
 
@@ -58,6 +59,11 @@ class ClassLearner(TakesComponents):
     def predict(self, query: Query) -> Prediction:
         """Return the most likely class seen so far."""
         return self.model.answer(query, self.detector)
+
+    def surface(self, inputs: Inputs, labels: IntArray) -> LossSurface | None:
+        """Return cross-entropy around the weights, with the rate of the gradient steps."""
+        found = self.model.surface(inputs, labels)
+        return None if found is None else found.stepped(rate=self.lr, momentum=self.momentum)
 
     def know(self, items: Items, memory: Items | None = None) -> None:
         """Fit the detector, if there is one, at the end of a stage.

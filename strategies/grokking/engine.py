@@ -99,6 +99,8 @@ def fit(ensemble: Ensemble, items: Tensor, labels: Tensor, contexts: Sequence[Co
     total = plan.gradient_steps or plan.epochs * per_pass
     batches = _batches(ensemble.network, items, labels, size, contexts)
     with flushing():
+        for context in contexts:
+            context.probe(0)
         for step in range(1, total + 1):
             losses = ensemble.step(next(batches))
             if not math.isfinite(losses.sum()):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import HIDDEN, AnyArray, Inputs, Prediction, Query, Stage, Strategy, param
+from harness.contracts import HIDDEN, AnyArray, Inputs, Observation, Prediction, Query, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
 from harness.metrics.grokking import HEALTH
 from strategies.grokking.choosing import Norm, network_of
@@ -29,6 +29,7 @@ from strategies.grokking.pruning import neuron_rows
 from strategies.grokking.quadratic import Products, Quadratic
 from strategies.grokking.transforms import Transform, transforms_of
 from strategies.toolkit.label_memory import LabelMemory
+from strategies.toolkit.training.tensors import as_array
 
 SMALLEST_LOSS = 1e-40
 """Losses below it are told as this: the suspicion is their decimal logarithm."""
@@ -166,6 +167,20 @@ class Grokker(Strategy):
             kept=judged.kept,
             weights=rows,
             health=health,
+        )
+
+    @torch.no_grad()
+    def observed(self, inputs: Inputs) -> Observation | None:
+        """Return what the last layer sees, and that layer; None before there are weights."""
+        if not self.weights:
+            return None
+        items = self._looked_up(inputs)
+        features, head, bias = self.network.observed(self.weights, items[None])
+        return Observation(
+            features=as_array(features[0]),
+            logits=as_array(self._logits(items)),
+            head=as_array(head[0]),
+            bias=None if bias is None else as_array(bias[0]),
         )
 
     def state(self) -> dict[str, Any]:

@@ -25,6 +25,16 @@ Weights = dict[str, Tensor]
 """By name, each (K, ...)."""
 
 
+class Seen(NamedTuple):
+    """features: (K, n, d) below the last layer.  head: (K, C, d), its rows; bias: (K, C), or None. The logits are
+    features times head, plus bias.
+    """
+
+    features: Tensor
+    head: Tensor
+    bias: Tensor | None = None
+
+
 class Slope(NamedTuple):
     """losses: (K,), the mean over the rows.  gradients: by name, each (K, ...), of these means; overwritten
     by the next call.
@@ -65,6 +75,10 @@ class Network(ABC):
     @abstractmethod
     def forward(self, weights: Weights, items: Tensor) -> Tensor:
         """Return logits (K, n, C) in evaluation mode of items int64 (K, n, tokens)."""
+
+    @abstractmethod
+    def observed(self, weights: Weights, items: Tensor) -> Seen:
+        """Return what the last layer sees in evaluation mode of items int64 (K, n, tokens), and that layer."""
 
     def trained(self, weights: Weights) -> Weights:
         """Return the weights that gradients train."""
@@ -112,4 +126,4 @@ def uniform(rng: np.random.Generator, reach: float, *shape: int) -> Tensor:
     return torch.from_numpy(rng.uniform(-reach, reach, shape).astype(np.float32))
 
 
-__all__ = ["Network", "Objective", "Slope", "Weights", "normal", "place", "stacked", "uniform"]
+__all__ = ["Network", "Objective", "Seen", "Slope", "Weights", "normal", "place", "stacked", "uniform"]

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from harness.errors import UserError
 from strategies.grokking.dropout import Dropout
-from strategies.grokking.networks import Network, Objective, Slope, Weights, normal
+from strategies.grokking.networks import Network, Objective, Seen, Slope, Weights, normal
 from strategies.grokking.tiles import TILE, Buffers, Pass, Tile, begun, errors_of, tiles
 
 Activation = Literal["square", "relu"]
@@ -91,6 +91,15 @@ class Quadratic(Network):
             active = self.seen(weights, tile, self.active(tile.looked_up(table)))
             tile.of(logits)[:, tile.rows] = torch.bmm(tile.of(top), active.mT).mT
         return logits
+
+    def observed(self, weights: Weights, items: Tensor) -> Seen:
+        """Return the activations, as W sees them, and W."""
+        features = weights["W"].new_empty(*items.shape[:2], self.width)
+        table, top = self.factors(weights)
+        for tile in self._tiles(items, None, self.room):
+            active = self.active(tile.looked_up(table))
+            tile.of(features)[:, tile.rows] = self.seen(weights, tile, active).to(features.dtype)
+        return Seen(features, top.to(features.dtype))
 
     def factors(self, weights: Weights) -> tuple[Tensor, Tensor]:
         """Return table and W in the format in which they are multiplied."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from strategies.grokking.dropout import Dropout
-from strategies.grokking.networks import Network, Objective, Slope, Weights, uniform
+from strategies.grokking.networks import Network, Objective, Seen, Slope, Weights, uniform
 from strategies.grokking.tiles import TILE, Buffers, Pass, Tile, begun, errors_of, tiles
 from strategies.toolkit.networks import sizes_of
 
@@ -73,6 +73,14 @@ class Relu(Network):
                 found.add_(tile.of(weights[self.biases[-1]])[..., None])
             tile.of(logits)[:, tile.rows] = found.mT
         return logits
+
+    def observed(self, weights: Weights, items: Tensor) -> Seen:
+        """Return the highest hidden layer and the layer above it."""
+        features = weights["table"].new_empty(*items.shape[:2], self.sizes[-1])
+        for tile in self._tiles(items, None):
+            tile.of(features)[:, tile.rows] = self._climbed(weights, tile, None)[0][-1]
+        bias = weights[self.biases[-1]] if self.bias else None
+        return Seen(features, weights[self.layers[-1]], bias)
 
     def batch(self, items: Tensor, labels: Tensor) -> list[Tile]:
         """Return the rows in tiles."""

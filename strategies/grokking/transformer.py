@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from harness.errors import UserError
-from strategies.grokking.networks import Network, Weights, normal
+from strategies.grokking.networks import Network, Seen, Weights, normal
 
 
 class Transformer(Network):
@@ -83,6 +83,12 @@ class Transformer(Network):
 
     def forward(self, weights: Weights, items: Tensor) -> Tensor:
         """Return logits (K, n, C) of items int64 (K, n, t)."""
+        features, head, _ = self.observed(weights, items)
+        logits: Tensor = features @ head.mT
+        return logits
+
+    def observed(self, weights: Weights, items: Tensor) -> Seen:
+        """Return the stream of the last token and the head in its scale."""
         embedded = weights["token"][:, None] + weights["position"][:, :, None]  # (K, t, V, d)
         last = embedded[:, -1]
         rest = (
@@ -90,8 +96,7 @@ class Transformer(Network):
             + self._attended(weights, embedded, last, items) @ weights["mix"].mT
         )
         rest = rest + (rest @ weights["widen"].mT).relu() @ weights["narrow"].mT
-        logits: Tensor = rest @ (weights["head"].mT / self.width ** ((1 + self.scaling) / 2))
-        return logits
+        return Seen(rest, weights["head"] / self.width ** ((1 + self.scaling) / 2))
 
     def _attended(self, weights: Weights, embedded: Tensor, last: Tensor, items: Tensor) -> Tensor:
         """Return what the last token of every item takes from all of them, heads side by side, (K, n, d)."""

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from harness.contracts import Context
+from harness.contracts import Context, Inputs, Observation
 from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 from strategies.toolkit.networks import drawn_from
+from strategies.toolkit.training.eval_mode import eval_mode
+from strategies.toolkit.training.tensors import as_array, as_tensor
 
 
 class Prototypes(nn.Linear):
@@ -127,6 +129,22 @@ class NovelNetwork(SplitNetwork):
         )
         over = torch.stack([head(features) for head in self.over]) if len(self.over) else None
         return Scores(self.known(features), novel, over)
+
+    def observed(self, inputs: Inputs, *, chunk: int = 512) -> Observation | None:
+        """Return features, the scores of known classes and of the first head, and the prototypes where all classes have
+        one on the features; None before the network is built.
+        """
+        if self.known is None:
+            return None
+        with eval_mode(self):
+            parts = torch.split(as_tensor(inputs, self.context.device), chunk)
+            features = torch.cat([self(part) for part in parts])
+            scores = self.scores(features)
+            return Observation(
+                features=as_array(features),
+                logits=as_array(torch.cat([scores.known, scores.novel[0]], dim=1)),
+                head=None if len(self.novel) else as_array(self.known.weight),
+            )
 
     def at_unit_length(self) -> None:
         """Bring all prototypes to unit length; called before every training step."""

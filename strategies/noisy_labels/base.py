@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from harness.contracts import IntArray, Prediction, Query, Stage, param
+from harness.contracts import Inputs, IntArray, Prediction, Query, Stage, param
 from harness.errors import Unsuitable
 from strategies.components.chain import arranged_by, weights_of, with_components
 from strategies.components.learner import TakesComponents
@@ -25,6 +25,7 @@ from strategies.noisy_labels.state_list import Together
 from strategies.toolkit.augmentations import augmenting
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.label_memory import LabelMemory, noise_score
+from strategies.toolkit.loss_surface import LossSurface
 from strategies.toolkit.training.loop import Loss, RateChanges, Schedule, sgd, train
 from strategies.toolkit.training.tensors import Items, as_tensor, items_of
 
@@ -126,6 +127,13 @@ class LabelLearner(TakesComponents):
         """
         noise_scores = noise_score(logits.softmax(dim=2).mean(dim=0), labels)
         return noise_scores, noise_scores <= 0.5
+
+    def surface(self, inputs: Inputs, labels: IntArray) -> LossSurface | None:
+        """Return cross-entropy around the weights of the first network, with the rate where one holds all along."""
+        found = self.models[0].surface(inputs, labels)
+        if found is None or self.optimiser != "sgd" or self.schedule != "constant":
+            return found
+        return found.stepped(rate=self.lr, momentum=self.momentum)
 
     def new_optimiser(self, networks: Sequence[Classifier] | None = None) -> torch.optim.Optimizer:
         """Return one optimiser over all networks, or those given; steps of one do not depend on the others."""

@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from harness.contracts import HIDDEN, Context, Prediction, Query, Stage
+from harness.contracts import HIDDEN, Context, Inputs, IntArray, Observation, Prediction, Query, Stage
 from harness.errors import Unsuitable
 from strategies.ood_scores import Detector, Seen
+from strategies.toolkit.loss_surface import LossSurface
 from strategies.toolkit.networks import backbone, drawn_from
 from strategies.toolkit.training.eval_mode import eval_mode
-from strategies.toolkit.training.tensors import as_tensor
+from strategies.toolkit.training.tensors import as_array, as_tensor
 
 
 def likeliest(logits: Tensor, task_of: Sequence[int], query: Query) -> Prediction:
@@ -116,6 +117,28 @@ class Classifier(nn.Module):
         with eval_mode(self):
             features = [self.backbone(part) for part in torch.split(inputs, chunk)]
             return Seen(torch.cat(features), torch.cat([self.head(part) for part in features]))
+
+    def observed(self, inputs: Inputs) -> Observation | None:
+        """Return features, logits and the head's rows; the head is None where it is no linear layer. None before the
+        network is built.
+        """
+        if self.head is None:
+            return None
+        seen = self.seen(as_tensor(inputs, self.context.device))
+        linear = isinstance(self.head, nn.Linear)
+        return Observation(
+            features=as_array(seen.features),
+            logits=as_array(seen.logits),
+            head=as_array(self.head.weight) if linear else None,
+            bias=as_array(self.head.bias) if linear and self.head.bias is not None else None,
+        )
+
+    def surface(self, inputs: Inputs, labels: IntArray) -> LossSurface | None:
+        """Return cross-entropy around the weights; None before the network is built."""
+        if self.head is None:
+            return None
+        device = self.context.device
+        return LossSurface(self, as_tensor(inputs, device), torch.from_numpy(labels).to(device))
 
     def evaluated(self, inputs: Tensor, *, chunk: int = 512) -> Tensor:
         """Return logits (N, C) in evaluation mode, in chunks."""

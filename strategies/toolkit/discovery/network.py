@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear, normalize
 
-from harness.contracts import Context
+from harness.contracts import Context, Inputs, Observation
 from strategies.toolkit.discovery.split_network import Previous, SplitNetwork
 from strategies.toolkit.networks import drawn_from
+from strategies.toolkit.training.eval_mode import eval_mode
+from strategies.toolkit.training.tensors import as_array, as_tensor
 
 
 class CosineClassifier(nn.Module):
@@ -89,6 +91,19 @@ class DiscoveryNetwork(SplitNetwork):
         """Start the projector afresh."""
         with drawn_from(self.context, "projector"):
             self.projector = Projector(self.dimensions, self.width, self.out).to(self.context.device)
+
+    def observed(self, inputs: Inputs, *, chunk: int = 512) -> Observation | None:
+        """Return features, cosines and the classifier's rows at unit length; None before the network is built."""
+        if not self.item_shape:
+            return None
+        with eval_mode(self):
+            parts = torch.split(as_tensor(inputs, self.context.device), chunk)
+            features = torch.cat([self(part) for part in parts])
+            return Observation(
+                features=as_array(features),
+                logits=as_array(self.classifier(features)),
+                head=as_array(normalize(self.classifier.v, dim=1)),
+            )
 
     def previous(self) -> Previous:
         """Return a frozen copy of what trains, to be fed with the same hidden values."""

@@ -174,6 +174,8 @@ def train(
     base_rates = [group["lr"] for group in optimiser.param_groups]
     model.train()
     step = 0
+    if not first_epoch:
+        context.probe(0)
     for epoch in range(passes):
         if at_epoch:
             at_epoch(first_epoch + epoch)

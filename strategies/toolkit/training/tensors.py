@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from harness.contracts import Context, Inputs, Stage
+from harness.contracts import AnyArray, Context, Inputs, Stage
 from strategies.toolkit.training.lazy_tensor import FromInputs, Held, Source, Stored, is_large, numbers
 
 
@@ -50,6 +50,12 @@ def as_tensor(inputs: Inputs, device: str) -> Tensor:
     if array is not None and torch.device(device).type != "cpu":
         source = Held(torch.from_numpy(array.copy()).to(device))
     return Stored(source, torch.arange(len(inputs)), inputs.shape[1:], device)
+
+
+def as_array(values: Tensor) -> AnyArray:
+    """Return numbers of a tensor as a float32 array of their own."""
+    array: AnyArray = values.detach().to("cpu", torch.float32, copy=True).numpy()
+    return array
 
 
 def items_of(stage: Stage, context: Context) -> Items:
