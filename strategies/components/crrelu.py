@@ -41,7 +41,8 @@ class Corrected(torch.autograd.Function):
             bell = torch.exp(-0.5 * x * x)
             slope = (x > 0) + e * (1 - x * x) * bell
             return gradient * slope, (gradient * x * bell).sum().view(1)
-        slope = torch.addcmul(ctx.bell, x, ctx.odd, value=-1).mul_(e).add_(x > 0)
+        above = torch.sign(x).clamp_min_(0)  # 1[x > 0], without a bool in between
+        slope = torch.addcmul(ctx.bell, x, ctx.odd, value=-1).mul_(e).add_(above)
         of_e = torch.mul(gradient, ctx.odd).sum().view(1) if ctx.needs_input_grad[1] else None
         return slope.mul_(gradient), of_e
 

@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from harness.contracts import param
 from strategies.components.contract import Component
+from strategies.components.losses import cross_entropies
 from strategies.ood_scores import Seen
 from strategies.toolkit.augmentations import generator_of
 from strategies.toolkit.classifier import Classifier
-from strategies.toolkit.losses.robust import cross_entropy, soft_cross_entropy
 from strategies.toolkit.training.loop import Batch
 
 
@@ -75,14 +75,14 @@ class Fluctuate(Component):
         if self.form == "released":
             noisy = moved_as_released(features, *(_normal(features, draws) for _ in range(2)))
             size = noisy.float().std()
-            loss = _losses(network.head(noisy), batch).mean()
+            loss = cross_entropies(network.head(noisy), batch).mean()
             uncertain = 0.5 * (torch.exp(-size) * loss + size) if self.weighted else loss
         else:
             sizes = self.noise * torch.rand(len(features), generator=draws, device=features.device)
             noisy = moved(features, sizes, _normal(features, draws))
-            losses = _losses(network.head(noisy), batch)
+            losses = cross_entropies(network.head(noisy), batch)
             uncertain = (torch.exp(-sizes) * losses if self.weighted else losses).mean()
-        return self._share(batch) * (uncertain - _losses(clean, batch).mean())
+        return self._share(batch) * (uncertain - cross_entropies(clean, batch).mean())
 
     def _share(self, batch: Batch) -> float:
         """Return g."""
@@ -93,10 +93,3 @@ class Fluctuate(Component):
 
 def _normal(features: Tensor, draws: Generator) -> Tensor:
     return torch.randn(features.shape, generator=draws, device=features.device)
-
-
-def _losses(logits: Tensor, batch: Batch) -> Tensor:
-    """Return the cross-entropy of every item to its targets, or its label."""
-    if batch.targets is not None:
-        return soft_cross_entropy(logits.float(), batch.targets)
-    return cross_entropy(logits.float(), batch.labels)

@@ -38,6 +38,18 @@ def mean_of(item_losses: ItemLoss, logits: Tensor, batch: Batch) -> Tensor:
     return (losses if batch.weights is None else batch.weights * losses).mean()
 
 
+def wide(values: Tensor) -> Tensor:
+    """Return values of half precision as float32, others as they are."""
+    return values.float() if values.dtype in (torch.float16, torch.bfloat16) else values
+
+
+def cross_entropies(logits: Tensor, batch: Batch) -> Tensor:
+    """Return the cross-entropy (B,) of logits (B, C) to a batch's targets, or its labels, in float32 at least."""
+    if batch.targets is not None:
+        return soft_cross_entropy(wide(logits), batch.targets)
+    return cross_entropy(wide(logits), batch.labels)
+
+
 def mean_cross_entropy(logits: Tensor, batch: Batch) -> Tensor:
     """Return the same of cross-entropy, in one kernel where no item has a weight."""
     if batch.weights is not None:

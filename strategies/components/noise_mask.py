@@ -17,6 +17,7 @@ from torch.distributions import Beta
 from torch.nn import functional
 
 from harness.contracts import param
+from harness.errors import Diverged
 from strategies.components.contract import Rate
 from strategies.components.masks import Masks
 from strategies.ood_scores import Seen
@@ -77,11 +78,20 @@ class NoiseMask(Masks):
         return {weights: Rate(lr=self.policy_lr) for weights in _policy_of(network).parameters()}
 
     def change(self, network: Classifier, batch: Batch) -> Batch:
-        """Return the batch with masked images."""
+        """Return the batch with masked images.
+
+        Raises:
+            Diverged: the policy gives no law any more.
+        """
         self.drawn: tuple[Tensor, Tensor, Tensor] | None = None
         if batch.done >= self.share:
             return batch
         a, b = _policy_of(network)(batch.inputs)
+        laws = torch.stack([a, b]).detach().exp()
+        if not (laws.isfinite() & (laws > 0)).all():
+            raise Diverged(
+                f"the policy of component {self.name} gives no law of masks in step {batch.step + 1}"
+            )
         law = [each.detach().double().exp().cpu().numpy() for each in (a, b)]
         cells = torch.from_numpy(self.stream(f"masks-{batch.step}").beta(*law)).to(a)
         self.drawn = (a, b, cells)

@@ -40,6 +40,7 @@ from strategies.ood_scores.formulas import (
     origin_of,
     whitening,
 )
+from strategies.ood_scores.proximal import envelope, trained
 
 NONE = "none"
 
@@ -209,16 +210,7 @@ class NearestNeighbour(Detector):
     )
 
     def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
-        if self.fitted:
-            gone = ~torch.isin(self.fitted["labels"], labels)
-            features, labels = (
-                torch.cat([self.fitted["bank"][gone], features]),
-                torch.cat([self.fitted["labels"][gone], labels]),
-            )
-        rows = torch.cat(
-            [torch.nonzero(labels == label)[: self.bank or None, 0] for label in range(int(labels.max()) + 1)]
-        )
-        self.fitted = {"bank": features[rows], "labels": labels[rows]}
+        self.fitted = _banked(self.fitted, features, labels, self.bank)
 
     def _score(self, features: Tensor, logits: Tensor) -> Tensor:
         distances = kth_nearest(self._scaled(features), self._scaled(self.fitted["bank"]), self.k)
@@ -226,6 +218,54 @@ class NearestNeighbour(Detector):
 
     def _scaled(self, features: Tensor) -> Tensor:
         return normalize(features, dim=1) if self.normalised else features
+
+
+class Envelope(Detector):
+    """The envelope M of a learned proximal operator, sigma^2 times minus the log-density of noisy features (Fang,
+    Buchanan and Sulam 2024; `proximal`).
+
+    A density without classes, of a bank of features as `knn` keeps it. Start and noise of its training are the same
+    in every cell.
+    """
+
+    sigma: float = param(
+        0.3, "noise in training, where features have variance one: the bandwidth of the density", gt=0
+    )
+    dimensions: int = param(16, "principal directions of the features that count", ge=1)
+    width: int = param(96, "units of the two hidden layers", ge=1)
+    steps: int = param(4000, "gradient steps of a fit", ge=1)
+    centred: bool = param(False, "take the mean of its likeliest class from every item")
+    bank: int = param(
+        0,
+        "features kept of a class, the first ones of its items, whose order is random; 0 for all",
+        ge=0,
+        unit="items",
+    )
+
+    def _fit(self, features: Tensor, logits: Tensor, labels: Tensor, head: nn.Linear | None) -> None:
+        found = _banked(self.fitted, features, labels, self.bank)
+        bank, labels = found["bank"], found["labels"]
+        counts = torch.bincount(labels)
+        means = bank.new_zeros(len(counts), bank.shape[1]).index_add_(0, labels, bank) / counts[
+            :, None
+        ].clamp_min(1)
+        points = bank - means[labels] if self.centred else bank
+        draws = torch.Generator().manual_seed(0)
+        made = trained(
+            points,
+            dimensions=self.dimensions,
+            sigma=self.sigma,
+            width=self.width,
+            steps=self.steps,
+            draws=draws,
+        )
+        self.fitted = {**found, "means": means, **made}
+
+    def _score(self, features: Tensor, logits: Tensor) -> Tensor:
+        if not self.centred:
+            return envelope(self.fitted, features)
+        means = self.fitted["means"]
+        return envelope(self.fitted, features - means[logits[:, : len(means)].argmax(dim=1)])
 
 
 class ViM(Detector):
@@ -263,6 +303,20 @@ class ViM(Detector):
         return self.fitted["scale"] * length + energy(logits)
 
 
+def _banked(fitted: Mapping[str, Tensor], features: Tensor, labels: Tensor, size: int) -> dict[str, Tensor]:
+    """Return a bank of `size` features of every class, 0 for all, with their labels; of classes without an item here
+    those that were fitted before.
+    """
+    if fitted:
+        gone = ~torch.isin(fitted["labels"], labels)
+        features = torch.cat([fitted["bank"][gone], features])
+        labels = torch.cat([fitted["labels"][gone], labels])
+    rows = torch.cat(
+        [torch.nonzero(labels == label)[: size or None, 0] for label in range(int(labels.max()) + 1)]
+    )
+    return {"bank": features[rows], "labels": labels[rows]}
+
+
 SCORES: dict[str, type[Detector]] = {
     "msp": MSP,
     "max-logit": MaxLogit,
@@ -271,6 +325,7 @@ SCORES: dict[str, type[Detector]] = {
     "relative-mahalanobis": RelativeMahalanobis,
     "knn": NearestNeighbour,
     "vim": ViM,
+    "envelope": Envelope,
 }
 
 
@@ -297,7 +352,7 @@ OODScore = Annotated[str, AfterValidator(_readable)]
 """The type of a strategy's parameter that names a score."""
 
 MEANING = (
-    "OOD score of an item: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn "
-    "or vim, with parameters"
+    "OOD score of an item: none, msp, max-logit, energy, mahalanobis, relative-mahalanobis, knn, "
+    "vim or envelope, with parameters"
 )
 """What that parameter says of itself."""

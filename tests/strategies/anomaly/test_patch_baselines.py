@@ -51,7 +51,9 @@ from strategies.anomaly.patch_bank import (
     rarity,
 )
 from strategies.anomaly.patch_gaussian import Moments, PatchGaussian
+from strategies.anomaly.patch_prior import PatchPrior
 from strategies.anomaly.pixel_autoencoder import PixelAutoencoder
+from strategies.ood_scores.proximal import envelope
 
 SIDE, EACH = 32, 12
 PATCHES = (SIDE // 4) ** 2
@@ -139,6 +141,7 @@ MAKERS: dict[str, Callable[[], Strategy]] = {
     "image-gaussian": lambda: ImageDistance(measure="gaussian", per_category=True),
     "gaussian": PatchGaussian,
     "gaussian-each": lambda: PatchGaussian(per_category=True, memory="replace"),
+    "prior": lambda: PatchPrior(steps=150, width=24, dimensions=8, memory=600),
     "padim": lambda: PaDiM(channels=5),
     "padim-each": lambda: PaDiM(channels=5, per_category=True),
     "knn": lambda: PatchKNN(vectors=200),
@@ -413,6 +416,20 @@ def test_the_patch_gaussian_is_numpys() -> None:
     np.testing.assert_allclose(
         _maps(learner), np.sqrt(np.einsum("npd,de,npe->np", apart, precision, apart)), rtol=2e-3
     )
+
+
+def test_the_patch_prior_keeps_as_many_patches_of_every_stage_and_answers_its_envelope() -> None:
+    learner = _learnt(PatchPrior(steps=5, memory=90), [0], [1], [2])
+    assert [len(each) for each in learner.kept] == [30, 30, 30]
+    for index, kept in enumerate(learner.kept):
+        own = _tokens(learner, NORMAL[index]).reshape(-1, kept.shape[1])
+        away = cdist(kept.double().numpy(), own).min(axis=1)
+        assert away.max() < 1e-5
+    points = torch.from_numpy(_tokens(learner, TESTED)).flatten(0, 1)
+    expected = envelope(learner.fitted, points).reshape(len(TESTED), PATCHES).numpy()
+    assert np.allclose(_maps(learner), expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    few = _learnt(PatchPrior(steps=5, memory=10**6), [0, 1])
+    assert len(few.kept[0]) == 2 * EACH * PATCHES
 
 
 def test_padim_has_a_gaussian_at_every_position() -> None:

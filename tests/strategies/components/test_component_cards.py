@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from harness.contracts import Stage
-from harness.errors import Unsuitable
+from harness.errors import Diverged, Unsuitable
 from strategies.components.chain import Chain
 from strategies.components.compander import Arctangent, Companded
 from strategies.components.critical import constants
@@ -336,3 +336,15 @@ def test_the_loss_of_the_policy_moves_the_policy_and_nothing_else() -> None:
         if weights.grad is not None and weights.grad.any()
     }
     assert moved == {"backbone.mask_policy.linear.weight", "backbone.mask_policy.linear.bias"}
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_policy_that_gives_no_law_has_diverged(value: float) -> None:
+    network = _network("noise-mask", "cnn[width=8]", (1, 8, 8))
+    assert isinstance(network.components, Chain)
+    (one,) = network.components.with_hook("change")
+    policy: nn.Module = network.backbone.get_submodule("mask_policy")
+    policy.base.fill_(value)
+    batch = Batch(torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1]), torch.arange(4), step=6, steps=20)
+    with pytest.raises(Diverged, match="the policy of component noise-mask gives no law of masks in step 7"):
+        one.change(network, batch)
