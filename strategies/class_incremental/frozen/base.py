@@ -15,10 +15,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from harness.contracts import Prediction, Query, Stage, Strategy, param
+from harness.contracts import Inputs, IntArray, Observation, Prediction, Query, Stage, Strategy, param
 from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
-from strategies.toolkit.training.tensors import as_tensor, items_of
+from strategies.toolkit.training.tensors import as_array, as_tensor, items_of
 
 _CHUNK = 512
 
@@ -46,6 +46,18 @@ class FrozenFeatures(Strategy):
         inputs = as_tensor(query.inputs, self.context.device)
         logits = torch.cat([self.logits(part) for part in self.seen(inputs)])
         return likeliest(logits.cpu(), self.model.task_of, query)
+
+    def observed(self, inputs: Inputs) -> Observation | None:
+        """Return features and logits; there is no linear layer that reads the features. None before the first stage."""
+        if not self.model.item_shape:
+            return None
+        features = torch.cat([*self.seen(as_tensor(inputs, self.context.device))])
+        logits = self.logits(features)
+        every = bool(torch.isfinite(logits).all())  # else a class has no item yet
+        return Observation(features=as_array(features), logits=as_array(logits) if every else None)
+
+    def surface(self, inputs: Inputs, labels: IntArray) -> None:
+        """Nothing is minimised."""
 
     @abstractmethod
     def update(self, features: Tensor, labels: Tensor, classes: int) -> None:

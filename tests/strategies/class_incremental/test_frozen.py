@@ -170,3 +170,16 @@ def test_features_are_inputs_or_what_the_network_makes_of_them_which_stays_as_dr
     expected = np.asarray(stage.inputs).reshape(40, -1)
     assert (features.shape == expected.shape and np.allclose(features, expected)) is (seen == "inputs")
     np.testing.assert_array_equal(answered, learner.logits(features).argmax(dim=1))
+
+
+def test_probes_see_features_and_what_is_answered_and_no_head_that_nobody_uses() -> None:
+    learner = _begun(NearestClassMean(distance="euclidean"))
+    stage = stage_of(0, np.arange(40) % 2, 2)
+    assert learner.observed(stage.inputs) is None
+    learner.learn(stage)
+    shown = learner.observed(stage.inputs)
+    (features,) = learner.seen(torch.from_numpy(np.asarray(stage.inputs)))
+    np.testing.assert_allclose(shown.features, features, rtol=1e-6)
+    np.testing.assert_allclose(shown.logits, learner.logits(features), rtol=1e-6)
+    assert shown.head is None and shown.bias is None
+    assert learner.surface(stage.inputs, stage.labels) is None
