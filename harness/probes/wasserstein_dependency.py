@@ -58,17 +58,16 @@ def transport(cost: Floats, supply: Floats, demand: Floats) -> float:
     Raises:
         ArithmeticError: the solver did not reach the optimum.
     """
+    size = float(cost.max()) or 1.0  # the solver's tolerances are absolute
+    cost = cost / size
     used = _first_pairs(cost, supply, demand)
+    few = min(_NEAREST, len(supply)) - 1
     while True:
         value, prices = _solved(cost, supply, demand, used)
-        reduced = cost - prices[: len(supply), None] - prices[len(supply) :]
-        cheap = reduced < -_ROUNDING
-        if not cheap.any():
-            return value
-        cheapest = np.partition(reduced, min(_NEAREST, len(supply)) - 1, axis=0)[
-            min(_NEAREST, len(supply)) - 1
-        ]
-        used |= cheap & (reduced <= cheapest)
+        reduced = np.where(used, np.inf, cost - prices[: len(supply), None] - prices[len(supply) :])
+        if not (reduced < -_ROUNDING).any():
+            return value * size
+        used |= (reduced < -_ROUNDING) & (reduced <= np.partition(reduced, few, axis=0)[few])
 
 
 def _first_pairs(cost: Floats, supply: Floats, demand: Floats) -> Mask:

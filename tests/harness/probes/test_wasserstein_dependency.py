@@ -46,6 +46,24 @@ def test_transport_over_few_pairs_is_that_over_all(rows, columns):
     assert transport(cost, supply, demand) == pytest.approx(_whole_programme(cost, supply, demand), abs=1e-9)
 
 
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e4])
+def test_transport_ends_whatever_the_scale_of_costs(scale):
+    rng = np.random.default_rng(24)  # at 1e-3 pairs in use have a price off by what the solver allows
+    cost, supply, demand = (
+        rng.uniform(size=(12, 20)) * scale,
+        rng.dirichlet(np.ones(12)),
+        rng.dirichlet(np.ones(20)),
+    )
+    found = transport(cost, supply, demand)
+    assert found == pytest.approx(scale * _whole_programme(cost / scale, supply, demand), rel=1e-7)
+
+
+def test_transport_ends_where_distances_are_equal_many_times():
+    rounded = np.round(np.random.default_rng(0).normal(size=(30, 2))).astype(np.float32)
+    look = replace(look_at(30, 2, 3), features=rounded)
+    assert 0 < _measured(look, shuffles=1)["wasserstein"] < 1
+
+
 def test_transport_of_even_weights_is_an_assignment():
     cost = _distances(RNG.normal(size=(60, 2)))[:30, 30:]
     even = np.full(30, 1 / 30)
