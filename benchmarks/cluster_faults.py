@@ -271,11 +271,13 @@ def joined(*mounts: str, becomes: str = "", must_work: bool = False, **further: 
             *(each.format(**places) for each in mounts),
             **{key: value.format(**places) for key, value in further.items()},
         )
+        heard = rf"node {name} .*(is left out|is sent)"
         is_there = run.wait(
             lambda: (
-                nodes.is_at_work(name) or (not must_work and f"node {name}" in str(run.words_since(place)))
+                nodes.is_at_work(name)
+                or (not must_work and re.search(heard, "\n".join(run.words_since(place))))
             ),
-            60,
+            120,
         )
         if is_there and becomes:
             run.hold(run.draw.uniform(0, 3))
@@ -288,6 +290,7 @@ def joined(*mounts: str, becomes: str = "", must_work: bool = False, **further: 
 
 
 HIDE = "mount -t tmpfs none {store}"
+READ_ONLY = "mount --bind {store} {store} && mount -o remount,ro,bind {store}"
 FILL = "dd if=/dev/zero of={tmp}/filler bs=1M 2>/dev/null"
 KINDS: dict[str, tuple[Fault, str]] = {
     "node killed": (killed, "has left the cluster"),
@@ -301,12 +304,9 @@ KINDS: dict[str, tuple[Fault, str]] = {
         "is left out: .*disk|space",
     ),
     "disk of a node full from the start": (joined(HIDE, "{small} && " + FILL + "; true"), "is left out"),
-    "store not writable on a node": (
-        joined("mount --bind {store} {store} && mount -o remount,ro,bind {store}", must_work=True),
-        "^$",
-    ),
+    "store not writable on a node": (joined(READ_ONLY, must_work=True), "^$"),
     "store no longer writable on a node": (
-        joined("mount --bind {store} {store}", becomes="mount -o remount,ro,bind {store}", must_work=True),
+        joined("mount --bind {store} {store}", becomes=READ_ONLY, must_work=True),
         "is left out|^$",
     ),
     "other code on a node": (joined(HIDE, must_work=True, PYTHONPATH="{code}"), "is sent this code"),
@@ -329,7 +329,7 @@ def one_run(
                 kind = min(fits, key=lambda kind: (counts[kind], draw.random()))
                 if strike(run, kind, rows):
                     counts[kind] += 1
-                elif not run.is_over:  # nobody is at work, though there is work
+                elif not run.is_over and rows:  # nobody is at work, though there is work
                     rows[-1][0].hangs += 1
                     rows[-1][0].said += [f"hang: {line}" for line in run.words_since(0)[-2:]]
                     run.driver.kill()
@@ -348,8 +348,8 @@ def one_run(
     return [seen for seen, _ in rows]
 
 
-def strike(run: Run, kind: str, schedule: list[str], rows: list[Row]) -> None:
-    """Have one fault, and note what the driver says."""
+def strike(run: Run, kind: str, rows: list[Row]) -> bool:
+    """Have one fault, and note what the driver says; return False where there was nothing to hit any more."""
     place, before, ends = len(run.said.read_text(errors="replace")), run.done(), len(run.ends)
     fault, sentence = KINDS[kind]
     seen = Seen(kind, run.number, "server" if run.server else "folder", run.where, len(before))

@@ -1,23 +1,25 @@
-"""What a driver can do: the real loop, pool, leases, plan and records on 64 nodes of 8 workers, where a cell is a sleep.
+"""A simulation of 64 nodes of 8 workers: the real loop, pool, leases, plan and records; a cell is a sleep.
 
 Run: OMP_NUM_THREADS=1 python benchmarks/cluster_scale.py [--nodes 64] [--workers 8] [--cells 100000] [--cell-s 30]
 
 Ray is a fake: a worker that is given a cell says what a real one would, at the times at which it would. The clock is
-that of a simulation: it advances by the processor time of the driver, all its threads together, which the fake's own
-is taken from, and jumps to the next event whenever the driver has nothing to do. So an hour takes as long as
-the driver's work in it, and other programs on the machine change nothing but the noise. What is left out: what Ray's
-own calls cost, and waiting for the disk. `--share` has all strategies begin with a stage that they share.
+that of a simulation: it advances by the processor time of the driver, all its threads together, and jumps to the next
+event whenever the driver has nothing to do. So an hour takes as long as the driver's work in it, and other programs on
+the machine make that work slower, not other. A call of the fake counts as what Ray's own costs: `CALL_MS`, which
+`--ray` measures on a real one. What is left out is waiting for the disk. `--share` has all strategies begin with a
+stage that they share.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import random
 import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -45,9 +47,11 @@ from harness.store.mlflow_store import Store
 
 TRIVIAL = Path(__file__).with_name("trivial.py")
 SCENARIO = f"{TRIVIAL}:Coin"
-PROGRESS_S = 0.5
 SPREAD = 0.2
 STATE = bytes(20_000)
+CALL_MS = {"put": 0.1, "remote": 0.1, "wait": 0.02, "get": 0.25, "kill": 0.1}
+WAIT_MS_EACH = 0.0008
+"""What calls of Ray cost the driver in processor time, and what `wait` costs more for each of those waited for."""
 
 
 class Clock:
@@ -56,7 +60,7 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self.jumped = self._own = 0.0
+        self.jumped = self._own = self.charged_s = 0.0
         self._from, self._outside, self._main = time.process_time(), 0.0, threading.get_ident()
         self._depth = 0
 
@@ -73,16 +77,19 @@ class Clock:
         own = self._own
         if self._depth and threading.get_ident() == self._main:
             own += time.thread_time() - self._outside
-        return time.process_time() - self._from - own
+        return time.process_time() - self._from - own + self.charged_s
 
     def sleep(self, seconds: float) -> None:
         """Let time pass."""
         self.jumped += seconds
 
-    def free(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a call, of the thread that made this clock, for which it stands still."""
+    def priced(self, call: Callable[..., Any], ms: float, ms_each: float = 0.0) -> Callable[..., Any]:
+        """Return a call, of the thread that made this clock, that takes a given time, more for each of the first word
+        of it.
+        """
 
         def called(*words: Any, **options: Any) -> Any:
+            self.charged_s += (ms + (ms_each * len(words[0]) if ms_each else 0.0)) / 1000
             if not self._depth:
                 self._outside = time.thread_time()
             self._depth += 1
@@ -131,10 +138,10 @@ class Simulation:
     progress: bool = True
     clock: Clock = field(default_factory=Clock)
     unwritten: int = 0
+    recording_s: float = 0.0
     busy_s: float = 0.0
     begun: list[float] = field(default_factory=list)
     ended: list[float] = field(default_factory=list)
-    calls: int = 0
     draw: random.Random = field(default_factory=lambda: random.Random(0))
     _here: dict[str, Any] = field(default_factory=dict)
 
@@ -166,7 +173,7 @@ class Simulation:
         run = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._run))
         return SimpleNamespace(ready=ready, run=run)
 
-    def _run(self, job: Job, episodes: Sequence[Any], _: Any) -> Stream:
+    def _run(self, job: Job, episodes: Sequence[Any], _: Any, progress_s: float) -> Stream:
         """Return what a worker will say of a cell."""
         now = self.clock.monotonic()
         seconds = self.cell_s * self.draw.uniform(1 - SPREAD, 1 + SPREAD)
@@ -175,7 +182,7 @@ class Simulation:
         each = seconds / len(stages)
         for number, (_, query) in enumerate(stages):
             from_, to = now + number * each, now + (number + 1) * each
-            quiet = PROGRESS_S if self.progress else HEARTBEAT_S
+            quiet = progress_s if self.progress else HEARTBEAT_S
             for step in range(1, int(each / quiet) + 1):
                 message = Progressed(key=job.key, stage=number, step=step, total=60, figures={"loss": 1.0})
                 said.append((from_ + step * quiet, message if self.progress else Heartbeat()))
@@ -200,7 +207,6 @@ class Simulation:
         """Return which of these are there and which are not, after some time where none is. Where the driver has no
         record to write either, that time is jumped over.
         """
-        self.calls += 1
         until = self.clock.monotonic() + timeout
         while True:
             now = self.clock.monotonic()
@@ -222,9 +228,16 @@ class Simulation:
                 simulation.unwritten += number
 
         class Counting(ThreadPoolExecutor):
-            def submit(self, *words: Any, **options: Any) -> Future[Any]:
+            def submit(self, action: Callable[..., Any], *words: Any, **options: Any) -> Future[Any]:
+                def timed() -> Any:
+                    before = time.thread_time()
+                    try:
+                        return action(*words, **options)
+                    finally:
+                        simulation.recording_s += time.thread_time() - before
+
                 add(1)
-                future = super().submit(*words, **options)
+                future = super().submit(timed)
                 future.add_done_callback(lambda _: add(-1))
                 return future
 
@@ -241,12 +254,16 @@ class Simulation:
         }
         self._stack = ExitStack()
         for name, call in calls.items():
-            self._stack.enter_context(mock.patch.object(ray, name, self.clock.free(call)))
+            each = WAIT_MS_EACH if name == "wait" else 0.0
+            priced = self.clock.priced(call, CALL_MS[name], each)
+            self._stack.enter_context(mock.patch.object(ray, name, priced))
         for module in (execution, pool, nodes, others, leases):
             self._stack.enter_context(mock.patch.object(module, "time", self.clock))
         for module, name, stand_in in (
             (pool, "start", lambda _: True),
             (pool, "stop", lambda: None),
+            (ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="")),
+            (nodes, "wait_for_head", lambda *_: None),
             (nodes, "nodes_there", self.there),
             (execution, "ThreadPoolExecutor", self.recorder()),
         ):
@@ -258,8 +275,8 @@ class Simulation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """What a simulation came to. idle: share of the workers' time, from the first cell's begin to the last one's, and to
-    the last one's end.  core: share of a core that the driver took.
+    """What a simulation came to. idle: share of the workers' time from the first cell's begin to the last one's, and
+    to the last one's end.  core: share of a core that the driver took.
     """
 
     cells: int
@@ -268,7 +285,8 @@ class Found:
     idle_to_the_end: float
     core: float
     ms_a_cell: float
-    calls: int
+    recording_ms: float
+    ray_ms: float
     peak_mib: float
 
 
@@ -294,9 +312,45 @@ def simulate(
         idle_to_the_end=1 - simulation.busy_s / (workers * (max(simulation.ended) - first)),
         core=work / wall,
         ms_a_cell=1000 * work / len(todo),
-        calls=simulation.calls,
+        recording_ms=1000 * simulation.recording_s / len(todo),
+        ray_ms=1000 * simulation.clock.charged_s / len(todo),
         peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     )
+
+
+class Sleeper:
+    """An actor of a real Ray that stands for as many as are wanted."""
+
+    async def run(self, messages: int, each_s: float) -> AsyncIterator[int]:
+        """Say something again and again."""
+        for number in range(messages):
+            await asyncio.sleep(each_s)
+            yield number
+
+
+def ray_costs(workers: int) -> None:
+    """Print what calls of a real Ray cost this process, in ms of the processor."""
+    ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    actor: Any = ray.remote(Sleeper).options(num_cpus=0, max_concurrency=workers + 8).remote()
+
+    def run(messages: int, each_s: float) -> Any:
+        return actor.run.options(num_returns="streaming").remote(messages, each_s)
+
+    def cost(calls: int, call: Callable[[], object]) -> float:
+        before = time.process_time()
+        for _ in range(calls):
+            call()
+        return 1000 * (time.process_time() - before) / calls
+
+    silent: list[Any] = []
+    print(f"remote {cost(workers, lambda: silent.append(run(1, 1e6))):.4f} ms")
+    time.sleep(3)
+    one = cost(500, lambda: ray.wait(silent[:1], timeout=0))
+    every = cost(500, lambda: ray.wait(silent, num_returns=workers, timeout=0))
+    print(f"wait   {one:.4f} ms for one, {every:.4f} ms for {workers}: {every / workers:.4f} ms each")
+    talker = run(2000, 0.002)
+    print(f"next and get {cost(2000, lambda: ray.get(next(talker))):.4f} ms")
+    print(f"put    {cost(500, lambda: ray.put(STATE)):.4f} ms")
 
 
 def main() -> None:
@@ -308,8 +362,13 @@ def main() -> None:
     parser.add_argument("--cell-s", type=float, default=30.0)
     parser.add_argument("--quiet", action="store_true", help="cells that say nothing between their stages")
     parser.add_argument("--share", action="store_true", help="strategies that begin with the same stage")
-    parser.add_argument("--profile", type=Path, help="file for a profile of the thread that drives")
+    parser.add_argument(
+        "--ray", action="store_true", help="measure what calls of a real Ray cost, and no more"
+    )
     asked = parser.parse_args()
+    if asked.ray:
+        ray_costs(asked.nodes * asked.workers)
+        return
     simulation = Simulation(asked.nodes, asked.workers, asked.cell_s, progress=not asked.quiet)
     strategies = (
         ["ewc[strength=log:1..1000:20]"]
@@ -319,9 +378,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="owb-scale-") as folder:
         found = simulate(simulation, strategies, SCENARIO, max(1, asked.cells // 20), Path(folder))
     print(
-        f"{asked.nodes} nodes x {asked.workers} workers, {found.cells} cells of {asked.cell_s:g} s: {found.hours:.2f} h simulated\n"
+        f"{asked.nodes} nodes x {asked.workers} workers, {found.cells} cells of {asked.cell_s:g} s: "
+        f"{found.hours:.2f} h simulated\n"
         f"  idle workers {found.idle:.1%} until the last cell began, {found.idle_to_the_end:.1%} to the end\n"
-        f"  driver {found.core:.1%} of a core, {found.ms_a_cell:.1f} ms a cell, largest memory {found.peak_mib:.0f} MiB"
+        f"  driver {found.core:.1%} of a core: {found.ms_a_cell:.1f} ms a cell, of which recording "
+        f"{found.recording_ms:.1f}, Ray {found.ray_ms:.1f}; largest memory {found.peak_mib:.0f} MiB"
     )
 
 

@@ -31,6 +31,8 @@ def move_apart() -> None:
     if not os.environ.get(APART):
         words = ["unshare", "--net", "--mount", sys.executable, *sys.argv]
         os.execvpe(words[0], words, {**os.environ, APART: "1"})
+    Path("/run/netns").mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run/netns"], check=True)
     _ip("link set lo up", f"link add {BRIDGE} type bridge", f"addr add {HEAD}/24 dev {BRIDGE}")
     _ip(f"link set {BRIDGE} up")
 

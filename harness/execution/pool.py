@@ -32,6 +32,7 @@ from harness.execution.machine import Machine
 from harness.execution.nodes import Nodes, on
 from harness.execution.shipping import Sent
 from harness.execution.worker import Worker, tail
+from harness.processes.cell import PROGRESS_S
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
 
@@ -50,6 +51,12 @@ _SETTLE_S = 45.0
 """How long a worker of a cluster that cannot be reached keeps its task: so late may Ray notice that its node is
 no more.
 """
+_GATHER_S = 5e-5
+"""How long the driver waits, for each worker, after one has said something: what several say at once costs one look at
+all, which takes about as long.
+"""
+_PROGRESS_PER_S = 128
+"""How often all workers together say how far they are, at most: a message costs the driver a third of a millisecond."""
 _CLEAR_S = 5.0
 """How long nodes may take to remove what workers have left there."""
 _LONGEST_TICK_S = 1.0
@@ -148,7 +155,10 @@ class Pool:
         brought = [] if self._sees_store(seat.node) else self._packed(seat, task)
         sent = self._sent(seat.node)
         seat.stream = seat.worker.run.options(num_returns="streaming").remote(
-            sent.readdressed(task) if sent else task, episodes, brought
+            sent.readdressed(task) if sent else task,
+            episodes,
+            brought,
+            max(PROGRESS_S, len(self._seats) / _PROGRESS_PER_S),
         )
 
     def wait(self, seconds: float) -> list[Event | Ended]:
@@ -158,21 +168,28 @@ class Pool:
         Raises:
             UserError: workers, or Ray itself, die again and again, or no node of a cluster is left to work.
         """
-        waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
-        waiting += self._nodes.waiting if self._nodes else []
-        if waiting:
-            self.ray.wait(waiting, timeout=seconds)
-        else:
-            time.sleep(seconds)
+        there = self._come(seconds)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
         if self._watch and (trouble := self._watch.trouble(passed)):
             return self._start_over(trouble)
         heard: list[Event | Ended] = []
         for seat in list(self._seats):
-            self._seat_arrival(seat, passed)
-            heard += self._heard(seat, passed)
+            self._seat_arrival(seat, passed, is_there=seat.arriving in there)
+            heard += self._heard(seat, passed, is_there=seat.stream in there)
         return heard + self._followed(passed)
+
+    def _come(self, seconds: float) -> set[Any]:
+        """Wait up to `seconds` for the first of what is waited for; return what of it is there."""
+        waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
+        waiting += self._nodes.waiting if self._nodes else []
+        if not waiting:
+            time.sleep(seconds)
+            return set()
+        if not self.ray.wait(waiting, timeout=seconds)[0]:
+            return set()
+        time.sleep(_GATHER_S * len(waiting))
+        return set(self.ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
 
     def _sees_store(self, node: str) -> bool:
         """Whether workers on this node see the folder of the store."""
@@ -223,6 +240,8 @@ class Pool:
             return
         for seat in away:
             self._dismiss(seat)
+        if self._nodes and not self._nodes.has_head:
+            return
         clear: Any = self.ray.remote(sweep)
         asked = [
             clear.options(
@@ -294,10 +313,10 @@ class Pool:
             self._dismiss(seat)
         return [_lost(task, reason, elsewhere=True) for task in tasks]
 
-    def _heard(self, seat: _Seat, passed: float) -> Iterator[Event | Ended]:
-        """Take in what a worker said; where it can say nothing any more, it is replaced."""
+    def _heard(self, seat: _Seat, passed: float, *, is_there: bool) -> Iterator[Event | Ended]:
+        """Take in what a worker said, where something is there; where it can say nothing any more, it is replaced."""
         seat.silent_s += passed
-        while seat.task is not None and seat.died is None and self._is_there(seat.stream):
+        while is_there and seat.task is not None:
             seat.silent_s = 0.0
             try:
                 message = self.ray.get(next(seat.stream))
@@ -312,6 +331,7 @@ class Pool:
                 self._keep(seat.task, message)
             elif not isinstance(message, Heartbeat):
                 yield message
+            is_there = seat.stream is not None and self._is_there(seat.stream)
         if seat.died is not None:
             if not self._may_have_left(seat):
                 is_memory = isinstance(seat.died, self.ray.exceptions.OutOfMemoryError)
@@ -336,7 +356,7 @@ class Pool:
         self._dismiss(seat)
         self._seats[self._seats.index(seat)] = self._new_seat(seat.node)
 
-    def _seat_arrival(self, seat: _Seat, passed: float) -> None:
+    def _seat_arrival(self, seat: _Seat, passed: float, *, is_there: bool) -> None:
         """Notice that a worker is ready; one that died while it loaded, or that takes too long on this
         machine, is replaced.
         """
@@ -345,7 +365,7 @@ class Pool:
         reason = (
             f"they load for {_LOADING_S:g} s" if self._watch and seat.silent_s + passed > _LOADING_S else ""
         )
-        if self._is_there(seat.arriving):
+        if is_there:
             try:
                 seat.pid, seat.arriving, seat.silent_s = self.ray.get(seat.arriving), None, 0.0
             except self.ray.exceptions.RayError as error:

@@ -21,7 +21,7 @@ from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.contracts import Status
 from harness.execution.away import Carried, OwnFolder, packed
-from harness.processes.cell import End, Order, scratch_of
+from harness.processes.cell import PROGRESS_S, End, Order, scratch_of
 from harness.processes.limits import LOOK_S, Limits, Stopped
 from harness.processes.link import Gone, Inbox
 from harness.processes.mapped import Mapped
@@ -56,7 +56,11 @@ class Worker:
         return os.getpid()
 
     def run(
-        self, task: Task, episodes: Sequence[Episodes], brought: Sequence[Carried] = ()
+        self,
+        task: Task,
+        episodes: Sequence[Episodes],
+        brought: Sequence[Carried] = (),
+        progress_s: float = PROGRESS_S,
     ) -> Iterator[Event | Heartbeat | Outcome | Carried]:
         """Run one cell or pack in a process of its own; yield what it says, every finished stage before the
         next begins, and last its end.
@@ -66,8 +70,15 @@ class Worker:
             episodes: of every cell: a file of this machine, or references to every stage and query.
             brought: to a node that does not see the folder of the store: files that the cells continue from.
                 Those that they write are yielded.
+            progress_s: how often they say how far they are, at most.
         """
-        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
+        order = Order(
+            task=task,
+            mapped=self._files(episodes),
+            threads=self.threads,
+            path=sys.path,
+            progress_s=progress_s,
+        )
         if self._own is None:
             yield from self._learned(order)
             return
