@@ -39,7 +39,7 @@ HERE = Path(__file__).parent
 OWB = [sys.executable, "-c", "from harness.cli import main; main()"]
 SCENARIO = f"class-incremental[stages=3,batch_size=32,backbone={HERE / 'faulty.py'}:thin[weights={WEIGHTS}]]"
 STRATEGY = f"{HERE / 'faulty.py'}:Steady[late=[0.0,0.01],pause={{pause}}]"
-SEEDS, PAUSE_S = 75, 0.6
+SEEDS, PAUSE_S = 50, 0.6
 PATIENCE_S = 240.0
 CUT_S, FROZEN_S, DOWN_S = (5, 25, 60), (5, 25, 70), (5, 40)
 CHECKED = 20  # of the records on a server: their predictions are fetched too

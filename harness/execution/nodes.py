@@ -135,6 +135,10 @@ class Nodes:
         """Return the code that a node got; None where it has its own."""
         return self._there[identity].sent if identity in self._there else None
 
+    def is_refused(self, identity: str) -> bool:
+        """Whether a node was left out."""
+        return identity in self._there and bool(self._there[identity].refusal)
+
     def refuse(self, identity: str, reason: str) -> None:
         """Leave a node out from now on."""
         if identity in self._there and not self._there[identity].refusal:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,11 @@ class _Seat:
     silent_s: float = 0.0
     died: Exception | None = None
     brought: dict[tuple[Path, int], Any] = field(default_factory=dict)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its worker is ready and runs nothing."""
+        return self.arriving is None and self.task is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +150,11 @@ class Pool:
 
     @property
     def _free(self) -> _Seat | None:
-        return next((seat for seat in self._seats if seat.arriving is None and seat.task is None), None)
+        return next((seat for seat in self._seats if seat.is_free and self._may_work(seat.node)), None)
+
+    def _may_work(self, node: str) -> bool:
+        """Whether a node was not left out since workers sat down there."""
+        return self._nodes is None or not self._nodes.is_refused(node)
 
     def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
         """Give `task` to the first worker that is ready; `episodes` of every cell in it."""
@@ -296,6 +305,9 @@ class Pool:
         for node, name in names.items():
             if self._nodes.environment(node) is None:
                 lost += self._left(node, f"node {name} has left the cluster")
+        for seat in [seat for seat in self._seats if seat.is_free and not self._may_work(seat.node)]:
+            self._dismiss(seat)
+            self._seats.remove(seat)
         self._seats += [
             self._new_seat(node) for node in self._nodes.free([seat.node for seat in self._seats])
         ]
@@ -324,7 +336,7 @@ class Pool:
                 seat.died, seat.stream = error, None
                 break
             if isinstance(message, Outcome):
-                yield Ended(task=seat.task, outcome=message)
+                yield Ended(task=seat.task, outcome=self._judged(seat.node, message))
                 seat.task = seat.stream = None
                 seat.brought = {}
             elif isinstance(message, Carried):
@@ -338,6 +350,13 @@ class Pool:
                 yield self._replace(seat, _words(seat.died), out_of_memory=is_memory)
         elif seat.task is not None and seat.silent_s > _SILENT_S:
             yield self._replace(seat, f"its worker said nothing for {_SILENT_S:g} s")
+
+    def _judged(self, node: str, outcome: Outcome) -> Outcome:
+        """Leave out a node on which nothing can be written any more: what it ran runs again elsewhere."""
+        if not outcome.no_disk or self._nodes is None:
+            return outcome
+        self._nodes.refuse(node, f"{outcome.no_disk}: make room or mend it; its cells run again elsewhere")
+        return replace(outcome, lost=True, elsewhere=True)
 
     def _may_have_left(self, seat: _Seat) -> bool:
         """Whether the node of a worker that died is gone, or it is still to be seen."""

@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from typing import Any
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.contracts import Status
+from harness.errors import in_one_line
 from harness.execution.away import Carried, OwnFolder, packed
 from harness.processes.cell import PROGRESS_S, End, Order, scratch_of
 from harness.processes.limits import LOOK_S, Limits, Stopped
@@ -33,6 +35,8 @@ from harness.processes.workshop import Process, Workshop, open_workshop
 HEARTBEAT_S = 5.0
 _LONGEST_TAIL = 64 << 10
 _LARGEST_LOG = 16 << 20
+_PROBE = 1 << 20
+"""Bytes that a disk has to take, or it is full."""
 
 
 class Worker:
@@ -72,6 +76,23 @@ class Worker:
                 Those that they write are yielded.
             progress_s: how often they say how far they are, at most.
         """
+        folder = self._own.path if self._own else task.keep.parent
+        try:
+            for message in self._told(task, episodes, brought, progress_s):
+                if isinstance(message, Outcome) and message.status is Status.FAILED:
+                    yield replace(message, no_disk=_why_not_written(folder))
+                else:
+                    yield message
+        except OSError as error:
+            if not (why := _why_not_written(folder)):
+                raise
+            yield Outcome(
+                status=Status.FAILED, reason=in_one_line(error), seconds=0.0, log_tail="", no_disk=why
+            )
+
+    def _told(
+        self, task: Task, episodes: Sequence[Episodes], brought: Sequence[Carried], progress_s: float
+    ) -> Iterator[Event | Heartbeat | Outcome | Carried]:
         order = Order(
             task=task,
             mapped=self._files(episodes),
@@ -180,6 +201,19 @@ class Worker:
         for mapped in before.values():
             mapped.close()
         return files
+
+
+def _why_not_written(folder: Path) -> str:
+    """Say why nothing can be written to a folder, because its disk is full or read-only; empty where it can."""
+    probe = folder / f"probe-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(_PROBE))
+    except OSError as error:
+        return f"its disk cannot be written ({error.strerror}: {folder})"
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""
 
 
 def tail(path: Path, lines: int = 200) -> str:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -115,11 +116,12 @@ class Stream:
 
 @dataclass
 class Simulation:
-    """The nodes, and what Ray's calls do with them."""
+    """The nodes, and what Ray's calls do with them. full: numbers of nodes whose disks are full."""
 
     size: int
     workers: int
     cell_s: float
+    full: Collection[int] = ()
     progress: bool = True
     clock: Clock = field(default_factory=Clock)
     unwritten: int = 0
@@ -146,8 +148,14 @@ class Simulation:
 
     def remote(self, what: Any) -> Any:
         """Return a class of actors or a function, to be called on a node."""
-        made = self._actor if what is Worker else lambda *words, **_: Reference(self._done(what, words))
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=made))
+
+        def options(**said: Any) -> Any:
+            node = said["scheduling_strategy"].node_id
+            if what is Worker:
+                return SimpleNamespace(remote=lambda *_, **__: self._actor(node))
+            return SimpleNamespace(remote=lambda *words, **_: Reference(self._done(what, words)))
+
+        return SimpleNamespace(options=options)
 
     def _done(self, what: Callable[..., Any], words: tuple[Any, ...]) -> Any:
         if what is not facts:
@@ -155,15 +163,20 @@ class Simulation:
         self._here = self._here or facts(*words)
         return {**self._here, "sees_store": False}
 
-    def _actor(self, *_: Any, **__: Any) -> Any:
+    def _actor(self, node: str) -> Any:
         ready = SimpleNamespace(remote=lambda: Reference(0, self.clock.monotonic()))
-        run = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._run))
+        run = SimpleNamespace(options=lambda **_: SimpleNamespace(remote=partial(self._run, node)))
         return SimpleNamespace(ready=ready, run=run)
 
-    def _run(self, job: Job, episodes: Sequence[Any], _: Any, progress_s: float = 0.5) -> Stream:
+    def _run(self, node: str, job: Job, episodes: Sequence[Any], _: Any, progress_s: float = 0.5) -> Stream:
         """Return what a worker will say of a cell."""
         self.progress_s.add(progress_s)
         now = self.clock.monotonic()
+        if int(node, 16) in self.full:
+            end = Outcome(
+                status=Status.FAILED, reason="no", seconds=0.0, log_tail="", no_disk="its disk is full"
+            )
+            return Stream([(now, end)])
         seconds = self.cell_s * self.draw.uniform(1 - SPREAD, 1 + SPREAD)
         stages = episodes[0]
         said: list[tuple[float, Any]] = [(now, Started(key=job.key))]

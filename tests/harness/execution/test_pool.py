@@ -61,6 +61,17 @@ def test_the_more_workers_there_are_the_rarer_each_says_how_far_it_is(tmp_path: 
         assert [message.step for message in link.sent] == steps
 
 
+def test_a_node_whose_disk_is_full_is_left_out_and_costs_no_cell_an_attempt(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    simulation = Simulation(3, 2, cell_s=2.0, full={1, 2})
+    with simulation:
+        _run(simulation, 8, tmp_path)
+    said = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    mend = "its disk is full: make room or mend it; its cells run again elsewhere"
+    assert sorted(said) == [f"node node-{k} (10.0.0.{k}) is left out: {mend}" for k in (1, 2)]
+
+
 class _Link:
     def __init__(self) -> None:
         self.sent: list[Any] = []
