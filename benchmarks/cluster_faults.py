@@ -282,7 +282,8 @@ def joined(*mounts: str, becomes: str = "", must_work: bool = False, **further: 
         if is_there and becomes:
             run.hold(run.draw.uniform(0, 3))
             nodes.inside(name, becomes.format(**places))
-        run.hold(8 if becomes else 3)
+            run.wait(lambda: re.search(heard, "\n".join(run.words_since(place))), 60)
+        run.hold(3)
         nodes.again(name)
         return is_there
 

@@ -262,6 +262,7 @@ class Simulation:
         for module in (execution, pool, nodes, others, leases):
             self._stack.enter_context(mock.patch.object(module, "time", self.clock))
         for module, name, stand_in in (
+            (execution, "Pool", pool.Pool),
             (pool, "start", lambda _: True),
             (pool, "stop", lambda: None),
             (ray, "get_runtime_context", lambda: SimpleNamespace(gcs_address="")),
