@@ -21,6 +21,7 @@ class Steady(Strategy):
 
     rate: float = param(0.1, gt=0)
     late: float = param(0.0, "weight decay of stages after the first", ge=0, since_stage=1)
+    pause: float = param(0.1, "seconds of sleep per stage", ge=0)
 
     def setup(self) -> None:
         """Make the layer."""
@@ -40,12 +41,17 @@ class Steady(Strategy):
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             self.context.progress(step + 1, 150, loss=float(loss.detach()))
-        time.sleep(0.1)
+        time.sleep(self.pause)
 
     def predict(self, query: Query) -> Prediction:
         """Answer the likeliest class."""
         with torch.no_grad():
             return Prediction(classes=self.layer(_flat(query)).argmax(dim=1).numpy())
+
+
+def thin(item_shape: tuple[int, ...], *, weights: str = "") -> torch.nn.Module:
+    """Return a network whose weights a node has to have; `Steady` does not use it."""
+    return torch.nn.Flatten()
 
 
 def _flat(items: Stage | Query) -> torch.Tensor:

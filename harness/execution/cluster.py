@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,28 @@ def nodes_there() -> list[dict[str, Any]]:
     return [node for node in nodes if node["Alive"]]
 
 
+def wait_for_head(address: str, patience_s: float) -> None:
+    """Wait until the head of a cluster that was joined can be reached. While it cannot, every other question to Ray
+    waits without a word, and after a minute Ray ends this process.
+
+    Raises:
+        UserError: it cannot be reached for so long.
+    """
+    host, _, port = address.rpartition(":")
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_S * 4).close()
+            return
+        except OSError as error:
+            if time.monotonic() >= until:
+                raise UserError(
+                    f"the head of the cluster at {address} is gone ({error}): start the cluster again, and the same "
+                    "command continues"
+                ) from None
+        time.sleep(_LOOK_S)
+
+
 def has_labels(node: Mapping[str, Any], machine: Machine) -> bool:
     """Say whether a node has the labels that the machine asks for."""
     return machine.labelled.items() <= dict(node.get("Labels") or {}).items()
@@ -333,4 +356,4 @@ def _keep_quiet() -> None:
         worker.print_to_stdstream = lambda *_, **__: None
 
 
-__all__ = ["Watch", "has_labels", "nodes_there", "on_one_machine", "start", "stop"]
+__all__ = ["Watch", "has_labels", "nodes_there", "on_one_machine", "start", "stop", "wait_for_head"]

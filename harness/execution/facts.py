@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+import shutil
 import sys
+import tempfile
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -28,6 +30,9 @@ from harness.plugins import Plugin
 from harness.protocol import fingerprint
 from harness.protocol.cells import Cell, code_lent, lent_texts
 from harness.weights import declared_weights
+
+NEEDED_MIB = 200
+"""How much room a node has to have where its cells work."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +95,7 @@ def facts(asked: Question) -> dict[str, Any]:
     cannot be read.  weights: digests of files of weights by the networks that name them, empty of those that
     are not there; relative paths count from this machine's OWB_DATA.  device: why it cannot be used, empty
     where it can.  sees_store: whether the folder of the store is the driver's, and can be written to.
+    free_mib: of the disk with this machine's folder for temporary files.
     """
     sys.path += [place for place in asked.path if place not in sys.path]
     try:
@@ -114,6 +120,7 @@ def facts(asked: Question) -> dict[str, Any]:
         "sees_store": asked.mark is not None
         and asked.mark.is_file()
         and os.access(asked.mark.parent, os.W_OK),
+        "free_mib": shutil.disk_usage(tempfile.gettempdir()).free / 2**20,
     }
 
 
@@ -198,7 +205,14 @@ def difference(here: Mapping[str, Any], there: Mapping[str, Any], *, mixed: bool
                 f"it lacks the weights of {network} (SHA-256 {digest[:16]}), or has others: put the same file "
                 "there, in the same place, or, with a relative path, under its own OWB_DATA"
             )
-    return f"{there['device']}" if there["device"] else ""
+    if there["device"]:
+        return str(there["device"])
+    if not there["sees_store"] and there.get("free_mib", NEEDED_MIB) < NEEDED_MIB:
+        return (
+            f"only {there['free_mib']:.0f} MiB are free in its folder for temporary files, in which cells work, and "
+            f"{NEEDED_MIB} are needed: make room, or start it with another TMPDIR"
+        )
+    return ""
 
 
 def _minor(python: str) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from harness.code.imports import OURS
 from harness.errors import UserError, in_one_line
-from harness.execution.cluster import has_labels, nodes_there, start, stop
+from harness.execution.cluster import has_labels, nodes_there, start, stop, wait_for_head
 from harness.execution.facts import Question, difference, facts, lacks_code, other_libraries, question_of
 from harness.execution.machine import Machine
 from harness.execution.shipping import Parcel, Sent, by_value, parcel, sent
@@ -27,6 +27,8 @@ from harness.execution.shipping import Parcel, Sent, by_value, parcel, sent
 _log = logging.getLogger(__name__)
 
 _PATIENCE_S = 60.0
+_HEAD_S = 15.0
+"""How long the head of the cluster may be out of reach; Ray ends a driver after 60."""
 _LOADING_S = 240.0
 """How long a node that runs may take to answer; one whose GPUs are taken may take any time."""
 
@@ -63,6 +65,8 @@ class Nodes:
         self._here = facts(asked)
         self._there: dict[str, _Node] = {}
         self._parcel: tuple[Parcel, Any] | None = None
+        self._head = ray.get_runtime_context().gcs_address
+        self.has_head = True
         self.look()
 
     @property
@@ -79,9 +83,9 @@ class Nodes:
         """Ask nodes that have joined, forget those that have left, and take in what was answered.
 
         Raises:
-            UserError: no node is left that may work or has yet to answer.
+            UserError: the head is gone, or no node is left that may work or has yet to answer.
         """
-        alive = {node["NodeID"]: node for node in nodes_there()}
+        alive = {node["NodeID"]: node for node in self._alive()}
         for identity in [each for each in self._there if each not in alive]:
             del self._there[identity]
         for identity, node in alive.items():
@@ -104,7 +108,16 @@ class Nodes:
 
     def is_there(self, identity: str) -> bool:
         """Whether a node has not left, as far as Ray knows at this moment."""
-        return any(node["NodeID"] == identity for node in nodes_there())
+        return any(node["NodeID"] == identity for node in self._alive())
+
+    def _alive(self) -> list[dict[str, Any]]:
+        """Return what Ray says of the nodes that have not left; raise `UserError` where the head has."""
+        try:
+            wait_for_head(self._head, _HEAD_S)
+        except UserError:
+            self.has_head = False
+            raise
+        return nodes_there()
 
     def name(self, identity: str) -> str:
         """Return what people call a node that is there, or was at the last look."""
@@ -121,6 +134,10 @@ class Nodes:
     def sent(self, identity: str) -> Sent | None:
         """Return the code that a node got; None where it has its own."""
         return self._there[identity].sent if identity in self._there else None
+
+    def is_refused(self, identity: str) -> bool:
+        """Whether a node was left out."""
+        return identity in self._there and bool(self._there[identity].refusal)
 
     def refuse(self, identity: str, reason: str) -> None:
         """Leave a node out from now on."""

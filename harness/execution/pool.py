@@ -17,7 +17,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from harness.execution.machine import Machine
 from harness.execution.nodes import Nodes, on
 from harness.execution.shipping import Sent
 from harness.execution.worker import Worker, tail
+from harness.processes.cell import PROGRESS_S
 from harness.processes.mapped import Mapped
 from harness.processes.messages import Episodes, Event, Heartbeat, Outcome, Task
 
@@ -50,6 +51,12 @@ _SETTLE_S = 45.0
 """How long a worker of a cluster that cannot be reached keeps its task: so late may Ray notice that its node is
 no more.
 """
+_GATHER_S = 5e-5
+"""How long the driver waits, for each worker, after one has said something: what several say at once costs one look at
+all, which takes about as long.
+"""
+_PROGRESS_PER_S = 128
+"""How often all workers together say how far they are, at most: a message costs the driver a third of a millisecond."""
 _CLEAR_S = 5.0
 """How long nodes may take to remove what workers have left there."""
 _LONGEST_TICK_S = 1.0
@@ -73,6 +80,11 @@ class _Seat:
     silent_s: float = 0.0
     died: Exception | None = None
     brought: dict[tuple[Path, int], Any] = field(default_factory=dict)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its worker is ready and runs nothing."""
+        return self.arriving is None and self.task is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +150,11 @@ class Pool:
 
     @property
     def _free(self) -> _Seat | None:
-        return next((seat for seat in self._seats if seat.arriving is None and seat.task is None), None)
+        return next((seat for seat in self._seats if seat.is_free and self._may_work(seat.node)), None)
+
+    def _may_work(self, node: str) -> bool:
+        """Whether a node was not left out since workers sat down there."""
+        return self._nodes is None or not self._nodes.is_refused(node)
 
     def submit(self, task: Task, episodes: Sequence[Episodes]) -> None:
         """Give `task` to the first worker that is ready; `episodes` of every cell in it."""
@@ -148,7 +164,10 @@ class Pool:
         brought = [] if self._sees_store(seat.node) else self._packed(seat, task)
         sent = self._sent(seat.node)
         seat.stream = seat.worker.run.options(num_returns="streaming").remote(
-            sent.readdressed(task) if sent else task, episodes, brought
+            sent.readdressed(task) if sent else task,
+            episodes,
+            brought,
+            max(PROGRESS_S, len(self._seats) / _PROGRESS_PER_S),
         )
 
     def wait(self, seconds: float) -> list[Event | Ended]:
@@ -158,21 +177,28 @@ class Pool:
         Raises:
             UserError: workers, or Ray itself, die again and again, or no node of a cluster is left to work.
         """
-        waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
-        waiting += self._nodes.waiting if self._nodes else []
-        if waiting:
-            self.ray.wait(waiting, timeout=seconds)
-        else:
-            time.sleep(seconds)
+        there = self._come(seconds)
         now = time.monotonic()
         passed, self._looked = min(now - self._looked, _LONGEST_TICK_S), now
         if self._watch and (trouble := self._watch.trouble(passed)):
             return self._start_over(trouble)
         heard: list[Event | Ended] = []
         for seat in list(self._seats):
-            self._seat_arrival(seat, passed)
-            heard += self._heard(seat, passed)
+            self._seat_arrival(seat, passed, is_there=seat.arriving in there)
+            heard += self._heard(seat, passed, is_there=seat.stream in there)
         return heard + self._followed(passed)
+
+    def _come(self, seconds: float) -> set[Any]:
+        """Wait up to `seconds` for the first of what is waited for; return what of it is there."""
+        waiting = [what for seat in self._seats for what in (seat.arriving, seat.stream) if what is not None]
+        waiting += self._nodes.waiting if self._nodes else []
+        if not waiting:
+            time.sleep(seconds)
+            return set()
+        if not self.ray.wait(waiting, timeout=seconds)[0]:
+            return set()
+        time.sleep(_GATHER_S * len(waiting))
+        return set(self.ray.wait(waiting, num_returns=len(waiting), timeout=0)[0])
 
     def _sees_store(self, node: str) -> bool:
         """Whether workers on this node see the folder of the store."""
@@ -223,6 +249,8 @@ class Pool:
             return
         for seat in away:
             self._dismiss(seat)
+        if self._nodes and not self._nodes.has_head:
+            return
         clear: Any = self.ray.remote(sweep)
         asked = [
             clear.options(
@@ -277,6 +305,9 @@ class Pool:
         for node, name in names.items():
             if self._nodes.environment(node) is None:
                 lost += self._left(node, f"node {name} has left the cluster")
+        for seat in [seat for seat in self._seats if seat.is_free and not self._may_work(seat.node)]:
+            self._dismiss(seat)
+            self._seats.remove(seat)
         self._seats += [
             self._new_seat(node) for node in self._nodes.free([seat.node for seat in self._seats])
         ]
@@ -294,10 +325,10 @@ class Pool:
             self._dismiss(seat)
         return [_lost(task, reason, elsewhere=True) for task in tasks]
 
-    def _heard(self, seat: _Seat, passed: float) -> Iterator[Event | Ended]:
-        """Take in what a worker said; where it can say nothing any more, it is replaced."""
+    def _heard(self, seat: _Seat, passed: float, *, is_there: bool) -> Iterator[Event | Ended]:
+        """Take in what a worker said, where something is there; where it can say nothing any more, it is replaced."""
         seat.silent_s += passed
-        while seat.task is not None and seat.died is None and self._is_there(seat.stream):
+        while is_there and seat.task is not None:
             seat.silent_s = 0.0
             try:
                 message = self.ray.get(next(seat.stream))
@@ -305,19 +336,27 @@ class Pool:
                 seat.died, seat.stream = error, None
                 break
             if isinstance(message, Outcome):
-                yield Ended(task=seat.task, outcome=message)
+                yield Ended(task=seat.task, outcome=self._judged(seat.node, message))
                 seat.task = seat.stream = None
                 seat.brought = {}
             elif isinstance(message, Carried):
                 self._keep(seat.task, message)
             elif not isinstance(message, Heartbeat):
                 yield message
+            is_there = seat.stream is not None and self._is_there(seat.stream)
         if seat.died is not None:
             if not self._may_have_left(seat):
                 is_memory = isinstance(seat.died, self.ray.exceptions.OutOfMemoryError)
                 yield self._replace(seat, _words(seat.died), out_of_memory=is_memory)
         elif seat.task is not None and seat.silent_s > _SILENT_S:
             yield self._replace(seat, f"its worker said nothing for {_SILENT_S:g} s")
+
+    def _judged(self, node: str, outcome: Outcome) -> Outcome:
+        """Leave out a node on which nothing can be written any more: what it ran runs again elsewhere."""
+        if not outcome.no_disk or self._nodes is None:
+            return outcome
+        self._nodes.refuse(node, f"{outcome.no_disk}: make room or mend it; its cells run again elsewhere")
+        return replace(outcome, lost=True, elsewhere=True)
 
     def _may_have_left(self, seat: _Seat) -> bool:
         """Whether the node of a worker that died is gone, or it is still to be seen."""
@@ -336,7 +375,7 @@ class Pool:
         self._dismiss(seat)
         self._seats[self._seats.index(seat)] = self._new_seat(seat.node)
 
-    def _seat_arrival(self, seat: _Seat, passed: float) -> None:
+    def _seat_arrival(self, seat: _Seat, passed: float, *, is_there: bool) -> None:
         """Notice that a worker is ready; one that died while it loaded, or that takes too long on this
         machine, is replaced.
         """
@@ -345,7 +384,7 @@ class Pool:
         reason = (
             f"they load for {_LOADING_S:g} s" if self._watch and seat.silent_s + passed > _LOADING_S else ""
         )
-        if self._is_there(seat.arriving):
+        if is_there:
             try:
                 seat.pid, seat.arriving, seat.silent_s = self.ray.get(seat.arriving), None, 0.0
             except self.ray.exceptions.RayError as error:

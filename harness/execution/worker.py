@@ -13,6 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,9 @@ from typing import Any
 from harness.cell.sealing import Episode
 from harness.cell.sessions import session_here
 from harness.contracts import Status
+from harness.errors import in_one_line
 from harness.execution.away import Carried, OwnFolder, packed
-from harness.processes.cell import End, Order, scratch_of
+from harness.processes.cell import PROGRESS_S, End, Order, scratch_of
 from harness.processes.limits import LOOK_S, Limits, Stopped
 from harness.processes.link import Gone, Inbox
 from harness.processes.mapped import Mapped
@@ -33,6 +35,8 @@ from harness.processes.workshop import Process, Workshop, open_workshop
 HEARTBEAT_S = 5.0
 _LONGEST_TAIL = 64 << 10
 _LARGEST_LOG = 16 << 20
+_PROBE = 1 << 20
+"""Bytes that a disk has to take, or it is full."""
 
 
 class Worker:
@@ -56,7 +60,11 @@ class Worker:
         return os.getpid()
 
     def run(
-        self, task: Task, episodes: Sequence[Episodes], brought: Sequence[Carried] = ()
+        self,
+        task: Task,
+        episodes: Sequence[Episodes],
+        brought: Sequence[Carried] = (),
+        progress_s: float = PROGRESS_S,
     ) -> Iterator[Event | Heartbeat | Outcome | Carried]:
         """Run one cell or pack in a process of its own; yield what it says, every finished stage before the
         next begins, and last its end.
@@ -66,8 +74,32 @@ class Worker:
             episodes: of every cell: a file of this machine, or references to every stage and query.
             brought: to a node that does not see the folder of the store: files that the cells continue from.
                 Those that they write are yielded.
+            progress_s: how often they say how far they are, at most.
         """
-        order = Order(task=task, mapped=self._files(episodes), threads=self.threads, path=sys.path)
+        folder = self._own.path if self._own else task.keep.parent
+        try:
+            for message in self._told(task, episodes, brought, progress_s):
+                if isinstance(message, Outcome) and message.status is Status.FAILED:
+                    yield replace(message, no_disk=_why_not_written(folder))
+                else:
+                    yield message
+        except OSError as error:
+            if not (why := _why_not_written(folder)):
+                raise
+            yield Outcome(
+                status=Status.FAILED, reason=in_one_line(error), seconds=0.0, log_tail="", no_disk=why
+            )
+
+    def _told(
+        self, task: Task, episodes: Sequence[Episodes], brought: Sequence[Carried], progress_s: float
+    ) -> Iterator[Event | Heartbeat | Outcome | Carried]:
+        order = Order(
+            task=task,
+            mapped=self._files(episodes),
+            threads=self.threads,
+            path=sys.path,
+            progress_s=progress_s,
+        )
         if self._own is None:
             yield from self._learned(order)
             return
@@ -169,6 +201,19 @@ class Worker:
         for mapped in before.values():
             mapped.close()
         return files
+
+
+def _why_not_written(folder: Path) -> str:
+    """Say why nothing can be written to a folder, because its disk is full or read-only; empty where it can."""
+    probe = folder / f"probe-{os.getpid()}"
+    try:
+        probe.write_bytes(bytes(_PROBE))
+    except OSError as error:
+        return f"its disk cannot be written ({error.strerror}: {folder})"
+    finally:
+        with suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return ""
 
 
 def tail(path: Path, lines: int = 200) -> str:

@@ -28,14 +28,15 @@ from harness.processes.mapped import episodes
 from harness.processes.messages import Job, Pack, Progressed, StageEnded, Task
 from harness.processes.out_of_memory import what_to_try
 
-_PROGRESS_S = 0.5
+PROGRESS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """What a process is to do. mapped: files of every cell's episodes.  learn: what learns,
     `module:function`, called with the order and the link, yielding messages to be sent; `further`: what else
-    it is told.  path: where modules are looked for.
+    it is told.  path: where modules are looked for.  progress_s: how long it says nothing of its progress after it
+    did.
     """
 
     task: Task
@@ -44,6 +45,7 @@ class Order:
     path: Sequence[str]
     learn: str = "harness.processes.cell:learn"
     further: Any = None
+    progress_s: float = PROGRESS_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,14 +95,14 @@ def scratch_of(job: Job) -> Path:
     return job.keep / f"scratch-{job.settings.session}"
 
 
-def throttled(key: str, link: Link) -> Any:
-    """Return a progress reporter that sends at most twice a second and costs a clock reading otherwise."""
+def throttled(key: str, link: Link, every_s: float = PROGRESS_S) -> Any:
+    """Return a progress reporter that sends at most once in so many seconds and costs a clock reading otherwise."""
     last = 0.0
 
     def report(stage: int, step: int, total: int, figures: dict[str, float]) -> None:
         nonlocal last
         now = time.monotonic()
-        if now - last > _PROGRESS_S:
+        if now - last > every_s:
             last = now
             link.send(Progressed(key=key, stage=stage, step=step, total=total, figures=figures))
 
@@ -159,7 +161,7 @@ def _cell_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
         scratch=scratch_of(job),
         keep=job.keep,
         shared=job.shared,
-        on_progress=throttled(job.key, link),
+        on_progress=throttled(job.key, link, order.progress_s),
         watcher=watcher_of(job),
     )
     return ((job.key, result) for result in results)
@@ -174,7 +176,7 @@ def _pack_results(order: Order, link: Link) -> Iterator[tuple[str, StageResult]]
             settings=job.settings,
             scratch=scratch_of(job),
             keep=job.keep,
-            on_progress=throttled(job.key, link),
+            on_progress=throttled(job.key, link, order.progress_s),
             watcher=watcher_of(job),
         )
         for job, path in zip(jobs, order.mapped, strict=True)
@@ -200,4 +202,14 @@ if __name__ == "__main__":
     served()
 
 
-__all__ = ["End", "Order", "learn", "scratch_of", "strategy_of", "task", "throttled", "watcher_of"]
+__all__ = [
+    "PROGRESS_S",
+    "End",
+    "Order",
+    "learn",
+    "scratch_of",
+    "strategy_of",
+    "task",
+    "throttled",
+    "watcher_of",
+]

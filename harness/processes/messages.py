@@ -116,7 +116,7 @@ Event = Started | Progressed | StageEnded
 class Outcome:
     """How a task ended. peak_mib: the most memory its processes used at once.  lost: it died of something
     other than a limit, so that a retry can help.  elsewhere: what died was no process of its own, so that
-    this counts as no attempt.
+    this counts as no attempt.  no_disk: why nothing can be written where it ran, empty where it can.
     """
 
     status: Status
@@ -126,3 +126,4 @@ class Outcome:
     peak_mib: float = math.nan
     lost: bool = False
     elsewhere: bool = False
+    no_disk: str = ""

@@ -198,7 +198,7 @@ class ServerWriter:
         texts = {**(start.texts if start else {}), **addition.texts}
         self._upload(run_id, texts, addition.files)
         if start and start.data:
-            self._client.log_inputs(run_id, datasets=inputs_of(start.data))
+            self._name_data(run_id, start.data)
         for batch in batches(
             params=start.params if start else {}, figures=addition.figures, tags=addition.tags
         ):
@@ -211,6 +211,21 @@ class ServerWriter:
             action = self._actions.pop(entry.folder, None)
         if action:
             action()
+
+    def _name_data(self, run_id: str, data: Mapping[str, str]) -> None:
+        """Say which data sets a run used. Of two runs that are the first of an experiment to name one, and do so at the
+        same moment, a server refuses one, since it looks and then inserts; asked again, it finds the data set there.
+        """
+        from mlflow.exceptions import MlflowException
+
+        for _ in data:
+            try:
+                self._client.log_inputs(run_id, datasets=inputs_of(data))
+                return
+            except MlflowException as error:
+                if is_outage(error):
+                    raise
+        self._client.log_inputs(run_id, datasets=inputs_of(data))
 
     def _say(self, run_id: str, addition: Addition) -> None:
         """Send what is said of a run that goes on."""

@@ -36,23 +36,33 @@ class Cluster:
 
     home: where Ray looks for a token; every process of the cluster, and who joins it, has it as home folder.
     hidden: folders of which no node sees the driver's, but one of its own, which is empty, as on another machine
-    (needs the right to mount: `CAN_HIDE`).
+    (needs the right to mount: `CAN_HIDE`).  host: the address of the head.  further: variables in its environment.
     """
 
-    def __init__(self, folder: Path, *, cores: int = 1, hidden: Sequence[Path] = ()) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        cores: int = 1,
+        hidden: Sequence[Path] = (),
+        host: str = "127.0.0.1",
+        **further: str,
+    ) -> None:
         self._hidden = hidden
         self.folder, self.home = folder, folder / "home"
         self.home.mkdir(exist_ok=True)
         with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.address = f"127.0.0.1:{free.getsockname()[1]}"
+            free.bind((host, 0))
+            self.address = f"{host}:{free.getsockname()[1]}"
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._sockets = tempfile.mkdtemp(prefix="owb-ray-")  # a socket's path may have 107 letters
         port = self.address.partition(":")[2]
+        here = ["--node-ip-address", host] if host != "127.0.0.1" else []
         self._start(
             "head",
             cores,
-            ["--head", "--port", port, "--temp-dir", self._sockets, "--include-dashboard", "false"],
+            ["--head", "--port", port, "--temp-dir", self._sockets, "--include-dashboard", "false", *here],
+            **further,
         )
 
     def __enter__(self) -> Self:
@@ -70,9 +80,11 @@ class Cluster:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         return {**kept, "HOME": str(self.home), "RAY_USAGE_STATS_ENABLED": "0", **further}
 
-    def add(self, name: str, **further: str) -> None:
-        """Have a node join, with further variables in its environment."""
-        self._start(name, 1, ["--address", self.address], **further)
+    def add(self, name: str, *, within: Sequence[str] = (), **further: str) -> None:
+        """Have a node join, with further variables in its environment; `within`: words before its command, which put
+        it in namespaces of its own.
+        """
+        self._start(name, 1, ["--address", self.address], within, **further)
 
     def processes(self, name: str) -> set[int]:
         """Return the ids of all processes of a node."""
@@ -91,14 +103,16 @@ class Cluster:
                 continue
         node.wait()
 
-    def _start(self, name: str, cores: int, options: list[str], **further: str) -> None:
+    def _start(
+        self, name: str, cores: int, options: list[str], within: Sequence[str] = (), **further: str
+    ) -> None:
         ray = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "start", "--block"]
         size = ["--num-cpus", str(cores), "--object-store-memory", str(80 << 20)]
         here = ["--node-name", name]
         log = self.folder / f"{name}.log"
         with log.open("wb") as out:
             self._nodes[name] = subprocess.Popen(
-                [*_hiding(self._hidden), *ray, *options, *size, *here],
+                [*within, *_hiding(self._hidden), *ray, *options, *size, *here],
                 cwd=self.folder,
                 env=self.environment(**further),
                 stdout=out,

@@ -16,17 +16,17 @@ from requests.exceptions import RequestException
 
 
 class TrackingServer:
-    """A server that keeps runs and files in a folder. uri: its address."""
+    """A server that keeps runs and files in a folder. host: where it listens.  uri: its address."""
 
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
+    def __init__(self, folder: Path, *, host: str = "127.0.0.1") -> None:
+        with socket.create_server((host, 0)) as free:
             self.port = int(free.getsockname()[1])
-        self.folder, self.uri = folder, f"http://127.0.0.1:{self.port}"
+        self.folder, self.host, self.uri = folder, host, f"http://{host}:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        words = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1", "--serve-artifacts"]
+        words = ["--host", self.host, "--port", str(self.port), "--workers", "1", "--serve-artifacts"]
         kept = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
         files = ["--artifacts-destination", f"{self.folder}/server-files"]
         self.process = subprocess.Popen(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
-from harness.execution.cluster import start
+from harness.execution.cluster import start, wait_for_head
 from harness.execution.machine import Machine
 
 LISTENING = """
@@ -97,3 +97,13 @@ def test_an_address_where_nobody_answers_is_one_sentence(monkeypatch: pytest.Mon
             UserError, match=rf"^nobody answers at {address} \(.*refused\): start a cluster there"
         ):
             start(Machine(address=address))
+
+
+def test_a_head_that_is_gone_is_one_sentence_and_one_that_answers_is_not_waited_for() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        wait_for_head(address, 1e9)
+    with pytest.raises(
+        UserError, match=f"the head of the cluster at {address} is gone .*: start the cluster again"
+    ):
+        wait_for_head(address, 0.0)

@@ -187,6 +187,33 @@ def test_a_node_with_other_code_is_sent_this_one_and_one_that_leaves_costs_no_ce
 
 
 @pytest.mark.slow
+def test_a_run_whose_head_is_killed_says_so_and_the_same_command_continues(tmp_path: Path) -> None:
+    """Left to itself, Ray says nothing for a minute and then ends the driver in words of its own."""
+    store, mark = str(tmp_path / "store"), tmp_path / "mark"
+    words = [f"{world('Announces')}[mark={mark},pause=1.0]", "-s", BLOBS, "-n", "3", "--no-bounds"]
+    before: dict[str, str] = {}
+    for folder in (tmp_path / "first", tmp_path / "second"):
+        folder.mkdir()
+        with Cluster(folder) as cluster:
+            run = _owb(cluster, "run", *words, "--store", store)
+            if not before:
+                _wait_for(lambda: Path(store).exists() and _done(store))
+                before = _done(store)
+                cluster.kill("head")
+            _, err = run.communicate(timeout=120)
+            assert "Traceback" not in err
+        if folder.name == "first":
+            assert run.returncode == 2, err
+            port = cluster.address.rpartition(":")[2]
+            assert re.match(
+                rf"error: the head of the cluster at .*:{port} is gone \(", err.splitlines()[-1]
+            ), err
+    assert run.returncode == 0, err
+    after = _done(store)
+    assert len(after) == 3 and before.items() <= after.items()
+
+
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.skipif(not CAN_HIDE, reason="needs the right to mount")
 def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine(
@@ -243,6 +270,11 @@ def test_nodes_without_a_common_folder_continue_share_and_answer_as_this_machine
 
 def _digests(records: Sequence[Record]) -> dict[tuple[str, int], str]:
     return {(re.sub("mark=.*", "", each.strategy), each.seed): each.digest for each in records}
+
+
+def _done(store: str) -> dict[str, str]:
+    """Return the runs of the cells that are done, by key."""
+    return {each.key: each.run_id for each in Store(store).records() if each.status is Status.DONE}
 
 
 def _lines(mark: Path) -> list[tuple[int, int]]:

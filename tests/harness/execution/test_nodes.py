@@ -78,6 +78,11 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "there, in the same place, or, with a relative path, under its own OWB_DATA",
     ),
     "a device": (lambda there: there.update(device="no such device"), "no such device"),
+    "a disk": (
+        lambda there: there.update(sees_store=False, free_mib=12.4),
+        "only 12 MiB are free in its folder for temporary files, in which cells work, and 200 are needed: make room, or "
+        "start it with another TMPDIR",
+    ),
 }
 
 
@@ -94,6 +99,8 @@ def test_what_differs_is_said_in_one_sentence(name: str) -> None:
         "plugins": {"my.py:Mine": "b"},
         "weights": {"vit_b16[weights=b16.pt]": "0123456789abcdef0123", "mlp": "none"},
         "device": "",
+        "sees_store": True,
+        "free_mib": 12.4,
     }
     there = copy.deepcopy(here)
     change, said = CHANGES[name]

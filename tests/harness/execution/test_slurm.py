@@ -132,4 +132,5 @@ def test_a_job_ends_with_the_exit_code_of_its_run(slurm: Slurm, call_owb: Owb, t
     store, file = str(tmp_path / "store"), tmp_path / "job.sh"
     words = [world("Raises"), "-s", BLOBS, "-n", "1", "--no-bounds", "--store", store]
     call_owb("slurm", "--out", str(file), *words)
-    assert slurm.run(file)[0] == 1
+    code, said = slurm.run(file)
+    assert code == 1, said

@@ -85,6 +85,17 @@ def test_a_cell_answers_the_same_bytes_forked_and_fresh(workshop: Workshop, tmp_
 
 
 @pytest.mark.parametrize("workshop", ["forked"], indirect=True)
+def test_a_worker_says_where_nothing_can_be_written(workshop: Workshop, tmp_path: Path) -> None:
+    """The folder of the cells is a file here; a disk that is full or read-only fails in the same places."""
+    (tmp_path / "cells").touch()
+    outcome, events = _run(workshop, "Means", tmp_path / "cells" / "cell")
+    why = f"its disk cannot be written (Not a directory: {tmp_path / 'cells'})"
+    assert (outcome.status, outcome.no_disk, events) == (Status.FAILED, why, [])
+    outcome, _ = _run(workshop, "Raises", tmp_path)
+    assert (outcome.status, outcome.no_disk) == (Status.FAILED, "")
+
+
+@pytest.mark.parametrize("workshop", ["forked"], indirect=True)
 def test_a_cell_continues_on_a_node_that_sees_no_folder_of_the_one_that_was_lost(
     workshop: Workshop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

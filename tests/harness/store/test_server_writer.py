@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, PERMISSION_DENIED, TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
@@ -23,7 +24,7 @@ from tracking_server import TrackingServer
 
 from harness.contracts import Status
 from harness.protocol.cells import cells, contenders, protocols
-from harness.store.entries import Addition, Figure, Start
+from harness.store.entries import Addition, Figure, Start, inputs_of
 from harness.store.mlflow_store import Store
 from harness.store.outbox import Outbox
 from harness.store.record import Ending
@@ -287,6 +288,34 @@ def _http_error(status: int) -> HTTPError:
 )
 def test_only_what_asking_again_may_help_is_an_outage(error: Exception, *, expected: bool) -> None:
     assert is_outage(error) is expected
+
+
+def test_two_runs_that_name_a_data_set_at_the_same_moment_are_both_recorded(
+    client: MlflowClient, tmp_path: Path
+) -> None:
+    """The other one's is there between the look and the insertion of this one, which the data base refuses."""
+    experiment = client.create_experiment("a race", tmp_path.as_uri())
+    other = client.create_run(experiment).info.run_id
+    engine = client._tracking_client.store.engine
+    raced: list[str] = []
+
+    def in_between(connection: Any, cursor: Any, statement: str, *_: object) -> None:
+        if statement.startswith("INSERT INTO datasets") and not raced:
+            raced.append(statement)
+            client.log_inputs(other, datasets=inputs_of(START.data))
+
+    sqlalchemy.event.listen(engine, "before_cursor_execute", in_between)
+    try:
+        writer = ServerWriter(client, "http://x", Outbox(tmp_path, "http://x"), lambda _: experiment)
+        run_id = writer.begin(START)
+        writer.add(run_id, Addition(status="FINISHED", at=2_000))
+        writer.flush()
+    finally:
+        sqlalchemy.event.remove(engine, "before_cursor_execute", in_between)
+    assert raced
+    for run in (other, run_id):
+        (named,) = client.get_run(run).inputs.dataset_inputs
+        assert named.dataset.name == "digits"
 
 
 # --- a server of its own, which is killed and started again -----------------------------------------------
