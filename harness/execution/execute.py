@@ -47,6 +47,7 @@ from harness.store.leases import Leases, roster_of
 from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, write_answers
 from harness.store.record import INTERRUPTED, Ending, Record, params_of
+from harness.store.report import Progress, Report
 
 _log = logging.getLogger(__name__)
 
@@ -140,9 +141,10 @@ def execute(
 
 @dataclass(slots=True)
 class _Dealt:
-    """A deal in use: references for the workers, and the truth for the scorer."""
+    """A deal in use: references for the workers, how many stages it has, and the truth for the scorer."""
 
     episodes: Episodes
+    stages: int
     truth: Truth
     shape: Shape | None
 
@@ -188,11 +190,20 @@ class _Running:
     results: dict[int, StageResult] = field(default_factory=dict)
     unwritten: list[int] = field(default_factory=list)
     session: str = ""
+    heard: Progressed | None = None
 
     @property
     def answers(self) -> list[StoredPrediction]:
         """Those of the stages so far, in order."""
         return [answer for stage in sorted(self.results) for answer in self.results[stage].answers]
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, by what its worker said last."""
+        learned, heard = len(self.results), self.heard
+        is_of_next = heard is not None and heard.stage == learned and heard.total
+        share = heard.step / heard.total if heard and is_of_next else 0.0
+        return Progress(learned=learned, stages=self.dealt.stages, share=share)
 
 
 class _Run:
@@ -236,6 +247,7 @@ class _Run:
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
+        self._report()
         with (
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
             Pool(self.machine, self.question) as self.pool,
@@ -254,6 +266,7 @@ class _Run:
                             self._hear(event)
                     if not heard or time.monotonic() > self.stages_due:
                         self._write_stages()
+                        self._report()
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -322,7 +335,7 @@ class _Run:
                 raise UserError(
                     f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}"
                 ) from error
-            self.deals[where] = _Dealt(published, sealed.truth, shape)
+            self.deals[where] = _Dealt(published, len(sealed.episodes), sealed.truth, shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:
@@ -379,6 +392,7 @@ class _Run:
                 running.session = event.session
                 self.listen(Update(cell=running.cell, status=Status.RUNNING))
             case Progressed():
+                running.heard = event
                 self.listen(
                     Update(
                         cell=running.cell,
@@ -401,6 +415,16 @@ class _Run:
             if running.unwritten:
                 self._write(_record_stages, self.store, running, tuple(running.unwritten))
                 running.unwritten.clear()
+
+    def _report(self) -> None:
+        """Let those who watch the store know how this run stands."""
+        self.others.leases.say(
+            Report(
+                waiting=sum(len(self.packs.get(cell.key, (cell,))) for cell, _ in self.queue),
+                elsewhere=self.others.awaited,
+                progress={key: running.progress for key, running in self.running.items()},
+            )
+        )
 
     def _end(self, ended: Ended) -> None:
         task = ended.task

@@ -81,6 +81,13 @@ class Others:
             self._told = told
         return free
 
+    @property
+    def awaited(self) -> dict[str, int]:
+        """How many cells of this run other drivers have, by their names on the roster."""
+        others = self.leases.others.items()
+        counts = {name: len(self.elsewhere.keys() & other.keys) for name, other in others}
+        return {name: count for name, count in counts.items() if count}
+
     def _ended(self, cell: Cell) -> Record | None:
         """Return the record by which another driver has ended a cell since this run was planned, None where it has
         not; what a dead one left as running is marked.
