@@ -72,7 +72,7 @@ def run(
     chosen = suite.seeds if seeds is None else seeds
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
     records = execute(
-        plan(todo, kept, again=again),
+        plan(todo, kept, again=again, mixed=where.mixed),
         kept,
         experiment=suite.name,
         machine=where,

@@ -324,7 +324,7 @@ def _plan(
     scenarios = protocols(suite.scenarios)
     _check_networks_and_augmentations(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
-    return plan(todo, store, again=again)
+    return plan(todo, store, again=again, mixed=machine.mixed)
 
 
 def _items(planned: Plan) -> list[dict[str, Any]]:

@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from harness.errors import UserError
+from harness.execution.autoscaler import wait_for_room
 from harness.execution.machine import Machine
 from harness.places import home_folder
 
@@ -72,7 +73,15 @@ def start(machine: Machine) -> bool:
             stop()
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"cannot start Ray ({machine.address or 'local'}): {said[0]}") from error
-    if shortage := _shortage(machine):
+    try:
+        shortage = (
+            wait_for_room(machine, lambda: _shortage(machine)) if machine.address else _shortage(machine)
+        )
+    except BaseException:
+        if is_ours:
+            stop()
+        raise
+    if shortage:
         if is_ours:
             stop()
         raise UserError(shortage)

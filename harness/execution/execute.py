@@ -126,7 +126,7 @@ def execute(
         run = _Run(
             plan.packs if machine.together else [(cell,) for cell in plan.open],
             store,
-            others=Others(leases, store, again=plan.again, meet=meet),
+            others=Others(leases, store, again=plan.again, mixed=plan.mixed, meet=meet),
             experiment=experiment,
             machine=machine,
             limits=limits,
@@ -190,6 +190,7 @@ class _Running:
     results: dict[int, StageResult] = field(default_factory=dict)
     unwritten: list[int] = field(default_factory=list)
     session: str = ""
+    mixed: str = ""
     heard: Progressed | None = None
 
     @property
@@ -346,15 +347,15 @@ class _Run:
             self.stale.remove(cell.key)
             shutil.rmtree(self.store.folder / CELLS / cell.key, ignore_errors=True)
         keep = job_folder(self.store.folder / CELLS, cell.key)
+        of_cell = marked(environment(self.machine, self.pool.environment), keep)
         run_id = self._write(
-            self.store.begin,
-            cell,
-            experiment=self.experiment,
-            environment=marked(environment(self.machine, self.pool.environment), keep),
-            parent=self.parent,
+            self.store.begin, cell, experiment=self.experiment, environment=of_cell, parent=self.parent
         )
         dealt = self.deals[_deal_of(cell)]
-        self.running[cell.key] = _Running(cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth))
+        scoring = _Scoring(scenario, dealt.truth)
+        self.running[cell.key] = _Running(
+            cell, dealt, attempt, run_id, scoring, mixed=of_cell.get("mixed", "")
+        )
         plugin = cell.contender.plugin
         return Job(
             key=cell.key,
@@ -618,7 +619,7 @@ def _record_end(
         return
     if ending.status is Status.DONE:
         shutil.rmtree(keep, ignore_errors=True)
-    record = _row(running.cell, running.run_id.result(), ending, scores)
+    record = replace(_row(running.cell, running.run_id.result(), ending, scores), mixed=running.mixed)
     records[running.cell.key] = record
     primary = running.cell.protocol.scenario.metrics[0].name
     listen(

@@ -21,9 +21,12 @@ Meet = Callable[[Sequence[tuple[str, int]]], None]
 class Others:
     """Claims the cells of a run, and keeps account of those that other drivers have."""
 
-    def __init__(self, leases: Leases, store: Store, *, again: bool, meet: Meet) -> None:
-        """Take the leases of this driver; `again`: what others have ended does not count."""
+    def __init__(self, leases: Leases, store: Store, *, again: bool, mixed: bool, meet: Meet) -> None:
+        """Take the leases of this driver; `again`: what others have ended does not count, nor without `mixed` what
+        ran with other libraries than its key names.
+        """
         self.leases, self.store, self.again, self.meet = leases, store, again, meet
+        self.mixed = mixed
         self.elsewhere: dict[str, Cell] = {}
         self.lost: deque[Cell] = deque()
         """Cells that were run here while another driver took them over; the thread that records says so."""
@@ -105,7 +108,7 @@ class Others:
         for left in self.store.running(key=cell.key):
             self.store.mark_orphan_failed(left.run_id)
         record = self.store.newest(cell.key)
-        if record is None or self.again:
+        if record is None or self.again or (record.mixed and not self.mixed):
             return None
         if record.status in FINAL:
             return None if self.store.lost([record]) else record

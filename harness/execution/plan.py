@@ -14,12 +14,13 @@ from harness.store.record import Record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that
-    earlier runs have left.
+    earlier runs have left; `mixed`: those that ran with other libraries than their keys name are there too.
     """
 
     cached: dict[str, Record]
     cells: Sequence[Cell]
     again: bool = False
+    mixed: bool = False
 
     @property
     def open(self) -> list[Cell]:
@@ -33,19 +34,25 @@ class Plan:
         return [pack for pack in left if pack]
 
 
-def plan(cells: Sequence[Cell], store: Store, *, again: bool = False) -> Plan:
-    """Look up which cells have a finished record with its predictions; `again`: none counts."""
-    return Plan(cells=cells, cached={} if again else _finished(cells, store), again=again)
+def plan(cells: Sequence[Cell], store: Store, *, again: bool = False, mixed: bool = False) -> Plan:
+    """Look up which cells have a finished record with its predictions; `again`: none counts; `mixed`: those count
+    that ran with other libraries than their keys name.
+    """
+    cached = {} if again else _finished(cells, store, mixed=mixed)
+    return Plan(cells=cells, cached=cached, again=again, mixed=mixed)
 
 
 def renewed(plan: Plan, store: Store) -> Plan:
     """Return a plan with what was finished since it was made."""
-    return plan if plan.again else replace(plan, cached={**plan.cached, **_finished(plan.open, store)})
+    if plan.again:
+        return plan
+    return replace(plan, cached={**plan.cached, **_finished(plan.open, store, mixed=plan.mixed)})
 
 
-def _finished(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
+def _finished(cells: Sequence[Cell], store: Store, *, mixed: bool) -> dict[str, Record]:
     known = store.finished({cell.protocol.hash for cell in cells})
-    cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
+    found = [known[cell.key] for cell in cells if cell.key in known]
+    cached = {record.key: record for record in found if mixed or not record.mixed}
     for key in store.lost(cached.values()):
         del cached[key]
     return cached

@@ -169,7 +169,9 @@ class Store:
 
     @with_store_errors
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
-        """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
+        """Open a run with status `running`, below the run `parent` where one is said, and return its id. Where the
+        environment differs from what the key names (`mixed`), the run says so.
+        """
         tags = {
             **provenance(),
             "owb.schema": SCHEMA,
@@ -183,6 +185,7 @@ class Store:
             "owb.driver": driver_id.this_driver(),
         }
         tags |= {"mlflow.parentRunId": parent} if parent else {}
+        tags |= {"owb.mixed": environment["mixed"][:5000]} if "mixed" in environment else {}
         content = {"protocol": cell.protocol.content, "environment": dict(environment)}
         return self._begin(
             Start(

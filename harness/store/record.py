@@ -34,6 +34,8 @@ class Record:
     all.
     session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is
     not known, or of several.
+    mixed: what the libraries that it ran with differ in from those that its key names (`--mixed`); empty where in
+    nothing.
     environment: a digest of what is said of the machine, where a board says it.
     stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version
     0.8.
@@ -59,6 +61,7 @@ class Record:
     ended: float = math.nan
     together: int = 1
     session: str = ""
+    mixed: str = ""
     environment: str = ""
     stamp: str = ""
 
@@ -119,6 +122,7 @@ def record_of(run: Row) -> Record:
         ended=math.nan if run.end_time is None else run.end_time / 1000,
         together=int(tags.get("owb.together", 1)),
         session=tags.get("owb.session", ""),
+        mixed=tags.get("owb.mixed", ""),
         stamp=tags.get("owb.file", ""),
     )
 
