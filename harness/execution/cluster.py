@@ -9,6 +9,7 @@ take nothing from who has not its token.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -26,6 +27,8 @@ from harness.errors import UserError
 from harness.execution.autoscaler import wait_for_room
 from harness.execution.machine import Machine
 from harness.places import home_folder
+
+_log = logging.getLogger(__name__)
 
 _SERVERS = ("gcs_server", "raylet")
 _PATIENCE_S = 10.0
@@ -49,7 +52,10 @@ def start(machine: Machine) -> bool:
     import ray
 
     is_ours = machine.address is not None or not ray.is_initialized()
+    held = _where_token_is()
     if is_ours:
+        if machine.dashboard and machine.address is None:
+            _check_dashboard()
         _keep_quiet()
         options: dict[str, Any] = {
             "log_to_driver": False,
@@ -63,7 +69,7 @@ def start(machine: Machine) -> bool:
             options |= {
                 "address": "local",
                 "num_cpus": machine.processes * machine.threads,
-                "include_dashboard": False,
+                "include_dashboard": machine.dashboard,
                 "object_store_memory": machine.object_store_mib * 2**20,
             }
         try:
@@ -85,6 +91,8 @@ def start(machine: Machine) -> bool:
         if is_ours:
             stop()
         raise UserError(shortage)
+    if machine.dashboard:
+        _log.warning("%s", _dashboard(held))
     return is_ours
 
 
@@ -209,6 +217,34 @@ def nodes_there() -> list[dict[str, Any]]:
 def has_labels(node: Mapping[str, Any], machine: Machine) -> bool:
     """Say whether a node has the labels that the machine asks for."""
     return machine.labelled.items() <= dict(node.get("Labels") or {}).items()
+
+
+def _check_dashboard() -> None:
+    """Refuse to start a dashboard that is not installed; Ray would end with a traceback.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    from ray._private.utils import get_dashboard_dependency_error
+
+    missing = get_dashboard_dependency_error()
+    if missing is not None:
+        raise UserError(
+            f'the Ray that is installed here has no dashboard ({missing}): pip install "ray[default]"'
+        )
+
+
+def _dashboard(held: str) -> str:
+    """Say where the dashboard is, and which token it asks for; `held`: where that was before Ray was started."""
+    from ray._private.worker import get_dashboard_url
+
+    address = get_dashboard_url()
+    if not address:
+        return 'this cluster has no dashboard: its head needs "ray[default]" and --include-dashboard true'
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return f"Ray's dashboard: http://{address}"
+    token = f"the token that {held} holds" if held else f"this token: {os.environ.get('RAY_AUTH_TOKEN', '')}"
+    return f"Ray's dashboard: http://{address}; it asks for {token}"
 
 
 def _shortage(machine: Machine) -> str:

@@ -35,6 +35,7 @@ from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment, marked
 from harness.execution.facts import question
 from harness.execution.machine import Machine
+from harness.execution.meters import Meters
 from harness.execution.others import Meet, Others, mark_orphans_failed
 from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
@@ -254,6 +255,7 @@ class _Run:
             Pool(self.machine, self.question) as self.pool,
             _signals_as_interrupt(),
         ):
+            self.meters = Meters()
             try:
                 while self._goes_on():
                     self._look_elsewhere()
@@ -267,7 +269,7 @@ class _Run:
                             self._hear(event)
                     if not heard or time.monotonic() > self.stages_due:
                         self._write_stages()
-                        self._report()
+                        self.meters.stand(waiting=self._report().waiting, running=len(self.running))
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -406,6 +408,7 @@ class _Run:
             case StageEnded():
                 running.results[event.result.stage] = event.result
                 running.unwritten.append(event.result.stage)
+                self.meters.learn(event.result.learn_s)
 
     def _write_stages(self) -> None:
         """Record the stages that ended in cells that go on; those of a cell that ends within a second are
@@ -417,18 +420,20 @@ class _Run:
                 self._write(_record_stages, self.store, running, tuple(running.unwritten))
                 running.unwritten.clear()
 
-    def _report(self) -> None:
+    def _report(self) -> Report:
         """Let those who watch the store know how this run stands."""
-        self.others.leases.say(
-            Report(
-                waiting=sum(len(self.packs.get(cell.key, (cell,))) for cell, _ in self.queue),
-                elsewhere=self.others.awaited,
-                progress={key: running.progress for key, running in self.running.items()},
-            )
+        report = Report(
+            waiting=sum(len(self.packs.get(cell.key, (cell,))) for cell, _ in self.queue),
+            elsewhere=self.others.awaited,
+            progress={key: running.progress for key, running in self.running.items()},
         )
+        self.others.leases.say(report)
+        return report
 
     def _end(self, ended: Ended) -> None:
         task = ended.task
+        if ended.outcome.lost:
+            self.meters.lose()
         if isinstance(task, Pack):
             self._end_pack(task, ended)
             return
@@ -462,6 +467,7 @@ class _Run:
 
     def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
         self._let_go(running.cell)
+        self.meters.end(ended.outcome.status)
         self._write(self._record, running, ended, job, job.keep)
 
     def _record(self, running: _Running, ended: Ended, job: Job, keep: Path | None) -> None:

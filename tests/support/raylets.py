@@ -45,9 +45,14 @@ def _autoscaling(address: str, cores: int, starts: Mapping[str, float]) -> dict[
         "max_workers": 1,
         "idle_timeout_minutes": 5,
         "upscaling_speed": 1.0,
-        "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True},
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,
+        },
         "available_node_types": {
-            "head": {"resources": {"CPU": cores}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {"CPU": cores}, "node_config": {}, "max_workers": 0},
             "started": {
                 "resources": {**starts, "object_store_memory": 80 << 20},
                 "node_config": {},
@@ -55,7 +60,7 @@ def _autoscaling(address: str, cores: int, starts: Mapping[str, float]) -> dict[
                 "max_workers": 1,
             },
         },
-        "head_node_type": "head",
+        "head_node_type": "ray.head.default",
         "auth": {"ssh_user": "nobody"},
         "docker": {},
         "file_mounts": {},
