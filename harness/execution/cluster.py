@@ -35,9 +35,9 @@ _PATIENCE_S = 10.0
 _LOOK_S = 0.5
 
 
-def start(machine: Machine) -> bool:
+def start(machine: Machine, *, waits: bool = True) -> bool:
     """Start Ray or join the cluster at the address; return False, and start nothing, where this process has
-    Ray running already.
+    Ray running already. Where no node has what a worker needs, an autoscaler is asked for one, which `waits` is for.
 
     Raises:
         UserError: Ray does not start, the address does not answer, or no node has what a worker needs.
@@ -81,7 +81,9 @@ def start(machine: Machine) -> bool:
             raise UserError(f"cannot start Ray ({machine.address or 'local'}): {said[0]}") from error
     try:
         shortage = (
-            wait_for_room(machine, lambda: _shortage(machine)) if machine.address else _shortage(machine)
+            wait_for_room(machine, lambda: _shortage(machine))
+            if machine.address and waits
+            else _shortage(machine)
         )
     except BaseException:
         if is_ours:
@@ -238,7 +240,7 @@ def _dashboard(held: str) -> str:
     """Say where the dashboard is, and which token it asks for; `held`: where that was before Ray was started."""
     from ray._private.worker import get_dashboard_url
 
-    address = get_dashboard_url()
+    address = get_dashboard_url()  # type: ignore[no-untyped-call]
     if not address:
         return 'this cluster has no dashboard: its head needs "ray[default]" and --include-dashboard true'
     if os.environ.get("RAY_AUTH_MODE") != "token":

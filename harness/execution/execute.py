@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 CELLS = "cells"
 _TICK_S = 0.25
-_STAGES_S = 1.0
+_STAGES_S = _REPORT_S = 1.0
 _LOG = "log.txt"
 _MAX_ATTEMPTS = 2
 _MAX_WRITES = 32
@@ -244,7 +244,7 @@ class _Run:
         self.running: dict[str, _Running] = {}
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
-        self.stages_due = 0.0
+        self.stages_due = self.report_due = 0.0
         self.is_waiting = False
 
     def to_the_end(self) -> dict[str, Record]:
@@ -269,6 +269,7 @@ class _Run:
                             self._hear(event)
                     if not heard or time.monotonic() > self.stages_due:
                         self._write_stages()
+                    if time.monotonic() > self.report_due:
                         self.meters.stand(waiting=self._report().waiting, running=len(self.running))
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
@@ -422,8 +423,9 @@ class _Run:
 
     def _report(self) -> Report:
         """Let those who watch the store know how this run stands."""
+        self.report_due = time.monotonic() + _REPORT_S
         report = Report(
-            waiting=sum(len(self.packs.get(cell.key, (cell,))) for cell, _ in self.queue),
+            waiting=len(self.queue) + sum(len(pack) - 1 for pack in self.packs.values()),
             elsewhere=self.others.awaited,
             progress={key: running.progress for key, running in self.running.items()},
         )
