@@ -49,6 +49,7 @@ NOT_RUN = {
     r"ray |mlflow (ui|server)": "start servers of other projects that stay, or write a token to the home folder",
     r"owb doctor .*--address": "needs a cluster; tests/harness/execution/test_joined_cluster.py starts one",
     r"owb slurm": "write a file; tests/harness/execution/test_slurm.py has Slurm run some",
+    r"owb watch": "goes on until Ctrl-C; tests/harness/cli/test_watch.py presses it",
     r"owb run .*mvtec": "need data that nobody may ship; their layout is tested on a tiny copy",
     r"owb run --preset": "need published data and weights; tests/leaderboards/papers runs presets on tiny copies",
     r"owb board (build$|check class|publish)": "take minutes; tests/leaderboards does each on small boards",

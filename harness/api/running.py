@@ -85,7 +85,7 @@ def run(
     chosen = suite.seeds if seeds is None else seeds
     todo = cells(protocols(suite.scenarios), contenders(suite.strategies), chosen)
     records = execute(
-        plan(todo, kept, again=again, probing=probing),
+        plan(todo, kept, again=again, mixed=where.mixed, probing=probing),
         kept,
         experiment=suite.name,
         machine=where,

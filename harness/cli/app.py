@@ -32,6 +32,7 @@ from harness.cli import (
     show,
     slurm,
     sweep,
+    watch,
 )
 from harness.errors import UserError, unknown
 from harness.places import settle_home
@@ -69,6 +70,7 @@ _OWN = {
     "list": listing.list_plugins,
     "run": run.run,
     "show": show.show,
+    "watch": watch.watch,
     "forget": forget.forget,
     "rename": rename.rename,
     "export": export.export,
@@ -85,6 +87,7 @@ _ORDER = (
     "list",
     "run",
     "show",
+    "watch",
     "forget",
     "rename",
     "compare",

@@ -44,6 +44,9 @@ _GAP, _NARROWEST = 2, 8  # letters between columns, and of the narrowest one tha
 _BREAKS = re.compile(r"[\[\],+ /:|-]")
 _ERRORS = "openworld-alike"
 
+Line = str | Text
+"""What is printed of a line: plain words, or words with their styles."""
+
 
 def _alike(error: UnicodeError) -> tuple[str, int]:
     """Return what stands for characters that an encoding lacks: something like them in ASCII, letters without
@@ -158,10 +161,21 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "
     """Print a table: as wide as the terminal at most, long names wrapped after a comma or bracket; whole lines in
     a pipe.
     """
-    lines = [[_shown(str(cell)) for cell in row] for row in (header, *rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if title:
         out.print(Text(printable(title), style="bold"))
+    print_lines(grid_lines(header, rows))
+
+
+def print_lines(texts: Iterable[Line]) -> None:
+    """Print lines as they are, however long."""
+    for text in texts:
+        out.print(_styled(text), soft_wrap=True)
+
+
+def grid_lines(header: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[Line]:
+    """Return the lines of the table that `grid` prints."""
+    lines = [[_shown(str(cell)) for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     room = out.width - _GAP * (len(widths) - 1)
     own = fitted(widths, room) if out.is_terminal else widths
     for number, line in enumerate(lines):
@@ -173,7 +187,24 @@ def grid(header: Sequence[str], rows: Iterable[Sequence[str]], *, title: str = "
                 text.append((part[place] if place < len(part) else "").ljust(width), style=style)
                 text.append(" " * _GAP)
             text.rstrip()
-            out.print(text, soft_wrap=True)
+            yield text
+
+
+@contextmanager
+def live() -> Iterator[Callable[[Iterable[Line]], None]]:
+    """Show lines in place of those that were shown before; what the terminal has no room for is cut off below.
+
+    Yields a function that is told the lines.
+    """
+    from rich.console import Group
+    from rich.live import Live
+
+    with Live(console=out, auto_refresh=False) as shown:
+
+        def show(texts: Iterable[Line]) -> None:
+            shown.update(Group(*map(_styled, texts)), refresh=True)
+
+        yield show
 
 
 def fitted(widths: Sequence[int], room: int) -> list[int]:
@@ -339,6 +370,10 @@ def transfers(names: Iterable[str]) -> Iterator[Callable[[str, int, int | None],
             bars.update(bar_of[name], completed=done, total=total)
 
         yield report
+
+
+def _styled(text: Line) -> Text:
+    return Text(_shown(text)) if isinstance(text, str) else text
 
 
 def _shown(text: str) -> str:

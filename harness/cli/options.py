@@ -131,6 +131,9 @@ _MACHINE: dict[str, Any] = {
         bool,
         typer.Option("--mixed", help="Use nodes with other versions of libraries too; their records say so."),
     ],
+    "dashboard": Annotated[
+        bool, typer.Option("--dashboard", help="Have Ray's dashboard, and say its address.")
+    ],
 }
 """The options of a `Machine`, by field; their defaults are the fields' own."""
 

@@ -379,7 +379,7 @@ def _plan(
     _check_networks_and_augmentations(scenarios)
     todo = cells(scenarios, contenders(suite.strategies), seeds or suite.seeds)
     probing = probing_of(suite.probes, suite.probe_at, share=probe_share, keep_features=keep_features)
-    return plan(todo, store, again=again, probing=probing)
+    return plan(todo, store, again=again, mixed=machine.mixed, probing=probing)
 
 
 def _items(planned: Plan) -> list[dict[str, Any]]:

@@ -140,6 +140,7 @@ def _show_cell(store: Store, key: str, as_json: bool) -> None:
         "time": f"{record.seconds:.2f} s{_parts(record)}",
         "memory": f"{record.peak_mib:.0f} MiB",
         "session": record.session,
+        "libraries": f"not those of its key ({record.mixed})" if record.mixed else "",
         "together": f"learned at once with {record.together - 1} others" if record.together > 1 else "",
     }
     for name, value in facts.items():

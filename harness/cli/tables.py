@@ -43,6 +43,11 @@ def show(records: Sequence[Record], *, as_json: bool, every_metric: bool = False
         console.grid(*table, title=f"\n{ranking.scenario}  (protocol {ranking.protocol_hash[:12]})")
         for note in ranking_notes(ranking):
             console.say(f"  {note}")
+    if mixed := [record for record in records if record.mixed]:
+        others = "; ".join(dict.fromkeys(record.mixed for record in mixed))
+        console.say(
+            f"{len(mixed)} of {len(records)} cells ran with other libraries than their keys name ({others})"
+        )
     if len(ranked) > 1:
         together = aggregate(ranked)
         console.grid(

@@ -9,6 +9,7 @@ take nothing from who has not its token.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import secrets
 import shutil
@@ -24,17 +25,20 @@ from typing import Any
 import psutil
 
 from harness.errors import UserError
+from harness.execution.autoscaler import wait_for_room
 from harness.execution.machine import Machine
 from harness.places import home_folder
+
+_log = logging.getLogger(__name__)
 
 _SERVERS = ("gcs_server", "raylet")
 _PATIENCE_S = 10.0
 _LOOK_S = 0.5
 
 
-def start(machine: Machine) -> bool:
+def start(machine: Machine, *, waits: bool = True) -> bool:
     """Start Ray or join the cluster at the address; return False, and start nothing, where this process has
-    Ray running already.
+    Ray running already. Where no node has what a worker needs, an autoscaler is asked for one, which `waits` is for.
 
     Raises:
         UserError: Ray does not start, the address does not answer, or no node has what a worker needs.
@@ -49,7 +53,10 @@ def start(machine: Machine) -> bool:
     import ray
 
     is_ours = machine.address is not None or not ray.is_initialized()
+    held = _where_token_is()
     if is_ours:
+        if machine.dashboard and machine.address is None:
+            _check_dashboard()
         _keep_quiet()
         options: dict[str, Any] = {
             "log_to_driver": False,
@@ -63,7 +70,7 @@ def start(machine: Machine) -> bool:
             options |= {
                 "address": "local",
                 "num_cpus": machine.processes * machine.threads,
-                "include_dashboard": False,
+                "include_dashboard": machine.dashboard,
                 "object_store_memory": machine.object_store_mib * 2**20,
             }
         try:
@@ -73,10 +80,22 @@ def start(machine: Machine) -> bool:
             stop()
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UserError(f"cannot start Ray ({machine.address or 'local'}): {said[0]}") from error
-    if shortage := _shortage(machine):
+    try:
+        shortage = (
+            wait_for_room(machine, lambda: _shortage(machine))
+            if machine.address and waits
+            else _shortage(machine)
+        )
+    except BaseException:
+        if is_ours:
+            stop()
+        raise
+    if shortage:
         if is_ours:
             stop()
         raise UserError(shortage)
+    if machine.dashboard:
+        _log.warning("%s", _dashboard(held))
     return is_ours
 
 
@@ -223,6 +242,34 @@ def wait_for_head(address: str, patience_s: float) -> None:
 def has_labels(node: Mapping[str, Any], machine: Machine) -> bool:
     """Say whether a node has the labels that the machine asks for."""
     return machine.labelled.items() <= dict(node.get("Labels") or {}).items()
+
+
+def _check_dashboard() -> None:
+    """Refuse to start a dashboard that is not installed; Ray would end with a traceback.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    from ray._private.utils import get_dashboard_dependency_error
+
+    missing = get_dashboard_dependency_error()
+    if missing is not None:
+        raise UserError(
+            f'the Ray that is installed here has no dashboard ({missing}): pip install "ray[default]"'
+        )
+
+
+def _dashboard(held: str) -> str:
+    """Say where the dashboard is, and which token it asks for; `held`: where that was before Ray was started."""
+    from ray._private.worker import get_dashboard_url
+
+    address = get_dashboard_url()  # type: ignore[no-untyped-call]
+    if not address:
+        return 'this cluster has no dashboard: its head needs "ray[default]" and --include-dashboard true'
+    if os.environ.get("RAY_AUTH_MODE") != "token":
+        return f"Ray's dashboard: http://{address}"
+    token = f"the token that {held} holds" if held else f"this token: {os.environ.get('RAY_AUTH_TOKEN', '')}"
+    return f"Ray's dashboard: http://{address}; it asks for {token}"
 
 
 def _shortage(machine: Machine) -> str:

@@ -36,6 +36,7 @@ from harness.errors import UserError, in_one_line
 from harness.execution.environment import environment, marked
 from harness.execution.facts import question
 from harness.execution.machine import Machine
+from harness.execution.meters import Meters
 from harness.execution.others import Meet, Others, mark_orphans_failed
 from harness.execution.plan import Plan, plan, renewed
 from harness.execution.pool import Ended, Pool, job_folder
@@ -49,12 +50,13 @@ from harness.store.leases import Leases, roster_of
 from harness.store.mlflow_store import PREDICTIONS, Store
 from harness.store.predictions import digest, write_answers
 from harness.store.record import INTERRUPTED, Ending, Record, params_of
+from harness.store.report import Progress, Report
 
 _log = logging.getLogger(__name__)
 
 CELLS = "cells"
 _TICK_S = 0.25
-_STAGES_S = 1.0
+_STAGES_S = _REPORT_S = 1.0
 _LOG = "log.txt"
 _MAX_ATTEMPTS = 2
 _MAX_WRITES = 32
@@ -134,6 +136,7 @@ def execute(
                 leases,
                 store,
                 again=plan.again,
+                mixed=plan.mixed,
                 meet=meet,
                 counts=(lambda _: True) if plan.probing is None else partial(plan.probing.counts, store),
             ),
@@ -162,9 +165,10 @@ def _all_there(plan: Plan, store: Store) -> list[Record]:
 
 @dataclass(slots=True)
 class _Dealt:
-    """A deal in use: references for the workers, and the truth for the scorer."""
+    """A deal in use: references for the workers, how many stages it has, and the truth for the scorer."""
 
     episodes: Episodes
+    stages: int
     truth: Truth
     shape: Shape | None
 
@@ -216,11 +220,21 @@ class _Running:
     results: dict[int, StageResult] = field(default_factory=dict)
     unwritten: list[int] = field(default_factory=list)
     session: str = ""
+    mixed: str = ""
+    heard: Progressed | None = None
 
     @property
     def answers(self) -> list[StoredPrediction]:
         """Those of the stages so far, in order."""
         return [answer for stage in sorted(self.results) for answer in self.results[stage].answers]
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is, by what its worker said last."""
+        learned, heard = len(self.results), self.heard
+        is_of_next = heard is not None and heard.stage == learned and heard.total
+        share = heard.step / heard.total if heard and is_of_next else 0.0
+        return Progress(learned=learned, stages=self.dealt.stages, share=share)
 
 
 class _Run:
@@ -261,16 +275,18 @@ class _Run:
         self.running: dict[str, _Running] = {}
         self.records: dict[str, Record] = {}
         self.writes: deque[Future[Any]] = deque()
-        self.stages_due = 0.0
+        self.stages_due = self.report_due = 0.0
         self.is_waiting = False
 
     def to_the_end(self) -> dict[str, Record]:
         """Run everything; return the records by key."""
+        self._report()
         with (
             ThreadPoolExecutor(max_workers=1, thread_name_prefix="record") as self.writer,
             Pool(self.machine, self.question) as self.pool,
             _signals_as_interrupt(),
         ):
+            self.meters = Meters()
             try:
                 while self._goes_on():
                     self._look_elsewhere()
@@ -284,6 +300,8 @@ class _Run:
                             self._hear(event)
                     if not heard or time.monotonic() > self.stages_due:
                         self._write_stages()
+                    if time.monotonic() > self.report_due:
+                        self.meters.stand(waiting=self._report().waiting, running=len(self.running))
                     self._check_writes(allowed=_MAX_WRITES)
             except KeyboardInterrupt:
                 self._interrupted()
@@ -352,7 +370,7 @@ class _Run:
                 raise UserError(
                     f"there is no room to hand the stages of {cell} to a worker: {error.strerror or error}"
                 ) from error
-            self.deals[where] = _Dealt(published, sealed.truth, shape)
+            self.deals[where] = _Dealt(published, len(sealed.episodes), sealed.truth, shape)
         return self.deals[where]
 
     def _begin(self, cell: Cell, attempt: int) -> Job:
@@ -365,17 +383,15 @@ class _Run:
         keep = job_folder(self.store.folder / CELLS, cell.key)
         if self.probing is not None:
             self.probing.settle(keep)
+        of_cell = marked(environment(self.machine, self.pool.environment), keep)
         run_id = self._write(
-            self.store.begin,
-            cell,
-            experiment=self.experiment,
-            environment=marked(environment(self.machine, self.pool.environment), keep),
-            parent=self.parent,
+            self.store.begin, cell, experiment=self.experiment, environment=of_cell, parent=self.parent
         )
         dealt = self.deals[_deal_of(cell)]
         probes = None if self.probing is None else ProbeScorer(self.probing.looks, dealt.truth, cell.seed)
+        scoring = _Scoring(scenario, dealt.truth, probes)
         self.running[cell.key] = _Running(
-            cell, dealt, attempt, run_id, _Scoring(scenario, dealt.truth, probes)
+            cell, dealt, attempt, run_id, scoring, mixed=of_cell.get("mixed", "")
         )
         plugin = cell.contender.plugin
         return Job(
@@ -415,6 +431,7 @@ class _Run:
                 running.session = event.session
                 self.listen(Update(cell=running.cell, status=Status.RUNNING))
             case Progressed():
+                running.heard = event
                 self.listen(
                     Update(
                         cell=running.cell,
@@ -427,6 +444,7 @@ class _Run:
             case StageEnded():
                 running.results[event.result.stage] = event.result
                 running.unwritten.append(event.result.stage)
+                self.meters.learn(event.result.learn_s)
 
     def _write_stages(self) -> None:
         """Record the stages that ended in cells that go on; those of a cell that ends within a second are
@@ -438,8 +456,21 @@ class _Run:
                 self._write(_record_stages, self.store, running, tuple(running.unwritten))
                 running.unwritten.clear()
 
+    def _report(self) -> Report:
+        """Let those who watch the store know how this run stands."""
+        self.report_due = time.monotonic() + _REPORT_S
+        report = Report(
+            waiting=len(self.queue) + sum(len(pack) - 1 for pack in self.packs.values()),
+            elsewhere=self.others.awaited,
+            progress={key: running.progress for key, running in self.running.items()},
+        )
+        self.others.leases.say(report)
+        return report
+
     def _end(self, ended: Ended) -> None:
         task = ended.task
+        if ended.outcome.lost:
+            self.meters.lose()
         if isinstance(task, Pack):
             self._end_pack(task, ended)
             return
@@ -473,6 +504,7 @@ class _Run:
 
     def _finish(self, running: _Running, ended: Ended, job: Job) -> None:
         self._let_go(running.cell)
+        self.meters.end(ended.outcome.status)
         self._write(self._record, running, ended, job, job.keep)
 
     def _record(self, running: _Running, ended: Ended, job: Job, keep: Path | None) -> None:
@@ -633,7 +665,7 @@ def _record_end(
         return
     if ending.status is Status.DONE:
         shutil.rmtree(keep, ignore_errors=True)
-    record = _row(running.cell, running.run_id.result(), ending, scores)
+    record = replace(_row(running.cell, running.run_id.result(), ending, scores), mixed=running.mixed)
     records[running.cell.key] = record
     primary = running.cell.protocol.scenario.metrics[0].name
     listen(

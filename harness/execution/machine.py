@@ -30,6 +30,7 @@ class Machine:
     mixed: whether nodes of a cluster may have other libraries, which the records of their cells then name.
     share: whether stages that several cells begin with are learned once; otherwise every cell learns all its
     stages itself.
+    dashboard: whether Ray's own page about its processes is there, and its address is said.
     """
 
     workers: int | None = None
@@ -45,6 +46,7 @@ class Machine:
     together: bool = True
     share: bool = True
     mixed: bool = False
+    dashboard: bool = False
 
     @property
     def processes(self) -> int:

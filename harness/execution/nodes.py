@@ -230,7 +230,7 @@ def inspect(machine: Machine) -> list[Inspected]:
     Raises:
         UserError: the cluster cannot be joined.
     """
-    start(machine)
+    start(machine, waits=False)
     try:
         return inspected(machine, question_of([], [], machine))
     finally:

@@ -27,14 +27,16 @@ class Others:
         store: Store,
         *,
         again: bool,
+        mixed: bool,
         meet: Meet,
         counts: Callable[[Record], bool] = lambda _: True,
     ) -> None:
-        """Take the leases of this driver; `again`: what others have ended does not count, nor do records for which
-        `counts` says no.
+        """Take the leases of this driver; `again`: what others have ended does not count, nor without `mixed` what
+        ran with other libraries than its key names, nor records for which `counts` says no.
         """
         self.counts = counts
         self.leases, self.store, self.again, self.meet = leases, store, again, meet
+        self.mixed = mixed
         self.elsewhere: dict[str, Cell] = {}
         self.lost: deque[Cell] = deque()
         """Cells that were run here while another driver took them over; the thread that records says so."""
@@ -92,6 +94,13 @@ class Others:
             self._told = told
         return free
 
+    @property
+    def awaited(self) -> dict[str, int]:
+        """How many cells of this run other drivers have, by their names on the roster."""
+        others = self.leases.others.items()
+        counts = {name: len(self.elsewhere.keys() & other.keys) for name, other in others}
+        return {name: count for name, count in counts.items() if count}
+
     def _ended(self, cell: Cell) -> Record | None:
         """Return the record by which another driver has ended a cell since this run was planned, None where it has
         not; what a dead one left as running is marked.
@@ -109,7 +118,7 @@ class Others:
         for left in self.store.running(key=cell.key):
             self.store.mark_orphan_failed(left.run_id)
         record = self.store.newest(cell.key)
-        if record is None or self.again:
+        if record is None or self.again or (record.mixed and not self.mixed):
             return None
         if record.status in FINAL:
             return record if self.counts(record) and not self.store.lost([record]) else None

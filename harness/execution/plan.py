@@ -15,12 +15,14 @@ from harness.store.record import Record
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What a run would do: cells that are there already, and cells to run; `again`: anew, from nothing that
-    earlier runs have left.  probing: what is measured while they learn.
+    earlier runs have left; `mixed`: those that ran with other libraries than their keys name are there too.
+    probing: what is measured while they learn.
     """
 
     cached: dict[str, Record]
     cells: Sequence[Cell]
     again: bool = False
+    mixed: bool = False
     probing: Probing | None = None
 
     @property
@@ -35,26 +37,34 @@ class Plan:
         return [pack for pack in left if pack]
 
 
-def plan(cells: Sequence[Cell], store: Store, *, again: bool = False, probing: Probing | None = None) -> Plan:
+def plan(
+    cells: Sequence[Cell],
+    store: Store,
+    *,
+    again: bool = False,
+    mixed: bool = False,
+    probing: Probing | None = None,
+) -> Plan:
     """Look up which cells have a finished record with its predictions, and with figures of the probes that are asked
-    for; `again`: none counts.
+    for; `again`: none counts; `mixed`: those count that ran with other libraries than their keys name.
     """
-    cached = {} if again else _finished(cells, store, probing)
-    return Plan(cells=cells, cached=cached, again=again, probing=probing)
+    found = Plan(cells=cells, cached={}, again=again, mixed=mixed, probing=probing)
+    return renewed(found, store)
 
 
 def renewed(plan: Plan, store: Store) -> Plan:
     """Return a plan with what was finished since it was made."""
-    return (
-        plan
-        if plan.again
-        else replace(plan, cached={**plan.cached, **_finished(plan.open, store, plan.probing)})
-    )
+    if plan.again:
+        return plan
+    return replace(plan, cached={**plan.cached, **_finished(plan, store)})
 
 
-def _finished(cells: Sequence[Cell], store: Store, probing: Probing | None) -> dict[str, Record]:
+def _finished(plan: Plan, store: Store) -> dict[str, Record]:
+    """Return by key the records that count, of cells without one."""
+    cells, probing = plan.open, plan.probing
     known = store.finished({cell.protocol.hash for cell in cells})
-    cached = {cell.key: known[cell.key] for cell in cells if cell.key in known}
+    found = [known[cell.key] for cell in cells if cell.key in known]
+    cached = {record.key: record for record in found if plan.mixed or not record.mixed}
     for key in store.lost(cached.values()):
         del cached[key]
     if probing is None:

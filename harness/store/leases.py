@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from harness.errors import UserError
 from harness.store import driver_id
+from harness.store.report import Report
 from harness.store.roster import Driver, FolderRoster, OutOfReach, Roster, RunRoster, Sight
 
 if TYPE_CHECKING:
@@ -76,7 +77,8 @@ class Leases:
         self._silent: dict[str, tuple[int, float]] = {}
         self._looked = time.monotonic()
         self._lock = threading.RLock()
-        self._left = threading.Event()
+        self._report: Report | None = None
+        self._has_left, self._woken = False, threading.Event()
         self._beating = threading.Thread(target=self._keep_alive, name="leases", daemon=True)
 
     def __enter__(self) -> Self:
@@ -93,7 +95,8 @@ class Leases:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._left.set()
+        self._has_left = True
+        self._woken.set()
         self._beating.join(timeout=self.beat_s)
         self._leave()
 
@@ -128,6 +131,12 @@ class Leases:
             self._unreleased |= set(keys)
             with suppress(OutOfReach):
                 self._catch_up()
+
+    def say(self, report: Report) -> None:
+        """Let those who watch know of this driver's work: the first time at once, later with its signs of life."""
+        is_first, self._report = self._report is None, report
+        if is_first:
+            self._woken.set()
 
     def holds(self, key: str) -> bool:
         """Say whether a cell that was claimed is still this driver's."""
@@ -220,12 +229,17 @@ class Leases:
 
     def _keep_alive(self) -> None:
         beat = 0
-        while not self._left.wait(self.beat_s):
+        while True:
+            self._woken.wait(self.beat_s)
+            self._woken.clear()
+            if self._has_left:
+                return
             beat += 1
+            report = self._report.text() if self._report else ""
             with suppress(
                 Exception
             ):  # a server that is down: who is there says so, and nobody lapses meanwhile
-                self.roster.beat(self.name, beat)
+                self.roster.beat(self.name, beat, report)
                 self.look()
 
 

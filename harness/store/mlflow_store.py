@@ -18,6 +18,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
@@ -68,9 +69,11 @@ class Store:
     where its data base was busy for longer than they wait.
     """
 
-    def __init__(self, where: str = "owb-store", *, patience_s: float = PATIENCE_S) -> None:
-        """Take a folder, or the URI of a tracking server or data base, and how long a busy data base is
-        waited for, in seconds.
+    def __init__(
+        self, where: str = "owb-store", *, patience_s: float = PATIENCE_S, sends: bool = True
+    ) -> None:
+        """Take a folder, or the URI of a tracking server or data base, how long a busy data base is waited for, in
+        seconds, and whether records that wait for the server are sent at the first use.
         """
         settle_home()
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -86,7 +89,7 @@ class Store:
         if self.folder.exists() and not self.folder.is_dir():
             raise UserError(f"{where} is a file; a store is a folder or the URI of a tracking server")
         self.uri = uri_of(self.database) if self.is_local else where
-        self.patience_s = patience_s
+        self.patience_s, self.sends = patience_s, sends
         self._client: MlflowClient | None = None
         self._experiments: dict[str, str] = {}
         self._places: dict[str, str] = {}  # of the files of runs that are open
@@ -122,7 +125,7 @@ class Store:
             except Exception as error:
                 raise UserError(f"cannot open store {self.uri}: {first_line(error)}") from error
             self._client = waiting
-            if self.unsent:
+            if self.sends and self.unsent:
                 with_store_errors(self._to_server().send_left)()
         return self._client
 
@@ -166,7 +169,9 @@ class Store:
 
     @with_store_errors
     def begin(self, cell: Cell, *, experiment: str, environment: Mapping[str, Any], parent: str = "") -> str:
-        """Open a run with status `running`, below the run `parent` where one is said, and return its id."""
+        """Open a run with status `running`, below the run `parent` where one is said, and return its id. Where the
+        environment differs from what the key names (`mixed`), the run says so.
+        """
         tags = {
             **provenance(),
             "owb.schema": SCHEMA,
@@ -180,6 +185,7 @@ class Store:
             "owb.driver": driver_id.this_driver(),
         }
         tags |= {"mlflow.parentRunId": parent} if parent else {}
+        tags |= {"owb.mixed": environment["mixed"][:5000]} if "mixed" in environment else {}
         content = {"protocol": cell.protocol.content, "environment": dict(environment)}
         return self._begin(
             Start(
@@ -341,6 +347,13 @@ class Store:
         said = {"status": Status.RUNNING.value, "protocol": protocol, "key": key}
         condition = " and ".join(f"tags.`owb.{name}` = '{value}'" for name, value in said.items() if value)
         return [record_of(_row(run)) for run in self._search(condition)]
+
+    def recent(self, since: float) -> list[Record]:
+        """Return the newest record of every cell that goes on, or ended at `since` seconds since 1970 or later, by
+        the clock of its driver; oldest first.
+        """
+        found = sorted(self._records(since=since * 1000), key=lambda record: record.started)
+        return list(newest_by_key(found).values())
 
     def mark_orphan_failed(self, run_id: str) -> None:
         """Mark a record as failed that still says `running`, though nobody works on its cell."""
@@ -604,11 +617,23 @@ class Store:
             return [record_of(row) for row in sqlite_reader.rows(base, **wanted)]
 
     def searched(
-        self, *, experiment: str = "", key: str = "", protocols: Sequence[str] = ()
+        self,
+        *,
+        experiment: str = "",
+        key: str = "",
+        protocols: Sequence[str] = (),
+        since: float | None = None,
     ) -> Iterator[sqlite_reader.Row]:
-        """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said."""
+        """Return what `sqlite_reader.rows` returns, by MLflow's search; by protocol where several are said, and by
+        whether they have ended where `since` is.
+        """
         experiments = [experiment] if experiment else None
-        for protocol in protocols or ("",):
+        times = (
+            [""]
+            if since is None
+            else [f"attributes.end_time >= {since:.0f}", "attributes.status = 'RUNNING'"]
+        )
+        for protocol, time in product(protocols or ("",), times):
             patterns = {"= '{}'": {"protocol": protocol}, "LIKE '{}%'": {"schema": "", "key": key}}
             conditions = [
                 f"tags.`owb.{name}` {how.format(value)}"
@@ -616,6 +641,7 @@ class Store:
                 for name, value in values.items()
                 if value or how.startswith("LIKE")
             ]
+            conditions += [time] if time else []
             yield from map(_row, self._search(" and ".join(conditions), experiments))
 
     def _search(self, condition: str, experiments: list[str] | None = None) -> list[Run]:
@@ -661,8 +687,9 @@ def _probes(curves: Mapping[str, Sequence[tuple[int, int, float]]]) -> list[tupl
 
 
 def _row(run: Run) -> sqlite_reader.Row:
+    info, data = run.info, run.data
     return sqlite_reader.Row(
-        run.info.run_id, run.info.start_time, run.data.tags, run.data.params, run.data.metrics
+        info.run_id, info.start_time, info.end_time, data.tags, data.params, data.metrics
     )
 
 

@@ -29,10 +29,13 @@ class Record:
 
     seconds: of the whole cell in its worker.  learn_s, probe_s, predict_s: of these, what learning, answers
     in mid-stage and answers after stages took, in all stages that ended.
+    started, ended: in seconds since 1970, by its driver's clock; not a number while it is not known.
     together: how many cells learned at once; `seconds` is then this cell's equal share, `peak_mib` that of
     all.
     session: the run and machine that its cost was measured in (`sessions.session_here`); empty where it is
     not known, or of several.
+    mixed: what the libraries that it ran with differ in from those that its key names (`--mixed`); empty where in
+    nothing.
     environment: a digest of what is said of the machine, where a board says it.
     stamp: of the file of its predictions (`answers.stamp_of`); empty where none was stored, or by version
     0.8.
@@ -55,8 +58,10 @@ class Record:
     predict_s: float = math.nan
     peak_mib: float = math.nan
     started: float = math.nan
+    ended: float = math.nan
     together: int = 1
     session: str = ""
+    mixed: str = ""
     environment: str = ""
     stamp: str = ""
 
@@ -114,8 +119,10 @@ def record_of(run: Row) -> Record:
         predict_s=metrics.get("cost/predict_seconds", math.nan),
         peak_mib=metrics.get("cost/peak_mib", math.nan),
         started=run.start_time / 1000,
+        ended=math.nan if run.end_time is None else run.end_time / 1000,
         together=int(tags.get("owb.together", 1)),
         session=tags.get("owb.session", ""),
+        mixed=tags.get("owb.mixed", ""),
         stamp=tags.get("owb.file", ""),
     )
 

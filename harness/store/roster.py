@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from harness.errors import UserError
 from harness.store.busy import opened, patiently
+from harness.store.report import Report, read_report
+from harness.store.sqlite_reader import reading
 from harness.store.tracking import experiment_of, first_line, is_outage
 
 if TYPE_CHECKING:
@@ -36,8 +38,9 @@ _TABLES = (
     "CREATE TABLE IF NOT EXISTS drivers (number INTEGER PRIMARY KEY AUTOINCREMENT, process TEXT, host TEXT, "
     "pid INTEGER, since REAL, alone INTEGER, beat INTEGER)",
     "CREATE TABLE IF NOT EXISTS leases (key TEXT PRIMARY KEY, driver INTEGER) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS reports (driver INTEGER PRIMARY KEY, said TEXT)",
 )
-_LEASE = "owb.lease."
+_LEASE, _REPORT = "owb.lease.", "owb.report"
 _MOST_DRIVERS = 1000
 _MOST_TAGS = 100  # that MLflow takes in one call
 _READ_AGAIN_S = (0.01, 0.03, 0.1, 0.3)
@@ -53,6 +56,7 @@ class Driver:
 
     name: in the roster, given when it is entered.  process: as in `driver_id`.  since: seconds of its own clock.
     alone: it needs the store for itself.  beat: grows while it lives.  keys: of the cells that it has.
+    report: what it said last of its work.
     """
 
     process: str
@@ -63,6 +67,7 @@ class Driver:
     name: str = ""
     beat: int = 0
     keys: frozenset[str] = frozenset()
+    report: Report | None = None
 
     def __str__(self) -> str:
         return f"{self.host}, process {self.pid}, since {time.strftime('%H:%M', time.localtime(self.since))}"
@@ -88,8 +93,8 @@ class Roster(Protocol):
     def enter(self, driver: Driver) -> str:
         """Write down a driver without cells; return its name."""
 
-    def beat(self, name: str, beat: int) -> None:
-        """Say that a driver lives; nothing happens to one that was struck."""
+    def beat(self, name: str, beat: int, report: str = "") -> None:
+        """Say that a driver lives, and where it is said, its report; nothing happens to one that was struck."""
 
     def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:
         """Give a driver the cells that no other has; return which ones, none to one that was struck, and what was
@@ -132,9 +137,14 @@ class FolderRoster:
         with self._alone() as base:
             return str(base.execute("INSERT INTO drivers VALUES (NULL, ?, ?, ?, ?, ?, ?)", row).lastrowid)
 
-    def beat(self, name: str, beat: int) -> None:  # noqa: D102
+    def beat(self, name: str, beat: int, report: str = "") -> None:  # noqa: D102
         with self._alone() as base:
             base.execute("UPDATE drivers SET beat = ? WHERE number = ?", (beat, int(name)))
+            if report:
+                base.execute(
+                    "INSERT OR REPLACE INTO reports SELECT number, ? FROM drivers WHERE number = ?",
+                    (report, int(name)),
+                )
 
     def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:  # noqa: D102
         with self._alone() as base:
@@ -159,7 +169,8 @@ class FolderRoster:
             base.execute("DELETE FROM drivers WHERE number = ? AND beat = ifnull(?, beat)", (number, beat))
             if base.execute("SELECT 1 FROM drivers WHERE number = ?", (number,)).fetchone():
                 return False
-            base.execute("DELETE FROM leases WHERE driver = ?", (number,))
+            for table in ("leases", "reports"):
+                base.execute(f"DELETE FROM {table} WHERE driver = ?", (number,))  # noqa: S608
             return True
 
     def read(self) -> Sight:  # noqa: D102
@@ -195,6 +206,7 @@ def _read(base: sqlite3.Connection) -> Sight:
     keys: dict[int, set[str]] = {}
     for key, number in base.execute("SELECT key, driver FROM leases"):
         keys.setdefault(number, set()).add(key)
+    reports = dict(base.execute("SELECT driver, said FROM reports"))
     (entered,) = base.execute("SELECT max(seq) FROM sqlite_sequence WHERE name = 'drivers'").fetchone()
     drivers = {
         str(number): Driver(
@@ -206,6 +218,7 @@ def _read(base: sqlite3.Connection) -> Sight:
             alone=bool(alone),
             beat=beat,
             keys=frozenset(keys.get(number, ())),
+            report=read_report(reports.get(number)),
         )
         for number, process, host, pid, since, alone, beat in rows
     }
@@ -233,9 +246,12 @@ class RunRoster:
             run = self.client.create_run(self.experiment, run_name=str(driver), tags=tags)
         return str(run.info.run_id)
 
-    def beat(self, name: str, beat: int) -> None:  # noqa: D102
+    def beat(self, name: str, beat: int, report: str = "") -> None:  # noqa: D102
+        from mlflow.entities import RunTag
+
+        said = {"owb.beat": str(beat), _REPORT: report}
         with self._unless_struck(name):
-            self.client.set_tag(name, "owb.beat", str(beat))
+            self.client.log_batch(name, tags=[RunTag(key, value) for key, value in said.items() if value])
 
     def claim(self, name: str, keys: Collection[str]) -> tuple[set[str], Sight]:  # noqa: D102
         with self._unless_struck(name):
@@ -266,9 +282,7 @@ class RunRoster:
         return True
 
     def read(self) -> Sight:  # noqa: D102
-        with _reached():
-            runs = self.client.search_runs([self.experiment], max_results=_MOST_DRIVERS)
-        return Sight({run.info.run_id: _driver(run) for run in runs if "owb.beat" in run.data.tags}, None)
+        return _read_runs(self.client, self.experiment)
 
     @contextmanager
     def _unless_struck(self, name: str) -> Iterator[None]:
@@ -288,6 +302,40 @@ class RunRoster:
         for start in range(0, len(keys), _MOST_TAGS):
             tags = [RunTag(f"{_LEASE}{key}", "claimed") for key in keys[start : start + _MOST_TAGS]]
             self.client.log_batch(name, tags=tags)
+
+
+def _read_runs(client: MlflowClient, experiment: str) -> Sight:
+    with _reached():
+        runs = client.search_runs([experiment], max_results=_MOST_DRIVERS)
+    return Sight({run.info.run_id: _driver(run) for run in runs if "owb.beat" in run.data.tags}, None)
+
+
+def seen_in_folder(folder: Path, patience_s: float) -> Sight:
+    """Return who is on the roster of a store in a folder. Nothing is written, and no file is made.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    database = folder / FILE
+    if not database.is_file():
+        return Sight({}, None)
+    try:
+        with reading(database, patience_s) as base:
+            there = {name for (name,) in base.execute("SELECT name FROM sqlite_master")}
+            return _read(base) if {"drivers", "leases", "reports"} <= there else Sight({}, None)
+    except sqlite3.Error as error:
+        raise UserError(f"cannot read {database}: {error}") from error
+
+
+def seen_in_mlflow(client: MlflowClient) -> Sight:
+    """Return who is on the roster of a store behind MLflow's interface, where nothing is made for it.
+
+    Raises:
+        OutOfReach: the server does not answer.
+    """
+    with _reached():
+        found = client.get_experiment_by_name(EXPERIMENT)
+    return _read_runs(client, found.experiment_id) if found else Sight({}, None)
 
 
 @contextmanager
@@ -311,7 +359,17 @@ def _driver(run: Run) -> Driver:
         alone=bool(tags.get("owb.alone")),
         beat=int(tags["owb.beat"]),
         keys=frozenset(name.removeprefix(_LEASE) for name in tags if name.startswith(_LEASE)),
+        report=read_report(tags.get(_REPORT)),
     )
 
 
-__all__ = ["Driver", "FolderRoster", "OutOfReach", "Roster", "RunRoster", "Sight"]
+__all__ = [
+    "Driver",
+    "FolderRoster",
+    "OutOfReach",
+    "Roster",
+    "RunRoster",
+    "Sight",
+    "seen_in_folder",
+    "seen_in_mlflow",
+]

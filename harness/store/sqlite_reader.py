@@ -20,7 +20,7 @@ from pathlib import Path
 from harness.store.busy import PATIENCE_S, opened, patiently
 
 _RUNS = (
-    "SELECT run_uuid, start_time FROM runs JOIN experiments USING (experiment_id) WHERE {} ORDER BY "
+    "SELECT run_uuid, start_time, end_time FROM runs JOIN experiments USING (experiment_id) WHERE {} ORDER BY "
     "start_time, run_uuid"
 )
 _ACTIVE = "runs.lifecycle_stage = 'active' AND experiments.lifecycle_stage = 'active'"
@@ -45,14 +45,15 @@ _CURVES = """
 
 @dataclass(slots=True)
 class Row:
-    """One run: its id, its start in milliseconds, and by name its tags, parameters and newest figures (NaN
-    where it is not a number).
+    """One run: its id, its start and end in milliseconds (None while it goes on), and by name its tags, parameters
+    and newest figures (NaN where it is not a number).
 
     Read from tables, it has no figures after stages or of probes.
     """
 
     run_id: str
     start_time: int
+    end_time: int | None
     tags: dict[str, str] = field(default_factory=dict)
     params: dict[str, str] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
@@ -81,27 +82,33 @@ def experiment_id(base: sqlite3.Connection, name: str) -> str | None:
 
 
 def rows(
-    base: sqlite3.Connection, *, experiment: str = "", key: str = "", protocols: Collection[str] = ()
+    base: sqlite3.Connection,
+    *,
+    experiment: str = "",
+    key: str = "",
+    protocols: Collection[str] = (),
+    since: float | None = None,
 ) -> Iterator[Row]:
     """Return our runs that MLflow wrote, oldest first, one after another.
 
-    Where they are said: those of one experiment, of keys that begin with `key`, of these protocols.
+    Where they are said: those of one experiment, of keys that begin with `key`, of these protocols, those that go
+    on or ended at `since` milliseconds or later.
     """
     said = [_ACTIVE, _TAGGED.format("schema", "IS NOT NULL"), _TAGGED.format("key", "GLOB ?")]
     said += [_TAGGED.format("protocol", f"IN ({','.join('?' * len(protocols))})")] if protocols else []
     said += ["runs.experiment_id = ?"] if experiment else []
+    said += ["(end_time IS NULL OR end_time >= ?)"] if since is not None else []
     values = [f"{key}*", *protocols, *([int(experiment)] if experiment else [])]
-    base.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS chosen (place INTEGER PRIMARY KEY, run_uuid TEXT, start_time INTEGER)"
-    )
+    values += [since] if since is not None else []
+    columns = "run_uuid TEXT, start_time INTEGER, end_time INTEGER"
+    base.execute(f"CREATE TEMP TABLE IF NOT EXISTS chosen (place INTEGER PRIMARY KEY, {columns})")
     base.execute("DELETE FROM temp.chosen")
-    base.execute(f"INSERT INTO temp.chosen (run_uuid, start_time) {_RUNS.format(' AND '.join(said))}", values)
-    runs = base.execute("SELECT run_uuid, start_time FROM temp.chosen ORDER BY place")
+    chosen = _RUNS.format(" AND ".join(said))
+    base.execute(f"INSERT INTO temp.chosen (run_uuid, start_time, end_time) {chosen}", values)
+    runs = base.execute("SELECT run_uuid, start_time, end_time FROM temp.chosen ORDER BY place")
     texts: dict[str, str] = {}  # most are those of other rows as well, and kept once
-    for (run, start), (_, content) in zip(
-        runs, groupby(base.execute(_CONTENT), key=itemgetter(0)), strict=True
-    ):
-        row = Row(run, start)
+    for run, (_, content) in zip(runs, groupby(base.execute(_CONTENT), key=itemgetter(0)), strict=True):
+        row = Row(*run)
         for _, table, name, value in content:
             if table == _FIGURES:
                 row.metrics[sys.intern(name)] = math.nan if value is None else float(value)

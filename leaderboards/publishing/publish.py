@@ -108,6 +108,11 @@ def _records(cells: Sequence[Cell], store: Store) -> dict[str, Record]:
         raise UserError(
             f"{len(open_cells)} of {len(cells)} cells have not run: {_some(map(str, open_cells))}; run the suite first"
         )
+    if mixed := [cell for cell in cells if found[cell.key].mixed]:
+        raise UserError(
+            f"{len(mixed)} of {len(cells)} cells ran with other libraries than their keys name: "
+            f"{_some(map(str, mixed))}; run the suite without --mixed"
+        )
     return {cell.key: found[cell.key] for cell in cells}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -10,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import psutil
 
@@ -31,10 +32,49 @@ def _hiding(folders: Sequence[Path]) -> list[str]:
     return [*_UNSHARE, f'{mounts}exec "$@"', "sh"] if folders else []
 
 
+def _autoscaling(address: str, cores: int, starts: Mapping[str, float]) -> dict[str, Any]:
+    """Return what Ray's autoscaler is told, which starts nodes on this machine by Ray's fake of a provider."""
+    lists = (
+        "cluster_synced_files",
+        "initialization_commands",
+        *(f"{whose}setup_commands" for whose in ("", "head_", "worker_")),
+        *(f"{whose}_start_ray_commands" for whose in ("head", "worker")),
+    )
+    return {
+        "cluster_name": "own",
+        "max_workers": 1,
+        "idle_timeout_minutes": 5,
+        "upscaling_speed": 1.0,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "use_node_id_as_ip": True,
+        },
+        "available_node_types": {
+            "ray.head.default": {"resources": {"CPU": cores}, "node_config": {}, "max_workers": 0},
+            "started": {
+                "resources": {**starts, "object_store_memory": 80 << 20},
+                "node_config": {},
+                "min_workers": 0,
+                "max_workers": 1,
+            },
+        },
+        "head_node_type": "ray.head.default",
+        "auth": {"ssh_user": "nobody"},
+        "docker": {},
+        "file_mounts": {},
+        "file_mounts_sync_continuously": False,
+        **{name: [] for name in lists},
+    }
+
+
 class Cluster:
     """A head and further nodes, a core each, which are ended together.
 
     home: where Ray looks for a token; every process of the cluster, and who joins it, has it as home folder.
+    starts: a kind of node that the cluster's autoscaler starts by itself, by its resources, one at most; none
+    where there is no autoscaler.
     hidden: folders of which no node sees the driver's, but one of its own, which is empty, as on another machine
     (needs the right to mount: `CAN_HIDE`).  host: the address of the head.  further: variables in its environment.
     """
@@ -46,6 +86,7 @@ class Cluster:
         cores: int = 1,
         hidden: Sequence[Path] = (),
         host: str = "127.0.0.1",
+        starts: Mapping[str, float] | None = None,
         **further: str,
     ) -> None:
         self._hidden = hidden
@@ -57,13 +98,15 @@ class Cluster:
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
         self._sockets = tempfile.mkdtemp(prefix="owb-ray-")  # a socket's path may have 107 letters
         port = self.address.partition(":")[2]
-        here = ["--node-ip-address", host] if host != "127.0.0.1" else []
-        self._start(
-            "head",
-            cores,
-            ["--head", "--port", port, "--temp-dir", self._sockets, "--include-dashboard", "false", *here],
-            **further,
-        )
+        options = ["--head", "--port", port, "--temp-dir", self._sockets, "--include-dashboard", "false"]
+        if host != "127.0.0.1":
+            options += ["--node-ip-address", host]
+        if starts:
+            file = folder / "autoscaler.json"
+            file.write_text(json.dumps(_autoscaling(self.address, cores, starts)), encoding="utf-8")
+            options += ["--autoscaling-config", str(file)]
+            further |= {"RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1"}
+        self._start("head", cores, options, **further)
 
     def __enter__(self) -> Self:
         return self

@@ -124,13 +124,25 @@ def test_nodes_with_other_libraries_are_refused_or_used_and_their_cells_marked(
         end,
     )
 
+    process = _owb(cluster, "doctor", PYTHONPATH=other_timm)
+    shown, said = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert re.search(
+        rf"^error: node head \(.*\): it has other libraries \({differs}\): install", said, re.MULTILINE
+    )
+    assert re.search("^nodes +0 of 1 can work, 0 workers$", shown, re.MULTILINE)
+
     process = _owb(cluster, *words, "--mixed", PYTHONPATH=other_timm)
-    _, said = process.communicate(timeout=120)
+    shown, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
     assert re.search(
         rf"^node head \(.*\) has other libraries \({differs}\): its cells are marked$", said, re.MULTILINE
     )
     store = Store(str(tmp_path / "store"))
+    assert [re.fullmatch(differs, each.mixed) is not None for each in store.records()] == [True]
+    assert re.search(
+        rf"^1 of 1 cells ran with other libraries than their keys name \({differs}\)$", shown, re.MULTILINE
+    )
     stated = [
         json.loads(store.file(each, "cell.json").read_text())["environment"] for each in store.records()
     ]

@@ -43,6 +43,8 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
         {"protocols": ["none"]},
         {"protocols": [first.protocol_hash]},
         {"protocols": [first.protocol_hash, "none"], "experiment": "0"},
+        {"since": 0},
+        {"since": 1e15},
     ]
     counts = []
     for asked in wanted:
@@ -50,7 +52,7 @@ def test_tables_give_what_search_gives_and_plan_a_cached_run_without_mlflow(
             read = _said(sqlite_reader.rows(base, **asked))
         assert read == _said(store.searched(**asked))
         counts.append(len(read))
-    assert counts == [9, 9, 0, 1, 0, 0, 9, 0]
+    assert counts == [9, 9, 0, 1, 0, 0, 9, 0, 9, 0]
     curves = store.stages_of(known)
     assert [len(curve["seen_accuracy"]) if curve else 0 for curve in curves] == [3, 1, 0, 0] * 2
     for record, curve in zip(known, curves, strict=True):

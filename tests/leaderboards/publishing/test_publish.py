@@ -236,6 +236,23 @@ def test_cells_that_have_not_run_are_named(made: World, tmp_path: Path) -> None:
         publish("tiny", made.suite, [*made.cells, *more], made.store, tmp_path)
 
 
+def test_cells_that_ran_with_other_libraries_are_named(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = made.store.finished
+
+    def elsewhere(protocol_hashes: set[str]) -> dict:
+        records = finished(protocol_hashes)
+        key = next(key for key, record in records.items() if record.strategy == MEANS and record.seed == 1)
+        return {**records, key: replace(records[key], mixed="torch 1.0 instead of 2.0")}
+
+    monkeypatch.setattr(made.store, "finished", elsewhere)
+    said = r"1 of 16 cells ran with other libraries than their keys name: .*Means \| seed 1; run the suite without"
+    with pytest.raises(UserError, match=said):
+        publish("tiny", made.suite, made.cells, made.store, tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_board_that_is_too_large_is_refused_and_leaves_the_old_one(
     copy: Path, made: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
