@@ -37,6 +37,7 @@ from strategies.ncd import losses
 from strategies.ncd.cr_kd import CrKD
 from strategies.ncd.network import HeadSizes
 from strategies.ncd.uno import Seen
+from strategies.toolkit.discovery.assignment import sinkhorn
 from strategies.toolkit.discovery.losses import rank_pairs
 from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items
@@ -197,7 +198,7 @@ def plain(whole: Any, learner: CrKD, images: Tensor, labels: Tensor) -> Callable
         targets[:, :, ~open_, :KNOWN] = one_hot(labels[~open_], KNOWN).float()
         for view in range(2):
             for head in range(SIZES.heads):
-                targets[view, head, open_, KNOWN:] = losses.sinkhorn(novel[view, head, open_])
+                targets[view, head, open_, KNOWN:] = sinkhorn(novel[view, head, open_])
         log_p = (joint / 0.1).log_softmax(dim=-1)
         swapped = torch.stack(
             [-(targets[view] * log_p[1 - view]).sum(dim=-1).mean(dim=-1) for view in range(2)]

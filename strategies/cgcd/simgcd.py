@@ -19,6 +19,7 @@ from harness.contracts import Preset, Stage, param
 from strategies.cgcd.base import FLOOR, CategoryDiscovery
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
+from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.split_network import Previous, Trainable
 from strategies.toolkit.discovery.two_views import CachedViews, Fresh, Pair
 from strategies.toolkit.training.loop import Batch, cosine_to, train, warmed_at
@@ -77,6 +78,13 @@ class SimGCD(CategoryDiscovery):
         ablate=[0.99],
         since_stage=1,
     )
+    assignment: Named = param(
+        "softmax",
+        "how the teacher's logits become answers: softmax, or sinkhorn, entropic, relaxed, sparse or frequency over "
+        "the batch, with parameters in brackets",
+        ablate=["relaxed"],
+        since_stage=1,
+    )
     contrast: float = param(
         1.0, "weight of the contrastive loss of two views", ge=0, ablate=[0.0], since_stage=1
     )
@@ -86,6 +94,8 @@ class SimGCD(CategoryDiscovery):
         ablate=[True],
         since_stage=1,
     )
+
+    later: ClassVar[tuple[str, ...]] = ("assignment",)
 
     presets: ClassVar = MappingProxyType(
         {
@@ -176,7 +186,11 @@ class SimGCD(CategoryDiscovery):
         features = network.features(pair.hidden)
         logits = network.classifier(features)
         total = losses.self_distillation(
-            logits, self._taught(pair, logits), temperature=self.tau, teacher_temperature=sharpness
+            logits,
+            self._taught(pair, logits),
+            temperature=self.tau,
+            teacher_temperature=sharpness,
+            assign=assignment_of(self.assignment),
         )
         total = total + self.later_entropy * self.regulariser(logits)
         if self.contrast:

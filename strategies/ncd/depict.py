@@ -33,6 +33,7 @@ from harness.clustering import Points, assign, kmeans, unit
 from harness.contracts import HIDDEN, Context, Prediction, Preset, Query, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
 from strategies.ncd.autoencoder import Autoencoder, reconstruction_loss
+from strategies.toolkit.discovery.assignment import by_frequency
 from strategies.toolkit.losses.robust import soft_cross_entropy
 from strategies.toolkit.networks import drawn_from
 from strategies.toolkit.training.loop import Batch, train
@@ -46,18 +47,16 @@ _SAMPLE = 2000
 
 
 def targets(p: Tensor, kind: Target, *, frequency_prior: bool = True) -> Tensor:
-    """Return what the network is to answer next, (N, K), from what it answers for all items, p (N, K).
+    """Return what the network is to answer next, (N, K), from what it answers for all items, p (N, K): see
+    `by_frequency`; without the prior `sqrt_freq` becomes p itself.
 
-    squared_freq: q_ik ~ p_ik^2 / sum_i p_ik (the released code).  sqrt_freq: q_ik ~ p_ik / sqrt(sum_i p_ik)
-    (the paper); rows sum to 1.
     hard: one at the largest of the released code's, times the largest p_ik of the row, which is the weight
-    its loss has in that code. Without the prior the sums are left out, so that `sqrt_freq` becomes p itself.
+    its loss has in that code.
     """
-    frequency = p.sum(dim=0).clamp_min(1e-12) if frequency_prior else torch.ones_like(p[0])
-    wanted = p / frequency.sqrt() if kind == "sqrt_freq" else p.square() / frequency
-    if kind == "hard":
-        return one_hot(wanted.argmax(dim=1), p.shape[1]) * p.amax(dim=1, keepdim=True)
-    return wanted / wanted.sum(dim=1, keepdim=True)
+    if kind != "hard":
+        return by_frequency(p, kind, prior=frequency_prior)
+    wanted = by_frequency(p, "squared_freq", prior=frequency_prior)
+    return one_hot(wanted.argmax(dim=1), p.shape[1]) * p.amax(dim=1, keepdim=True)
 
 
 class DEPICT(Strategy):

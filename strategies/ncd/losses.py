@@ -8,6 +8,7 @@ where paper and released code differ, the code is followed and the difference na
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -18,53 +19,26 @@ Weighting = Literal["mass", "none", "mass-unscaled", "mass-constant", "teacher-c
 Divergence = Literal["cross-entropy", "kl"]
 
 
-@torch.no_grad()
-def sinkhorn(scores: Tensor, *, epsilon: float = 0.05, iterations: int = 3) -> Tensor:
-    """Return soft assignments that use all clusters about equally often (Sinkhorn and Knopp; Caron et al.
-    2020, SwAV; UNO's code).
-
-    Computed with logarithms, so no score overflows. Rows sum to one; the totals of the clusters are even only
-    as far as the iterations go.
-
-    Args:
-        scores: (..., Bu, Cu); leading dimensions are problems of their own. No items give no assignments.
-        epsilon: sharpness; larger is more even and less sure.
-        iterations: each makes the clusters even, then the items.
-
-    Returns:
-        (..., Bu, Cu) float32, constants.
-    """
-    if not scores.numel():
-        return scores.float()
-    logs = scores.float() / epsilon
-    logs = logs - logs.logsumexp(dim=(-2, -1), keepdim=True)
-    for _ in range(iterations):
-        logs = logs - logs.logsumexp(dim=-2, keepdim=True)
-        logs = logs - logs.logsumexp(dim=-1, keepdim=True)
-    return softmax(logs, dim=-1)
-
-
 def joint_targets(
     novel: Tensor,
     labels: Tensor,
     known: int,
+    assign: Callable[[Tensor], Tensor],
     *,
-    epsilon: float,
-    iterations: int,
     among_all: Tensor | None = None,
     queue: Tensor | None = None,
 ) -> Tensor:
-    """Return what every item should answer (UNO, section 3.2), (L, H, B, C): its label, or Sinkhorn's
-    assignment where it has none.
+    """Return what every item should answer (UNO, section 3.2), (L, H, B, C): its label, or what it
+    is assigned where it has none.
 
     Args:
         novel: (L, H, B, K) scores of the K novel rows.
         labels: int (B,), negative where there is none.
         known: Cl.
-        epsilon, iterations: see `sinkhorn`.
+        assign: soft labels (L, H, N, rows) of scores (L, H, N, rows), a problem for every view and head.
         among_all: (L, H, B, Cl + K) scores of all rows, where unlabelled items may be of known classes too
             (GCD); by default they get novel rows only.
-        queue: (L, H, Q, rows) scores of earlier items that stand beside these while Sinkhorn evens out, or
+        queue: (L, H, Q, rows) scores of earlier items that stand beside these while they are assigned, or
             None.
     """
     views, heads, items, rows = novel.shape
@@ -75,9 +49,7 @@ def joint_targets(
     if open_scores.shape[2]:
         first = known if among_all is None else 0
         together = open_scores if queue is None else torch.cat([open_scores, queue], dim=2)
-        targets[:, :, ~given, first:] = sinkhorn(together, epsilon=epsilon, iterations=iterations)[
-            :, :, : open_scores.shape[2]
-        ]
+        targets[:, :, ~given, first:] = assign(together)[:, :, : open_scores.shape[2]]
     return targets
 
 

@@ -8,6 +8,8 @@ and code train all rows from fresh ones on a DINO backbone.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
@@ -16,6 +18,7 @@ from harness.contracts import HIDDEN, Stage, param
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses
+from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.network import CosineClassifier, Projector, usual_length
 from strategies.toolkit.networks import drawn_from
 from strategies.toolkit.training.loop import Batch, train, warmed_at
@@ -43,6 +46,13 @@ class NCDSimGCD(NovelClasses):
     teacher_warmup: float = param(
         0.15, "share of the stage over which it falls (published 30 of 200 epochs)", ge=0, le=1, since_stage=1
     )
+    assignment: Named = param(
+        "softmax",
+        "how the teacher's logits become answers: softmax, or sinkhorn, entropic, relaxed, sparse or frequency over "
+        "the batch, with parameters in brackets",
+        ablate=["relaxed"],
+        since_stage=1,
+    )
     tau_views: float = param(1.0, "temperature of the contrastive loss of two views", gt=0, since_stage=1)
     tau_labels: float = param(0.07, "temperature of the contrast between labels", gt=0, since_stage=1)
     projector_width: int = param(
@@ -51,6 +61,8 @@ class NCDSimGCD(NovelClasses):
     projector_out: int = param(
         64, "outputs of the projector (published 256)", ge=1, unit="units", since_stage=1
     )
+
+    later: ClassVar[tuple[str, ...]] = ("assignment",)
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train classifier and projector on two views."""
@@ -69,7 +81,11 @@ class NCDSimGCD(NovelClasses):
                 self.first_teacher, self.last_teacher, batch, self.teacher_warmup, self.rate_changes
             )
             value = losses.self_distillation(
-                logits, logits.detach(), temperature=self.tau, teacher_temperature=sharpness
+                logits,
+                logits.detach(),
+                temperature=self.tau,
+                teacher_temperature=sharpness,
+                assign=assignment_of(self.assignment),
             )
             value = value + self.entropy * losses.mean_entropy(logits, temperature=self.tau)
             if self.contrast:

@@ -1,10 +1,10 @@
 """UNO: one softmax over known and novel classes, pseudo-labels for unlabelled items from their other view
 (Fini et al., ICCV 2021).
 
-Novel rows share a head; Sinkhorn evens out the assignments of a batch. "v2", the released code, is followed:
-several heads, and a second set of heads with finer rows (over-clustering). The head that answers is the one
-whose loss was smallest; the code resets that sum every epoch, Cr-KD's never does (`head_choice`). No item is
-asked which head is best.
+Novel rows share a head; Sinkhorn, or another `assignment`, evens out what the items of a batch are to answer.
+"v2", the released code, is followed: several heads, and a second set of heads with finer rows
+(over-clustering). The head that answers is the one whose loss was smallest; the code resets that sum every
+epoch, Cr-KD's never does (`head_choice`). No item is asked which head is best.
 
 A batch should hold at least 2.5 unlabelled items for every novel class, or an even assignment means little;
 `queue` adds earlier items.
@@ -13,7 +13,8 @@ A batch should hold at least 2.5 unlabelled items for every novel class, or an e
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +27,7 @@ from strategies.ncd import losses
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.ncd.network import HeadSizes, NovelHead, Prototypes, Scores
 from strategies.toolkit.augmentations import augmentation_of, generator_of
+from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.split_network import Previous
 from strategies.toolkit.discovery.two_views import CachedViews
 from strategies.toolkit.training.loop import Batch, train
@@ -63,11 +65,20 @@ class UNO(NovelClasses):
         ablate=[0],
         since_stage=1,
     )
-    epsilon: float = param(0.05, "sharpness of Sinkhorn", gt=0, ablate=[0.1], since_stage=1)
-    iterations: int = param(3, "iterations of Sinkhorn", ge=1, ablate=[1, 10], since_stage=1)
+    epsilon: float = param(0.05, "sharpness of the assignment", gt=0, ablate=[0.1], since_stage=1)
+    iterations: int = param(
+        3, "rounds of Sinkhorn, where assignment does not say them", ge=1, ablate=[1, 10], since_stage=1
+    )
+    assignment: Named = param(
+        "sinkhorn",
+        "how unlabelled items get soft labels: sinkhorn, entropic, relaxed, sparse, frequency or softmax, with "
+        "parameters in brackets",
+        ablate=["entropic", "relaxed"],
+        since_stage=1,
+    )
     queue: int = param(
         0,
-        "unlabelled items of earlier batches that join a batch in Sinkhorn",
+        "unlabelled items of earlier batches that join a batch where it is assigned",
         ge=0,
         unit="items",
         since_stage=1,
@@ -112,6 +123,8 @@ class UNO(NovelClasses):
         since_stage=1,
         formerly="bank_mib",
     )
+
+    later: ClassVar[tuple[str, ...]] = ("assignment",)
 
     def start(self, context: Context) -> None:
         """Make ready for stage 0.
@@ -227,8 +240,7 @@ class UNO(NovelClasses):
             novel[:2].detach(),
             labels,
             known.shape[-1],
-            epsilon=self.epsilon,
-            iterations=self.iterations,
+            partial(assignment_of(self.assignment, rounds=self.iterations), epsilon=self.epsilon),
             among_all=joint[:2].detach() if self.targets == "all" else None,
             queue=queued[place],
         )

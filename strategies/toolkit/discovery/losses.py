@@ -14,9 +14,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize, softmax
 
+from strategies.toolkit.discovery.assignment import Assignment, row_softmax
+
 
 def self_distillation(
-    logits: Tensor, teacher: Tensor, *, temperature: float, teacher_temperature: float
+    logits: Tensor,
+    teacher: Tensor,
+    *,
+    temperature: float,
+    teacher_temperature: float,
+    assign: Assignment = row_softmax,
 ) -> Tensor:
     """Return the mean cross-entropy of each view against the sharper answer to the other view (Happy, eq. 3;
     SimGCD).
@@ -26,8 +33,9 @@ def self_distillation(
         teacher: (2B, K) logits, without gradient.
         temperature: of the student.
         teacher_temperature: of the teacher, smaller.
+        assign: what makes answers of the teacher's logits, those of both views together.
     """
-    first, second = softmax(teacher / teacher_temperature, dim=1).chunk(2)
+    first, second = assign(teacher, epsilon=teacher_temperature).chunk(2)
     return cross_entropy(logits / temperature, torch.cat([second, first]))
 
 

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from strategies.ncd import losses
 from strategies.ncd.network import HeadSizes, NovelHead, NovelNetwork, Prototypes
+from strategies.toolkit.discovery.assignment import sinkhorn
 
 Array = NDArray[np.float64]
 
@@ -30,87 +31,16 @@ def _drawn(*shape: int, seed: int = 0) -> Tensor:
     return 2 * torch.rand(*shape, generator=torch.Generator().manual_seed(seed)) - 1
 
 
-# --- Sinkhorn -----------------------------------------------------------------------------------------------
-
-
-def _plain_sinkhorn(scores: Array, epsilon: float, iterations: int) -> Array:
-    """UNO's own steps, on numbers and not on logarithms, cell by cell."""
-    items, clusters = scores.shape
-    cells = {(i, c): math.exp(scores[i, c] / epsilon) for i in range(items) for c in range(clusters)}
-    total = sum(cells.values())
-    cells = {place: value / total for place, value in cells.items()}
-    for _ in range(iterations):
-        columns = [sum(cells[i, c] for i in range(items)) for c in range(clusters)]
-        cells = {(i, c): value / columns[c] / clusters for (i, c), value in cells.items()}
-        rows = [sum(cells[i, c] for c in range(clusters)) for i in range(items)]
-        cells = {(i, c): value / rows[i] / items for (i, c), value in cells.items()}
-    return np.array([[items * cells[i, c] for c in range(clusters)] for i in range(items)])
-
-
-@pytest.mark.parametrize(("epsilon", "iterations"), [(0.05, 3), (0.05, 1), (0.3, 10)])
-@pytest.mark.parametrize("items", [1, 2, 9])
-def test_sinkhorn_by_a_plain_loop(items: int, epsilon: float, iterations: int) -> None:
-    scores = _drawn(items, 4)
-    found = losses.sinkhorn(scores, epsilon=epsilon, iterations=iterations)
-    np.testing.assert_allclose(
-        found, _plain_sinkhorn(scores.double().numpy(), epsilon, iterations), rtol=2e-4, atol=1e-7
-    )
-
-
-def test_sinkhorn_takes_leading_dimensions_as_problems_of_their_own() -> None:
-    scores = _drawn(2, 3, 8, 4)
-    found = losses.sinkhorn(scores)
-    for view, head in itertools.product(range(2), range(3)):
-        torch.testing.assert_close(found[view, head], losses.sinkhorn(scores[view, head]))
-
-
-def test_a_score_of_sixty_does_not_overflow() -> None:
-    """exp(60 / 0.05) is infinite in any float; adding a constant to all scores changes nothing."""
-    scores = (
-        60 * _drawn(10, 4).sign() * torch.rand(10, 4, generator=torch.Generator().manual_seed(1)).add(0.5)
-    )
-    found = losses.sinkhorn(scores)
-    assert found.isfinite().all()
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(10))
-    small = _drawn(10, 4)
-    torch.testing.assert_close(losses.sinkhorn(small + 60), losses.sinkhorn(small), atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize("iterations", [1, 3, 300])
-def test_rows_of_assignments_sum_to_one_and_columns_become_even(iterations: int) -> None:
-    found = losses.sinkhorn(_drawn(12, 3), epsilon=0.2, iterations=iterations)
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(12))
-    uneven = float((found.sum(dim=0) - 4).abs().max())
-    assert uneven < (1e-4 if iterations == 300 else 2)
-    assert iterations > 1 or uneven > 1e-3, "a single pass leaves the columns uneven"
-
-
-def test_fewer_items_than_clusters_are_shared_out() -> None:
-    found = losses.sinkhorn(_drawn(2, 6), iterations=500, epsilon=0.5)
-    torch.testing.assert_close(found.sum(dim=1), torch.ones(2))
-    torch.testing.assert_close(found.sum(dim=0), torch.full((6,), 2 / 6), atol=1e-4, rtol=1e-3)
-
-
-def test_no_items_give_no_assignments_and_none_has_a_gradient() -> None:
-    assert losses.sinkhorn(torch.zeros(2, 0, 5)).shape == (2, 0, 5)
-    assert losses.sinkhorn(torch.zeros(0, 5)).dtype == torch.float32
-    assert not losses.sinkhorn(_drawn(3, 2).requires_grad_()).requires_grad
-
-
-def test_half_precision_comes_back_as_float32() -> None:
-    assert losses.sinkhorn(_drawn(3, 2).bfloat16()).dtype == torch.float32
-
-
 # --- targets ------------------------------------------------------------------------------------------------
 
 
 def test_labelled_items_get_their_label_and_the_others_sinkhorns_row_of_their_view_and_head() -> None:
     novel = _drawn(LARGE, HEADS, ITEMS, NOVEL)
-    targets = losses.joint_targets(novel, LABELS, KNOWN, epsilon=0.05, iterations=3)
+    targets = losses.joint_targets(novel, LABELS, KNOWN, sinkhorn)
     assert targets.shape == (LARGE, HEADS, ITEMS, KNOWN + NOVEL)
     hidden = [place for place, label in enumerate(LABELS.tolist()) if label < 0]
     for view, head in itertools.product(range(LARGE), range(HEADS)):
-        assigned = losses.sinkhorn(novel[view, head][hidden])
+        assigned = sinkhorn(novel[view, head][hidden])
         for place, label in enumerate(LABELS.tolist()):
             row = torch.zeros(KNOWN + NOVEL)
             if label >= 0:
@@ -122,11 +52,9 @@ def test_labelled_items_get_their_label_and_the_others_sinkhorns_row_of_their_vi
 
 def test_in_the_generalised_form_unlabelled_items_may_get_any_row() -> None:
     everything = _drawn(LARGE, HEADS, ITEMS, KNOWN + NOVEL)
-    targets = losses.joint_targets(
-        everything[..., KNOWN:], LABELS, KNOWN, epsilon=0.05, iterations=3, among_all=everything
-    )
+    targets = losses.joint_targets(everything[..., KNOWN:], LABELS, KNOWN, sinkhorn, among_all=everything)
     hidden = LABELS < 0
-    torch.testing.assert_close(targets[:, :, hidden], losses.sinkhorn(everything[:, :, hidden]))
+    torch.testing.assert_close(targets[:, :, hidden], sinkhorn(everything[:, :, hidden]))
     assert targets[:, :, hidden, :KNOWN].sum() > 1
     torch.testing.assert_close(targets[0, 0, ~hidden].argmax(dim=1), LABELS[~hidden])
 
@@ -134,18 +62,16 @@ def test_in_the_generalised_form_unlabelled_items_may_get_any_row() -> None:
 def test_a_queue_stands_beside_and_only_fresh_rows_come_back() -> None:
     novel, queue = _drawn(LARGE, HEADS, ITEMS, NOVEL), _drawn(LARGE, HEADS, 11, NOVEL, seed=1)
     hidden = LABELS < 0
-    targets = losses.joint_targets(novel, LABELS, KNOWN, epsilon=0.05, iterations=3, queue=queue)
-    expected = losses.sinkhorn(torch.cat([novel[:, :, hidden], queue], dim=2))[:, :, : int(hidden.sum())]
+    targets = losses.joint_targets(novel, LABELS, KNOWN, sinkhorn, queue=queue)
+    expected = sinkhorn(torch.cat([novel[:, :, hidden], queue], dim=2))[:, :, : int(hidden.sum())]
     torch.testing.assert_close(targets[:, :, hidden, KNOWN:], expected)
-    alone = losses.joint_targets(novel, LABELS, KNOWN, epsilon=0.05, iterations=3)
+    alone = losses.joint_targets(novel, LABELS, KNOWN, sinkhorn)
     assert not torch.allclose(targets, alone, atol=1e-3)
 
 
 @pytest.mark.parametrize("labels", [[0, 3], [-1, -1]])
 def test_batches_of_one_kind_have_targets_too(labels: list[int]) -> None:
-    targets = losses.joint_targets(
-        _drawn(LARGE, HEADS, 2, NOVEL), torch.tensor(labels), KNOWN, epsilon=0.05, iterations=3
-    )
+    targets = losses.joint_targets(_drawn(LARGE, HEADS, 2, NOVEL), torch.tensor(labels), KNOWN, sinkhorn)
     torch.testing.assert_close(targets.sum(dim=-1), torch.ones(LARGE, HEADS, 2))
 
 
@@ -173,9 +99,7 @@ def test_swapped_prediction_by_loops_over_views_heads_and_items(views: int) -> N
 
 
 def test_the_right_answer_in_all_views_costs_nothing_and_views_are_alike() -> None:
-    targets = losses.joint_targets(
-        _drawn(LARGE, 1, 3, NOVEL), torch.tensor([0, 1, 2]), KNOWN, epsilon=0.05, iterations=3
-    )
+    targets = losses.joint_targets(_drawn(LARGE, 1, 3, NOVEL), torch.tensor([0, 1, 2]), KNOWN, sinkhorn)
     assert float(losses.swapped_prediction(1e4 * targets, targets)) == pytest.approx(0, abs=1e-6)
     logits, soft = 5 * _drawn(LARGE, HEADS, ITEMS, 5), _drawn(LARGE, HEADS, ITEMS, 5, seed=1).softmax(dim=-1)
     torch.testing.assert_close(
