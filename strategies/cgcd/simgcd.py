@@ -18,7 +18,7 @@ from torch import Tensor
 from harness.contracts import Preset, Stage, param
 from strategies.cgcd.base import FLOOR, CategoryDiscovery
 from strategies.toolkit.augmentations import augmentation_of, generator_of
-from strategies.toolkit.discovery import losses
+from strategies.toolkit.discovery import losses, msbreg
 from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.split_network import Previous, Trainable
 from strategies.toolkit.discovery.two_views import CachedViews, Fresh, Pair
@@ -88,6 +88,12 @@ class SimGCD(CategoryDiscovery):
     contrast: float = param(
         1.0, "weight of the contrastive loss of two views", ge=0, ablate=[0.0], since_stage=1
     )
+    projection_loss: msbreg.Named = param(
+        "",
+        "what projections of the views are held to beside their contrast: msbreg, with weights in brackets; empty for "
+        "nothing",
+        since_stage=1,
+    )
     keep_projector: bool = param(
         False,
         "carry the projector over instead of starting it afresh (as Happy's code does)",
@@ -95,7 +101,7 @@ class SimGCD(CategoryDiscovery):
         since_stage=1,
     )
 
-    later: ClassVar[tuple[str, ...]] = ("assignment",)
+    later: ClassVar[tuple[str, ...]] = ("assignment", "projection_loss")
 
     presets: ClassVar = MappingProxyType(
         {
@@ -154,6 +160,7 @@ class SimGCD(CategoryDiscovery):
             )
         self.teacher = network.previous() if self.teacher_momentum else None
         auxiliary_loss = self.auxiliary_loss(previous)
+        held = msbreg.projection_loss_of(self.projection_loss, network, network.projector, context)
         labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
         items = Items(labels[:, None] if self.cached_views else inputs, labels)
 
@@ -161,7 +168,7 @@ class SimGCD(CategoryDiscovery):
             sharpness = warmed_at(
                 self.later_teacher_start, self.later_teacher, batch, self.later_warmup, self.rate_changes
             )
-            return self.later_total(source.pair(batch.inputs, batch.rows), sharpness, auxiliary_loss)
+            return self.later_total(source.pair(batch.inputs, batch.rows), sharpness, auxiliary_loss, held)
 
         train(
             network,
@@ -174,13 +181,20 @@ class SimGCD(CategoryDiscovery):
         )
         self.teacher = None
 
-    def later_total(self, pair: Pair, sharpness: float, auxiliary_loss: AuxiliaryLoss) -> Tensor:
+    def later_total(
+        self,
+        pair: Pair,
+        sharpness: float,
+        auxiliary_loss: AuxiliaryLoss,
+        projection_loss: msbreg.ProjectionLoss | None = None,
+    ) -> Tensor:
         """Return the loss of a step of a later stage.
 
         Args:
             pair: two views of B items.
             sharpness: temperature of the teacher.
             auxiliary_loss: what the method adds.
+            projection_loss: what `projection_loss` names, where it names something.
         """
         network = self.network
         features = network.features(pair.hidden)
@@ -193,9 +207,12 @@ class SimGCD(CategoryDiscovery):
             assign=assignment_of(self.assignment),
         )
         total = total + self.later_entropy * self.regulariser(logits)
-        if self.contrast:
+        if self.contrast or projection_loss:
             projections = network.projector(features)
-            total = total + self.contrast * losses.info_nce(projections, temperature=self.tau_views)
+            if self.contrast:
+                total = total + self.contrast * losses.info_nce(projections, temperature=self.tau_views)
+            if projection_loss:
+                total = total + projection_loss(pair.hidden, projections)
         return total + auxiliary_loss(pair, features, logits)
 
     @torch.no_grad()

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy, linear, normalize
 from harness.contracts import HIDDEN, Stage, param
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.toolkit.augmentations import augmentation_of, generator_of
-from strategies.toolkit.discovery import losses
+from strategies.toolkit.discovery import losses, msbreg
 from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.network import CosineClassifier, Projector, usual_length
 from strategies.toolkit.networks import drawn_from
@@ -55,6 +55,12 @@ class NCDSimGCD(NovelClasses):
     )
     tau_views: float = param(1.0, "temperature of the contrastive loss of two views", gt=0, since_stage=1)
     tau_labels: float = param(0.07, "temperature of the contrast between labels", gt=0, since_stage=1)
+    projection_loss: msbreg.Named = param(
+        "",
+        "what projections of the views are held to beside their contrast: msbreg, with weights in brackets; empty for "
+        "nothing",
+        since_stage=1,
+    )
     projector_width: int = param(
         256, "hidden units of the projector (published 2048)", ge=1, unit="units", since_stage=1
     )
@@ -62,7 +68,7 @@ class NCDSimGCD(NovelClasses):
         64, "outputs of the projector (published 256)", ge=1, unit="units", since_stage=1
     )
 
-    later: ClassVar[tuple[str, ...]] = ("assignment",)
+    later: ClassVar[tuple[str, ...]] = ("assignment", "projection_loss")
 
     def discover(self, stage: Stage, items: Items, novel: int) -> None:
         """Train classifier and projector on two views."""
@@ -70,10 +76,12 @@ class NCDSimGCD(NovelClasses):
         self.initial = network.classes
         augment, generator = augmentation_of(self.context.augmentations), generator_of(self.context, "views")
         classifier, projector = self._heads(novel)
+        held = msbreg.projection_loss_of(self.projection_loss, network, projector, self.context)
         self.directions = classifier.v.detach()  # the same memory: they train along
 
         def loss(batch: Batch) -> Tensor:
-            features = network(augment(torch.cat([batch.inputs, batch.inputs]), generator))
+            hidden = network.hidden(augment(torch.cat([batch.inputs, batch.inputs]), generator))
+            features = network.features(hidden)
             logits, projections = classifier(features), projector(features)
             given = torch.cat([batch.labels, batch.labels]) != HIDDEN
             labels = torch.cat([batch.labels, batch.labels])[given]
@@ -90,6 +98,8 @@ class NCDSimGCD(NovelClasses):
             value = value + self.entropy * losses.mean_entropy(logits, temperature=self.tau)
             if self.contrast:
                 value = value + losses.info_nce(projections, temperature=self.tau_views)
+            if held:
+                value = value + held(hidden, projections)
             value = (1 - self.supervised) * value
             if given.any():
                 labelled = cross_entropy(logits[given] / self.tau, labels)

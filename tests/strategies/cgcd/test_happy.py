@@ -441,6 +441,7 @@ SWITCHES = [
     {"later_teacher_start": 0.09, "later_warmup": 1.0},
     {"teacher_momentum": 0.9},
     {"assignment": "relaxed"},
+    {"projection_loss": "msbreg"},
     {"contrast": 0.0},
     {"keep_projector": True},
     {"cached_views": 4},

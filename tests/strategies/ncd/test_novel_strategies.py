@@ -223,6 +223,7 @@ SWITCHES: dict[type[NovelClasses], list[tuple[Values, Values]]] = {
         ({}, {"last_teacher": 0.02}),
         ({}, {"teacher_warmup": 0.9}),
         ({}, {"assignment": "relaxed"}),
+        ({}, {"projection_loss": "msbreg"}),
         ({}, {"tau_views": 0.5}),
         ({}, {"tau_labels": 0.2}),
         ({}, {"projector_width": 8}),
