@@ -41,7 +41,7 @@ def kernel(items: Tensor, width: float) -> Tensor:
     products = items @ items.T
     squares = products.diagonal()
     distances = (squares[:, None] + squares - 2 * products).clamp_min(0)
-    above = torch.triu_indices(*distances.shape, offset=1, device=items.device)
+    above = torch.triu_indices(len(items), len(items), offset=1, device=items.device)
     pairs = distances.detach()[above[0], above[1]]
     scale = torch.where(pairs.median() > 0, pairs.median(), pairs.mean())
     least = 1e-6 * squares.detach().mean() + torch.finfo(items.dtype).tiny

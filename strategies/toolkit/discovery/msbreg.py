@@ -44,7 +44,8 @@ def singular(z: Tensor) -> Tensor:
     Rows of unit length reach 0 only where their mean is 0 and N is at least d.
     """
     values = torch.linalg.svdvals((z - z.mean(dim=0)) / len(z) ** 0.5)
-    return (values - z.shape[1] ** -0.5).square().sum()
+    distance: Tensor = (values - z.shape[1] ** -0.5).square().sum()
+    return distance
 
 
 def brownian(z: Tensor, directions: Tensor) -> Tensor:
@@ -74,8 +75,8 @@ class MSBReg:
                 now = nn.ModuleList([*network.parts[network.frozen :], projector])
                 for kept, weight in zip(mean.parameters(), now.parameters(), strict=True):
                     kept.lerp_(weight, 1 - self.momentum)
-                for kept, buffer in zip(mean.buffers(), now.buffers(), strict=True):
-                    kept.copy_(buffer)
+                for held, fresh in zip(mean.buffers(), now.buffers(), strict=True):
+                    held.copy_(fresh)
                 target = normalize(mean.head(mean(hidden)).float(), dim=1)
             z = normalize(projections.float(), dim=1)
             views, targets = (torch.stack(each.chunk(2)) for each in (z, target))
