@@ -102,7 +102,7 @@ class SparseCodes(nn.Module):
         shown = shown - shown.mean(dim=2, keepdim=True)
         shown = shown / (shown.norm(dim=2, keepdim=True) + SIDE * GREY_LEVEL)
         height, width = (2 * side for side in self.grid)
-        codes = self.coded(shown).abs().transpose(1, 2).unflatten(2, (height, width))
+        codes = self.coded(shown).abs().transpose(1, 2).reshape(len(grey), -1, height, width)
         features = torch.cat([avg_pool2d(codes, 2), avg_pool2d(grey, PATCH)], dim=1)
         return features.flatten(2).transpose(1, 2)[:, None]
 
