@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from strategies.toolkit.discovery.assignment import assignment_of
+from strategies.assignment.rules import assignment_of
 
 EPSILON, ROUNDS = 0.05, 9
 TEXTS = (

@@ -33,11 +33,11 @@ from torch.nn.functional import one_hot
 from harness.cell.run import CellContext, CellSettings
 from harness.contracts import TrainingBudget
 from harness.metrics.discovery import contingency
+from strategies.assignment.rules import sinkhorn
 from strategies.ncd import losses
 from strategies.ncd.cr_kd import CrKD
 from strategies.ncd.network import HeadSizes
 from strategies.ncd.uno import Seen
-from strategies.toolkit.discovery.assignment import sinkhorn
 from strategies.toolkit.discovery.losses import rank_pairs
 from strategies.toolkit.training.loop import Batch
 from strategies.toolkit.training.tensors import Items

@@ -39,7 +39,7 @@ HARNESS = (
 """The rooms of the harness: a file imports from its own room and from those before it."""
 SHARED = {
     "scenarios": {"shared", "datasets", "model_selection"},
-    "strategies": {"ood_scores", "toolkit", "components"},
+    "strategies": {"ood_scores", "toolkit", "assignment", "components"},
     "leaderboards": {"publishing"},
 }
 """The rooms that all others of a package may import; its `cli` may import each of them."""
@@ -187,8 +187,8 @@ def test_families_and_rooms_of_a_package_know_only_what_they_share() -> None:
 
 
 def test_what_families_share_lies_in_floors_below_them() -> None:
-    """OOD scores, above them the toolkit, above it components."""
-    floors = ["ood_scores", "toolkit", "components"]
+    """OOD scores, above them the toolkit, above it assignments, then components."""
+    floors = ["ood_scores", "toolkit", "assignment", "components"]
     _holds(
         said
         for file, other, said in _own_imports(*(f"strategies/{room}" for room in floors))

@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Preset, Stage, param
+from strategies.assignment.rules import Named, assignment_of
 from strategies.cgcd.base import FLOOR, CategoryDiscovery
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses, msbreg
-from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.split_network import Previous, Trainable
 from strategies.toolkit.discovery.two_views import CachedViews, Fresh, Pair
 from strategies.toolkit.training.loop import Batch, cosine_to, train, warmed_at

@@ -32,8 +32,8 @@ from torch.nn.functional import one_hot
 from harness.clustering import Points, assign, kmeans, unit
 from harness.contracts import HIDDEN, Context, Prediction, Preset, Query, Stage, Strategy, param
 from harness.errors import Unsuitable, UserError
+from strategies.assignment.rules import by_frequency
 from strategies.ncd.autoencoder import Autoencoder, reconstruction_loss
-from strategies.toolkit.discovery.assignment import by_frequency
 from strategies.toolkit.losses.robust import soft_cross_entropy
 from strategies.toolkit.networks import drawn_from
 from strategies.toolkit.training.loop import Batch, train

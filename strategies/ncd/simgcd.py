@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, linear, normalize
 
 from harness.contracts import HIDDEN, Stage, param
+from strategies.assignment.rules import Named, assignment_of
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.toolkit.augmentations import augmentation_of, generator_of
 from strategies.toolkit.discovery import losses, msbreg
-from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.network import CosineClassifier, Projector, usual_length
 from strategies.toolkit.networks import drawn_from
 from strategies.toolkit.training.loop import Batch, train, warmed_at

@@ -23,11 +23,11 @@ from torch.nn.functional import normalize
 from harness.clustering import kmeans
 from harness.contracts import HIDDEN, Context, Stage, param
 from harness.errors import UserError
+from strategies.assignment.rules import Named, assignment_of
 from strategies.ncd import losses
 from strategies.ncd.base import NovelClasses, Rows
 from strategies.ncd.network import HeadSizes, NovelHead, Prototypes, Scores
 from strategies.toolkit.augmentations import augmentation_of, generator_of
-from strategies.toolkit.discovery.assignment import Named, assignment_of
 from strategies.toolkit.discovery.split_network import Previous
 from strategies.toolkit.discovery.two_views import CachedViews
 from strategies.toolkit.training.loop import Batch, train

@@ -9,12 +9,11 @@ Sources: SimGCD (Wen et al. 2023), Happy (Ma et al. 2024), GCD (Vaze et al. 2022
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, normalize, softmax
-
-from strategies.toolkit.discovery.assignment import Assignment, row_softmax
 
 
 def self_distillation(
@@ -23,7 +22,7 @@ def self_distillation(
     *,
     temperature: float,
     teacher_temperature: float,
-    assign: Assignment = row_softmax,
+    assign: Callable[..., Tensor] | None = None,
 ) -> Tensor:
     """Return the mean cross-entropy of each view against the sharper answer to the other view (Happy, eq. 3;
     SimGCD).
@@ -33,9 +32,14 @@ def self_distillation(
         teacher: (2B, K) logits, without gradient.
         temperature: of the student.
         teacher_temperature: of the teacher, smaller.
-        assign: what makes answers of the teacher's logits, those of both views together.
+        assign: what makes answers of the teacher's logits, those of both views together; softmax by default.
     """
-    first, second = assign(teacher, epsilon=teacher_temperature).chunk(2)
+    answers = (
+        softmax(teacher / teacher_temperature, dim=1)
+        if assign is None
+        else assign(teacher, epsilon=teacher_temperature)
+    )
+    first, second = answers.chunk(2)
     return cross_entropy(logits / temperature, torch.cat([second, first]))
 
 

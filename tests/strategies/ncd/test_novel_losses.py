@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from strategies.assignment.rules import sinkhorn
 from strategies.ncd import losses
 from strategies.ncd.network import HeadSizes, NovelHead, NovelNetwork, Prototypes
-from strategies.toolkit.discovery.assignment import sinkhorn
 
 Array = NDArray[np.float64]
 

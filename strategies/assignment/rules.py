@@ -10,7 +10,7 @@ Legend: B items, K classes, S (B, K) scores, P (B, K) soft labels whose rows sum
     sparse      max <P, S> - gamma / 2 |P|^2 with c = r, at most k classes an item (Liu, Puigcerver and Blondel 2023)
     frequency   q_ik ~ p_ik^2 / sum_i p_ik of p = softmax(S / epsilon) (DEPICT, Dizaji et al. 2017)
 
-`strategies/toolkit/discovery/transport.py` solves the three in the middle.
+`strategies/assignment/transport.py` solves the three in the middle.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from torch import Tensor
 
 from harness.errors import UserError, unknown
 from harness.syntax import chosen, single
+from strategies.assignment.transport import entropic_plan, sparse_plan
 from strategies.toolkit.augmentations.base import check_range
-from strategies.toolkit.discovery.transport import entropic_plan, sparse_plan
 
 Assignment = Callable[..., Tensor]
 """From scores (..., B, K), with keyword `epsilon`, how far they count, to soft labels of that shape."""

@@ -19,16 +19,8 @@ from torch.nn.functional import normalize
 from harness.errors import UserError
 from harness.plugins import find
 from harness.selection import recorded, single
+from strategies.assignment.rules import RULES, assignment_of, entropic, relaxed, row_softmax, sinkhorn, sparse
 from strategies.ncd.depict import targets
-from strategies.toolkit.discovery.assignment import (
-    RULES,
-    assignment_of,
-    entropic,
-    relaxed,
-    row_softmax,
-    sinkhorn,
-    sparse,
-)
 
 Array = NDArray[np.float64]
 

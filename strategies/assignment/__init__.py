@@ -1,0 +1,1 @@
+"""Soft labels for items that have none: `rules` by name, `transport` that solves those with even classes."""
