@@ -64,8 +64,8 @@ ROOMS: Sequence[Room] = [
     Room("scenarios/datasets, shared", "data; splits, noise", 16, 468, 204, 44, PLUGIN),
     Room("strategies/<family>", "the same names, and avalanche_adapter", 740, 318, 204, 94, PLUGIN),
     Room(
-        "strategies/ood_scores, toolkit, components",
-        "what families share: training, networks, augmentations; changes to training by name",
+        "strategies/toolkit, ood_scores",
+        "assignment, components: what families share in training, by name",
         740,
         418,
         204,
