@@ -1,8 +1,8 @@
 """The house keeps its order: what a room may import, where a library lives, who prints, and which names are
 private. A rule is one test; its message lists every line that breaks it.
 
-The rooms are computed from paths: what lies loose in `harness/`, in `harness/metrics` and in `harness/probes` is the surface, all
-that scenarios and strategies may use; every other folder is a room by its name.
+The rooms are computed from paths: what lies loose in `harness/`, in `harness/metrics` and in `harness/probes` is the
+surface, all that scenarios and strategies may use; every other folder is a room by its name.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HOMES = {
 }
 WITHOUT_TORCH = ("harness/statistics/", "harness/results/", "leaderboards/")
 CONSOLE = "harness/cli/console.py"
-MOST_LOOSE_FILES = 14
+MOST_LOOSE_FILES, MOST_LINES_OF_THE_TOOLKIT, MOST_LONG_LINES, MOST_UNFORMATTED = 14, 4300, 50, 20
 
 
 class Import(NamedTuple):
@@ -298,6 +298,22 @@ def test_a_toolkit_file_has_two_families_that_use_it() -> None:
 def test_few_files_lie_loose_in_the_harness() -> None:
     loose = [file for file in _files("harness") if Path(file).parts[1:] == (Path(file).name,)]
     assert len(loose) <= MOST_LOOSE_FILES, loose
+
+
+def test_the_toolkit_stays_small_and_the_formatter_decides() -> None:
+    def lines(*folders: str) -> list[str]:
+        return [
+            line
+            for file in _files(*folders)
+            for line in (ROOT / file).read_text(encoding="utf-8").splitlines()
+        ]
+
+    everything = lines(
+        "benchmarks", "harness", "leaderboards", "openworld", "scenarios", "strategies", "tests"
+    )
+    assert len(lines("strategies/toolkit")) <= MOST_LINES_OF_THE_TOOLKIT
+    assert sum(len(line) > 120 for line in everything) <= MOST_LONG_LINES
+    assert sum("# fmt: " + "skip" in line for line in everything) <= MOST_UNFORMATTED
 
 
 # --- libraries ----------------------------------------------------------------------------------------------

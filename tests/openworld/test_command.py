@@ -1,4 +1,4 @@
-"""The command starts where it can say that another distribution owns the name `harness`, and so does `import openworld`."""
+"""The command, and `import openworld`, begin where they can say that another distribution owns `harness`."""
 
 from __future__ import annotations
 

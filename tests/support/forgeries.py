@@ -1,8 +1,8 @@
 """One honest world, and what a forger makes of a submission from it.
 
 `world` runs a small board and four strategies, two as `owb new` writes them, a network and one of
-scikit-learn, through the real store, and submits these. A forgery changes a copy of a submission and, where the forger is careful, makes every digest, key and
-figure fit again, so that only the stage that is meant to can tell.
+scikit-learn, through the real store, and submits these. A forgery changes a copy of a submission and, where the
+forger is careful, makes every digest, key and figure fit again, so that only the stage that is meant to can tell.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ from types import SimpleNamespace
 from harness.cli import console
 def update(status, number):
     cell = SimpleNamespace(key=str(number))
-    return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
+    further = dict(reason="\\u2193 \\u6f22", step=1, total=2, stage=0)
+    return SimpleNamespace(cell=cell, status=status, figure=0.5, seconds=1.0, **further)
 with console.RunView(2000, remaining_s=1e6) as view:
     view.meet([("vm, process 7, since 18:24", 3)])
     for number in range(2000):

@@ -1,4 +1,4 @@
-"""Cells that ran with other libraries than their keys name, as `--mixed` allows: marked, and done for `--mixed` alone."""
+"""Cells that ran with other libraries than their keys name are marked, and done for runs with `--mixed` alone."""
 
 from __future__ import annotations
 

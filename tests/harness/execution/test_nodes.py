@@ -80,7 +80,8 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "a device": (lambda there: there.update(device="no such device"), "no such device"),
     "a disk": (
         lambda there: there.update(sees_store=False, free_mib=12.4),
-        "only 12 MiB are free in its folder for temporary files, in which cells work, and 200 are needed: make room, or "
+        "only 12 MiB are free in its folder for temporary files, in which cells work, and 200 are needed: make room, "
+        "or "
         "start it with another TMPDIR",
     ),
 }

@@ -1,4 +1,4 @@
-"""Information by bins and kernels against counts by dictionaries, the published estimators' formulas and known cases."""
+"""Information by bins and kernels, against counts by dictionaries, published formulas and known cases."""
 
 from __future__ import annotations
 

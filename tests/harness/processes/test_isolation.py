@@ -49,9 +49,11 @@ from harness.cell.sealing import build
 
 def cell(name, seed):
     world, strategy = protocols([sys.argv[1]])[0].scenario, contenders([name])[0]
-    settings = CellSettings(root_seed=learner_seed(seed), budget=world.budget(), needed=world.answers, probed=world.probed, kept=world.kept)
+    fields = dict(needed=world.answers, probed=world.probed, kept=world.kept)
+    settings = CellSettings(root_seed=learner_seed(seed), budget=world.budget(), **fields)
     with tempfile.TemporaryDirectory() as folder:
-        results = run_cell(strategy.plugin.cls(**strategy.params), build(world, seed).episodes, settings, scratch=Path(folder))
+        learner, dealt = strategy.plugin.cls(**strategy.params), build(world, seed)
+        results = run_cell(learner, dealt.episodes, settings, scratch=Path(folder))
         print(name, seed, digest([answer for result in results for answer in result.answers]), flush=True)
 
 for name in sys.argv[3:]:

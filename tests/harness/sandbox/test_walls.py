@@ -311,7 +311,8 @@ class Trains(Strategy):
 
     def setup(self):
         torch.set_num_threads(2)
-        self.net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10))
+        layers = torch.nn.Flatten(), torch.nn.Linear(64, 256), torch.nn.ReLU(), torch.nn.Linear(256, 10)
+        self.net = torch.nn.Sequential(*layers)
         self.optimiser = torch.optim.AdamW(self.net.parameters())
 
     def learn(self, stage):

@@ -37,7 +37,8 @@ base = sqlite3.connect(sys.argv[1], isolation_level=None)
 base.execute("PRAGMA cache_size = 1")
 base.execute("BEGIN IMMEDIATE")
 base.execute("UPDATE tags SET value = 'wrong'")
-base.executemany("INSERT INTO tags VALUES (?, ?, (SELECT run_uuid FROM runs))", ((f"new-{n}", "x" * 1000) for n in range(2000)))
+rows = [(f"new-{n}", "x" * 1000) for n in range(2000)]
+base.executemany("INSERT INTO tags VALUES (?, ?, (SELECT run_uuid FROM runs))", rows)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 TAGS = {

@@ -58,7 +58,8 @@ class Toy(Strategy):
             self.means = {}
         for label in np.unique(stage.labels):
             rows = np.flatnonzero(stage.labels == label)
-            self.means[int(label)] = stage.inputs[rows[:3] if self.memory == "half" else rows].mean(axis=0) + self.shift * label
+            kept = rows[:3] if self.memory == "half" else rows
+            self.means[int(label)] = stage.inputs[kept].mean(axis=0) + self.shift * label
 
     def predict(self, query):
         far = np.stack([np.square(query.inputs - mean).sum(axis=1) for mean in self.means.values()])

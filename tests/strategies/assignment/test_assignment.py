@@ -54,8 +54,8 @@ def _cosines(items: int, classes: int, seed: int = 0) -> Tensor:
 
 
 def test_two_items_and_two_classes_by_hand() -> None:
-    """P = [[p, 1-p], [1-p, p]]; with d = a + d - b - c of the scores [[a, b], [c, d]], stationarity in p gives 2 epsilon
-    log(p / (1-p)) = d, and of squares 2 gamma (2p - 1) = d.
+    """P = [[p, 1-p], [1-p, p]]; with D = a + d - b - c of the scores [[a, b], [c, d]], stationarity in p gives
+    2 epsilon log(p / (1-p)) = D, and of squares 2 gamma (2p - 1) = D.
     """
     scores = torch.tensor([[0.4, 0.1], [0.3, 0.25]], dtype=torch.float64)
     d = 0.4 + 0.25 - 0.1 - 0.3
