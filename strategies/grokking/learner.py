@@ -171,11 +171,16 @@ class Grokker(Strategy):
 
     @torch.no_grad()
     def observed(self, inputs: Inputs) -> Observation | None:
-        """Return what the last layer sees, and that layer; None before there are weights."""
+        """Return what the last layer sees, and that layer; None before there are weights, or where the network does not
+        show it.
+        """
         if not self.weights:
             return None
         items = self._looked_up(inputs)
-        features, head, bias = self.network.observed(self.weights, items[None])
+        seen = self.network.observed(self.weights, items[None])
+        if seen is None:
+            return None
+        features, head, bias = seen
         return Observation(
             features=as_array(features[0]),
             logits=as_array(self._logits(items)),

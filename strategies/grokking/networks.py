@@ -76,9 +76,11 @@ class Network(ABC):
     def forward(self, weights: Weights, items: Tensor) -> Tensor:
         """Return logits (K, n, C) in evaluation mode of items int64 (K, n, tokens)."""
 
-    @abstractmethod
-    def observed(self, weights: Weights, items: Tensor) -> Seen:
-        """Return what the last layer sees in evaluation mode of items int64 (K, n, tokens), and that layer."""
+    def observed(self, weights: Weights, items: Tensor) -> Seen | None:
+        """Return what the last layer sees in evaluation mode of items int64 (K, n, tokens), and that layer; None where
+        it shows nothing to probes.
+        """
+        return None
 
     def trained(self, weights: Weights) -> Weights:
         """Return the weights that gradients train."""

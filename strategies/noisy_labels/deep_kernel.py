@@ -23,6 +23,7 @@ from strategies.noisy_labels.interpolating import Interpolating
 LARGEST = 5000
 """Items of which the kernel is inverted."""
 _JITTERS = (1e-10, 1e-8, 1e-6, 1e-4)
+_ROUNDING, _NOTHING = 1e-12, 1e-9
 
 
 def dual(s: Tensor, activation: str, d: int) -> tuple[Tensor, Tensor]:
@@ -75,6 +76,7 @@ class DeepKernel(Interpolating):
     def between(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the kernel (M, N) of points (M, d) and (N, d)."""
         s = (first @ second.T).clamp(-1, 1)
+        s = s.masked_fill(s > 1 - _ROUNDING, 1.0)  # of one direction: layer upon layer would take them apart
         kernel = s
         for _ in range(self.depth):
             value, slope = dual(s, self.activation, self.d)
@@ -83,8 +85,9 @@ class DeepKernel(Interpolating):
         return kernel
 
     def shares(self, points: Tensor) -> Tensor:
-        """Return the regression, without what is negative."""
-        return (self.between(points, self.points) @ self.weights).clamp_min(0)
+        """Return the regression, without what is negative, or no more than rounding where no item is near."""
+        found = self.between(points, self.points) @ self.weights
+        return found.masked_fill(found < _NOTHING, 0.0)
 
     def shares_of_others(self, rows: Tensor) -> Tensor:
         """Return the regression on all other items, without what is negative."""

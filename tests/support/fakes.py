@@ -13,7 +13,7 @@ from harness.contracts import HIDDEN, Stage
 
 @dataclass
 class FakeContext:
-    """A context that records what it is told."""
+    """A context that records what it is told; offers before the first step are kept apart from later ones."""
 
     backbone: str = "mlp[width=16,depth=1]"
     device: str = "cpu"
@@ -24,6 +24,7 @@ class FakeContext:
     scratch: Path = Path()
     steps: list[tuple[int, int, dict[str, float]]] = field(default_factory=list)
     probes: list[int] = field(default_factory=list)
+    begun: list[int] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
     augmentations: str = "same"
     compile: bool = False
@@ -35,7 +36,7 @@ class FakeContext:
         self.steps.append((step, total, values))
 
     def probe(self, step: int) -> None:
-        self.probes.append(step)
+        (self.probes if step else self.begun).append(step)
 
     def epoch_ended(self, epoch: int) -> None:
         self.ended.append(epoch)

@@ -89,7 +89,7 @@ def test_looks_are_as_many_as_a_learner_is_given(every: int, tail: int, passes: 
     )
     settings = CellSettings(root_seed=0, budget=budget)
     context = CellContext(settings=settings, scratch=tmp_path, on_progress=lambda *_: None)
-    context.enter(0, seen.append)
+    context.enter(0, seen.append, lambda *_: None)
     for step in range(1, passes * 6 + 1):
         context.probe(step)
     by_steps = len(seen)

@@ -33,14 +33,14 @@ def test_a_look_at_all_workers_is_one_question_however_many_they_are(
     """A question costs the driver 20 us of the processor: with one a worker, a look at 512 of them took 10 ms."""
     simulation = Simulation(4, 2, cell_s=6.0)
     looks, questions = [], []
-    with simulation:
+    with simulation, monkeypatch.context() as patch:  # undone before the simulation ends
         wait = ray.wait
 
         def counted(what: Any, **options: Any) -> Any:
             (looks if options["timeout"] else questions).append(len(what))
             return wait(what, **options)
 
-        monkeypatch.setattr(ray, "wait", counted)
+        patch.setattr(ray, "wait", counted)
         _run(simulation, 8, tmp_path)
     assert max(looks) >= 8
     about_nodes = 2 * simulation.size

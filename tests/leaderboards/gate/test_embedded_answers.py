@@ -183,7 +183,10 @@ def test_a_helper_that_gets_another_folder_is_refused() -> None:
 # --- what lies around -----------------------------------------------------------------------------------
 
 
-def test_the_whole_checkout_is_hidden_but_for_what_python_needs(made: World, tmp_path: Path) -> None:
+def test_the_whole_checkout_is_hidden_but_for_what_python_needs(
+    made: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a store in the checkout would be hidden as well
     checkout = tmp_path / "submitted"
     folder = copies(made.submissions["first"], checkout / "submissions" / "first")
     (checkout / ".git").mkdir()

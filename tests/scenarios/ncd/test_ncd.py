@@ -379,7 +379,7 @@ def test_stage_0_can_have_batches_of_its_own(tmp_path: Path) -> None:
     )
     seen = []
     for stage in (0, 1, 0):
-        context.enter(stage, lambda _: None)
+        context.enter(stage, lambda _: None, lambda *_: None)
         seen.append(context.batch_size)
     assert seen == [24, 64, 24]
 

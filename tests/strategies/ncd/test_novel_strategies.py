@@ -69,7 +69,7 @@ class Context(FakeContext):
 
 @dataclass
 class Asking(Context):
-    """Asks the learner at every step."""
+    """Asks the learner before the first step and after every one."""
 
     learner: Any = None
     query: Query | None = None
@@ -626,10 +626,10 @@ def test_learners_can_be_asked_in_the_middle_of_stage_1_and_it_changes_nothing(
         strategy.learn(FIRST)
         strategy.learn(SECOND)
     given = asking.context.given
-    assert len(given) == 2 * 12
+    assert len(given) == 2 * (1 + 12)
     assert given[0].among_novel is None
-    assert given[12].among_novel is not None
-    assert _answered(given[12]) != _answered(given[-1])
+    assert given[13].among_novel is not None
+    assert _answered(given[13]) != _answered(given[-1])
     assert _answered(quiet.predict(ALL)) == _answered(asking.predict(ALL))
 
 
