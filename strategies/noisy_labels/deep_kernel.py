@@ -23,7 +23,7 @@ from strategies.noisy_labels.interpolating import Interpolating
 LARGEST = 5000
 """Items of which the kernel is inverted."""
 _JITTERS = (1e-10, 1e-8, 1e-6, 1e-4)
-_ROUNDING, _NOTHING = 1e-12, 1e-9
+_ROUNDING = 1e-12
 
 
 def dual(s: Tensor, activation: str, d: int) -> tuple[Tensor, Tensor]:
@@ -85,9 +85,8 @@ class DeepKernel(Interpolating):
         return kernel
 
     def shares(self, points: Tensor) -> Tensor:
-        """Return the regression, without what is negative, or no more than rounding where no item is near."""
-        found = self.between(points, self.points) @ self.weights
-        return found.masked_fill(found < _NOTHING, 0.0)
+        """Return the regression, without what is negative."""
+        return (self.between(points, self.points) @ self.weights).clamp_min(0)
 
     def shares_of_others(self, rows: Tensor) -> Tensor:
         """Return the regression on all other items, without what is negative."""
