@@ -92,7 +92,7 @@ def test_the_page_changes_until_ctrl_c_which_ends_it_cleanly_and_nothing_heavy_i
         while shown.count(b"1 running") < 2:
             shown += os.read(ours, 65536)
         os.write(ours, b"\x03")
-        while b"loaded:" not in shown:
+        while b"\n" not in shown.partition(b"loaded:")[2]:
             shown += os.read(ours, 65536)
     os.close(ours)
     assert process.returncode == 0, shown

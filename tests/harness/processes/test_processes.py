@@ -110,7 +110,7 @@ def test_a_cell_continues_on_a_node_that_sees_no_folder_of_the_one_that_was_lost
         key="cell",
         strategy=plugin.name,
         source=plugin.source,
-        params={"mark": str(mark), "pause": 0.0},
+        params={"mark": str(mark), "pause": 0.3},  # else the next stage may end before the last was carried
         settings=SETTINGS,
         keep=Path("/nowhere/cells/cell"),
         shared=(Path("/nowhere/stages/first.pt"), None),
