@@ -20,7 +20,8 @@ from strategies.toolkit.classifier import Classifier, likeliest
 from strategies.toolkit.training.eval_mode import eval_mode, of_some_length
 from strategies.toolkit.training.tensors import as_array, as_tensor, items_of
 
-_CHUNK = 512
+CHUNK = 512
+"""Items that are looked at together."""
 
 
 class FrozenFeatures(Strategy):
@@ -43,9 +44,8 @@ class FrozenFeatures(Strategy):
 
     def predict(self, query: Query) -> Prediction:
         """Return the class of the largest logit among those seen so far."""
-        inputs = as_tensor(query.inputs, self.context.device)
-        logits = torch.cat([self.logits(part) for part in self.seen(inputs)])
-        return likeliest(logits.cpu(), self.model.task_of, query)
+        features = torch.cat([*self.seen(as_tensor(query.inputs, self.context.device))])
+        return likeliest(self.logits(features).cpu(), self.model.task_of, query)
 
     def observed(self, inputs: Inputs) -> Observation | None:
         """Return features and logits; there is no linear layer that reads the features. None before the first stage."""
@@ -69,7 +69,7 @@ class FrozenFeatures(Strategy):
 
     def seen(self, inputs: Tensor) -> Iterator[Tensor]:
         """Yield the features of items (N, ...) in chunks, float64 (n, d)."""
-        for part in torch.split(inputs, _CHUNK):
+        for part in torch.split(inputs, CHUNK):
             if self.features == "inputs":
                 yield of_some_length(part.flatten(1).double())
             else:

@@ -42,9 +42,8 @@ class FeCAM(FrozenFeatures):
         old_means, old_counts = grown(self.means, sums), grown(self.counts, counts)
         means = sums / counts.clamp(min=1)[:, None]
         spread = features - means[labels]
-        scatters = torch.stack(
-            [spread[labels == label].T @ spread[labels == label] for label in range(classes)]
-        )
+        parts = (spread[labels == label] for label in range(classes))
+        scatters = torch.stack([part.T @ part for part in parts])
         self.counts = old_counts + counts
         between = (old_counts * counts / self.counts.clamp(min=1))[:, None, None]
         shift = means - old_means

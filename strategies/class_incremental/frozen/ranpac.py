@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from harness.contracts import Preset, param
-from strategies.class_incremental.frozen.base import FrozenFeatures, grown, per_class
+from strategies.class_incremental.frozen.base import CHUNK, FrozenFeatures, grown, per_class
 
 _RIDGES = 10.0 ** np.arange(-8, 9)
 _FITTED = 0.8
@@ -67,7 +67,8 @@ class RanPAC(FrozenFeatures):
     def logits(self, features: Tensor) -> Tensor:
         """Return what the regression answers."""
         assert self.weights is not None and self.counts is not None, "learn before you answer"
-        return (self._projected(features) @ self.weights).masked_fill(self.counts == 0, -torch.inf)
+        answers = [self._projected(part) @ self.weights for part in torch.split(features, CHUNK)]
+        return torch.cat(answers).masked_fill(self.counts == 0, -torch.inf)
 
     def _projected(self, features: Tensor) -> Tensor:
         return features if self.directions is None else torch.relu(features @ self.directions)
