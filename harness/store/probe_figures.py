@@ -108,10 +108,14 @@ class Ledger:
             return {(one["group"], one["items"]) for one in json.loads(str(file["said"]))}
 
     def _read(self) -> dict[str, Any]:
-        if not self._file.is_file():
-            return {"figures": {}, "runs": {}}
-        content: dict[str, Any] = json.loads(self._file.read_text(encoding="utf-8"))
-        return content
+        """Return what is kept; nothing where the file is damaged: what it had is worked out again."""
+        try:
+            content = json.loads(self._file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            content = None
+        parts = ("figures", "runs")
+        is_whole = isinstance(content, dict) and all(isinstance(content.get(part), dict) for part in parts)
+        return content if is_whole else {part: {} for part in parts}
 
     def _write(self, content: Mapping[str, Any]) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
